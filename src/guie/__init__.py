@@ -1,0 +1,1 @@
+"""guie: the pipeline that wins the Google Universal Image Embedding Challenge, as software. Importing it does nothing."""

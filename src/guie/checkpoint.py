@@ -1,0 +1,104 @@
+"""Files that are either whole or absent: everything is written to a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        OSError: with a line that names the disk, when it is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, f"the disk is full at {path.parent}; free some space, or choose another place with --out") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Writes a training state (tensors, numbers, texts), whole or not at all."""
+    with whole_file(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads what `save_state` wrote; nothing but tensors, numbers and texts is unpickled.
+
+    Raises:
+        ValueError: the file is damaged or is no such state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a training state ({type(error).__name__}: {error}); delete it to start the stage anew") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a training state; delete it to start the stage anew")
+    return state
+
+
+def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Writes tensors as safetensors, whole or not at all."""
+    with whole_file(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no safetensors file (a pickle, say), or it is truncated.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"weights {path} do not exist")
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again. Pickled weights are not read") from error
+
+
+def digest_of_file(path: Path) -> str:
+    """First 16 hex digits of the file's SHA-256."""
+    sha = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()[:16]
+
+
+def digest_of_tensors(weights: dict[str, torch.Tensor]) -> str:
+    """First 16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names."""
+    sha = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return sha.hexdigest()[:16]

@@ -1,0 +1,154 @@
+"""What every door does before its one call: parse, load the recipe, open the run, seed, skip when done, call, mark done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guie.checkpoint import save_json
+from guie.recipe import Recipe, load_recipe
+from guie.run import DOORS, FOLDERS, Run, clear, commit, default_out, fingerprint, is_done, keep_freed_memory, mark_done, outputs_digest, read_done, seed_everything, set_up_logging
+
+log = logging.getLogger(__name__)
+Work = Callable[[Run], dict[str, Any]]
+
+# The recipe fields each door reads: a change elsewhere does not run it again.
+READS: dict[int, tuple[str, ...]] = {
+    1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
+    2: ("data.min_per_class", "data.max_per_class", "data.fill_per_class", "data.val_class_share", "seed"),
+    3: ("data.pack_px", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share"),
+    4: ("model", "seed"),
+    5: ("model", "seed"),
+    6: ("model", "seed"),
+    7: ("model", "embed.settings", "seed"),
+    8: ("model", "embed.settings", "export"),
+    9: (),
+}
+# The doors whose outputs each door reads.
+INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), 4: (3,), 5: (3, 4), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (3, 4, 5, 6, 7), 9: (2, 3, 4, 5, 6, 7, 8)}
+PHASES = {4: "head", 5: "backbone", 6: "highres"}
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all doors share."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--recipe", default="tiny", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
+    p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable")
+    p.add_argument("--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)")
+    p.add_argument("--out", type=Path, default=default_out(), help="where artifacts/<recipe>/ is written (default: GUIE_OUT or artifacts/)")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
+    p.add_argument("--force", action="store_true", help="do it again even if it is done")
+    return p
+
+
+def open_door(number: int, doc: str | None, work: Work, argv: Sequence[str] | None = None) -> int:
+    """Runs door `number`: `work(run)` unless its result is there already.
+
+    Args:
+        number: 1 to 9.
+        doc: The door's docstring, shown by --help.
+        work: Takes the run, writes the door's folder, returns metrics for `done.json`.
+        argv: The arguments, without the program's name; None takes the process' own.
+
+    Returns:
+        The exit status: 0, or 2 after an error of the user's, told in one line.
+    """
+    arguments = parser(doc).parse_args(argv)
+    try:
+        return _run_door(number, work, arguments)
+    except (ValueError, FileNotFoundError, OSError) as error:
+        if os.environ.get("GUIE_TRACEBACK"):
+            raise
+        log.debug("traceback", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), _device(arguments.device))
+    folder = run.folder(number)
+    set_up_logging(folder, is_main=int(os.environ.get("RANK", "0")) == 0)
+    log.info("door %02d  %s  recipe %s  seed %d  %s", number, Path(DOORS[number]).name, recipe.name, recipe.seed, run.device)
+    settings = recipe.digest(*reads(recipe, number))
+    inputs = {FOLDERS[n]: _finished(run, n) for n in INPUTS[number]}
+    if number == 1 and recipe.data.drawn is None:
+        inputs["raw"] = fingerprint(run.data_root / source.folder for source in recipe.data.sources)
+    if not arguments.force and is_done(folder, settings, inputs):
+        log.info("already done: %s", folder)
+    else:
+        started = time.time()
+        if arguments.force:
+            clear(folder)
+        (folder / "done.json").unlink(missing_ok=True)
+        seed_everything(recipe.seed)
+        keep_freed_memory()
+        _log_start(folder, arguments, recipe)
+        metrics = work(run)
+        mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
+        log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
+    log.info("next: %s", next_command(number, arguments))
+    return 0
+
+
+def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
+    """The recipe fields that door `number` reads; doors 04-06 also read the stages up to their own phase."""
+    if number in PHASES:
+        return (*READS[number], *(f"stages.{s.name}" for s in recipe.stages if s.phase == PHASES[number]))
+    if number in (7, 8):
+        used = {m.stage for row in recipe.embed.settings for m in row.members}
+        return (*READS[number], *(f"stages.{s.name}" for s in recipe.stages if s.name in used))
+    return READS[number]
+
+
+def next_command(number: int, arguments: argparse.Namespace) -> str:
+    """The command that opens the next door with the same options."""
+    if number == max(DOORS):
+        return "nothing; this was the last door"
+    words = ["python", DOORS[number + 1], "--recipe", arguments.recipe]
+    for text in arguments.set:
+        words += ["--set", text]
+    defaults = parser(None).parse_args([])
+    for name in ("data_root", "out", "device"):
+        if getattr(arguments, name) != getattr(defaults, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    return shlex.join(words)
+
+
+def _finished(run: Run, number: int) -> str:
+    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe."""
+    folder = run.out / FOLDERS[number]
+    mark = read_done(folder)
+    command = f"python {DOORS[number]} --recipe {run.recipe.name}"
+    if mark is None:
+        raise ValueError(f"{folder} is not finished; first run: {command}")
+    if mark["settings"] != run.recipe.digest(*reads(run.recipe, number)):
+        raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command}")
+    return outputs_digest(folder)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        try:
+            torch.device(name)
+        except RuntimeError:
+            raise ValueError(f"--device {name!r} is no device; use cpu, cuda, cuda:N or auto") from None
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"--device {name}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _log_start(folder: Path, arguments: argparse.Namespace, recipe: Recipe) -> None:
+    log.debug("command: %s", shlex.join(sys.argv))
+    save_json(folder.parent / "recipe.json", {"command": shlex.join(sys.argv), "commit": commit(), "recipe": json.loads(recipe.to_json())})

@@ -1,0 +1,553 @@
+"""All that a recipe may say, and nothing else.
+
+A recipe is a tree of frozen dataclasses, in the order data, model, stages, embed, export. It is written as a Python file in
+`guie/recipes/` (or anywhere: `--recipe path/to/mine.py`) that defines one name, `RECIPE`. Its docstring states the source, the
+machine, the hours and the score to expect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import json
+import types
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
+PHASES = ("head", "backbone", "highres")
+TRAINS = ("classifier", "neck", "head", "backbone", "all")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one_cycle", "cosine", "constant")
+VIEWS = ("plain", "flip")
+LIBRARIES = ("timm", "open_clip")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set on disk.
+
+    Attributes:
+        name: What its rows are called in the manifest's `source` column.
+        kind: Its layout: the name of a module in `guie.data.sources`.
+        folder: Where it lies, relative to the data root.
+        domain: The domain its images belong to; scores are averaged over domains with equal weight.
+    """
+
+    name: str
+    kind: str
+    folder: str
+    domain: str
+
+
+@dataclass(frozen=True)
+class DrawnWorld:
+    """Images that the project draws itself from the recipe's seed, in the layouts of real data sets.
+
+    Attributes:
+        n_instances: Instances (classes) in each domain.
+        n_views: Images of each instance.
+        image_px: Longer side of an image.
+    """
+
+    n_instances: int = 24
+    n_views: int = 8
+    image_px: int = 128
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, how classes are balanced and split, and how images are packed.
+
+    Attributes:
+        sources: The data sets, each with its layout and folder.
+        drawn: Draw the world that `sources` reads first; None where the data sets are real.
+        min_per_class: Classes with fewer images leave training (2nd place: 3).
+        max_per_class: At most so many images of a class are kept for training (2nd place: 100).
+        fill_per_class: Classes below this many rows are repeated up to it (2nd place: 20); 0 is off.
+        val_class_share: Share of every domain's classes that never enters training.
+        pack_px: Shorter side of a packed image; smaller images are left as they are.
+        jpeg_quality: Quality of packed images.
+        shard_mb: Size of a tar shard.
+        max_bad_share: More than this share of broken images stops the run.
+    """
+
+    sources: tuple[Source, ...]
+    drawn: DrawnWorld | None = None
+    min_per_class: int = 2
+    max_per_class: int = 100
+    fill_per_class: int = 0
+    val_class_share: float = 0.5
+    pack_px: int = 320
+    jpeg_quality: int = 95
+    shard_mb: int = 1000
+    max_bad_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class Model:
+    """The backbone and what its pixels look like.
+
+    Attributes:
+        library: `timm` or `open_clip`.
+        name: The model's name in that library.
+        weights: A `.safetensors` file (absolute, or relative to the data root or to `weights/`); `pretrained:TAG` for weights
+            that the library fetches; empty for random weights.
+        pad_type: timm's padding of TensorFlow ports (`same`); empty leaves the library's default.
+        mean: Mean of each channel, of pixels in 0..1.
+        std: Standard deviation of each channel, of pixels in 0..1.
+    """
+
+    library: str
+    name: str
+    weights: str = ""
+    pad_type: str = ""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class EpochMargin:
+    """A margin that grows with the epoch: min(start + epoch * step, max). Source: 2nd place of GUIE, arXiv 2210.08735."""
+
+    start_rad: float = 0.1
+    step_rad: float = 0.1
+    max_rad: float = 0.5
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to a training image (albumentations).
+
+    Attributes:
+        flip: Probability of a horizontal flip.
+        shift: Largest shift, as a share of the side.
+        scale: Largest change of scale, as a share.
+        rotate_deg: Largest rotation.
+        brightness: Largest change of brightness and contrast, as a share.
+        color: Strength of hue and saturation changes, 0..1.
+        cutout: Probability of one erased rectangle (20-40 % of a side).
+        jpeg: Probability of JPEG recompression at quality 60-95.
+    """
+
+    flip: float = 0.5
+    shift: float = 0.0
+    scale: float = 0.0
+    rotate_deg: float = 0.0
+    brightness: float = 0.0
+    color: float = 0.0
+    cutout: float = 0.0
+    jpeg: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the training schedule.
+
+    Attributes:
+        name: Also the folder of its results.
+        phase: The door that runs it: head (04), backbone (05), highres (06). Phases never go backwards.
+        trains: classifier, neck, head (neck + classifier), backbone, or all.
+        image_px: Side of the square the image is squashed to.
+        n_epochs: Passes over the (re-weighted) training rows.
+        batch_size: Global batch over all processes.
+        lr: Peak learning rate.
+        starts_from: The stage whose weights it starts from; empty is the row before; `pretrained` the backbone as loaded.
+        fresh: Parts that start anew: `neck`, `classifier`. Everything else is loaded strictly.
+        embedding_dim: Output width of the neck.
+        dropout: Before the neck's linear layer.
+        margin: ArcFace margin by epoch.
+        scale: ArcFace's s.
+        label_smoothing: Of the cross entropy.
+        optimizer: adamw or sgd (momentum .9).
+        weight_decay: Of the optimizer.
+        schedule: one_cycle, cosine or constant.
+        warmup_share: Share of the steps in which the learning rate climbs.
+        backbone_lr_factor: With trains="all": the backbone's learning rate is lr times this.
+        clip_norm: Largest norm of the gradient; 0 is off.
+        ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
+        sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes
+            alike).
+        n_cached_views: Augmented views cached of each image, beside the plain one, when the backbone is frozen.
+        augment: Random changes to training images.
+        validate_every: Epochs between validations by retrieval; 0 is at the stage's end only.
+    """
+
+    name: str
+    phase: str
+    trains: str
+    image_px: int
+    n_epochs: int
+    batch_size: int
+    lr: float
+    starts_from: str = ""
+    fresh: tuple[str, ...] = ()
+    embedding_dim: int = 64
+    dropout: float = 0.2
+    margin: EpochMargin = field(default_factory=EpochMargin)
+    scale: float = 30.0
+    label_smoothing: float = 0.0
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-4
+    schedule: str = "one_cycle"
+    warmup_share: float = 0.1
+    backbone_lr_factor: float = 1e-3
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0
+    sample_power: float = -0.5
+    n_cached_views: int = 0
+    augment: Augment = field(default_factory=Augment)
+    validate_every: int = 0
+
+    @property
+    def is_backbone_frozen(self) -> bool:
+        """Whether this stage can train on cached features."""
+        return self.trains in ("classifier", "neck", "head")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of an ensemble.
+
+    Attributes:
+        stage: The stage whose weights it uses; `pretrained` is the backbone as loaded.
+        image_px: Side of the square it sees.
+        views: Views averaged: plain, flip.
+        output: `embedding` (the neck's output) or `feature` (the backbone's).
+        weight: Its share in the concatenation.
+    """
+
+    stage: str
+    image_px: int
+    views: tuple[str, ...] = ("plain",)
+    output: str = "embedding"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the score table: members, concatenated, and what is done to them.
+
+    Attributes:
+        name: The row's name in `scores.csv`.
+        members: Their L2-normalised outputs are concatenated.
+        pca_dim: PCA to this many dimensions, fitted on training images; 0 keeps the concatenation.
+        whiten: Exponent of whitening: component i is divided by std_i ** whiten (0 none, 1 full).
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    pca_dim: int = 0
+    whiten: float = 0.0
+
+
+@dataclass(frozen=True)
+class Embed:
+    """The ladder of settings that door 07 scores; the last one is exported.
+
+    Attributes:
+        settings: The ladder.
+        batch_size: Of feature extraction.
+    """
+
+    settings: tuple[Setting, ...]
+    batch_size: int = 32
+
+    @property
+    def final(self) -> Setting:
+        """The setting that is exported."""
+        return self.settings[-1]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What door 08 writes.
+
+    Attributes:
+        n_parity_images: Images whose embeddings travel with the export, so that anyone can check it.
+        min_parity_cosine: Smallest cosine between an exported and a stored embedding.
+    """
+
+    n_parity_images: int = 24
+    min_parity_cosine: float = 0.999
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run, from raw data to the submission."""
+
+    name: str
+    data: Data
+    model: Model
+    stages: tuple[Stage, ...]
+    embed: Embed
+    export: Export = field(default_factory=Export)
+    seed: int = 0
+
+    def stage(self, name: str) -> Stage:
+        """The stage called `name`; ValueError, with the nearest name, if there is none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise ValueError(f"no stage {name!r}; {_nearest(name, [s.name for s in self.stages])}")
+
+    def parent(self, stage: Stage) -> str:
+        """The name of the stage whose weights `stage` starts from."""
+        if stage.starts_from:
+            return stage.starts_from
+        index = self.stages.index(stage)
+        return self.stages[index - 1].name if index else PRETRAINED
+
+    def validate(self) -> Recipe:
+        """Returns itself. Raises ValueError with field, value and range at the first thing that cannot be."""
+        _check_data(self.data)
+        _check_model(self.model)
+        _check_stages(self)
+        _check_embed(self)
+        _range("seed", self.seed, 0, 2**31 - 1)
+        return self
+
+    def digest(self, *reads: str) -> str:
+        """SHA-256 of the named fields (`data.sources`, `seed`, ...), or of the whole recipe without any."""
+        values = {path: _plain(_follow(self, path)) for path in reads} if reads else _plain(self)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The recipe as indented JSON."""
+        return json.dumps(_plain(self), indent=2)
+
+    def tiny(self) -> Recipe:
+        """A copy that keeps the structure (phases, stages, members, views) but runs in seconds on the drawn world."""
+        px = _shrink_px
+        tiny = load_recipe("tiny")
+        stages = tuple(
+            replace(s, image_px=px(s.image_px), n_epochs=min(s.n_epochs, 2), batch_size=min(s.batch_size, 16), n_cached_views=min(s.n_cached_views, 1))
+            for s in self.stages
+        )
+        settings = tuple(replace(row, members=tuple(replace(m, image_px=px(m.image_px)) for m in row.members)) for row in self.embed.settings)
+        model = tiny.model if self.model.library == "timm" else replace(self.model, weights="")
+        return replace(self, name=f"{self.name}_tiny", data=tiny.data, model=model, stages=stages, embed=replace(self.embed, settings=settings)).validate()
+
+
+def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Recipe:
+    """Loads a recipe and applies overrides.
+
+    Args:
+        name_or_path: A name in `guie/recipes/`, or the path of a Python file that defines `RECIPE`.
+        overrides: `field.path=value` texts; stages and settings are reached by name.
+
+    Raises:
+        ValueError: unknown recipe, unknown field (with the nearest name), a value of the wrong type or out of range.
+        FileNotFoundError: a path that does not exist.
+    """
+    if name_or_path.endswith(".py"):
+        module = _module_from_file(Path(name_or_path))
+    else:
+        known = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("[a-z]*.py"))
+        if name_or_path not in known:
+            raise ValueError(f"no recipe {name_or_path!r}; {_nearest(name_or_path, known)}. Or give the path of a .py file that defines RECIPE")
+        module = importlib.import_module(f"guie.recipes.{name_or_path}")
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{name_or_path} defines no RECIPE of type guie.recipe.Recipe")
+    for override in overrides:
+        recipe = override_field(recipe, override)
+    return recipe.validate()
+
+
+def override_field(recipe: Recipe, text: str) -> Recipe:
+    """A copy of `recipe` with one field changed, from a text such as `stages.s02_backbone.n_epochs=1`.
+
+    Raises:
+        ValueError: no `=`, no such field, or a value that the field's type does not take.
+    """
+    path, sep, value = text.partition("=")
+    if not sep:
+        raise ValueError(f"--set {text!r} has no '='; write --set field.path=value, for instance --set seed=1")
+    result = _replaced(recipe, path.strip().split("."), value.strip(), path)
+    assert isinstance(result, Recipe)
+    return result
+
+
+def _module_from_file(path: Path) -> types.ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe file {path} does not exist")
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _replaced(node: Any, keys: list[str], value: str, whole: str) -> Any:
+    """`node` with the leaf at `keys` replaced by the converted `value`."""
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, tuple):
+        names = [getattr(item, "name", str(i)) for i, item in enumerate(node)]
+        if key not in names:
+            raise ValueError(f"--set {whole}: no {key!r} here; {_nearest(key, names)}")
+        i = names.index(key)
+        if not rest:
+            raise ValueError(f"--set {whole}: names a whole row; name one of its fields: {', '.join(f.name for f in fields(node[i]))}")
+        return (*node[:i], _replaced(node[i], rest, value, whole), *node[i + 1 :])
+    if not is_dataclass(node):
+        raise ValueError(f"--set {whole}: {key!r} goes deeper than the field does")
+    names = [f.name for f in fields(node)]
+    if key not in names:
+        raise ValueError(f"--set {whole}: {type(node).__name__} has no field {key!r}; {_nearest(key, names)}")
+    if rest:
+        return replace(node, **{key: _replaced(getattr(node, key), rest, value, whole)})  # type: ignore[type-var]
+    hint = typing.get_type_hints(type(node))[key]
+    return replace(node, **{key: _converted(value, hint, whole)})  # type: ignore[type-var]
+
+
+def _converted(text: str, hint: Any, whole: str) -> Any:
+    """`text` as the type `hint`: str, bool, int, float, or a tuple of those written with commas."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and args and args[0] in (str, int, float):
+        parts = [p.strip() for p in text.split(",") if p.strip()]
+        if len(args) != 2 or args[1] is not Ellipsis:
+            if len(parts) != len(args):
+                raise ValueError(f"--set {whole}={text}: takes {len(args)} values, separated by commas")
+        return tuple(_converted(p, args[0], whole) for p in parts)
+    if hint is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ValueError(f"--set {whole}={text}: takes true or false")
+    if hint in (int, float, str):
+        try:
+            return hint(text)
+        except ValueError:
+            raise ValueError(f"--set {whole}={text}: takes {'a whole number' if hint is int else 'a number'}") from None
+    raise ValueError(f"--set {whole}: is no single value; set one of its fields, or write a recipe file")
+
+
+def _follow(node: Any, path: str) -> Any:
+    for key in path.split("."):
+        node = next(item for item in node if item.name == key) if isinstance(node, tuple) else getattr(node, key)
+    return node
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else json.loads(json.dumps(value, default=dataclasses.asdict))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def _range(what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{what} is {value}, must be {low} to {high}")
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{what} is {value!r}, must be one of {', '.join(known)}")
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what}: the name {name!r} stands twice")
+        if not name or "/" in name:
+            raise ValueError(f"{what}: the name {name!r} is empty or holds a slash")
+
+
+def _check_data(data: Data) -> None:
+    if not data.sources:
+        raise ValueError("data.sources is empty; name at least one data set")
+    _unique("data.sources", [s.name for s in data.sources])
+    _range("data.min_per_class", data.min_per_class, 1, 10**6)
+    _range("data.max_per_class", data.max_per_class, data.min_per_class, 10**9)
+    _range("data.fill_per_class", data.fill_per_class, 0, data.max_per_class)
+    _range("data.val_class_share", data.val_class_share, 0.01, 0.99)
+    _range("data.pack_px", data.pack_px, 16, 8192)
+    _range("data.jpeg_quality", data.jpeg_quality, 1, 100)
+    _range("data.shard_mb", data.shard_mb, 1, 10**6)
+    _range("data.max_bad_share", data.max_bad_share, 0, 1)
+
+
+def _check_model(model: Model) -> None:
+    _one_of("model.library", model.library, LIBRARIES)
+    for name, value in (("mean", model.mean), ("std", model.std)):
+        for v in value:
+            _range(f"model.{name}", v, 1e-6 if name == "std" else 0, 1)
+
+
+def _check_stages(recipe: Recipe) -> None:
+    if not recipe.stages:
+        raise ValueError("stages is empty; a recipe trains at least one")
+    _unique("stages", [s.name for s in recipe.stages])
+    seen: dict[str, Stage] = {}
+    for stage in recipe.stages:
+        at = f"stages.{stage.name}"
+        if stage.name == PRETRAINED:
+            raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")
+        _one_of(f"{at}.phase", stage.phase, PHASES)
+        _one_of(f"{at}.trains", stage.trains, TRAINS)
+        _one_of(f"{at}.optimizer", stage.optimizer, OPTIMIZERS)
+        _one_of(f"{at}.schedule", stage.schedule, SCHEDULES)
+        for low_high in (
+            ("image_px", 8, 4096), ("n_epochs", 1, 10**6), ("batch_size", 1, 10**6), ("lr", 1e-12, 100.0), ("embedding_dim", 1, 10**5),
+            ("dropout", 0.0, 0.99), ("scale", 1e-3, 1e4), ("label_smoothing", 0.0, 0.99), ("weight_decay", 0.0, 10.0), ("warmup_share", 0.0, 1.0),
+            ("clip_norm", 0.0, 1e6), ("ema_decay", 0.0, 0.999999), ("sample_power", -1.0, 0.0), ("n_cached_views", 0, 1000), ("validate_every", 0, 10**6),
+        ):  # fmt: skip
+            _range(f"{at}.{low_high[0]}", getattr(stage, low_high[0]), low_high[1], low_high[2])
+        _range(f"{at}.margin.max_rad", stage.margin.max_rad, 0.0, 1.57)
+        for part in stage.fresh:
+            _one_of(f"{at}.fresh", part, ("neck", "classifier"))
+        if seen and PHASES.index(stage.phase) < PHASES.index(next(reversed(seen.values())).phase):
+            raise ValueError(f"{at}.phase is {stage.phase!r} after {next(reversed(seen.values())).phase!r}; phases never go backwards")
+        _check_start(recipe, stage, seen)
+        seen[stage.name] = stage
+
+
+def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
+    at, parent = f"stages.{stage.name}", recipe.parent(stage)
+    if parent == PRETRAINED:
+        if set(stage.fresh) != {"neck", "classifier"}:
+            raise ValueError(f"{at}.fresh is {stage.fresh}; a stage that starts from the pretrained backbone has a fresh neck and classifier")
+        return
+    if parent not in seen:
+        raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {_nearest(parent, [PRETRAINED, *seen])}")
+    if seen[parent].embedding_dim != stage.embedding_dim and set(stage.fresh) != {"neck", "classifier"}:
+        raise ValueError(f"{at}.embedding_dim is {stage.embedding_dim}, {parent} has {seen[parent].embedding_dim}; name fresh=('neck', 'classifier')")
+
+
+def _check_embed(recipe: Recipe) -> None:
+    if not recipe.embed.settings:
+        raise ValueError("embed.settings is empty; the last one is what door 08 exports")
+    _unique("embed.settings", [row.name for row in recipe.embed.settings])
+    for row in recipe.embed.settings:
+        at = f"embed.settings.{row.name}"
+        if not row.members:
+            raise ValueError(f"{at}.members is empty")
+        _range(f"{at}.pca_dim", row.pca_dim, 0, 10**5)
+        _range(f"{at}.whiten", row.whiten, 0.0, 1.0)
+        for member in row.members:
+            if member.stage == PRETRAINED:
+                if member.output != "feature":
+                    raise ValueError(f"{at}: the pretrained backbone has no neck; its output is 'feature'")
+            else:
+                recipe.stage(member.stage)
+            _one_of(f"{at}.output", member.output, ("embedding", "feature"))
+            _range(f"{at}.weight", member.weight, 0.0, 1e3)
+            _range(f"{at}.image_px", member.image_px, 8, 4096)
+            for view in member.views:
+                _one_of(f"{at}.views", view, VIEWS)
+    final = recipe.embed.final
+    width = final.pca_dim or (recipe.stage(final.members[0].stage).embedding_dim if len(final.members) == 1 and final.members[0].output == "embedding" else 0)
+    if width != 64:
+        raise ValueError(f"embed.settings.{final.name} is exported and must give 64 numbers (the contest's limit); set its pca_dim to 64")
+
+
+def _shrink_px(px: int) -> int:
+    """A side of 64 for the smallest usual resolutions, 96 for those above 256; two resolutions stay two."""
+    return 64 if px <= 256 else 96

@@ -1,0 +1,240 @@
+"""One run of a recipe: its folders, its log, its seed, its done-marks."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import platform
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from guie.checkpoint import digest_of_file, save_json
+from guie.recipe import Recipe
+
+FOLDERS = {
+    1: "01_manifests",
+    2: "02_balanced",
+    3: "03_packed",
+    4: "04_head",
+    5: "05_backbone",
+    6: "06_highres",
+    7: "07_embeddings",
+    8: "08_export",
+    9: "09_report",
+}
+DOORS = {
+    1: "data_prep/01_build_manifests.py",
+    2: "data_prep/02_merge_and_balance.py",
+    3: "data_prep/03_pack_images.py",
+    4: "src/04_train_head.py",
+    5: "src/05_train_backbone.py",
+    6: "src/06_finetune_highres.py",
+    7: "src/07_ensemble_and_pca.py",
+    8: "src/08_export_torchscript.py",
+    9: "src/09_report.py",
+}
+PHASE_FOLDERS = {"head": FOLDERS[4], "backbone": FOLDERS[5], "highres": FOLDERS[6]}
+PROJECT = Path(__file__).resolve().parents[2]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a recipe reads and writes, and on what device.
+
+    Attributes:
+        recipe: What to do.
+        data_root: Folder that the sources' folders and the weights are relative to.
+        out: Folder of this run: `artifacts/<recipe>`.
+        device: `cpu`, `cuda`, `cuda:0`, ...
+    """
+
+    recipe: Recipe
+    data_root: Path
+    out: Path
+    device: str = "cpu"
+
+    def folder(self, number: int) -> Path:
+        """The folder that door `number` writes; made when missing."""
+        path = self.out / FOLDERS[number]
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def stage_folder(self, name: str) -> Path:
+        """The folder of the stage called `name`."""
+        path = self.out / PHASE_FOLDERS[self.recipe.stage(name).phase] / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def cache(self) -> Path:
+        """The folder of cached features; deleting it loses time, never results."""
+        return self.out / "cache"
+
+    @property
+    def images_root(self) -> Path:
+        """The folder that the manifests' paths are relative to."""
+        return self.out / "drawn" if self.recipe.data.drawn else self.data_root
+
+    def weights_path(self, name: str) -> Path:
+        """The file of pretrained weights called `name`: absolute, or under the data root, its neighbour `weights/`, or ours.
+
+        Raises:
+            FileNotFoundError: listing the places that were looked at.
+        """
+        given = Path(name)
+        places = [given] if given.is_absolute() else [self.data_root / given, self.data_root.parent / "weights" / given, PROJECT / "weights" / given]
+        for place in places:
+            if place.is_file():
+                return place
+        raise FileNotFoundError(f"weights {name} are in none of: {', '.join(map(str, places))}. Put the file there, or --set model.weights=PATH")
+
+
+def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
+    """Sends the package's log to the terminal and, given a folder, to `folder/log.txt`."""
+    root = logging.getLogger("guie")
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO if is_main else logging.ERROR)
+    root.propagate = False
+    terminal = logging.StreamHandler(sys.stdout)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(terminal)
+    if folder is not None and is_main:
+        file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(file)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def keep_freed_memory() -> bool:
+    """Lets glibc keep freed memory instead of giving every large tensor back to the kernel.
+
+    By default each activation above 32 MiB is mapped anew and its pages are zeroed by the kernel at every step. Without that,
+    MobileNetV2 at 224 px trains at 22 instead of 10 images/s on two cores (`tests/benchmarks/training.md`).
+
+    Returns:
+        Whether the C library took the setting (False off Linux/glibc).
+    """
+    if platform.system() != "Linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl has no mallopt
+        return False
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    return all([mallopt(m_mmap_max, 0), mallopt(m_trim_threshold, 2**31 - 1), mallopt(m_top_pad, 64 << 20)])
+
+
+def peak_memory_gb() -> float:
+    """Largest resident memory of this process and of any finished child so far, in GB."""
+    kb = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    return round(kb / (1e9 if platform.system() == "Darwin" else 1e6), 3)
+
+
+def commit() -> str:
+    """The project's git commit, with `+` when the tree has changes; `unknown` outside a checkout."""
+    try:
+        head = subprocess.run(["git", "-C", str(PROJECT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run(["git", "-C", str(PROJECT), "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        return head + ("+" if status.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """The done-mark of `folder`, or None when the work there is unfinished."""
+    path = folder / "done.json"
+    if not path.is_file():
+        return None
+    try:
+        mark = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        log.warning("%s is damaged; the step runs again", path)
+        return None
+    return mark if isinstance(mark, dict) else None
+
+
+def is_done(folder: Path, settings: str, inputs: dict[str, str]) -> bool:
+    """Whether `folder` holds the finished result of these settings and inputs, with every output file still there."""
+    mark = read_done(folder)
+    if mark is None or mark["settings"] != settings or mark["inputs"] != inputs:
+        return False
+    return all((folder / name).is_file() for name in mark["outputs"])
+
+
+def mark_done(run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Writes `done.json`, the last file of a step, and returns what it holds."""
+    outputs = {
+        str(path.relative_to(folder)): digest_of_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("done.json", "log.txt", "last.pt") and not path.name.startswith(".")
+    }
+    mark = {
+        "step": step,
+        "settings": settings,
+        "inputs": inputs,
+        "outputs": outputs,
+        "seed": run.recipe.seed,
+        "seconds": round(time.time() - started, 2),
+        "device": run.device,
+        "peak_memory_gb": peak_memory_gb(),
+        "metrics": metrics,
+        "commit": commit(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    save_json(folder / "done.json", mark)
+    return mark
+
+
+def outputs_digest(folder: Path) -> str:
+    """One hash over what `folder`'s step wrote; '' when it is unfinished."""
+    mark = read_done(folder)
+    if mark is None:
+        return ""
+    return hashlib.sha256(json.dumps(mark["outputs"], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint(folders: Iterable[Path]) -> str:
+    """One hash over names, sizes and times of all files below `folders`: changes when anyone adds, removes or edits one."""
+    sha = hashlib.sha256()
+    for folder in folders:
+        for path, subfolders, names in os.walk(folder):
+            subfolders.sort()
+            for name in sorted(names):
+                stat = os.stat(os.path.join(path, name), follow_symlinks=False)
+                sha.update(f"{path}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()[:16]
+
+
+def clear(folder: Path) -> None:
+    """Removes everything in `folder` but its log."""
+    for path in folder.iterdir():
+        if path.name != "log.txt":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def default_out() -> Path:
+    """`GUIE_OUT`, or `artifacts/` of the project."""
+    return Path(os.environ.get("GUIE_OUT", PROJECT / "artifacts"))
