@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,18 +25,36 @@ def whole_file(path: Path) -> Iterator[Path]:
         OSError: with a line that names the disk, when it is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if _is_disk_full(error, path.parent):
             raise OSError(errno.ENOSPC, f"the disk is full at {path.parent}; free some space, or choose another place with --out") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Removes temporary files of `path` that killed processes left behind: a state of a large model is gigabytes."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = stale.name.split(".")[-2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            stale.unlink(missing_ok=True)
+
+
+def _is_disk_full(error: Exception, folder: Path) -> bool:
+    """Whether a write failed for want of space; torch and safetensors raise errors of their own, which do not always say why."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if "No space left" in str(error) or "Not enough free space" in str(error):  # safetensors, numpy
+        return True
+    return isinstance(error, RuntimeError | OSError) and shutil.disk_usage(folder).free < 1 << 20  # torch, numpy
 
 
 def save_json(path: Path, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shlex
@@ -15,9 +14,23 @@ from typing import Any
 
 import torch
 
-from guie.checkpoint import save_json
 from guie.recipe import Recipe, load_recipe
-from guie.run import DOORS, FOLDERS, Run, clear, commit, default_out, fingerprint, is_done, keep_freed_memory, mark_done, outputs_digest, read_done, seed_everything, set_up_logging
+from guie.run import (
+    DOORS,
+    FOLDERS,
+    Run,
+    clear,
+    default_out,
+    fingerprint,
+    is_done,
+    keep_freed_memory,
+    mark_done,
+    outputs_digest,
+    read_done,
+    save_recipe,
+    seed_everything,
+    set_up_logging,
+)
 
 log = logging.getLogger(__name__)
 Work = Callable[[Run], dict[str, Any]]
@@ -32,7 +45,7 @@ READS: dict[int, tuple[str, ...]] = {
     6: ("model", "seed"),
     7: ("model", "embed.settings", "seed"),
     8: ("model", "embed.settings", "export"),
-    9: (),
+    9: (),  # none named: the whole recipe, which the report shows
 }
 # The doors whose outputs each door reads.
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), 4: (3,), 5: (3, 4), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (3, 4, 5, 6, 7), 9: (2, 3, 4, 5, 6, 7, 8)}
@@ -43,8 +56,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all doors share."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--recipe", default="tiny", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
-    p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable")
-    p.add_argument("--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable"
+    )
+    p.add_argument(
+        "--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)"
+    )
     p.add_argument("--out", type=Path, default=default_out(), help="where artifacts/<recipe>/ is written (default: GUIE_OUT or artifacts/)")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
     p.add_argument("--force", action="store_true", help="do it again even if it is done")
@@ -61,7 +78,7 @@ def open_door(number: int, doc: str | None, work: Work, argv: Sequence[str] | No
         argv: The arguments, without the program's name; None takes the process' own.
 
     Returns:
-        The exit status: 0, or 2 after an error of the user's, told in one line.
+        The exit status: 0; 2 after an error of the user's, told in one line; 130 when interrupted.
     """
     arguments = parser(doc).parse_args(argv)
     try:
@@ -72,31 +89,34 @@ def open_door(number: int, doc: str | None, work: Work, argv: Sequence[str] | No
         log.debug("traceback", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; to go on: {command(number, arguments)}", file=sys.stderr)
+        return 130
 
 
 def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.set)
     run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), _device(arguments.device))
     folder = run.folder(number)
-    set_up_logging(folder, is_main=int(os.environ.get("RANK", "0")) == 0)
+    is_main = os.environ.get("RANK", "0") == "0"  # of several processes (accelerate launch) one keeps the folder
+    set_up_logging(folder, is_main)
     log.info("door %02d  %s  recipe %s  seed %d  %s", number, Path(DOORS[number]).name, recipe.name, recipe.seed, run.device)
     settings = recipe.digest(*reads(recipe, number))
-    inputs = {FOLDERS[n]: _finished(run, n) for n in INPUTS[number]}
+    inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
     if number == 1 and recipe.data.drawn is None:
         inputs["raw"] = fingerprint(run.data_root / source.folder for source in recipe.data.sources)
     if not arguments.force and is_done(folder, settings, inputs):
         log.info("already done: %s", folder)
     else:
         started = time.time()
-        if arguments.force:
-            clear(folder)
-        (folder / "done.json").unlink(missing_ok=True)
+        if is_main:
+            _begin(folder, arguments, recipe)
         seed_everything(recipe.seed)
         keep_freed_memory()
-        _log_start(folder, arguments, recipe)
         metrics = work(run)
-        mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
-        log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
+        if is_main:
+            mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
+            log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
     log.info("next: %s", next_command(number, arguments))
     return 0
 
@@ -112,10 +132,13 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
 
 
 def next_command(number: int, arguments: argparse.Namespace) -> str:
-    """The command that opens the next door with the same options."""
-    if number == max(DOORS):
-        return "nothing; this was the last door"
-    words = ["python", DOORS[number + 1], "--recipe", arguments.recipe]
+    """The command that opens the next door with the same options, or that there is none."""
+    return "nothing; this was the last door" if number == max(DOORS) else command(number + 1, arguments)
+
+
+def command(number: int, arguments: argparse.Namespace) -> str:
+    """The command that opens door `number` with these options."""
+    words = ["python", DOORS[number], "--recipe", arguments.recipe]
     for text in arguments.set:
         words += ["--set", text]
     defaults = parser(None).parse_args([])
@@ -125,15 +148,14 @@ def next_command(number: int, arguments: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _finished(run: Run, number: int) -> str:
+def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
     """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe."""
     folder = run.out / FOLDERS[number]
     mark = read_done(folder)
-    command = f"python {DOORS[number]} --recipe {run.recipe.name}"
     if mark is None:
-        raise ValueError(f"{folder} is not finished; first run: {command}")
+        raise ValueError(f"{folder} is not finished; first run: {command(number, arguments)}")
     if mark["settings"] != run.recipe.digest(*reads(run.recipe, number)):
-        raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command}")
+        raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}")
     return outputs_digest(folder)
 
 
@@ -149,6 +171,9 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _log_start(folder: Path, arguments: argparse.Namespace, recipe: Recipe) -> None:
+def _begin(folder: Path, arguments: argparse.Namespace, recipe: Recipe) -> None:
+    if arguments.force:
+        clear(folder)
+    (folder / "done.json").unlink(missing_ok=True)
     log.debug("command: %s", shlex.join(sys.argv))
-    save_json(folder.parent / "recipe.json", {"command": shlex.join(sys.argv), "commit": commit(), "recipe": json.loads(recipe.to_json())})
+    save_recipe(folder.parent, recipe, shlex.join(sys.argv))

@@ -173,7 +173,8 @@ class Stage:
         ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
         sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes
             alike).
-        n_cached_views: Augmented views cached of each image, beside the plain one, when the backbone is frozen.
+        n_cached_views: Augmented views cached of each image when the backbone is frozen, beside the plain one and, if
+            `augment.flip` is not 0, the mirrored one.
         augment: Random changes to training images.
         validate_every: Epochs between validations by retrieval; 0 is at the stage's end only.
     """
@@ -411,9 +412,8 @@ def _converted(text: str, hint: Any, whole: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and args and args[0] in (str, int, float):
         parts = [p.strip() for p in text.split(",") if p.strip()]
-        if len(args) != 2 or args[1] is not Ellipsis:
-            if len(parts) != len(args):
-                raise ValueError(f"--set {whole}={text}: takes {len(args)} values, separated by commas")
+        if (len(args) != 2 or args[1] is not Ellipsis) and len(parts) != len(args):
+            raise ValueError(f"--set {whole}={text}: takes {len(args)} values, separated by commas")
         return tuple(_converted(p, args[0], whole) for p in parts)
     if hint is bool:
         if text.lower() in ("true", "false"):

@@ -105,14 +105,15 @@ class Run:
 
 
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
-    """Sends the package's log to the terminal and, given a folder, to `folder/log.txt`."""
+    """Sends the package's log to the terminal and, given a folder, with tracebacks and commands to `folder/log.txt`."""
     root = logging.getLogger("guie")
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
-    root.setLevel(logging.INFO if is_main else logging.ERROR)
+    root.setLevel(logging.DEBUG)
     root.propagate = False
     terminal = logging.StreamHandler(sys.stdout)
+    terminal.setLevel(logging.INFO if is_main else logging.ERROR)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(terminal)
     if folder is not None and is_main:
@@ -163,6 +164,11 @@ def commit() -> str:
         return "unknown"
 
 
+def save_recipe(out: Path, recipe: Recipe, command: str) -> None:
+    """Writes `recipe.json` into the run's folder: the recipe with all its fields, the command and the commit."""
+    save_json(out / "recipe.json", {"command": command, "commit": commit(), "recipe": json.loads(recipe.to_json())})
+
+
 def read_done(folder: Path) -> dict[str, Any] | None:
     """The done-mark of `folder`, or None when the work there is unfinished."""
     path = folder / "done.json"
@@ -173,7 +179,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         log.warning("%s is damaged; the step runs again", path)
         return None
-    return mark if isinstance(mark, dict) else None
+    return mark if isinstance(mark, dict) and {"settings", "inputs", "outputs"} <= mark.keys() else None
 
 
 def is_done(folder: Path, settings: str, inputs: dict[str, str]) -> bool:

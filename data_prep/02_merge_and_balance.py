@@ -1,0 +1,15 @@
+"""Door 02: merges the data sets, sets classes aside for validation, and balances those for training.
+
+Reads   artifacts/<recipe>/01_manifests
+Writes  artifacts/<recipe>/02_balanced/train.parquet, val.parquet, classes.parquet and report.json
+Run     python data_prep/02_merge_and_balance.py --recipe minibench
+Last line: next: python data_prep/03_pack_images.py ...
+"""
+
+import sys
+
+from guie.data.balance import merge_and_balance
+from guie.door import open_door
+
+if __name__ == "__main__":
+    sys.exit(open_door(2, __doc__, merge_and_balance))

@@ -1,0 +1,15 @@
+"""Door 03: decodes every image once, makes it small and packs it, so that training never waits for a large or broken file.
+
+Reads   artifacts/<recipe>/02_balanced, and the raw images under --data-root
+Writes  artifacts/<recipe>/03_packed/shard_00000.tar ..., index.parquet (where each image lies) and problems.parquet
+Run     python data_prep/03_pack_images.py --recipe minibench --data-root DATA; killed, it goes on with the shard it was at
+Last line: next: python src/04_train_head.py ...
+"""
+
+import sys
+
+from guie.data.packing import pack_images
+from guie.door import open_door
+
+if __name__ == "__main__":
+    sys.exit(open_door(3, __doc__, pack_images))

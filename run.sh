@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Sets up .venv on the first start, then opens the nine doors one after the other. ./run.sh --help tells the rest.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+
+usage() {
+    cat <<'END'
+./run.sh [options]      from raw images to submission.zip: nine doors, one after the other
+
+With no option it draws its own small world of images and runs the recipe `tiny` on it: about two minutes on two cores.
+The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
+inputs and settings have not changed is skipped, so after an interruption just start again.
+
+  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: tiny)
+  --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
+  --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
+  --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable
+  --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
+  --from N, --to N        only the doors N to N (1 to 9)
+  --force                 do each of these doors again even if it is done
+  -h, --help              this text
+
+END
+    echo "Recipes:"
+    local file
+    for file in "$here"/src/guie/recipes/[a-z]*.py; do
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1s/^"""\([^.]*\).*/\1/p' "$file")"
+    done
+    printf '\nDoors:\n'
+    for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
+        printf '  %s\n' "${file#"$here"/}"
+    done
+}
+
+refuse() {
+    printf 'error: %s; ./run.sh --help lists the options\n' "$*" >&2
+    exit 2
+}
+
+recipe=tiny
+out=${GUIE_OUT:-$here/artifacts}
+first=1
+last=9
+options=() # what every door gets
+sets=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    esac
+    case $1 in
+        -h | --help) usage && exit ;;
+        --force) options+=(--force) && shift && continue ;;
+        --recipe | --out | --data-root | --set | --device | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
+        *) refuse "no option $1" ;;
+    esac
+    case $1 in
+        --recipe) recipe=$2 ;;
+        --out) out=$2 ;;
+        --set) sets+=("$2") ;;
+        --from | --to) [[ $2 =~ ^[1-9]$ ]] || refuse "$1 is $2, must be 1 to 9" ;;&
+        --from) first=$2 ;;
+        --to) last=$2 ;;
+    esac
+    case $1 in
+        --data-root | --set | --device) options+=("$1" "$2") ;;
+    esac
+    shift 2
+done
+[ "$first" -le "$last" ] || refuse "--from $first is after --to $last"
+options+=(--recipe "$recipe" --out "$out")
+
+# shellcheck source=.ci/setup.sh
+source "$here/.ci/setup.sh"
+set_up run
+python=$venv/bin/python
+
+# Before any door: does the recipe exist, and does it take these fields?
+name=$("$python" -P - "$recipe" ${sets[@]+"${sets[@]}"} <<'END'
+import sys
+from guie.recipe import load_recipe
+try:
+    print(load_recipe(sys.argv[1], sys.argv[2:]).name)
+except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+END
+) || exit 2
+
+seconds_since() { # with one decimal; $1 is an earlier $EPOCHREALTIME
+    awk -v from="${1/,/.}" -v to="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f", to - from }'
+}
+
+began=$EPOCHREALTIME
+times=()
+for door in "$here"/data_prep/0[1-9]_*.py "$here"/src/0[1-9]_*.py; do
+    number=$(basename "$door" | cut -c 2)
+    if [ "$number" -lt "$first" ] || [ "$number" -gt "$last" ]; then
+        continue
+    fi
+    door_began=$EPOCHREALTIME
+    "$python" "$door" "${options[@]}" || {
+        status=$?
+        printf '\n%s stopped with status %d; the same command goes on from here.\n' "$(basename "$door")" "$status" >&2
+        exit "$status"
+    }
+    times+=("$(printf '%8s s  %s' "$(seconds_since "$door_began")" "$(basename "$door" .py)")")
+    echo
+done
+
+if [ "$last" = 9 ]; then
+    echo "Scores on classes that training never saw:"
+    "$python" -P - "$out/$name/07_embeddings/scores.csv" <<'END'
+import csv
+import sys
+with open(sys.argv[1], newline="", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+width = max(len(row["setting"]) for row in rows)
+print(f"  {'':{width}}   dim   mP@5    R@1")
+for row in rows:
+    print(f"  {row['setting']:{width}}  {row['dim']:>4}  {float(row['mp5']):.3f}  {float(row['r1']):.3f}")
+END
+    echo
+fi
+if [ "$last" -ge 8 ]; then
+    zip=$out/$name/08_export/submission.zip
+    [ -e "$zip" ] || zip=$here/submission/$name/submission.zip
+    echo "What Kaggle would load:"
+    "$python" "$here/submission/check_submission.py" "$zip" --expected "$out/$name/08_export/parity"
+    echo
+fi
+echo "Times:"
+printf '%s\n' "${times[@]}"
+printf '%8s s  in all\n' "$(seconds_since "$began")"
+if [ "$last" -ge 8 ]; then
+    printf '\nSubmission: %s\n' "$zip"
+fi
+if [ "$last" = 9 ]; then
+    printf 'Report:     %s\n' "$out/$name/09_report/index.html"
+fi

@@ -1,0 +1,16 @@
+"""Door 04: trains the head (neck + margin classifier) on the features of a frozen backbone.
+
+Reads   03_packed/, the pretrained backbone of the recipe
+Writes  04_head/<stage>/: metrics.csv, final.safetensors, done.json; cache/: the backbone's features
+Run     python src/04_train_head.py --recipe tiny
+The last line you should see: "next: python src/05_train_backbone.py ..."
+"""
+
+import sys
+from functools import partial
+
+from guie.door import open_door
+from guie.train.trainer import train_phase
+
+if __name__ == "__main__":
+    sys.exit(open_door(4, __doc__, partial(train_phase, phase="head")))

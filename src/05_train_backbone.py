@@ -1,0 +1,16 @@
+"""Door 05: trains the backbone at a much lower learning rate with the head fixed, and what the recipe puts after it.
+
+Reads   03_packed/, 04_head/
+Writes  05_backbone/<stage>/: metrics.csv, final.safetensors, done.json
+Run     python src/05_train_backbone.py --recipe tiny
+The last line you should see: "next: python src/06_finetune_highres.py ..."
+"""
+
+import sys
+from functools import partial
+
+from guie.door import open_door
+from guie.train.trainer import train_phase
+
+if __name__ == "__main__":
+    sys.exit(open_door(5, __doc__, partial(train_phase, phase="backbone")))

@@ -1,0 +1,15 @@
+"""Door 07: embeds all images with every member and view, concatenates, reduces to 64-d by PCA, and scores the whole ladder.
+
+Reads   03_packed/, the stages of doors 04-06
+Writes  07_embeddings/: scores.csv (one row a setting), the final setting's embeddings, ids, neighbours and pca.npz
+Run     python src/07_ensemble_and_pca.py --recipe tiny
+The last line you should see: "next: python src/08_export_torchscript.py ..."
+"""
+
+import sys
+
+from guie.door import open_door
+from guie.embed.ensemble import score_ladder
+
+if __name__ == "__main__":
+    sys.exit(open_door(7, __doc__, score_ladder))

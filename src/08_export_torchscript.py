@@ -1,0 +1,19 @@
+"""Door 08: the final setting of the ladder as one TorchScript file, and the zip to hand in.
+
+Everything is inside the file: resize, normalisation, members, views, projection. It is loaded again and must agree with door 07
+on some validation images, else no zip is written.
+
+Reads   03_packed, 07_embeddings, the stages' weights
+Writes  08_export/saved_model.pt, submission.zip, card.json, parity/; submission/<recipe>/submission.zip
+Command python src/08_export_torchscript.py --recipe minibench
+Check   python submission/check_submission.py submission/minibench/submission.zip --expected artifacts/minibench/08_export/parity
+Ends    next: python src/09_report.py --recipe minibench
+"""
+
+import sys
+
+from guie.door import open_door
+from guie.export.submission import export_submission
+
+if __name__ == "__main__":
+    sys.exit(open_door(8, __doc__, export_submission))

@@ -1,0 +1,126 @@
+"""Door 01: what each data set lists, checked against what lies on disk, as one manifest a source."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import pkgutil
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from guie.data import sources
+from guie.data.image import header_problem
+from guie.data.manifest import COLUMNS, PROBLEM_COLUMNS, SOURCE_COLUMNS, check_manifest, log_table, stop_if_too_many, write_manifest, write_table
+from guie.recipe import Source
+from guie.run import Run
+
+N_THREADS = 16  # they wait for the disk most of the time
+PROBLEMS = "problems"
+log = logging.getLogger(__name__)
+
+
+def build_manifests(run: Run) -> dict[str, Any]:
+    """Writes `01_manifests/<source>.parquet` for every source, and `problems.parquet` for all images that cannot be used.
+
+    Args:
+        run: Reads data.sources, data.drawn, data.max_bad_share and seed of its recipe.
+
+    Returns:
+        n_images, n_classes and n_problems over all sources.
+
+    Raises:
+        FileNotFoundError: a data set, or a file of it, is missing.
+        ValueError: an unknown kind of source, a file that is not what its layout says, or too many images are bad.
+    """
+    data, folder = run.recipe.data, run.folder(1)
+    builders = {source.name: builder(source.kind) for source in data.sources}
+    if PROBLEMS in builders:
+        raise ValueError(f"data.sources: the name {PROBLEMS!r} is taken by {PROBLEMS}.parquet; call the source something else")
+    if data.drawn is not None:
+        from guie.data.drawn import draw_world  # only recipes that draw need it
+
+        draw_world(folder=run.images_root, world=data.drawn, seed=run.recipe.seed)
+    for stale in set(folder.glob("*.parquet")) - {folder / f"{name}.parquet" for name in builders}:
+        stale.unlink()
+    all_problems, summary = [], []
+    for source in data.sources:
+        listed = list_source(source, builders[source.name], run.images_root)
+        good, problems = split_problems(listed, run.images_root)
+        all_problems.append(problems)
+        write_table(folder / f"{PROBLEMS}.parquet", pd.concat(all_problems, ignore_index=True))
+        remedy = f"All are in {folder / PROBLEMS}.parquet. Check the source's folder ({source.folder}) and --data-root, or --set data.max_bad_share=SHARE"
+        stop_if_too_many(problems, len(listed), source.name, data.max_bad_share, remedy)
+        write_manifest(folder / f"{source.name}.parquet", good)
+        counts = {"images": len(good), "classes": good["source_label"].nunique(), "problems": len(problems)}
+        summary.append({"source": source.name, "domain": source.domain} | counts)
+    log_table(summary)
+    return {f"n_{key}": sum(int(row[key]) for row in summary) for key in ("images", "classes", "problems")}
+
+
+def builder(kind: str) -> Callable[[Path], pd.DataFrame]:
+    """The function that lists a data set of this kind.
+
+    Raises:
+        ValueError: no module of that name in `guie.data.sources`; with the nearest name and all known ones.
+    """
+    kinds = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+    if kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, n=1, cutoff=0.5)
+        raise ValueError(f"no kind of source {kind!r};{f' did you mean {near[0]!r}?' if near else ''} known: {', '.join(kinds)}")
+    function: Callable[[Path], pd.DataFrame] = importlib.import_module(f"{sources.__name__}.{kind}").build
+    return function
+
+
+def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_root: Path) -> pd.DataFrame:
+    """All rows that a data set lists, as a manifest sorted by image_id; a row that stands there twice stays once.
+
+    Args:
+        source: The data set.
+        build: The function of its kind.
+        images_root: Folder that `source.folder` and the manifest's paths are relative to.
+
+    Returns:
+        The manifest. An image_id may still stand there with two labels: `split_problems` finds those.
+    """
+    if PurePosixPath(source.folder).is_absolute():
+        raise ValueError(f"data.sources.{source.name}.folder is {source.folder!r}; give it relative to --data-root")
+    rows = check_manifest(build(images_root / source.folder), f"source {source.name!r}", SOURCE_COLUMNS, is_unique=False)
+    if rows.empty:
+        raise ValueError(f"source {source.name!r} lists no image in {images_root / source.folder}; fetch the data set again")
+    rows = rows.assign(
+        image_id=f"{source.name}/" + rows["image_id"],
+        path=rows["path"].map(lambda path: str(PurePosixPath(source.folder) / path)),
+        source=source.name,
+        domain=source.domain,
+    )
+    return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split"], ignore_index=True)
+
+
+def split_problems(listed: pd.DataFrame, images_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Parts the rows whose image can be used from those whose cannot.
+
+    Args:
+        listed: A manifest.
+        images_root: Folder its paths are relative to.
+
+    Returns:
+        The good rows, and the problems (source, path, reason): missing, empty or unreadable files, and images that are listed
+        more than once, not alike.
+    """
+    name = listed["source"].iloc[0]
+    with warnings.catch_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
+        warnings.filterwarnings("ignore", module="PIL")  # its remarks on odd EXIF; what cannot be used becomes a problem
+        results = pool.map(lambda path: header_problem(images_root / path), listed["path"])
+        reasons = pd.Series(list(tqdm(results, total=len(listed), desc=f"checking {name}", disable=None, leave=False)), index=listed.index, dtype=str)
+    is_torn = listed["image_id"].duplicated(keep=False) & (reasons == "")
+    reasons[is_torn] = "listed more than once, with different labels, paths or splits"
+    is_bad = reasons != ""
+    problems = listed[is_bad].assign(reason=reasons[is_bad])[list(PROBLEM_COLUMNS)]
+    return listed[~is_bad].reset_index(drop=True), problems.reset_index(drop=True)

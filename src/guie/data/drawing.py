@@ -1,0 +1,293 @@
+"""The pencils of the drawn world: a small ray caster of balls, blocks and tubes, seen through a pinhole, and their skins.
+
+Coordinates: x to the right, y up, z towards the viewer; things stand on the plane y = 0 around the origin and are about two units
+high. Every part is a unit shape (within -1..1 on each axis) that is stretched, turned and moved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Colour = tuple[int, int, int]
+FLAT_NORMAL = 1e-6  # keeps a division by a ray that runs along a plane finite
+
+
+@dataclass(frozen=True)
+class Part:
+    """One textured solid.
+
+    Attributes:
+        shape: ball, block or tube (its axis is y).
+        centre: Its middle.
+        half: Half of its extents along its own axes.
+        skin: Textures uint8 [n_panels, h, w, 3]. Block: front/back, left/right, top/bottom. Tube: side, ends. Ball: all around.
+        taper: How much narrower it is at the top, in x and z: 0 straight, 1 a point or a ridge. A tube takes the first.
+        turn: Rotation of the part's own axes, float [3, 3].
+        gloss: Strength of the highlight, 0..1.
+    """
+
+    shape: str
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+    skin: np.ndarray
+    taper: tuple[float, float] = (0.0, 0.0)
+    turn: np.ndarray | None = None
+    gloss: float = 0.0
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole that looks at `target`.
+
+    Attributes:
+        turn: From the world's axes to the camera's, float [3, 3].
+        target: The point in the middle of the image, before `offset`.
+        distance: From the camera to the target.
+        focal: Focal length in pixels.
+        offset: Where the target lies in the image, in pixels from the middle (right, down).
+    """
+
+    turn: np.ndarray
+    target: tuple[float, float, float]
+    distance: float
+    focal: float
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def position(self) -> np.ndarray:
+        """Where the camera is, in the world; float [3]."""
+        return np.asarray(self.target) + self.turn.T @ np.array([0.0, 0.0, self.distance])
+
+    def project(self, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """World points [n, 3] to pixels [n, 2] (x, y) of an image of this shape; points behind the camera land far away."""
+        seen = (points - self.position) @ self.turn.T
+        depth = np.maximum(-seen[:, 2], 1e-3)
+        x = shape[1] / 2 + self.offset[0] + self.focal * seen[:, 0] / depth
+        y = shape[0] / 2 + self.offset[1] - self.focal * seen[:, 1] / depth
+        return np.stack([x, y], axis=1)
+
+    def rays(self, shape: tuple[int, ...], left: int, top: int, right: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes (x, y) of the rays through a window of an image of this shape: float32 [1, width] and [height, 1]."""
+        x = (np.arange(left, right, dtype=np.float32) + 0.5 - shape[1] / 2 - self.offset[0]) / self.focal
+        y = -(np.arange(top, bottom, dtype=np.float32) + 0.5 - shape[0] / 2 - self.offset[1]) / self.focal
+        return x[None, :], y[:, None]
+
+
+@dataclass(frozen=True)
+class Light:
+    """A distant lamp: direction towards it (camera's axes), its share of the light, and the rest that comes from everywhere."""
+
+    direction: np.ndarray
+    lamp: float
+    ambient: float
+
+
+def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
+    """Turns about y, then x, then z; float [3, 3]."""
+    (cy, sy), (cp, sp), (cr, sr) = ((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in (yaw_deg, pitch_deg, roll_deg))
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return about_z @ about_x @ about_y
+
+
+def tint(rng: np.random.Generator, saturation: tuple[float, float] = (0.5, 0.95), value: tuple[float, float] = (0.5, 0.95)) -> Colour:
+    """A random colour (RGB) whose saturation and brightness lie in these ranges of 0..1."""
+    hsv = np.array([[[rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value)]]], np.uint8)
+    red, green, blue = (int(c) for c in cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
+    return red, green, blue
+
+
+def plain(colour: Colour) -> np.ndarray:
+    """A skin of one colour."""
+    return np.array(colour, np.uint8).reshape(1, 1, 1, 3)
+
+
+def mottled(rng: np.random.Generator, colour: Colour, px: int, amount: float) -> np.ndarray:
+    """uint8 [px, px, 3]: the colour with soft spots of +-amount."""
+    coarse = cv2.resize(rng.uniform(-amount, amount, (6, 6)).astype(np.float32), (px, px), interpolation=cv2.INTER_CUBIC)
+    fine = rng.uniform(-amount / 2, amount / 2, (px, px)).astype(np.float32)
+    return np.clip(np.array(colour, np.float32) + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
+
+
+def patterned(rng: np.random.Generator, colour: Colour, other: Colour) -> np.ndarray:
+    """A skin [1, 64, 64, 3] of one colour with stripes, rings, dots or checks of another, or without."""
+    skin = np.empty((64, 64, 3), np.uint8)
+    skin[:] = colour
+    kind, n = int(rng.integers(5)), int(rng.integers(3, 7))
+    y, x = np.mgrid[0:64, 0:64] * n // 32
+    masks = (x % 2 == 1, y % 2 == 1, (x + y) % 2 == 1)
+    if kind < 3:
+        skin[masks[kind]] = other
+    elif kind == 3:
+        for _ in range(4 * n):
+            cv2.circle(skin, (int(rng.integers(64)), int(rng.integers(8, 56))), int(rng.integers(3, 6)), other, -1, cv2.LINE_AA)
+    return skin[None]
+
+
+def render(canvas: np.ndarray, camera: Camera, light: Light, parts: Sequence[Part]) -> None:
+    """Draws the parts into `canvas`, uint8 [h, w, 3], nearer ones before farther ones."""
+    depth = np.full(canvas.shape[:2], np.inf, np.float32)
+    for part in parts:
+        _render_part(canvas, depth, camera, light, part)
+
+
+def _render_part(canvas: np.ndarray, depth: np.ndarray, camera: Camera, light: Light, part: Part) -> None:
+    turn = np.eye(3) if part.turn is None else part.turn
+    centre, half = np.asarray(part.centre), np.asarray(part.half)
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    corners = camera.project((signs * half) @ turn.T + centre, canvas.shape)
+    left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, [canvas.shape[1], canvas.shape[0]])
+    right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, [canvas.shape[1], canvas.shape[0]])
+    if left >= right or top >= bottom:
+        return
+    into_part = np.diag(1 / half) @ turn.T  # world to the unit shape
+    start = [float(value) for value in into_part @ (camera.position - centre)]  # numpy's own floats would make all float64
+    to_part = (into_part @ camera.turn.T).astype(np.float32)  # camera's axes to the unit shape
+    x, y = camera.rays(canvas.shape, left, top, right, bottom)
+    ray = [x * to_part[k, 0] + y * to_part[k, 1] - to_part[k, 2] for k in range(3)]
+    cast = {"ball": _cast_ball, "tube": _cast_tube, "block": _cast_block}[part.shape]
+    distance, face = cast(start, ray, part.taper)
+    window = depth[top:bottom, left:right]
+    hit = distance < window
+    flat = np.flatnonzero(hit)
+    if not flat.size:
+        return
+    np.copyto(window, distance, where=hit)
+    reach, face = distance.ravel()[flat], face.ravel()[flat]
+    point = np.stack([start[k] + reach * ray[k].ravel()[flat] for k in range(3)])
+    canvas[top:bottom, left:right][hit] = _shaded(part, light, to_part.T @ _normals(part, point, face), _paint(part, point, face))
+
+
+def _shaded(part: Part, light: Light, normal: np.ndarray, paint: np.ndarray) -> np.ndarray:
+    """Colours uint8 [n, 3] of points with these normals (camera's axes, any length, float32 [3, n]) and this paint [n or 1, 3]."""
+    length = np.sqrt(np.einsum("kn,kn->n", normal, normal) + 1e-12)
+    towards = np.maximum(light.direction @ normal, 0) / length
+    colour = paint * (light.ambient + light.lamp * towards)[:, None]
+    if part.gloss:
+        halfway = light.direction + np.array([0, 0, 1], np.float32)
+        shine = np.maximum(halfway @ normal, 0) / (length * np.float32(np.linalg.norm(halfway)))
+        eighth = np.square(np.square(np.square(shine)))
+        colour += (255 * part.gloss * eighth * eighth * eighth)[:, None]
+    return np.minimum(colour, 255).astype(np.uint8)
+
+
+def _cast_ball(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Distance along each ray to the unit ball (inf: missed), and the face that was hit (always 0)."""
+    a = ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2
+    b = start[0] * ray[0] + start[1] * ray[1] + start[2] * ray[2]
+    root = b * b - a * (sum(value * value for value in start) - 1)
+    distance = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
+    return np.where(distance > 0, distance, np.inf), np.zeros(a.shape, np.int8)
+
+
+def _cast_tube(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Distance to a tube whose radius is 1 at the bottom and 1 - taper at the top; face 0 is its side, 1 an end."""
+    grow, middle = -taper[0] / 2, 1 - taper[0] / 2  # radius = middle + grow * y
+    radius = middle + grow * start[1]
+    a = ray[0] ** 2 + ray[2] ** 2 - (grow * ray[1]) ** 2
+    b = start[0] * ray[0] + start[2] * ray[2] - grow * radius * ray[1]
+    root = b * b - a * (start[0] ** 2 + start[2] ** 2 - radius**2)
+    square, safe = np.sqrt(np.maximum(root, 0)), np.where(np.abs(a) < FLAT_NORMAL, FLAT_NORMAL, a)
+    side = np.full(a.shape, np.inf, np.float32)
+    for sign in (-1, 1):
+        distance = (-b + sign * square) / safe
+        inside = (root > 0) & (distance > 0) & (np.abs(start[1] + distance * ray[1]) <= 1)
+        side = np.where(inside & (distance < side), distance, side)
+    end = np.full(a.shape, np.inf, np.float32)
+    for y in (-1.0, 1.0):
+        distance = (y - start[1]) / np.where(np.abs(ray[1]) < FLAT_NORMAL, FLAT_NORMAL, ray[1])
+        across = (start[0] + distance * ray[0]) ** 2 + (start[2] + distance * ray[2]) ** 2
+        end = np.where((distance > 0) & (across <= (middle + grow * y) ** 2) & (distance < end), distance, end)
+    return np.minimum(side, end), (end < side).astype(np.int8)
+
+
+def _cast_block(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Distance to a block that narrows upwards; faces 0, 1 look along z, 2, 3 along x, 4, 5 along y."""
+    enter, leave = np.zeros_like(ray[0]), np.full_like(ray[0], np.inf)
+    face = np.zeros(enter.shape, np.int8)
+    for k, (normal, reach) in enumerate(block_planes(taper)):
+        along = sum(n * r for n, r in zip(normal, ray, strict=True) if n)
+        inside = reach - sum(n * value for n, value in zip(normal, start, strict=True))
+        if inside < 0:  # the camera is before this plane: a ray enters through it, or never does
+            distance = inside / np.minimum(along, -FLAT_NORMAL)
+            nearer = distance > enter
+            np.copyto(enter, distance, where=nearer)
+            face[nearer] = k
+        else:
+            np.minimum(leave, inside / np.maximum(along, FLAT_NORMAL), out=leave)
+    return np.where((enter > 0) & (enter < leave), enter, np.inf), face
+
+
+def block_planes(taper: tuple[float, float]) -> list[tuple[tuple[float, float, float], float]]:
+    """The six planes (normal, reach) of a unit block: points with normal . p <= reach for all lie within."""
+    tx, tz = taper
+    sides = [((0.0, tz / 2, 1.0), 1 - tz / 2), ((0.0, tz / 2, -1.0), 1 - tz / 2), ((1.0, tx / 2, 0.0), 1 - tx / 2), ((-1.0, tx / 2, 0.0), 1 - tx / 2)]
+    return [*sides, ((0.0, 1.0, 0.0), 1.0), ((0.0, -1.0, 0.0), 1.0)]
+
+
+def _normals(part: Part, point: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """Outward normals of points of the unit shape, float32 [3, n], of any length."""
+    if part.shape == "ball":
+        return point
+    if part.shape == "block":
+        return np.array([normal for normal, _ in block_planes(part.taper)], np.float32).T[:, face]
+    grow = -part.taper[0] / 2
+    normal = np.stack([point[0], -grow * (1 + grow + grow * point[1]), point[2]])
+    is_end = face == 1
+    normal[:, is_end] = [[0], [1], [0]] * np.sign(point[1, is_end])
+    return normal
+
+
+def _paint(part: Part, point: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """The skin's colours at points [3, n] of the unit shape: float32 [n, 3], or [1, 3] where it has one colour only."""
+    n_panels, height, width = part.skin.shape[:3]
+    if n_panels * height * width == 1:
+        return part.skin.reshape(1, 3).astype(np.float32)
+    (x, y, z), panel = point, face
+    if part.shape == "block":
+        panel = face // 2
+        u, v = (np.choose(face, [x, -x, -z, z, x, x]) + 1) / 2, (1 - np.where(face >= 4, -z, y)) / 2
+    else:
+        u = np.arctan2(x, z) / (2 * np.pi) + 0.5
+        v = 0.5 - np.arcsin(np.clip(y, -1, 1)) / np.pi if part.shape == "ball" else (1 - y) / 2
+        if face.any():
+            u, v = np.where(face == 1, (x + 1) / 2, u), np.where(face == 1, (z + 1) / 2, v)
+    row = np.minimum(np.maximum((v * height).astype(np.int32), 0), height - 1)
+    column = np.minimum(np.maximum((u * width).astype(np.int32), 0), width - 1)
+    return part.skin[np.minimum(panel, n_panels - 1), row, column].astype(np.float32)
+
+
+def floor(canvas: np.ndarray, camera: Camera, texture: np.ndarray, tile: float) -> None:
+    """Lays `texture`, one copy every `tile` units, on the plane y = 0 of `canvas`; far away it fades to its mean colour."""
+    height, width = canvas.shape[:2]
+    x, y = camera.rays(canvas.shape, 0, 0, width, height)
+    turn, position = camera.turn.astype(np.float32), [float(value) for value in camera.position]
+    world = [x * turn[0, k] + y * turn[1, k] - turn[2, k] for k in range(3)]
+    distance = np.where(world[1] < -1e-4, -position[1] / np.minimum(world[1], -1e-4), 1e4).astype(np.float32)
+    u, v = ((position[k] + distance * world[k]) / tile % 1 * texture.shape[1 - i] for i, k in enumerate((0, 2)))
+    laid = cv2.remap(texture, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    fade = np.clip(distance / (6 * camera.distance), 0, 1)[..., None]
+    laid = (laid * (1 - fade) + texture.reshape(-1, 3).mean(0) * fade).astype(np.uint8)
+    below = world[1] < -1e-4
+    canvas[below] = laid[below]
+
+
+def shadows(canvas: np.ndarray, camera: Camera, parts: Sequence[Part], strength: float) -> None:
+    """Darkens the ground of `canvas`, softly, below all parts that stand on it or nearly so."""
+    small = 4  # drawn at a quarter of the size: it is blurred anyway
+    mask = np.zeros((canvas.shape[0] // small, canvas.shape[1] // small), np.uint8)
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=1)
+    for part in parts:
+        if part.centre[1] - part.half[1] < 0.3:
+            spot = 1.2 * max(part.half[0], part.half[2]) * ring + np.array([part.centre[0], 0.0, part.centre[2]])
+            cv2.fillPoly(mask, [np.round(camera.project(spot, canvas.shape) / small).astype(np.int32)], (255,))
+    soft = cv2.GaussianBlur(mask, (0, 0), max(mask.shape) / 24)
+    light = 255 - cv2.resize(soft, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32) * strength
+    cv2.multiply(canvas, cv2.merge([light, light, light]), dst=canvas, scale=1 / 255, dtype=cv2.CV_8U)

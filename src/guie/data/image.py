@@ -1,0 +1,109 @@
+"""One image file of any kind as upright RGB pixels, or the reason why not."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+_EXIF_ORIENTATION = 0x0112
+_LIES_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+def read_image(source: str | Path | bytes, min_short_side: int | None = None) -> np.ndarray:
+    """The pixels of an image file.
+
+    Args:
+        source: A path, or the file's bytes.
+        min_short_side: Large JPEGs may be decoded at half, a quarter or an eighth of their size, as long as their shorter
+            side keeps at least so many pixels; None decodes in full.
+
+    Returns:
+        uint8 [height, width, 3], RGB, writable.
+
+    Raises:
+        ValueError: why it cannot be read, in a few words.
+    """
+    return np.array(load_image(source, min_short_side)[0])
+
+
+def load_image(source: str | Path | bytes, min_short_side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The image, upright and in RGB, and its width and height in full resolution; arguments and errors as in `read_image`.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled (PIL alone would clip it), an animation
+    gives its first frame.
+    """
+    try:
+        with _open(source) as image:
+            size = image.size
+            if min_short_side and min(size) > 2 * min_short_side:
+                image.draft(None, (min_short_side, min_short_side))
+            is_reduced = image.size != size
+            is_turned = image.getexif().get(_EXIF_ORIENTATION) in _LIES_ON_ITS_SIDE
+            image.load()
+            upright = _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # damaged files make PIL raise anything, from struct.error to KeyError
+        raise ValueError(_reason(error)) from error
+    if not is_reduced:
+        return upright, upright.size
+    return upright, (size[1], size[0]) if is_turned else size
+
+
+def header_problem(path: str | Path) -> str:
+    """Why the file at `path` cannot be an image, judged by its first bytes only; '' when nothing speaks against it."""
+    try:
+        with _open(path):
+            return ""
+    except Exception as error:
+        return _reason(error)
+
+
+def _open(source: str | Path | bytes) -> Image.Image:
+    n_bytes = len(source) if isinstance(source, bytes) else os.stat(source).st_size
+    if n_bytes == 0:
+        raise ValueError("zero bytes")
+    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    width, height = image.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:  # PIL only warns up to twice the limit
+        image.close()
+        raise Image.DecompressionBombError(f"{width} x {height} pixels, more than {limit}")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is unknown")
+    if image.mode == "I" or image.mode.startswith("I;"):
+        return _from_16_bit(np.asarray(image))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(values: np.ndarray) -> Image.Image:
+    values = values.astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("integer pixels outside 0..65535")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    """A few words that are the same on every machine: no addresses, no absolute paths."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "missing"
+    if isinstance(error, UnidentifiedImageError):
+        return "unreadable header: no image, or of an unknown kind"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be opened: {error.strerror}"
+    return str(error) if str(error) == "zero bytes" else f"cannot be decoded: {error or type(error).__name__}"

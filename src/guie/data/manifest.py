@@ -1,0 +1,106 @@
+"""What a manifest is: its columns, and the checks at every read and write."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from guie.checkpoint import whole_file
+
+COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split")
+SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module in guie.data.sources returns
+PROBLEM_COLUMNS = ("source", "path", "reason")
+SPLITS = ("train", "val", "test", "")
+CLASS_KEY = ["source", "source_label"]  # what makes a class: two sources never share one
+log = logging.getLogger(__name__)
+
+
+def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True) -> pd.DataFrame:
+    """Returns `frame` with exactly `columns`, in their order, and a fresh index.
+
+    Args:
+        frame: The rows.
+        where: The file or function they come from, for the message.
+        columns: The columns wanted.
+        is_unique: Whether every image may stand there only once.
+
+    Raises:
+        ValueError: a column is missing, a value is missing or no text, an image_id stands twice, a path is absolute, a split unknown.
+    """
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+    frame = frame.loc[:, list(columns)].reset_index(drop=True)
+    for name in (name for name in columns if name in COLUMNS):
+        is_wrong = ~frame[name].map(lambda value: isinstance(value, str)).astype(bool)
+        if name != "split":
+            is_wrong |= frame[name] == ""
+        if is_wrong.any():
+            raise ValueError(f"{where}: {name} of row {int(is_wrong.idxmax())} is {frame[name][is_wrong.idxmax()]!r}, must be a text")
+    if is_unique and frame["image_id"].duplicated().any():
+        twice = frame["image_id"][frame["image_id"].duplicated()].iloc[0]
+        raise ValueError(f"{where}: the image_id {twice!r} stands twice; ids must be unique within a source")
+    if "path" in columns and frame["path"].str.startswith("/").any():
+        raise ValueError(f"{where}: the path {frame['path'][frame['path'].str.startswith('/')].iloc[0]!r} is absolute; paths are relative to the data root")
+    unknown = sorted(set(frame["split"]) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"{where}: split {unknown[0]!r} is none of {SPLITS}")
+    return frame
+
+
+def write_manifest(path: Path, frame: pd.DataFrame, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True) -> None:
+    """Writes checked rows as parquet, whole or not at all; arguments and errors as in `check_manifest`."""
+    write_table(path, check_manifest(frame, path, columns, is_unique))
+
+
+def read_manifest(path: Path, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True) -> pd.DataFrame:
+    """Reads rows and checks them; arguments and errors as in `check_manifest`.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; run the door that writes it")
+    return check_manifest(pd.read_parquet(path), path, columns, is_unique)
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Writes any table as parquet, whole or not at all."""
+    with whole_file(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def log_table(rows: list[dict[str, object]]) -> None:
+    """Logs rows as an aligned table, texts to the left and numbers to the right."""
+    frame = pd.DataFrame(rows)
+    texts = {name: str for name in frame if frame[name].map(lambda value: isinstance(value, str)).all()}
+    for name in frame:
+        cells = frame[name].map(str if name in texts else "{:,}".format)
+        width = max(len(str(name)), int(cells.str.len().max()))
+        frame[name] = cells.str.ljust(width) if name in texts else cells.str.rjust(width)
+    widths = [(name, len(frame[name].iloc[0])) for name in frame]
+    log.info("%s", "  ".join(str(name).ljust(width) if name in texts else str(name).rjust(width) for name, width in widths))
+    for line in frame.itertuples(index=False):
+        log.info("%s", "  ".join(line))
+
+
+def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_share: float, remedy: str) -> None:
+    """Stops the run when too large a share of a source's images is bad.
+
+    Args:
+        problems: The source's problems, with the columns path and reason.
+        n_rows: Images the source lists.
+        source: Its name.
+        max_bad_share: The share allowed.
+        remedy: What the user may do.
+
+    Raises:
+        ValueError: with the count, the first three and the remedy.
+    """
+    if len(problems) <= max_bad_share * n_rows:
+        return
+    first = "; ".join(f"{row.path} ({row.reason})" for row in problems.head(3).itertuples())
+    share = f"{len(problems)} of {n_rows} images ({len(problems) / n_rows:.1%}) of {source!r}"
+    raise ValueError(f"{share} are bad, data.max_bad_share allows {max_bad_share:.1%}. The first: {first}. {remedy}")

@@ -1,0 +1,292 @@
+"""Door 03: every image decoded once, made small and checked, in tar shards that are read by byte offset.
+
+Every packed image is a plain RGB JPEG of the recipe's quality, upright, with nothing else inside. A shard holds up to
+`MAX_IMAGES` images and is the unit of work: its tar is renamed into place when it is whole, then a hidden table beside it
+(`.shard_00000.parquet`) says for which rows and settings it was made. A later run keeps the shards whose table still fits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import multiprocessing
+import os
+import sys
+import tarfile
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from guie.checkpoint import whole_file
+from guie.data.balance import BALANCED_COLUMNS
+from guie.data.image import load_image
+from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
+from guie.recipe import Data
+from guie.run import Run
+
+MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most
+PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
+INDEX_COLUMNS = (*BALANCED_COLUMNS, "repeats", *PLACE_COLUMNS)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The work of one process: which images go into which tar.
+
+    Attributes:
+        path: The tar.
+        image_ids: Names of its images.
+        images: Their raw files.
+        pack_px: Shorter side of larger images.
+        jpeg_quality: Of the packed images.
+    """
+
+    path: Path
+    image_ids: tuple[str, ...]
+    images: tuple[Path, ...]
+    pack_px: int
+    jpeg_quality: int
+
+    @property
+    def table_path(self) -> Path:
+        """The table that says what the tar was made for."""
+        return self.path.with_name(f".{self.path.stem}.parquet")
+
+    def key(self) -> str:
+        """Changes with the rows, the settings, and the size or time of any raw file."""
+        sha = hashlib.sha256(f"{self.pack_px} {self.jpeg_quality} {Image.__version__}\n".encode())
+        for image_id, image in zip(self.image_ids, self.images, strict=True):
+            try:
+                stat = image.stat()
+                state = f"{stat.st_size} {stat.st_mtime_ns}"
+            except OSError:
+                state = "missing"
+            sha.update(f"{image_id} {image} {state}\n".encode("utf-8", "surrogateescape"))
+        return sha.hexdigest()
+
+
+class PackedImages:
+    """The packed images of a run, by their row in the index.
+
+    Holds no open file: it may be pickled and used after a fork.
+
+    Args:
+        folder: A run's `03_packed`.
+
+    Attributes:
+        index: One row per image, sorted by (split, class_id, image_id); columns as in `INDEX_COLUMNS`.
+
+    Raises:
+        FileNotFoundError: the folder has no index.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the index."""
+        self.folder = folder
+        self.index = read_manifest(folder / "index.parquet", INDEX_COLUMNS)
+        self._shards = self.index["shard"].tolist()
+        self._places = self.index[["offset", "size"]].to_numpy(dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._shards)
+
+    def read_bytes(self, i: int) -> bytes:
+        """The JPEG file of the image in row `i`."""
+        offset, size = self._places[i].tolist()
+        descriptor = os.open(self.folder / self._shards[i], os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+
+    def read(self, i: int) -> np.ndarray:
+        """The pixels of the image in row `i`: uint8 [height, width, 3], RGB.
+
+        Raises:
+            ValueError: the shard was damaged after it was packed.
+        """
+        try:
+            with Image.open(io.BytesIO(self.read_bytes(i)), formats=("JPEG",)) as image:
+                return np.array(image)
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{self.folder / self._shards[i]} is damaged at image {i} ({error}); delete that file and run door 03 again") from error
+
+
+def pack_images(run: Run) -> dict[str, Any]:
+    """Writes `03_packed/`: tar shards, index.parquet, problems.parquet.
+
+    Args:
+        run: Reads data.pack_px, jpeg_quality, shard_mb and max_bad_share of its recipe, 02_balanced and the raw images.
+
+    Returns:
+        n_images, n_problems, n_shards and mb (their size).
+
+    Raises:
+        FileNotFoundError: 02_balanced is missing.
+        ValueError: more than data.max_bad_share of a source's images cannot be decoded.
+    """
+    data, folder = run.recipe.data, run.folder(3)
+    rows = unique_rows(*(read_manifest(run.folder(2) / f"{split}.parquet", BALANCED_COLUMNS, is_unique=split == "val") for split in ("train", "val")))
+    shards = plan_shards(rows, folder, run.images_root, data)
+    keys = {shard.path: shard.key() for shard in shards}
+    done = {shard.path: table for shard in shards if (table := _kept_table(shard, keys[shard.path])) is not None}
+    _remove_stale(folder, done)
+    if done:
+        log.info("%d of %d shards are packed already", len(done), len(shards))
+    for shard, table in _pack_all([shard for shard in shards if shard.path not in done], len(rows), sum(map(len, done.values()))):
+        write_table(shard.table_path, table.assign(key=keys[shard.path], tar_bytes=shard.path.stat().st_size))
+        done[shard.path] = table
+    places = pd.concat([done[shard.path] for shard in shards], ignore_index=True)
+    packed = pd.concat([rows, places[[*PLACE_COLUMNS, "reason"]]], axis=1)
+    is_bad = packed["reason"] != ""
+    problems = packed[is_bad].reset_index(drop=True)
+    write_table(folder / "problems.parquet", problems[["image_id", "path", "reason"]])
+    _stop_or_summarise(packed, is_bad, data.max_bad_share, folder)
+    index = packed[~is_bad].reset_index(drop=True)
+    write_table(folder / "index.parquet", index[list(INDEX_COLUMNS)])
+    return {"n_images": len(index), "n_problems": len(problems), "n_shards": len(shards), "mb": round(sum(s.path.stat().st_size for s in shards) / 1e6, 3)}
+
+
+def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
+    """One row per image of both, with `repeats` (its rows in `train`; 1 in `val`), sorted by (split, class_id, image_id)."""
+    repeats = train.groupby("image_id").size()
+    train = train.drop_duplicates("image_id")
+    rows = pd.concat([train.assign(repeats=train["image_id"].map(repeats)), val.assign(repeats=1)])
+    rows["repeats"] = rows["repeats"].astype(np.int64)
+    return rows.sort_values(["split", "class_id", "image_id"], ignore_index=True)
+
+
+def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data) -> list[Shard]:
+    """Cuts the rows, in their order, into shards of at most `MAX_IMAGES` images and about `data.shard_mb`.
+
+    How large an image will be is known only when it is packed; to know the plan before, a byte per pixel of a 4:3 image is
+    assumed, which JPEGs of natural images at quality 95 stay below.
+    """
+    n = min(MAX_IMAGES, max(1, int(data.shard_mb * 1e6 / (data.pack_px**2 * 4 / 3))))
+    shards = []
+    for number, start in enumerate(range(0, len(rows), n)):
+        part = rows.iloc[start : start + n]
+        images = tuple(images_root / path for path in part["path"])
+        shards.append(Shard(folder / f"shard_{number:05d}.tar", tuple(part["image_id"]), images, data.pack_px, data.jpeg_quality))
+    return shards
+
+
+def pack_shard(shard: Shard) -> list[tuple[int, int, int, int, int, int, str]]:
+    """Writes a shard's tar, whole or not at all; the same images and settings give the same bytes.
+
+    Returns:
+        For each of its images: offset, size, width, height, original_width, original_height, and why it could not be packed
+        ('' when it could, otherwise the numbers are -1).
+    """
+    places = []
+    with whole_file(shard.path) as temporary, tarfile.open(temporary, "w") as tar:
+        for image_id, path in zip(shard.image_ids, shard.images, strict=True):
+            try:
+                jpeg, size, original_size = small_jpeg(path, shard.pack_px, shard.jpeg_quality)
+            except ValueError as error:
+                places.append((-1, -1, -1, -1, -1, -1, str(error)))
+                continue
+            member = tarfile.TarInfo(image_id if image_id.endswith(".jpg") else f"{image_id}.jpg")
+            member.size = len(jpeg)
+            tar.addfile(member, io.BytesIO(jpeg))
+            n_blocks = -(-len(jpeg) // tarfile.BLOCKSIZE)
+            places.append((tar.offset - n_blocks * tarfile.BLOCKSIZE, len(jpeg), *size, *original_size, ""))
+    return places
+
+
+def small_jpeg(path: Path, pack_px: int, quality: int) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
+    """The image at `path` as a JPEG whose shorter side is at most `pack_px`, its width and height, and those of the original.
+
+    Raises:
+        ValueError: why it cannot be read or written, in a few words.
+    """
+    image, original_size = load_image(path, min_short_side=pack_px)
+    scale = pack_px / min(image.size)
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "JPEG", quality=quality)
+    except OSError as error:  # a side above 65,500
+        raise ValueError(f"cannot be written as JPEG: {image.width} x {image.height}") from error
+    return buffer.getvalue(), image.size, original_size
+
+
+def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[Shard, pd.DataFrame]]:
+    """Packs shards in parallel and yields each with its table as it is finished."""
+    if not shards:
+        return
+    # fork starts at once; a fresh interpreter per process would import torch first. Elsewhere the platform's default.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    n_processes = min(os.cpu_count() or 1, len(shards))
+    try:
+        with (
+            tqdm(total=n_rows, initial=n_done, desc="packing", unit="image", disable=None, leave=False) as bar,
+            ProcessPoolExecutor(n_processes, mp_context=context, initializer=_start_worker) as pool,
+        ):
+            futures = {pool.submit(pack_shard, shard): shard for shard in shards}
+            for future in as_completed(futures):
+                shard = futures[future]
+                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], "reason"]).assign(shard=shard.path.name)
+                yield shard, table
+                bar.update(len(table))
+    except BrokenProcessPool as error:
+        raise OSError("a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept") from error
+
+
+def _start_worker() -> None:
+    """Lets a worker end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks on odd EXIF to itself."""
+    warnings.filterwarnings("ignore", module="PIL")
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _kept_table(shard: Shard, key: str) -> pd.DataFrame | None:
+    """The table of a shard that was finished earlier for the same rows and settings, else None."""
+    if not (shard.path.is_file() and shard.table_path.is_file()):
+        return None
+    table = pd.read_parquet(shard.table_path)
+    is_kept = (table["key"] == key).all() and (table["tar_bytes"] == shard.path.stat().st_size).all()
+    return table.drop(columns=["key", "tar_bytes"]) if is_kept else None
+
+
+def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
+    """Removes what earlier runs left: shards that are not kept, their tables, the index, and temporary files of killed runs."""
+    stems = {path.stem for path in kept}
+    for path in folder.iterdir():
+        is_temporary = path.name.startswith(".") and path.suffix == ".tmp"
+        is_shard = path.name.lstrip(".").startswith("shard_") and path.name.lstrip(".").partition(".")[0] not in stems
+        if is_temporary or is_shard or path.name in ("index.parquet", "problems.parquet"):
+            path.unlink()
+
+
+def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: float, folder: Path) -> None:
+    summary: list[dict[str, object]] = []
+    for (domain, source), group in packed.groupby(["domain", "source"], sort=True):
+        problems = group[is_bad[group.index]]
+        remedy = f"All are in {folder / 'problems.parquet'}. Fetch the data set again, or --set data.max_bad_share=SHARE"
+        stop_if_too_many(problems, len(group), source, max_bad_share, remedy)
+        good = group[~is_bad[group.index]]
+        row = {"source": source, "domain": domain, "images": len(good), "classes": good["class_id"].nunique(), "problems": len(problems)}
+        summary.append(row | {"MB": round(int(good["size"].sum()) / 1e6, 1)})
+    log_table(summary)

@@ -1,0 +1,23 @@
+"""Clothing dataset (A. Grigorev): `images.csv` with image,sender_id,label,kids and `images/<image>.jpg`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import read_csv
+
+NO_CLASS = ("Not sure", "Other", "Skip")  # answers of those who labelled the full set; no class of things
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; images that nobody could name are left out.
+
+    Raises:
+        FileNotFoundError: no `images.csv`.
+        ValueError: it lacks a column.
+    """
+    table = read_csv(folder / "images.csv", "image", "label")
+    table = table[~table["label"].isin(NO_CLASS)]
+    return pd.DataFrame({"image_id": table["image"], "path": "images/" + table["image"] + ".jpg", "source_label": table["label"], "split": ""})

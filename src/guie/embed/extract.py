@@ -1,0 +1,173 @@
+"""Backbone features of packed images: extracted once, kept in memory-mapped files, resumed in the middle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from guie.checkpoint import digest_of_tensors, save_json
+from guie.data.packing import PackedImages
+from guie.embed.views import apply_view, normalise, to_square
+from guie.model.backbone import Backbone
+from guie.recipe import Model
+
+log = logging.getLogger(__name__)
+CHECKPOINT_S = 20.0
+Change = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """Which features: everything that decides their values, so that its digest is the cache's key.
+
+    Attributes:
+        pack: Digest of the packed images.
+        backbone: Digest of the backbone's weights.
+        model: The recipe's model section.
+        image_px: Side of the square.
+        view: plain or flip, or the name of an augmented view.
+        rows: Digest of the rows of the pack.
+    """
+
+    pack: str
+    backbone: str
+    model: Model
+    image_px: int
+    view: str
+    rows: str
+
+    @property
+    def key(self) -> str:
+        """First 16 hex digits of the SHA-256 over all fields."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+
+class _Squares(Dataset[Tensor]):
+    """Packed images as float32 squares, 0..255; `change` may alter an image, given its row."""
+
+    def __init__(self, packed: PackedImages, rows: np.ndarray, image_px: int, change: Change | None) -> None:
+        self.packed, self.rows, self.image_px, self.change = packed, rows, image_px, change
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Tensor:
+        row = int(self.rows[i])
+        image = self.packed.read(row)
+        if self.change is not None:
+            image = self.change(image, row)
+        return to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], self.image_px)[0]
+
+
+def n_workers() -> int:
+    """Loader processes: one core in two, at most eight."""
+    return min(8, max(1, (os.cpu_count() or 1) // 2))
+
+
+def digest_of_rows(rows: np.ndarray) -> str:
+    """First 16 hex digits of the SHA-256 of the row numbers."""
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()[:16]
+
+
+def extract(
+    cache: Path,
+    request: FeatureRequest,
+    backbone: Backbone,
+    packed: PackedImages,
+    rows: np.ndarray,
+    accelerator: Accelerator,
+    batch_size: int,
+    change: Change | None = None,
+) -> np.ndarray:
+    """Features of `rows` of the pack, float32 [n_rows, feature_dim], memory-mapped read-only.
+
+    Made once for each request; a broken extraction goes on where it stopped. With several processes each takes a slice of rows.
+
+    Args:
+        cache: Folder of the cached files.
+        request: What the cache's key is made of.
+        backbone: On the accelerator's device.
+        packed: The images.
+        rows: int64 [n_rows], row numbers of the pack.
+        accelerator: Device and processes.
+        batch_size: Images a forward pass.
+        change: Alters an image before it is squashed (augmented views); must be a pure function of image and row.
+    """
+    whole = cache / f"{request.key}.npy"
+    if not whole.is_file():
+        n, rank = accelerator.num_processes, accelerator.process_index
+        cuts = [len(rows) * i // n for i in range(n + 1)]
+        part = cache / f"{request.key}.part{rank}of{n}.npy"
+        squares = _Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, change)
+        _extract_slice(part, request, backbone, squares, accelerator, batch_size)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _join(cache, request.key, n, whole)
+        accelerator.wait_for_everyone()
+    return np.load(whole, mmap_mode="r")
+
+
+def _extract_slice(part: Path, request: FeatureRequest, backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
+    """Fills `part` from the first row that is not yet written; `part` + '.json' says how many are."""
+    progress = part.with_suffix(".json")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    n_done = json.loads(progress.read_text())["n_done"] if part.is_file() and progress.is_file() else 0
+    shape = (len(squares), backbone.feature_dim)
+    if n_done == 0:
+        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape).flush()
+    features = np.lib.format.open_memmap(part, mode="r+")
+    left = range(n_done, len(squares))
+    loader = DataLoader(Subset(squares, left), batch_size=batch_size, num_workers=n_workers() if len(left) > batch_size else 0)
+    is_training, view = backbone.training, request.view if squares.change is None else "plain"
+    backbone.eval()
+    saved = time.time()
+    hidden = None if accelerator.is_local_main_process else True
+    bar = tqdm(total=len(squares), initial=n_done, unit="img", desc=f"features {request.image_px} px {request.view}", disable=hidden)
+    with torch.inference_mode(), bar:
+        for images in loader:
+            pixels = apply_view(normalise(images.to(accelerator.device), request.model.mean, request.model.std), view)
+            batch = backbone(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+            features[n_done : n_done + len(batch)] = batch
+            n_done += len(batch)
+            bar.update(len(batch))
+            if time.time() - saved > CHECKPOINT_S:
+                features.flush()
+                save_json(progress, {"n_done": n_done})
+                saved = time.time()
+    features.flush()
+    save_json(progress, {"n_done": n_done})
+    backbone.train(is_training)
+
+
+def _join(cache: Path, key: str, n: int, whole: Path) -> None:
+    """Makes the slices of `n` processes one file; the slices are deleted after."""
+    parts = [cache / f"{key}.part{rank}of{n}.npy" for rank in range(n)]
+    if n == 1:
+        parts[0].replace(whole)
+    else:
+        arrays = [np.load(p, mmap_mode="r") for p in parts]
+        temporary = whole.with_suffix(".tmp.npy")
+        joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(sum(map(len, arrays)), arrays[0].shape[1]))
+        np.concatenate(arrays, out=joined)
+        joined.flush()
+        temporary.replace(whole)
+    for stale in cache.glob(f"{key}.part*"):
+        stale.unlink()
+
+
+def digest_of_backbone(backbone: Backbone) -> str:
+    """Digest of a backbone's weights: what its cached features are keyed by."""
+    return digest_of_tensors(backbone.state_dict())

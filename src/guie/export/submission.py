@@ -1,0 +1,219 @@
+"""Door 08: the final setting as a submission, proved equal to what door 07 measured before it is packed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from guie.checkpoint import save_json, whole_file
+from guie.data.packing import PackedImages
+from guie.embed.ensemble import load_tower
+from guie.embed.pca import PCA
+from guie.export.torchscript import build_submission, quiet_jit
+from guie.run import PROJECT, Run, commit
+
+log = logging.getLogger(__name__)
+MODEL_NAME = "saved_model.pt"  # the only name that the scorer looks for inside the zip
+CONTRACT = {
+    "input": "uint8 [1, 3, height, width], RGB, 0..255, any size",
+    "output": "float32 [1, 64], L2-normalised",
+    "call": "torch.jit.load('saved_model.pt').eval()(image) under torch.no_grad()",
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How the exported file and door 07 agree on some validation images.
+
+    Attributes:
+        image_ids: Of the images.
+        cosines: float64 [n_images], between the file's embedding and door 07's.
+        expected: float32 [n_images, 64], door 07's embeddings.
+        seconds_per_image: Of the exported file on the CPU, batch 1.
+    """
+
+    image_ids: list[str]
+    cosines: np.ndarray
+    expected: np.ndarray
+    seconds_per_image: float
+
+
+def export_submission(run: Run) -> dict[str, Any]:
+    """Builds, saves, re-loads and proves the submission, then packs it.
+
+    Reads 07_embeddings and the stages' weights; writes saved_model.pt, parity/, submission.zip and card.json, and copies the
+    zip to the project's `submission/<recipe>/`.
+
+    Returns:
+        Largest cosine distance to door 07, seconds per image, sizes.
+
+    Raises:
+        ValueError: an exported embedding is further from door 07's than `export.min_parity_cosine` allows.
+    """
+    folder = run.folder(8)
+    model_path, zip_path = folder / MODEL_NAME, folder / "submission.zip"
+    for stale in (model_path, zip_path, folder / "card.json"):
+        stale.unlink(missing_ok=True)
+    scores = _final_scores(run)
+    _save_module(_build(run), model_path)
+    parity = _prove(run, model_path, folder / "parity")
+    write_zip(model_path, zip_path)
+    handed_in = PROJECT / "submission" / run.recipe.name / zip_path.name
+    with whole_file(handed_in) as temporary:
+        shutil.copyfile(zip_path, temporary)
+    metrics = {
+        "largest_cosine_distance": float(np.max(1.0 - parity.cosines)),
+        "n_parity_images": len(parity.cosines),
+        "seconds_per_image": round(parity.seconds_per_image, 4),
+        "model_mb": round(model_path.stat().st_size / 1e6, 2),
+        "zip_mb": round(zip_path.stat().st_size / 1e6, 2),
+    }
+    save_json(folder / "card.json", _card(run, scores, parity, (model_path, zip_path)))
+    log.info("%s   %.1f MB, also %s", handed_in, metrics["zip_mb"], zip_path)
+    log.info(
+        "largest cosine distance to door 07: %.2g over %d images; %.3f s an image on the CPU (%d threads)",
+        metrics["largest_cosine_distance"], len(parity.cosines), parity.seconds_per_image, torch.get_num_threads(),
+    )  # fmt: skip
+    return metrics
+
+
+def write_zip(model_path: Path, zip_path: Path) -> None:
+    """A zip with exactly `saved_model.pt` at its root, the same bytes for the same model; stored, since weights hardly shrink."""
+    entry = zipfile.ZipInfo(MODEL_NAME, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.external_attr = 0o644 << 16
+    with (
+        whole_file(zip_path) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+        model_path.open("rb") as source,
+        archive.open(entry, "w", force_zip64=True) as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _build(run: Run) -> torch.jit.ScriptModule:
+    """The final setting's module, built on the CPU whatever the run's device, so that no device is baked into its graph."""
+    final, model = run.recipe.embed.final, run.recipe.model
+    towers = [load_tower(replace(run, device="cpu"), member) for member in final.members]
+    projection = None
+    if final.pca_dim:
+        pca = PCA.load(run.folder(7) / "pca.npz")
+        projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
+    return build_submission(towers, model.mean, model.std, projection)
+
+
+def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
+    """Writes the module, whole or not at all; saved under its own name, which the file repeats inside."""
+    with whole_file(path) as temporary, tempfile.TemporaryDirectory(prefix=".saving_", dir=path.parent) as scratch:
+        named = Path(scratch) / path.name
+        try:
+            with quiet_jit():
+                torch.jit.save(module, str(named))
+        except RuntimeError as error:
+            raise OSError(f"{path} could not be written ({error}); is there space at {path.parent}? --out chooses another place") from error
+        os.replace(named, temporary)
+
+
+def _prove(run: Run, model_path: Path, folder: Path) -> Parity:
+    """Re-loads the file, compares it with door 07 on images spread over the validation rows, and writes those images."""
+    settings = run.recipe.export
+    if settings.n_parity_images < 1:
+        raise ValueError(f"export.n_parity_images is {settings.n_parity_images}, must be at least 1")
+    ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
+    rows = np.unique(np.linspace(0, len(ids) - 1, min(settings.n_parity_images, len(ids))).round().astype(int))
+    expected = np.load(run.folder(7) / "val_embeddings.npy", mmap_mode="r")[rows]
+    packed = PackedImages(run.folder(3))
+    images = [packed.read(int(row)) for row in ids["pack_row"].to_numpy()[rows]]
+    got, seconds = _embedded(model_path, images)
+    parity = Parity(ids["image_id"].to_numpy()[rows].tolist(), _cosines(got, expected), expected, seconds)
+    _check(parity, settings.min_parity_cosine)
+    _write_parity(folder, images, parity)
+    return parity
+
+
+def _embedded(model_path: Path, images: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The file's embeddings, float32 [n_images, 64], one image at a time as the scorer does, and seconds per image."""
+    with quiet_jit():
+        module = torch.jit.load(str(model_path)).eval()
+    embeddings, seconds = [], []
+    with torch.no_grad():
+        for image in tqdm(images, desc="parity", unit="img", disable=None):
+            batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+            started = time.perf_counter()
+            embeddings.append(module(batch)[0].numpy())
+            seconds.append(time.perf_counter() - started)
+    return np.stack(embeddings), float(np.median(seconds))
+
+
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row, float64 [n]."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+def _check(parity: Parity, min_cosine: float) -> None:
+    worst = int(np.argmin(np.nan_to_num(parity.cosines, nan=-1.0)))
+    if not parity.cosines[worst] >= min_cosine:
+        raise ValueError(
+            f"the exported file and door 07 disagree: cosine {parity.cosines[worst]:.6f} on image {parity.image_ids[worst]}, "
+            f"export.min_parity_cosine is {min_cosine}; no zip was written. Run door 07 again with --force; where it ran in half precision, lower the bound"
+        )
+
+
+def _write_parity(folder: Path, images: list[np.ndarray], parity: Parity) -> None:
+    """The images as PNG and what door 07 says of them: all that `submission/check_submission.py --expected` needs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    names = [f"{i:03d}.png" for i in range(len(images))]
+    for name, image in zip(names, images, strict=True):
+        with whole_file(folder / name) as temporary:
+            Image.fromarray(image).save(temporary, format="PNG")
+    with whole_file(folder / "expected.npz") as temporary, temporary.open("wb") as handle:
+        np.savez(handle, names=np.array(names), image_ids=np.array(parity.image_ids), embeddings=parity.expected.astype(np.float32))
+
+
+def _card(run: Run, scores: dict[str, Any], parity: Parity, files: tuple[Path, ...]) -> dict[str, Any]:
+    """What someone who finds the file later wants to know."""
+    recipe = run.recipe
+    return {
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest(),
+        "seed": recipe.seed,
+        "commit": commit(),
+        "model": asdict(recipe.model),
+        "setting": asdict(recipe.embed.final),
+        "scores": scores,
+        "data_sources": [asdict(source) for source in recipe.data.sources],
+        "files": [{"name": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size} for path in files],
+        "torch": torch.__version__,
+        "contract": CONTRACT,
+        "parity": {"n_images": len(parity.cosines), "min_cosine": float(parity.cosines.min()), "checked_by": "submission/check_submission.py"},
+    }
+
+
+def _final_scores(run: Run) -> dict[str, Any]:
+    """The final setting's row of scores.csv; empty numbers become null."""
+    table = pd.read_csv(run.folder(7) / "scores.csv")
+    rows = table[table["setting"] == run.recipe.embed.final.name]
+    if rows.empty:
+        raise ValueError(f"{run.folder(7) / 'scores.csv'} has no row {run.recipe.embed.final.name!r}; run door 07 again with --force")
+    scores: dict[str, Any] = json.loads(rows.iloc[[-1]].to_json(orient="records"))[0]
+    return scores
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

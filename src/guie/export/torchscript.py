@@ -1,0 +1,214 @@
+"""The submission as one TorchScript module: a uint8 image of any size in, 64 floats out.
+
+Every network is traced on the square it always sees; only the wrapper, which meets images of any size, is scripted. torch
+calls all of torch.jit deprecated, but the contest loads nothing else: that one warning is silenced here and nowhere else.
+This file does without `from __future__ import annotations`: torch.jit reads the buffers' annotations as types, not as texts.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guie.checkpoint import digest_of_tensors
+from guie.embed.ensemble import Tower
+from guie.embed.views import to_square
+
+EMBEDDING_DIM = 64  # the contest's limit
+TRACE_BATCHES = (1, 2, 7)
+TRACE_TOLERANCE = 1e-3  # of the largest output; a baked-in branch or batch is wrong by far more, float32 by far less
+
+
+class _Pass(nn.Module):
+    """One forward of one traced network on one view."""
+
+    def __init__(self, network: nn.Module, is_flipped: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.is_flipped = is_flipped
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """float32 [n, d] of normalised pixels, float32 [n, 3, px, px]."""
+        if self.is_flipped:
+            pixels = torch.flip(pixels, [3])
+        return self.network(pixels).float()
+
+
+class _Resolution(nn.Module):
+    """All forwards that share one resized square."""
+
+    def __init__(self, image_px: int, passes: Sequence[_Pass]) -> None:
+        super().__init__()
+        self.image_px = image_px
+        self.passes = nn.ModuleList(passes)
+
+    def forward(self, images: Tensor, mean: Tensor, std: Tensor) -> list[Tensor]:
+        """One float32 [n, d] for each pass, of uint8 [n, 3, height, width]."""
+        pixels = (to_square(images, self.image_px) / 255.0 - mean) / std
+        outputs: list[Tensor] = []
+        for single in self.passes:
+            outputs.append(single(pixels))
+        return outputs
+
+
+class _Submission(nn.Module):
+    """Resolutions -> passes -> towers -> concatenation -> projection, with every L2 normalisation where door 07 has it."""
+
+    mean: Tensor
+    std: Tensor
+    center: Tensor
+    matrix: Tensor
+
+    def __init__(self, resolutions: Sequence[_Resolution], tower_passes: list[list[int]], tower_weights: list[float]) -> None:
+        super().__init__()
+        self.resolutions = nn.ModuleList(resolutions)
+        self.tower_passes = tower_passes
+        self.tower_weights = tower_weights
+
+    def set_constants(self, mean: Tensor, std: Tensor, center: Tensor, matrix: Tensor) -> None:
+        """Buffers, so that they follow the module to its device: mean and std [3], center [D], matrix [64, D]."""
+        self.register_buffer("mean", mean.view(1, 3, 1, 1))
+        self.register_buffer("std", std.view(1, 3, 1, 1))
+        self.register_buffer("center", center)
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 [n, 64], L2-normalised, of uint8 [n, 3, height, width] on any device."""
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.size(1) != 3 or images.numel() == 0:
+            raise ValueError("the input must be uint8 [n, 3, height, width] with at least one pixel; convert the image to RGB and add the batch dimension")
+        images = images.to(self.mean.device)
+        outputs: list[Tensor] = []
+        for resolution in self.resolutions:
+            outputs += resolution(images, self.mean, self.std)
+        parts: list[Tensor] = []
+        for passes, weight in zip(self.tower_passes, self.tower_weights):  # noqa: B905 (TorchScript's zip takes no strict)
+            views = torch.stack([outputs[i] for i in passes])
+            parts.append(F.normalize(views.mean(dim=0), dim=1) * weight)
+        joined = F.normalize(torch.cat(parts, dim=1), dim=1)
+        return F.normalize(torch.matmul(joined - self.center, self.matrix.t()), dim=1)
+
+
+def build_submission(
+    towers: Sequence[Tower], mean: Sequence[float], std: Sequence[float], projection: tuple[Tensor, Tensor] | None = None
+) -> torch.jit.ScriptModule:
+    """Builds the module that the contest's scorer loads.
+
+    Towers with the same network and resolution share one forward per view, resolutions share one resize, and weights that are
+    equal are stored once.
+
+    Args:
+        towers: Members in the order of the concatenation; each module maps normalised float32 [n, 3, px, px] to [n, d], on the
+            CPU, in eval mode. Tensors of equal content are made to share memory.
+        mean: Mean of each channel, of pixels in 0..1.
+        std: Standard deviation of each channel, of pixels in 0..1.
+        projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d; None where the
+            concatenation has 64 numbers already.
+
+    Returns:
+        uint8 [n, 3, height, width] of any size -> float32 [n, 64], L2-normalised.
+
+    Raises:
+        ValueError: a network in training mode, or whose trace differs from it; widths that do not give 64 numbers.
+    """
+    _check_towers(towers)
+    _share_equal_weights([tower.module for tower in towers])
+    passes: dict[int, dict[tuple[int, str], _Pass]] = {}  # by resolution, then by network and view
+    traces: dict[tuple[int, int], tuple[torch.jit.ScriptModule, int]] = {}
+    for tower in towers:
+        key = (id(tower.module), tower.image_px)
+        if key not in traces:
+            traces[key] = trace_network(tower.module, tower.image_px)
+        for view in tower.views:
+            passes.setdefault(tower.image_px, {}).setdefault((id(tower.module), view), _Pass(traces[key][0], view == "flip"))
+    order = [(px, *key) for px, group in passes.items() for key in group]
+    indices = [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
+    width = sum(traces[id(tower.module), tower.image_px][1] for tower in towers)
+    wrapper = _Submission([_Resolution(px, list(group.values())) for px, group in passes.items()], indices, [float(tower.weight) for tower in towers])
+    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *_checked_projection(projection, width))
+    with quiet_jit():
+        return torch.jit.script(wrapper.eval())
+
+
+def trace_network(module: nn.Module, image_px: int) -> tuple[torch.jit.ScriptModule, int]:
+    """Traces a network at batch 1 and compares it with the network itself at batches 1, 2 and 7.
+
+    Args:
+        module: float32 [n, 3, px, px] -> float [n, d], in eval mode, on the CPU.
+        image_px: The px.
+
+    Returns:
+        The traced network, and d.
+
+    Raises:
+        ValueError: the trace fails at another batch, or its outputs differ: the network's forward branches on what it sees.
+    """
+    pixels = torch.randn(max(TRACE_BATCHES), 3, image_px, image_px, generator=torch.Generator().manual_seed(0))
+    where = f"the trace of {type(module).__name__} at {image_px} px"
+    with quiet_jit(), torch.no_grad():
+        traced = torch.jit.trace(module, pixels[:1], check_trace=False)  # the comparison below is the check
+        for n in TRACE_BATCHES:
+            expected = module(pixels[:n])
+            if expected.dim() != 2 or len(expected) != n:
+                raise ValueError(f"{type(module).__name__} gives a tensor of shape {list(expected.shape)} for {n} images; a tower gives [{n}, d]")
+            try:
+                got = traced(pixels[:n])
+            except RuntimeError as error:
+                raise ValueError(f"{where} fails at batch {n}: {error}; its forward fixes the batch size, so it cannot be exported as it is") from error
+            share = _error_share(got, expected)
+            if not share <= TRACE_TOLERANCE:
+                raise ValueError(
+                    f"{where} differs from the network by {share:.2g} of the largest output at batch {n} (at most {TRACE_TOLERANCE}); "
+                    "its forward branches on values or is not deterministic, so it cannot be exported as it is"
+                )
+    return traced, int(expected.shape[1])
+
+
+def _error_share(got: Tensor, expected: Tensor) -> float:
+    """Largest difference as a share of the largest expected value; infinite where the shapes differ."""
+    if got.shape != expected.shape:
+        return float("inf")
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+@contextlib.contextmanager
+def quiet_jit() -> Iterator[None]:
+    """Silences torch.jit's notes on its own deprecation and the tracer's on constants; all other warnings pass."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        yield
+
+
+def _check_towers(towers: Sequence[Tower]) -> None:
+    if not towers:
+        raise ValueError("there are no towers to export; the final setting of the recipe needs at least one member")
+    for i, tower in enumerate(towers):
+        if tower.module.training:
+            raise ValueError(f"tower {i} is in training mode; call .eval() before the export, or dropout travels with it")
+        if not tower.views or set(tower.views) - {"plain", "flip"}:
+            raise ValueError(f"tower {i} has the views {tower.views}; a tower has at least one of plain and flip")
+
+
+def _share_equal_weights(modules: Sequence[nn.Module]) -> None:
+    """Lets tensors of equal content share one memory: torch.jit.save writes each memory once.
+
+    Members of an ensemble often are one backbone at two resolutions, loaded twice; for a ViT-H that is 2.5 GB saved.
+    """
+    first: dict[str, Tensor] = {}
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = first.setdefault(digest_of_tensors({"": tensor}), tensor.data)
+
+
+def _checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> tuple[Tensor, Tensor]:
+    """Center [width] and matrix [64, width] in float32; without a projection, those that change nothing."""
+    center, matrix = projection if projection is not None else (torch.zeros(width), torch.eye(width))
+    if center.shape != (width,) or matrix.shape != (EMBEDDING_DIM, width):
+        raise ValueError(
+            f"the towers give {width} numbers, the projection takes {list(center.shape)} and {list(matrix.shape)}; "
+            f"it must be [{width}] and [{EMBEDDING_DIM}, {width}]: set the final setting's pca_dim to {EMBEDDING_DIM} and run door 07 again"
+        )
+    return center.float().contiguous(), matrix.float().contiguous()

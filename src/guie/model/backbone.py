@@ -1,0 +1,104 @@
+"""Backbones of timm and open_clip behind one small face: normalised pixels in, one feature vector an image out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from guie.checkpoint import load_weights
+from guie.recipe import Model
+
+PRETRAINED_TAG = "pretrained:"
+
+
+class Backbone(nn.Module):
+    """A feature extractor in eval mode wherever it has statistics.
+
+    Batch norm keeps its stored statistics while the weights are fine-tuned: batches of 32 are too small to re-estimate them,
+    and the shipped MobileNetV2's were folded (`weights/README.md`). `train()` therefore leaves batch norm layers in eval mode.
+
+    Attributes:
+        feature_dim: Width of the feature vector.
+    """
+
+    def __init__(self, network: nn.Module, feature_dim: int) -> None:
+        """Wraps `network`, which maps float32 [n, 3, px, px] to [n, feature_dim]."""
+        super().__init__()
+        self.network = network
+        self.feature_dim = feature_dim
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features, float [n, feature_dim], of normalised pixels, float [n, 3, px, px]."""
+        return self.network(pixels)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As `nn.Module.train`, but batch norm stays in eval mode."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def build_backbone(model: Model, image_px: int, weights: Path | None = None, seed: int = 0) -> Backbone:
+    """Builds the backbone of a recipe and loads its weights.
+
+    Args:
+        model: The recipe's model section.
+        image_px: Side of the square images it will see; position embeddings are interpolated to it.
+        weights: A safetensors file with the library's own names, or None for `model.weights`'s tag or random weights.
+        seed: Of random weights.
+
+    Raises:
+        ValueError: an unknown name, or weights whose names or shapes do not fit.
+    """
+    tag = model.weights.removeprefix(PRETRAINED_TAG) if model.weights.startswith(PRETRAINED_TAG) else ""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _timm_network(model, tag) if model.library == "timm" else _open_clip_network(model, tag, image_px)
+    if weights is not None:
+        _load_strictly(network, load_weights(weights), weights)
+    if model.library == "timm":
+        _set_image_px(network, image_px)
+    network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        feature_dim = network(torch.zeros(1, 3, image_px, image_px)).shape[1]
+    return Backbone(network, feature_dim)
+
+
+def _timm_network(model: Model, tag: str) -> nn.Module:
+    options = {"pad_type": model.pad_type} if model.pad_type else {}
+    name = f"{model.name}.{tag}" if tag else model.name
+    try:
+        return timm.create_model(name, pretrained=bool(tag), num_classes=0, **options)
+    except RuntimeError as error:
+        close = timm.list_models(f"*{model.name[:12]}*")[:5]
+        raise ValueError(f"model.name {name!r}: {error}. Near it timm has: {', '.join(close) or 'nothing'}") from error
+
+
+def _open_clip_network(model: Model, tag: str, image_px: int) -> nn.Module:
+    import open_clip  # slow to import, and only needed here
+
+    if model.name not in open_clip.list_models():
+        raise ValueError(f"model.name {model.name!r} is no open_clip model; it has {', '.join(open_clip.list_models()[:5])}, ...")
+    return open_clip.create_model(model.name, pretrained=tag or None, force_image_size=image_px).visual
+
+
+def _set_image_px(network: nn.Module, image_px: int) -> None:
+    """Interpolates the position embedding of a timm transformer; convolutions take any size as they are."""
+    native = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    if native is not None and native != (image_px, image_px) and hasattr(network, "set_input_size"):
+        network.set_input_size(img_size=image_px)
+
+
+def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Loads `weights`; a classification layer in the file that the network does not have is the one thing left out."""
+    extra = [name for name in weights if name.split(".")[0] in ("classifier", "head", "fc") and name not in network.state_dict()]
+    kept = {name: tensor for name, tensor in weights.items() if name not in extra}
+    try:
+        network.load_state_dict(kept, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the backbone: {error}") from error

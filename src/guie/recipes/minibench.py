@@ -1,0 +1,68 @@
+"""minibench: 7,935 real images in four domains and an ImageNet MobileNetV2, small enough for two cores.
+
+Data: `../shared/data` (Grocery Store, clothing, Fruits-360, emoji; half of each domain's classes never trains). Weights:
+`mobilenetv2_100_imagenet.safetensors` (Apache-2.0). The schedule is that of the winners: head, backbone with the head fixed, head
+again, then the same at a higher resolution. As the 4th and 6th place had it, the members that are concatenated and reduced by PCA
+are wider (512-d) than the 64-d that is handed in.
+
+Run: ./run.sh --recipe minibench --data-root ../shared/data --set seed=0
+Machine: two cores. Score to expect, minutes and memory: README, from tests/benchmarks/minibench_scores.csv.
+"""
+
+from guie.recipe import Augment, Data, Embed, EpochMargin, Member, Model, Recipe, Setting, Source, Stage
+
+FRESH = ("neck", "classifier")
+MILD = Augment(flip=0.5)
+STRONG = Augment(flip=0.5, shift=0.08, scale=0.15, rotate_deg=8, brightness=0.2, color=0.1)
+GROWING = EpochMargin(0.1, 0.1, 0.5)
+FULL = EpochMargin(0.5, 0.0, 0.5)
+BOTH = ("plain", "flip")
+
+
+def head(name: str, phase: str, image_px: int, starts_from: str = "", embedding_dim: int = 64) -> Stage:
+    """A head-only stage on cached features, which takes seconds."""
+    return Stage(name, phase, "head", image_px, 30, 256, 1e-3, starts_from, FRESH, embedding_dim, margin=GROWING, warmup_share=0.3, augment=MILD)
+
+
+def backbone(name: str, phase: str, image_px: int, n_epochs: int, lr: float) -> Stage:
+    """A backbone-only stage with the head of the row before, fixed."""
+    return Stage(name, phase, "backbone", image_px, n_epochs, 32, lr, margin=FULL, warmup_share=0.2, augment=STRONG)
+
+
+RECIPE = Recipe(
+    name="minibench",
+    data=Data(
+        sources=(
+            Source("grocery", "grocery_store", "grocery_store/dataset", "grocery"),
+            Source("clothing", "clothing", "clothing", "clothing"),
+            Source("fruits", "class_folders", "fruits360/Training", "fruits"),
+            Source("emoji", "class_folders", "emoji", "emoji"),
+        ),
+        pack_px=320,
+    ),
+    model=Model("timm", "mobilenetv2_100", "mobilenetv2_100_imagenet.safetensors", pad_type="same"),
+    stages=(
+        head("s1_head_224", "head", 224),
+        backbone("s2_backbone_192", "backbone", 192, 4, 1e-4),
+        head("s3_head_224", "backbone", 224, "s2_backbone_192"),
+        head("s4_wide_head_224", "backbone", 224, "s2_backbone_192", 512),
+        head("s5_head_288", "highres", 288, "s2_backbone_192"),
+        backbone("s6_backbone_288", "highres", 288, 1, 5e-5),
+        head("s7_head_288", "highres", 288, "s6_backbone_288"),
+        head("s8_wide_head_288", "highres", 288, "s6_backbone_288", 512),
+    ),
+    embed=Embed(
+        settings=(
+            Setting("off the shelf, 1280-d", (Member("pretrained", 224, output="feature"),)),
+            Setting("off the shelf, PCA-64", (Member("pretrained", 224, output="feature"),), pca_dim=64),
+            Setting("head-only 64-d", (Member("s1_head_224", 224),)),
+            Setting("+ backbone-only, then the head again", (Member("s3_head_224", 224),)),
+            Setting("+ 288 px with flip", (Member("s7_head_288", 288, BOTH),)),
+            Setting(
+                "+ ensemble, TTA, PCA-64",
+                (Member("s4_wide_head_224", 224, BOTH), Member("s8_wide_head_288", 288, BOTH)),
+                pca_dim=64,
+            ),
+        )
+    ),
+)

@@ -1,0 +1,46 @@
+"""tiny: the whole pipeline in under two minutes on two cores, on images that the project draws. What the tests run.
+
+Data: three drawn domains in the layouts of GLDv2, Products-10K and class folders. Backbone: timm's `test_convnext` (0.3 M
+parameters) from random weights, so that nothing is downloaded: the ladder shows that every door works, not how good the method is.
+Machine: two cores. Score to expect: see the README.
+"""
+
+from guie.recipe import Augment, Data, DrawnWorld, Embed, EpochMargin, Member, Model, Recipe, Setting, Source, Stage
+
+HEAD = ("neck", "classifier")
+AUGMENT = Augment(flip=0.5, shift=0.1, scale=0.15, rotate_deg=10, brightness=0.2)
+MARGIN = EpochMargin(0.1, 0.1, 0.4)
+
+RECIPE = Recipe(
+    name="tiny",
+    data=Data(
+        sources=(
+            Source("landmarks", "gldv2", "gldv2", "landmarks"),
+            Source("products", "products10k", "products10k", "packaged"),
+            Source("toys", "class_folders", "toys", "toys"),
+        ),
+        drawn=DrawnWorld(n_instances=24, n_views=8, image_px=128),
+        pack_px=128,
+    ),
+    model=Model("timm", "test_convnext"),
+    stages=(
+        Stage("s1_head", "head", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
+        Stage("s2_backbone", "backbone", "backbone", 64, 6, 16, 1e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+        Stage("s3_head_again", "backbone", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
+        Stage("s4_highres_head", "highres", "head", 96, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
+        Stage("s5_highres_backbone", "highres", "backbone", 96, 2, 16, 3e-4, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+    ),
+    embed=Embed(
+        settings=(
+            Setting("off the shelf", (Member("pretrained", 64, output="feature"),)),
+            Setting("head-only", (Member("s1_head", 64),)),
+            Setting("+ backbone, head again", (Member("s3_head_again", 64),)),
+            Setting("+ 96 px, flip", (Member("s5_highres_backbone", 96, ("plain", "flip")),)),
+            Setting(
+                "+ ensemble, TTA, PCA-64",
+                (Member("s3_head_again", 64, ("plain", "flip")), Member("s5_highres_backbone", 96, ("plain", "flip"))),
+                pca_dim=64,
+            ),
+        )
+    ),
+)

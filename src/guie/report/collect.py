@@ -1,0 +1,198 @@
+"""What the report shows, read from a run's artefacts as plain data: nothing here knows HTML."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from guie.recipe import Recipe
+from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run, read_done
+
+SCORE_COLUMNS = ("setting", "members", "views", "projection", "dim", "n_queries", "n_index", "mp5", "r1", "seed", "commit")
+CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
+CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
+SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # images a class: 1, 2, 3-4, 5-8, ... more than 128
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The ladder of door 07.
+
+    Attributes:
+        table: `scores.csv`, one row per setting, in the order of the ladder.
+        domains: The domains that have a score.
+        final: Position of the exported setting.
+        pca_share: Share of the training images' variance that the final projection keeps; None without PCA.
+    """
+
+    table: pd.DataFrame
+    domains: tuple[str, ...]
+    final: int
+    pca_share: float | None
+
+
+@dataclass(frozen=True)
+class StageCurves:
+    """The training of one stage: `metrics.csv`, and None where the stage left none."""
+
+    name: str
+    phase: str
+    metrics: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What doors 01 to 03 found.
+
+    Attributes:
+        groups: source, domain, split, n_classes, n_images (before balancing), n_rows (after); None without `classes.parquet`.
+        class_sizes: Label of a range of images per class -> training classes in it.
+        problems: step, source, path, reason of everything that could not be used.
+    """
+
+    groups: pd.DataFrame | None
+    class_sizes: dict[str, int]
+    problems: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Step:
+    """One door (`is_stage` False) or stage, with its done-mark; None where it has not finished."""
+
+    name: str
+    door: int
+    is_stage: bool
+    mark: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the report shows except the gallery."""
+
+    recipe: Recipe
+    commit: str
+    scores: Scores
+    stages: tuple[StageCurves, ...]
+    data: DataSummary
+    steps: tuple[Step, ...]
+
+
+def collect(run: Run) -> Facts:
+    """Reads the artefacts of a run.
+
+    Raises:
+        ValueError: `scores.csv` is missing, empty, damaged, or lacks the exported setting; names the command of door 07.
+    """
+    scores = read_scores(run)
+    commit = str(scores.table["commit"].iloc[scores.final])
+    return Facts(run.recipe, commit, scores, read_stages(run), read_data(run), read_steps(run))
+
+
+def read_scores(run: Run) -> Scores:
+    """The ladder.
+
+    Raises:
+        ValueError: see `collect`.
+    """
+    path = run.out / FOLDERS[7] / "scores.csv"
+    remedy = f"run: python {DOORS[7]} --recipe {run.recipe.name}"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist, and a report needs its scores; {remedy}")
+    try:
+        table = pd.read_csv(path, dtype={"setting": str, "members": str, "views": str, "projection": str, "commit": str}, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty; {remedy} --force") from None
+    missing = [name for name in SCORE_COLUMNS if name not in table.columns]
+    if missing or table.empty:
+        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy} --force")
+    name = run.recipe.embed.final.name
+    if name not in set(table["setting"]):
+        raise ValueError(f"{path} has no row for {name!r}, the setting that the recipe exports; {remedy} --force")
+    texts = ["setting", "members", "views", "projection", "commit"]
+    table[texts] = table[texts].fillna("")
+    domains = tuple(str(column).removeprefix("mp5_") for column in table.columns if str(column).startswith("mp5_"))
+    return Scores(table, domains, int(np.flatnonzero(table["setting"] == name)[-1]), _pca_share(run.out / FOLDERS[7] / "pca.npz"))
+
+
+def read_stages(run: Run) -> tuple[StageCurves, ...]:
+    """The curves of every stage of the recipe, in its order."""
+    result = []
+    for stage in run.recipe.stages:
+        path = run.out / PHASE_FOLDERS[stage.phase] / stage.name / "metrics.csv"
+        metrics = pd.read_csv(path) if path.is_file() and path.stat().st_size else None
+        if metrics is not None:
+            metrics = metrics.reindex(columns=list(CURVE_COLUMNS)).apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+        result.append(StageCurves(stage.name, stage.phase, metrics))
+    return tuple(result)
+
+
+def read_data(run: Run) -> DataSummary:
+    """Classes and images of each source, domain and split, and what could not be used."""
+    classes = _parquet(run.out / FOLDERS[2] / "classes.parquet", CLASS_COLUMNS)
+    problems = []
+    for number, columns in ((1, ("source", "path", "reason")), (3, ("image_id", "path", "reason"))):
+        found = _parquet(run.out / FOLDERS[number] / "problems.parquet", columns)
+        if found is not None and len(found):
+            source = found["source"] if "source" in found else found["image_id"].str.split("/").str[0]
+            problems.append(pd.DataFrame({"step": FOLDERS[number], "source": source, "path": found["path"], "reason": found["reason"]}))
+    table = pd.concat(problems, ignore_index=True) if problems else pd.DataFrame(columns=["step", "source", "path", "reason"])
+    if classes is None:
+        return DataSummary(None, {}, table)
+    counted = {"n_classes": ("n_images", "size"), "n_images": ("n_images", "sum"), "n_rows": ("n_rows", "sum")}
+    groups = classes.groupby(["domain", "source", "split"], sort=True).agg(**counted)
+    return DataSummary(groups.reset_index(), _class_sizes(classes.loc[classes["split"] == "train", "n_images"]), table)
+
+
+def read_steps(run: Run) -> tuple[Step, ...]:
+    """The done-marks of doors 01 to 08, each door's stages after it."""
+    steps = []
+    for number in range(1, 9):
+        steps.append(Step(FOLDERS[number], number, False, read_done(run.out / FOLDERS[number])))
+        for stage in run.recipe.stages:
+            if PHASE_FOLDERS[stage.phase] == FOLDERS[number]:
+                steps.append(Step(stage.name, number, True, read_done(run.out / FOLDERS[number] / stage.name)))
+    return tuple(steps)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite number."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _class_sizes(n_images: pd.Series) -> dict[str, int]:
+    """How many classes have 1, 2, 3-4, ... images; empty ranges at either end are left out."""
+    if n_images.empty:
+        return {}
+    labels = [str(low) if high == low + 1 else f"{low}–{high - 1}" for low, high in itertools.pairwise(SIZE_EDGES)] + [f"≥{SIZE_EDGES[-1]}"]
+    counts = np.bincount(np.searchsorted(SIZE_EDGES, n_images.to_numpy(), side="right") - 1, minlength=len(labels))
+    used = np.flatnonzero(counts)
+    return {labels[i]: int(counts[i]) for i in range(used[0], used[-1] + 1)}
+
+
+def _pca_share(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        return float(arrays["explained_variance_ratio"].sum()) if "explained_variance_ratio" in arrays else None
+
+
+def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
+    """The table at `path`; None where it is absent.
+
+    Raises:
+        ValueError: it lacks one of `columns`.
+    """
+    if not path.is_file():
+        return None
+    table = pd.read_parquet(path)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        number = next(n for n, name in FOLDERS.items() if name == path.parent.name)
+        raise ValueError(f"{path} lacks the columns {missing}; make it again: python {DOORS[number]} --force")
+    return table

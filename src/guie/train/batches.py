@@ -1,0 +1,136 @@
+"""Training batches: augmented images, or cached features of a frozen backbone. Both are pure functions of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from guie.data.augment import TrainTransform
+from guie.data.packing import PackedImages
+from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers
+from guie.embed.views import normalise
+from guie.model.backbone import Backbone
+from guie.recipe import VIEWS, Recipe, Stage
+from guie.run import Run, outputs_digest
+from guie.train.schedule import epoch_order, n_steps_of, sample_weights, seed_of
+
+
+class TrainSet:
+    """The training images of the pack, and the order in which a stage sees them.
+
+    Attributes:
+        rows: int64 [n], their row numbers in the pack.
+        labels: int64 [n], their classes, 0 to n_classes - 1.
+        n_classes: Classes in training.
+        n_steps: Steps in an epoch.
+    """
+
+    def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
+        """Reads the pack's index; ValueError if it holds no training image."""
+        index = packed.index
+        self.rows = np.flatnonzero(index["split"].to_numpy() == "train")
+        if not len(self.rows):
+            raise ValueError("no training image is left after balancing; lower data.min_per_class or data.val_class_share")
+        self.labels = index["class_id"].to_numpy()[self.rows].astype(np.int64)
+        self.image_ids = index["image_id"].to_numpy()[self.rows]
+        self.n_classes = int(self.labels.max()) + 1
+        repeats = index["repeats"].to_numpy()[self.rows]
+        self.n_steps = n_steps_of(stage, int(repeats.sum()))
+        self.seed, self.stage = recipe.seed, stage
+        self.weights = sample_weights(self.labels, repeats, stage.sample_power)
+
+    def step_items(self, epoch: int) -> np.ndarray:
+        """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
+        n = self.n_steps * self.stage.batch_size
+        order = epoch_order(self.weights, n, self.stage.sample_power, self.seed, self.stage.name, epoch)
+        return order.reshape(self.n_steps, self.stage.batch_size)
+
+
+class Batches(Protocol):
+    """Gives the inputs of the steps of an epoch, from step `start` on."""
+
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """Yields (inputs, labels int64 [n], image numbers int64 [n]) for this process' share of each step."""
+
+
+class ImageBatches:
+    """Augmented, normalised images from the pack, made by loader processes."""
+
+    def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator) -> None:
+        """Batches for `stage` on the accelerator's device."""
+        self.model, self.stage, self.train_set, self.accelerator = run.recipe.model, stage, train_set, accelerator
+        self.dataset = _Augmented(packed, train_set.rows, TrainTransform(stage.augment, stage.image_px))
+
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """See `Batches`."""
+        steps = self.train_set.step_items(epoch)
+        seeds = np.arange(steps.size).reshape(steps.shape)
+        rank, n = self.accelerator.process_index, self.accelerator.num_processes
+        plan = [
+            [(int(i), seed_of(self.train_set.seed, self.stage.name, epoch, int(s))) for i, s in zip(items[rank::n], numbers[rank::n], strict=True)]
+            for items, numbers in zip(steps[start:], seeds[start:], strict=True)
+        ]
+        loader = DataLoader(self.dataset, batch_sampler=plan, num_workers=n_workers(), prefetch_factor=4)
+        for items, pixels in zip(steps[start:], loader, strict=True):
+            mine = items[rank::n]
+            inputs = normalise(pixels.to(self.accelerator.device).permute(0, 3, 1, 2).float(), self.model.mean, self.model.std)
+            labels = torch.from_numpy(self.train_set.labels[mine]).to(self.accelerator.device)
+            yield inputs.contiguous(memory_format=torch.channels_last), labels, mine
+
+
+class _Augmented(Dataset[Tensor]):
+    """uint8 [px, px, 3] of (image number, seed)."""
+
+    def __init__(self, packed: PackedImages, rows: np.ndarray, transform: TrainTransform) -> None:
+        self.packed, self.rows, self.transform = packed, rows, transform
+
+    def __getitem__(self, item: tuple[int, int]) -> Tensor:
+        number, seed = item
+        return torch.from_numpy(self.transform(self.packed.read(int(self.rows[number])), seed))
+
+
+@dataclass(frozen=True)
+class _AugmentedView:
+    """A random change that is the same for the same view and row, so that it can be cached."""
+
+    transform: TrainTransform
+    name: str
+
+    def __call__(self, image: np.ndarray, row: int) -> np.ndarray:
+        return self.transform(image, seed_of(self.name, row))
+
+
+class FeatureBatches:
+    """Cached features of a frozen backbone: plain, mirrored and `n_cached_views` augmented views, drawn at random."""
+
+    def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator, backbone: Backbone) -> None:
+        """Extracts what is not in the cache yet."""
+        self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
+        transform = TrainTransform(stage.augment, stage.image_px)
+        names = ["plain", *(["flip"] if stage.augment.flip else [])] + [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment))}" for i in range(stage.n_cached_views)]
+        digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
+        self.views = []
+        for name in names:
+            request = FeatureRequest(pack, digest, run.recipe.model, stage.image_px, name, digest_of_rows(train_set.rows))
+            change = None if name in VIEWS else _AugmentedView(transform, name)
+            self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change))
+
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """See `Batches`."""
+        steps = self.train_set.step_items(epoch)
+        rng = np.random.default_rng(seed_of(self.train_set.seed, self.stage.name, epoch, "views"))
+        views = rng.integers(len(self.views), size=steps.shape)
+        rank, n = self.accelerator.process_index, self.accelerator.num_processes
+        for items, view in zip(steps[start:, rank::n], views[start:, rank::n], strict=True):
+            features = np.empty((len(items), self.views[0].shape[1]), np.float32)
+            for i, cached in enumerate(self.views):
+                features[view == i] = cached[items[view == i]]
+            labels = torch.from_numpy(self.train_set.labels[items])
+            yield torch.from_numpy(features).to(self.accelerator.device), labels.to(self.accelerator.device), items

@@ -1,0 +1,68 @@
+"""What every step does, as pure functions of the recipe: which rows, which learning rate, which random numbers.
+
+Nothing here has a state, so a run that resumes at any step goes on exactly as the run that was never broken off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+
+from guie.recipe import Stage
+
+START_DIVISOR = 25.0  # one_cycle starts at lr / 25, as torch's OneCycleLR
+
+
+def seed_of(*what: Any) -> int:
+    """A seed below 2**31 from any texts and numbers, the same on every machine."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:4], "little") >> 1
+
+
+def sample_weights(class_ids: np.ndarray, repeats: np.ndarray, power: float) -> np.ndarray:
+    """The chance of each image to be drawn, float64 [n], summing to 1.
+
+    Args:
+        class_ids: int [n].
+        repeats: int [n], how often the balanced list holds the image.
+        power: An image of a class with c rows has weight c ** power for each of its rows.
+    """
+    counts = np.bincount(class_ids, weights=repeats)[class_ids]
+    weights = repeats * counts.astype(np.float64) ** power
+    return weights / weights.sum()
+
+
+def n_steps_of(stage: Stage, n_rows: int) -> int:
+    """Steps in an epoch: whole batches only, and at least one."""
+    return max(1, n_rows // stage.batch_size)
+
+
+def epoch_order(weights: np.ndarray, n: int, power: float, *seed: Any) -> np.ndarray:
+    """Image numbers in the order of one epoch, int64 [n].
+
+    Without re-weighting (power 0) every image comes once, shuffled, before any comes again; else images are drawn by weight.
+    """
+    rng = np.random.default_rng(seed_of(*seed, "order"))
+    if power == 0.0:
+        rounds = [rng.permutation(len(weights)) for _ in range(math.ceil(n / len(weights)))]
+        return np.concatenate(rounds)[:n]
+    return rng.choice(len(weights), size=n, p=weights)
+
+
+def lr_at(stage: Stage, step: int, n_steps: int) -> float:
+    """The learning rate of a step, counted from 0, of `n_steps` in the whole stage.
+
+    one_cycle climbs and falls along cosines; cosine climbs along a line and falls along a cosine; constant only climbs.
+    """
+    warmup = max(1, round(stage.warmup_share * n_steps)) if stage.warmup_share else 0
+    if step < warmup:
+        share = (step + 1) / warmup
+        if stage.schedule == "one_cycle":
+            return stage.lr * (1 / START_DIVISOR + (1 - 1 / START_DIVISOR) * (1 - math.cos(math.pi * share)) / 2)
+        return stage.lr * share
+    if stage.schedule == "constant":
+        return stage.lr
+    share = (step - warmup + 1) / max(1, n_steps - warmup)
+    return stage.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2

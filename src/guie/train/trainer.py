@@ -1,0 +1,273 @@
+"""The one trainer: every stage of every recipe, resumable at any moment."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from guie.checkpoint import load_state, save_state, save_weights, whole_file
+from guie.data.packing import PackedImages
+from guie.embed.ensemble import load_backbone, rows_of, stage_weights
+from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
+from guie.embed.retrieval import retrieve, summarise
+from guie.model.embedder import Embedder, build_embedder, load_parts
+from guie.model.margin import margin_at
+from guie.recipe import PRETRAINED, Stage
+from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb
+from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
+from guie.train.schedule import lr_at, seed_of
+
+log = logging.getLogger(__name__)
+CHECKPOINT_S = 60.0
+COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
+TRAINED_PARTS = {
+    "classifier": ("classifier",),
+    "neck": ("neck",),
+    "head": ("neck", "classifier"),
+    "backbone": ("backbone",),
+    "all": ("backbone", "neck", "classifier"),
+}
+
+
+def train_phase(run: Run, phase: str) -> dict[str, Any]:
+    """Runs the recipe's stages of one phase, one after the other; finished ones are skipped.
+
+    Returns:
+        The validation scores of the phase's last stage and the number of stages.
+    """
+    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision="no" if run.device == "cpu" else "bf16")
+    packed = PackedImages(run.folder(3))
+    stages = [s for s in run.recipe.stages if s.phase == phase]
+    last: dict[str, Any] = {}
+    for stage in stages:
+        last = train_stage(run, stage, packed, accelerator)
+    if not stages:
+        log.info("the recipe has no stage of phase %r; nothing to train", phase)
+    return {"n_stages": len(stages), **last}
+
+
+def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:
+    """Trains one stage from its parent's weights and writes its folder; returns its validation scores."""
+    folder = run.stage_folder(stage.name)
+    settings = run.recipe.digest("model", "seed", f"stages.{stage.name}")
+    parent = run.recipe.parent(stage)
+    inputs = {"03_packed": outputs_digest(run.folder(3)), "parent": PRETRAINED if parent == PRETRAINED else outputs_digest(run.stage_folder(parent))}
+    if is_done(folder, settings, inputs):
+        log.info("stage %s: already done", stage.name)
+        return {}
+    log.info("stage %s: trains %s at %d px for %d epochs, from %s", stage.name, stage.trains, stage.image_px, stage.n_epochs, parent)
+    started = time.time()
+    with accelerator.main_process_first():
+        (folder / "done.json").unlink(missing_ok=True)
+    train_set = TrainSet(run.recipe, stage, packed)
+    embedder = _start_embedder(run, stage, train_set.n_classes).to(accelerator.device)
+    loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
+    loop.run_epochs()
+    scores = loop.validate(keep=True)
+    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", stage.name, scores["mp5"], scores["r1"])
+    if accelerator.is_main_process:
+        loop.history[-1] |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
+        write_metrics(folder / "metrics.csv", loop.history)
+        save_weights(folder / "final.safetensors", accelerator.unwrap_model(loop.embedder).state_dict())
+        (folder / "last.pt").unlink(missing_ok=True)
+        mark_done(run, folder, f"stage {stage.name}", settings, inputs, started, scores)
+    accelerator.wait_for_everyone()
+    return {k: round(v, 6) for k, v in scores.items()}
+
+
+def _start_embedder(run: Run, stage: Stage, n_classes: int) -> Embedder:
+    """The embedder with its parent's weights, but for the parts that the stage starts anew."""
+    parent = run.recipe.parent(stage)
+    embedder = build_embedder(load_backbone(run, parent, stage.image_px), stage, n_classes, seed_of(run.recipe.seed, stage.name))
+    if parent != PRETRAINED:
+        load_parts(embedder, stage_weights(run, parent), stage.fresh, f"stage {stage.name} from {parent}")
+    return embedder
+
+
+class StageLoop:
+    """The epochs of one stage, with everything that a checkpoint must hold."""
+
+    def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, embedder: Embedder, accelerator: Accelerator, key: str) -> None:
+        """Prepares model, optimizer and batches, and goes back to the last checkpoint if there is one of the same `key`."""
+        self.run, self.stage, self.packed, self.train_set, self.accelerator, self.key = run, stage, packed, train_set, accelerator, key
+        self.checkpoint = run.stage_folder(stage.name) / "last.pt"
+        self.history: list[dict[str, Any]] = []
+        self.epoch = self.step = 0  # the next step to take
+        self.running: list[float] = [0.0, 0.0, 0.0]  # of this epoch: sum of losses, steps, seconds
+        trained = TRAINED_PARTS[stage.trains]
+        for name, parameter in embedder.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] in trained)
+        self.batches: Batches = (
+            FeatureBatches(run, stage, packed, train_set, accelerator, embedder.backbone)
+            if stage.is_backbone_frozen
+            else ImageBatches(run, stage, packed, train_set, accelerator)
+        )
+        optimizer = make_optimizer(embedder, stage)
+        self.embedder, self.optimizer = accelerator.prepare(embedder, optimizer)
+        self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.ema_decay else {}
+        self._resume()
+
+    def run_epochs(self) -> None:
+        """Trains from the next step to the stage's end; afterwards the embedder holds the stage's result."""
+        n_all = self.stage.n_epochs * self.train_set.n_steps
+        done = self.epoch * self.train_set.n_steps + self.step
+        bar = tqdm(total=n_all, initial=done, unit="step", desc=self.stage.name, disable=None if self.accelerator.is_local_main_process else True)
+        saved = time.time()
+        with bar:
+            while self.epoch < self.stage.n_epochs:
+                self._set_mode()
+                began = time.time()
+                for inputs, labels, numbers in self.batches.epoch(self.epoch, self.step):
+                    loss = self._train_step(inputs, labels, numbers)
+                    self.step += 1
+                    self.running = [self.running[0] + loss, self.running[1] + 1, self.running[2] + time.time() - began]
+                    began = time.time()
+                    bar.update()
+                    if bar.n % 10 == 0:
+                        bar.set_postfix_str(self._status(), refresh=False)
+                    if time.time() - saved > CHECKPOINT_S:
+                        self.save()
+                        saved = began = time.time()
+                self._end_epoch()
+        for name, parameter in self._trained():
+            if self.ema:
+                parameter.data.copy_(self.ema[name])
+
+    def validate(self, keep: bool) -> dict[str, float]:
+        """Retrieval scores of the validation images in one merged index, plain view, the stage's resolution.
+
+        Args:
+            keep: Whether the features stay in the cache for door 07.
+        """
+        embedder: Embedder = self.accelerator.unwrap_model(self.embedder)
+        rows = rows_of(self.packed, "val")
+        request = FeatureRequest(
+            outputs_digest(self.run.folder(3)), digest_of_backbone(embedder.backbone), self.run.recipe.model, self.stage.image_px, "plain", digest_of_rows(rows)
+        )
+        features = extract(self.run.cache, request, embedder.backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
+        embedder.neck.eval()
+        with torch.no_grad():
+            embeddings = embedder.neck(torch.from_numpy(np.array(features)).to(self.accelerator.device)).cpu().numpy()
+        if not keep and not self.stage.is_backbone_frozen and self.accelerator.is_main_process:
+            (self.run.cache / f"{request.key}.npy").unlink()
+        index = self.packed.index.iloc[rows]
+        return summarise(retrieve(embeddings, index["class_id"].to_numpy()), index["domain"].to_numpy())
+
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all. Random states need no saving: every step seeds its own."""
+        if not self.accelerator.is_main_process:
+            return
+        trained = {n: p.detach().cpu() for n, p in self._trained()}
+        state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history}
+        save_state(self.checkpoint, state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema})
+
+    def _resume(self) -> None:
+        if not self.checkpoint.is_file():
+            return
+        state = load_state(self.checkpoint)
+        if state["key"] != self.key:
+            log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage.name)
+            return
+        for name, parameter in self._trained():
+            parameter.data.copy_(state["weights"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema = {name: tensor.to(self.accelerator.device) for name, tensor in state["ema"].items()}
+        self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
+        log.info("stage %s: resumes at epoch %d, step %d", self.stage.name, self.epoch + 1, self.step)
+
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.accelerator.unwrap_model(self.embedder).named_parameters() if p.requires_grad]
+
+    def _set_mode(self) -> None:
+        """Trained parts (and the neck's dropout) in training mode, a frozen backbone in eval mode."""
+        self.embedder.train()
+        if self.stage.is_backbone_frozen:
+            self.accelerator.unwrap_model(self.embedder).backbone.eval()
+
+    def _train_step(self, inputs: Tensor, labels: Tensor, numbers: np.ndarray) -> float:
+        """One step of the optimizer; returns the loss.
+
+        Raises:
+            ValueError: a loss that is not finite, with the step, the images and what to try.
+        """
+        stage, position = self.stage, self.epoch * self.train_set.n_steps + self.step
+        torch.manual_seed(seed_of(self.run.recipe.seed, stage.name, position, self.accelerator.process_index))
+        lr = lr_at(stage, position, stage.n_epochs * self.train_set.n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_factor"]
+        with self.accelerator.autocast():
+            logits = self.embedder(inputs, labels, margin_at(stage.margin, self.epoch))
+        loss = F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            ids = ", ".join(map(str, self.train_set.image_ids[numbers][:4]))
+            raise ValueError(
+                f"stage {stage.name}: the loss is {value} at epoch {self.epoch + 1}, step {self.step}, images {ids}, ...; "
+                f"try a lower stages.{stage.name}.lr (now {stage.lr:g}) or clip_norm=1. The last checkpoint is kept"
+            )
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        if stage.clip_norm:
+            self.accelerator.clip_grad_norm_([p for _, p in self._trained()], stage.clip_norm)
+        self.optimizer.step()
+        for name, parameter in self._trained() if self.ema else []:
+            # the average forgets its start: at step t it weighs the last min(t, 1 / (1 - decay)) steps
+            self.ema[name].lerp_(parameter.detach(), 1 - min(stage.ema_decay, (1 + position) / (10 + position)))
+        return value
+
+    def _end_epoch(self) -> None:
+        total, steps, seconds = self.running
+        row: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": (self.epoch + 1) * self.train_set.n_steps,
+            "loss": round(total / max(1, steps), 6),
+            "margin_rad": margin_at(self.stage.margin, self.epoch),
+            "lr": lr_at(self.stage, (self.epoch + 1) * self.train_set.n_steps - 1, self.stage.n_epochs * self.train_set.n_steps),
+            "images_per_s": round(steps * self.stage.batch_size / max(seconds, 1e-9), 1),
+            "seconds": round(seconds, 2),
+        }
+        self.epoch, self.step, self.running = self.epoch + 1, 0, [0.0, 0.0, 0.0]
+        if self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and self.epoch < self.stage.n_epochs:
+            scores = self.validate(keep=False)
+            row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
+        self.history.append(row)
+
+    def _status(self) -> str:
+        total, steps, seconds = self.running
+        rate = steps * self.stage.batch_size / max(seconds, 1e-9)
+        lr = self.optimizer.param_groups[0]["lr"]
+        return f"loss {total / max(1, steps):.3f} margin {margin_at(self.stage.margin, self.epoch):.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
+
+
+def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:
+    """AdamW or SGD over the parameters that train; vectors (biases, norms) are not decayed.
+
+    With trains="all" the backbone's learning rate is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7).
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in embedder.named_parameters():
+        if parameter.requires_grad:
+            factor = stage.backbone_lr_factor if stage.trains == "all" and name.startswith("backbone.") else 1.0
+            groups.setdefault((factor, stage.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay), params in groups.items()]
+    if stage.optimizer == "sgd":
+        return torch.optim.SGD(listed, lr=stage.lr, momentum=0.9)
+    return torch.optim.AdamW(listed, lr=stage.lr)
+
+
+def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
+    """Writes one row an epoch to `metrics.csv`, whole or not at all."""
+    with whole_file(path) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(history)

@@ -1,0 +1,295 @@
+"""Checks a submission.zip as the contest's scorer would meet it. Needs torch, Pillow and numpy; knows nothing of this project.
+
+    python submission/check_submission.py submission.zip
+    python submission/check_submission.py submission.zip --expected artifacts/<recipe>/08_export/parity
+
+It unpacks the zip, loads saved_model.pt by torch.jit.load on the CPU in two fresh processes without network, and embeds images
+of odd sizes one by one. It ends at the first thing that is wrong with one line that says what (FAIL), one with the remedy (FIX),
+and status 1; "The submission is sound." and status 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+MODEL_NAME = "saved_model.pt"
+EMBEDDING_DIM = 64
+SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920))  # height, width
+BLACK = "black 64x64"
+TOLD = 3  # status of an inner process that has printed what is wrong
+MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
+N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = 205_000, 9.0, 13.0  # queries + index, the scoring notebook's time, its smaller machine
+
+
+class BreachError(Exception):
+    """One broken rule, and how to mend it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        """One line each."""
+        super().__init__(f"FAIL  {what}\nFIX   {remedy}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Checks, prints a table, and returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.probe:
+            _forbid_network()
+            embeddings = probe(arguments.submission, arguments.expected, arguments.min_cosine, arguments.backwards)
+            np.savez(arguments.probe, names=np.array(list(embeddings)), embeddings=np.stack(list(embeddings.values())))
+        else:
+            check(arguments.submission, arguments.expected, arguments.min_cosine, arguments.timeout)
+            print("The submission is sound.")
+    except BreachError as breach:
+        print(breach, flush=True)
+        return TOLD if arguments.probe else 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("submission", type=Path, help="the submission.zip")
+    p.add_argument("--expected", type=Path, help="folder of images and expected.npz (names, embeddings) to compare with")
+    p.add_argument("--min-cosine", type=float, default=0.999, help="smallest cosine to an expected embedding (default: %(default)s)")
+    p.add_argument("--timeout", type=float, default=3600.0, help="seconds that one of the two processes may take (default: %(default)s)")
+    p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # the two inner processes write their embeddings here
+    p.add_argument("--backwards", action="store_true", help=argparse.SUPPRESS)
+    return p
+
+
+def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: float) -> None:
+    """The whole check of one zip; raises BreachError at the first thing that is wrong."""
+    with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
+        model_path = unpack(zip_path, Path(scratch))
+        row("zip", f"one file, {MODEL_NAME}, {model_path.stat().st_size / 1e6:.1f} MB")
+        first = _run_process(model_path, Path(scratch) / "first.npz", expected, min_cosine, timeout)
+        second = _run_process(model_path, Path(scratch) / "second.npz", None, min_cosine, timeout, backwards=True)
+    worst = max(first, key=lambda name: _difference(first[name], second[name]))
+    if not _difference(first[worst], second[worst]) <= MAX_DIFFERENCE:
+        raise BreachError(
+            f"two processes disagree on {worst} by {_difference(first[worst], second[worst]):.2g}",
+            "the module keeps state or draws random numbers: call .eval() before tracing, and keep no running statistics",
+        )
+    row("second process", f"the same within {_difference(first[worst], second[worst]):.1g}, images in reverse order")
+
+
+def unpack(zip_path: Path, folder: Path) -> Path:
+    """Extracts saved_model.pt from the zip, which must hold nothing else."""
+    if not zip_path.is_file():
+        raise BreachError(f"{zip_path} is not a file", "give the path of the submission.zip; door 08 writes it to submission/<recipe>/")
+    zip_again = f"pack the file itself again: zip -j submission.zip {MODEL_NAME}"
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            names = archive.namelist()
+            if names != [MODEL_NAME]:
+                raise BreachError(f"the zip holds {_listed(names)}, it must hold exactly {MODEL_NAME} at its root", zip_again)
+            return Path(archive.extract(MODEL_NAME, folder))
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BreachError(f"{zip_path.name} is not a whole zip file ({error})", zip_again) from error
+    except OSError as error:
+        raise BreachError(f"{zip_path.name} cannot be unpacked ({error})", "see that it can be read, and set TMPDIR to a folder with space") from error
+    except (RuntimeError, NotImplementedError) as error:  # a password, or a compression that Python does not know
+        raise BreachError(f"{MODEL_NAME} cannot be unpacked ({error})", f"{zip_again}, without a password") from error
+
+
+def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards: bool = False) -> dict[str, np.ndarray]:
+    """Loads the module and embeds every test image; what one of the two processes does.
+
+    Returns:
+        float32 [64] for each test image.
+    """
+    started = time.perf_counter()
+    module = load(model_path)
+    row("torch.jit.load", f"{time.perf_counter() - started:.1f} s, torch {torch.__version__}, {torch.get_num_threads()} threads", not backwards)
+    images = probe_images()
+    embeddings, seconds = {}, {}
+    for name in reversed(images) if backwards else images:
+        embeddings[name], seconds[name] = _embed_twice(module, images[name], name)
+        row(name, f"float32 [64], length {np.linalg.norm(embeddings[name]):.3f}, {seconds[name]:.3f} s", not backwards)
+    if max(_difference(e, embeddings[BLACK]) for e in embeddings.values()) <= 1e-6:
+        raise BreachError("all images get the same embedding", "the module does not look at its input: check the range of its pixels and its weights")
+    if not backwards:
+        _report_cost(seconds)
+    if expected is not None:
+        compare(module, expected, min_cosine)
+    return embeddings
+
+
+def load(model_path: Path) -> Any:
+    """The module as the scorer's example loads it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls all of torch.jit deprecated
+            return torch.jit.load(str(model_path)).eval()
+    except Exception as error:
+        raise BreachError(
+            f"torch.jit.load cannot read {MODEL_NAME}: {_first_line(error)}",
+            "write it by torch.jit.save of a traced or scripted module on the CPU (not torch.save), and let the writing finish",
+        ) from error
+
+
+def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
+    """float32 [64] of one image, called as the scorer's example calls: uint8 [1, 3, height, width], then `[0]`, flattened."""
+    pixels = torch.as_tensor(np.array(image.convert("RGB"))).permute(2, 0, 1)  # not contiguous, just as torchvision's PILToTensor leaves it
+    try:
+        with torch.no_grad():
+            output = module(pixels.unsqueeze(0))
+    except Exception as error:
+        raise BreachError(
+            f"it raises on {name}: {_last_line(error)}",
+            "resize inside the graph, and script (not trace) whatever depends on height and width; no op may need a GPU, the network or torchvision",
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise BreachError(f"it returns a {type(output).__name__} on {name}", f"return one tensor, float32 [1, {EMBEDDING_DIM}]")
+    if output.dim() == 0 or output.shape[0] != 1 or output[0].numel() != EMBEDDING_DIM:
+        raise BreachError(f"it returns shape {list(output.shape)} on {name}", f"return [1, {EMBEDDING_DIM}]; more than {EMBEDDING_DIM} numbers score 0.0")
+    if output.dtype != torch.float32:
+        raise BreachError(f"it returns {str(output.dtype).removeprefix('torch.')} on {name}", "end the forward with .float()")
+    embedding: np.ndarray = output[0].flatten().cpu().numpy()
+    if not np.isfinite(embedding).all():
+        n_bad = int((~np.isfinite(embedding)).sum())
+        remedy = "divide by max(length, 1e-12) when normalising; look for half precision, and for a log or root of 0"
+        raise BreachError(f"{n_bad} of {EMBEDDING_DIM} numbers are not finite on {name}", remedy)
+    return embedding
+
+
+def compare(module: Any, folder: Path, min_cosine: float) -> None:
+    """Compares with the embeddings in `folder`/expected.npz of the images beside it."""
+    names, expected = read_expected(folder)
+    worst, worst_name = 2.0, ""
+    for name, target in zip(names, expected, strict=True):
+        got = embed(module, _opened(folder / name), name)
+        cosine = float(got @ target / max(float(np.linalg.norm(got) * np.linalg.norm(target)), 1e-12))
+        if not cosine >= min_cosine:
+            raise BreachError(
+                f"{name}: cosine {cosine:.6f} to the expected embedding, below {min_cosine}",
+                "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: run the export again",
+            )
+        if cosine < worst:
+            worst, worst_name = cosine, name
+    row("expected embeddings", f"{len(names)} images, smallest cosine {worst:.7f} ({worst_name})")
+
+
+def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
+    """The names of the images and their embeddings, float32 [n, 64]."""
+    remedy = "give the export's parity/ folder: expected.npz with names and embeddings, and the images beside it"
+    try:
+        with np.load(folder / "expected.npz", allow_pickle=False) as stored:
+            names, embeddings = [str(name) for name in stored["names"]], stored["embeddings"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BreachError(f"{folder / 'expected.npz'} cannot be read ({_first_line(error)})", remedy) from error
+    if not names or embeddings.shape != (len(names), EMBEDDING_DIM):
+        raise BreachError(f"{folder / 'expected.npz'} has {len(names)} names and embeddings of shape {list(embeddings.shape)}", remedy)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BreachError(f"{folder} lacks {_listed(missing)}", remedy)
+    return names, embeddings
+
+
+def probe_images() -> dict[str, Image.Image]:
+    """Noise of every size in SIZES, always the same, and a black square, whose features may be all zero."""
+    rng = np.random.default_rng(0)
+    images = {f"{height}x{width}": Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for height, width in SIZES}
+    return images | {BLACK: Image.new("RGB", (64, 64))}
+
+
+def row(what: str, value: str, is_shown: bool = True) -> None:
+    """One line of the table: a check that held."""
+    if is_shown:
+        print(f"ok    {what:<22} {value}", flush=True)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise BreachError(f"{path} is not a whole image ({error})", "run the export again: it writes the images beside expected.npz") from error
+
+
+def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray, float]:
+    """The embedding, and the seconds of the second call; the first may compile."""
+    first = embed(module, image, name)
+    started = time.perf_counter()
+    second = embed(module, image, name)
+    seconds = time.perf_counter() - started
+    if not _difference(first, second) <= MAX_DIFFERENCE:
+        raise BreachError(
+            f"two calls on {name} differ by {_difference(first, second):.2g}",
+            "the module is not deterministic: call .eval() before tracing (dropout, batch norm), and draw no random numbers",
+        )
+    return second, seconds
+
+
+def _report_cost(seconds: dict[str, float]) -> None:
+    """Time and memory beside what the scoring machine has: a hint, no rule, since that machine is another."""
+    hours = seconds["300x1200"] * N_TEST_IMAGES / 3600
+    memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    row("time", f"{N_TEST_IMAGES:,} images as the 300x1200 one take {hours:.1f} h on this CPU (the limit there: {LIMIT_HOURS:.0f} h)")
+    row("memory", f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)")
+
+
+def _run_process(model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False) -> dict[str, np.ndarray]:
+    """Runs `probe` in a fresh process without GPU and network, and returns what it wrote."""
+    command = [sys.executable, __file__, str(model_path), "--probe", str(results), "--min-cosine", str(min_cosine)]
+    command += ["--expected", str(expected)] if expected else []
+    command += ["--backwards"] if backwards else []
+    try:
+        status = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, timeout=timeout, check=False).returncode
+    except subprocess.TimeoutExpired:
+        raise BreachError(f"the process was not done after {timeout:.0f} s", "use a smaller model, or give a larger --timeout on a slow machine") from None
+    if status == TOLD:
+        raise SystemExit(1)
+    if status != 0:
+        raise BreachError(
+            f"the process that ran the model ended with status {status}",
+            "a negative status is a signal: -9 is mostly too little memory, -11 a crash inside an op; otherwise see the lines above",
+        )
+    with np.load(results) as stored:
+        return dict(zip(stored["names"].tolist(), stored["embeddings"], strict=True))
+
+
+def _forbid_network() -> None:
+    """Makes every use of a socket in this process an error; cannot be undone."""
+
+    def forbid(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith("socket."):
+            raise PermissionError(f"the scorer has no network, and something used it ({event})")
+
+    sys.addaudithook(forbid)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,341 @@
+"""The independent checker: a sound submission passes; every hostile one gets its own clear line and its remedy."""
+
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from guie.embed.ensemble import Tower
+from guie.export.submission import write_zip
+from guie.export.torchscript import build_submission, quiet_jit
+
+CHECKER = Path(__file__).resolve().parents[2] / "submission" / "check_submission.py"
+
+
+def _load_checker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_submission", CHECKER)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+checker = _load_checker()
+
+
+class Sound(nn.Module):
+    """Mean colours of a 4 x 4 grid, with one more number for the brightness at the end: 48 + 16."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1)
+
+
+class Wide(Sound):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([self.grid(images), self.grid(images)], dim=1)
+
+    def grid(self, images: Tensor) -> Tensor:
+        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1)
+
+
+class Flat(Wide):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.grid(images)[0]
+
+
+class Double(Wide):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.grid(images).double()
+
+
+class Half(Wide):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.grid(images).half()
+
+
+class NotANumber(Wide):
+    """Divides by the length, which is 0 for a black image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        embedding = self.grid(images)
+        return embedding / embedding.norm(dim=1, keepdim=True)
+
+
+class Pair(Wide):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.grid(images), images
+
+
+class FullSize(Wide):
+    """Meets the image at its own size: nothing smaller than its kernel passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 64, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images.float()).mean((2, 3))
+
+
+class WantsFloat(Wide):
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.float32, "floats only"
+        return self.grid(images)
+
+
+class Random(Wide):
+    def forward(self, images: Tensor) -> Tensor:
+        embedding = self.grid(images)
+        return embedding + 0.01 * torch.rand_like(embedding)
+
+
+class Blind(Wide):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.ones(1, 64)
+
+
+class Counting(Wide):
+    """Drifts with every call, by too little for two calls in a row to show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n_calls", torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.n_calls += 1
+        return self.grid(images) + 2e-5 * self.n_calls
+
+
+def save_script(module: nn.Module, path: Path) -> Path:
+    with quiet_jit():
+        torch.jit.save(torch.jit.script(module.eval()), str(path))
+    return path
+
+
+def zipped(tmp_path: Path, module: nn.Module) -> Path:
+    write_zip(save_script(module, tmp_path / "saved_model.pt"), tmp_path / "submission.zip")
+    return tmp_path / "submission.zip"
+
+
+def run_checker(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(CHECKER), *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def write_expected(folder: Path, embed: Callable[[Tensor], Tensor], n: int = 3) -> Path:
+    folder.mkdir()
+    embeddings = []
+    for i in range(n):
+        image = np.random.default_rng(i).integers(0, 256, (11 + i, 30, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"{i}.png")
+        with torch.no_grad():
+            embeddings.append(embed(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy())
+    np.savez(folder / "expected.npz", names=np.array([f"{i}.png" for i in range(n)]), embeddings=np.stack(embeddings))
+    return folder
+
+
+def test_probe_of_a_sound_module_agrees_with_eager(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    embeddings = checker.probe(save_script(Sound(), tmp_path / "saved_model.pt"), write_expected(tmp_path / "parity", Sound()), 0.999)
+    assert list(embeddings) == [f"{height}x{width}" for height, width in checker.SIZES] + ["black 64x64"] and (1, 1) in checker.SIZES
+    image = torch.from_numpy(np.array(checker.probe_images()["300x1200"])).permute(2, 0, 1)[None]
+    np.testing.assert_allclose(embeddings["300x1200"], Sound()(image)[0].numpy(), atol=1e-6)
+    shown = capsys.readouterr().out
+    assert shown.count("ok    ") == len(shown.splitlines()) == 1 + 9 + 2 + 1
+    assert "205,000 images" in shown and "GB at the peak" in shown and "3 images, smallest cosine 1.0000000" in shown
+
+
+@pytest.mark.parametrize(
+    ("module", "what", "remedy"),
+    [
+        (Wide(), r"returns shape \[1, 128\] on 1x1", "more than 64 numbers score 0.0"),
+        (Flat(), r"returns shape \[64\] on 1x1", r"return \[1, 64\]"),
+        (Double(), "returns float64 on 1x1", r"\.float\(\)"),
+        (Half(), "returns float16 on 1x1", r"\.float\(\)"),
+        (NotANumber(), "64 of 64 numbers are not finite on black 64x64", "1e-12"),
+        (Pair(), "returns a tuple on 1x1", "return one tensor"),
+        (FullSize(), "raises on 1x1: .*Kernel size can't be greater than actual input", "resize inside the graph"),
+        (WantsFloat(), "raises on 1x1: .*floats only", "script"),
+        (Random(), "two calls on 1x1 differ by 0.0", r"call \.eval\(\) before tracing"),
+        (Blind(), "all images get the same embedding", "does not look at its input"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_hostile_module_gets_its_line(tmp_path: Path, module: nn.Module, what: str, remedy: str) -> None:
+    path = save_script(module, tmp_path / "saved_model.pt")
+    with pytest.raises(checker.BreachError, match=f"FAIL  .*{what}.*\nFIX   .*{remedy}") as caught:
+        checker.probe(path, None, 0.999)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_drift_over_calls_shows_between_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        checker, "_run_process", lambda model, results, expected, min_cosine, timeout, backwards=False: checker.probe(model, None, 0.9, backwards)
+    )
+    with pytest.raises(checker.BreachError, match="two processes disagree on .*\nFIX   the module keeps state"):
+        checker.check(zipped(tmp_path, Counting()), None, 0.999, 60.0)
+    checker.check(zipped(tmp_path, Sound()), None, 0.999, 60.0)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_state_dict(path: Path) -> None:
+    torch.save(Sound().state_dict(), path)
+
+
+def make_eager(path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, path)
+
+
+def make_text(path: Path) -> None:
+    path.write_text("weights go here")
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [truncate, make_state_dict, make_eager, make_text, make_empty])
+def test_file_that_is_no_whole_module(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    path = save_script(Sound(), tmp_path / "saved_model.pt")
+    spoil(path)
+    with pytest.raises(checker.BreachError, match=r"FAIL  torch.jit.load cannot read saved_model.pt: .+\nFIX   write it by torch.jit.save") as caught:
+        checker.load(path)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["model.pt"], "holds 'model.pt', it must hold exactly saved_model.pt at its root"),
+        (["submission/saved_model.pt"], "holds 'submission/saved_model.pt'"),
+        (["submission/", "submission/saved_model.pt"], "holds 'submission/', 'submission/saved_model.pt'"),
+        (["saved_model.pt", "card.json"], "holds 'saved_model.pt', 'card.json'"),
+        (["saved_model.pt", "__MACOSX/._saved_model.pt"], "'__MACOSX/"),
+        (["../saved_model.pt"], r"holds '\.\./saved_model.pt'"),
+        ([], "holds nothing"),
+        ([f"{i}.bin" for i in range(9)], "'4.bin' and 4 more"),
+    ],
+)
+def test_zip_that_holds_something_else(tmp_path: Path, names: list[str], shown: str) -> None:
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    with pytest.raises(checker.BreachError, match=f"FAIL  the zip {shown}.*\nFIX   .*zip -j submission.zip saved_model.pt"):
+        checker.unpack(path, tmp_path)
+
+
+def test_zip_that_is_damaged(tmp_path: Path) -> None:
+    path = zipped(tmp_path, Sound())
+    whole = path.read_bytes()
+    for spoiled, what in ((whole[:-30], "is not a whole zip file"), (b"text", "is not a whole zip file"), (b"", "is not a whole zip file")):
+        path.write_bytes(spoiled)
+        with pytest.raises(checker.BreachError, match=what):
+            checker.unpack(path, tmp_path)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(checker.BreachError, match=r"is not a whole zip file \(Bad CRC-32"):
+        checker.unpack(path, tmp_path)
+    with pytest.raises(checker.BreachError, match=r"nowhere.zip is not a file\nFIX   give the path"):
+        checker.unpack(tmp_path / "nowhere.zip", tmp_path)
+
+
+def test_zip_with_a_password(tmp_path: Path) -> None:
+    path = zipped(tmp_path, Sound())
+    data = bytearray(path.read_bytes())
+    data[6] |= 1  # the encryption bit of the local header and of the directory
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(checker.BreachError, match=r"cannot be unpacked \(.*encrypted.*\n.*without a password"):
+        checker.unpack(path, tmp_path)
+
+
+def test_embeddings_that_are_not_the_expected_ones(tmp_path: Path) -> None:
+    path = save_script(Sound(), tmp_path / "saved_model.pt")
+    other = write_expected(tmp_path / "other", lambda images: Sound()(images).flip(1) - 0.5)
+    with pytest.raises(checker.BreachError, match=r"0.png: cosine -?0\.\d+ to the expected embedding, below 0.999\nFIX   .*run the export again"):
+        checker.compare(checker.load(path), other, 0.999)
+
+
+def test_expected_folder_that_is_not_whole(tmp_path: Path) -> None:
+    with pytest.raises(checker.BreachError, match=r"expected.npz cannot be read .*\nFIX   give the export's parity/ folder"):
+        checker.read_expected(tmp_path)
+    folder = write_expected(tmp_path / "parity", Sound())
+    (folder / "1.png").unlink()
+    with pytest.raises(checker.BreachError, match=r"parity lacks '1.png'"):
+        checker.read_expected(folder)
+    (folder / "1.png").write_bytes(b"no image")
+    with pytest.raises(checker.BreachError, match=r"1.png is not a whole image"):
+        checker.compare(Sound().eval(), folder, 0.999)
+    np.savez(folder / "expected.npz", names=np.array(["0.png"]), embeddings=np.zeros((2, 64)))
+    with pytest.raises(checker.BreachError, match=r"1 names and embeddings of shape \[2, 64\]"):
+        checker.read_expected(folder)
+    np.savez(folder / "expected.npz", names=np.array(["0.png", None], dtype=object), embeddings=np.zeros((2, 64)))
+    with pytest.raises(checker.BreachError, match=r"cannot be read \(.*pickle"):
+        checker.read_expected(folder)
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [("kill -9 $$", "ended with status -9"), ("exit 1", "ended with status 1"), ("exec sleep 30", r"not done after 1 s")],
+)
+def test_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, what: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(checker.sys, "executable", str(python))
+    with pytest.raises(checker.BreachError, match=what):
+        checker._run_process(tmp_path / "saved_model.pt", tmp_path / "out.npz", None, 0.999, 1.0)
+
+
+def test_network_is_forbidden_in_the_inner_process() -> None:
+    code = (
+        f"import importlib.util as u; s = u.spec_from_file_location('c', {str(CHECKER)!r}); c = u.module_from_spec(s); s.loader.exec_module(c)\n"
+        "import socket; c._forbid_network()\n"
+        "for use in (socket.socket, lambda: socket.getaddrinfo('example.com', 80)):\n"
+        "    try: use()\n"
+        "    except PermissionError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.count("the scorer has no network") == 2, done.stderr
+
+
+def test_checker_imports_nothing_of_ours() -> None:
+    lines = CHECKER.read_text().splitlines()
+    imported = {line.split()[1].split(".")[0] for line in lines if line.strip().startswith(("import ", "from "))}
+    assert len(imported) > 10
+    assert imported - set(sys.stdlib_module_names) == {"torch", "PIL", "numpy"}
+
+
+@pytest.mark.slow
+def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 40)).eval()
+    towers = [Tower(backbone, 32, ("plain", "flip"), 1.0), Tower(backbone, 48, ("plain",), 1.0)]
+    module = build_submission(towers, (0.5,) * 3, (0.5,) * 3, (torch.zeros(80), torch.randn(64, 80)))
+    with quiet_jit():
+        torch.jit.save(module, str(tmp_path / "saved_model.pt"))
+    write_zip(tmp_path / "saved_model.pt", tmp_path / "submission.zip")
+    done = run_checker(tmp_path / "submission.zip", "--expected", write_expected(tmp_path / "parity", module))
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "The submission is sound."
+    assert done.stdout.count("ok    ") == 1 + 1 + 9 + 2 + 1 + 1
+
+
+@pytest.mark.slow
+def test_command_fails_with_one_line_and_status_1(tmp_path: Path) -> None:
+    done = run_checker(zipped(tmp_path, NotANumber()))
+    assert done.returncode == 1 and done.stderr == ""
+    assert [line[:4] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "FIX "] and "The submission is sound" not in done.stdout

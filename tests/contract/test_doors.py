@@ -1,0 +1,55 @@
+"""The rule of the number: door NN writes folder NN_* and holds no logic."""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from guie.door import INPUTS, READS
+from guie.run import DOORS, FOLDERS, PHASE_FOLDERS
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_nine_doors_and_no_other_numbered_file():
+    found = sorted(path.relative_to(PROJECT).as_posix() for folder in ("data_prep", "src") for path in (PROJECT / folder).rglob("[0-9]*.py"))
+    assert found == list(DOORS.values())
+    assert len(found) == 9
+
+
+def test_numbers_agree_everywhere():
+    assert list(DOORS) == list(FOLDERS) == sorted(READS) == sorted(INPUTS) == list(range(1, 10))
+    for number in DOORS:
+        assert Path(DOORS[number]).name[:3] == FOLDERS[number][:3] == f"{number:02d}_"
+    assert [PHASE_FOLDERS[phase] for phase in ("head", "backbone", "highres")] == [FOLDERS[4], FOLDERS[5], FOLDERS[6]]
+
+
+@pytest.mark.parametrize("number", list(DOORS))
+def test_door_is_a_docstring_and_one_call_with_its_own_number(number: int):
+    path = PROJECT / DOORS[number]
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 40
+    tree = ast.parse(text)
+    doc, *middle, last = tree.body
+    assert isinstance(doc, ast.Expr) and ast.get_docstring(tree)
+    assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in middle)
+    assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'" and len(last.body) == 1
+    assert ast.unparse(last.body[0]).startswith(f"sys.exit(open_door({number}, __doc__, ")
+
+
+@pytest.mark.parametrize("number", list(DOORS))
+def test_help_teaches(number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", [DOORS[number], "--help"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(PROJECT / DOORS[number]), run_name="__main__")
+    assert caught.value.code == 0
+    told = capsys.readouterr().out
+    assert f"Door {number:02d}: " in told
+    lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
+    assert "Reads" in lines and FOLDERS[number] in lines["Writes"]
+    assert f"python {DOORS[number]} --recipe" in lines["Run"]
+    assert all(option in told for option in ("--recipe", "--set", "--data-root", "--out", "--device", "--force"))
+    following = f"next: python {DOORS[number + 1]}" if number < 9 else "next: nothing; this was the last door"
+    assert following in told

@@ -1,0 +1,149 @@
+"""What the README says is so: its commands, its table of doors, its figures.
+
+The ladder stands between `<!-- ladder -->` and `<!-- /ladder -->`. Its first column names settings of
+`tests/benchmarks/minibench_scores.csv` (the rows of `scores.csv` of every seed, one below the other), in that order. The other columns
+are headed `dim`, `mP@5`, `R@1`, `mP@5 <domain>` or `R@1 <domain>`; a figure is the mean over the seeds, `± x` behind it their standard
+deviation (n - 1), both rounded as they are written. Columns headed otherwise are text.
+"""
+
+import csv
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guie.door import parser
+from guie.recipe import load_recipe
+from guie.run import DOORS, FOLDERS
+
+PROJECT = Path(__file__).resolve().parents[2]
+SCORES = PROJECT / "tests/benchmarks/minibench_scores.csv"
+RUN_OPTIONS = ("--recipe", "--data-root", "--out", "--set", "--device", "--force", "--from", "--to", "--help")
+
+
+def readme() -> str:
+    return (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The commands of all code blocks, and those in `quotes` within the text, as words."""
+    blocks = re.findall(r"^```(?:sh|bash|shell|console|text)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    for line in lines:
+        if re.match(r"(\./run\.sh|\./test\.sh|(\.venv/bin/)?python3? \S+\.py|accelerate launch)\b", line.strip()):
+            yield shlex.split(line.strip(), comments=True)
+
+
+def tables(text: str) -> Iterator[list[list[str]]]:
+    """All markdown tables, as rows of cells, without the line of dashes."""
+    for block in re.findall(r"(?:^\|.*\|[ ]*\n)+", text + "\n", re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()]
+        yield [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
+
+
+def known_options(script: str) -> set[str]:
+    if script == "./run.sh":
+        return set(RUN_OPTIONS)
+    if script in DOORS.values():
+        return {option for action in parser(None)._actions for option in action.option_strings}
+    told = subprocess.run([sys.executable, script, "--help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told))
+
+
+def test_commands_name_files_and_options_that_exist():
+    found = list(commands(readme()))
+    assert len(found) >= 3
+    assert {"./run.sh", "./test.sh"} <= {words[0] for words in found}
+    for words in found:
+        script = next(word for word in words if word.endswith((".py", ".sh")))
+        assert (PROJECT / script).is_file(), words
+        options = [word.split("=")[0] for word in words[words.index(script) + 1 :] if word.startswith("--")]
+        if script != "./test.sh":
+            assert set(options) <= known_options(script), words
+
+
+def test_commands_name_recipes_and_fields_that_exist():
+    for words in commands(readme()):
+        values = [(words[i], words[i + 1]) for i in range(len(words) - 1)]
+        recipe = dict(values).get("--recipe", "tiny")
+        if recipe.endswith(".py") or recipe in ("NAME", "RECIPE"):
+            continue  # the reader's own
+        load_recipe(recipe, [value for option, value in values if option == "--set"])
+
+
+def test_table_of_doors_agrees_with_the_doors():
+    table = next((rows for rows in tables(readme()) if any(DOORS[1] in cell for row in rows for cell in row)), None)
+    assert table is not None, "README has no table that names the doors"
+    assert len(table) == 10
+    for number, row in enumerate(table[1:], 1):
+        line = " | ".join(row)
+        assert row[0] == f"{number:02d}" and DOORS[number] in line and FOLDERS[number] in line, line
+        assert not [other for n, other in DOORS.items() if n != number and other in line], line
+
+
+def test_links_lead_to_files():
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme()) if "://" not in link]
+    assert [link for link in links if not (PROJECT / link).exists()] == []
+
+
+def scores() -> dict[str, dict[str, list[float]]]:
+    """Setting to column to the figures of all seeds."""
+    with SCORES.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    by_setting: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for column, value in row.items():
+            if column in ("dim", "seed") or column.startswith(("mp5", "r1")):
+                by_setting.setdefault(row["setting"], {}).setdefault(column, []).append(float(value))
+    return by_setting
+
+
+def assert_rounds_to(text: str, value: float, what: str) -> None:
+    decimals = len(text.partition(".")[2])
+    assert abs(float(text) - value) <= 0.5 * 10**-decimals + 1e-9, f"{what}: README says {text}, the csv {value:.5f}"
+
+
+def check_ladder(text: str) -> int:
+    """Compares every figure of README's ladder with the csv; how many there were."""
+    marked = re.search(r"<!-- ladder -->\n(.*?)<!-- /ladder -->", text, re.DOTALL)
+    assert marked, "README has no table between <!-- ladder --> and <!-- /ladder -->"
+    (table,) = tables(marked[1])
+    measured, n_figures = scores(), 0
+    assert [row[0].strip("*") for row in table[1:]] == list(measured)
+    for row in table[1:]:
+        columns = measured[row[0].strip("*")]
+        for heading, cell in zip(table[0][1:], row[1:], strict=True):
+            column = heading.lower().replace("mp@5", "mp5").replace("r@1", "r1").replace(" ", "_")
+            if column not in columns:
+                assert not re.match(r"dim|mp5|r1", column), f"{SCORES.name} has no column {column}"
+                continue
+            mean, _, spread = (part.strip("* ") for part in cell.partition("±"))
+            assert_rounds_to(mean, statistics.mean(columns[column]), f"{row[0]}, {heading}")
+            if spread:
+                assert_rounds_to(spread, statistics.stdev(columns[column]), f"{row[0]}, spread of {heading}")
+            n_figures += 1
+    return n_figures
+
+
+def test_ladder_is_that_of_the_csv():
+    measured = scores()
+    assert len(measured) >= 5
+    assert all(sorted(columns["seed"]) == sorted(set(columns["seed"])) and len(columns["seed"]) >= 3 for columns in measured.values())
+    assert check_ladder(readme()) >= len(measured)
+
+
+def test_ladder_check_finds_a_wrong_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "scores.csv"
+    path.write_text('setting,dim,mp5,r1,seed\n"a, b",64,0.61,0.5,0\n"a, b",64,0.63,0.5,1\n"a, b",64,0.65,0.5,2\nc,64,0.7,0.5,0\n')
+    monkeypatch.setattr(sys.modules[__name__], "SCORES", path)
+    good = "<!-- ladder -->\n| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | **.70** | 4 |\n<!-- /ladder -->\n"
+    assert check_ladder(good) == 4
+    for old, new in ((".630", ".631"), (".020", ".021"), ("| 64 |", "| 65 |"), (".70", ".8"), ("a, b", "a"), ("mP@5", "mP@5 toys"), ("<!-- /ladder -->", "")):
+        with pytest.raises(AssertionError):
+            check_ladder(good.replace(old, new, 1))

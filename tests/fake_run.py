@@ -1,0 +1,183 @@
+"""A small run folder with invented numbers, exactly in the layout that doors 01 to 08 write; for tests of what only reads it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.run import FOLDERS, PHASE_FOLDERS, Run
+
+FINAL = "ensemble, flip, PCA-64"
+FIRST = "off the shelf, PCA-64"
+EVIL = ("</script><script>window.pwned=1</script>", '"><img src=x onerror="window.pwned=2">', "Crème & 'Tea' <b>hot</b>", "&lt;already&gt;")
+DOMAINS = ("clothing", 'emoji & <signs> "drawn"', "fruits360", "grocery_store")
+N_CLASSES, N_IMAGES = 8, 6  # of each domain; half of the classes are for validation
+
+
+def fake_recipe() -> Recipe:
+    """Four stages in three phases, a ladder of five settings."""
+    fresh = ("neck", "classifier")
+    stages = (
+        Stage("s1_head", "head", "head", 224, 30, 256, 1e-3, fresh=fresh),
+        Stage("s2_backbone", "backbone", "backbone", 224, 4, 32, 1e-4),
+        Stage("s3_head_wide", "highres", "head", 288, 20, 256, 1e-3, starts_from="s2_backbone", fresh=fresh, embedding_dim=256),
+        Stage("s4_backbone_288", "highres", "backbone", 288, 1, 32, 3e-5),
+    )
+    settings = (
+        Setting(FIRST, (Member("pretrained", 224, output="feature"),), 64),
+        Setting("head only", (Member("s1_head", 224),)),
+        Setting("+ backbone", (Member("s2_backbone", 224),)),
+        Setting("+ 288 px, flip", (Member("s4_backbone_288", 288, ("plain", "flip")),), 64),
+        Setting(FINAL, (Member("s2_backbone", 224, ("plain", "flip")), Member("s4_backbone_288", 288, ("plain", "flip"))), 64),
+    )
+    sources = tuple(Source(f"source_{i}", "folders", f"folder_{i}", domain) for i, domain in enumerate(DOMAINS))
+    return Recipe("fake & <bench>", Data(sources), Model("timm", "mobilenetv2_100"), stages, Embed(settings), seed=3)
+
+
+def make_fake_run(out: Path, n_images: int = N_IMAGES) -> Run:
+    """Writes the folders of doors 01 to 08 below `out` and returns the run."""
+    run = Run(fake_recipe(), out, out)
+    rng = np.random.default_rng(7)
+    rows = _rows(n_images)
+    _write_data(run, rows)
+    index = _pack(run, rows, rng)
+    for stage in run.recipe.stages:
+        _write_stage(run, stage, rng)
+    _write_scores(run, index, rng)
+    for number in range(1, 9):
+        _mark(run.out / FOLDERS[number], f"door {number:02d}", (0.4, 0.2, 21.0, 12.5, 860.0, 1310.0, 95.0, 8.0)[number - 1], {"n": 12, "mean": 0.123456})
+    return run
+
+
+def _rows(n_images: int) -> pd.DataFrame:
+    rows = []
+    for d, domain in enumerate(DOMAINS):
+        for c in range(N_CLASSES):
+            label = (
+                EVIL[c]
+                if d == 1 and c < len(EVIL)
+                else f"class {c} of {domain.split()[0]}" + (" with a rather long name, as museums give them" if c == 2 else "")
+            )
+            split = "val" if c < N_CLASSES // 2 else "train"
+            for i in range(2 if c == 3 else n_images):
+                image_id = f"source_{d}/{label.replace('/', '_')}_{i}"
+                rows.append((image_id, f"folder_{d}/{i}.jpg", f"source_{d}", label, domain, split))
+    table = pd.DataFrame(rows, columns=["image_id", "path", "source", "source_label", "domain", "split"])
+    table = table.sort_values(["split", "source", "source_label"], ignore_index=True)
+    table["class_id"] = table.groupby(["split", "source", "source_label"], sort=False).ngroup().astype("int64")
+    return table.sort_values(["split", "class_id", "image_id"], ignore_index=True)
+
+
+def _write_data(run: Run, rows: pd.DataFrame) -> None:
+    _parquet(
+        run.out / FOLDERS[1] / "problems.parquet", pd.DataFrame({"source": ["source_0"], "path": ["folder_0/<broken>.jpg"], "reason": ["truncated & empty"]})
+    )
+    classes = rows.groupby(["class_id", "source", "source_label", "domain", "split"], as_index=False).size().rename(columns={"size": "n_images"})
+    _parquet(run.out / FOLDERS[2] / "classes.parquet", classes.assign(n_rows=classes["n_images"]))
+    for split in ("train", "val"):
+        _parquet(run.out / FOLDERS[2] / f"{split}.parquet", rows[rows["split"] == split])
+    (run.out / FOLDERS[2] / "report.json").write_text("{}")
+
+
+def _pack(run: Run, rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    folder = run.out / FOLDERS[3]
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "shard_00000.tar", "w") as tar:
+        for i, row in enumerate(rows.itertuples()):
+            buffer = io.BytesIO()
+            _draw(row.class_id, rng).save(buffer, "JPEG", quality=90)
+            info = tarfile.TarInfo(f"{i:06d}.jpg")
+            info.size = len(buffer.getvalue())
+            tar.addfile(info, io.BytesIO(buffer.getvalue()))
+    with tarfile.open(folder / "shard_00000.tar") as tar:
+        places = [(member.offset_data, member.size) for member in tar.getmembers()]
+    index = rows.assign(repeats=1, shard="shard_00000.tar", offset=[p[0] for p in places], size=[p[1] for p in places])
+    index = index.assign(width=200, height=150, original_width=640, original_height=480)
+    _parquet(folder / "index.parquet", index)
+    _parquet(folder / "problems.parquet", pd.DataFrame({"image_id": ["source_1/x"], "path": ["folder_1/x.jpg"], "reason": ["no JPEG"]}))
+    return index
+
+
+def _draw(class_id: int, rng: np.random.Generator) -> Image.Image:
+    """A picture whose colours tell its class, its shapes which image of it."""
+    own = np.random.default_rng(class_id)
+    colors = [tuple(int(v) for v in own.integers(30, 225, 3)) for _ in range(3)]
+    image = Image.new("RGB", (200, 150), colors[0])
+    pen = ImageDraw.Draw(image)
+    for color in colors[1:]:
+        x, y, r = rng.integers(20, 150), rng.integers(10, 90), rng.integers(20, 50)
+        (pen.ellipse if class_id % 2 else pen.rectangle)((int(x), int(y), int(x + r), int(y + r)), fill=color)
+    return image
+
+
+def _write_stage(run: Run, stage: Stage, rng: np.random.Generator) -> None:
+    folder = run.out / PHASE_FOLDERS[stage.phase] / stage.name
+    n, per_epoch = stage.n_epochs, 16 if stage.phase == "head" else 127
+    epoch = np.arange(n)
+    at = (epoch + 0.5) / n
+    table = pd.DataFrame({"epoch": epoch, "step": (epoch + 1) * per_epoch, "loss": 12 * np.exp(-3 * at) + 2 + rng.normal(0, 0.2, n)})
+    table["margin_rad"] = np.minimum(0.1 + 0.1 * epoch, 0.5)
+    table["lr"] = stage.lr * np.sin(np.pi * at)
+    table["images_per_s"], table["seconds"] = 22.5, 180.0
+    table["val_mp5"] = [0.58 + 0.1 * a if stage.phase == "backbone" else np.nan for a in at]
+    table["val_r1"] = table["val_mp5"] + 0.08
+    folder.mkdir(parents=True)
+    table.to_csv(folder / "metrics.csv", index=False)
+    _mark(folder, f"stage {stage.name}", 12.0 if stage.phase == "head" else 640.0, {"loss": float(table["loss"].iloc[-1])})
+
+
+def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> None:
+    folder = run.out / FOLDERS[7]
+    val = index[index["split"] == "val"]
+    ids = pd.DataFrame({"image_id": val["image_id"], "class_id": val["class_id"], "domain": val["domain"], "pack_row": val.index.astype("int64")}).reset_index(
+        drop=True
+    )
+    _parquet(folder / "val_ids.parquet", ids)
+    rows = []
+    for i, setting in enumerate(run.recipe.embed.settings):
+        members = " + ".join(f"{m.stage}@{m.image_px}" for m in setting.members)
+        row = {
+            "setting": setting.name,
+            "members": members,
+            "views": "+".join(setting.members[0].views),
+            "projection": "PCA" if setting.pca_dim else "none",
+            "dim": 64,
+        }
+        row |= {"n_queries": len(ids), "n_index": len(ids), "mp5": 0.588 + 0.03 * i, "r1": 0.70 + 0.025 * i}
+        row |= {f"mp5_{domain}": 0.3 + 0.13 * d + 0.03 * i for d, domain in enumerate(DOMAINS)}
+        row |= {f"r1_{domain}": 0.45 + 0.12 * d + 0.02 * i for d, domain in enumerate(DOMAINS)}
+        rows.append({**row, "seed": run.recipe.seed, "commit": "a3ad602f0e+"})
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    near = [_neighbours(setting, ids, p, rng) for setting, p in ((FIRST, 0.45), (FINAL, 0.7))]
+    _parquet(folder / "neighbours.parquet", pd.concat(near, ignore_index=True))
+    np.savez(folder / "pca.npz", mean=np.zeros(512), components=np.eye(64, 512), explained_variance=np.ones(64), explained_variance_ratio=np.full(64, 0.9 / 64))
+
+
+def _neighbours(setting: str, ids: pd.DataFrame, p_right: float, rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for query in ids.itertuples():
+        same = ids[(ids["class_id"] == query.class_id) & (ids["image_id"] != query.image_id)]["image_id"].tolist()
+        other = ids[ids["class_id"] != query.class_id]["image_id"].sample(5, random_state=int(rng.integers(1 << 30))).tolist()
+        for rank, similarity in enumerate(np.sort(rng.uniform(0.4, 0.98, 5))[::-1], start=1):
+            is_correct = bool(same) and rng.random() < p_right
+            rows.append((setting, query.image_id, rank, same.pop() if is_correct else other.pop(), float(similarity), is_correct))
+    return pd.DataFrame(rows, columns=["setting", "query_id", "rank", "image_id", "similarity", "is_correct"])
+
+
+def _mark(folder: Path, step: str, seconds: float, metrics: dict[str, float]) -> None:
+    mark = {"step": step, "settings": "", "inputs": {}, "outputs": {}, "seed": 3, "seconds": seconds, "device": "cpu", "peak_memory_gb": 1.234}
+    mark |= {"metrics": metrics, "commit": "a3ad602f0e", "versions": {"python": "3.11.2", "torch": "2.11.0"}}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "done.json").write_text(json.dumps(mark))
+
+
+def _parquet(path: Path, table: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.reset_index(drop=True).to_parquet(path)

@@ -1,0 +1,200 @@
+"""The report in a real browser: no errors, no requests, filters by mouse and keyboard, a phone's width, dark and light."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import make_fake_run
+
+from guie.report.page import write_report
+
+pytestmark = pytest.mark.slow
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable") if (path := shutil.which(name))), None)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
+)  # fmt: skip
+
+
+class Browser:
+    """Chromium, driven over the DevTools protocol on a pair of pipes: no package and no port are needed."""
+
+    def __init__(self, folder: Path, timeout_s: float = 60.0) -> None:
+        assert CHROMIUM is not None
+        self.timeout_s, self.events, self._n, self._buffer = timeout_s, [], 0, b""
+        reads_commands, self._write = os.pipe()
+        self._read, writes_answers = os.pipe()
+        command = f'exec "$@" 3<&{reads_commands} 4>&{writes_answers}'
+        arguments = ["bash", "-c", command, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+        self._process = subprocess.Popen(arguments, pass_fds=(reads_commands, writes_answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(reads_commands)
+        os.close(writes_answers)
+        self._session: str | None = None
+        targets = self.send("Target.getTargets")["targetInfos"]
+        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        self._session = self.send("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._write)
+        os.close(self._read)
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Sends a command and returns its answer; events on the way are kept."""
+        self._n += 1
+        message = {"id": self._n, "method": method, "params": parameters} | ({"sessionId": self._session} if self._session else {})
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._n:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
+
+    def open(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light", is_phone: bool = False) -> None:
+        """Shows a file at a window size and colour scheme, and waits until it is loaded."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=is_phone)
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.events.clear()
+        self.send("Page.navigate", url=path.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """One key, as from a keyboard."""
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
+
+    def screenshot(self, path: Path, **clip: float) -> None:
+        options = {"clip": {**clip, "scale": 1}} if clip else {}
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True, **options)["data"]))
+
+    def complaints(self) -> list[str]:
+        """Errors of scripts, refusals and failed loads since the page was opened."""
+        wrong = ("Runtime.exceptionThrown", "Network.loadingFailed", "Page.javascriptDialogOpening")
+        said = [json.dumps(e["params"]) for e in self.events if e["method"] in wrong]
+        return said + [json.dumps(e["params"]) for e in self.events if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"]
+
+    def requests(self) -> list[str]:
+        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+
+    def _next(self) -> dict[str, Any]:
+        ends = time.monotonic() + self.timeout_s
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read], [], [], max(0.0, ends - time.monotonic()))
+            block = os.read(self._read, 1 << 16) if ready else b""
+            assert block, f"chromium said nothing for {self.timeout_s} s (exit status {self._process.poll()})"
+            self._buffer += block
+        line, self._buffer = self._buffer.split(b"\0", 1)
+        return json.loads(line)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine; to look at the report: apt-get install chromium")
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_fake_run(tmp_path_factory.mktemp("run"))
+    write_report(run)
+    return run.out / "09_report" / "index.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "is_phone"), [(1280, False), (390, True), (320, True)])
+def test_page_fits_and_has_no_errors(browser: Browser, page: Path, width: int, is_phone: bool, scheme: str) -> None:
+    browser.open(page, width=width, scheme=scheme, is_phone=is_phone)
+    assert browser.complaints() == []
+    assert all(url.startswith(("file:", "data:")) for url in browser.requests())
+    assert browser.run("document.documentElement.scrollWidth") <= width  # nothing makes the whole page scroll sideways
+    assert browser.run("window.pwned === undefined")
+    assert browser.run("Array.from(document.images).every(image => image.complete && image.naturalWidth > 0)")
+    ground = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(v) for v in ground[4:-1].split(",")) > 384) == (scheme == "light")
+
+
+def test_texts_stand_out_from_their_ground(browser: Browser, page: Path) -> None:
+    contrast = """(() => {
+      const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; });
+        return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
+      const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (/^rgb\\(/.test(c)) return c; } return "rgb(255, 255, 255)"; };
+      const bad = [];
+      for (const e of document.querySelectorAll("p, h1, h2, h3, th, td, a, summary, button, .sign, .name, .head span, .head b, .legend li")) {
+        if (e.closest(".idle") || e.closest(".skip")) continue;
+        const a = light(getComputedStyle(e).color), b = light(ground(e));
+        const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+        if (ratio < 4.5) bad.push(e.tagName + "." + e.className + " " + ratio.toFixed(2) + " " + e.textContent.slice(0, 30));
+      }
+      return bad; })()"""
+    for scheme in ("light", "dark"):
+        browser.open(page, scheme=scheme)
+        assert browser.run(contrast) == []
+
+
+def shown(browser: Browser) -> dict[str, int]:
+    """Cards that can be seen, by domain and verdict."""
+    found = browser.run("Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(c => c.dataset.domain + ' ' + c.dataset.verdict)")
+    return {key: found.count(key) for key in sorted(set(found))}
+
+
+def test_filters_show_what_they_name(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    everything = shown(browser)
+    assert sum(everything.values()) == browser.run("document.querySelectorAll('.card').length") > 40
+    browser.run("document.querySelector('button[data-value=d1]').click()")
+    assert shown(browser) == {key: n for key, n in everything.items() if key.startswith("d1 ")}
+    browser.run("document.querySelector('button[data-value=wrong]').click()")
+    assert shown(browser) == {key: n for key, n in everything.items() if key == "d1 wrong"}
+    assert browser.run("document.getElementById('count').textContent").startswith(f"{everything['d1 wrong']} of ")
+    assert browser.run("Array.from(document.querySelectorAll('button[aria-pressed=true]')).map(b => b.dataset.value).join()") == "d1,wrong"
+    browser.run("document.querySelectorAll('button[data-value=\"\"]').forEach(b => b.click())")
+    assert shown(browser) == everything
+    assert browser.complaints() == []
+
+
+def test_filters_work_by_keyboard_and_focus_is_seen(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("Tab", 9)
+    assert browser.run("document.activeElement.className") == "skip"  # the first stop leads past the navigation
+    for _ in range(80):
+        browser.press("Tab", 9)
+        if browser.run("document.activeElement.dataset.value") == "right":
+            break
+    assert browser.run("document.activeElement.dataset.value") == "right"
+    assert browser.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press("Enter", 13)
+    assert all(key.endswith(" right") for key in shown(browser))
+    assert shown(browser)
+
+
+def test_page_without_scripts_shows_every_query(browser: Browser, page: Path) -> None:
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(page)
+    browser.send("Emulation.setScriptExecutionDisabled", value=False)
+    assert sum(shown(browser).values()) == browser.run("document.querySelectorAll('.card').length") > 40
+    assert browser.run("getComputedStyle(document.querySelector('.filters')).display") == "none"

@@ -1,0 +1,213 @@
+"""What each change does to an image that was made to show it."""
+
+import multiprocessing
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from guie.data.augment import GREY, TrainTransform, squash
+from guie.recipe import Augment
+
+NOTHING = Augment(flip=0.0)
+EVERYTHING = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15, brightness=0.2, color=0.5, cutout=0.5, jpeg=0.5)
+
+
+def photo(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
+    """Soft colours, like a photograph's."""
+    coarse = np.random.default_rng(seed).integers(50, 206, (8, 10, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def spot(px: int = 100, x: int = 50, y: int = 50) -> np.ndarray:
+    """Black, but for a white disc around (x, y)."""
+    return cv2.circle(np.zeros((px, px, 3), np.uint8), (x, y), 8, (255, 255, 255), -1)
+
+
+def middle_of_light(image: np.ndarray) -> tuple[float, float]:
+    """Centre of gravity (x, y)."""
+    weight = image.astype(float).sum(2)
+    y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
+    return float((x * weight).sum() / weight.sum()), float((y * weight).sum() / weight.sum())
+
+
+def in_a_worker(seed: int) -> np.ndarray:
+    return TrainTransform(EVERYTHING, 64)(photo(), seed)
+
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self) -> None:
+        self.transform = TrainTransform(EVERYTHING, 64)
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.transform(photo(), i)
+
+
+def test_import_when_the_network_is_watched_connects_nowhere_and_prints_nothing():
+    watch = (
+        "import socket\n"
+        "def refuse(*a, **k): raise SystemExit(f'connection to {a}')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import guie.data.augment\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", watch], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_pixels_with_the_same_seed_are_the_same_in_any_order():
+    transform = TrainTransform(EVERYTHING, 64)
+    forward = [transform(photo(), seed) for seed in range(8)]
+    backward = [TrainTransform(EVERYTHING, 64)(photo(), seed) for seed in reversed(range(8))][::-1]
+    np.testing.assert_array_equal(forward, backward)
+    assert len({image.tobytes() for image in forward}) == 8
+
+
+def test_input_after_the_call_is_unchanged():
+    for image in (photo(64, 64), photo()):
+        before = image.copy()
+        for seed in range(10):
+            TrainTransform(EVERYTHING, 64)(image, seed)
+        np.testing.assert_array_equal(image, before)
+
+
+def test_input_that_is_read_only_or_a_strided_view_gives_the_same_pixels():
+    image = photo()
+    locked = image.copy()
+    locked.flags.writeable = False
+    for other in (locked, np.asfortranarray(image), np.repeat(image, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(TrainTransform(EVERYTHING, 64)(other, 3), TrainTransform(EVERYTHING, 64)(image, 3))
+
+
+@pytest.mark.parametrize("shape", [(120, 160), (160, 120), (64, 64), (40, 30), (37, 200), (1, 1)])
+def test_no_change_is_a_plain_resize(shape: tuple[int, int]):
+    image = photo(*shape)
+    result = TrainTransform(NOTHING, 64)(image, 5)
+    assert result.dtype == np.uint8 and result.shape == (64, 64, 3) and result.flags.c_contiguous
+    exact = torch.nn.functional.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None].float(), (64, 64), mode="bicubic", antialias=True)
+    difference = np.abs(result.astype(float) - exact.clamp(0, 255)[0].permute(1, 2, 0).numpy())
+    assert difference.max() < 1.6  # the test-time filter, in floats; the uint8 kernel rounds after each axis
+
+
+def test_squash_of_fine_stripes_gives_their_mean():
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 200
+    assert np.abs(squash(stripes, 32)[:, 2:-2].astype(int) - 100).max() <= 1  # without antialiasing: 0 or 200
+
+
+def test_flip_with_certainty_mirrors_left_and_right():
+    image = photo(64, 64)
+    np.testing.assert_array_equal(TrainTransform(Augment(flip=1.0), 64)(image, 0), image[:, ::-1])
+
+
+def test_flip_at_half_is_a_fair_coin():
+    image = photo(16, 16)
+    transform = TrainTransform(Augment(flip=0.5), 16)
+    flipped = sum(np.array_equal(transform(image, seed), image[:, ::-1]) for seed in range(400))
+    assert 160 < flipped < 240  # four standard deviations
+
+
+def test_flip_and_cutout_are_drawn_independently():
+    image = np.full((20, 20, 3), 255, np.uint8)
+    image[:, :10] = 0
+    transform, counts = TrainTransform(Augment(flip=0.5, cutout=0.5), 20), np.zeros((2, 2), int)
+    for seed in range(400):
+        result = transform(image, seed)
+        is_flipped, is_erased = np.median(result[:, :10]) > 200, bool((result == GREY).any())
+        counts[int(is_flipped), int(is_erased)] += 1
+    assert counts.sum() == 400 and counts.min() > 65  # 100 each; one shared stream per change would leave two of the four empty
+
+
+def test_shift_stays_within_its_bounds_on_both_axes():
+    transform = TrainTransform(Augment(flip=0, shift=0.2), 100)
+    moves = np.array([np.subtract(middle_of_light(transform(spot(), seed)), middle_of_light(spot())) for seed in range(80)])
+    assert np.abs(moves).max() <= 20.5 and (moves.max(0) > 14).all() and (moves.min(0) < -14).all()
+    assert abs(np.corrcoef(moves.T)[0, 1]) < 0.4  # the axes move on their own
+
+
+def test_scale_stays_within_its_bounds():
+    transform = TrainTransform(Augment(flip=0, scale=0.3), 100)
+    areas = np.array([transform(spot(), seed).astype(float).sum() for seed in range(80)]) / spot().astype(float).sum()
+    assert areas.min() > 0.7**2 * 0.95 and areas.max() < 1.3**2 * 1.05
+    assert areas.min() < 0.65 and areas.max() > 1.4
+
+
+def test_rotate_stays_within_its_bounds():
+    transform = TrainTransform(Augment(flip=0, rotate_deg=20), 101)
+    angles = []
+    for seed in range(80):
+        x, y = middle_of_light(transform(spot(101, 80, 50), seed))
+        assert np.hypot(x - 50, y - 50) == pytest.approx(30, abs=0.7)
+        angles.append(np.degrees(np.arctan2(y - 50, x - 50)))
+    assert max(np.abs(angles)) <= 21 and max(angles) > 14 and min(angles) < -14
+
+
+def test_border_of_a_shifted_image_has_no_black():
+    white = np.full((64, 64, 3), 255, np.uint8)
+    transform = TrainTransform(Augment(flip=0, shift=0.3, rotate_deg=30, scale=0.3), 64)
+    assert min(transform(white, seed).min() for seed in range(20)) == 255
+
+
+def test_brightness_keeps_a_flat_image_flat_and_within_its_bounds():
+    flat = np.full((32, 32, 3), 100, np.uint8)
+    results = [TrainTransform(Augment(flip=0, brightness=0.2), 32)(flat, seed) for seed in range(80)]
+    assert all(np.ptp(result) == 0 for result in results)
+    values = [int(result[0, 0, 0]) for result in results]
+    assert min(values) >= 100 * 0.8 - 51 - 1 and max(values) <= 100 * 1.2 + 51 + 1
+    assert min(values) < 70 and max(values) > 130
+
+
+def test_color_turns_the_hue_but_leaves_grey_alone():
+    transform = TrainTransform(Augment(flip=0, color=1.0), 16)
+    red, grey = (np.full((16, 16, 3), colour, np.uint8) for colour in ((200, 40, 40), (120, 120, 120)))
+    hues = np.array([int(cv2.cvtColor(transform(red, seed), cv2.COLOR_RGB2HSV)[0, 0, 0]) for seed in range(60)])
+    turned = (hues + 90) % 180 - 90
+    assert np.abs(turned).max() <= 19 and turned.min() < -9 and turned.max() > 9
+    brightness = [transform(grey, seed).max() for seed in range(20)]
+    assert set(brightness) == {120}
+
+
+def test_cutout_erases_one_rectangle_of_the_stated_size():
+    sides = []
+    for seed in range(60):
+        hole = (TrainTransform(Augment(flip=0, cutout=1.0), 100)(np.zeros((100, 100, 3), np.uint8), seed) == GREY).all(2)
+        rows, columns = hole.any(1).sum(), hole.any(0).sum()
+        assert hole.sum() == rows * columns  # one, and full
+        sides += [rows, columns]
+    assert min(sides) >= 20 and max(sides) <= 40 and max(sides) - min(sides) > 10
+
+
+def test_jpeg_changes_pixels_a_little():
+    image = photo(64, 64)
+    results = [TrainTransform(Augment(flip=0, jpeg=1.0), 64)(image, seed) for seed in range(20)]
+    errors = [np.abs(result.astype(int) - image).mean() for result in results]
+    assert 0 < min(errors) < max(errors) < 8
+
+
+def test_worker_processes_agree_with_this_one():
+    here = np.stack([in_a_worker(seed) for seed in range(12)])
+    loaded = torch.utils.data.DataLoader(Rows(), batch_size=5, num_workers=2)
+    np.testing.assert_array_equal(np.concatenate([batch.numpy() for batch in loaded]), here)
+
+
+@pytest.mark.slow
+def test_worker_processes_that_are_spawned_agree_with_this_one():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        np.testing.assert_array_equal(pool.map(in_a_worker, range(4)), [in_a_worker(seed) for seed in range(4)])
+
+
+@pytest.mark.parametrize(("change", "name"), [({"flip": 1.5}, "flip"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale"), ({"color": 2}, "color")])
+def test_strength_out_of_range_is_named(change: dict[str, float], name: str):
+    with pytest.raises(ValueError, match=rf"augment\.{name} is .*must be 0 to"):
+        TrainTransform(Augment(**change), 64)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)])
+def test_image_of_another_kind_is_refused(image: np.ndarray):
+    with pytest.raises(ValueError, match=r"must be uint8 \[h, w, 3\]"):
+        TrainTransform(NOTHING, 64)(image, 0)

@@ -1,0 +1,172 @@
+"""Door 02: class-disjoint validation, dense ids, and balancing, against counts by hand."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from guie.data.balance import BALANCED_COLUMNS, CLASS_COLUMNS, balanced_rows, merge_and_balance, split_classes
+from guie.data.manifest import read_manifest, write_manifest
+from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.run import Run
+
+SOURCES = (Source("s2", "class_folders", "b", "beta"), Source("s1", "class_folders", "a", "alpha"), Source("s3", "class_folders", "c", "beta"))
+
+
+def _rows(counts: dict[tuple[str, str], int], domains: dict[str, str] | None = None) -> pd.DataFrame:
+    """A manifest with so many images of each (source, label)."""
+    domains = domains or {}
+    cells = [(f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domains.get(s, "d"), "") for (s, label), n in counts.items() for i in range(n)]
+    return pd.DataFrame(cells, columns=["image_id", "path", "source", "source_label", "domain", "split"])
+
+
+def _data(**values: object) -> Data:
+    return Data(SOURCES, **values)
+
+
+def _world() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    counts = {(s, f"{label:03d}"): int(rng.integers(1, 40)) for s in ("s1", "s2", "s3") for label in range(30)}
+    return _rows(counts, {"s1": "alpha", "s2": "beta", "s3": "beta"})
+
+
+def test_split_classes_sets_the_share_of_each_domain_aside() -> None:
+    rows = _world()
+    for share in (0.1, 0.5, 0.9):
+        classes = split_classes(rows, _data(val_class_share=share), seed=0)
+        assert len(classes) == 90
+        for domain, sources in (("alpha", ["s1"]), ("beta", ["s2", "s3"])):
+            sizes = Counter(rows[rows["source"].isin(sources)][["source", "source_label"]].itertuples(index=False, name=None))
+            n_eligible = sum(n >= 2 for n in sizes.values())
+            chosen = classes[(classes["domain"] == domain) & (classes["split"] == "val")]
+            assert abs(len(chosen) - share * n_eligible) <= 0.5
+            assert (chosen["n_images"] >= 2).all()
+
+
+def test_split_classes_never_share_a_class_between_training_and_validation() -> None:
+    rows, data = _world(), _data(fill_per_class=20)
+    train, val = balanced_rows(rows, split_classes(rows, data, 3), data, 3)
+    keys = [set(zip(part["source"], part["source_label"], strict=True)) for part in (train, val)]
+    assert keys[0] and keys[1] and not keys[0] & keys[1]
+    assert not set(train["class_id"]) & set(val["class_id"])
+    assert set(train["split"]) == {"train"} and set(val["split"]) == {"val"}
+
+
+def test_class_ids_are_dense_in_the_order_of_source_and_label_training_first() -> None:
+    classes = split_classes(_world(), _data(min_per_class=5), seed=0)
+    start = 0
+    for split in ("train", "val"):
+        part = classes[classes["split"] == split]
+        names = list(zip(part["source"], part["source_label"], strict=True))
+        assert names == sorted(names)
+        assert part["class_id"].tolist() == list(range(start, start + len(part)))
+        start += len(part)
+    assert set(classes[classes["split"] == "left out"]["class_id"]) == {-1}
+
+
+def test_seed_changes_the_validation_classes_and_nothing_else_does() -> None:
+    def chosen(rows: pd.DataFrame, seed: int) -> set[tuple[str, str]]:
+        val = split_classes(rows, _data(), seed).query("split == 'val'")
+        return set(zip(val["source"], val["source_label"], strict=True))
+
+    rows = _world()
+    assert chosen(rows, 0) == chosen(rows, 0) != chosen(rows, 1)
+    assert {key for key in chosen(rows, 0) if key[0] == "s1"} == chosen(rows[rows["source"] == "s1"], 0), "another domain does not change this one's choice"
+
+
+def test_balance_does_not_depend_on_the_order_of_the_rows() -> None:
+    rows, data = _world(), _data(max_per_class=12, fill_per_class=10, min_per_class=3)
+    expected_classes = split_classes(rows, data, 5)
+    expected = balanced_rows(rows, expected_classes, data, 5)
+    for order in range(3):
+        shuffled = rows.sample(frac=1, random_state=order)
+        classes = split_classes(shuffled, data, 5)
+        pd.testing.assert_frame_equal(classes, expected_classes)
+        for part, wanted in zip(balanced_rows(shuffled, classes, data, 5), expected, strict=True):
+            pd.testing.assert_frame_equal(part, wanted)
+
+
+@pytest.mark.parametrize(
+    ("n_images", "n_rows", "repeats"),  # with min 3, max 8, fill 5
+    [(2, 0, []), (3, 5, [2, 2, 1]), (4, 5, [2, 1, 1, 1]), (5, 5, [1] * 5), (7, 7, [1] * 7), (8, 8, [1] * 8), (30, 8, [1] * 8)],
+)
+def test_min_max_and_fill_by_hand(n_images: int, n_rows: int, repeats: list[int]) -> None:
+    rows, data = _rows({("s", "x"): n_images}), _data(min_per_class=3, max_per_class=8, fill_per_class=5)
+    classes = pd.DataFrame({"source": ["s"], "source_label": ["x"], "split": ["train" if n_images >= 3 else "left out"], "class_id": [0]})
+    train, val = balanced_rows(rows, classes, data, seed=1)
+    assert len(train) == n_rows and len(val) == 0
+    assert sorted(Counter(train["image_id"]).values(), reverse=True) == repeats
+
+
+def test_min_max_and_fill_leave_validation_alone() -> None:
+    rows = _rows({("s", f"c{i}"): n for i, n in enumerate([2, 2, 2, 50, 50, 50])})
+    data = _data(min_per_class=3, max_per_class=10, fill_per_class=10)
+    classes = split_classes(rows, data, seed=0)
+    train, val = balanced_rows(rows, classes, data, seed=0)
+    sizes = dict(zip(classes["class_id"], classes["n_images"], strict=True))
+    assert Counter(val["class_id"]) == {i: n for i, n in sizes.items() if i in set(val["class_id"])}
+    assert {2, 50} <= set(Counter(val["class_id"]).values()) or len(set(Counter(val["class_id"]).values())) == 1
+    assert set(Counter(train["class_id"]).values()) == {10}
+
+
+def test_max_per_class_keeps_other_images_with_another_seed() -> None:
+    rows = _rows({("s", "x"): 100})
+    classes = pd.DataFrame({"source": ["s"], "source_label": ["x"], "split": ["train"], "class_id": [0]})
+    kept = [set(balanced_rows(rows, classes, _data(max_per_class=10), seed)[0]["image_id"]) for seed in (0, 0, 1)]
+    assert len(kept[0]) == 10 and kept[0] == kept[1] != kept[2]
+
+
+@pytest.mark.parametrize(
+    ("counts", "values", "message"),
+    [
+        ({("s", "x"): 9}, {}, "no class is left for val"),
+        ({("s", "x"): 2, ("s", "y"): 2}, {"min_per_class": 3}, "no class is left for train.*lower data.min_per_class"),
+    ],
+)
+def test_split_classes_with_nothing_left(counts: dict[tuple[str, str], int], values: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_classes(_rows(counts), _data(**values), seed=0)
+
+
+def test_split_classes_of_a_domain_with_one_class_trains_on_it() -> None:
+    rows = _rows({("s1", "x"): 5, ("s1", "lone"): 1, ("s2", "a"): 5, ("s2", "b"): 5}, {"s1": "alpha", "s2": "beta"})
+    classes = split_classes(rows, _data(), seed=0).set_index("source_label")["split"]
+    assert classes["x"] == "train" and classes["lone"] == "left out"
+    assert sorted(classes[["a", "b"]]) == ["train", "val"]
+
+
+def test_two_sources_with_the_same_label_are_two_classes() -> None:
+    classes = split_classes(_rows({(s, label): 4 for s in ("s1", "s2") for label in ("0", "1")}), _data(), seed=0)
+    assert len(classes) == 4 and classes["class_id"].tolist() == [0, 1, 2, 3]
+
+
+def test_merge_and_balance_writes_tables_that_agree(tmp_path: Path) -> None:
+    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
+    data = _data(min_per_class=4, max_per_class=20, fill_per_class=10)
+    run = Run(Recipe("t", data, Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),))).validate(), tmp_path, tmp_path / "out")
+    rows = _world()
+    for source in SOURCES:
+        write_manifest(run.folder(1) / f"{source.name}.parquet", rows[rows["source"] == source.name])
+    metrics = merge_and_balance(run)
+    folder = run.out / "02_balanced"
+    train = read_manifest(folder / "train.parquet", BALANCED_COLUMNS, is_unique=False)
+    val = read_manifest(folder / "val.parquet", BALANCED_COLUMNS)
+    classes, report = pd.read_parquet(folder / "classes.parquet"), json.loads((folder / "report.json").read_text())
+    assert tuple(classes.columns) == CLASS_COLUMNS and classes["class_id"].tolist() == list(range(len(classes)))
+    assert str(train["class_id"].dtype) == str(val["class_id"].dtype) == "int64"
+    rows_of = Counter([*train["class_id"], *val["class_id"]])
+    images_of = Counter(zip(rows["source"], rows["source_label"], strict=True))
+    for line in classes.itertuples():
+        assert line.n_rows == rows_of[line.class_id] and line.n_images == images_of[line.source, line.source_label]
+    n_left_out = 90 - len(classes)
+    assert n_left_out == report["total"]["left_out"]["classes"] == sum(report["sources"][s.name]["left_out"]["classes"] for s in SOURCES) > 0
+    assert report["total"]["train"]["rows"] == len(train) == metrics["n_train_rows"] == sum(d["train"]["rows"] for d in report["domains"].values())
+    assert report["total"]["train"]["kept_images"] == train["image_id"].nunique()
+    assert report["total"]["val"]["rows"] == len(val) == metrics["n_val_images"]
+    assert sum(report["total"][split]["images"] for split in ("train", "val", "left_out")) == len(rows)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    merge_and_balance(run)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,238 @@
+"""Door 03: shards, offsets, and runs that are killed."""
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from guie.data import packing
+from guie.data.balance import BALANCED_COLUMNS
+from guie.data.manifest import write_manifest
+from guie.data.packing import INDEX_COLUMNS, PackedImages, pack_images, plan_shards, unique_rows
+from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.run import Run
+
+N_IMAGES = 23
+
+
+def _run(root: Path, **data: object) -> Run:
+    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
+    values = {"pack_px": 32, "max_bad_share": 0.2} | data
+    recipe = Recipe("t", Data((Source("s", "class_folders", "s", "d"),), **values), Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),)))
+    return Run(recipe.validate(), root / "raw", root / "out")
+
+
+def _picture(width: int, height: int, seed: int) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Raw images of odd sizes, and what door 02 would write for them: three classes of training, the last one for validation."""
+    rows = []
+    for i in range(N_IMAGES):
+        path = tmp_path / f"raw/s/{i % 4}/{i:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _picture(20 + 7 * i, 150 - 5 * i, i).save(path, quality=90)
+        rows.append((f"s/{i % 4}/{i:02d}", str(path.relative_to(tmp_path / "raw")), "s", str(i % 4), "d", "val" if i % 4 == 3 else "train", i % 4))
+    table = pd.DataFrame(rows, columns=list(BALANCED_COLUMNS))
+    train = table[table["split"] == "train"]
+    folder = _run(tmp_path).folder(2)
+    write_manifest(folder / "train.parquet", pd.concat([train, train.iloc[:2], train.iloc[:1]]), BALANCED_COLUMNS, is_unique=False)
+    write_manifest(folder / "val.parquet", table[table["split"] == "val"], BALANCED_COLUMNS)
+    return tmp_path
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MAX_IMAGES", 5)
+
+
+def _visible(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_pack_images_bytes_by_offset_equal_what_tarfile_extracts(root: Path, small_shards: None) -> None:
+    run = _run(root)
+    metrics = pack_images(run)
+    assert {key: metrics[key] for key in ("n_images", "n_problems", "n_shards")} == {"n_images": N_IMAGES, "n_problems": 0, "n_shards": 5}
+    packed = PackedImages(run.out / "03_packed")
+    assert tuple(packed.index.columns) == INDEX_COLUMNS and len(packed) == N_IMAGES
+    members = {}
+    for path in (run.out / "03_packed").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            members |= {(path.name, member.name): (tar.extractfile(member).read(), member.mtime) for member in tar}
+    assert len(members) == N_IMAGES
+    for i, row in packed.index.iterrows():
+        data, mtime = members[row["shard"], row["image_id"] + ".jpg"]
+        assert packed.read_bytes(i) == data and len(data) == row["size"] and mtime == 0
+        with Image.open(io.BytesIO(data)) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (row["width"], row["height"]))
+            np.testing.assert_array_equal(packed.read(i), np.asarray(image))
+
+
+def test_pack_images_index_is_sorted_and_counts_repeats(root: Path) -> None:
+    pack_images(_run(root))
+    index = PackedImages(root / "out/03_packed").index
+    keys = list(zip(index["split"], index["class_id"], index["image_id"], strict=True))
+    assert keys == sorted(keys) and len(set(keys)) == N_IMAGES
+    assert {row.image_id: row.repeats for row in index.itertuples() if row.repeats > 1} == {"s/0/00": 3, "s/1/01": 2}
+    assert set(index[index["split"] == "val"]["repeats"]) == {1}
+
+
+def test_pack_images_sizes_and_pixels(root: Path) -> None:
+    pack_images(_run(root))
+    packed = PackedImages(root / "out/03_packed")
+    for i, row in packed.index.iterrows():
+        number = int(row["image_id"][-2:])
+        original = (20 + 7 * number, 150 - 5 * number)
+        assert (row["original_width"], row["original_height"]) == original
+        scale = min(1.0, 32 / min(original))
+        assert abs(row["width"] - original[0] * scale) <= 1 and abs(row["height"] - original[1] * scale) <= 1
+        assert min(row["width"], row["height"]) == min(32, *original)
+        wanted = np.asarray(_picture(*original, number).resize((row["width"], row["height"]), Image.Resampling.LANCZOS), dtype=float)
+        assert np.abs(packed.read(i) - wanted).mean() < 6
+
+
+def test_pack_images_reads_upright_and_plain(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (90, 60), (200, 0, 0)).save(root / "raw/s/0/00.jpg", exif=exif)
+    Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(root / "raw/s/1/01.jpg", "PNG")
+    pack_images(_run(root))
+    packed = PackedImages(root / "out/03_packed")
+    rows = packed.index.set_index("image_id")
+    assert tuple(rows.loc["s/0/00", ["width", "height", "original_width", "original_height"]]) == (32, 48, 60, 90)
+    assert (packed.read(list(rows.index).index("s/1/01")) == 255).all()
+    with Image.open(io.BytesIO(packed.read_bytes(0))) as image:
+        assert not image.getexif()
+
+
+def test_pack_images_with_images_that_cannot_be_decoded(root: Path) -> None:
+    whole = (root / "raw/s/2/02.jpg").read_bytes()
+    (root / "raw/s/2/02.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "raw/s/3/07.jpg").unlink()
+    run = _run(root)
+    assert pack_images(run)["n_problems"] == 2
+    problems = pd.read_parquet(run.out / "03_packed/problems.parquet")
+    assert problems[["image_id", "path"]].to_numpy().tolist() == [["s/2/02", "s/2/02.jpg"], ["s/3/07", "s/3/07.jpg"]]
+    assert "truncated" in problems["reason"][0] and problems["reason"][1] == "missing"
+    assert not set(PackedImages(run.out / "03_packed").index["image_id"]) & {"s/2/02", "s/3/07"}
+    with pytest.raises(ValueError, match=r"2 of 23 images \(8.7%\) of 's' are bad, data.max_bad_share allows 5.0%. The first: s/2/02.jpg \(.*truncated"):
+        pack_images(_run(root, max_bad_share=0.05))
+
+
+def test_pack_images_again_keeps_finished_shards(root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = _run(root)
+    pack_images(run)
+    folder = run.out / "03_packed"
+    before = _visible(folder)
+    os.utime(root / "raw/s/0/00.jpg", (1, 1))  # touched: the first shard is packed again
+    tar = folder / "shard_00003.tar"
+    tar.write_bytes(tar.read_bytes()[:-1])  # damaged: so is the fourth
+    packed_again = []
+    pack_all = packing._pack_all
+    monkeypatch.setattr(packing, "_pack_all", lambda shards, *rest: packed_again.extend(s.path.name for s in shards) or pack_all(shards, *rest))
+    pack_images(run)
+    assert packed_again == ["shard_00000.tar", "shard_00003.tar"]
+    assert _visible(folder) == before
+
+
+def test_pack_images_with_other_settings_or_rows_leaves_nothing_stale(root: Path, small_shards: None) -> None:
+    run = _run(root)
+    pack_images(run)
+    val = run.folder(2) / "val.parquet"
+    write_manifest(val, pd.read_parquet(val).iloc[:1], BALANCED_COLUMNS)
+    (run.out / "03_packed/.shard_00009.tar.77.tmp").write_bytes(b"x")
+    changed = _run(root, pack_px=16)
+    pack_images(changed)
+    index = PackedImages(run.out / "03_packed").index
+    assert len(index) == 19 and index[["width", "height"]].min(axis=1).max() == 16
+    names = sorted(path.name for path in (run.out / "03_packed").iterdir())
+    numbers = range(4)
+    assert names == sorted([f".shard_{n:05d}.parquet" for n in numbers] + [f"shard_{n:05d}.tar" for n in numbers] + ["index.parquet", "problems.parquet"])
+
+
+def test_plan_shards_by_count_and_by_size(root: Path) -> None:
+    rows = unique_rows(*(pd.read_parquet(root / f"out/02_balanced/{split}.parquet") for split in ("train", "val")))
+    many = pd.concat([rows] * 100, ignore_index=True)
+    assert [len(s.images) for s in plan_shards(many, root, root, _run(root).recipe.data)] == [1000, 1000, 300]
+    data = _run(root, pack_px=320, shard_mb=10).recipe.data
+    sizes = {len(s.images) for s in plan_shards(many, root, root, data)[:-1]}
+    assert sizes == {73}  # 10 MB / (320 * 320 * 4 / 3) bytes
+
+
+def test_packed_images_pickled_and_damaged(root: Path) -> None:
+    run = _run(root)
+    pack_images(run)
+    packed = PackedImages(run.out / "03_packed")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(packed)).read(4), packed.read(4))
+    (run.out / "03_packed/shard_00000.tar").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"shard_00000.tar is damaged at image 4 .*run door 03 again"):
+        packed.read(4)
+    with pytest.raises(FileNotFoundError):
+        PackedImages(run.out)
+
+
+def test_pack_images_when_a_worker_is_killed_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "small_jpeg", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(OSError, match="was killed, perhaps for lack of memory; run the door again"):
+        pack_images(_run(root))
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_packing as t
+t.packing.MAX_IMAGES = 5
+t.packing.os.cpu_count = lambda: 1
+slow = t.packing.small_jpeg
+def small_jpeg(*arguments):
+    time.sleep(0.03)
+    return slow(*arguments)
+t.packing.small_jpeg = small_jpeg
+t.pack_images(t._run(Path({root!r})))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc")
+def test_pack_images_killed_and_resumed_equals_uninterrupted(root: Path, small_shards: None) -> None:
+    folder = root / "out/03_packed"
+    code = KILLED.format(here=str(Path(__file__).parent), root=str(root))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.time() + 60
+    while len(list(folder.glob(".shard_*.parquet"))) < 2:
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children, "the packing process is there"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.time() < deadline, "the packing process outlives its parent"
+        time.sleep(0.01)
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard_*.tar")}
+    assert 2 <= len(kept) < 5 and not (folder / "index.parquet").exists()
+    run = _run(root)
+    pack_images(run)
+    resumed = _visible(folder)
+    finished = [name for name in kept if (folder / name).stat().st_mtime_ns == kept[name]]
+    assert len(finished) >= 2, "finished shards are not packed again"
+    assert not list(folder.glob(".*.tmp"))
+    for path in folder.iterdir():
+        path.unlink()
+    pack_images(run)
+    assert _visible(folder) == resumed

@@ -1,0 +1,220 @@
+"""Files are whole or absent: after a kill, on a full disk, and when someone else's file is opened."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from guie.checkpoint import (
+    digest_of_file,
+    digest_of_tensors,
+    load_state,
+    load_weights,
+    save_json,
+    save_state,
+    save_weights,
+    whole_file,
+)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MB."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # the caught error may still hold a file open
+
+
+def write_numpy(path: Path, value: np.ndarray) -> None:
+    with whole_file(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, value)
+
+
+def test_whole_file_appears_only_when_the_block_ends(tmp_path: Path):
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_whole_file_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError("stop")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_kill_in_the_middle_of_a_save_keeps_the_old_state_and_the_next_save_sweeps(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_state(path, {"epoch": 1})
+    process = multiprocessing.get_context("fork").Process(target=save_state, args=(path, {"epoch": 2, "big": torch.zeros(50_000_000)}))
+    process.start()
+    half = tmp_path / f".last.pt.{process.pid}.tmp"
+    deadline = time.monotonic() + 60
+    while not (half.exists() and half.stat().st_size > 1000):
+        assert time.monotonic() < deadline and process.is_alive()
+    process.kill()
+    process.join()
+    assert load_state(path) == {"epoch": 1}
+    assert half.exists()
+    save_state(path, {"epoch": 3})
+    assert load_state(path) == {"epoch": 3}
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_save_leaves_the_temporary_file_of_a_living_process(tmp_path: Path):
+    other = tmp_path / f".a.json.{os.getppid()}.tmp"
+    other.write_text("half")
+    save_json(tmp_path / "a.json", 1)
+    assert other.read_text() == "half"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: save_state(path, {"a": torch.ones(2_000_000)}),
+        lambda path: save_weights(path, {"a": torch.ones(2_000_000)}),
+        lambda path: save_json(path, "x" * 4_000_000),
+        lambda path: write_numpy(path, np.ones(1_000_000)),
+    ],
+    ids=["state", "weights", "json", "numpy"],
+)
+def test_full_disk_is_told_in_one_line_and_keeps_the_old_file(small_disk: Path, write: Callable[[Path], Any]):
+    path = small_disk / "a"
+    path.write_text("old")
+    with pytest.raises(OSError, match=f"the disk is full at {small_disk}; free some space, or choose another place with --out") as caught:
+        write(path)
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_text() == "old"
+    assert os.listdir(small_disk) == ["a"]
+
+
+def test_full_disk_errno_is_told_without_a_small_disk(tmp_path: Path):
+    with pytest.raises(OSError, match=r"the disk is full"), whole_file(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), RuntimeError("shapes differ"), ValueError("x")])
+def test_other_errors_are_not_called_a_full_disk(tmp_path: Path, error: Exception):
+    with pytest.raises(type(error)) as caught, whole_file(tmp_path / "a"):
+        raise error
+    assert caught.value is error
+
+
+def test_state_comes_back_equal(tmp_path: Path):
+    state = {"weights": {"w": torch.randn(3, 4)}, "epoch": 3, "name": "s1", "random": torch.get_rng_state(), "losses": [0.5, 0.25]}
+    save_state(tmp_path / "last.pt", state)
+    loaded = load_state(tmp_path / "last.pt")
+    assert loaded.keys() == state.keys()
+    assert torch.equal(loaded["weights"]["w"], state["weights"]["w"]) and torch.equal(loaded["random"], state["random"])
+    assert (loaded["epoch"], loaded["name"], loaded["losses"]) == (3, "s1", [0.5, 0.25])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_truncated_state_is_refused_with_the_remedy(tmp_path: Path, share: float):
+    path = tmp_path / "last.pt"
+    save_state(path, {"w": torch.randn(1000)})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=r"last.pt cannot be read as a training state .*; delete it to start the stage anew"):
+        load_state(path)
+
+
+class Evil:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_pickle_in_a_state_is_refused_and_not_run(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    torch.save({"epoch": Evil(tmp_path / "ran")}, path)
+    with pytest.raises(ValueError, match=r"cannot be read as a training state"):
+        load_state(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_state_that_is_no_dict_is_refused(tmp_path: Path):
+    torch.save([1, 2], tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"holds a list, not a training state"):
+        load_state(tmp_path / "last.pt")
+
+
+def test_weights_come_back_equal_also_from_views(tmp_path: Path):
+    base = torch.randn(4, 6, requires_grad=True)
+    weights = {"a": base, "a.transposed": base.t(), "half": torch.ones(2, dtype=torch.float16), "none": torch.zeros(0, 3), "scalar": torch.tensor(3)}
+    save_weights(tmp_path / "w.safetensors", weights)
+    loaded = load_weights(tmp_path / "w.safetensors")
+    assert loaded.keys() == weights.keys()
+    for name, tensor in weights.items():
+        assert loaded[name].dtype == tensor.dtype and torch.equal(loaded[name], tensor.detach()), name
+
+
+def test_weights_missing_file(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"w.safetensors do not exist"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_weights_pickle_is_refused_and_not_run(tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    with pytest.raises(ValueError, match=r"not a whole safetensors file .* Pickled weights are not read"):
+        load_weights(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_truncated_are_refused(tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"w": torch.randn(1000)})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"not a whole safetensors file"):
+        load_weights(path)
+
+
+def test_json_is_readable(tmp_path: Path):
+    save_json(tmp_path / "a.json", {"b": [1, 2.5], "a": "é"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"b": [1, 2.5], "a": "é"}
+
+
+def test_digest_of_file_is_the_sha256(tmp_path: Path):
+    data = bytes(range(256)) * 10_000  # more than one block
+    (tmp_path / "a").write_bytes(data)
+    assert digest_of_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()[:16]
+
+
+def test_digest_of_tensors_sees_names_shapes_types_and_values_but_not_order():
+    w = torch.arange(6, dtype=torch.float32)
+    same = digest_of_tensors({"a": w, "b": w + 1})
+    assert digest_of_tensors({"b": w + 1, "a": w}) == same
+    others = [{"a": w, "c": w + 1}, {"a": w.reshape(2, 3), "b": w + 1}, {"a": w.int(), "b": w + 1}, {"a": w, "b": w + 2}, {"a": w}]
+    assert same not in [digest_of_tensors(other) for other in others]
+
+
+def test_digest_of_tensors_reads_views_scalars_and_empty_tensors():
+    base = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    assert digest_of_tensors({"a": base.t()}) == digest_of_tensors({"a": base.t().contiguous()})
+    assert digest_of_tensors({"a": torch.tensor(1.0), "b": torch.zeros(0)}) != digest_of_tensors({"a": torch.tensor(2.0), "b": torch.zeros(0)})
+    assert digest_of_tensors({"a": torch.ones(3, dtype=torch.bfloat16)}) != digest_of_tensors({"a": torch.zeros(3, dtype=torch.bfloat16)})

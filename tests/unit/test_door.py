@@ -1,0 +1,299 @@
+"""What every door does around its one call."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from guie import door as door_module
+from guie import run as run_module
+from guie.door import INPUTS, READS, command, open_door, parser, reads
+from guie.recipe import load_recipe
+from guie.run import DOORS, FOLDERS, PROJECT, Run, set_up_logging
+
+RECIPE = """
+from guie.recipe import *
+HEAD = ("neck", "classifier")
+RECIPE = Recipe(
+    "mine",
+    Data((Source("toys", "class_folders", "toys", "toys"),)),
+    Model("timm", "resnet18"),
+    (
+        Stage("s1", "head", "head", 64, 1, 8, 0.01, fresh=HEAD),
+        Stage("s2", "backbone", "backbone", 64, 1, 8, 0.01),
+        Stage("s3", "highres", "backbone", 96, 1, 8, 0.01),
+    ),
+    Embed((Setting("first", (Member("s1", 64),)), Setting("last", (Member("s3", 96),)))),
+)
+"""
+
+
+class Bench:
+    """A recipe file, a data root and an output folder, and doors whose work only counts its calls."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.recipe = folder / "mine.py"
+        self.recipe.write_text(RECIPE)
+        (folder / "data/toys").mkdir(parents=True)
+        (folder / "data/toys/a.jpg").write_bytes(b"a")
+        self.calls: list[int] = []
+
+    def options(self, *more: str) -> list[str]:
+        return ["--recipe", str(self.recipe), "--data-root", str(self.folder / "data"), "--out", str(self.folder / "out"), "--device", "cpu", *more]
+
+    def open(self, number: int, *more: str, output: str = "same") -> int:
+        def work(run: Run) -> dict[str, Any]:
+            self.calls.append(number)
+            (run.folder(number) / "result.txt").write_text(output)
+            return {"n": 1}
+
+        return open_door(number, "A door.", work, self.options(*more))
+
+    def open_all(self, *more: str) -> list[int]:
+        """Opens all nine; which of them did their work."""
+        self.calls.clear()
+        assert [self.open(number, *more) for number in DOORS] == [0] * 9
+        return list(self.calls)
+
+    def out(self, number: int) -> Path:
+        return self.folder / "out/mine" / FOLDERS[number]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    for name in ("GUIE_OUT", "GUIE_DATA", "GUIE_TRACEBACK", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(door_module, "keep_freed_memory", lambda: True)  # it cannot be undone, and the tests share one process
+    monkeypatch.setattr(run_module, "commit", lambda: "unknown")  # git takes longer than the doors of these tests
+    yield Bench(tmp_path)
+    set_up_logging(None)
+
+
+def test_sequence_runs_once_and_is_skipped_the_second_time(bench: Bench):
+    assert bench.open_all() == list(range(1, 10))
+    assert bench.open_all() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ("data.val_class_share=0.4", 2),
+        ("data.jpeg_quality=90", 3),
+        ("model.name=resnet34", 4),
+        ("stages.s1.n_epochs=2", 4),
+        ("stages.s2.n_epochs=2", 5),
+        ("stages.s3.n_epochs=2", 6),
+        ("embed.settings.last.whiten=0.5", 7),
+        ("export.n_parity_images=3", 8),
+        ("seed=1", 1),
+    ],
+)
+def test_changed_setting_reruns_from_the_first_door_that_reads_it(bench: Bench, change: str, first: int):
+    bench.open_all()
+    assert bench.open_all("--set", change)[0] == first
+
+
+def test_setting_that_changes_no_output_does_not_rerun_what_follows(bench: Bench):
+    bench.open_all()
+    # Door 03 writes the same bytes as before: those that read 03 have nothing new. The report shows the whole recipe.
+    assert bench.open_all("--set", "data.jpeg_quality=90") == [3, 9]
+
+
+def test_setting_that_only_costs_time_reruns_the_report_only(bench: Bench):
+    bench.open_all()
+    assert bench.open_all("--set", "embed.batch_size=7") == [9]
+
+
+def test_changed_output_reruns_the_doors_that_read_it(bench: Bench):
+    bench.open_all()
+    bench.open(5, "--force", output="new")
+    assert bench.open_all() == [number for number in DOORS if 5 in INPUTS[number]] == [6, 7, 8, 9]
+
+
+def test_changed_raw_data_reruns_door_01(bench: Bench):
+    bench.open_all()
+    (bench.folder / "data/toys/b.jpg").write_bytes(b"b")
+    assert bench.open_all() == [1]
+
+
+def test_lost_output_reruns_its_door(bench: Bench):
+    bench.open_all()
+    (bench.out(3) / "result.txt").unlink()
+    assert bench.open_all() == [3]
+
+
+def test_force_clears_and_does_it_again(bench: Bench):
+    bench.open(1)
+    (bench.out(1) / "left_over.txt").touch()
+    bench.open(1, "--force")
+    assert bench.calls == [1, 1]
+    assert not (bench.out(1) / "left_over.txt").exists()
+
+
+def test_unforced_rerun_keeps_what_is_there_to_resume_from(bench: Bench):
+    bench.open(1)
+    (bench.out(1) / "last.pt").touch()
+    bench.open(1, "--set", "seed=1")
+    assert (bench.out(1) / "last.pt").exists()
+
+
+def test_failed_work_leaves_the_door_unfinished(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    bench.open(1)
+
+    def work(run: Run) -> dict[str, Any]:
+        raise ValueError("toys holds no images; look at data.sources.toys.folder")
+
+    assert open_door(1, "A door.", work, bench.options("--force")) == 2
+    assert capsys.readouterr().err == "error: toys holds no images; look at data.sources.toys.folder\n"
+    assert not (bench.out(1) / "done.json").exists()
+    assert "Traceback" in (bench.out(1) / "log.txt").read_text()
+    assert bench.open(2) == 2
+
+
+def test_error_of_ours_keeps_its_traceback(bench: Bench):
+    def work(run: Run) -> dict[str, Any]:
+        raise AssertionError("ours")
+
+    with pytest.raises(AssertionError, match="ours"):
+        open_door(1, "A door.", work, bench.options())
+
+
+def test_traceback_of_a_user_error_on_request(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GUIE_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="not finished"):
+        bench.open(2)
+
+
+def test_interruption_tells_how_to_go_on(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    def work(run: Run) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    assert open_door(1, "A door.", work, bench.options("--set", "seed=1")) == 130
+    told = capsys.readouterr().err
+    assert told.startswith("interrupted; to go on: python data_prep/01_build_manifests.py --recipe ") and "--set seed=1" in told
+
+
+def test_missing_door_before_is_named_by_its_command(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    assert bench.open(3, "--set", "seed=4") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{bench.out(2)} is not finished; first run: python data_prep/02_merge_and_balance.py --recipe {bench.recipe} --set seed=4" in told
+    assert f"--out {bench.folder / 'out'}" in told
+    assert bench.calls == []
+
+
+def test_door_before_with_other_settings_is_named_by_its_command(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    bench.open(1)
+    assert bench.open(2, "--set", "seed=4") == 2
+    assert "was made with other settings of the recipe; run it again: python data_prep/01_build_manifests.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--set", "sed=1"), "no field 'sed'; did you mean 'seed'?"),
+        (("--set", "stages.s1.n_epochs=0"), "stages.s1.n_epochs is 0, must be 1 to"),
+        (("--recipe", "tinny"), "no recipe 'tinny'"),
+        (("--recipe", "nowhere.py"), "recipe file nowhere.py does not exist"),
+        (("--device", "gpu"), "--device 'gpu' is no device; use cpu, cuda, cuda:N or auto"),
+    ],
+)
+def test_user_error_is_one_line_and_status_2(bench: Bench, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], complaint: str):
+    assert bench.open(1, *more) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and complaint in told and told.count("\n") == 1
+    assert bench.calls == []
+
+
+def test_device_cuda_without_one_is_a_user_error(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench.open(1, "--device", "cuda:1") == 2
+    assert "sees no CUDA device here; use --device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("is_available", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeypatch: pytest.MonkeyPatch, is_available: bool, expected: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_available)
+    seen: list[str] = []
+
+    def work(run: Run) -> dict[str, Any]:
+        seen.append(run.device)
+        return {}
+
+    open_door(1, "A door.", work, bench.options("--device", "auto"))
+    assert seen == [expected]
+
+
+def test_help_shows_the_docstring_and_the_options(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        open_door(1, "Door 01: reads\nand writes.", lambda run: {}, ["--help"])
+    assert caught.value.code == 0
+    told = capsys.readouterr().out
+    assert "Door 01: reads\nand writes." in told
+    assert all(option in told for option in ("--recipe", "--set", "--data-root", "--out", "--device", "--force"))
+
+
+def test_last_line_is_the_next_command_with_the_same_options(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    bench.open(1, "--set", "seed=1", "--set", "model.weights=my file.safetensors")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: python data_prep/02_merge_and_balance.py ")
+    words = shlex.split(last.removeprefix("next: "))
+    assert vars(parser(None).parse_args(words[2:])) == vars(
+        parser(None).parse_args(bench.options("--set", "seed=1", "--set", "model.weights=my file.safetensors"))
+    )
+
+
+def test_next_command_leaves_out_defaults_and_force(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GUIE_OUT", raising=False)
+    monkeypatch.delenv("GUIE_DATA", raising=False)
+    arguments = parser(None).parse_args(["--force"])
+    assert door_module.next_command(3, arguments) == "python src/04_train_head.py --recipe tiny"
+    assert door_module.next_command(9, arguments) == "nothing; this was the last door"
+
+
+@pytest.mark.parametrize("number", list(DOORS))
+def test_command_opens_a_door_that_exists(number: int):
+    assert shlex.split(command(number, parser(None).parse_args([])))[:2] == ["python", DOORS[number]]
+    assert (PROJECT / DOORS[number]).is_file()
+
+
+def test_run_is_seeded_by_the_recipe(bench: Bench):
+    drawn: list[float] = []
+
+    def work(run: Run) -> dict[str, Any]:
+        drawn.append(float(torch.rand(())))
+        return {}
+
+    for seed in ("1", "1", "2"):
+        open_door(1, "A door.", work, bench.options("--force", "--set", f"seed={seed}"))
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_mark_and_recipe_are_saved(bench: Bench):
+    bench.open(1, "--set", "seed=3")
+    mark = json.loads((bench.out(1) / "done.json").read_text())
+    assert (mark["step"], mark["seed"], mark["device"], mark["metrics"], list(mark["outputs"])) == ("door 01", 3, "cpu", {"n": 1}, ["result.txt"])
+    saved = json.loads((bench.out(1).parent / "recipe.json").read_text())
+    assert saved["recipe"] == json.loads(load_recipe(str(bench.recipe), ["seed=3"]).to_json())
+
+
+def test_other_processes_leave_the_folder_to_the_first(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("RANK", "1")
+    assert bench.open(1) == 0
+    assert bench.calls == [1]
+    assert not (bench.out(1) / "done.json").exists() and not (bench.out(1) / "log.txt").exists()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("number", list(DOORS))
+def test_read_fields_exist(bench: Bench, number: int):
+    recipe = load_recipe(str(bench.recipe))
+    assert set(READS) == set(INPUTS) == set(DOORS)
+    for path in reads(recipe, number):
+        assert len(recipe.digest(path)) == 16
+    assert all(before < number for before in INPUTS[number])
