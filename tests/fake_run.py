@@ -126,7 +126,7 @@ def _write_stage(run: Run, stage: Stage, rng: np.random.Generator) -> None:
     table["margin_rad"] = np.minimum(0.1 + 0.1 * epoch, 0.5)
     table["lr"] = stage.lr * np.sin(np.pi * at)
     table["images_per_s"], table["seconds"] = 22.5, 180.0
-    table["val_mp5"] = [0.58 + 0.1 * a if stage.phase == "backbone" else np.nan for a in at]
+    table["val_mp5"] = [0.58 + 0.1 * a if stage.phase == "backbone" or n == 1 else np.nan for a in at]
     table["val_r1"] = table["val_mp5"] + 0.08
     folder.mkdir(parents=True)
     table.to_csv(folder / "metrics.csv", index=False)

@@ -52,7 +52,7 @@ def imported(path: Path) -> Iterator[str]:
 
 def room(name: str) -> str:
     """`guie.data.packing` is in room `data`."""
-    return (name.split(".") + ["__init__"])[1]
+    return [*name.split("."), "__init__"][1]
 
 
 def test_every_room_imports_only_what_the_table_allows():
@@ -112,8 +112,7 @@ def test_import_guie_prints_nothing_and_changes_nothing():
 import locale, logging, os, random, signal, sys, threading, warnings
 def state():
     return (dict(os.environ), list(sys.path), os.getcwd(), list(logging.root.handlers), logging.root.level, list(logging.root.manager.loggerDict),
-            list(warnings.filters), random.getstate(), signal.getsignal(signal.SIGINT), threading.active_count(), locale.setlocale(locale.LC_ALL), os.umask(0o22))
-os.umask(0o22)
+            list(warnings.filters), random.getstate(), signal.getsignal(signal.SIGINT), threading.active_count(), locale.setlocale(locale.LC_ALL))
 before, modules = state(), set(sys.modules)
 import guie
 assert state() == before

@@ -142,7 +142,8 @@ def test_ladder_check_finds_a_wrong_figure(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "scores.csv"
     path.write_text('setting,dim,mp5,r1,seed\n"a, b",64,0.61,0.5,0\n"a, b",64,0.63,0.5,1\n"a, b",64,0.65,0.5,2\nc,64,0.7,0.5,0\n')
     monkeypatch.setattr(sys.modules[__name__], "SCORES", path)
-    good = "<!-- ladder -->\n| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | **.70** | 4 |\n<!-- /ladder -->\n"
+    good = "| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | **.70** | 4 |\n"
+    good = f"<!-- ladder -->\n{good}<!-- /ladder -->\n"
     assert check_ladder(good) == 4
     for old, new in ((".630", ".631"), (".020", ".021"), ("| 64 |", "| 65 |"), (".70", ".8"), ("a, b", "a"), ("mP@5", "mP@5 toys"), ("<!-- /ladder -->", "")):
         with pytest.raises(AssertionError):

@@ -142,7 +142,8 @@ def test_texts_stand_out_from_their_ground(browser: Browser, page: Path) -> None
     contrast = """(() => {
       const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; });
         return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
-      const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (/^rgb\\(/.test(c)) return c; } return "rgb(255, 255, 255)"; };
+      const own = e => getComputedStyle(e).backgroundColor;
+      const ground = e => { while (e && !/^rgb\\(/.test(own(e))) e = e.parentElement; return e ? own(e) : "rgb(255, 255, 255)"; };
       const bad = [];
       for (const e of document.querySelectorAll("p, h1, h2, h3, th, td, a, summary, button, .sign, .name, .head span, .head b, .legend li")) {
         if (e.closest(".idle") || e.closest(".skip")) continue;

@@ -26,7 +26,8 @@ class Part:
         centre: Its middle.
         half: Half of its extents along its own axes.
         skin: Textures uint8 [n_panels, h, w, 3]. Block: front/back, left/right, top/bottom. Tube: side, ends. Ball: all around.
-        taper: How much narrower it is at the top, in x and z: 0 straight, 1 a point or a ridge. A tube takes the first.
+        taper: How much narrower it is at the top, in x and z: 0 straight, 1 a point or a ridge, -1 twice as wide. A tube takes the
+            first.
         turn: Rotation of the part's own axes, float [3, 3].
         gloss: Strength of the highlight, 0..1.
     """
@@ -141,7 +142,8 @@ def _render_part(canvas: np.ndarray, depth: np.ndarray, camera: Camera, light: L
     turn = np.eye(3) if part.turn is None else part.turn
     centre, half = np.asarray(part.centre), np.asarray(part.half)
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
-    corners = camera.project((signs * half) @ turn.T + centre, canvas.shape)
+    widest = 1 - min(0.0, *part.taper)  # a negative taper widens the top
+    corners = camera.project((signs * half * [widest, 1, widest]) @ turn.T + centre, canvas.shape)
     left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, [canvas.shape[1], canvas.shape[0]])
     right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, [canvas.shape[1], canvas.shape[0]])
     if left >= right or top >= bottom:
@@ -195,15 +197,16 @@ def _cast_tube(start: list[float], ray: list[np.ndarray], taper: tuple[float, fl
     root = b * b - a * (start[0] ** 2 + start[2] ** 2 - radius**2)
     square, safe = np.sqrt(np.maximum(root, 0)), np.where(np.abs(a) < FLAT_NORMAL, FLAT_NORMAL, a)
     side = np.full(a.shape, np.inf, np.float32)
-    for sign in (-1, 1):
+    for sign in (-1, 1) if taper[0] else (-1,):  # a straight tube is entered at the nearer root
         distance = (-b + sign * square) / safe
         inside = (root > 0) & (distance > 0) & (np.abs(start[1] + distance * ray[1]) <= 1)
         side = np.where(inside & (distance < side), distance, side)
     end = np.full(a.shape, np.inf, np.float32)
-    for y in (-1.0, 1.0):
+    if abs(start[1]) > 1:  # the end that faces the camera
+        y = math.copysign(1.0, start[1])
         distance = (y - start[1]) / np.where(np.abs(ray[1]) < FLAT_NORMAL, FLAT_NORMAL, ray[1])
         across = (start[0] + distance * ray[0]) ** 2 + (start[2] + distance * ray[2]) ** 2
-        end = np.where((distance > 0) & (across <= (middle + grow * y) ** 2) & (distance < end), distance, end)
+        end = np.where((distance > 0) & (across <= (middle + grow * y) ** 2), distance, end)
     return np.minimum(side, end), (end < side).astype(np.int8)
 
 
@@ -273,7 +276,7 @@ def floor(canvas: np.ndarray, camera: Camera, texture: np.ndarray, tile: float) 
     u, v = ((position[k] + distance * world[k]) / tile % 1 * texture.shape[1 - i] for i, k in enumerate((0, 2)))
     laid = cv2.remap(texture, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     fade = np.clip(distance / (6 * camera.distance), 0, 1)[..., None]
-    laid = (laid * (1 - fade) + texture.reshape(-1, 3).mean(0) * fade).astype(np.uint8)
+    laid = (laid * (1 - fade) + texture.reshape(-1, 3).mean(0) * fade + 0.5).astype(np.uint8)
     below = world[1] < -1e-4
     canvas[below] = laid[below]
 

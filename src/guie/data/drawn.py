@@ -84,7 +84,7 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
         seed: Of the world.
 
     Raises:
-        ValueError: a setting out of its range.
+        ValueError: a setting out of its range, or a damaged `world.json`.
         FileExistsError: `folder` holds a set of the same name that was not drawn here.
     """
     _check(world)
@@ -315,7 +315,10 @@ def _is_whole(folder: Path, settings: dict[str, int], shots: list[Shot]) -> bool
 
 def _mark(folder: Path) -> dict[str, object]:
     path = folder / "world.json"
-    mark = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        mark = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete the folder {folder}, and the world is drawn anew") from error
     return mark if isinstance(mark, dict) else {}
 
 

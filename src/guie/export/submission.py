@@ -65,6 +65,8 @@ def export_submission(run: Run) -> dict[str, Any]:
     Raises:
         ValueError: an exported embedding is further from door 07's than `export.min_parity_cosine` allows.
     """
+    if run.recipe.export.n_parity_images < 1:
+        raise ValueError(f"export.n_parity_images is {run.recipe.export.n_parity_images}, must be at least 1")
     folder = run.folder(8)
     model_path, zip_path = folder / MODEL_NAME, folder / "submission.zip"
     for stale in (model_path, zip_path, folder / "card.json"):
@@ -131,8 +133,6 @@ def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
 def _prove(run: Run, model_path: Path, folder: Path) -> Parity:
     """Re-loads the file, compares it with door 07 on images spread over the validation rows, and writes those images."""
     settings = run.recipe.export
-    if settings.n_parity_images < 1:
-        raise ValueError(f"export.n_parity_images is {settings.n_parity_images}, must be at least 1")
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
     rows = np.unique(np.linspace(0, len(ids) - 1, min(settings.n_parity_images, len(ids))).round().astype(int))
     expected = np.load(run.folder(7) / "val_embeddings.npy", mmap_mode="r")[rows]

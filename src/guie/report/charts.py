@@ -55,10 +55,12 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A short text of a number for an axis or tooltip: `0.05`, `1200`, `7.5e-4`."""
+    """A short text of a number for an axis or tooltip: `0.05`, `7.5e-4`; whole numbers (steps) as they are."""
     if abs(value) < 1e-15:
         return "0"
-    if 1e-2 <= abs(value) < 1e5:
+    if value == int(value) and abs(value) < 1e7:
+        return str(int(value))
+    if 1e-2 <= abs(value) < 1e4:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

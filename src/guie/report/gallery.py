@@ -108,25 +108,13 @@ def choose(scores: pd.Series, ids: pd.DataFrame, seed: int) -> pd.DataFrame:
         seed: The choice is a function of it and of the ids, not of their order.
 
     Returns:
-        image_id, class_id, domain, score, picked; at most `MAX_QUERIES` rows, random ones leave first.
+        image_id, class_id, domain, score, picked; at most `MAX_QUERIES` rows.
     """
     table = ids[ids["image_id"].isin(scores.index)].sort_values("image_id", ignore_index=True)
     table["score"] = table["image_id"].map(scores)
     table = table.sample(frac=1.0, random_state=seed)  # ties of the score are many: a random one of them
-    picked: list[pd.DataFrame] = []
-    for _, group in table.groupby("domain", sort=True):
-        for word, count in (("worst", N_WORST), ("best", N_BEST), ("random", N_RANDOM)):
-            so_far = pd.concat([group.head(0), *picked])
-            rows = group[~group["image_id"].isin(so_far["image_id"])]
-            by = [] if word == "random" else ["score"]
-            if by:
-                rows = rows.sort_values("score", kind="stable", ascending=word == "worst")
-            rows = rows.assign(is_repeat=rows["class_id"].isin(so_far["class_id"]) | rows.duplicated("class_id"))
-            rows = rows.sort_values([*by, "is_repeat"], kind="stable", ascending=[*[word == "worst" for _ in by], True])
-            picked.append(rows.drop(columns="is_repeat").head(count).assign(picked=word))
-    if not picked:
-        return table.assign(picked="")
-    return _trimmed(pd.concat(picked, ignore_index=True))
+    picked = [_picked(group) for _, group in table.groupby("domain", sort=True)]
+    return _trimmed(pd.concat(picked, ignore_index=True)) if picked else table.assign(picked="")
 
 
 def thumbnail(image: np.ndarray) -> str:
@@ -138,11 +126,26 @@ def thumbnail(image: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _picked(domain: pd.DataFrame) -> pd.DataFrame:
+    """The worst, best and random queries of one domain, whose rows come in random order."""
+    picked = domain.head(0).assign(picked="")
+    for word, count in (("worst", N_WORST), ("best", N_BEST), ("random", N_RANDOM)):
+        rows = domain[~domain["image_id"].isin(picked["image_id"])]
+        by = [] if word == "random" else ["score"]
+        if by:
+            rows = rows.sort_values("score", kind="stable", ascending=word == "worst")
+        rows = rows.assign(is_repeat=rows["class_id"].isin(picked["class_id"]) | rows.duplicated("class_id"))
+        rows = rows.sort_values([*by, "is_repeat"], kind="stable", ascending=[*(word == "worst" for _ in by), True])
+        picked = pd.concat([picked, rows.drop(columns="is_repeat").head(count).assign(picked=word)])
+    return picked
+
+
 def _trimmed(chosen: pd.DataFrame) -> pd.DataFrame:
-    """At most `MAX_QUERIES`, every domain and kind losing alike: the k-th of each stays before any k+1-th."""
+    """At most `MAX_QUERIES`: the first of each domain and kind stay before any second, the worst ones before the others."""
     turn = chosen.groupby(["domain", "picked"]).cumcount()
-    kept = turn.sort_values(kind="stable").index[:MAX_QUERIES]
-    return chosen.loc[sorted(kept)].reset_index(drop=True)
+    kind = chosen["picked"].map({"worst": 0, "best": 1, "random": 2})
+    order = pd.DataFrame({"turn": turn, "kind": kind}).sort_values(["turn", "kind"], kind="stable")
+    return chosen.loc[sorted(order.index[:MAX_QUERIES])].reset_index(drop=True)
 
 
 def _queries(images: PackedImages, ids: pd.DataFrame, chosen: pd.DataFrame, rows: dict[str, pd.DataFrame], first: pd.Series) -> Iterable[Query]:

@@ -24,7 +24,7 @@ FIGURES = (
     ("learning rate", (("lr", "learning rate", "one"),), True),
     ("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), False),
 )
-STAGE_FIELDS = {"phase": "phase", "trains": "trains", "image_px": "px", "n_epochs": "epochs", "batch_size": "batch", "lr": "lr", "schedule": "schedule"}
+STAGE_FIELDS = {"phase": "phase", "trains": "trains", "image_px": "px", "n_epochs": "epochs", "batch_size": "batch", "lr": "lr"}
 STAGE_FIELDS |= {"embedding_dim": "dims", "scale": "scale"}
 
 
@@ -153,7 +153,7 @@ def data(summary: DataSummary) -> str:
         images = f"{size} image{'' if size == '1' else 's'}"
         bars.append(BarRow(images, "", (Bar(count, "final", f"{count} training classes with {images}"),)))
     chart = f'<div class="bars"><h3>Sizes of the training classes</h3>{bar_chart("Training classes by number of images", bars, "classes")}</div>'
-    return section("data", "Data", text, f'<div class="pair">{chart}<div>{numbers}</div></div>', _problems(summary))
+    return section("data", "Data", text, f'<div class="pair data">{chart}<div>{numbers}</div></div>', _problems(summary))
 
 
 def gallery(queries: Sequence[Query], first_setting: str, final_setting: str) -> str:
@@ -179,11 +179,12 @@ def settings(recipe: Recipe) -> str:
     """The recipe: its stages and its ladder as tables, and all of it as JSON."""
     stage_rows = []
     for stage in recipe.stages:
-        margin = Markup(f"{stage.margin.start_rad:g} + {stage.margin.step_rad:g}/epoch ≤ {stage.margin.max_rad:g}", "tight")
+        m = stage.margin
+        margin = Markup(f"{m.start_rad:g} to {m.max_rad:g} by {m.step_rad:g} an epoch" if m.step_rad else f"{m.start_rad:g}", "tight")
         values = [f"{value:g}" if isinstance(value, float) else value for value in (getattr(stage, name) for name in STAGE_FIELDS)]
         stage_rows.append([stage.name, recipe.parent(stage), *values, margin])
     head = ("stage", "starts from", *STAGE_FIELDS.values(), "margin (rad)")
-    stages = table(head, stage_rows, "The stages", ("starts from", "phase", "trains", "schedule", "margin (rad)"))
+    stages = table(head, stage_rows, "The stages", ("starts from", "phase", "trains", "margin (rad)"))
     model, d = recipe.model, recipe.data
     rows = [
         ["backbone", f"{model.library} {model.name}"],
@@ -206,16 +207,18 @@ def times(steps: Sequence[Step]) -> str:
         mark, seconds = step.mark or {}, _mark_number(step, "seconds")
         meter = '<span class="absent">not finished</span>' if seconds is None else f'<div class="meter" style="width:{100 * seconds / longest:.1f}%"></div>'
         origin = [mark.get(name, "–") for name in ("device", "seed", "commit")]
-        rows.append([step.name, Markup(meter, "meters"), seconds_text(seconds), _memory(_mark_number(step, "peak_memory_gb")), *origin, _noted(mark)])
+        rows.append([step.name, seconds_text(seconds), Markup(meter, "meters"), _memory(_mark_number(step, "peak_memory_gb")), *origin])
     doors = [step for step in steps if not step.is_stage]
     total = sum(_mark_number(step, "seconds") or 0.0 for step in doors)
     peak = max((_mark_number(step, "peak_memory_gb") or 0.0 for step in steps), default=0.0)
-    rows.append(["all doors", "", seconds_text(total), _memory(peak or None), "", "", "", ""])
+    rows.append(["all doors", seconds_text(total), "", _memory(peak or None), "", "", ""])
     styles = [*("stage" if step.is_stage else "door" for step in steps), "total"]
     versions = sorted({", ".join(f"{name} {version}" for name, version in step.mark.get("versions", {}).items()) for step in doors if step.mark})
     note = f"<p class=\"note\">A door's time contains its stages'. Peak memory: the door's process or a child of it. {escape('; '.join(versions))}</p>"
-    head = ("step", "share", "time", "peak memory", "device", "seed", "commit", "noted")
-    return section("times", "Times and memory", note, table(head, rows, "Times and memory", ("share", "device", "commit", "noted"), styles))
+    head = ("step", "time", "share", "peak memory", "device", "seed", "commit")
+    noted = [[step.name, _noted(step.mark)] for step in steps if step.mark and step.mark.get("metrics")]
+    folded = f"<details><summary>What each step noted</summary><div>{table(('step', 'noted'), noted, 'What each step noted', ('noted',))}</div></details>"
+    return section("times", "Times and memory", note, table(head, rows, "Times and memory", ("share", "device", "commit"), styles), folded)
 
 
 def _stage(stage: StageCurves, is_open: bool) -> str:
@@ -239,6 +242,9 @@ def _figure(stage: str, metrics: pd.DataFrame, title: str, columns: Sequence[tup
     lines = [Line(name, style, xs, [float(v) for v in metrics[column]]) for column, name, style in columns if (metrics[column] * metrics[axis]).notna().any()]
     if not lines:
         return f'<figure><figcaption>{title}</figcaption><p class="absent">not measured in this stage</p></figure>'
+    if title == "validation" and all(metrics[column].count() <= 1 for column, _, _ in columns):
+        scores = " · ".join(f"{name} {score_text(metrics[column].dropna().iloc[0])}" for column, name, _ in columns if metrics[column].count())
+        return f"<figure><figcaption>{title}</figcaption><p>{scores}</p></figure>"
     chart = line_chart(f"{stage}: {title} by {axis}", lines, axis, is_from_zero, is_share=title == "validation")
     keys = legend(*((line.style, line.name) for line in lines)) if len(columns) > 1 else ""
     return f"<figure><figcaption>{title}</figcaption>{chart}{keys}</figure>"
@@ -293,7 +299,7 @@ def _neighbour(near: Neighbour, rank: int) -> str:
     alt = f"neighbour {rank}, {verdict}: {near.label}"
     image = f'<img src="data:image/jpeg;base64,{near.jpeg}" alt="{escape(alt)}" title="{escape(near.label)}&#10;{escape(near.image_id)}">'
     name = f'<span class="name">{escape(near.label)}</span>'
-    return f'<figure class="{verdict}{"" if near.counts else " idle"}">{image}<span class="sign">{sign} {near.similarity:.2f}</span>{name}</figure>'
+    return f'<figure class="{verdict}{"" if near.counts else " idle"}">{image}<span class="sign">{sign} {near.similarity:.3f}</span>{name}</figure>'
 
 
 def _mark_number(step: Step, name: str) -> float | None:

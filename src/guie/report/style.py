@@ -10,6 +10,7 @@ CSS = """
   --accent: #6ea8ff; --accent-ink: #0b1a30; --step: #2f5590; --step-ink: #e7edf3; --first: #55636f; --first-ink: #f2f5f8; --second: #f2a65a;
   --right: #5fd08a; --right-ground: #15301f; --wrong: #ff8a80; --wrong-ground: #3a1a18; } }
 * { box-sizing: border-box; }
+[hidden] { display: none !important; }
 html { scroll-behavior: smooth; scroll-padding-top: 3.6rem; -webkit-text-size-adjust: 100%; }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -42,11 +43,12 @@ section { background: var(--paper); border: 1px solid var(--rule); border-radius
 .note { color: var(--soft); font-size: .92rem; }
 .absent { color: var(--soft); font-style: italic; }
 .pair { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); gap: 1rem 1.6rem; align-items: start; }
+.pair.data { grid-template-columns: minmax(0, 4fr) minmax(0, 9fr); }
 .pair > * { min-width: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .9rem; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 th { font-weight: 600; color: var(--soft); vertical-align: bottom; }
 tbody th { color: var(--ink); font-weight: 500; vertical-align: top; min-width: 8rem; max-width: 20rem; overflow-wrap: break-word; }
 tr > th:first-child { position: sticky; left: 0; background: var(--paper); }
@@ -60,7 +62,7 @@ tr.total th, tr.total td { font-weight: 700; border-bottom: 0; }
 .wide { overflow-wrap: anywhere; min-width: 12rem; }
 .meter { height: .55rem; margin-top: .45rem; border-radius: 3px; background: var(--accent); min-width: 1px; }
 tr.stage .meter { background: var(--step); }
-.meters { width: 26%; min-width: 6rem; }
+.meters { width: 34%; min-width: 5rem; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }
 .bars svg { max-width: 520px; }
 svg text { fill: var(--ink); font-size: 12px; font-variant-numeric: tabular-nums; }
@@ -90,6 +92,7 @@ pre { margin: 0; overflow-x: auto; max-height: 32rem; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 225px), 1fr)); gap: .8rem 1rem; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .88rem; font-weight: 600; }
+figure p { margin: .4rem 0; font-size: .92rem; }
 figure .legend { margin: 0 0 0 2.2rem; }
 .filters { display: flex; flex-wrap: wrap; gap: .5rem 1.4rem; margin: .6rem 0; }
 .filters > div { display: flex; flex-wrap: wrap; gap: .35rem; align-items: center; }
@@ -98,7 +101,6 @@ figure .legend { margin: 0 0 0 2.2rem; }
 .filters button[aria-pressed=true] { background: var(--accent); border-color: var(--accent); color: var(--accent-ink); font-weight: 600; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); gap: .9rem; list-style: none; margin: 0; padding: 0; }
 .card { border: 1px solid var(--rule); border-radius: 10px; padding: .7rem; min-width: 0; }
-.card[hidden] { display: none; }
 .card .head { display: flex; flex-wrap: wrap; gap: .1rem .8rem; font-size: .85rem; color: var(--soft); margin-bottom: .5rem; }
 .card .head b { color: var(--ink); font-size: .95rem; overflow-wrap: anywhere; flex: 1 0 100%; }
 .strip { display: grid; grid-template-columns: 1.2fr repeat(5, 1fr); gap: .4rem; align-items: start; }
@@ -115,7 +117,7 @@ footer { color: var(--soft); padding-bottom: 2rem; font-size: .9rem; }
 @media (max-width: 960px) {
   .hero { grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
   .hero > div:not(.score) { padding-top: 0; } .hero .score { grid-column: 1 / -1; } }
-@media (max-width: 820px) { .pair { grid-template-columns: minmax(0, 1fr); } }
+@media (max-width: 820px) { .pair, .pair.data { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 560px) {
   section { padding: .9rem .8rem; } header, main, footer { padding-left: .6rem; padding-right: .6rem; } nav ul { padding: .35rem .6rem; }
   .strip { grid-template-columns: repeat(3, 1fr); } tbody th { max-width: 11rem; } }

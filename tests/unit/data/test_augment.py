@@ -49,6 +49,7 @@ class Rows(torch.utils.data.Dataset):
         return self.transform(photo(), i)
 
 
+@pytest.mark.slow  # a fresh interpreter imports torch: 3 s
 def test_import_when_the_network_is_watched_connects_nowhere_and_prints_nothing():
     watch = (
         "import socket\n"

@@ -197,6 +197,7 @@ def test_no_device_is_baked_into_the_graph(exported: torch.jit.ScriptModule) -> 
     assert [node for node in constants if node.output().type().kind() == "DeviceObjType"] == []
 
 
+@pytest.mark.slow
 def test_file_loads_where_there_is_only_torch(tmp_path: Path) -> None:
     path = tmp_path / "saved_model.pt"
     path.write_bytes(saved(build_submission(two_towers(), MEAN, STD, projection_of(90))))

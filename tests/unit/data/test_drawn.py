@@ -1,0 +1,224 @@
+"""The drawn world: its layouts, its order-free randomness, and that it is worth learning."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from guie.data import drawn
+from guie.data.drawn import DOMAINS, draw_image, draw_world
+from guie.recipe import DrawnWorld
+
+SMALL = DrawnWorld(n_instances=4, n_views=3, image_px=48)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small world; tests that change it work on a copy."""
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_world(folder, SMALL, seed=5)
+    return folder
+
+
+def test_world_holds_every_image_and_nothing_else(world: Path):
+    names = contents(world)
+    assert len([name for name in names if name.endswith(".jpg")]) == 3 * 4 * 3
+    assert {name for name in names if not name.endswith(".jpg")} == {"gldv2/train.csv", "products10k/train.csv", "world.json"}
+    assert json.loads(names["world.json"]) == {
+        "n_instances": 4,
+        "n_views": 3,
+        "image_px": 48,
+        "seed": 5,
+        "version": drawn.VERSION,
+        "is_whole": True,
+        "n_images": 36,
+    }
+
+
+def test_landmarks_lie_as_in_gldv2(world: Path):
+    rows = table(world / "gldv2/train.csv")
+    assert list(rows[0]) == ["id", "url", "landmark_id"] and len(rows) == 12
+    paths = {f"train/{i[0]}/{i[1]}/{i[2]}/{i}.jpg" for i in (row["id"] for row in rows)}
+    assert paths == {str(path.relative_to(world / "gldv2")) for path in (world / "gldv2").rglob("*.jpg")}
+    assert all(len(row["id"]) == 16 and int(row["id"], 16) >= 0 for row in rows)
+    labels = [row["landmark_id"] for row in rows]
+    assert sorted(labels.count(label) for label in set(labels)) == [3, 3, 3, 3]
+
+
+def test_products_lie_as_in_products10k(world: Path):
+    rows = table(world / "products10k/train.csv")
+    assert list(rows[0]) == ["name", "class", "group"]
+    assert {row["name"] for row in rows} == {path.name for path in (world / "products10k/train").iterdir()}
+    labels = [row["class"] for row in rows]
+    assert sorted(labels.count(label) for label in set(labels)) == [3, 3, 3, 3]
+
+
+def test_toys_lie_in_class_folders(world: Path):
+    assert [len(list(folder.iterdir())) for folder in (world / "toys").iterdir()] == [3, 3, 3, 3]
+
+
+def test_tables_name_the_instance_that_an_image_shows(world: Path):
+    rows = {row["url"]: row for row in table(world / "gldv2/train.csv")}
+    image_id = rows["drawn://landmarks/2/1"]["id"]
+    on_disk = cv2.imread(str(world / "gldv2/train" / image_id[0] / image_id[1] / image_id[2] / f"{image_id}.jpg"))[..., ::-1]
+    again = draw_image("landmarks", 2, 1, 48, 5)
+    assert np.abs(on_disk.astype(int) - again).mean() < 10  # JPEG's loss
+    assert len({rows[f"drawn://landmarks/2/{view}"]["landmark_id"] for view in range(3)}) == 1
+
+
+def test_images_are_whole_rgb_jpegs_of_the_stated_size(world: Path):
+    paths = sorted(world.rglob("*.jpg"))
+    assert len(paths) == 36
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()
+            assert (image.format, image.mode, max(image.size)) == ("JPEG", "RGB", 48) and min(image.size) >= 31
+            assert np.asarray(image).std() > 8
+
+
+def test_image_depends_on_seed_domain_instance_and_view_alone():
+    keys = [(domain, instance, view, 40, seed) for domain in DOMAINS for instance in (1, 2) for view in (0, 1) for seed in (0, 1)]
+    forward = [draw_image(*key) for key in keys]
+    backward = [draw_image(*key) for key in reversed(keys)][::-1]
+    for one, other in zip(forward, backward, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len({image.tobytes() for image in forward}) == len(keys)
+
+
+def test_two_worlds_of_one_seed_are_equal_byte_by_byte_and_of_another_seed_are_not(world: Path, tmp_path: Path):
+    draw_world(tmp_path / "a", SMALL, seed=5)
+    draw_world(tmp_path / "b", SMALL, seed=6)
+    assert contents(tmp_path / "a") == contents(world)
+    assert not {data for name, data in contents(tmp_path / "b").items() if name.endswith(".jpg")} & set(contents(world).values())
+
+
+def test_second_call_on_a_whole_world_touches_nothing(world: Path, tmp_path: Path):
+    shutil.copytree(world, tmp_path / "w")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("*")}
+    draw_world(tmp_path / "w", SMALL, seed=5)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("*")} == before
+
+
+def test_missing_image_or_table_is_made_again_and_the_rest_left_alone(world: Path, tmp_path: Path):
+    folder = tmp_path / "w"
+    shutil.copytree(world, folder)
+    (folder / "gldv2/train.csv").unlink()
+    victim, *others = sorted(folder.rglob("*.jpg"))
+    victim.unlink()
+    times = [path.stat().st_mtime_ns for path in others]
+    draw_world(folder, SMALL, seed=5)
+    assert contents(folder) == contents(world)
+    assert [path.stat().st_mtime_ns for path in others] == times
+
+
+def test_interrupted_drawing_goes_on_where_it_was(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls = []
+
+    def dies_at_twenty(*key):
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        calls.append(key)
+        return draw_image(*key)
+
+    monkeypatch.setattr(drawn, "draw_image", dies_at_twenty)
+    with pytest.raises(KeyboardInterrupt):
+        draw_world(tmp_path, SMALL, seed=5)
+    assert json.loads((tmp_path / "world.json").read_text())["is_whole"] is False
+    (tmp_path / "toys" / ".0.jpg.tmp").write_bytes(b"half")
+    rest = []
+    monkeypatch.setattr(drawn, "draw_image", lambda *key: rest.append(key) or draw_image(*key))
+    draw_world(tmp_path, SMALL, seed=5)
+    assert len(rest) == 16 and contents(tmp_path) == contents(world)
+
+
+@pytest.mark.parametrize("other", [DrawnWorld(4, 3, 40), DrawnWorld(4, 2, 48), DrawnWorld(3, 3, 48)])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_world_of_other_settings_is_removed_first(world: Path, tmp_path: Path, other: DrawnWorld, is_whole: bool):
+    folder = tmp_path / "w"
+    shutil.copytree(world, folder)
+    (folder / "notes.txt").write_text("mine")
+    mark = json.loads((folder / "world.json").read_text())
+    (folder / "world.json").write_text(json.dumps({**mark, "is_whole": is_whole}))
+    draw_world(folder, other, seed=5)
+    draw_world(tmp_path / "fresh", other, seed=5)
+    assert contents(folder) == {**contents(tmp_path / "fresh"), "notes.txt": b"mine"}
+
+
+def test_set_that_was_not_drawn_here_is_never_removed(tmp_path: Path):
+    (tmp_path / "gldv2").mkdir()
+    (tmp_path / "gldv2" / "train.csv").write_text("id,url,landmark_id\n")
+    with pytest.raises(FileExistsError, match=r"no world\.json"):
+        draw_world(tmp_path, SMALL, seed=5)
+    assert contents(tmp_path) == {"gldv2/train.csv": b"id,url,landmark_id\n"}
+
+
+def test_damaged_mark_is_told(tmp_path: Path):
+    (tmp_path / "world.json").write_text('{"n_instances": 4,')
+    with pytest.raises(ValueError, match="is damaged"):
+        draw_world(tmp_path, SMALL, seed=5)
+
+
+@pytest.mark.parametrize("bad", [DrawnWorld(n_instances=0), DrawnWorld(n_views=0), DrawnWorld(image_px=8)])
+def test_setting_out_of_range_is_named(tmp_path: Path, bad: DrawnWorld):
+    with pytest.raises(ValueError, match=r"data\.drawn\.\w+ is \d+, must be"):
+        draw_world(tmp_path, bad, seed=0)
+
+
+def test_every_third_instance_is_a_twin_or_a_sibling_of_the_one_before():
+    def parts(instance: int) -> list[tuple[str, tuple[float, float, float]]]:
+        return [(part.shape, part.half) for part in DOMAINS["toys"].make(drawn._dice(0, 2, instance))]
+
+    kin = [i for i in range(1, 30) if parts(i) == parts(i - 1)]
+    assert kin == [i for i in range(30) if i % 3 == 2]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_twin_shares_most_of_its_skin_and_not_all(domain: str):
+    d = DOMAINS[domain]
+    for instance in (2, 8, 14):
+        one, other = (d.make(drawn._dice(0, d.number, i)) for i in (instance - 1, instance))
+        same = [np.array_equal(a.skin, b.skin) for a, b in zip(one, other, strict=True)]
+        assert not all(same)
+        assert any(same) or domain == "products"  # a carton is one part: its label differs by flavour and accent only
+
+
+def test_colours_alone_find_some_instances_but_not_most():
+    keys = [(domain, instance, view) for domain in DOMAINS for instance in range(8) for view in range(4)]
+    images = [draw_image(*key, 64, 0) for key in keys]
+    features = np.sqrt([cv2.calcHist([image], [0, 1, 2], None, [6, 6, 6], [0, 256] * 3).ravel() for image in images])
+    similarity = features @ features.T / np.outer(np.linalg.norm(features, axis=1), np.linalg.norm(features, axis=1))
+    np.fill_diagonal(similarity, -1)
+    hits = np.mean([keys[i][:2] == keys[int(j)][:2] for i, j in enumerate(similarity.argmax(1))])
+    assert 3 / 95 * 2 < hits < 0.7  # chance is 3 of 95
+
+
+@pytest.mark.slow
+def test_drawing_that_is_killed_ends_in_the_same_world(world: Path, tmp_path: Path):
+    code = f"from pathlib import Path; from guie.data.drawn import draw_world, DrawnWorld; draw_world(Path({str(tmp_path)!r}), DrawnWorld(4, 3, 48), 5)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while len(list(tmp_path.rglob("*.jpg"))) < 10 and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 10 <= len(list(tmp_path.rglob("*.jpg"))) < 36
+    draw_world(tmp_path, SMALL, seed=5)
+    assert contents(tmp_path) == contents(world)

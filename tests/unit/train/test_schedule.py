@@ -1,0 +1,67 @@
+"""Schedules against torch's own, and orders that depend on nothing but the seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from guie.recipe import Stage, load_recipe
+from guie.train.schedule import epoch_order, lr_at, n_steps_of, sample_weights, seed_of
+
+SHA = "4193ced42b8ad9a0dd8fbd78f3b7bc03a7660ebe0fefda5602f00d20b49feffb"  # printf '0/s1/2' | sha256sum
+STAGE: Stage = replace(load_recipe("tiny").stages[0], lr=0.01, warmup_share=0.3)
+
+
+def test_one_cycle_equals_torch() -> None:
+    n = 100
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.01)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=n + 1, pct_start=0.3, cycle_momentum=False)
+    theirs = []
+    for _ in range(n):
+        optimizer.step()
+        oracle.step()
+        theirs.append(optimizer.param_groups[0]["lr"])
+    ours = [lr_at(replace(STAGE, schedule="one_cycle"), i, n) for i in range(n)]
+    assert np.abs(np.array(ours) - np.array(theirs)).max() < 3e-4  # torch ends its warm-up one step of the hundred earlier
+    assert max(ours) == pytest.approx(0.01) and ours[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_cosine_climbs_on_a_line_and_ends_at_nothing() -> None:
+    rates = [lr_at(replace(STAGE, schedule="cosine"), i, 100) for i in range(100)]
+    assert rates[:30] == pytest.approx([0.01 * (i + 1) / 30 for i in range(30)])
+    assert rates[64] == pytest.approx(0.005) and rates[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_sample_weights_by_hand() -> None:
+    labels, repeats = np.array([0, 0, 0, 0, 1]), np.array([1, 1, 1, 1, 4])
+    assert sample_weights(labels, repeats, 0.0) == pytest.approx(np.array([1, 1, 1, 1, 4]) / 8)
+    assert sample_weights(labels, np.ones(5, int), -1.0) == pytest.approx([1 / 8] * 4 + [1 / 2])
+    assert sample_weights(labels, np.ones(5, int), -0.5) == pytest.approx(np.array([0.5] * 4 + [1.0]) / 3)
+
+
+def test_order_is_a_pure_function_of_the_seed() -> None:
+    weights = np.full(50, 1 / 50)
+    a, b, c = (epoch_order(weights, 40, -0.5, 0, "s1", epoch) for epoch in (3, 3, 4))
+    assert (a == b).all() and not (a == c).all()
+
+
+def test_natural_order_shows_every_image_before_any_comes_again() -> None:
+    order = epoch_order(np.full(10, 0.1), 25, 0.0, 1)
+    assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
+
+
+def test_drawn_order_follows_the_weights() -> None:
+    weights = np.array([0.7, 0.2, 0.1])
+    order = epoch_order(weights, 30000, -0.5, 0)
+    assert np.bincount(order) / 30000 == pytest.approx(weights, abs=0.01)
+
+
+def test_steps_are_whole_batches_and_at_least_one() -> None:
+    assert [n_steps_of(replace(STAGE, batch_size=64), n) for n in (10, 64, 127, 128)] == [1, 1, 1, 2]
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    assert seed_of(0, "s1", 2) == int.from_bytes(bytes.fromhex(SHA[:8]), "little") >> 1
+    assert seed_of(0, "s1", 2) != seed_of(0, "s12") and 0 <= seed_of("x") < 2**31
