@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from guie.checkpoint import digest_of_tensors, save_json
 from guie.data.packing import PackedImages
 from guie.embed.views import apply_view, normalise, to_square
-from guie.model.backbone import Backbone
+from guie.model.backbone import Backbone, folded
 from guie.recipe import Model
 
 log = logging.getLogger(__name__)
@@ -131,15 +131,16 @@ def _extract_slice(part: Path, request: FeatureRequest, backbone: Backbone, squa
     features = np.lib.format.open_memmap(part, mode="r+")
     left = range(n_done, len(squares))
     loader = DataLoader(Subset(squares, left), batch_size=batch_size, num_workers=n_workers() if len(left) > batch_size else 0)
-    is_training, view = backbone.training, request.view if squares.change is None else "plain"
-    backbone.eval()
+    view = request.view if squares.change is None else "plain"
+    is_training = backbone.training
+    network = folded(backbone, request.image_px)
     saved = time.time()
     hidden = None if accelerator.is_local_main_process else True
     bar = tqdm(total=len(squares), initial=n_done, unit="img", desc=f"features {request.image_px} px {request.view}", disable=hidden)
     with torch.inference_mode(), bar:
         for images in loader:
             pixels = apply_view(normalise(images.to(accelerator.device), request.model.mean, request.model.std), view)
-            batch = backbone(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+            batch = network(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
             features[n_done : n_done + len(batch)] = batch
             n_done += len(batch)
             bar.update(len(batch))

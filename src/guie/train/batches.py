@@ -114,7 +114,8 @@ class FeatureBatches:
         """Extracts what is not in the cache yet."""
         self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
         transform = TrainTransform(stage.augment, stage.image_px)
-        names = ["plain", *(["flip"] if stage.augment.flip else [])] + [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment))}" for i in range(stage.n_cached_views)]
+        augmented = [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment))}" for i in range(stage.n_cached_views)]
+        names = ["plain", *(["flip"] if stage.augment.flip else []), *augmented]
         digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []
         for name in names:

@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from guie.model.backbone import build_backbone
+from guie.model.backbone import Backbone, build_backbone, folded
 from guie.model.embedder import build_embedder, load_parts, part_of
 from guie.recipe import Model, Stage, load_recipe
 
@@ -82,3 +82,35 @@ def test_parts_load_strictly_but_for_the_fresh_ones() -> None:
     with pytest.raises(ValueError, match="classifier does not fit"):
         load_parts(more_classes, a.state_dict(), (), "here")
     assert set(part_of(a.state_dict(), "classifier")) == {"centers"}
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_folded_backbone_gives_the_same_features(name: str) -> None:
+    backbone = build_backbone(Model("timm", name), 160, seed=1)
+    for module in backbone.modules():  # statistics that are not the trivial ones
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    n_norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules())
+    fast = folded(backbone, 160)
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in fast.modules()) < max(1, n_norms)
+    x = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), backbone.eval()(x), rtol=1e-3, atol=1e-4)
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules()) == n_norms  # the original is untouched
+
+
+def test_norm_that_only_stands_beside_a_convolution_is_not_folded() -> None:
+    class Parallel(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+            self.norm = torch.nn.BatchNorm2d(3)
+            torch.nn.init.constant_(self.norm.weight, 3.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.conv(x) + self.norm(x)).mean((2, 3))
+
+    backbone = Backbone(Parallel(), 3)
+    assert folded(backbone, 32) is backbone
