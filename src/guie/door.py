@@ -109,6 +109,8 @@ def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
     inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
     if number in (1, 3) and recipe.data.drawn is None:
         inputs["raw"] = fingerprint(run.data_root / source.folder for source in recipe.data.sources)
+    if number >= 4:
+        inputs["weights"] = run.weights_digest()
     if not arguments.force and is_done(folder, settings, inputs):
         log.info("already done: %s", folder)
     else:

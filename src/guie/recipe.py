@@ -381,14 +381,17 @@ def _module_from_file(path: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file may raise: a misspelt field is a TypeError, a forgotten bracket a SyntaxError
+        raise ValueError(f"recipe file {path} cannot be read: {type(error).__name__}: {error}") from error
     return module
 
 
 def _replaced(node: Any, keys: list[str], value: str, whole: str) -> Any:
     """`node` with the leaf at `keys` replaced by the converted `value`."""
     key, rest = keys[0], keys[1:]
-    if isinstance(node, tuple):
+    if isinstance(node, tuple) and all(is_dataclass(item) for item in node):
         names = [getattr(item, "name", str(i)) for i, item in enumerate(node)]
         if key not in names:
             raise ValueError(f"--set {whole}: no {key!r} here; {_nearest(key, names)}")

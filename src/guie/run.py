@@ -103,6 +103,11 @@ class Run:
                 return place
         raise FileNotFoundError(f"weights {name} are in none of: {', '.join(map(str, places))}. Put the file there, or --set model.weights=PATH")
 
+    def weights_digest(self) -> str:
+        """Digest of the pretrained weights' file; '' when the recipe names none (random weights, or a tag of the library)."""
+        name = self.recipe.model.weights
+        return digest_of_file(self.weights_path(name)) if name and ":" not in name else ""
+
 
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
     """Sends the package's log to the terminal and, given a folder, with tracebacks and commands to `folder/log.txt`."""

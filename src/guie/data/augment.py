@@ -7,11 +7,11 @@ import random
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # read on import: without it albumentations 2.0.8 asks pypi.org for its newest version
 
-import albumentations as A  # noqa: N812
+import albumentations as A
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from guie.recipe import Augment
 

@@ -212,8 +212,8 @@ def _emblem(art: np.ndarray, rng: np.random.Generator, middle: tuple[int, int], 
     if kind < 2:
         cv2.circle(art, middle, radius, colour, -1 if kind else max(2, radius // 3), cv2.LINE_AA)
     elif kind == 2:
-        for angle in (-30, 30):
-            cv2.ellipse(art, middle, (radius, radius // 3), angle + 90, 0, 360, colour, -1, cv2.LINE_AA)
+        for tilt in (60, 120):
+            cv2.ellipse(art, middle, (radius, radius // 3), tilt, 0, 360, colour, -1, cv2.LINE_AA)
     else:
         angle = np.arange(2 * n) * np.pi / n - np.pi / 2
         reach = radius * np.where(np.arange(2 * n) % 2, 0.45 if kind == 3 else 1.0, 1.0)

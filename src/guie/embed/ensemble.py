@@ -18,7 +18,7 @@ from guie.data.packing import PackedImages
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
 from guie.embed.pca import PCA, fit_pca
 from guie.embed.retrieval import Retrieval, l2_normalised, retrieve, summarise
-from guie.model.backbone import Backbone, build_backbone
+from guie.model.backbone import Backbone, build_backbone, set_image_px
 from guie.model.embedder import part_of
 from guie.model.neck import Neck
 from guie.recipe import PRETRAINED, Member, Setting
@@ -49,9 +49,12 @@ def load_backbone(run: Run, stage: str, image_px: int) -> Backbone:
     """The backbone as `stage` left it (`pretrained`: as the recipe loads it), built for `image_px`."""
     model = run.recipe.model
     path = run.weights_path(model.weights) if model.weights and ":" not in model.weights else None
-    backbone = build_backbone(model, image_px, path, run.recipe.seed)
-    if stage != PRETRAINED:
-        backbone.load_state_dict(part_of(stage_weights(run, stage), "backbone"), strict=True)
+    if stage == PRETRAINED:
+        return build_backbone(model, image_px, path, run.recipe.seed)
+    # built as the stage saw it, so that its position embedding loads strictly, and only then changed
+    backbone = build_backbone(model, run.recipe.stage(stage).image_px, path, run.recipe.seed)
+    backbone.load_state_dict(part_of(stage_weights(run, stage), "backbone"), strict=True)
+    set_image_px(backbone.network, image_px)
     return backbone
 
 

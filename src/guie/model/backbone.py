@@ -6,6 +6,7 @@ import copy
 import itertools
 import logging
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -66,8 +67,8 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
     if weights is not None:
         _load_strictly(network, load_weights(weights), weights)
     if model.library == "timm":
-        _set_image_px(network, image_px)
-    network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        set_image_px(network, image_px)
+    network = network.eval().to(memory_format=torch.channels_last)
     with torch.no_grad():
         feature_dim = network(torch.zeros(1, 3, image_px, image_px)).shape[1]
     return Backbone(network, feature_dim)
@@ -118,7 +119,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 def _timm_network(model: Model, tag: str) -> nn.Module:
-    options = {"pad_type": model.pad_type} if model.pad_type else {}
+    options: dict[str, Any] = {"pad_type": model.pad_type} if model.pad_type else {}
     name = f"{model.name}.{tag}" if tag else model.name
     try:
         return timm.create_model(name, pretrained=bool(tag), num_classes=0, **options)
@@ -135,11 +136,19 @@ def _open_clip_network(model: Model, tag: str, image_px: int) -> nn.Module:
     return open_clip.create_model(model.name, pretrained=tag or None, force_image_size=image_px).visual
 
 
-def _set_image_px(network: nn.Module, image_px: int) -> None:
-    """Interpolates the position embedding of a timm transformer; convolutions take any size as they are."""
-    native = getattr(getattr(network, "patch_embed", None), "img_size", None)
-    if native is not None and native != (image_px, image_px) and hasattr(network, "set_input_size"):
-        network.set_input_size(img_size=image_px)
+def set_image_px(network: nn.Module, image_px: int) -> None:
+    """Interpolates the position embedding of a timm transformer to another side; convolutions take any size as they are.
+
+    Raises:
+        ValueError: a transformer that cannot be changed once it is built.
+    """
+    native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
+    if native is None or native == (image_px, image_px):
+        return
+    change = getattr(network, "set_input_size", None)
+    if change is None:
+        raise ValueError(f"a {type(network).__name__} built for {native[0]} px cannot be changed to {image_px} px; use one image_px in all its stages")
+    change(img_size=image_px)
 
 
 def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

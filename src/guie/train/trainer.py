@@ -61,7 +61,10 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     folder = run.stage_folder(stage.name)
     settings = run.recipe.digest("model", "seed", f"stages.{stage.name}")
     parent = run.recipe.parent(stage)
-    inputs = {"03_packed": outputs_digest(run.folder(3)), "parent": PRETRAINED if parent == PRETRAINED else outputs_digest(run.stage_folder(parent))}
+    inputs = {
+        "03_packed": outputs_digest(run.folder(3)),
+        "parent": f"{PRETRAINED} {run.weights_digest()}" if parent == PRETRAINED else outputs_digest(run.stage_folder(parent)),
+    }
     if is_done(folder, settings, inputs):
         log.info("stage %s: already done", stage.name)
         return {}
@@ -90,7 +93,7 @@ def _start_embedder(run: Run, stage: Stage, n_classes: int) -> Embedder:
     parent = run.recipe.parent(stage)
     embedder = build_embedder(load_backbone(run, parent, stage.image_px), stage, n_classes, seed_of(run.recipe.seed, stage.name))
     if parent != PRETRAINED:
-        load_parts(embedder, stage_weights(run, parent), stage.fresh, f"stage {stage.name} from {parent}")
+        load_parts(embedder, stage_weights(run, parent), {"backbone", *stage.fresh}, f"stage {stage.name} from {parent}")  # its backbone is loaded
     return embedder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA as Oracle
+from sklearn import decomposition
 
 from guie.embed.pca import PCA, fit_pca
 
@@ -17,7 +17,7 @@ def features() -> np.ndarray:
 
 @pytest.mark.parametrize("whiten", [0.0, 1.0])
 def test_transform_equals_scikit_learn_up_to_sign(features: np.ndarray, whiten: float) -> None:
-    oracle = Oracle(8, whiten=bool(whiten), svd_solver="full").fit(features.astype(np.float64))
+    oracle = decomposition.PCA(8, whiten=bool(whiten), svd_solver="full").fit(features.astype(np.float64))
     ours = fit_pca(features, 8, whiten, chunk=64)
     expected, got = oracle.transform(features), ours.transform(features)
     signs = np.sign((expected * got).sum(0))

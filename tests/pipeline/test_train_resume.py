@@ -1,0 +1,136 @@
+"""Killed at any moment, a stage ends as if it had not been; two processes train as one."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from guie.checkpoint import load_weights
+from guie.run import PROJECT
+
+pytestmark = pytest.mark.slow
+RECIPE = '''
+"""A small run for tests."""
+from dataclasses import replace
+from guie.recipe import DrawnWorld
+from guie.recipes.tiny import RECIPE as TINY
+
+STAGES = tuple(replace(s, n_epochs=3 if s.trains == "backbone" else 4, batch_size=8, ema_decay=0.9 if s.trains == "backbone" else 0.0) for s in TINY.stages[:3])
+RECIPE = replace(
+    TINY,
+    name="kill",
+    data=replace(TINY.data, drawn=DrawnWorld(6, 6, 64)),
+    stages=STAGES,
+    embed=replace(TINY.embed, settings=TINY.embed.settings[:3]),
+)
+'''
+
+
+def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False) -> subprocess.Popen[str]:
+    """Opens a door in a process of its own; `every_step` writes a checkpoint after each step, as if the minute were over."""
+    door = sorted((*PROJECT.glob("data_prep/0*.py"), *PROJECT.glob("src/0*.py")))
+    path = next(p for p in door if p.name.startswith(f"{number:02d}_"))
+    code = (
+        "import sys, runpy, guie.train.trainer as t, guie.embed.extract as e\n"
+        "t.CHECKPOINT_S = e.CHECKPOINT_S = -1\n"
+        f"sys.argv = ['door', '--recipe', {str(recipe)!r}, '--out', {str(out)!r}, '--device', 'cpu']\n"
+        f"runpy.run_path({str(path)!r}, run_name='__main__')\n"
+    )
+    script = out / "every_step.py"
+    script.write_text(code)
+    target = [str(script)] if every_step else [str(path), "--recipe", str(recipe), "--out", str(out), "--device", "cpu"]
+    command = [*(launcher or (sys.executable,)), *target]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The recipe file, and a run of doors 01-05 that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    recipe = out / "kill.py"
+    recipe.write_text(RECIPE)
+    for number in range(1, 6):
+        finish(start(number, recipe, out))
+    return recipe, out
+
+
+def weights_of(out: Path) -> dict[str, torch.Tensor]:
+    files = sorted((out / "kill").glob("0*/*/final.safetensors"))
+    assert [f.parent.name for f in files] == ["s1_head", "s2_backbone", "s3_head_again"]
+    return {f"{f.parent.name}.{name}": tensor for f in files for name, tensor in load_weights(f).items()}
+
+
+def test_killed_run_ends_bit_equal_to_the_uninterrupted_one(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, whole = uninterrupted
+    for number in range(1, 4):
+        finish(start(number, recipe, tmp_path))
+    rng = random.Random(0)
+    n_kills, resumed = 0, 0
+    for number in (4, 5):
+        for _ in range(40):
+            process = start(number, recipe, tmp_path, every_step=True)
+            folder = tmp_path / "kill"
+            seen = len(list(folder.rglob("last.pt"))) + len(list(folder.rglob("*.part*")))
+            deadline = time.time() + 120
+            # wait until it has written something of its own, then a little longer, so that the kill falls inside the work
+            while process.poll() is None and time.time() < deadline and n_kills < 6:
+                if len(list(folder.rglob("last.pt"))) + len(list(folder.rglob("*.part*"))) > seen or list(folder.rglob("last.pt")):
+                    time.sleep(rng.uniform(0.0, 2.5))
+                    break
+                time.sleep(0.02)
+            if n_kills < 6 and process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                n_kills += 1
+                continue
+            output = finish(process)
+            resumed += "resumes at epoch" in output
+            break
+        n_kills = 3 if number == 4 else n_kills
+    assert n_kills == 6 and resumed >= 1
+    expected, got = weights_of(whole), weights_of(tmp_path)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_changed_stage_does_not_resume_from_other_settings(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, _ = uninterrupted
+    for number in range(1, 4):
+        finish(start(number, recipe, tmp_path))
+    process = start(4, recipe, tmp_path, every_step=True)
+    while process.poll() is None and not list(tmp_path.rglob("last.pt")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    recipe.with_name("other.py").write_text(RECIPE.replace("batch_size=8", "batch_size=8, lr=s.lr / 2"))
+    output = finish(start(4, recipe.with_name("other.py"), tmp_path))
+    assert "made with other settings" in output and "resumes" not in output
+
+
+def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, whole = uninterrupted
+    single = tmp_path / "no_dropout.py"  # dropout draws other numbers in each process
+    single.write_text(RECIPE.replace("batch_size=8", "batch_size=8, dropout=0.0"))
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+    outs = [tmp_path / "one", tmp_path / "two"]
+    for out, words in zip(outs, ((), launcher), strict=True):
+        out.mkdir()
+        for number in (1, 2, 3):
+            finish(start(number, single, out))
+        for number in (4, 5):
+            finish(start(number, single, out, *words))
+    one, two = (weights_of(out) for out in outs)
+    worst = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert worst < 2e-3, worst
