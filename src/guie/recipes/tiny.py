@@ -25,20 +25,20 @@ RECIPE = Recipe(
     model=Model("timm", "test_convnext"),
     stages=(
         Stage("s1_head", "head", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s2_backbone", "backbone", "backbone", 64, 6, 16, 1e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+        Stage("s2_backbone", "backbone", "backbone", 64, 24, 16, 2e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
         Stage("s3_head_again", "backbone", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s4_highres_head", "highres", "head", 96, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s5_highres_backbone", "highres", "backbone", 96, 2, 16, 3e-4, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+        Stage("s4_highres_head", "highres", "head", 80, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
+        Stage("s5_highres_backbone", "highres", "backbone", 80, 8, 16, 1e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
     ),
     embed=Embed(
         settings=(
             Setting("off the shelf", (Member("pretrained", 64, output="feature"),)),
             Setting("head-only", (Member("s1_head", 64),)),
             Setting("+ backbone, head again", (Member("s3_head_again", 64),)),
-            Setting("+ 96 px, flip", (Member("s5_highres_backbone", 96, ("plain", "flip")),)),
+            Setting("+ 80 px, flip", (Member("s5_highres_backbone", 80, ("plain", "flip")),)),
             Setting(
                 "+ ensemble, TTA, PCA-64",
-                (Member("s3_head_again", 64, ("plain", "flip")), Member("s5_highres_backbone", 96, ("plain", "flip"))),
+                (Member("s3_head_again", 64, ("plain", "flip")), Member("s5_highres_backbone", 80, ("plain", "flip"))),
                 pca_dim=64,
             ),
         )

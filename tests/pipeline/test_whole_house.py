@@ -1,0 +1,110 @@
+"""All nine doors on the drawn world, as a user runs them: step NN of this test is door NN."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from guie.run import DOORS, FOLDERS, PROJECT
+
+pytestmark = pytest.mark.slow
+SMALL = ("data.drawn.n_instances=8", "stages.s2_backbone.n_epochs=6", "stages.s5_highres_backbone.n_epochs=2")
+
+
+def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: tuple[str, ...] = SMALL) -> str:
+    command = [sys.executable, str(PROJECT / DOORS[number]), "--recipe", recipe, "--out", str(out), "--device", "cpu", *extra]
+    for text in sets:
+        command += ["--set", text]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=out, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The finished run and what each door said."""
+    out = tmp_path_factory.mktemp("house")
+    return out / "tiny", [open_door(number, out) for number in DOORS]
+
+
+def test_every_door_marks_its_folder_and_names_the_next(house: tuple[Path, list[str]]) -> None:
+    run, outputs = house
+    for number, output in zip(DOORS, outputs, strict=True):
+        mark = json.loads((run / FOLDERS[number] / "done.json").read_text())
+        assert mark["outputs"] and mark["seconds"] > 0 and mark["peak_memory_gb"] > 0
+        assert (DOORS[number + 1] if number < 9 else "last door") in output.splitlines()[-1]
+
+
+def test_second_start_does_nothing(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name != "log.txt"}
+    for number in DOORS:
+        assert "already done" in open_door(number, run.parent)
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name != "log.txt"} == before
+
+
+def test_no_class_is_on_both_sides(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    index = pd.read_parquet(run / "03_packed/index.parquet")
+    train, val = (set(zip(rows["source"], rows["source_label"], strict=True)) for _, rows in sorted(index.groupby("split"), key=lambda x: x[0]))
+    assert train and val and not train & val
+    assert set(index["domain"]) == {"landmarks", "packaged", "toys"}
+
+
+def test_scores_agree_with_a_loop_over_the_stored_embeddings(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    embeddings = np.load(run / "07_embeddings/val_embeddings.npy").astype(np.float64)
+    ids = pd.read_parquet(run / "07_embeddings/val_ids.parquet")
+    assert embeddings.shape == (len(ids), 64)
+    classes, by_domain = ids["class_id"].to_numpy(), {}
+    for q in range(len(ids)):
+        order = [i for i in np.argsort(-(embeddings @ embeddings[q]), kind="stable") if i != q]
+        m = min(5, int((classes == classes[q]).sum()) - 1)
+        by_domain.setdefault(ids["domain"].iloc[q], []).append(sum(classes[i] == classes[q] for i in order[:m]) / m)
+    final = pd.read_csv(run / "07_embeddings/scores.csv").iloc[-1]
+    assert np.mean([np.mean(v) for v in by_domain.values()]) == pytest.approx(final["mp5"], abs=2e-3)  # ties of float32
+    assert final["dim"] == 64 and final["n_queries"] == len(ids)
+
+
+def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    with np.load(run / "07_embeddings/pca.npz") as pca:
+        assert pca["components"].shape[0] == 64
+        np.testing.assert_allclose(pca["components"] @ pca["components"].T, np.eye(64), atol=1e-9)
+    train = np.load(run / "07_embeddings/train_embeddings.npy")
+    assert len(train) == (pd.read_parquet(run / "03_packed/index.parquet")["split"] == "train").sum()
+
+
+def test_submission_is_sound_to_a_checker_that_knows_nothing_of_us(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    checker = [sys.executable, "-P", str(PROJECT / "submission/check_submission.py"), str(run / "08_export/submission.zip")]
+    done = subprocess.run([*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "sound" in done.stdout, done.stdout + done.stderr
+
+
+def test_changed_setting_reruns_only_what_rests_on_it(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    changed = (*SMALL, "embed.settings.head-only.whiten=0.5")
+    for number in DOORS:
+        output = open_door(number, run.parent, sets=changed)
+        assert ("already done" in output) == (number < 7), (number, output)
+
+
+def test_minibench_shrunken_runs_through(tmp_path: Path) -> None:
+    recipe = tmp_path / "shrunken.py"
+    recipe.write_text(
+        '"""The structure of minibench on the drawn world."""\n'
+        "from dataclasses import replace\n"
+        "from guie.recipe import DrawnWorld\n"
+        "from guie.recipes.minibench import RECIPE as WHOLE\n"
+        "TINY = WHOLE.tiny()\n"
+        "RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(10, 8, 64)))\n"
+    )
+    for number in DOORS:
+        open_door(number, tmp_path, recipe=str(recipe), sets=())
+    scores = pd.read_csv(tmp_path / "minibench_tiny/07_embeddings/scores.csv")
+    assert list(scores["dim"]) == [64, 64, 64, 64, 64, 64] and scores["mp5"].between(0, 1).all()
