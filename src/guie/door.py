@@ -155,13 +155,16 @@ def command(number: int, arguments: argparse.Namespace) -> str:
 
 
 def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
-    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe."""
+    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe and inputs."""
     folder = run.out / FOLDERS[number]
     mark = read_done(folder)
     if mark is None:
         raise ValueError(f"{folder} is not finished; first run: {command(number, arguments)}")
     if mark["settings"] != run.recipe.digest(*reads(run.recipe, number)):
         raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}")
+    for upstream in INPUTS[number]:
+        if mark["inputs"].get(FOLDERS[upstream]) != _finished(run, upstream, arguments):
+            raise ValueError(f"{folder} was made from an older {FOLDERS[upstream]}; run it again: {command(number, arguments)}")
     return outputs_digest(folder)
 
 

@@ -115,10 +115,17 @@ def test_changed_output_reruns_the_doors_that_read_it(bench: Bench):
     assert bench.open_all() == [number for number in DOORS if 5 in INPUTS[number]] == [6, 7, 8, 9]
 
 
-def test_changed_raw_data_reruns_door_01(bench: Bench):
+def test_changed_raw_data_reruns_the_doors_that_read_images(bench: Bench):
     bench.open_all()
     (bench.folder / "data/toys/b.jpg").write_bytes(b"b")
-    assert bench.open_all() == [1]
+    assert bench.open_all() == [1, 3]
+
+
+def test_door_between_that_was_not_run_again_is_named(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    bench.open_all()
+    bench.open(2, "--force", output="new")  # 03 still rests on what 02 wrote before
+    assert bench.open(4) == 2
+    assert f"made from an older 02_balanced; run it again: python {DOORS[3]}" in capsys.readouterr().err
 
 
 def test_lost_output_reruns_its_door(bench: Bench):

@@ -56,8 +56,8 @@ class Parity:
 def export_submission(run: Run) -> dict[str, Any]:
     """Builds, saves, re-loads and proves the submission, then packs it.
 
-    Reads 07_embeddings and the stages' weights; writes saved_model.pt, parity/, submission.zip and card.json, and copies the
-    zip to the project's `submission/<recipe>/`.
+    Reads 07_embeddings and the stages' weights; writes saved_model.pt, parity/, submission.zip and card.json. A run in the
+    project's own `artifacts/` also copies the zip to `submission/<recipe>/`.
 
     Returns:
         Largest cosine distance to door 07, seconds per image, sizes.
@@ -75,9 +75,9 @@ def export_submission(run: Run) -> dict[str, Any]:
     _save_module(_build(run), model_path)
     parity = _prove(run, model_path, folder / "parity")
     write_zip(model_path, zip_path)
-    handed_in = PROJECT / "submission" / run.recipe.name / zip_path.name
-    with whole_file(handed_in) as temporary:
-        shutil.copyfile(zip_path, temporary)
+    if run.out.parent == PROJECT / "artifacts":  # a trial elsewhere must not replace what is to be handed in
+        with whole_file(PROJECT / "submission" / run.recipe.name / zip_path.name) as temporary:
+            shutil.copyfile(zip_path, temporary)
     metrics = {
         "largest_cosine_distance": float(np.max(1.0 - parity.cosines)),
         "n_parity_images": len(parity.cosines),

@@ -1,7 +1,9 @@
 """Door 08's body on an invented run: what it writes, and when it writes no zip."""
 
 import json
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     settings = (Setting("first", (MEMBERS[0],), 64), Setting("final", MEMBERS, 64, whiten=0.5))
     data = Data((Source("drawn", "folders", "drawn", "toys"),))
     recipe = Recipe("invented", data, Model("timm", "test_resnet"), (stage,), Embed(settings), Export(n_parity_images=4), seed=3)
-    run = Run(recipe, tmp_path, tmp_path / "out" / "invented", "cuda:7")
+    run = Run(recipe, tmp_path, tmp_path / "project" / "artifacts" / "invented", "cuda:7")
     rng = np.random.default_rng(0)
     pca = PCA(rng.normal(0, 0.05, 80), np.linalg.qr(rng.normal(0, 1, (80, 64)))[0].T, np.linspace(2, 0.1, 64), np.full(64, 1 / 64), 0.5)
     folder = run.folder(7)
@@ -93,6 +95,13 @@ def test_export_agrees_with_door_07_and_writes_everything(run: Run, tmp_path: Pa
         assert archive.namelist() == ["saved_model.pt"] and archive.testzip() is None
         assert archive.read("saved_model.pt") == (folder / "saved_model.pt").read_bytes()
     assert digest_of_file(copied) == digest_of_file(folder / "submission.zip")
+
+
+def test_trial_elsewhere_leaves_the_projects_submission_alone(run: Run, tmp_path: Path) -> None:
+    elsewhere = replace(run, out=tmp_path / "trial" / "invented")
+    shutil.copytree(run.folder(7), elsewhere.folder(7), dirs_exist_ok=True)
+    export_submission(elsewhere)
+    assert (elsewhere.folder(8) / "submission.zip").is_file() and not (tmp_path / "project" / "submission").exists()
 
 
 def test_parity_images_are_the_packed_pixels_with_door_07s_embeddings(run: Run) -> None:
