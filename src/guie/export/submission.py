@@ -86,7 +86,7 @@ def export_submission(run: Run) -> dict[str, Any]:
         "zip_mb": round(zip_path.stat().st_size / 1e6, 2),
     }
     save_json(folder / "card.json", _card(run, scores, parity, (model_path, zip_path)))
-    log.info("%s   %.1f MB, also %s", handed_in, metrics["zip_mb"], zip_path)
+    log.info("%s   %.1f MB", zip_path, metrics["zip_mb"])
     log.info(
         "largest cosine distance to door 07: %.2g over %d images; %.3f s an image on the CPU (%d threads)",
         metrics["largest_cosine_distance"], len(parity.cosines), parity.seconds_per_image, torch.get_num_threads(),
