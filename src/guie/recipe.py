@@ -8,16 +8,17 @@ machine, the hours and the score to expect.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import json
 import types
 import typing
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from guie.override import nearest, override_field
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
 PHASES = ("head", "backbone", "highres")
@@ -295,7 +296,7 @@ class Recipe:
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise ValueError(f"no stage {name!r}; {_nearest(name, [s.name for s in self.stages])}")
+        raise ValueError(f"no stage {name!r}; {nearest(name, [s.name for s in self.stages])}")
 
     def parent(self, stage: Stage) -> str:
         """The name of the stage whose weights `stage` starts from."""
@@ -351,7 +352,7 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
     else:
         known = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("[a-z]*.py"))
         if name_or_path not in known:
-            raise ValueError(f"no recipe {name_or_path!r}; {_nearest(name_or_path, known)}. Or give the path of a .py file that defines RECIPE")
+            raise ValueError(f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that defines RECIPE")
         module = importlib.import_module(f"guie.recipes.{name_or_path}")
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
@@ -359,20 +360,6 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
     for override in overrides:
         recipe = override_field(recipe, override)
     return recipe.validate()
-
-
-def override_field(recipe: Recipe, text: str) -> Recipe:
-    """A copy of `recipe` with one field changed, from a text such as `stages.s02_backbone.n_epochs=1`.
-
-    Raises:
-        ValueError: no `=`, no such field, or a value that the field's type does not take.
-    """
-    path, sep, value = text.partition("=")
-    if not sep:
-        raise ValueError(f"--set {text!r} has no '='; write --set field.path=value, for instance --set seed=1")
-    result = _replaced(recipe, path.strip().split("."), value.strip(), path)
-    assert isinstance(result, Recipe)
-    return result
 
 
 def _module_from_file(path: Path) -> types.ModuleType:
@@ -388,48 +375,6 @@ def _module_from_file(path: Path) -> types.ModuleType:
     return module
 
 
-def _replaced(node: Any, keys: list[str], value: str, whole: str) -> Any:
-    """`node` with the leaf at `keys` replaced by the converted `value`."""
-    key, rest = keys[0], keys[1:]
-    if isinstance(node, tuple) and all(is_dataclass(item) for item in node):
-        names = [getattr(item, "name", str(i)) for i, item in enumerate(node)]
-        if key not in names:
-            raise ValueError(f"--set {whole}: no {key!r} here; {_nearest(key, names)}")
-        i = names.index(key)
-        if not rest:
-            raise ValueError(f"--set {whole}: names a whole row; name one of its fields: {', '.join(f.name for f in fields(node[i]))}")
-        return (*node[:i], _replaced(node[i], rest, value, whole), *node[i + 1 :])
-    if not is_dataclass(node):
-        raise ValueError(f"--set {whole}: {key!r} goes deeper than the field does")
-    names = [f.name for f in fields(node)]
-    if key not in names:
-        raise ValueError(f"--set {whole}: {type(node).__name__} has no field {key!r}; {_nearest(key, names)}")
-    if rest:
-        return replace(node, **{key: _replaced(getattr(node, key), rest, value, whole)})  # type: ignore[type-var]
-    hint = typing.get_type_hints(type(node))[key]
-    return replace(node, **{key: _converted(value, hint, whole)})  # type: ignore[type-var]
-
-
-def _converted(text: str, hint: Any, whole: str) -> Any:
-    """`text` as the type `hint`: str, bool, int, float, or a tuple of those written with commas."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and args and args[0] in (str, int, float):
-        parts = [p.strip() for p in text.split(",") if p.strip()]
-        if (len(args) != 2 or args[1] is not Ellipsis) and len(parts) != len(args):
-            raise ValueError(f"--set {whole}={text}: takes {len(args)} values, separated by commas")
-        return tuple(_converted(p, args[0], whole) for p in parts)
-    if hint is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise ValueError(f"--set {whole}={text}: takes true or false")
-    if hint in (int, float, str):
-        try:
-            return hint(text)
-        except ValueError:
-            raise ValueError(f"--set {whole}={text}: takes {'a whole number' if hint is int else 'a number'}") from None
-    raise ValueError(f"--set {whole}: is no single value; set one of its fields, or write a recipe file")
-
-
 def _follow(node: Any, path: str) -> Any:
     for key in path.split("."):
         node = next(item for item in node if item.name == key) if isinstance(node, tuple) else getattr(node, key)
@@ -438,11 +383,6 @@ def _follow(node: Any, path: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else json.loads(json.dumps(value, default=dataclasses.asdict))
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def _range(what: str, value: float, low: float, high: float) -> None:
@@ -519,7 +459,7 @@ def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
             raise ValueError(f"{at}.fresh is {stage.fresh}; a stage that starts from the pretrained backbone has a fresh neck and classifier")
         return
     if parent not in seen:
-        raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {_nearest(parent, [PRETRAINED, *seen])}")
+        raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *seen])}")
     if seen[parent].embedding_dim != stage.embedding_dim and set(stage.fresh) != {"neck", "classifier"}:
         raise ValueError(f"{at}.embedding_dim is {stage.embedding_dim}, {parent} has {seen[parent].embedding_dim}; name fresh=('neck', 'classifier')")
 

@@ -14,7 +14,8 @@ PACKAGE = PROJECT / "src/guie"
 FLOOR = {"recipe", "run", "checkpoint"}
 MAY_IMPORT = {
     "__init__": set(),
-    "recipe": set(),
+    "override": set(),
+    "recipe": {"override"},
     "checkpoint": set(),
     "run": {"recipe", "checkpoint"},
     "recipes": {"recipe"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from guie.override import override_field
 from guie.recipe import (
     Augment,
     Data,
@@ -22,7 +23,6 @@ from guie.recipe import (
     Source,
     Stage,
     load_recipe,
-    override_field,
 )
 
 HEAD = Stage("s1_head", "head", "head", image_px=64, n_epochs=3, batch_size=16, lr=1e-2, fresh=("neck", "classifier"))
