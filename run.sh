@@ -79,11 +79,13 @@ name=$("$python" -P - "$recipe" ${sets[@]+"${sets[@]}"} <<'END'
 import sys
 from guie.recipe import load_recipe
 try:
-    print(load_recipe(sys.argv[1], sys.argv[2:]).name)
+    recipe = load_recipe(sys.argv[1], sys.argv[2:])
+    print(recipe.name, recipe.export.min_parity_cosine)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 END
 ) || exit 2
+read -r name min_cosine <<<"$name"
 
 seconds_since() { # with one decimal; $1 is an earlier $EPOCHREALTIME
     awk -v from="${1/,/.}" -v to="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f", to - from }'
@@ -122,9 +124,8 @@ END
 fi
 if [ "$last" -ge 8 ]; then
     zip=$out/$name/08_export/submission.zip
-    [ -e "$zip" ] || zip=$here/submission/$name/submission.zip
     echo "What Kaggle would load:"
-    "$python" "$here/submission/check_submission.py" "$zip" --expected "$out/$name/08_export/parity"
+    "$python" "$here/submission/check_submission.py" "$zip" --expected "$out/$name/08_export/parity" --min-cosine "$min_cosine"
     echo
 fi
 echo "Times:"

@@ -92,7 +92,7 @@ def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: flo
 def unpack(zip_path: Path, folder: Path) -> Path:
     """Extracts saved_model.pt from the zip, which must hold nothing else."""
     if not zip_path.is_file():
-        raise BreachError(f"{zip_path} is not a file", "give the path of the submission.zip; door 08 writes it to submission/<recipe>/")
+        raise BreachError(f"{zip_path} is not a file", "give the path of the submission.zip; door 08 writes it to artifacts/<recipe>/08_export/")
     zip_again = f"pack the file itself again: zip -j submission.zip {MODEL_NAME}"
     try:
         with zipfile.ZipFile(zip_path) as archive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -87,7 +88,7 @@ def open_door(number: int, doc: str | None, work: Work, argv: Sequence[str] | No
     arguments = parser(doc).parse_args(argv)
     try:
         return _run_door(number, work, arguments)
-    except (ValueError, FileNotFoundError, OSError) as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("GUIE_TRACEBACK"):
             raise
         log.debug("traceback", exc_info=True)
@@ -108,7 +109,7 @@ def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
     settings = recipe.digest(*reads(recipe, number))
     inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
     if number in (1, 3) and recipe.data.drawn is None:
-        inputs["raw"] = fingerprint(run.data_root / source.folder for source in recipe.data.sources)
+        inputs["raw"] = fingerprint(run.data_root, (source.folder for source in recipe.data.sources))
     if number >= 4:
         inputs["weights"] = run.weights_digest()
     if not arguments.force and is_done(folder, settings, inputs):
@@ -121,6 +122,7 @@ def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
         keep_freed_memory()
         metrics = work(run)
         if is_main:
+            started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))  # of stages that an earlier start trained
             mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
             log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
     log.info("next: %s", next_command(number, arguments))
@@ -128,7 +130,7 @@ def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
 
 
 def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
-    """The recipe fields that door `number` reads; doors 04-06 also read the stages up to their own phase."""
+    """The recipe fields that door `number` reads; doors 04-06 also read the stages of their phase."""
     if number in PHASES:
         return (*READS[number], *(f"stages.{s.name}" for s in recipe.stages if s.phase == PHASES[number]))
     if number in (7, 8):
@@ -170,12 +172,15 @@ def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
 
 def _device(name: str) -> str:
     if name != "auto":
-        try:
-            torch.device(name)
-        except RuntimeError:
-            raise ValueError(f"--device {name!r} is no device; use cpu, cuda, cuda:N or auto") from None
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+            raise ValueError(f"--device {name!r} is no device; use cpu, cuda, cuda:N or auto")
         if name.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"--device {name}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
+        _, _, index = name.partition(":")
+        if index and int(index) >= torch.cuda.device_count():
+            raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0")
+        if index and "LOCAL_RANK" not in os.environ:  # under accelerate launch each process has its own
+            torch.cuda.set_device(int(index))
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
 

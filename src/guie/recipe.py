@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import re
 import types
 import typing
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -21,12 +22,19 @@ from typing import Any
 from guie.override import nearest, override_field
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
+PRETRAINED_TAG = "pretrained:"
 PHASES = ("head", "backbone", "highres")
 TRAINS = ("classifier", "neck", "head", "backbone", "all")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 VIEWS = ("plain", "flip")
 LIBRARIES = ("timm", "open_clip")
+STAGE_RANGES = {
+    "image_px": (8, 4096), "n_epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
+    "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
+    "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
+}  # fmt: skip
+AUGMENT_HIGH = {"flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0}
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,16 @@ class Model:
     pad_type: str = ""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def weights_tag(self) -> str:
+        """The tag of weights that the library fetches, or ''."""
+        return self.weights.removeprefix(PRETRAINED_TAG) if self.weights.startswith(PRETRAINED_TAG) else ""
+
+    @property
+    def weights_file(self) -> str:
+        """The name of the weights' file, or ''."""
+        return "" if self.weights.startswith(PRETRAINED_TAG) else self.weights
 
 
 @dataclass(frozen=True)
@@ -307,6 +325,7 @@ class Recipe:
 
     def validate(self) -> Recipe:
         """Returns itself. Raises ValueError with field, value and range at the first thing that cannot be."""
+        _check_name("name", self.name)
         _check_data(self.data)
         _check_model(self.model)
         _check_stages(self)
@@ -316,8 +335,14 @@ class Recipe:
 
     def digest(self, *reads: str) -> str:
         """SHA-256 of the named fields (`data.sources`, `seed`, ...), or of the whole recipe without any."""
-        values = {path: _plain(_follow(self, path)) for path in reads} if reads else _plain(self)
+        values = {path: self._value(path) for path in reads} if reads else _plain(self)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _value(self, path: str) -> Any:
+        """The field at `path`; a stage comes with its parent's name, which may follow from its place alone."""
+        value = _plain(_follow(self, path))
+        section, _, name = path.partition(".")
+        return {**value, "parent": self.parent(self.stage(name))} if section == "stages" and name else value
 
     def to_json(self) -> str:
         """The recipe as indented JSON."""
@@ -399,14 +424,20 @@ def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{what}: the name {name!r} stands twice")
-        if not name or "/" in name:
-            raise ValueError(f"{what}: the name {name!r} is empty or holds a slash")
+
+
+def _check_name(what: str, name: str) -> None:
+    """Names become folders and parts of field paths."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"{what} is {name!r}, must be of letters, digits, _ and - only")
 
 
 def _check_data(data: Data) -> None:
     if not data.sources:
         raise ValueError("data.sources is empty; name at least one data set")
     _unique("data.sources", [s.name for s in data.sources])
+    for source in data.sources:
+        _check_name("data.sources.name", source.name)
     _range("data.min_per_class", data.min_per_class, 1, 10**6)
     _range("data.max_per_class", data.max_per_class, data.min_per_class, 10**9)
     _range("data.fill_per_class", data.fill_per_class, 0, data.max_per_class)
@@ -419,6 +450,8 @@ def _check_data(data: Data) -> None:
 
 def _check_model(model: Model) -> None:
     _one_of("model.library", model.library, LIBRARIES)
+    if model.weights_file and not model.weights_file.endswith(".safetensors"):
+        raise ValueError(f"model.weights is {model.weights!r}, must be a .safetensors file, {PRETRAINED_TAG}TAG, or empty for random weights")
     for name, value in (("mean", model.mean), ("std", model.std)):
         for v in value:
             _range(f"model.{name}", v, 1e-6 if name == "std" else 0, 1)
@@ -433,17 +466,17 @@ def _check_stages(recipe: Recipe) -> None:
         at = f"stages.{stage.name}"
         if stage.name == PRETRAINED:
             raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")
+        _check_name("stages.name", stage.name)
         _one_of(f"{at}.phase", stage.phase, PHASES)
         _one_of(f"{at}.trains", stage.trains, TRAINS)
         _one_of(f"{at}.optimizer", stage.optimizer, OPTIMIZERS)
         _one_of(f"{at}.schedule", stage.schedule, SCHEDULES)
-        for low_high in (
-            ("image_px", 8, 4096), ("n_epochs", 1, 10**6), ("batch_size", 1, 10**6), ("lr", 1e-12, 100.0), ("embedding_dim", 1, 10**5),
-            ("dropout", 0.0, 0.99), ("scale", 1e-3, 1e4), ("label_smoothing", 0.0, 0.99), ("weight_decay", 0.0, 10.0), ("warmup_share", 0.0, 1.0),
-            ("clip_norm", 0.0, 1e6), ("ema_decay", 0.0, 0.999999), ("sample_power", -1.0, 0.0), ("n_cached_views", 0, 1000), ("validate_every", 0, 10**6),
-        ):  # fmt: skip
-            _range(f"{at}.{low_high[0]}", getattr(stage, low_high[0]), low_high[1], low_high[2])
-        _range(f"{at}.margin.max_rad", stage.margin.max_rad, 0.0, 1.57)
+        for name, (low, high) in STAGE_RANGES.items():
+            _range(f"{at}.{name}", getattr(stage, name), low, high)
+        for name in ("start_rad", "step_rad", "max_rad"):
+            _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
+        for name, high in AUGMENT_HIGH.items():
+            _range(f"{at}.augment.{name}", getattr(stage.augment, name), 0.0, high)
         for part in stage.fresh:
             _one_of(f"{at}.fresh", part, ("neck", "classifier"))
         if seen and PHASES.index(stage.phase) < PHASES.index(next(reversed(seen.values())).phase):
@@ -468,6 +501,9 @@ def _check_embed(recipe: Recipe) -> None:
     if not recipe.embed.settings:
         raise ValueError("embed.settings is empty; the last one is what door 08 exports")
     _unique("embed.settings", [row.name for row in recipe.embed.settings])
+    _range("embed.batch_size", recipe.embed.batch_size, 1, 10**6)
+    _range("export.n_parity_images", recipe.export.n_parity_images, 1, 10**6)
+    _range("export.min_parity_cosine", recipe.export.min_parity_cosine, 0.0, 1.0)
     for row in recipe.embed.settings:
         at = f"embed.settings.{row.name}"
         if not row.members:
@@ -483,6 +519,8 @@ def _check_embed(recipe: Recipe) -> None:
             _one_of(f"{at}.output", member.output, ("embedding", "feature"))
             _range(f"{at}.weight", member.weight, 0.0, 1e3)
             _range(f"{at}.image_px", member.image_px, 8, 4096)
+            if not member.views:
+                raise ValueError(f"{at}: a member's views are empty; the image as it is is ('plain',)")
             for view in member.views:
                 _one_of(f"{at}.views", view, VIEWS)
     final = recipe.embed.final

@@ -105,8 +105,8 @@ class Run:
 
     def weights_digest(self) -> str:
         """Digest of the pretrained weights' file; '' when the recipe names none (random weights, or a tag of the library)."""
-        name = self.recipe.model.weights
-        return digest_of_file(self.weights_path(name)) if name and ":" not in name else ""
+        name = self.recipe.model.weights_file
+        return digest_of_file(self.weights_path(name)) if name else ""
 
 
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
@@ -154,7 +154,7 @@ def keep_freed_memory() -> bool:
 
 
 def peak_memory_gb() -> float:
-    """Largest resident memory of this process and of any finished child so far, in GB."""
+    """Largest resident memory of any single process so far, this one or a finished child (loader processes share most of it), in GB."""
     kb = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     return round(kb / (1e9 if platform.system() == "Darwin" else 1e6), 3)
 
@@ -224,18 +224,24 @@ def outputs_digest(folder: Path) -> str:
     mark = read_done(folder)
     if mark is None:
         return ""
-    return hashlib.sha256(json.dumps(mark["outputs"], sort_keys=True).encode()).hexdigest()[:16]
+    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"}  # it holds times
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fingerprint(folders: Iterable[Path]) -> str:
-    """One hash over names, sizes and times of all files below `folders`: changes when anyone adds, removes or edits one."""
+def n_cores() -> int:
+    """Cores that this process may use; fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fingerprint(root: Path, folders: Iterable[str]) -> str:
+    """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or edits one."""
     sha = hashlib.sha256()
     for folder in folders:
-        for path, subfolders, names in os.walk(folder):
+        for path, subfolders, names in os.walk(root / folder):
             subfolders.sort()
             for name in sorted(names):
                 stat = os.stat(os.path.join(path, name), follow_symlinks=False)
-                sha.update(f"{path}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+                sha.update(f"{os.path.relpath(path, root)}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return sha.hexdigest()[:16]
 
 

@@ -147,23 +147,23 @@ def test_fingerprint_sees_added_removed_edited_and_touched_files(tmp_path: Path)
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/one.jpg").write_bytes(b"12")
     (tmp_path / "a/two.jpg").write_bytes(b"12")
-    seen = [fingerprint([tmp_path / "a"])]
-    assert fingerprint([tmp_path / "a"]) == seen[0]
+    seen = [fingerprint(tmp_path, ["a"])]
+    assert fingerprint(tmp_path, ["a"]) == seen[0]
     (tmp_path / "a/three.jpg").write_bytes(b"")
-    seen.append(fingerprint([tmp_path / "a"]))
+    seen.append(fingerprint(tmp_path, ["a"]))
     (tmp_path / "a/two.jpg").write_bytes(b"123")
-    seen.append(fingerprint([tmp_path / "a"]))
+    seen.append(fingerprint(tmp_path, ["a"]))
     os.utime(tmp_path / "a/two.jpg", ns=(1, 1))
-    seen.append(fingerprint([tmp_path / "a"]))
+    seen.append(fingerprint(tmp_path, ["a"]))
     (tmp_path / "a/b/one.jpg").rename(tmp_path / "a/b/uno.jpg")
-    seen.append(fingerprint([tmp_path / "a"]))
+    seen.append(fingerprint(tmp_path, ["a"]))
     assert len(set(seen)) == len(seen)
 
 
 def test_fingerprint_takes_names_that_are_no_utf8_and_broken_links(tmp_path: Path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).touch()
     (tmp_path / "link").symlink_to("nowhere")
-    assert len(fingerprint([tmp_path])) == 16
+    assert len(fingerprint(tmp_path, ["."])) == 16
 
 
 def test_clear_keeps_the_log_only(tmp_path: Path):

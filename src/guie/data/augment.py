@@ -13,7 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from guie.recipe import Augment
+from guie.recipe import AUGMENT_HIGH, Augment
+
+# Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features. Raise the number with the code.
+VERSION = f"1 albumentations {A.__version__}"
 
 # What strength 1 of `Augment.color` shifts at most, in OpenCV's units: hue 0..179 (18 is 36 degrees), saturation 0..255.
 FULL_HUE_SHIFT = 18
@@ -117,8 +120,7 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
 
 
 def _check(augment: Augment, image_px: int) -> None:
-    highest = {"flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0}
-    for name, high in highest.items():
+    for name, high in AUGMENT_HIGH.items():
         value = getattr(augment, name)
         if not 0 <= value <= high:
             raise ValueError(f"augment.{name} is {value}, must be 0 to {high}")

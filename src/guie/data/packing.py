@@ -33,7 +33,7 @@ from guie.data.balance import BALANCED_COLUMNS
 from guie.data.image import load_image
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
 from guie.recipe import Data
-from guie.run import Run
+from guie.run import Run, n_cores
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most
 PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
@@ -232,7 +232,7 @@ def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[S
         return
     # fork starts at once; a fresh interpreter per process would import torch first. Elsewhere the platform's default.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    n_processes = min(os.cpu_count() or 1, len(shards))
+    n_processes = min(n_cores(), len(shards))
     try:
         with (
             tqdm(total=n_rows, initial=n_done, desc="packing", unit="image", disable=None, leave=False) as bar,

@@ -48,7 +48,7 @@ class Tower:
 def load_backbone(run: Run, stage: str, image_px: int) -> Backbone:
     """The backbone as `stage` left it (`pretrained`: as the recipe loads it), built for `image_px`."""
     model = run.recipe.model
-    path = run.weights_path(model.weights) if model.weights and ":" not in model.weights else None
+    path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
         return build_backbone(model, image_px, path, run.recipe.seed)
     # built as the stage saw it, so that its position embedding loads strictly, and only then changed
@@ -156,9 +156,9 @@ def score_ladder(run: Run) -> dict[str, Any]:
         log.info("%-42s %5d-d   mP@5 %.3f   R@1 %.3f", setting.name, rows[-1]["dim"], rows[-1]["mp5"], rows[-1]["r1"])
         if setting in (settings[0], settings[-1]):
             neighbours.append(_neighbour_table(setting.name, found, val))
+    if "train" not in embeddings:
+        embeddings["train"] = concatenated(run, settings[-1], features, "train")
     if accelerator.is_main_process:
-        if "train" not in embeddings:
-            embeddings["train"] = concatenated(run, settings[-1], features, "train")
         _write(run, rows, neighbours, embeddings, pca, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}

@@ -23,6 +23,7 @@ from guie.data.packing import PackedImages
 from guie.embed.views import apply_view, normalise, to_square
 from guie.model.backbone import Backbone, folded
 from guie.recipe import Model
+from guie.run import n_cores
 
 log = logging.getLogger(__name__)
 CHECKPOINT_S = 20.0
@@ -48,6 +49,7 @@ class FeatureRequest:
     image_px: int
     view: str
     rows: str
+    version: int = 1  # of the code between a packed image and the backbone; raise it when that changes
 
     @property
     def key(self) -> str:
@@ -74,7 +76,7 @@ class _Squares(Dataset[Tensor]):
 
 def n_workers() -> int:
     """Loader processes: one core in two, at most eight."""
-    return min(8, max(1, (os.cpu_count() or 1) // 2))
+    return min(8, max(1, n_cores() // 2))
 
 
 def digest_of_rows(rows: np.ndarray) -> str:
@@ -127,7 +129,8 @@ def _extract_slice(part: Path, request: FeatureRequest, backbone: Backbone, squa
     n_done = json.loads(progress.read_text())["n_done"] if part.is_file() and progress.is_file() else 0
     shape = (len(squares), backbone.feature_dim)
     if n_done == 0:
-        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape).flush()
+        progress.unlink(missing_ok=True)
+        _allocate(part, shape)
     features = np.lib.format.open_memmap(part, mode="r+")
     left = range(n_done, len(squares))
     loader = DataLoader(Subset(squares, left), batch_size=batch_size, num_workers=n_workers() if len(left) > batch_size else 0)
@@ -151,6 +154,23 @@ def _extract_slice(part: Path, request: FeatureRequest, backbone: Backbone, squa
     features.flush()
     save_json(progress, {"n_done": n_done})
     backbone.train(is_training)
+
+
+def _allocate(path: Path, shape: tuple[int, int]) -> None:
+    """An array file of zeros whose room on the disk is taken at once: a full disk is an error here, not a crash in the middle.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with path.open("rb+") as handle:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink()
+        raise OSError(error.errno, f"no room for {np.prod(shape) * 4 / 1e9:.1f} GB of features at {path.parent}; free some, or choose another --out") from error
 
 
 def _join(cache: Path, key: str, n: int, whole: Path) -> None:

@@ -16,7 +16,6 @@ from guie.checkpoint import load_weights
 from guie.recipe import Model
 
 log = logging.getLogger(__name__)
-PRETRAINED_TAG = "pretrained:"
 
 
 class Backbone(nn.Module):
@@ -60,10 +59,9 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
     Raises:
         ValueError: an unknown name, or weights whose names or shapes do not fit.
     """
-    tag = model.weights.removeprefix(PRETRAINED_TAG) if model.weights.startswith(PRETRAINED_TAG) else ""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _timm_network(model, tag) if model.library == "timm" else _open_clip_network(model, tag, image_px)
+        network = _timm_network(model, model.weights_tag) if model.library == "timm" else _open_clip_network(model, model.weights_tag, image_px)
     if weights is not None:
         _load_strictly(network, load_weights(weights), weights)
     if model.library == "timm":

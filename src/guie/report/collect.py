@@ -101,7 +101,7 @@ def read_scores(run: Run) -> Scores:
         ValueError: see `collect`.
     """
     path = run.out / FOLDERS[7] / "scores.csv"
-    remedy = f"run: python {DOORS[7]} --recipe {run.recipe.name}"
+    remedy = f"open door 07 again with the same options: python {DOORS[7]} --force ..."
     if not path.is_file():
         raise ValueError(f"{path} does not exist, and a report needs its scores; {remedy}")
     try:
@@ -194,5 +194,5 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         number = next(n for n, name in FOLDERS.items() if name == path.parent.name)
-        raise ValueError(f"{path} lacks the columns {missing}; make it again: python {DOORS[number]} --force")
+        raise ValueError(f"{path} lacks the columns {missing}; open that door again with the same options and --force: python {DOORS[number]} --force ...")
     return table

@@ -68,7 +68,7 @@ def read_gallery(run: Run) -> tuple[Query, ...]:
     images = PackedImages(packed)
     gone = [name for name in images.index["shard"].unique() if not (packed / name).is_file()]
     if gone:
-        log.warning("no gallery: %s is gone; python %s --recipe %s packs it again", packed / gone[0], DOORS[3], run.recipe.name)
+        log.warning("no gallery: %s is gone; %s, opened with the same options, packs it again", packed / gone[0], DOORS[3])
         return ()
     neighbours, ids = pd.read_parquet(needed[0]), pd.read_parquet(needed[1])
     final = neighbours[neighbours["setting"] == run.recipe.embed.final.name]

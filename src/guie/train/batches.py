@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from guie.data.augment import TrainTransform
+from guie.data.augment import VERSION, TrainTransform
 from guie.data.packing import PackedImages
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers
 from guie.embed.views import normalise
 from guie.model.backbone import Backbone
 from guie.recipe import VIEWS, Recipe, Stage
 from guie.run import Run, outputs_digest
-from guie.train.schedule import epoch_order, n_steps_of, sample_weights, seed_of
+from guie.train.schedule import epoch_order, n_steps_of, seed_of
 
 
 class TrainSet:
@@ -41,15 +41,14 @@ class TrainSet:
         self.labels = index["class_id"].to_numpy()[self.rows].astype(np.int64)
         self.image_ids = index["image_id"].to_numpy()[self.rows]
         self.n_classes = int(self.labels.max()) + 1
-        repeats = index["repeats"].to_numpy()[self.rows]
-        self.n_steps = n_steps_of(stage, int(repeats.sum()))
+        self.repeats = index["repeats"].to_numpy()[self.rows]
+        self.n_steps = n_steps_of(stage, int(self.repeats.sum()))
         self.seed, self.stage = recipe.seed, stage
-        self.weights = sample_weights(self.labels, repeats, stage.sample_power)
 
     def step_items(self, epoch: int) -> np.ndarray:
         """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
         n = self.n_steps * self.stage.batch_size
-        order = epoch_order(self.weights, n, self.stage.sample_power, self.seed, self.stage.name, epoch)
+        order = epoch_order(self.labels, self.repeats, n, self.stage.sample_power, self.seed, self.stage.name, epoch)
         return order.reshape(self.n_steps, self.stage.batch_size)
 
 
@@ -114,7 +113,7 @@ class FeatureBatches:
         """Extracts what is not in the cache yet."""
         self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
         transform = TrainTransform(stage.augment, stage.image_px)
-        augmented = [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment))}" for i in range(stage.n_cached_views)]
+        augmented = [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment), VERSION)}" for i in range(stage.n_cached_views)]
         names = ["plain", *(["flip"] if stage.augment.flip else []), *augmented]
         digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []

@@ -39,16 +39,17 @@ def n_steps_of(stage: Stage, n_rows: int) -> int:
     return max(1, n_rows // stage.batch_size)
 
 
-def epoch_order(weights: np.ndarray, n: int, power: float, *seed: Any) -> np.ndarray:
+def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float, *seed: Any) -> np.ndarray:
     """Image numbers in the order of one epoch, int64 [n].
 
-    Without re-weighting (power 0) every image comes once, shuffled, before any comes again; else images are drawn by weight.
+    Without re-weighting (power 0) every row of the balanced list comes once, shuffled, before any comes again; else images are
+    drawn by `sample_weights`.
     """
     rng = np.random.default_rng(seed_of(*seed, "order"))
     if power == 0.0:
-        rounds = [rng.permutation(len(weights)) for _ in range(math.ceil(n / len(weights)))]
-        return np.concatenate(rounds)[:n]
-    return rng.choice(len(weights), size=n, p=weights)
+        rows = np.repeat(np.arange(len(class_ids)), repeats)
+        return np.concatenate([rng.permutation(rows) for _ in range(math.ceil(n / len(rows)))])[:n]
+    return rng.choice(len(class_ids), size=n, p=sample_weights(class_ids, repeats, power))
 
 
 def lr_at(stage: Stage, step: int, n_steps: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from guie.embed.retrieval import retrieve, summarise
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import margin_at
 from guie.recipe import PRETRAINED, Stage
-from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb
+from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
 from guie.train.schedule import lr_at, seed_of
 
@@ -43,21 +44,30 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     """Runs the recipe's stages of one phase, one after the other; finished ones are skipped.
 
     Returns:
-        The validation scores of the phase's last stage and the number of stages.
+        The validation scores of the phase's last stage, the number of stages and their seconds.
     """
-    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision="no" if run.device == "cpu" else "bf16")
+    precision = None if "ACCELERATE_MIXED_PRECISION" in os.environ else "no" if run.device == "cpu" else "bf16"
+    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision)
     packed = PackedImages(run.folder(3))
     stages = [s for s in run.recipe.stages if s.phase == phase]
-    last: dict[str, Any] = {}
-    for stage in stages:
-        last = train_stage(run, stage, packed, accelerator)
+    results = [train_stage(run, stage, packed, accelerator) for stage in stages]
     if not stages:
         log.info("the recipe has no stage of phase %r; nothing to train", phase)
-    return {"n_stages": len(stages), **last}
+    last = results[-1] if results else {}
+    return {"n_stages": len(stages), **last, "stage_seconds": sum(r["stage_seconds"] for r in results)}
 
 
 def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:
-    """Trains one stage from its parent's weights and writes its folder; returns its validation scores."""
+    """Trains one stage from its parent's weights and writes its folder; returns its validation scores and seconds.
+
+    Raises:
+        ValueError: a batch that the processes cannot share equally.
+    """
+    if stage.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"stages.{stage.name}.batch_size is {stage.batch_size}, which {accelerator.num_processes} processes cannot share equally; "
+            f"make it a multiple of {accelerator.num_processes}"
+        )
     folder = run.stage_folder(stage.name)
     settings = run.recipe.digest("model", "seed", f"stages.{stage.name}")
     parent = run.recipe.parent(stage)
@@ -67,7 +77,9 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     }
     if is_done(folder, settings, inputs):
         log.info("stage %s: already done", stage.name)
-        return {}
+        mark = read_done(folder)
+        assert mark is not None
+        return {**mark["metrics"], "stage_seconds": mark["seconds"]}
     log.info("stage %s: trains %s at %d px for %d epochs, from %s", stage.name, stage.trains, stage.image_px, stage.n_epochs, parent)
     started = time.time()
     with accelerator.main_process_first():
@@ -76,16 +88,16 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     embedder = _start_embedder(run, stage, train_set.n_classes).to(accelerator.device)
     loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
     loop.run_epochs()
-    scores = loop.validate(keep=True)
+    scores = {name: round(value, 6) for name, value in loop.validate(keep=True).items()}
     log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", stage.name, scores["mp5"], scores["r1"])
     if accelerator.is_main_process:
-        loop.history[-1] |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
+        loop.history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
         write_metrics(folder / "metrics.csv", loop.history)
         save_weights(folder / "final.safetensors", accelerator.unwrap_model(loop.embedder).state_dict())
+        mark_done(run, folder, f"stage {stage.name}", settings, inputs, started - loop.seconds_before, scores)
         (folder / "last.pt").unlink(missing_ok=True)
-        mark_done(run, folder, f"stage {stage.name}", settings, inputs, started, scores)
     accelerator.wait_for_everyone()
-    return {k: round(v, 6) for k, v in scores.items()}
+    return {**scores, "stage_seconds": time.time() - started + loop.seconds_before}
 
 
 def _start_embedder(run: Run, stage: Stage, n_classes: int) -> Embedder:
@@ -106,6 +118,7 @@ class StageLoop:
         self.checkpoint = run.stage_folder(stage.name) / "last.pt"
         self.history: list[dict[str, Any]] = []
         self.epoch = self.step = 0  # the next step to take
+        self.started, self.seconds_before = time.time(), 0.0  # of earlier starts
         self.running: list[float] = [0.0, 0.0, 0.0]  # of this epoch: sum of losses, steps, seconds
         trained = TRAINED_PARTS[stage.trains]
         for name, parameter in embedder.named_parameters():
@@ -161,6 +174,7 @@ class StageLoop:
         embedder.neck.eval()
         with torch.no_grad():
             embeddings = embedder.neck(torch.from_numpy(np.array(features)).to(self.accelerator.device)).cpu().numpy()
+        self.accelerator.wait_for_everyone()
         if not keep and not self.stage.is_backbone_frozen and self.accelerator.is_main_process:
             (self.run.cache / f"{request.key}.npy").unlink()
         index = self.packed.index.iloc[rows]
@@ -171,7 +185,8 @@ class StageLoop:
         if not self.accelerator.is_main_process:
             return
         trained = {n: p.detach().cpu() for n, p in self._trained()}
-        state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history}
+        spent = self.seconds_before + time.time() - self.started
+        state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
         save_state(self.checkpoint, state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema})
 
     def _resume(self) -> None:
@@ -186,6 +201,7 @@ class StageLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema = {name: tensor.to(self.accelerator.device) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
+        self.seconds_before = state["seconds"]
         log.info("stage %s: resumes at epoch %d, step %d", self.stage.name, self.epoch + 1, self.step)
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:

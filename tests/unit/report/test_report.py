@@ -370,7 +370,7 @@ def test_report_when_only_the_exported_setting_is_scored(run: Run) -> None:
 
 def test_missing_scores_name_the_command_of_door_07(run: Run) -> None:
     (run.out / FOLDERS[7] / "scores.csv").unlink()
-    with pytest.raises(ValueError, match=r"scores\.csv does not exist.*python src/07_ensemble_and_pca\.py --recipe fake"):
+    with pytest.raises(ValueError, match=r"scores\.csv does not exist.*python src/07_ensemble_and_pca\.py --force"):
         write_report(run)
     assert not (run.out / "09_report" / "index.html").exists()
 

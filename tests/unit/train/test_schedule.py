@@ -41,21 +41,28 @@ def test_sample_weights_by_hand() -> None:
     assert sample_weights(labels, np.ones(5, int), -0.5) == pytest.approx(np.array([0.5] * 4 + [1.0]) / 3)
 
 
+ONES = np.ones(50, dtype=int)
+
+
 def test_order_is_a_pure_function_of_the_seed() -> None:
-    weights = np.full(50, 1 / 50)
-    a, b, c = (epoch_order(weights, 40, -0.5, 0, "s1", epoch) for epoch in (3, 3, 4))
+    a, b, c = (epoch_order(np.arange(50), ONES, 40, -0.5, 0, "s1", epoch) for epoch in (3, 3, 4))
     assert (a == b).all() and not (a == c).all()
 
 
-def test_natural_order_shows_every_image_before_any_comes_again() -> None:
-    order = epoch_order(np.full(10, 0.1), 25, 0.0, 1)
+def test_natural_order_shows_every_row_before_any_comes_again() -> None:
+    order = epoch_order(np.arange(10), ONES[:10], 25, 0.0, 1)
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
 
 
+def test_natural_order_repeats_what_the_balanced_list_repeats() -> None:
+    order = epoch_order(np.array([0, 1, 1]), np.array([4, 1, 1]), 12, 0.0, 1)
+    assert np.bincount(order[:6]).tolist() == np.bincount(order[6:]).tolist() == [4, 1, 1]
+
+
 def test_drawn_order_follows_the_weights() -> None:
-    weights = np.array([0.7, 0.2, 0.1])
-    order = epoch_order(weights, 30000, -0.5, 0)
-    assert np.bincount(order) / 30000 == pytest.approx(weights, abs=0.01)
+    labels, repeats = np.array([0, 0, 0, 1]), np.array([1, 1, 1, 3])
+    order = epoch_order(labels, repeats, 30000, -0.5, 0)
+    assert np.bincount(order) / 30000 == pytest.approx(sample_weights(labels, repeats, -0.5), abs=0.01)
 
 
 def test_steps_are_whole_batches_and_at_least_one() -> None:
