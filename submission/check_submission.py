@@ -32,6 +32,7 @@ MODEL_NAME = "saved_model.pt"
 EMBEDDING_DIM = 64
 SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920))  # height, width
 BLACK = "black 64x64"
+N_TIMED = 9
 TOLD = 3  # status of an inner process that has printed what is wrong
 MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
 N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = 205_000, 9.0, 13.0  # queries + index, the scoring notebook's time, its smaller machine
@@ -118,14 +119,14 @@ def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards:
     module = load(model_path)
     row("torch.jit.load", f"{time.perf_counter() - started:.1f} s, torch {torch.__version__}, {torch.get_num_threads()} threads", not backwards)
     images = probe_images()
-    embeddings, seconds = {}, {}
+    embeddings = {}
     for name in reversed(images) if backwards else images:
-        embeddings[name], seconds[name] = _embed_twice(module, images[name], name)
-        row(name, f"float32 [64], length {np.linalg.norm(embeddings[name]):.3f}, {seconds[name]:.3f} s", not backwards)
+        embeddings[name], seconds = _embed_twice(module, images[name], name)
+        row(name, f"float32 [64], length {np.linalg.norm(embeddings[name]):.3f}, {seconds:.3f} s", not backwards)
     if max(_difference(e, embeddings[BLACK]) for e in embeddings.values()) <= 1e-6:
         raise BreachError("all images get the same embedding", "the module does not look at its input: check the range of its pixels and its weights")
     if not backwards:
-        _report_cost(seconds)
+        _report_cost(module, Image.new("RGB", (640, 480), (90, 120, 150)))
     if expected is not None:
         compare(module, expected, min_cosine)
     return embeddings
@@ -209,10 +210,10 @@ def probe_images() -> dict[str, Image.Image]:
     return images | {BLACK: Image.new("RGB", (64, 64))}
 
 
-def row(what: str, value: str, is_shown: bool = True) -> None:
-    """One line of the table: a check that held."""
+def row(what: str, value: str, is_shown: bool = True, mark: str = "ok") -> None:
+    """One line of the table: a check that held (ok), or something to look at (look)."""
     if is_shown:
-        print(f"ok    {what:<22} {value}", flush=True)
+        print(f"{mark:<5} {what:<22} {value}", flush=True)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -237,12 +238,20 @@ def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray
     return second, seconds
 
 
-def _report_cost(seconds: dict[str, float]) -> None:
-    """Time and memory beside what the scoring machine has: a hint, no rule, since that machine is another."""
-    hours = seconds["300x1200"] * N_TEST_IMAGES / 3600
+def _report_cost(module: Any, image: Image.Image) -> None:
+    """Time (the median of a few calls) and memory beside what the scoring machine has: a hint, no rule, since that machine is another."""
+    seconds = []
+    for _ in range(N_TIMED):
+        started = time.perf_counter()
+        embed(module, image, "a photo")
+        seconds.append(time.perf_counter() - started)
+    typical = float(np.median(seconds))
+    hours = typical * N_TEST_IMAGES / 3600
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-    row("time", f"{N_TEST_IMAGES:,} images as the 300x1200 one take {hours:.1f} h on this CPU (the limit there: {LIMIT_HOURS:.0f} h)")
-    row("memory", f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)")
+    time_mark, memory_mark = "ok" if hours <= LIMIT_HOURS else "look", "ok" if memory_gb <= HOST_MEMORY_GB else "look"
+    limit = f"the limit there: {LIMIT_HOURS:.0f} h"
+    row("time", f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} h on this CPU ({limit})", mark=time_mark)
+    row("memory", f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)", mark=memory_mark)
 
 
 def _run_process(model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False) -> dict[str, np.ndarray]:
@@ -251,7 +260,7 @@ def _run_process(model_path: Path, results: Path, expected: Path | None, min_cos
     command += ["--expected", str(expected)] if expected else []
     command += ["--backwards"] if backwards else []
     try:
-        status = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, timeout=timeout, check=False).returncode
+        status = subprocess.run(command, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "CUDA_VISIBLE_DEVICES": ""}, timeout=timeout, check=False).returncode
     except subprocess.TimeoutExpired:
         raise BreachError(f"the process was not done after {timeout:.0f} s", "use a smaller model, or give a larger --timeout on a slow machine") from None
     if status == TOLD:
