@@ -3,7 +3,7 @@
 Data: `../shared/data` (Grocery Store, clothing, Fruits-360, emoji; half of each domain's classes never trains). Weights:
 `mobilenetv2_100_imagenet.safetensors` (Apache-2.0). The schedule is that of the winners: head, backbone with the head fixed, head
 again, then the same at a higher resolution. As the 4th and 6th place had it, the members that are concatenated and reduced by PCA
-are wider (512-d) than the 64-d that is handed in.
+are wider (512-d) than the 64-d that is handed in. The exponent of the whitening, .5, was chosen on seed 0 among 0, .25, .5, .75 and 1.
 
 Run: ./run.sh --recipe minibench --data-root ../shared/data --set seed=0
 Machine: two cores. Score to expect, minutes and memory: README, from tests/benchmarks/minibench_scores.csv.
@@ -28,6 +28,8 @@ def backbone(name: str, phase: str, image_px: int, n_epochs: int, lr: float) -> 
     """A backbone-only stage with the head of the row before, fixed."""
     return Stage(name, phase, "backbone", image_px, n_epochs, 32, lr, margin=FULL, warmup_share=0.2, augment=STRONG)
 
+
+WIDE = (Member("s4_wide_head_224", 224, BOTH), Member("s8_wide_head_288", 288, BOTH))
 
 RECIPE = Recipe(
     name="minibench",
@@ -58,11 +60,9 @@ RECIPE = Recipe(
             Setting("head-only 64-d", (Member("s1_head_224", 224),)),
             Setting("+ backbone-only, then the head again", (Member("s3_head_224", 224),)),
             Setting("+ 288 px with flip", (Member("s7_head_288", 288, BOTH),)),
-            Setting(
-                "+ ensemble, TTA, PCA-64",
-                (Member("s4_wide_head_224", 224, BOTH), Member("s8_wide_head_288", 288, BOTH)),
-                pca_dim=64,
-            ),
+            Setting("+ ensemble, TTA, 1024-d", WIDE),
+            Setting("+ ensemble, TTA, PCA-64", WIDE, pca_dim=64),
+            Setting("the same, half whitened", WIDE, pca_dim=64, whiten=0.5),
         )
     ),
 )
