@@ -62,7 +62,7 @@ RECIPE = Recipe(
             Setting("+ 288 px with flip", (Member("s7_head_288", 288, BOTH),)),
             Setting("+ ensemble, TTA, 1024-d", WIDE),
             Setting("+ ensemble, TTA, PCA-64", WIDE, pca_dim=64),
-            Setting("the same, half whitened", WIDE, pca_dim=64, whiten=0.5),
+            Setting("+ PCA half whitened", WIDE, pca_dim=64, whiten=0.5),
         )
     ),
 )
