@@ -152,7 +152,7 @@ def test_probe_of_a_sound_module_agrees_with_eager(tmp_path: Path, capsys: pytes
     np.testing.assert_allclose(embeddings["300x1200"], Sound()(image)[0].numpy(), atol=1e-6)
     shown = capsys.readouterr().out
     assert shown.count("ok    ") == len(shown.splitlines()) == 1 + 9 + 2 + 1
-    assert "205,000 images" in shown and "GB at the peak" in shown and "3 images, smallest cosine" in shown
+    assert "205,000 take" in shown and "GB at the peak" in shown and "3 images, smallest cosine" in shown
 
 
 @pytest.mark.parametrize(
