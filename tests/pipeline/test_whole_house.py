@@ -107,4 +107,4 @@ def test_minibench_shrunken_runs_through(tmp_path: Path) -> None:
     for number in DOORS:
         open_door(number, tmp_path, recipe=str(recipe), sets=())
     scores = pd.read_csv(tmp_path / "minibench_tiny/07_embeddings/scores.csv")
-    assert list(scores["dim"]) == [64, 64, 64, 64, 64, 64] and scores["mp5"].between(0, 1).all()
+    assert list(scores["dim"]) == [64, 64, 64, 64, 64, 1024, 64, 64] and scores["mp5"].between(0, 1).all()
