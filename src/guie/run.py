@@ -138,7 +138,7 @@ def keep_freed_memory() -> bool:
     """Lets glibc keep freed memory instead of giving every large tensor back to the kernel.
 
     By default each activation above 32 MiB is mapped anew and its pages are zeroed by the kernel at every step. Without that,
-    MobileNetV2 at 224 px trains at 22 instead of 10 images/s on two cores (`tests/benchmarks/cpu.md`).
+    `tests/benchmarks/cpu.py` measures what this is worth.
 
     Returns:
         Whether the C library took the setting (False off Linux/glibc).
