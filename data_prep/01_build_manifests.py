@@ -8,8 +8,7 @@ Last line: next: python data_prep/02_merge_and_balance.py ...
 
 import sys
 
-from guie.data.build import build_manifests
 from guie.door import open_door
 
 if __name__ == "__main__":
-    sys.exit(open_door(1, __doc__, build_manifests))
+    sys.exit(open_door(1, __doc__, "guie.data.build:build_manifests"))

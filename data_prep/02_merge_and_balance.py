@@ -8,8 +8,7 @@ Last line: next: python data_prep/03_pack_images.py ...
 
 import sys
 
-from guie.data.balance import merge_and_balance
 from guie.door import open_door
 
 if __name__ == "__main__":
-    sys.exit(open_door(2, __doc__, merge_and_balance))
+    sys.exit(open_door(2, __doc__, "guie.data.balance:merge_and_balance"))

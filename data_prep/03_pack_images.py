@@ -8,8 +8,7 @@ Last line: next: python src/04_train_head.py ...
 
 import sys
 
-from guie.data.packing import pack_images
 from guie.door import open_door
 
 if __name__ == "__main__":
-    sys.exit(open_door(3, __doc__, pack_images))
+    sys.exit(open_door(3, __doc__, "guie.data.packing:pack_images"))

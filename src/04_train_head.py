@@ -7,10 +7,8 @@ The last line you should see: "next: python src/05_train_backbone.py ..."
 """
 
 import sys
-from functools import partial
 
 from guie.door import open_door
-from guie.train.trainer import train_phase
 
 if __name__ == "__main__":
-    sys.exit(open_door(4, __doc__, partial(train_phase, phase="head")))
+    sys.exit(open_door(4, __doc__, "guie.train.trainer:train_phase", phase="head"))

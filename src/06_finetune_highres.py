@@ -7,10 +7,8 @@ The last line you should see: "next: python src/07_ensemble_and_pca.py ..."
 """
 
 import sys
-from functools import partial
 
 from guie.door import open_door
-from guie.train.trainer import train_phase
 
 if __name__ == "__main__":
-    sys.exit(open_door(6, __doc__, partial(train_phase, phase="highres")))
+    sys.exit(open_door(6, __doc__, "guie.train.trainer:train_phase", phase="highres"))

@@ -9,7 +9,6 @@ The last line you should see: "next: python src/08_export_torchscript.py ..."
 import sys
 
 from guie.door import open_door
-from guie.embed.ensemble import score_ladder
 
 if __name__ == "__main__":
-    sys.exit(open_door(7, __doc__, score_ladder))
+    sys.exit(open_door(7, __doc__, "guie.embed.ensemble:score_ladder"))

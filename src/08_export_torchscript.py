@@ -13,7 +13,6 @@ Ends    next: python src/09_report.py --recipe minibench
 import sys
 
 from guie.door import open_door
-from guie.export.submission import export_submission
 
 if __name__ == "__main__":
-    sys.exit(open_door(8, __doc__, export_submission))
+    sys.exit(open_door(8, __doc__, "guie.export.submission:export_submission"))

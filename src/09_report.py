@@ -9,7 +9,6 @@ The last lines you should see: the ladder as a table, "report: .../09_report/ind
 import sys
 
 from guie.door import open_door
-from guie.report.page import write_report
 
 if __name__ == "__main__":
-    sys.exit(open_door(9, __doc__, write_report))
+    sys.exit(open_door(9, __doc__, "guie.report.page:write_report"))

@@ -11,10 +11,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file, save_file
+if TYPE_CHECKING:
+    import torch  # at run time only where tensors are: the doors of data_prep/ start without it
 
 
 @contextlib.contextmanager
@@ -65,6 +65,8 @@ def save_json(path: Path, value: Any) -> None:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Writes a training state (tensors, numbers, texts), whole or not at all."""
+    import torch
+
     with whole_file(path) as temporary:
         torch.save(state, temporary)
 
@@ -75,6 +77,8 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged or is no such state.
     """
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -86,6 +90,8 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Writes tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
     with whole_file(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
 
@@ -97,6 +103,8 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         FileNotFoundError: no such file.
         ValueError: it is no safetensors file (a pickle, say), or it is truncated.
     """
+    from safetensors.torch import load_file
+
     if not path.is_file():
         raise FileNotFoundError(f"weights {path} do not exist")
     try:
@@ -116,6 +124,8 @@ def digest_of_file(path: Path) -> str:
 
 def digest_of_tensors(weights: dict[str, torch.Tensor]) -> str:
     """First 16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names."""
+    import torch
+
     sha = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import re
@@ -10,14 +11,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 # Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
-# MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it, so it stands before that import.
+# MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it: no module stands above that imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-import torch
 
 from guie.recipe import Recipe, load_recipe
 from guie.run import (
@@ -38,7 +38,7 @@ from guie.run import (
 )
 
 log = logging.getLogger(__name__)
-Work = Callable[[Run], dict[str, Any]]
+Work = Callable[..., dict[str, Any]]
 
 # The recipe fields each door reads: a change elsewhere does not run it again.
 READS: dict[int, tuple[str, ...]] = {
@@ -54,6 +54,7 @@ READS: dict[int, tuple[str, ...]] = {
 }
 # The doors whose outputs each door reads.
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), 4: (3,), 5: (3, 4), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (3, 4, 5, 6, 7), 9: (2, 3, 4, 5, 6, 7, 8)}
+COMPUTES = range(4, 9)  # the doors that need torch; the others start without it
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 
 
@@ -73,21 +74,23 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return p
 
 
-def open_door(number: int, doc: str | None, work: Work, argv: Sequence[str] | None = None) -> int:
-    """Runs door `number`: `work(run)` unless its result is there already.
+def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str] | None = None, **words: Any) -> int:
+    """Runs door `number`: `work(run, **words)` unless its result is there already.
 
     Args:
         number: 1 to 9.
         doc: The door's docstring, shown by --help.
-        work: Takes the run, writes the door's folder, returns metrics for `done.json`.
+        work: Takes the run, writes the door's folder, returns metrics for `done.json`; or where it is, as "module:function", which is
+            imported when there is work to do: a finished door and --help answer in a quarter of a second.
         argv: The arguments, without the program's name; None takes the process' own.
+        words: Further arguments of `work`.
 
     Returns:
         The exit status: 0; 2 after an error of the user's, told in one line; 130 when interrupted.
     """
     arguments = parser(doc).parse_args(argv)
     try:
-        return _run_door(number, work, arguments)
+        return _run_door(number, work, words, arguments)
     except (ValueError, OSError) as error:
         if os.environ.get("GUIE_TRACEBACK"):
             raise
@@ -99,13 +102,15 @@ def open_door(number: int, doc: str | None, work: Work, argv: Sequence[str] | No
         return 130
 
 
-def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
+def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.set)
-    run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), _device(arguments.device))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
+        raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
+    run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve())
     folder = run.folder(number)
     is_main = os.environ.get("RANK", "0") == "0"  # of several processes (accelerate launch) one keeps the folder
     set_up_logging(folder, is_main)
-    log.info("door %02d  %s  recipe %s  seed %d  %s", number, Path(DOORS[number]).name, recipe.name, recipe.seed, run.device)
+    log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     settings = recipe.digest(*reads(recipe, number))
     inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
     if number in (1, 3) and recipe.data.drawn is None:
@@ -116,11 +121,14 @@ def _run_door(number: int, work: Work, arguments: argparse.Namespace) -> int:
         log.info("already done: %s", folder)
     else:
         started = time.time()
+        if number in COMPUTES:
+            run = replace(run, device=_device(arguments.device))
+            seed_everything(recipe.seed)
+            keep_freed_memory()
+            log.info("device %s", run.device)
         if is_main:
             _begin(folder, arguments, recipe)
-        seed_everything(recipe.seed)
-        keep_freed_memory()
-        metrics = work(run)
+        metrics = _imported(work)(run, **words)
         if is_main:
             started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))  # of stages that an earlier start trained
             mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
@@ -170,10 +178,18 @@ def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
     return outputs_digest(folder)
 
 
+def _imported(work: Work | str) -> Work:
+    if not isinstance(work, str):
+        return work
+    module, _, function = work.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
 def _device(name: str) -> str:
+    """The device of that name, which must be there; for auto the first accelerator, else the CPU."""
+    import torch  # slow to import, and a door that is done does not need it
+
     if name != "auto":
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-            raise ValueError(f"--device {name!r} is no device; use cpu, cuda, cuda:N or auto")
         if name.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"--device {name}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
         _, _, index = name.partition(":")

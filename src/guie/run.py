@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from guie.checkpoint import digest_of_file, save_json
 from guie.recipe import Recipe
@@ -129,6 +129,8 @@ def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
 
 def seed_everything(seed: int) -> None:
     """Seeds Python, numpy and torch."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -213,7 +215,7 @@ def mark_done(run: Run, folder: Path, step: str, settings: str, inputs: dict[str
         "peak_memory_gb": peak_memory_gb(),
         "metrics": metrics,
         "commit": commit(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": {"python": platform.python_version(), "torch": importlib.metadata.version("torch")},
     }
     save_json(folder / "done.json", mark)
     return mark

@@ -1,7 +1,10 @@
 """The rule of the number: door NN writes folder NN_* and holds no logic."""
 
 import ast
+import importlib
+import inspect
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,6 +40,15 @@ def test_door_is_a_docstring_and_one_call_with_its_own_number(number: int):
     assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in middle)
     assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'" and len(last.body) == 1
     assert ast.unparse(last.body[0]).startswith(f"sys.exit(open_door({number}, __doc__, ")
+    (call,) = (node for node in ast.walk(last) if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_door")
+    module, function = ast.literal_eval(call.args[2]).split(":")
+    words = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    inspect.signature(getattr(importlib.import_module(module), function)).bind("the run", **words)
+
+
+def test_finished_doors_and_help_import_nothing_slow():
+    code = "import sys, guie.door; sys.exit(' '.join({'torch', 'pandas', 'timm', 'cv2', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""
 
 
 @pytest.mark.parametrize("number", list(DOORS))

@@ -33,11 +33,14 @@ RECIPE = replace(
 
 
 def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False) -> subprocess.Popen[str]:
-    """Opens a door in a process of its own; `every_step` writes a checkpoint after each step, as if the minute were over."""
+    """Opens a door in a process of its own; `every_step` writes a checkpoint after each step, as if the minute were over, and takes a breath
+    after it, so that a test can kill the work in the middle however fast the machine is."""
     path = PROJECT / DOORS[number]
     code = (
-        "import sys, runpy, guie.train.trainer as t, guie.embed.extract as e\n"
+        "import sys, time, runpy, guie.train.trainer as t, guie.embed.extract as e\n"
         "t.CHECKPOINT_S = e.CHECKPOINT_S = -1\n"
+        "save = t.save_state\n"
+        "t.save_state = lambda *given: (save(*given), time.sleep(0.03))\n"
         f"sys.argv = ['door', '--recipe', {str(recipe)!r}, '--out', {str(out)!r}, '--device', 'cpu']\n"
         f"runpy.run_path({str(path)!r}, run_name='__main__')\n"
     )
@@ -82,13 +85,12 @@ def wait_for_work(process: subprocess.Popen[str], out: Path) -> None:
         time.sleep(0.01)
 
 
-def kill(process: subprocess.Popen[str]) -> bool:
-    """Kills the process and its children; whether it was still at work."""
+def kill(process: subprocess.Popen[str]) -> tuple[bool, str]:
+    """Kills the process and its children; whether it was still at work, and what it had said."""
     was_running = process.poll() is None
     if was_running:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return was_running
+    return was_running, process.communicate()[0]
 
 
 def test_killed_run_ends_bit_equal_to_the_uninterrupted_one(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
@@ -101,10 +103,12 @@ def test_killed_run_ends_bit_equal_to_the_uninterrupted_one(uninterrupted: tuple
         for _ in range(3):
             process = start(number, recipe, tmp_path, every_step=True)
             wait_for_work(process, tmp_path)
-            time.sleep(rng.uniform(0.0, 2.0))
-            n_kills += kill(process)
+            time.sleep(rng.uniform(0.0, 0.2))
+            was_running, said = kill(process)
+            n_kills += was_running
+            output += said
         output += finish(start(number, recipe, tmp_path, every_step=True))
-    assert n_kills >= 4 and "resumes at epoch" in output
+    assert n_kills >= 4 and "resumes at epoch" in output, output
     expected, got = weights_of(whole), weights_of(tmp_path)
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
@@ -117,7 +121,7 @@ def test_changed_stage_does_not_resume_from_other_settings(uninterrupted: tuple[
     process = start(4, recipe, tmp_path, every_step=True)
     while process.poll() is None and not list(tmp_path.rglob("last.pt")):
         time.sleep(0.01)
-    assert kill(process)
+    assert kill(process)[0]
     recipe.with_name("other.py").write_text(RECIPE.replace("batch_size=8", "batch_size=8, lr=s.lr / 2"))
     output = finish(start(4, recipe.with_name("other.py"), tmp_path))
     assert "made with other settings" in output and "resumes" not in output

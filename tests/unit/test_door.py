@@ -219,7 +219,8 @@ def test_user_error_is_one_line_and_status_2(bench: Bench, capsys: pytest.Captur
 
 def test_device_cuda_without_one_is_a_user_error(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert bench.open(1, "--device", "cuda:1") == 2
+    assert [bench.open(number) for number in (1, 2, 3)] == [0, 0, 0]
+    assert bench.open(4, "--device", "cuda:1") == 2
     assert "sees no CUDA device here; use --device cpu" in capsys.readouterr().err
 
 
@@ -232,7 +233,8 @@ def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeyp
         seen.append(run.device)
         return {}
 
-    open_door(1, "A door.", work, bench.options("--device", "auto"))
+    assert [bench.open(number) for number in (1, 2, 3)] == [0, 0, 0]
+    open_door(4, "A door.", work, bench.options("--device", "auto"))
     assert seen == [expected]
 
 
@@ -277,7 +279,8 @@ def test_run_is_seeded_by_the_recipe(bench: Bench):
         return {}
 
     for seed in ("1", "1", "2"):
-        open_door(1, "A door.", work, bench.options("--force", "--set", f"seed={seed}"))
+        assert [bench.open(number, "--set", f"seed={seed}") for number in (1, 2, 3)] == [0, 0, 0]
+        open_door(4, "A door.", work, bench.options("--force", "--set", f"seed={seed}"))
     assert drawn[0] == drawn[1] != drawn[2]
 
 
