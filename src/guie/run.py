@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from guie.checkpoint import digest_of_file, save_json
 from guie.recipe import Recipe
@@ -238,12 +239,15 @@ def n_cores() -> int:
 def fingerprint(root: Path, folders: Iterable[str]) -> str:
     """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or edits one."""
     sha = hashlib.sha256()
+    bar = tqdm(desc="looking for changes", unit="file", disable=None, leave=False, delay=2)
     for folder in folders:
         for path, subfolders, names in os.walk(root / folder):
             subfolders.sort()
+            bar.update(len(names))
             for name in sorted(names):
                 stat = os.stat(os.path.join(path, name), follow_symlinks=False)
                 sha.update(f"{os.path.relpath(path, root)}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    bar.close()
     return sha.hexdigest()[:16]
 
 

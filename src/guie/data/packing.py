@@ -73,7 +73,7 @@ class Shard:
                 state = f"{stat.st_size} {stat.st_mtime_ns}"
             except OSError:
                 state = "missing"
-            sha.update(f"{image_id} {image} {state}\n".encode("utf-8", "surrogateescape"))
+            sha.update(f"{image_id} {state}\n".encode("utf-8", "surrogateescape"))
         return sha.hexdigest()
 
 
@@ -141,7 +141,7 @@ def pack_images(run: Run) -> dict[str, Any]:
     data, folder = run.recipe.data, run.folder(3)
     rows = unique_rows(*(read_manifest(run.folder(2) / f"{split}.parquet", BALANCED_COLUMNS, is_unique=split == "val") for split in ("train", "val")))
     shards = plan_shards(rows, folder, run.images_root, data)
-    keys = {shard.path: shard.key() for shard in shards}
+    keys = {shard.path: shard.key() for shard in tqdm(shards, desc="looking for changes", unit="shard", disable=None, leave=False, delay=2)}
     done = {shard.path: table for shard in shards if (table := _kept_table(shard, keys[shard.path])) is not None}
     _remove_stale(folder, done)
     if done:
@@ -239,11 +239,15 @@ def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[S
             ProcessPoolExecutor(n_processes, mp_context=context, initializer=_start_worker) as pool,
         ):
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
-            for future in as_completed(futures):
-                shard = futures[future]
-                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], "reason"]).assign(shard=shard.path.name)
-                yield shard, table
-                bar.update(len(table))
+            try:
+                for future in as_completed(futures):
+                    shard = futures[future]
+                    table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], "reason"]).assign(shard=shard.path.name)
+                    yield shard, table
+                    bar.update(len(table))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # or a full disk would be told only after every other shard was tried
+                raise
     except BrokenProcessPool as error:
         raise OSError("a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept") from error
 
