@@ -15,10 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
-# MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it: no module stands above that imports torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from guie.recipe import Recipe, load_recipe
 from guie.run import (
     DOORS,
