@@ -115,11 +115,32 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def digest_of_file(path: Path) -> str:
     """First 16 hex digits of the file's SHA-256."""
+    return _sha256_of_file(path)[:16]
+
+
+def checked_digest_of_file(path: Path) -> str:
+    """As `digest_of_file`, for a file that must be the one that `SHA256SUMS` beside it lists, if it is listed there.
+
+    Raises:
+        ValueError: it is another.
+    """
+    sums, digest = path.with_name("SHA256SUMS"), _sha256_of_file(path)
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    listed = [line.split()[0] for line in lines if line.split()[1:] in ([path.name], [f"*{path.name}"])]
+    if listed and digest not in listed:
+        raise ValueError(
+            f"{path} has the SHA-256 {digest[:16]}..., but {sums} lists {listed[0][:16]}...: it is damaged or another file; fetch it again "
+            f"(the project's own: git checkout {path.parent.name}/{path.name}), or correct its line there if you meant to change it"
+        )
+    return digest[:16]
+
+
+def _sha256_of_file(path: Path) -> str:
     sha = hashlib.sha256()
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):
             sha.update(block)
-    return sha.hexdigest()[:16]
+    return sha.hexdigest()
 
 
 def digest_of_tensors(weights: dict[str, torch.Tensor]) -> str:

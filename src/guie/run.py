@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, save_json
+from guie.checkpoint import checked_digest_of_file, digest_of_file, save_json
 from guie.recipe import Recipe
 
 # Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
@@ -109,9 +109,14 @@ class Run:
         raise FileNotFoundError(f"weights {name} are in none of: {', '.join(map(str, places))}. Put the file there, or --set model.weights=PATH")
 
     def weights_digest(self) -> str:
-        """Digest of the pretrained weights' file; '' when the recipe names none (random weights, or a tag of the library)."""
+        """Digest of the pretrained weights' file; '' when the recipe names none (random weights, or a tag of the library).
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: `SHA256SUMS` beside the file lists another digest.
+        """
         name = self.recipe.model.weights_file
-        return digest_of_file(self.weights_path(name)) if name else ""
+        return checked_digest_of_file(self.weights_path(name)) if name else ""
 
 
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:

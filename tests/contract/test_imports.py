@@ -15,7 +15,8 @@ FLOOR = {"recipe", "run", "checkpoint"}
 MAY_IMPORT = {
     "__init__": set(),
     "override": set(),
-    "recipe": {"override"},
+    "recipe": {"override", "rules"},
+    "rules": {"override", "recipe"},
     "checkpoint": set(),
     "run": {"recipe", "checkpoint"},
     "recipes": {"recipe"},

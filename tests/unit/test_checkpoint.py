@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from guie.checkpoint import (
+    checked_digest_of_file,
     digest_of_file,
     digest_of_tensors,
     load_state,
@@ -192,6 +193,21 @@ def test_weights_truncated_are_refused(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"not a whole safetensors file"):
         load_weights(path)
+
+
+def test_weights_that_sha256sums_lists_are_checked(tmp_path: Path):
+    path, sums = tmp_path / "w.safetensors", tmp_path / "SHA256SUMS"
+    save_weights(path, {"w": torch.randn(1000)})
+    unlisted = checked_digest_of_file(path)
+    listing = subprocess.run(["sha256sum", path.name], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    sums.write_text("0" * 64 + "  other.safetensors\n" + listing)
+    assert checked_digest_of_file(path) == unlisted == digest_of_file(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # safetensors itself would not notice
+    path.write_bytes(content)
+    load_weights(path)
+    with pytest.raises(ValueError, match=rf"has the SHA-256 .* lists {unlisted}.*: it is damaged or another file; fetch it again"):
+        checked_digest_of_file(path)
 
 
 def test_json_is_readable(tmp_path: Path):

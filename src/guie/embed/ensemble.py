@@ -18,9 +18,10 @@ from guie.data.packing import PackedImages
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
 from guie.embed.pca import PCA, fit_pca
 from guie.embed.retrieval import Retrieval, l2_normalised, retrieve, summarise
-from guie.model.backbone import Backbone, build_backbone, set_image_px
+from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
 from guie.model.neck import Neck
+from guie.model.patches import set_resolution
 from guie.recipe import PRETRAINED, Member, Setting
 from guie.run import Run, commit, outputs_digest
 
@@ -45,16 +46,17 @@ class Tower:
     weight: float
 
 
-def load_backbone(run: Run, stage: str, image_px: int) -> Backbone:
-    """The backbone as `stage` left it (`pretrained`: as the recipe loads it), built for `image_px`."""
+def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0) -> Backbone:
+    """The backbone as `stage` left it (`pretrained`: as the recipe loads it), changed to `image_px` and `patch_stride`."""
     model = run.recipe.model
     path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
-        return build_backbone(model, image_px, path, run.recipe.seed)
+        return build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
     # built as the stage saw it, so that its position embedding loads strictly, and only then changed
-    backbone = build_backbone(model, run.recipe.stage(stage).image_px, path, run.recipe.seed)
+    trained = run.recipe.stage(stage)
+    backbone = build_backbone(model, trained.image_px, path, run.recipe.seed, trained.patch_stride)
     backbone.load_state_dict(part_of(stage_weights(run, stage), "backbone"), strict=True)
-    set_image_px(backbone.network, image_px)
+    set_resolution(backbone.network, image_px, patch_stride)
     return backbone
 
 
@@ -74,7 +76,7 @@ def load_neck(run: Run, stage: str) -> Neck:
 
 def load_tower(run: Run, member: Member) -> Tower:
     """One member, ready to be traced."""
-    backbone = load_backbone(run, member.stage, member.image_px).eval()
+    backbone = load_backbone(run, member.stage, member.image_px, member.patch_stride).eval()
     module = nn.Sequential(backbone, load_neck(run, member.stage)) if member.output == "embedding" else backbone
     return Tower(module.eval(), member.image_px, member.views, member.weight)
 
@@ -86,19 +88,20 @@ class MemberFeatures:
         """Features of all images of `packed` on the accelerator's device."""
         self.run, self.packed, self.accelerator = run, packed, accelerator
         self.pack = outputs_digest(run.folder(3))
-        self._loaded: tuple[tuple[str, int], Backbone, str] | None = None
+        self._loaded: tuple[tuple[str, int, int], Backbone, str] | None = None
 
     def __call__(self, member: Member, view: str, split: str) -> np.ndarray:
         """float32 [n_images_of_split, feature_dim]."""
-        backbone, digest = self._backbone(member.stage, member.image_px)
+        backbone, digest = self._backbone(member.stage, member.image_px, member.patch_stride)
         rows = rows_of(self.packed, split)
-        request = FeatureRequest(self.pack, digest, self.run.recipe.model, member.image_px, view, digest_of_rows(rows))
+        request = FeatureRequest(self.pack, digest, self.run.recipe.model, member.image_px, view, digest_of_rows(rows), member.patch_stride)
         return extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
 
-    def _backbone(self, stage: str, image_px: int) -> tuple[Backbone, str]:
-        if self._loaded is None or self._loaded[0] != (stage, image_px):
-            backbone = load_backbone(self.run, stage, image_px).to(self.accelerator.device)
-            self._loaded = ((stage, image_px), backbone, digest_of_backbone(backbone))
+    def _backbone(self, stage: str, image_px: int, patch_stride: int) -> tuple[Backbone, str]:
+        what = (stage, image_px, patch_stride)
+        if self._loaded is None or self._loaded[0] != what:
+            backbone = load_backbone(self.run, stage, image_px, patch_stride).to(self.accelerator.device)
+            self._loaded = (what, backbone, digest_of_backbone(backbone))
         return self._loaded[1], self._loaded[2]
 
 
@@ -165,7 +168,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
 
 
 def _score_row(run: Run, setting: Setting, embeddings: np.ndarray, found: Retrieval, val: pd.DataFrame) -> dict[str, Any]:
-    members = " + ".join(f"{m.stage}@{m.image_px}:{m.output}" for m in setting.members)
+    members = " + ".join(f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members)
     views = " + ".join("/".join(m.views) for m in setting.members)
     projection = "none" if not setting.pca_dim else f"pca{setting.pca_dim}" + (f"-whiten{setting.whiten:g}" if setting.whiten else "")
     row = {"setting": setting.name, "members": members, "views": views, "projection": projection, "dim": embeddings.shape[1]}

@@ -41,6 +41,7 @@ class FeatureRequest:
         image_px: Side of the square.
         view: plain or flip, or the name of an augmented view.
         rows: Digest of the rows of the pack.
+        patch_stride: Of a transformer; 0 is its patch's side.
     """
 
     pack: str
@@ -49,6 +50,7 @@ class FeatureRequest:
     image_px: int
     view: str
     rows: str
+    patch_stride: int = 0
     version: int = 1  # of the code between a packed image and the backbone; raise it when that changes
 
     @property

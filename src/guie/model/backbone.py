@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from guie.checkpoint import load_weights
+from guie.model.patches import set_resolution
 from guie.recipe import Model
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Backbone(nn.Module):
         return self
 
 
-def build_backbone(model: Model, image_px: int, weights: Path | None = None, seed: int = 0) -> Backbone:
+def build_backbone(model: Model, image_px: int, weights: Path | None = None, seed: int = 0, patch_stride: int = 0) -> Backbone:
     """Builds the backbone of a recipe and loads its weights.
 
     Args:
@@ -55,17 +56,17 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
         image_px: Side of the square images it will see; position embeddings are interpolated to it.
         weights: A safetensors file with the library's own names, or None for `model.weights`'s tag or random weights.
         seed: Of random weights.
+        patch_stride: Of a transformer; see `set_resolution`.
 
     Raises:
-        ValueError: an unknown name, or weights whose names or shapes do not fit.
+        ValueError: an unknown name, weights whose names or shapes do not fit, or a patch stride that the network cannot have.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _timm_network(model, model.weights_tag) if model.library == "timm" else _open_clip_network(model, model.weights_tag, image_px)
+        network = _timm_network(model, model.weights_tag) if model.library == "timm" else _open_clip_network(model, model.weights_tag)
     if weights is not None:
         _load_strictly(network, load_weights(weights), weights)
-    if model.library == "timm":
-        set_image_px(network, image_px)
+    set_resolution(network, image_px, patch_stride)
     network = network.eval().to(memory_format=torch.channels_last)
     with torch.no_grad():
         feature_dim = network(torch.zeros(1, 3, image_px, image_px)).shape[1]
@@ -126,27 +127,12 @@ def _timm_network(model: Model, tag: str) -> nn.Module:
         raise ValueError(f"model.name {name!r}: {error}. Near it timm has: {', '.join(close) or 'nothing'}") from error
 
 
-def _open_clip_network(model: Model, tag: str, image_px: int) -> nn.Module:
+def _open_clip_network(model: Model, tag: str) -> nn.Module:
     import open_clip  # slow to import, and only needed here
 
     if model.name not in open_clip.list_models():
         raise ValueError(f"model.name {model.name!r} is no open_clip model; it has {', '.join(open_clip.list_models()[:5])}, ...")
-    return open_clip.create_model(model.name, pretrained=tag or None, force_image_size=image_px).visual
-
-
-def set_image_px(network: nn.Module, image_px: int) -> None:
-    """Interpolates the position embedding of a timm transformer to another side; convolutions take any size as they are.
-
-    Raises:
-        ValueError: a transformer that cannot be changed once it is built.
-    """
-    native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
-    if native is None or native == (image_px, image_px):
-        return
-    change = getattr(network, "set_input_size", None)
-    if change is None:
-        raise ValueError(f"a {type(network).__name__} built for {native[0]} px cannot be changed to {image_px} px; use one image_px in all its stages")
-    change(img_size=image_px)
+    return open_clip.create_model(model.name, pretrained=tag or None).visual
 
 
 def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

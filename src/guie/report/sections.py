@@ -24,7 +24,7 @@ FIGURES = (
     ("learning rate", (("lr", "learning rate", "one"),), True),
     ("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), False),
 )
-STAGE_FIELDS = {"phase": "phase", "trains": "trains", "image_px": "px", "n_epochs": "epochs", "batch_size": "batch", "lr": "lr"}
+STAGE_FIELDS = {"phase": "phase", "trains": "trains", "image_px": "px", "patch_stride": "stride", "n_epochs": "epochs", "batch_size": "batch", "lr": "lr"}
 STAGE_FIELDS |= {"embedding_dim": "dims", "scale": "scale"}
 
 

@@ -118,7 +118,7 @@ class FeatureBatches:
         digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []
         for name in names:
-            request = FeatureRequest(pack, digest, run.recipe.model, stage.image_px, name, digest_of_rows(train_set.rows))
+            request = FeatureRequest(pack, digest, run.recipe.model, stage.image_px, name, digest_of_rows(train_set.rows), stage.patch_stride)
             change = None if name in VIEWS else _AugmentedView(transform, name)
             self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change))
 

@@ -80,7 +80,8 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
         mark = read_done(folder)
         assert mark is not None
         return {**mark["metrics"], "stage_seconds": mark["seconds"]}
-    log.info("stage %s: trains %s at %d px for %d epochs, from %s", stage.name, stage.trains, stage.image_px, stage.n_epochs, parent)
+    sees = f"{stage.image_px} px" + (f", patch stride {stage.patch_stride}," if stage.patch_stride else "")
+    log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.n_epochs, parent)
     started = time.time()
     with accelerator.main_process_first():
         (folder / "done.json").unlink(missing_ok=True)
@@ -103,7 +104,7 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
 def _start_embedder(run: Run, stage: Stage, n_classes: int) -> Embedder:
     """The embedder with its parent's weights, but for the parts that the stage starts anew."""
     parent = run.recipe.parent(stage)
-    embedder = build_embedder(load_backbone(run, parent, stage.image_px), stage, n_classes, seed_of(run.recipe.seed, stage.name))
+    embedder = build_embedder(load_backbone(run, parent, stage.image_px, stage.patch_stride), stage, n_classes, seed_of(run.recipe.seed, stage.name))
     if parent != PRETRAINED:
         load_parts(embedder, stage_weights(run, parent), {"backbone", *stage.fresh}, f"stage {stage.name} from {parent}")  # its backbone is loaded
     return embedder
@@ -167,9 +168,8 @@ class StageLoop:
         """
         embedder: Embedder = self.accelerator.unwrap_model(self.embedder)
         rows = rows_of(self.packed, "val")
-        request = FeatureRequest(
-            outputs_digest(self.run.folder(3)), digest_of_backbone(embedder.backbone), self.run.recipe.model, self.stage.image_px, "plain", digest_of_rows(rows)
-        )
+        model, digest, stage = self.run.recipe.model, digest_of_backbone(embedder.backbone), self.stage
+        request = FeatureRequest(outputs_digest(self.run.folder(3)), digest, model, stage.image_px, "plain", digest_of_rows(rows), stage.patch_stride)
         features = extract(self.run.cache, request, embedder.backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
         embedder.neck.eval()
         with torch.no_grad():

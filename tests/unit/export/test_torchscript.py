@@ -18,6 +18,8 @@ from torchvision.transforms.v2.functional import resize
 from guie.embed.ensemble import Tower
 from guie.embed.views import normalise, to_square
 from guie.export.torchscript import build_submission, quiet_jit, trace_network
+from guie.model.backbone import build_backbone
+from guie.recipe import Model
 
 MEAN, STD = (0.48, 0.45, 0.40), (0.26, 0.25, 0.27)
 ODD_SIZES = ((1, 1), (1, 500), (500, 1), (3, 7), (32, 32), (30, 120), (97, 64))
@@ -110,6 +112,18 @@ def test_export_of_a_timm_network(name: str) -> None:
     tower = Tower(nn.Sequential(network, nn.Linear(network.num_features, 64)).eval(), 64, ("plain", "flip"), 1.0)
     image = some_images(1, 33, 70)
     np.testing.assert_allclose(embedded(build_submission([tower], MEAN, STD), image)[0].numpy(), oracle([tower], image[0], None), atol=1e-4)
+
+
+def test_export_of_overlapping_patches_beside_plain_ones() -> None:
+    """The same transformer at 48 px and, with patches that overlap, at 44 px."""
+    model, head = Model("timm", "test_vit"), nn.Linear(64, 40)
+    towers = []
+    for px, stride in ((48, 0), (44, 12)):
+        backbone = build_backbone(model, px, seed=5, patch_stride=stride)
+        towers.append(Tower(nn.Sequential(backbone, head).eval(), px, ("plain", "flip"), 1.0))
+    image = some_images(1, 33, 70)
+    projection = projection_of(80)
+    np.testing.assert_allclose(embedded(build_submission(towers, MEAN, STD, projection), image)[0].numpy(), oracle(towers, image[0], projection), atol=1e-4)
 
 
 def test_pixels_are_those_of_door_07(exported: torch.jit.ScriptModule) -> None:

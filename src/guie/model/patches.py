@@ -1,0 +1,105 @@
+"""Another resolution or patch stride for a transformer that is built already: its position embedding is interpolated.
+
+A stride below the patch's side makes patches overlap: the 1st place of GUIE took its ViT-H/14 from 224 px (16 x 16 tokens) to 290 px with a
+stride of 12 (24 x 24 tokens) in its last stage.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+
+def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> None:
+    """Changes resolution and patch stride in place; networks of convolutions take any resolution as they are.
+
+    Args:
+        network: Of timm, or the image tower of an open_clip model.
+        image_px: Side of the squares it shall see.
+        patch_stride: Pixels from one patch to the next; 0 is the patch's own side.
+
+    Raises:
+        ValueError: a patch stride for a network without patches, or outside 1 to the patch's side; an image smaller than a patch; a
+            transformer that cannot be changed once it is built.
+    """
+    network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
+    if isinstance(network, VisionTransformer) and isinstance(network.patch_embed, PatchEmbed) and network.pos_embed is not None:
+        _set_timm_vit(network, network.patch_embed, image_px, patch_stride)
+    elif type(network).__module__ == "open_clip.transformer" and hasattr(network, "conv1"):
+        _set_open_clip_vit(network, image_px, patch_stride)
+    elif patch_stride:
+        raise ValueError(f"patch_stride is {patch_stride}, but a {type(network).__name__} has no patches to overlap; leave it at 0")
+    else:
+        _set_image_px(network, image_px)
+
+
+def n_tokens(image_px: int, patch_px: int, stride: int) -> int:
+    """Patches along one side."""
+    return (image_px - patch_px) // stride + 1
+
+
+def resized_position_embedding(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Interpolates a position embedding to another grid: bicubic, antialiased, in float32; the tokens before the grid's are kept.
+
+    Args:
+        embedding: [..., n_prefix + height * width, dim] for the old grid.
+        old: Height and width of the old grid.
+        new: Height and width of the new grid.
+
+    Returns:
+        [..., n_prefix + new height * new width, dim], of the same type.
+    """
+    if old == new:
+        return embedding
+    dim = embedding.shape[-1]
+    n_prefix = embedding.shape[-2] - old[0] * old[1]
+    prefix, grid = embedding[..., :n_prefix, :], embedding[..., n_prefix:, :]
+    image = grid.reshape(1, *old, dim).permute(0, 3, 1, 2).float()
+    image = F.interpolate(image, new, mode="bicubic", antialias=True, align_corners=False)
+    resized = image.permute(0, 2, 3, 1).reshape(*embedding.shape[:-2], new[0] * new[1], dim).to(embedding.dtype)
+    return torch.cat([prefix, resized], dim=-2)
+
+
+def _set_timm_vit(network: VisionTransformer, patches: PatchEmbed, image_px: int, patch_stride: int) -> None:
+    assert network.pos_embed is not None and patches.grid_size is not None
+    side = _set_stride(patches.proj, image_px, patch_stride)
+    network.pos_embed = _resized_parameter(network.pos_embed, patches.grid_size, (side, side))
+    patches.img_size, patches.strict_img_size = (image_px, image_px), True  # or a side that its patches do not divide would be refused
+    patches.grid_size, patches.num_patches = (side, side), side * side
+
+
+def _set_open_clip_vit(network: Any, image_px: int, patch_stride: int) -> None:
+    side = _set_stride(network.conv1, image_px, patch_stride)
+    network.positional_embedding = _resized_parameter(network.positional_embedding, network.grid_size, (side, side))
+    network.image_size, network.grid_size = (image_px, image_px), (side, side)
+
+
+def _set_stride(patches: nn.Conv2d, image_px: int, patch_stride: int) -> int:
+    """Sets the stride of the convolution that cuts patches, and returns their number along a side."""
+    patch_px = patches.kernel_size[0]
+    stride = patch_stride or patch_px
+    if stride > patch_px:
+        raise ValueError(f"patch_stride is {stride}, must be 1 to {patch_px}, the patch's side (0 for no overlap)")
+    if image_px < patch_px:
+        raise ValueError(f"image_px is {image_px}, must be at least {patch_px}, the patch's side")
+    patches.stride = (stride, stride)
+    return n_tokens(image_px, patch_px, stride)
+
+
+def _resized_parameter(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> nn.Parameter:
+    return nn.Parameter(resized_position_embedding(embedding.detach(), old, new), requires_grad=embedding.requires_grad)
+
+
+def _set_image_px(network: nn.Module, image_px: int) -> None:
+    native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
+    if native is None or native == (image_px, image_px):
+        return
+    change = getattr(network, "set_input_size", None)
+    if change is None:
+        raise ValueError(f"a {type(network).__name__} built for {native[0]} px cannot be changed to {image_px} px; use one image_px in all its stages")
+    change(img_size=image_px)

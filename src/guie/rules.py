@@ -1,0 +1,150 @@
+"""What a recipe may not say: each rule names the field, its value and what it must be."""
+
+from __future__ import annotations
+
+import re
+
+from guie.override import nearest
+from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, Recipe, Stage
+
+PHASES = ("head", "backbone", "highres")
+TRAINS = ("classifier", "neck", "head", "backbone", "all")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one_cycle", "cosine", "constant")
+LIBRARIES = ("timm", "open_clip")
+STAGE_RANGES = {
+    "image_px": (8, 4096), "n_epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
+    "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
+    "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
+    "patch_stride": (0, 4096),
+}  # fmt: skip
+
+
+def check(recipe: Recipe) -> None:
+    """Raises ValueError with field, value and range at the first thing that cannot be."""
+    _check_name("name", recipe.name)
+    _check_data(recipe.data)
+    _check_model(recipe.model)
+    _check_stages(recipe)
+    _check_embed(recipe)
+    _range("seed", recipe.seed, 0, 2**31 - 1)
+
+
+def _range(what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{what} is {value}, must be {low} to {high}")
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{what} is {value!r}, must be one of {', '.join(known)}")
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what}: the name {name!r} stands twice")
+
+
+def _check_name(what: str, name: str) -> None:
+    """Names become folders and parts of field paths."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"{what} is {name!r}, must be of letters, digits, _ and - only")
+
+
+def _check_data(data: Data) -> None:
+    if not data.sources:
+        raise ValueError("data.sources is empty; name at least one data set")
+    _unique("data.sources", [s.name for s in data.sources])
+    for source in data.sources:
+        _check_name("data.sources.name", source.name)
+    _range("data.min_per_class", data.min_per_class, 1, 10**6)
+    _range("data.max_per_class", data.max_per_class, data.min_per_class, 10**9)
+    _range("data.fill_per_class", data.fill_per_class, 0, data.max_per_class)
+    _range("data.val_class_share", data.val_class_share, 0.01, 0.99)
+    _range("data.pack_px", data.pack_px, 16, 8192)
+    _range("data.jpeg_quality", data.jpeg_quality, 1, 100)
+    _range("data.shard_mb", data.shard_mb, 1, 10**6)
+    _range("data.max_bad_share", data.max_bad_share, 0, 1)
+
+
+def _check_model(model: Model) -> None:
+    _one_of("model.library", model.library, LIBRARIES)
+    if model.weights_file and not model.weights_file.endswith(".safetensors"):
+        raise ValueError(f"model.weights is {model.weights!r}, must be a .safetensors file, {PRETRAINED_TAG}TAG, or empty for random weights")
+    for name, value in (("mean", model.mean), ("std", model.std)):
+        for v in value:
+            _range(f"model.{name}", v, 1e-6 if name == "std" else 0, 1)
+
+
+def _check_stages(recipe: Recipe) -> None:
+    if not recipe.stages:
+        raise ValueError("stages is empty; a recipe trains at least one")
+    _unique("stages", [s.name for s in recipe.stages])
+    seen: dict[str, Stage] = {}
+    for stage in recipe.stages:
+        at = f"stages.{stage.name}"
+        if stage.name == PRETRAINED:
+            raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")
+        _check_name("stages.name", stage.name)
+        _one_of(f"{at}.phase", stage.phase, PHASES)
+        _one_of(f"{at}.trains", stage.trains, TRAINS)
+        _one_of(f"{at}.optimizer", stage.optimizer, OPTIMIZERS)
+        _one_of(f"{at}.schedule", stage.schedule, SCHEDULES)
+        for name, (low, high) in STAGE_RANGES.items():
+            _range(f"{at}.{name}", getattr(stage, name), low, high)
+        for name in ("start_rad", "step_rad", "max_rad"):
+            _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
+        for name, high in AUGMENT_HIGH.items():
+            _range(f"{at}.augment.{name}", getattr(stage.augment, name), 0.0, high)
+        for part in stage.fresh:
+            _one_of(f"{at}.fresh", part, ("neck", "classifier"))
+        if seen and PHASES.index(stage.phase) < PHASES.index(next(reversed(seen.values())).phase):
+            raise ValueError(f"{at}.phase is {stage.phase!r} after {next(reversed(seen.values())).phase!r}; phases never go backwards")
+        _check_start(recipe, stage, seen)
+        seen[stage.name] = stage
+
+
+def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
+    at, parent = f"stages.{stage.name}", recipe.parent(stage)
+    if parent == PRETRAINED:
+        if set(stage.fresh) != {"neck", "classifier"}:
+            raise ValueError(f"{at}.fresh is {stage.fresh}; a stage that starts from the pretrained backbone has a fresh neck and classifier")
+        return
+    if parent not in seen:
+        raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *seen])}")
+    if seen[parent].embedding_dim != stage.embedding_dim and set(stage.fresh) != {"neck", "classifier"}:
+        raise ValueError(f"{at}.embedding_dim is {stage.embedding_dim}, {parent} has {seen[parent].embedding_dim}; name fresh=('neck', 'classifier')")
+
+
+def _check_embed(recipe: Recipe) -> None:
+    if not recipe.embed.settings:
+        raise ValueError("embed.settings is empty; the last one is what door 08 exports")
+    _unique("embed.settings", [row.name for row in recipe.embed.settings])
+    _range("embed.batch_size", recipe.embed.batch_size, 1, 10**6)
+    _range("export.n_parity_images", recipe.export.n_parity_images, 1, 10**6)
+    _range("export.min_parity_cosine", recipe.export.min_parity_cosine, 0.0, 1.0)
+    for row in recipe.embed.settings:
+        at = f"embed.settings.{row.name}"
+        if not row.members:
+            raise ValueError(f"{at}.members is empty")
+        _range(f"{at}.pca_dim", row.pca_dim, 0, 10**5)
+        _range(f"{at}.whiten", row.whiten, 0.0, 1.0)
+        for member in row.members:
+            if member.stage == PRETRAINED:
+                if member.output != "feature":
+                    raise ValueError(f"{at}: the pretrained backbone has no neck; its output is 'feature'")
+            else:
+                recipe.stage(member.stage)
+            _one_of(f"{at}.output", member.output, ("embedding", "feature"))
+            _range(f"{at}.weight", member.weight, 0.0, 1e3)
+            _range(f"{at}.image_px", member.image_px, 8, 4096)
+            _range(f"{at}.patch_stride", member.patch_stride, 0, 4096)
+            if not member.views:
+                raise ValueError(f"{at}: a member's views are empty; the image as it is is ('plain',)")
+            for view in member.views:
+                _one_of(f"{at}.views", view, VIEWS)
+    final = recipe.embed.final
+    width = final.pca_dim or (recipe.stage(final.members[0].stage).embedding_dim if len(final.members) == 1 and final.members[0].output == "embedding" else 0)
+    if width != 64:
+        raise ValueError(f"embed.settings.{final.name} is exported and must give 64 numbers (the contest's limit); set its pca_dim to 64")
