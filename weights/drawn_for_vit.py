@@ -16,6 +16,7 @@ RECIPE = replace(
         sources=(
             Source("landmarks", "gldv2", "gldv2", "landmarks"),
             Source("products", "products10k", "products10k", "packaged"),
+            Source("artworks", "class_folders", "artworks", "artworks"),
             Source("toys", "class_folders", "toys", "toys"),
         ),
         drawn=DrawnWorld(n_instances=240, n_views=8, image_px=200),

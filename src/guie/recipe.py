@@ -51,11 +51,13 @@ class DrawnWorld:
         n_instances: Instances (classes) in each domain.
         n_views: Images of each instance.
         image_px: Longer side of an image.
+        domains: Which of landmarks, products, artworks and toys.
     """
 
     n_instances: int = 24
     n_views: int = 8
     image_px: int = 128
+    domains: tuple[str, ...] = ("landmarks", "products", "artworks", "toys")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from guie.data.drawing import Colour, Part, mottled, patterned, plain, rotation, tint
 
-WORDS = ("NOVA", "LUMO", "KORI", "BELA", "ZEST", "ORBI", "MILO", "TAVI", "RUNE", "PEPA", "SOLI", "VEGA", "DUNA", "FIZZ", "AMBA", "HOLT")
+SYLLABLES = ("BA", "BEL", "CO", "DU", "FIZ", "GA", "HOL", "KO", "LU", "MI", "NO", "OR", "PE", "RI", "RU", "SO", "TA", "VE", "XI", "ZA")
 FLAVOURS = ("mint", "plum", "lemon", "cocoa", "chili", "apple", "berry", "malt", "honey", "peach", "curry", "anis")
 
 
@@ -192,7 +192,7 @@ def label(dice: Dice, height: int, width: int) -> np.ndarray:
     _emblem(
         art, form, (int(width * form.uniform(0.35, 0.65)), int(height * form.uniform(0.36, 0.5))), int(min(height, width) * form.uniform(0.16, 0.26)), accent
     )
-    _write(art, WORDS[int(skin.integers(len(WORDS)))], int(height * form.uniform(0.2, 0.26)), ink, 0.8)
+    _write(art, "".join(SYLLABLES[int(k)] for k in skin.integers(0, len(SYLLABLES), int(skin.integers(2, 4)))), int(height * form.uniform(0.2, 0.26)), ink, 0.8)
     _write(art, FLAVOURS[int(dice.detail.integers(len(FLAVOURS)))], int((at + 0.18) * height), ink, 0.6)
     cv2.rectangle(art, (0, int(0.93 * height)), (width, height), accent, -1)
     return art

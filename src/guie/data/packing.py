@@ -10,14 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import multiprocessing
 import os
-import sys
 import tarfile
-import threading
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +28,7 @@ from guie.checkpoint import whole_file
 from guie.data.balance import BALANCED_COLUMNS
 from guie.data.image import load_image
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
+from guie.data.processes import process_pool
 from guie.recipe import Data
 from guie.run import Run, n_cores
 
@@ -230,39 +227,19 @@ def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[S
     """Packs shards in parallel and yields each with its table as it is finished."""
     if not shards:
         return
-    # fork starts at once; a fresh interpreter per process would import torch first. Elsewhere the platform's default.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    n_processes = min(n_cores(), len(shards))
     try:
         with (
             tqdm(total=n_rows, initial=n_done, desc="packing", unit="image", disable=None, leave=False) as bar,
-            ProcessPoolExecutor(n_processes, mp_context=context, initializer=_start_worker) as pool,
+            process_pool(min(n_cores(), len(shards))) as pool,
         ):
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
-            try:
-                for future in as_completed(futures):
-                    shard = futures[future]
-                    table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], "reason"]).assign(shard=shard.path.name)
-                    yield shard, table
-                    bar.update(len(table))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # or a full disk would be told only after every other shard was tried
-                raise
+            for future in as_completed(futures):
+                shard = futures[future]
+                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], "reason"]).assign(shard=shard.path.name)
+                yield shard, table
+                bar.update(len(table))
     except BrokenProcessPool as error:
         raise OSError("a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept") from error
-
-
-def _start_worker() -> None:
-    """Lets a worker end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks on odd EXIF to itself."""
-    warnings.filterwarnings("ignore", module="PIL")
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _kept_table(shard: Shard, key: str) -> pd.DataFrame | None:

@@ -19,7 +19,7 @@ RECIPE = Recipe(
             Source("products", "products10k", "products10k", "packaged"),
             Source("toys", "class_folders", "toys", "toys"),
         ),
-        drawn=DrawnWorld(n_instances=24, n_views=8, image_px=128),
+        drawn=DrawnWorld(n_instances=24, n_views=8, image_px=128, domains=("landmarks", "products", "toys")),
         pack_px=128,
     ),
     model=Model("timm", "test_convnext"),
