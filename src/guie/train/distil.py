@@ -68,17 +68,17 @@ class Distillation:
     """
 
     arch: str = "vit_tiny_patch16_224"
-    n_steps: int = 2000
-    batch_size: int = 128
+    n_steps: int = 16000
+    batch_size: int = 64
     student_px: int = 128
     teacher_px: int = 160
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.05
     token_drop: float = 0.6
-    whole_share: float = 0.25
+    whole_share: float = 0.2
     whiten: float = 0.5
-    ema_decay: float = 0.998
+    ema_decay: float = 0.999
     min_crop: float = 0.4
     jitter: float = 0.2
     seed: int = 0

@@ -245,11 +245,13 @@ class StageLoop:
         return value
 
     def _end_epoch(self) -> None:
-        total, steps, seconds = self.running
+        _, steps, seconds = self.running
+        sums = torch.tensor(self.running[:2], device=self.accelerator.device)
+        loss, n = self.accelerator.reduce(sums, reduction="sum").tolist()  # every process saw its share of each batch
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "step": (self.epoch + 1) * self.train_set.n_steps,
-            "loss": round(total / max(1, steps), 6),
+            "loss": round(loss / max(1, n), 6),
             "margin_rad": margin_at(self.stage.margin, self.epoch),
             "lr": lr_at(self.stage, (self.epoch + 1) * self.train_set.n_steps - 1, self.stage.n_epochs * self.train_set.n_steps),
             "images_per_s": round(steps * self.stage.batch_size / max(seconds, 1e-9), 1),
