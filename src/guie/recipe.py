@@ -52,12 +52,14 @@ class DrawnWorld:
         n_views: Images of each instance.
         image_px: Longer side of an image.
         domains: Which of landmarks, products, artworks and toys.
+        difficulty: 0..1: how far, blurred, dim and noisy things are seen, and in what weather.
     """
 
     n_instances: int = 24
     n_views: int = 8
     image_px: int = 128
     domains: tuple[str, ...] = ("landmarks", "products", "artworks", "toys")
+    difficulty: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
         return
     _prepare(folder, settings)
     missing = [shot for shot in shots if not shot.path.is_file()]
-    _draw_all(missing, world.image_px, seed)
+    _draw_all(missing, world, seed)
     _write_tables(folder, world, seed)
     save_json(folder / "world.json", {**settings, "is_whole": True, "n_images": len(shots)})
     log.info("drew %d of %d images in %s", len(missing), len(shots), folder)
@@ -102,29 +102,29 @@ def _place(domain: str, instance: int, view: int, n_views: int, seed: int) -> st
     return f"{domain}/{domain[:-1]} {_label(seed, domain, instance):04d}/{view}.jpg"
 
 
-def _draw_all(shots: list[Shot], image_px: int, seed: int) -> None:
+def _draw_all(shots: list[Shot], world: DrawnWorld, seed: int) -> None:
     """Draws what is missing, on all cores when it is much."""
     with tqdm(total=len(shots), desc="drawing the world", unit="image", disable=None) as bar:
         if len(shots) < MIN_FOR_PROCESSES or n_cores() == 1:
             for shot in shots:
-                _draw_shot(shot, image_px, seed)
+                _draw_shot(shot, world, seed)
                 bar.update()
             return
         chunks = [shots[i : i + 24] for i in range(0, len(shots), 24)]  # in order: the views of an instance share what is built once
         with process_pool(n_cores()) as pool:
-            for future in as_completed([pool.submit(_draw_shots, chunk, image_px, seed) for chunk in chunks]):
+            for future in as_completed([pool.submit(_draw_shots, chunk, world, seed) for chunk in chunks]):
                 bar.update(future.result())
 
 
-def _draw_shots(shots: list[Shot], image_px: int, seed: int) -> int:
+def _draw_shots(shots: list[Shot], world: DrawnWorld, seed: int) -> int:
     for shot in shots:
-        _draw_shot(shot, image_px, seed)
+        _draw_shot(shot, world, seed)
     return len(shots)
 
 
-def _draw_shot(shot: Shot, image_px: int, seed: int) -> None:
+def _draw_shot(shot: Shot, world: DrawnWorld, seed: int) -> None:
     quality = int(generator(seed, DOMAINS[shot.domain].number, shot.instance, shot.view, 10).integers(40, 96))
-    _write_jpeg(shot.path, draw_image(shot.domain, shot.instance, shot.view, image_px, seed), quality)
+    _write_jpeg(shot.path, draw_image(shot.domain, shot.instance, shot.view, world.image_px, seed, world.difficulty), quality)
 
 
 def _write_tables(folder: Path, world: DrawnWorld, seed: int) -> None:
@@ -184,7 +184,7 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _check(world: DrawnWorld) -> None:
-    for name, low, high in (("n_instances", 1, 10**6), ("n_views", 1, 10**4), ("image_px", 32, 4096)):
+    for name, low, high in (("n_instances", 1, 10**6), ("n_views", 1, 10**4), ("image_px", 32, 4096), ("difficulty", 0, 1)):
         value = getattr(world, name)
         if not low <= value <= high:
             raise ValueError(f"data.drawn.{name} is {value}, must be {low} to {high}")

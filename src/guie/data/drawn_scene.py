@@ -48,7 +48,7 @@ DOMAINS = {
 }
 
 
-def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int) -> np.ndarray:
+def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int, difficulty: float = 1.0) -> np.ndarray:
     """Draws one image.
 
     Args:
@@ -57,6 +57,7 @@ def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int) 
         view: Number of the view.
         image_px: Longer side.
         seed: Of the world.
+        difficulty: 0 for things that fill the picture, seen sharply in clear weather; 1 for everything that `drawn` promises.
 
     Returns:
         uint8 [h, w, 3], RGB.
@@ -66,7 +67,7 @@ def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int) 
     parts = _thing(domain, instance, seed)
     aspect = d.aspects[int(rng.integers(len(d.aspects)))]
     width, height = (image_px, round(image_px * aspect)) if aspect <= 1 else (round(image_px / aspect), image_px)
-    camera, light = _camera(rng, d, parts, (height, width)), _light(rng)
+    camera, light = _camera(rng, d, parts, (height, width), difficulty), _light(rng)
     ground = np.empty((height, width, 3), np.uint8)
     _ground(ground, rng, d, camera)
     everything = [*parts, *(_trees_and_people(rng, camera) if d.is_outdoors else _clutter(rng, camera))]
@@ -76,7 +77,7 @@ def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int) 
     shadows(canvas, closer, everything, 0.5)
     render(canvas, closer, light, everything)
     image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
-    return _photographed(_weathered(image, rng) if d.is_outdoors else image, rng)
+    return _photographed(_weathered(image, rng, difficulty) if d.is_outdoors else image, rng, difficulty)
 
 
 @lru_cache(maxsize=len(DOMAINS))  # the views of an instance are drawn one after the other
@@ -97,12 +98,12 @@ def dice_of(seed: int, domain: int, instance: int) -> Dice:
     return Dice(generator(seed, domain, base, 0), generator(seed, domain, skin, 1), generator(seed, domain, instance, 2))
 
 
-def _camera(rng: np.random.Generator, domain: Domain, parts: list[Part], shape: tuple[int, ...]) -> Camera:
-    """A camera near or far: the thing fills 40 to 110 % of the shorter side, and lies off the middle."""
+def _camera(rng: np.random.Generator, domain: Domain, parts: list[Part], shape: tuple[int, ...], difficulty: float) -> Camera:
+    """A camera near or far: at full difficulty the thing fills 40 to 110 % of the shorter side, at none 70 to 110 %, and lies off the middle."""
     low = np.min([np.asarray(p.centre) - p.half for p in parts], axis=0)
     high = np.max([np.asarray(p.centre) + p.half for p in parts], axis=0)
     size, distance = float(max(high - low)), float(rng.uniform(2.2, 4.5) * max(high - low))
-    share = float(np.exp(rng.uniform(np.log(0.4), np.log(1.1))))
+    share = float(np.exp(rng.uniform(np.log(0.7 - 0.3 * difficulty), np.log(1.1))))
     fill = share * (max(shape[:2]) if domain.is_outdoors and high[1] > 2 and shape[0] > shape[1] else min(shape[:2]))
     turn = rotation(rng.uniform(-domain.yaw_deg, domain.yaw_deg), rng.uniform(*domain.pitch_deg), rng.normal(0, 2.5))
     offset = rng.uniform(-1, 1, 2) * (0.09 + 0.25 * max(0.0, 0.8 - share)) * shape[1::-1]
@@ -206,17 +207,17 @@ def _clutter(rng: np.random.Generator, camera: Camera) -> list[Part]:
     return parts
 
 
-def _photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _photographed(image: np.ndarray, rng: np.random.Generator, difficulty: float) -> np.ndarray:
     """White balance, exposure, contrast, blur of the lens or of the hand, and noise; uint8 in and out."""
-    kind = rng.random()
+    kind = rng.random() / max(difficulty, 1e-9)
     if kind < 0.45:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.2)))
     elif kind < 0.6:
         image = _shaken(image, float(rng.uniform(2, 6)), float(rng.uniform(0, np.pi)))
-    gains = rng.uniform(0.86, 1.14, 3) * rng.uniform(0.6, 1.2)
+    gains = (rng.uniform(0.86, 1.14, 3) * rng.uniform(0.6, 1.2)) ** difficulty
     pixels = (image.astype(np.float32) - 128) * np.float32(rng.uniform(0.8, 1.1)) + 128
     pixels = pixels * gains.astype(np.float32)
-    pixels += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0, 7))
+    pixels += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(difficulty * rng.uniform(0, 7))
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
@@ -229,9 +230,9 @@ def _shaken(image: np.ndarray, length: float, angle: float) -> np.ndarray:
     return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
-def _weathered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _weathered(image: np.ndarray, rng: np.random.Generator, difficulty: float) -> np.ndarray:
     """Clear, hazy, dusky, rainy or snowing; uint8 in and out."""
-    kind, strength = rng.random(), float(rng.uniform(0.15, 0.5))
+    kind, strength = rng.random() / max(difficulty, 1e-9), float(rng.uniform(0.15, 0.5))
     height, width = image.shape[:2]
     if kind < 0.2:
         haze = np.full_like(image, int(rng.integers(170, 225)))

@@ -50,6 +50,7 @@ def test_world_holds_every_image_and_nothing_else(world: Path):
         "n_views": 3,
         "image_px": 48,
         "domains": ["landmarks", "products", "artworks", "toys"],
+        "difficulty": 1.0,
         "seed": 5,
         "version": drawn.VERSION,
         "is_whole": True,
@@ -204,10 +205,18 @@ def test_damaged_mark_is_told(tmp_path: Path):
         draw_world(tmp_path, SMALL, seed=5)
 
 
-@pytest.mark.parametrize("bad", [DrawnWorld(n_instances=0), DrawnWorld(n_views=0), DrawnWorld(image_px=8)])
+@pytest.mark.parametrize("bad", [DrawnWorld(n_instances=0), DrawnWorld(n_views=0), DrawnWorld(image_px=8), DrawnWorld(difficulty=1.5)])
 def test_setting_out_of_range_is_named(tmp_path: Path, bad: DrawnWorld):
-    with pytest.raises(ValueError, match=r"data\.drawn\.\w+ is \d+, must be"):
+    with pytest.raises(ValueError, match=r"data\.drawn\.\w+ is [\d.]+, must be"):
         draw_world(tmp_path, bad, seed=0)
+
+
+def test_easy_world_is_nearer_and_sharper():
+    def detail(difficulty: float) -> float:
+        images = [draw_image(domain, i, view, 96, 0, difficulty) for domain in ("products", "toys") for i in range(6) for view in range(3)]
+        return float(np.mean([cv2.Laplacian(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.CV_32F).std() for image in images]))
+
+    assert detail(0.0) > 1.2 * detail(1.0)
 
 
 def test_every_third_instance_is_a_twin_or_a_sibling_of_the_one_before():
