@@ -25,10 +25,10 @@ RECIPE = Recipe(
     model=Model("timm", "test_convnext"),
     stages=(
         Stage("s1_head", "head", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s2_backbone", "backbone", "backbone", 64, 24, 16, 2e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+        Stage("s2_backbone", "backbone", "backbone", 64, 18, 16, 2e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
         Stage("s3_head_again", "backbone", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
         Stage("s4_highres_head", "highres", "head", 80, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s5_highres_backbone", "highres", "backbone", 80, 8, 16, 1e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+        Stage("s5_highres_backbone", "highres", "backbone", 80, 6, 16, 1e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
     ),
     embed=Embed(
         settings=(
