@@ -6,6 +6,7 @@ import difflib
 import importlib
 import logging
 import pkgutil
+import posixpath
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -88,17 +89,25 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
 
     Returns:
         The manifest. An image_id may still stand there with two labels: `split_problems` finds those.
+
+    Raises:
+        ValueError: the set lists nothing, or a path that leads out of it.
     """
     if PurePosixPath(source.folder).is_absolute():
         raise ValueError(f"data.sources.{source.name}.folder is {source.folder!r}; give it relative to --data-root")
-    rows = check_manifest(build(images_root / source.folder), f"source {source.name!r}", SOURCE_COLUMNS, is_unique=False)
+    listed = build(images_root / source.folder)
+    rows = check_manifest(listed, f"source {source.name!r}", SOURCE_COLUMNS, is_unique=False)
+    domain = listed["domain"].reset_index(drop=True).replace("", source.domain) if "domain" in listed else source.domain
+    is_outside = rows["image_id"].map(lambda name: ".." in PurePosixPath(name).parts)
+    if is_outside.any():
+        raise ValueError(f"source {source.name!r} lists {rows['image_id'][is_outside].iloc[0]!r}; a path may not hold '..'")
     if rows.empty:
         raise ValueError(f"source {source.name!r} lists no image in {images_root / source.folder}; fetch the data set again")
     rows = rows.assign(
         image_id=f"{source.name}/" + rows["image_id"],
-        path=rows["path"].map(lambda path: str(PurePosixPath(source.folder) / path)),
+        path=rows["path"].map(lambda path: posixpath.normpath(f"{source.folder}/{path}")),
         source=source.name,
-        domain=source.domain,
+        domain=domain,
     )
     return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split"], ignore_index=True)
 

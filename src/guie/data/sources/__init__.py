@@ -7,9 +7,14 @@ train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from guie.data.image import EXTENSIONS
 
 
 def read_csv(path: Path, *columns: str) -> pd.DataFrame:
@@ -38,7 +43,81 @@ def need_file(path: Path) -> None:
     """FileNotFoundError, saying what lies there instead, unless `path` is a file."""
     if path.is_file():
         return
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; put the data set there, or point --data-root or the source's folder elsewhere")
+    need_folder(path.parent)
     there = sorted(entry.name for entry in path.parent.iterdir())[:5]
     raise FileNotFoundError(f"{path} does not exist; the folder holds {', '.join(there) or 'nothing'}. Point the source's folder at the right place")
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """What a JSON file holds, a list or an object as `kind` says.
+
+    Raises:
+        FileNotFoundError: no such file, or no such folder.
+        ValueError: it is no JSON, or holds something else.
+    """
+    need_file(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # bytes that are no UTF-8, too
+        raise ValueError(f"{path} is no JSON file: {error}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path} holds a {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+def read_fields(path: Path, *names: str, n_before: int = 0) -> list[list[str]]:
+    """The lines of a file of fields that spaces separate; empty lines are passed over.
+
+    Args:
+        path: The file.
+        names: What the fields are called, for the message; a line has as many.
+        n_before: Lines before the first, such as a count and a header.
+
+    Raises:
+        FileNotFoundError: no such file, or no such folder.
+        ValueError: a line of another number of fields, or bytes that are no text.
+    """
+    need_file(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+    rows = []
+    for number, line in enumerate(lines[n_before:], n_before + 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != len(names):
+            raise ValueError(f"{path} line {number} is {line!r}, expected '{' '.join(names)}'")
+        rows.append(fields)
+    return rows
+
+
+def need_keys(path: Path, number: int, entry: Any, *keys: str) -> None:
+    """ValueError, naming the file and the entry, unless `entry` is an object with these keys."""
+    missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise ValueError(f"{path}: entry {number} is {entry!r:.80}, which lacks {', '.join(missing)}")
+
+
+def need_folder(folder: Path) -> None:
+    """FileNotFoundError, with the remedy, unless `folder` is there."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the folder {folder} does not exist; put the data set there, or point --data-root or the source's folder elsewhere")
+
+
+def table_of(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+    """A source's table of (path, source_label, split); the path is the image's id, too."""
+    frame = pd.DataFrame(list(rows), columns=["path", "source_label", "split"], dtype=str)
+    return frame.assign(image_id=frame["path"])
+
+
+def images_in(folder: Path) -> list[str]:
+    """Sorted names of the images in a folder; other files and hidden ones are passed over."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in EXTENSIONS and not entry.name.startswith("."))
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Sorted names of the folders in a folder, without hidden ones."""
+    need_folder(folder)
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.image import EXTENSIONS
+from guie.data.sources import folders_in, images_in, table_of
 
 
 def build(folder: Path) -> pd.DataFrame:
@@ -16,15 +17,9 @@ def build(folder: Path) -> pd.DataFrame:
         FileNotFoundError: `folder` does not exist.
         ValueError: it holds no class folder with images.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist; put the data set there, or point --data-root or the source's folder elsewhere")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    rows = [(f"{name}/{image}", f"{name}/{image}", name, "") for name in classes for image in _images(folder / name)]
+    classes = folders_in(folder)
+    rows = [(f"{name}/{image}", name, "") for name in classes for image in images_in(folder / name)]
     if not rows:
         kinds = " ".join(EXTENSIONS)
         raise ValueError(f"{folder} holds {len(classes)} folders and no <class>/<image> ({kinds}); point the source's folder one level up or down")
-    return pd.DataFrame(rows, columns=["image_id", "path", "source_label", "split"], dtype=str)
-
-
-def _images(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in EXTENSIONS and not entry.name.startswith("."))
+    return table_of(rows)

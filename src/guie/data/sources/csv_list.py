@@ -1,0 +1,22 @@
+"""Any set with a list of its own: `images.csv` with path,label and maybe domain and split; paths are relative to the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import read_csv
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; a domain in the list is kept, one that is empty or absent is the source's.
+
+    Raises:
+        FileNotFoundError: no `images.csv`.
+        ValueError: it lacks a column.
+    """
+    table = read_csv(folder / "images.csv", "path", "label")
+    return pd.DataFrame(
+        {"image_id": table["path"], "path": table["path"], "source_label": table["label"], "split": table.get("split", ""), "domain": table.get("domain", "")}
+    )

@@ -1,0 +1,22 @@
+"""DeepFashion Consumer-to-shop: `Eval/list_eval_partition.txt` lists pairs of a consumer's and a shop's image, so images repeat; images in `Img/` or `img/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import read_fields, table_of
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists each image of the pairs once; the class is the item.
+
+    Raises:
+        FileNotFoundError: no list.
+        ValueError: a line has not four fields.
+    """
+    pairs = read_fields(folder / "Eval/list_eval_partition.txt", "image_pair_name_1", "image_pair_name_2", "item_id", "evaluation_status", n_before=2)
+    start = "Img/" if (folder / "Img/img").is_dir() else ""  # as the archive is unpacked: into Img/, or beside Eval/
+    rows = [(start + image, item, split) for first, second, item, split in pairs for image in (first, second)]
+    return table_of(dict.fromkeys(rows))

@@ -1,0 +1,37 @@
+"""Google Landmarks v2, index and test: `index/<a>/<b>/<c>/<id>.jpg`, `test/...`; their landmark ids are not those of the training part.
+
+`index_image_to_landmark.csv` (id,landmark_id) names the landmarks of the index (761,757 images). `retrieval_solution_v2.1.csv`
+(id,images,Usage), which may be absent, lists the index images that show what a test image shows; without any (`None`) a test image is left
+out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import read_csv, table_of
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; a test image has the landmark of the first index image that its solution names.
+
+    Raises:
+        FileNotFoundError: no `index_image_to_landmark.csv`.
+        ValueError: a list lacks a column.
+    """
+    index = read_csv(folder / "index_image_to_landmark.csv", "id", "landmark_id")
+    rows = [(_place("index", i), label, "test") for i, label in zip(index["id"], index["landmark_id"], strict=True)]
+    solution = folder / "retrieval_solution_v2.1.csv"
+    if solution.is_file() and (folder / "test").is_dir():
+        landmark = dict(zip(index["id"], index["landmark_id"], strict=True))
+        tests = read_csv(solution, "id", "images")
+        for i, images in zip(tests["id"], tests["images"], strict=True):
+            known = [landmark[image] for image in images.split() if image in landmark]
+            rows += [(_place("test", i), known[0], "test")] if known else []
+    return table_of(rows)
+
+
+def _place(part: str, image_id: str) -> str:
+    return f"{part}/{image_id[:1]}/{image_id[1:2]}/{image_id[2:3]}/{image_id}.jpg"

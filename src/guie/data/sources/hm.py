@@ -1,0 +1,26 @@
+"""H&M: `images/<first three characters>/<article_id>.jpg`, `articles.csv`; the class is product_code: an article's colours are one product.
+
+An article_id has ten characters and begins with 0; lists that lost the zero in a spreadsheet are read all the same. Some articles have no image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import need_folder, read_csv, table_of
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the articles at `folder` whose image is there: the set itself lacks some hundred.
+
+    Raises:
+        FileNotFoundError: no `articles.csv`, or no folder `images`.
+        ValueError: it lacks a column.
+    """
+    table = read_csv(folder / "articles.csv", "article_id", "product_code")
+    need_folder(folder / "images")
+    there = {path.name for path in (folder / "images").glob("*/*.jpg")}
+    articles = zip(table["article_id"].str.zfill(10), table["product_code"], strict=True)
+    return table_of((f"images/{article[:3]}/{article}.jpg", product, "train") for article, product in articles if f"{article}.jpg" in there)

@@ -1,0 +1,37 @@
+"""iNaturalist 2018: `train2018.json`, `val2018.json` with images (id, file_name) and annotations (image_id, category_id).
+
+A file_name is `train_val2018/<group>/<category>/<hash>.jpg`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import need_keys, read_json, table_of
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; the list of the validation part may be absent.
+
+    Raises:
+        FileNotFoundError: no `train2018.json`.
+        ValueError: a list is not as above, or annotates an image that it does not name.
+    """
+    has_val = (folder / "val2018.json").is_file()
+    return table_of(row for split in (["train", "val"] if has_val else ["train"]) for row in _rows(folder / f"{split}2018.json", split))
+
+
+def _rows(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
+    lists = read_json(path, dict)
+    need_keys(path, 0, lists, "images", "annotations")
+    for number, entry in enumerate(lists["images"]):
+        need_keys(path, number, entry, "id", "file_name")
+    names = {entry["id"]: entry["file_name"] for entry in lists["images"]}
+    for number, entry in enumerate(lists["annotations"]):
+        need_keys(path, number, entry, "image_id", "category_id")
+        if entry["image_id"] not in names:
+            raise ValueError(f"{path}: annotation {number} is of image {entry['image_id']}, which `images` does not name")
+        yield names[entry["image_id"]], str(entry["category_id"]), split

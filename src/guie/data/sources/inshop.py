@@ -1,0 +1,27 @@
+"""DeepFashion In-Shop: `Eval/list_eval_partition.txt` with image_name item_id evaluation_status (train, query, gallery); images in `Img/img/` or `img/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import read_fields, table_of
+
+SPLITS = {"train": "train", "query": "test", "gallery": "test"}
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; queries and gallery are its test part.
+
+    Raises:
+        FileNotFoundError: no list.
+        ValueError: a line has not three fields, or an unknown status.
+    """
+    path = folder / "Eval/list_eval_partition.txt"
+    lines = read_fields(path, "image_name", "item_id", "evaluation_status", n_before=2)
+    for image, _, status in lines:
+        if status not in SPLITS:
+            raise ValueError(f"{path}: the status of {image} is {status!r}, must be one of {', '.join(SPLITS)}")
+    start = "Img/" if (folder / "Img/img").is_dir() else ""
+    return table_of((start + image, item, SPLITS[status]) for image, item, status in lines)

@@ -1,0 +1,27 @@
+"""The 130k images that look like the contest's (Kaggle, rhtsingh): `<domain>/<image>`, `train.csv` with label,image_name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import folders_in, read_csv, table_of
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; its label is one of eleven domains, and so is the folder of an image.
+
+    Raises:
+        FileNotFoundError: no `train.csv`.
+        ValueError: it lacks a column, or an image lies in two folders.
+    """
+    table = read_csv(folder / "train.csv", "label", "image_name")
+    place: dict[str, str] = {}
+    for domain in folders_in(folder):
+        for entry in (folder / domain).iterdir():
+            if entry.name in place:
+                raise ValueError(f"{folder}: {entry.name} lies in {place[entry.name]} and in {domain}; train.csv does not say which is meant")
+            place[entry.name] = domain
+    names = zip(table["image_name"], table["label"], strict=True)
+    return table_of((f"{place.get(name, label)}/{name}", label, "train") for name, label in names)  # one that is missing is told by door 01

@@ -1,0 +1,39 @@
+"""The Met: `ground_truth/MET_database.json` (or the mini one), a list of {id, path}; `valset.json`, `testset.json`, of {path, MET_id?}; images below `images/`.
+
+A query without MET_id shows nothing of the museum: a distractor, here a class of its own, so that it is never a match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import need_keys, read_json, table_of
+
+DATABASES = ("MET_database.json", "mini_MET_database.json")
+QUERIES = {"valset.json": "val", "testset.json": "test"}
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`; the full database where both are there, and the queries that are.
+
+    Raises:
+        FileNotFoundError: no database.
+        ValueError: a list is not as above.
+    """
+    return table_of(_rows(folder / "ground_truth"))
+
+
+def _rows(lists: Path) -> Iterator[tuple[str, str, str]]:
+    database = next((lists / name for name in DATABASES if (lists / name).is_file()), lists / DATABASES[0])
+    for number, entry in enumerate(read_json(database, list)):
+        need_keys(database, number, entry, "id", "path")
+        yield f"images/{entry['path']}", str(entry["id"]), "train"
+    for name, split in QUERIES.items():
+        if not (lists / name).is_file():
+            continue
+        for number, entry in enumerate(read_json(lists / name, list)):
+            need_keys(lists / name, number, entry, "path")
+            yield f"images/{entry['path']}", str(entry.get("MET_id", f"distractor {entry['path']}")), split

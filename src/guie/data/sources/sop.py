@@ -1,0 +1,21 @@
+"""Stanford Online Products: `Ebay_train.txt`, `Ebay_test.txt` with image_id class_id super_class_id path; class ids are global over both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import read_fields, table_of
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`.
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        ValueError: a line has not four fields.
+    """
+    names = ("image_id", "class_id", "super_class_id", "path")
+    lists = {split: read_fields(folder / f"Ebay_{split}.txt", *names, n_before=1) for split in ("train", "test")}
+    return table_of((path, label, split) for split, lines in lists.items() for _, label, _, path in lines)

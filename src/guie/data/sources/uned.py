@@ -1,0 +1,44 @@
+"""UnED's splits of eight sets: `info_files/<set>/<split>.json`, a list of {path, class_id}; images below `images/`, beside `info_files/`.
+
+A source's folder is one of `info_files/<set>`. Where `class_id` is a list, its first counts; images of no class (-1, or an empty list) are distractors,
+each a class of its own. RP2K's images may lie there under their `#Uxxxx` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from guie.data.sources import need_folder, need_keys, read_json, table_of
+
+IMAGES = "../../images/"
+SPLITS = {"train": "train", "val": "val", "test": "test", "index": "test"}  # met's small_index is a part of its index
+
+
+def build(folder: Path) -> pd.DataFrame:
+    """Lists the set at `folder`, one of `info_files/<set>`; an image in two splits belongs to the first.
+
+    Raises:
+        FileNotFoundError: no split there.
+        ValueError: a list is not as above.
+    """
+    need_folder(folder)
+    lists = [(folder / f"{name}.json", split) for name, split in SPLITS.items() if (folder / f"{name}.json").is_file()]
+    if not lists:
+        raise FileNotFoundError(f"{folder} holds none of {', '.join(f'{name}.json' for name in SPLITS)}; point the source's folder at info_files/<set>")
+    frame = table_of(row for path, split in lists for row in _rows(path, split, folder / IMAGES))
+    frame["image_id"] = frame["path"].str.removeprefix(IMAGES)
+    return frame.drop_duplicates(["path", "source_label"], ignore_index=True)
+
+
+def _rows(path: Path, split: str, images: Path) -> Iterator[tuple[str, str, str]]:
+    for number, entry in enumerate(read_json(path, list)):
+        need_keys(path, number, entry, "path", "class_id")
+        classes = entry["class_id"] if isinstance(entry["class_id"], list) else [entry["class_id"]]
+        image = str(entry["path"])
+        label = str(classes[0]) if classes and classes[0] != -1 else f"distractor {image}"
+        if not image.isascii() and not (images / image).exists():
+            image = "".join(c if c.isascii() else f"#U{ord(c):04x}" for c in image)
+        yield IMAGES + image, label, split
