@@ -26,7 +26,7 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--teacher", type=Path, required=True, help="the MobileNetV2's safetensors file")
     p.add_argument("--real-data", type=Path, help="folder of minibench's images; without it the ViT learns from drawn images alone")
-    p.add_argument("--steps", type=int, default=16000, help="training steps of 64 images (default: %(default)s)")
+    p.add_argument("--steps", type=int, default=6000, help="training steps of 64 images (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: %(default)s)")
     p.add_argument("--out", type=Path, default=default_out() / "make_vit", help="work folder (default: artifacts/make_vit)")
     p.add_argument("--weights", type=Path, default=HERE / NAME, help="the file to write (default: beside this script)")
@@ -48,7 +48,8 @@ def make(arguments: argparse.Namespace) -> None:
     packs = [drawn]
     if arguments.real_data:
         packs.append(packed(arguments.out, "minibench", "--data-root", arguments.real_data))
-    from guie.train.distil import Distillation, distil, save_student  # after the threads are set up
+    from guie.train.distil import distil, save_student  # after the threads are set up
+    from guie.train.teacher import Distillation
 
     weights = distil(packs, drawn, arguments.teacher, arguments.out / "distil", Distillation(n_steps=arguments.steps, seed=arguments.seed))
     save_student(arguments.weights, weights)

@@ -40,7 +40,7 @@ Work = Callable[..., dict[str, Any]]
 READS: dict[int, tuple[str, ...]] = {
     1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
     2: ("data.min_per_class", "data.max_per_class", "data.fill_per_class", "data.val_class_share", "seed"),
-    3: ("data.pack_px", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share"),
+    3: ("data.pack_px", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share", "data.duplicate_bits"),
     4: ("model", "seed"),
     5: ("model", "seed"),
     6: ("model", "seed"),

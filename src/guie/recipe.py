@@ -77,6 +77,8 @@ class Data:
         jpeg_quality: Quality of packed images.
         shard_mb: Size of a tar shard.
         max_bad_share: More than this share of broken images stops the run.
+        duplicate_bits: Pictures whose perceptual hashes differ in at most so many of 64 bits, and whose colours agree, are the same; 0 to 4; -1
+            compares the files' bytes alone.
     """
 
     sources: tuple[Source, ...]
@@ -89,6 +91,7 @@ class Data:
     jpeg_quality: int = 95
     shard_mb: int = 1000
     max_bad_share: float = 0.05
+    duplicate_bits: int = 4
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,18 @@ def read_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     return np.array(load_image(source, min_short_side)[0])
 
 
+def read_file(path: str | Path) -> bytes:
+    """The bytes of an image's file.
+
+    Raises:
+        ValueError: why it cannot be read, in a few words.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(_reason(error)) from error
+
+
 def load_image(source: str | Path | bytes, min_short_side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
     """The image, upright and in RGB, and its width and height in full resolution; arguments and errors as in `read_image`.
 

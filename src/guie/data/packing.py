@@ -1,4 +1,4 @@
-"""Door 03: every image decoded once, made small and checked, in tar shards that are read by byte offset.
+"""Door 03: every image decoded once, made small and checked, in tar shards that are read by byte offset; duplicates found.
 
 Every packed image is a plain RGB JPEG of the recipe's quality, upright, with nothing else inside. A shard holds up to
 `MAX_IMAGES` images and is the unit of work: its tar is renamed into place when it is whole, then a hidden table beside it
@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from guie.checkpoint import whole_file
 from guie.data.balance import BALANCED_COLUMNS
-from guie.data.image import load_image
+from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash
+from guie.data.image import load_image, read_file
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
 from guie.data.processes import process_pool
 from guie.recipe import Data
@@ -35,6 +36,7 @@ from guie.run import Run, n_cores
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most
 PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
 INDEX_COLUMNS = (*BALANCED_COLUMNS, "repeats", *PLACE_COLUMNS)
+PRINT_COLUMNS = ("content", "phash", "colours")  # what duplicates are known by
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ class Shard:
 
     def key(self) -> str:
         """Changes with the rows, the settings, and the size or time of any raw file."""
-        sha = hashlib.sha256(f"{self.pack_px} {self.jpeg_quality} {Image.__version__}\n".encode())
+        sha = hashlib.sha256(f"2 {self.pack_px} {self.jpeg_quality} {Image.__version__}\n".encode())  # 2: with fingerprints
         for image_id, image in zip(self.image_ids, self.images, strict=True):
             try:
                 stat = image.stat()
@@ -123,13 +125,14 @@ class PackedImages:
 
 
 def pack_images(run: Run) -> dict[str, Any]:
-    """Writes `03_packed/`: tar shards, index.parquet, problems.parquet.
+    """Writes `03_packed/`: tar shards, index.parquet, problems.parquet, duplicates.parquet.
 
     Args:
-        run: Reads data.pack_px, jpeg_quality, shard_mb and max_bad_share of its recipe, 02_balanced and the raw images.
+        run: Reads data.pack_px, jpeg_quality, shard_mb, max_bad_share and duplicate_bits of its recipe, 02_balanced and the raw images.
 
     Returns:
-        n_images, n_problems, n_shards and mb (their size).
+        n_images, n_problems, n_duplicates, n_leaks (training pictures that are in validation, too, and were taken out), n_shards and mb
+        (their size).
 
     Raises:
         FileNotFoundError: 02_balanced is missing.
@@ -147,14 +150,20 @@ def pack_images(run: Run) -> dict[str, Any]:
         write_table(shard.table_path, table.assign(key=keys[shard.path], tar_bytes=shard.path.stat().st_size))
         done[shard.path] = table
     places = pd.concat([done[shard.path] for shard in shards], ignore_index=True)
-    packed = pd.concat([rows, places[[*PLACE_COLUMNS, "reason"]]], axis=1)
+    packed = pd.concat([rows, places[[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]]], axis=1)
     is_bad = packed["reason"] != ""
     problems = packed[is_bad].reset_index(drop=True)
     write_table(folder / "problems.parquet", problems[["image_id", "path", "reason"]])
     _stop_or_summarise(packed, is_bad, data.max_bad_share, folder)
-    index = packed[~is_bad].reset_index(drop=True)
+    index = packed[~is_bad]
+    duplicates = find_duplicates(index, data.duplicate_bits)
+    write_table(folder / "duplicates.parquet", duplicates)
+    leaks = duplicates["image_id"][duplicates["outcome"] == "left training"]
+    index = index[~index["image_id"].isin(leaks)].reset_index(drop=True)
+    _tell_duplicates(duplicates, folder)
     write_table(folder / "index.parquet", index[list(INDEX_COLUMNS)])
-    return {"n_images": len(index), "n_problems": len(problems), "n_shards": len(shards), "mb": round(sum(s.path.stat().st_size for s in shards) / 1e6, 3)}
+    counts = {"n_images": len(index), "n_problems": len(problems), "n_duplicates": len(duplicates), "n_leaks": len(leaks)}
+    return counts | {"n_shards": len(shards), "mb": round(sum(s.path.stat().st_size for s in shards) / 1e6, 3)}
 
 
 def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
@@ -181,46 +190,58 @@ def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data)
     return shards
 
 
-def pack_shard(shard: Shard) -> list[tuple[int, int, int, int, int, int, str]]:
+def pack_shard(shard: Shard) -> list[tuple[Any, ...]]:
     """Writes a shard's tar, whole or not at all; the same images and settings give the same bytes.
 
     Returns:
-        For each of its images: offset, size, width, height, original_width, original_height, and why it could not be packed
-        ('' when it could, otherwise the numbers are -1).
+        For each of its images: offset, size, width, height, original_width, original_height, the fingerprints (`PRINT_COLUMNS`), and why
+        it could not be packed ('' when it could, otherwise the numbers are -1 and the fingerprints empty).
     """
-    places = []
+    places: list[tuple[Any, ...]] = []
     with whole_file(shard.path) as temporary, tarfile.open(temporary, "w") as tar:
         for image_id, path in zip(shard.image_ids, shard.images, strict=True):
             try:
-                jpeg, size, original_size = small_jpeg(path, shard.pack_px, shard.jpeg_quality)
+                image, original_size, content = small_image(path, shard.pack_px)
+                jpeg = as_jpeg(image, shard.jpeg_quality)
             except ValueError as error:
-                places.append((-1, -1, -1, -1, -1, -1, str(error)))
+                places.append((*[-1] * 6, "", 0, b"", str(error)))
                 continue
             member = tarfile.TarInfo(image_id if image_id.endswith(".jpg") else f"{image_id}.jpg")
             member.size = len(jpeg)
             tar.addfile(member, io.BytesIO(jpeg))
             n_blocks = -(-len(jpeg) // tarfile.BLOCKSIZE)
-            places.append((tar.offset - n_blocks * tarfile.BLOCKSIZE, len(jpeg), *size, *original_size, ""))
+            offset = tar.offset - n_blocks * tarfile.BLOCKSIZE
+            places.append((offset, len(jpeg), *image.size, *original_size, content, perceptual_hash(image), colours(image), ""))
     return places
 
 
-def small_jpeg(path: Path, pack_px: int, quality: int) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
-    """The image at `path` as a JPEG whose shorter side is at most `pack_px`, its width and height, and those of the original.
+def small_image(path: Path, pack_px: int) -> tuple[Image.Image, tuple[int, int], str]:
+    """The image at `path`, its shorter side at most `pack_px`, the width and height of the original, and the hash of the file's bytes.
 
     Raises:
-        ValueError: why it cannot be read or written, in a few words.
+        ValueError: why it cannot be read, in a few words.
     """
-    image, original_size = load_image(path, min_short_side=pack_px)
+    file = read_file(path)
+    image, original_size = load_image(file, min_short_side=pack_px)
     scale = pack_px / min(image.size)
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return image, original_size, content_hash(file)
+
+
+def as_jpeg(image: Image.Image, quality: int) -> bytes:
+    """The image as a JPEG file.
+
+    Raises:
+        ValueError: JPEG cannot hold it.
+    """
     buffer = io.BytesIO()
     try:
         image.save(buffer, "JPEG", quality=quality)
     except OSError as error:  # a side above 65,500
         raise ValueError(f"cannot be written as JPEG: {image.width} x {image.height}") from error
-    return buffer.getvalue(), image.size, original_size
+    return buffer.getvalue()
 
 
 def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[Shard, pd.DataFrame]]:
@@ -235,7 +256,8 @@ def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[S
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
             for future in as_completed(futures):
                 shard = futures[future]
-                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], "reason"]).assign(shard=shard.path.name)
+                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], *PRINT_COLUMNS, "reason"])
+                table = table.astype({"phash": np.uint64}).assign(shard=shard.path.name)
                 yield shard, table
                 bar.update(len(table))
     except BrokenProcessPool as error:
@@ -257,8 +279,19 @@ def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
     for path in folder.iterdir():
         is_temporary = path.name.startswith(".") and path.suffix == ".tmp"
         is_shard = path.name.lstrip(".").startswith("shard_") and path.name.lstrip(".").partition(".")[0] not in stems
-        if is_temporary or is_shard or path.name in ("index.parquet", "problems.parquet"):
+        if is_temporary or is_shard or path.name in ("index.parquet", "problems.parquet", "duplicates.parquet"):
             path.unlink()
+
+
+def _tell_duplicates(duplicates: pd.DataFrame, folder: Path) -> None:
+    """One line on what was found, with an example of two labels for one picture."""
+    if duplicates.empty:
+        return
+    counts = duplicates["outcome"].value_counts()
+    text = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in ("left training", "two labels", "same label") if outcome in counts)
+    log.info("%d images have a twin (%s): %s", len(duplicates), text, folder / "duplicates.parquet")
+    for row in duplicates[duplicates["outcome"] == "two labels"].head(1).itertuples():
+        log.info("two labels for one picture, for example: %s and %s", row.image_id, row.twin)
 
 
 def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: float, folder: Path) -> None:

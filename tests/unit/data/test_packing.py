@@ -149,6 +149,17 @@ def test_pack_images_again_keeps_finished_shards(root: Path, small_shards: None,
     assert _visible(folder) == before
 
 
+def test_training_image_that_is_in_validation_leaves_the_index(root: Path):
+    run = _run(root)
+    path = root / "raw/s/0/00.jpg"
+    Image.open(root / "raw/s/3/03.jpg").save(path, quality=70)  # the same picture as a training image, compressed again
+    metrics = pack_images(run)
+    index, twins = PackedImages(run.out / "03_packed").index, pd.read_parquet(run.out / "03_packed/duplicates.parquet")
+    assert (metrics["n_images"], metrics["n_duplicates"], metrics["n_leaks"]) == (N_IMAGES - 1, 1, 1)
+    assert "s/0/00" not in set(index["image_id"]) and "s/3/03" in set(index["image_id"])
+    assert twins[["image_id", "twin", "outcome"]].to_numpy().tolist() == [["s/0/00", "s/3/03", "left training"]]
+
+
 def test_pack_images_with_other_settings_or_rows_leaves_nothing_stale(root: Path, small_shards: None) -> None:
     run = _run(root)
     pack_images(run)
@@ -161,7 +172,9 @@ def test_pack_images_with_other_settings_or_rows_leaves_nothing_stale(root: Path
     assert len(index) == 19 and index[["width", "height"]].min(axis=1).max() == 16
     names = sorted(path.name for path in (run.out / "03_packed").iterdir())
     numbers = range(4)
-    assert names == sorted([f".shard_{n:05d}.parquet" for n in numbers] + [f"shard_{n:05d}.tar" for n in numbers] + ["index.parquet", "problems.parquet"])
+    assert names == sorted(
+        [f".shard_{n:05d}.parquet" for n in numbers] + [f"shard_{n:05d}.tar" for n in numbers] + ["duplicates.parquet", "index.parquet", "problems.parquet"]
+    )
 
 
 def test_plan_shards_by_count_and_by_size(root: Path) -> None:
@@ -186,7 +199,7 @@ def test_packed_images_pickled_and_damaged(root: Path) -> None:
 
 
 def test_pack_images_when_a_worker_is_killed_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "small_jpeg", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(packing, "small_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(OSError, match="was killed, perhaps for lack of memory; run the door again"):
         pack_images(_run(root))
 
@@ -198,11 +211,11 @@ sys.path.insert(0, {here!r})
 import test_packing as t
 t.packing.MAX_IMAGES = 5
 t.packing.os.cpu_count = lambda: 1
-slow = t.packing.small_jpeg
-def small_jpeg(*arguments):
+slow = t.packing.small_image
+def small_image(*arguments):
     time.sleep(0.03)
     return slow(*arguments)
-t.packing.small_jpeg = small_jpeg
+t.packing.small_image = small_image
 t.pack_images(t._run(Path({root!r})))
 """
 

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from guie.checkpoint import save_weights
+from guie.embed.pca import PCA
 from guie.train import distil as module
-from guie.train.distil import Distillation, ImagePool, batch_at, distil, jittered, lr_at, save_student
+from guie.train.distil import batch_at, distil, jittered, lr_at, save_student
+from guie.train.teacher import Distillation, ImagePool, crop_at, teach
 
 SMALL = Distillation(arch="test_vit", n_steps=6, batch_size=40, student_px=32, teacher_px=40)
 
@@ -38,12 +40,12 @@ def test_interrupted_training_ends_bit_equal(pack: Path, teacher: Path, tmp_path
     monkeypatch.setattr(module, "CHECKPOINT_S", -1.0)
     train_step, n_calls = module._Training._train_step, 0
 
-    def stumble(self: module._Training, crops: Tensor) -> float:
+    def stumble(self: module._Training, crops: Tensor, seen: Tensor) -> float:
         nonlocal n_calls
         n_calls += 1
         if n_calls in (3, 5):
             raise KeyboardInterrupt
-        return train_step(self, crops)
+        return train_step(self, crops, seen)
 
     monkeypatch.setattr(module._Training, "_train_step", stumble)
     for _ in range(2):
@@ -87,21 +89,57 @@ def test_file_is_loaded_by_timm_and_checked_by_sha256sum(pack: Path, teacher: Pa
     subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_every_epoch_sees_every_image_once(pack: Path):
+def _silent(pool: ImagePool, n_crops: int) -> list[np.ndarray]:
+    """Targets of 4 places and width 1, whose values are image + crop / 10 for the feature, and 0, 1, 2, 3 for the places."""
+    places = np.broadcast_to(np.arange(4.0)[None, :, None], (len(pool), 4, 1))
+    return [np.concatenate([np.arange(len(pool))[:, None, None] + crop / 10, places], axis=1).astype(np.float16) for crop in range(n_crops)]
+
+
+def test_every_epoch_sees_every_image_once_in_its_next_crop(pack: Path):
     pool = ImagePool([pack], "train", 40)
     pool.images = [np.full((40, 40, 3), i, np.uint8) for i in range(50)]
-    seen = torch.cat([batch_at(pool, replace(SMALL, batch_size=30), step)[:, 0, 0, 0] for step in range(5)])  # 150 are three epochs
-    assert Counter(seen.tolist()) == dict.fromkeys(range(50), 3)
-    assert all(len(set(seen[first : first + 50].tolist())) == 50 for first in (0, 50, 100))
+    batches = [batch_at(pool, _silent(pool, 2), replace(SMALL, batch_size=30, n_crops=2), step) for step in range(5)]  # 150 are three epochs
+    images = torch.cat([crops[:, 0, 0, 0] for crops, _ in batches])
+    assert Counter(images.tolist()) == dict.fromkeys(range(50), 3)
+    assert all(len(set(images[first : first + 50].tolist())) == 50 for first in (0, 50, 100))
+    crop = torch.cat([seen[:, 0, 0] for _, seen in batches]) - images
+    assert crop.mul(10).round().int().tolist() == [0] * 50 + [1] * 50 + [0] * 50
 
 
-def test_crops_are_a_pure_function_of_seed_and_step(pack: Path):
+def test_places_are_mirrored_with_the_picture(pack: Path):
     pool = ImagePool([pack], "train", 40)
-    first = batch_at(pool, SMALL, 3)
-    batch_at(pool, SMALL, 9)
-    assert torch.equal(first, batch_at(pool, SMALL, 3))
-    assert not torch.equal(first, batch_at(pool, SMALL, 4))
-    assert not torch.equal(first, batch_at(pool, replace(SMALL, seed=1), 3))
+    ramp = np.broadcast_to(np.linspace(0, 255, 40)[None, :, None], (40, 40, 3)).astype(np.uint8)
+    pool.images = [ramp] * 50
+    crops, seen = batch_at(pool, _silent(pool, 8), SMALL, 0)
+    is_mirrored = crops[:, 0, 0, 0] > crops[:, 0, -1, 0]
+    assert 5 < is_mirrored.sum() < 35
+    for mirrored, places in zip(is_mirrored, seen[:, 1:, 0].tolist(), strict=True):
+        assert places == ([1, 0, 3, 2] if mirrored else [0, 1, 2, 3])
+
+
+def test_teacher_sees_the_same_crop(pack: Path, teacher: Path, tmp_path: Path):
+    """The stored target is the projected feature that a plain forward of the teacher gives for the crop."""
+    pool = ImagePool([pack], "train", 40)
+    targets = teach(teacher, pool, replace(SMALL, n_crops=2), 16, tmp_path)
+    assert [t.shape for t in targets] == [(len(pool), 1 + 4, 16)] * 2  # 40 px / 32, rounded up, squared
+    network = timm.create_model("mobilenetv2_100", pad_type="same", num_classes=0).eval()
+    network.load_state_dict(load_file(teacher))
+    crop = crop_at(pool, SMALL, 7, 1, 40)
+    with torch.no_grad():
+        feature = network((torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5)
+    pca = PCA.load(tmp_path / "pca.npz")
+    expected = (feature.numpy() - pca.mean_) @ pca.matrix.T
+    assert np.allclose(targets[1][7, 0], expected[0], atol=2e-2 * np.abs(expected).max())
+
+
+def test_batches_are_a_pure_function_of_seed_and_step(pack: Path):
+    pool = ImagePool([pack], "train", 40)
+    targets = _silent(pool, 8)
+    first, _ = batch_at(pool, targets, SMALL, 3)
+    batch_at(pool, targets, SMALL, 9)
+    assert torch.equal(first, batch_at(pool, targets, SMALL, 3)[0])
+    assert not torch.equal(first, batch_at(pool, targets, SMALL, 4)[0])
+    assert not torch.equal(first, batch_at(pool, targets, replace(SMALL, seed=1), 3)[0])
 
 
 def test_jitter_is_brightness_then_contrast_then_saturation():

@@ -1,0 +1,166 @@
+"""What the teacher of a distillation sees in a few crops of each image, worked out once; see `guie.train.distil`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from guie.checkpoint import whole_file
+from guie.data.packing import PackedImages
+from guie.embed.pca import PCA, fit_pca
+from guie.model.backbone import Backbone, build_backbone, folded
+from guie.recipe import Model
+
+MEAN_STD = 0.5  # pixels from 0..1 to -1..1, for teacher and student alike
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """All that decides what the student becomes.
+
+    Attributes:
+        arch: Name of the student in timm.
+        n_steps: Steps of the whole training; the learning rate's schedule follows from it.
+        batch_size: Images a step.
+        student_px: Side of the student's images.
+        teacher_px: Side of the teacher's, of the same crop.
+        lr: Largest learning rate of AdamW, after the warm-up.
+        weight_decay: Of matrices; biases, norms and embeddings have none.
+        warmup_share: Of the steps.
+        token_drop: Share of tokens left out.
+        whole_share: Of the steps, at the end, that see all tokens.
+        dense: Weight of the tokens' loss beside the feature's.
+        whiten: Of the targets; see `PCA`.
+        ema_decay: Of the moving average of the weights, which is what is kept.
+        n_crops: Crops of each image; each epoch sees the next.
+        min_crop: Shortest side of a crop, as a share of the image's side.
+        jitter: Largest relative change of brightness, contrast and saturation.
+        seed: Of weights, order, crops and tokens.
+    """
+
+    arch: str = "vit_tiny_patch16_224"
+    n_steps: int = 6000
+    batch_size: int = 64
+    student_px: int = 128
+    teacher_px: int = 160
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_share: float = 0.05
+    token_drop: float = 0.6
+    whole_share: float = 0.1
+    dense: float = 1.0
+    whiten: float = 0.5
+    ema_decay: float = 0.999
+    n_crops: int = 8
+    min_crop: float = 0.4
+    jitter: float = 0.2
+    seed: int = 0
+
+
+class ImagePool:
+    """The images of several packs, decoded into memory once.
+
+    Args:
+        packs: `03_packed` folders.
+        split: "train" or "val".
+        short_px: Shorter side that the images are kept at.
+    """
+
+    def __init__(self, packs: list[Path], split: str, short_px: int) -> None:
+        """Decodes; shows a bar."""
+        self.images: list[np.ndarray] = []
+        self.class_ids: list[int] = []
+        self.domains: list[str] = []
+        for folder in packs:
+            packed = PackedImages(folder)
+            rows = np.flatnonzero(packed.index["split"].to_numpy() == split)
+            for i in tqdm(rows, desc=f"decoding {split} of {folder.parent.name}", unit="image", disable=None, leave=False):
+                self.images.append(_shrunk(packed.read(int(i)), short_px))
+            self.class_ids += packed.index["class_id"].iloc[rows].tolist()
+            self.domains += packed.index["domain"].iloc[rows].tolist()
+        if not self.images:
+            raise ValueError(f"no {split} images in {', '.join(map(str, packs))}")
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+
+def teach(teacher_weights: Path, pool: ImagePool, settings: Distillation, dim: int, out: Path) -> list[np.ndarray]:
+    """What the teacher sees in each crop, computed once and read from disk.
+
+    Returns:
+        For each crop float16 [n_images, 1 + places, dim]: its feature, projected, then that of each place of its last map, row by row.
+    """
+    paths = [out / f"targets_{crop}.npy" for crop in range(settings.n_crops)]
+    if not all(path.is_file() for path in paths):
+        teacher = folded(build_backbone(Model("timm", "mobilenetv2_100", pad_type="same"), settings.teacher_px, teacher_weights), settings.teacher_px)
+        pca = _projection(out / "pca.npz", teacher, pool, settings, dim)
+        mean, matrix = (torch.from_numpy(np.asarray(a)).float() for a in (pca.mean_, pca.matrix))
+        for crop, path in enumerate(paths):
+            if path.is_file():
+                continue
+            parts = []
+            for start in tqdm(range(0, len(pool), 64), desc=f"teaching crop {crop + 1} of {len(paths)}", unit="batch", disable=None, leave=False):
+                seen = _last_map(teacher, normalised(_crops(pool, settings, range(start, min(start + 64, len(pool))), crop, settings.teacher_px)))
+                tokens = (seen.flatten(2).transpose(1, 2) - mean) @ matrix.T  # linear, so the mean of the places is the feature, projected
+                parts.append(torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1).half().numpy())
+            with whole_file(path) as temporary, temporary.open("wb") as handle:
+                np.save(handle, np.concatenate(parts))
+    return [np.load(path, mmap_mode="r") for path in paths]
+
+
+def crop_at(pool: ImagePool, settings: Distillation, i: int, crop: int, px: int) -> np.ndarray:
+    """Crop number `crop` of image `i`, uint8 [px, px, 3]: a box of any aspect, squashed to a square as images are at test time."""
+    rng, image = np.random.default_rng((settings.seed, i, crop, 0)), pool.images[i]
+    height, width = (max(1, round(side * rng.uniform(settings.min_crop, 1.0))) for side in image.shape[:2])
+    top, left = (int(rng.integers(0, n - m + 1)) for n, m in zip(image.shape[:2], (height, width), strict=True))
+    return cv2.resize(image[top : top + height, left : left + width], (px, px), interpolation=cv2.INTER_AREA)
+
+
+def normalised(squares: Tensor) -> Tensor:
+    """Normalised pixels, float32 [n, 3, px, px], channels last, of uint8 [n, px, px, 3]."""
+    return ((squares.permute(0, 3, 1, 2).float() / 255.0 - MEAN_STD) / MEAN_STD).contiguous(memory_format=torch.channels_last)
+
+
+def _projection(path: Path, teacher: Backbone, pool: ImagePool, settings: Distillation, dim: int) -> PCA:
+    """The projection from the teacher's features to the student's, fitted once on the crops of a sample of the images."""
+    if path.is_file():
+        return PCA.load(path)
+    sample = np.random.default_rng((settings.seed, 2)).permutation(len(pool))[:6400]
+    features = []
+    for start in tqdm(range(0, len(sample), 64), desc="fitting the targets", unit="batch", disable=None, leave=False):
+        images = sample[start : start + 64].tolist()
+        features.append(
+            _last_map(teacher, normalised(_crops(pool, settings, images, start // 64 % settings.n_crops, settings.teacher_px))).mean(dim=(2, 3)).numpy()
+        )
+    pca = fit_pca(np.concatenate(features), dim, settings.whiten)
+    pca.save(path)
+    return pca
+
+
+def _last_map(teacher: Backbone, pixels: Tensor) -> Tensor:
+    """The convolutional teacher's last map, float32 [n, width, h, w], whose mean over the places is its feature."""
+    network: Any = teacher.network
+    with torch.inference_mode():
+        return network.forward_features(pixels)
+
+
+def _crops(pool: ImagePool, settings: Distillation, images: Iterable[int], crop: int, px: int) -> Tensor:
+    return torch.from_numpy(np.stack([crop_at(pool, settings, i, crop, px) for i in images]))
+
+
+def _shrunk(image: np.ndarray, short_px: int) -> np.ndarray:
+    scale = short_px / min(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

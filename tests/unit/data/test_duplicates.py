@@ -1,0 +1,122 @@
+"""Duplicates: the hash against its published formula, the pairs against brute force, the outcome by hand."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.fftpack import dct
+
+from guie.data.duplicates import DUPLICATE_COLUMNS, MAX_TWINS, colours, content_hash, find_duplicates, near_pairs, perceptual_hash
+
+
+def _photo(seed: int, px: int = 96) -> Image.Image:
+    """Coloured noise with large shapes, as photographs have."""
+    rng = np.random.default_rng(seed)
+    small = rng.uniform(0, 255, (6, 6, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((px, px), Image.Resampling.BICUBIC)
+
+
+def _row(image_id: str, split: str, class_id: int, image: Image.Image, file: bytes | None = None) -> dict[str, object]:
+    content = content_hash(file if file is not None else image.tobytes() + image_id.encode())
+    return {"image_id": image_id, "split": split, "class_id": class_id, "content": content, "phash": perceptual_hash(image), "colours": colours(image)}
+
+
+def _found(rows: list[dict[str, object]], n_bits: int = 4) -> dict[str, tuple[str, str]]:
+    table = find_duplicates(pd.DataFrame(rows).astype({"phash": np.uint64}), n_bits)
+    assert list(table.columns) == list(DUPLICATE_COLUMNS)
+    return {row.image_id: (row.twin, row.outcome) for row in table.itertuples()}
+
+
+def test_perceptual_hash_is_the_published_formula():
+    """scipy's plain cosine transform twice, the lowest 8 x 8 above their median, row by row."""
+    for seed in range(30):
+        image = _photo(seed, 50 + seed)
+        grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=float)
+        low = dct(dct(grey, axis=0), axis=1)[:8, :8]
+        bits = "".join("1" if value > np.median(low) else "0" for value in low.ravel())
+        assert perceptual_hash(image) == int(bits, 2)
+
+
+@pytest.mark.parametrize("n_bits", range(5))
+def test_near_pairs_are_those_of_brute_force(n_bits: int):
+    rng = np.random.default_rng(n_bits)
+    seeds = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    hashes = set(seeds.tolist())
+    for value in seeds.tolist():  # neighbours at 1 to 6 bits
+        for n in range(1, 7):
+            for bit in rng.choice(64, n, replace=False).tolist():
+                value ^= 1 << bit
+            hashes.add(value)
+    hashes |= {int(value) for value in rng.integers(0, 2**10, 200)}  # crowded words
+    values = np.array(sorted(hashes), np.uint64)
+    rng.shuffle(values)
+    expected = {(i, j, d) for i, a in enumerate(values.tolist()) for j, b in enumerate(values.tolist()) if i < j and (d := (a ^ b).bit_count()) <= n_bits}
+    pairs, bits = near_pairs(values, n_bits)
+    got = [(i, j, d) for (i, j), d in zip(pairs.tolist(), bits.tolist(), strict=True)]
+    assert len(got) == len(set(got)) and set(got) == expected
+    assert got == sorted(got)
+    assert n_bits == 0 or len(expected) > 50
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_near_pairs_of_few_hashes(n: int):
+    pairs, bits = near_pairs(np.arange(n, dtype=np.uint64), 4)
+    assert len(pairs) == len(bits) == (n == 2)
+
+
+def test_near_pairs_refuses_what_it_could_not_find():
+    with pytest.raises(ValueError, match="n_bits is 5; must be 0 to 4"):
+        near_pairs(np.arange(3, dtype=np.uint64), 5)
+
+
+def test_training_picture_in_validation_leaves_training_and_two_labels_are_told():
+    a, b, c, d = (_photo(seed) for seed in range(4))
+    buffer = io.BytesIO()
+    a.save(buffer, "JPEG", quality=60)
+    again = Image.open(buffer)
+    rows = [
+        *(_row("t/a", "train", 0, a), _row("v/a", "val", 5, again)),  # in both: the training picture goes
+        *(_row("t/b1", "train", 1, b), _row("t/b2", "train", 2, b.resize((48, 48)))),  # two labels within training
+        *(_row("v/c1", "val", 6, c), _row("v/c2", "val", 6, c)),  # same label within validation
+        _row("t/d", "train", 3, d),
+    ]
+    assert _found(rows) == {
+        "t/a": ("v/a", "left training"),
+        "t/b1": ("t/b2", "two labels"),
+        "t/b2": ("t/b1", "two labels"),
+        "v/c1": ("v/c2", "same label"),
+        "v/c2": ("v/c1", "same label"),
+    }
+    assert _found(rows[::-1]) == _found(rows)
+
+
+def test_another_colour_is_another_picture():
+    red = np.full((64, 64, 3), 255, np.uint8)
+    red[16:48, 20:44] = (200, 30, 30)
+    green = red.copy()
+    green[16:48, 20:44] = (28, 121, 28)  # as bright
+    images = [Image.fromarray(pixels) for pixels in (red, green)]
+    assert (perceptual_hash(images[0]) ^ perceptual_hash(images[1])).bit_count() <= 4
+    assert _found([_row(f"t/{n}", "train", n, image) for n, image in enumerate(images)]) == {}
+
+
+def test_minus_one_bit_compares_bytes_alone():
+    image = _photo(0)
+    rows = [_row("t/1", "train", 0, image, b"one"), _row("v/1", "val", 1, image, b"one"), _row("t/2", "train", 0, image, b"two")]
+    assert _found(rows, -1) == {"t/1": ("v/1", "left training")}
+    assert set(_found(rows, 0)) == {"t/1", "t/2"}
+
+
+def test_thousands_of_blank_pictures_are_no_trouble(caplog: pytest.LogCaptureFixture):
+    blank = Image.new("RGB", (20, 20), "white")
+    rows = [_row(f"{split}/{n:04d}", split, n, blank) for split in ("train", "val") for n in range(3000)]
+    table = find_duplicates(pd.DataFrame(rows).astype({"phash": np.uint64}), 4)
+    assert table["outcome"].value_counts().to_dict() == {"left training": 3000, "two labels": 3000}
+    assert f"share their hash with more than {MAX_TWINS} others" in caplog.text
+
+
+def test_no_duplicates_is_an_empty_table():
+    table = find_duplicates(pd.DataFrame([_row(f"t/{n}", "train", n, _photo(n)) for n in range(5)]), 4)
+    assert table.empty and list(table.columns) == list(DUPLICATE_COLUMNS)
