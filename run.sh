@@ -14,6 +14,7 @@ inputs and settings have not changed is skipped, so after an interruption just s
   --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: tiny)
   --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
   --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
+  --licence commercial    keep only data sets whose licence is known to allow commercial use
   --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable
   --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
   --from N, --to N        only the doors N to N (1 to 9)
@@ -50,19 +51,20 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force) options+=(--force) && shift && continue ;;
-        --recipe | --out | --data-root | --set | --device | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
+        --recipe | --out | --data-root | --set | --licence | --device | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
         *) refuse "no option $1" ;;
     esac
     case $1 in
         --recipe) recipe=$2 ;;
         --out) out=$2 ;;
         --set) sets+=("$2") ;;
+        --licence) sets+=("data.licence=$2") ;;
         --from | --to) [[ $2 =~ ^[1-9]$ ]] || refuse "$1 is $2, must be 1 to 9" ;;&
         --from) first=$2 ;;
         --to) last=$2 ;;
     esac
     case $1 in
-        --data-root | --set | --device) options+=("$1" "$2") ;;
+        --data-root | --set | --licence | --device) options+=("$1" "$2") ;;
     esac
     shift 2
 done

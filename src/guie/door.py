@@ -36,10 +36,11 @@ from guie.run import (
 log = logging.getLogger(__name__)
 Work = Callable[..., dict[str, Any]]
 
+VALIDATION = ("data.val_by", "data.val_class_share", "data.val_fold")
 # The recipe fields each door reads: a change elsewhere does not run it again.
 READS: dict[int, tuple[str, ...]] = {
     1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
-    2: ("data.min_per_class", "data.max_per_class", "data.fill_per_class", "data.val_class_share", "seed"),
+    2: (*(f"data.{name}" for name in ("min_per_class", "max_per_class", "fill_per_class", "limits", "distractors", "licence")), *VALIDATION, "seed"),
     3: ("data.pack_px", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share", "data.duplicate_bits"),
     4: ("model", "seed"),
     5: ("model", "seed"),
@@ -60,6 +61,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument("--recipe", default="tiny", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
     p.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable"
+    )
+    p.add_argument(
+        "--licence",
+        dest="set",
+        action="append",
+        type="data.licence={}".format,
+        metavar="{any,commercial}",
+        help="the same as --set data.licence=...: commercial keeps only data sets whose licence is known to allow it",
     )
     p.add_argument(
         "--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)"

@@ -18,80 +18,16 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from guie.data_settings import Data as Data  # recipes import all from here
+from guie.data_settings import DrawnWorld as DrawnWorld
+from guie.data_settings import Limit as Limit
+from guie.data_settings import Source as Source
 from guie.override import nearest, override_field
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
 PRETRAINED_TAG = "pretrained:"
 VIEWS = ("plain", "flip")
 AUGMENT_HIGH = {"flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0}
-
-
-@dataclass(frozen=True)
-class Source:
-    """One data set on disk.
-
-    Attributes:
-        name: What its rows are called in the manifest's `source` column.
-        kind: Its layout: the name of a module in `guie.data.sources`.
-        folder: Where it lies, relative to the data root.
-        domain: The domain its images belong to; scores are averaged over domains with equal weight.
-    """
-
-    name: str
-    kind: str
-    folder: str
-    domain: str
-
-
-@dataclass(frozen=True)
-class DrawnWorld:
-    """Images that the project draws itself from the recipe's seed, in the layouts of real data sets.
-
-    Attributes:
-        n_instances: Instances (classes) in each domain.
-        n_views: Images of each instance.
-        image_px: Longer side of an image.
-        domains: Which of landmarks, products, artworks and toys.
-        difficulty: 0..1: how far, blurred, dim and noisy things are seen, and in what weather.
-    """
-
-    n_instances: int = 24
-    n_views: int = 8
-    image_px: int = 128
-    domains: tuple[str, ...] = ("landmarks", "products", "artworks", "toys")
-    difficulty: float = 1.0
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which images, how classes are balanced and split, and how images are packed.
-
-    Attributes:
-        sources: The data sets, each with its layout and folder.
-        drawn: Draw the world that `sources` reads first; None where the data sets are real.
-        min_per_class: Classes with fewer images leave training (2nd place: 3).
-        max_per_class: At most so many images of a class are kept for training (2nd place: 100).
-        fill_per_class: Classes below this many rows are repeated up to it (2nd place: 20); 0 is off.
-        val_class_share: Share of every domain's classes that never enters training.
-        pack_px: Shorter side of a packed image; smaller images are left as they are.
-        jpeg_quality: Quality of packed images.
-        shard_mb: Size of a tar shard.
-        max_bad_share: More than this share of broken images stops the run.
-        duplicate_bits: Pictures whose perceptual hashes differ in at most so many of 64 bits, and whose colours agree, are the same; 0 to 4; -1
-            compares the files' bytes alone.
-    """
-
-    sources: tuple[Source, ...]
-    drawn: DrawnWorld | None = None
-    min_per_class: int = 2
-    max_per_class: int = 100
-    fill_per_class: int = 0
-    val_class_share: float = 0.5
-    pack_px: int = 320
-    jpeg_quality: int = 95
-    shard_mb: int = 1000
-    max_bad_share: float = 0.05
-    duplicate_bits: int = 4
 
 
 @dataclass(frozen=True)

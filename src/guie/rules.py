@@ -61,11 +61,23 @@ def _check_data(data: Data) -> None:
     _range("data.min_per_class", data.min_per_class, 1, 10**6)
     _range("data.max_per_class", data.max_per_class, data.min_per_class, 10**9)
     _range("data.fill_per_class", data.fill_per_class, 0, data.max_per_class)
+    _unique("data.limits", [limit.name for limit in data.limits])
+    names = [source.name for source in data.sources]
+    for field, name in [("limits", limit.name) for limit in data.limits] + [("distractors", name) for name in data.distractors]:
+        if name not in names:
+            raise ValueError(f"data.{field} names {name!r}, which is no source; {nearest(name, names)}")
+    for limit in data.limits:
+        _range(f"data.limits.{limit.name}.n_classes", limit.n_classes, 0, 10**9)
+        _range(f"data.limits.{limit.name}.n_images", limit.n_images, 0, 10**10)
+    _one_of("data.val_by", data.val_by, ("class", "image"))
+    _one_of("data.licence", data.licence, ("any", "commercial"))
     _range("data.val_class_share", data.val_class_share, 0.01, 0.99)
+    _range("data.val_fold", data.val_fold, 0, int(1 / data.val_class_share + 1e-9) - 1)
     _range("data.pack_px", data.pack_px, 16, 8192)
     _range("data.jpeg_quality", data.jpeg_quality, 1, 100)
     _range("data.shard_mb", data.shard_mb, 1, 10**6)
     _range("data.max_bad_share", data.max_bad_share, 0, 1)
+    _range("data.duplicate_bits", data.duplicate_bits, -1, 4)
 
 
 def _check_model(model: Model) -> None:

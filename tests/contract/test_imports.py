@@ -14,8 +14,9 @@ PACKAGE = PROJECT / "src/guie"
 FLOOR = {"recipe", "run", "checkpoint"}
 MAY_IMPORT = {
     "__init__": set(),
+    "data_settings": set(),
     "override": set(),
-    "recipe": {"override", "rules"},
+    "recipe": {"data_settings", "override", "rules"},
     "rules": {"override", "recipe"},
     "checkpoint": set(),
     "run": {"recipe", "checkpoint"},
@@ -147,7 +148,7 @@ def test_files_and_functions_stay_short():
     assert len(files) >= 50
     for path in files:
         text = path.read_text(encoding="utf-8")
-        assert text.count("\n") <= (420 if path == PACKAGE / "recipe.py" else 400), path  # the one list of all that a recipe may say
+        assert text.count("\n") <= 400, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 80, f"{path}:{node.lineno} {node.name}"

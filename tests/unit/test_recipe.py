@@ -17,6 +17,7 @@ from guie.recipe import (
     Embed,
     EpochMargin,
     Export,
+    Limit,
     Member,
     Model,
     Recipe,
@@ -36,7 +37,11 @@ FINAL = Setting("final", (Member("s2_backbone", 64, ("plain", "flip")), Member("
 def a_recipe() -> Recipe:
     return Recipe(
         name="example",
-        data=Data(sources=(Source("shoes", "class_folders", "shoes", "apparel"), Source("towers", "gldv2", "towers", "landmarks")), drawn=DrawnWorld()),
+        data=Data(
+            sources=(Source("shoes", "class_folders", "shoes", "apparel"), Source("towers", "gldv2", "towers", "landmarks")),
+            drawn=DrawnWorld(),
+            limits=(Limit("towers"),),
+        ),
         model=Model("timm", "mobilenetv2_050"),
         stages=(HEAD, BACKBONE, HIGHRES),
         embed=Embed(settings=(RAW, FINAL)),
@@ -143,6 +148,13 @@ BROKEN: list[tuple[Callable[[Recipe], Recipe], str]] = [
     (with_data(sources=()), "data.sources is empty"),
     (with_data(sources=(Source("a", "k", "f", "d"), Source("a", "k", "g", "d"))), "data.sources: the name 'a' stands twice"),
     (with_data(sources=(Source("a/b", "k", "f", "d"),)), "data.sources.name is 'a/b', must be of letters"),
+    (with_data(limits=(Limit("shows", 3),)), "data.limits names 'shows', which is no source; did you mean 'shoes'?"),
+    (with_data(distractors=("tower",)), "data.distractors names 'tower', which is no source; did you mean 'towers'?"),
+    (with_data(limits=(Limit("shoes", n_images=-1),)), "data.limits.shoes.n_images is -1, must be 0 to"),
+    (with_data(val_by="picture"), "data.val_by is 'picture', must be one of class, image"),
+    (with_data(licence="free"), "data.licence is 'free', must be one of any, commercial"),
+    (with_data(val_class_share=0.2, val_fold=5), "data.val_fold is 5, must be 0 to 4"),
+    (with_data(duplicate_bits=5), "data.duplicate_bits is 5, must be -1 to 4"),
     (with_data(sources=(Source("", "k", "f", "d"),)), "data.sources.name is '', must be of letters"),
     (with_data(min_per_class=0), "data.min_per_class is 0"),
     (with_data(min_per_class=5, max_per_class=4), "data.max_per_class is 4, must be 5 to"),
@@ -240,7 +252,7 @@ def leaves(value: Any, at: str = "") -> list[str]:
 
 def changed_leaf(recipe: Recipe, path: str) -> Recipe:
     """The recipe with another value at `path`, whatever it is."""
-    for value in ("33", "0.123", "other", "0.1,0.2,0.3", "x,y"):
+    for value in ("33", "0.123", "other", "0.1,0.2,0.3", "x,y", "true", "false"):
         try:
             changed = override_field(recipe, f"{path}={value}")
         except ValueError:

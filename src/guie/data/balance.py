@@ -1,7 +1,12 @@
 """Door 02: one set out of many, validation classes set aside, training classes balanced.
 
 Every choice is a function of the seed and the names alone (an order by hash), so the result does not depend on the order of
-the rows, and a class or image that joins moves few others.
+the rows, and a class or image that joins moves few others. The order of the steps:
+
+1. sources that the licence rules out leave; distractors are set apart, each image a class of its own;
+2. validation classes are chosen by domain (or, by image, a share of each class), before anything else thins the rows;
+3. of the training classes those with too few images leave, then those beyond a source's number, then images beyond its number;
+4. large classes are cut, small ones repeated.
 """
 
 from __future__ import annotations
@@ -14,21 +19,23 @@ import numpy as np
 import pandas as pd
 
 from guie.checkpoint import save_json
+from guie.data.catalogue import licence_of
 from guie.data.manifest import CLASS_KEY, COLUMNS, log_table, read_manifest, write_manifest, write_table
-from guie.recipe import Data
+from guie.recipe import Data, Limit, Source
 from guie.run import Run
 
 CLASS_COLUMNS = ("class_id", "source", "source_label", "domain", "split", "n_images", "n_rows")
 BALANCED_COLUMNS = (*COLUMNS, "class_id")
 LEFT_OUT = "left out"
+SEEN = "seen: "  # before the label of the images that a training class lends to validation
 log = logging.getLogger(__name__)
 
 
 def merge_and_balance(run: Run) -> dict[str, Any]:
-    """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, report.json.
+    """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, licences.json, report.json.
 
     Args:
-        run: Reads data.min_per_class, max_per_class, fill_per_class, val_class_share and seed of its recipe, and 01_manifests.
+        run: Reads the recipe's data.limits, distractors, licence, val_*, *_per_class and seed, and 01_manifests.
 
     Returns:
         Numbers of classes, images and rows for training and validation.
@@ -38,26 +45,78 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
         ValueError: nothing is left to train on or to validate with.
     """
     recipe, folder = run.recipe, run.folder(2)
-    rows = pd.concat([read_manifest(run.folder(1) / f"{source.name}.parquet") for source in recipe.data.sources], ignore_index=True)
-    classes = split_classes(rows, recipe.data, recipe.seed)
-    train, val = balanced_rows(rows, classes, recipe.data, recipe.seed)
+    data, seed = recipe.data, recipe.seed
+    sources = allowed_sources(data)
+    rows = pd.concat([read_manifest(run.folder(1) / f"{source.name}.parquet") for source in sources], ignore_index=True)
+    rows = set_apart(rows, data, seed)
+    classes = split_classes(rows, data, seed)
+    train, val = balanced_rows(rows, classes, data, seed)
     classes = with_counts(classes, train, val)
     write_manifest(folder / "train.parquet", train, BALANCED_COLUMNS, is_unique=False)
     write_manifest(folder / "val.parquet", val, BALANCED_COLUMNS)
     write_table(folder / "classes.parquet", classes[classes["class_id"] >= 0][list(CLASS_COLUMNS)].reset_index(drop=True))
+    save_json(folder / "licences.json", ledger(data, train))
     report = {"total": _counts(classes), "sources": _counts_by(classes, "source"), "domains": _counts_by(classes, "domain")}
     save_json(folder / "report.json", report)
     _log_summary(classes)
     return {f"n_{split}_{key}": report["total"][split][key] for split in ("train", "val") for key in ("classes", "images", "rows")}
 
 
+def allowed_sources(data: Data) -> list[Source]:
+    """The sources that data.licence admits.
+
+    Raises:
+        ValueError: none.
+    """
+    if data.licence == "any":
+        return list(data.sources)
+    allowed = [source for source in data.sources if licence_of(data, source).is_commercial]
+    for source in data.sources:
+        if source not in allowed:
+            log.info("left out: %s (%s)", source.name, licence_of(data, source).text)
+    if not allowed:
+        raise ValueError("no source's licence is known to allow commercial use; give Source(licence=..., is_commercial=True) where you know better")
+    return allowed
+
+
+def ledger(data: Data, train: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which licences the training images come under: source, kind, licence, is_commercial, page, n_images, n_classes."""
+    counts = train.drop_duplicates("image_id").groupby("source").agg(n_images=("image_id", "size"), n_classes=("class_id", "nunique"))
+    rows = []
+    for source in data.sources:
+        if source.name in counts.index:
+            known = licence_of(data, source)
+            row = {"source": source.name, "kind": source.kind, "licence": known.text, "is_commercial": known.is_commercial, "page": known.page}
+            rows.append(row | {name: int(counts.loc[source.name, name]) for name in counts})
+    return rows
+
+
+def set_apart(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
+    """Gives each distractor a class of its own and, by image, those that a training class lends to validation another class than the rest.
+
+    A class of four or more images lends data.val_class_share of them, at least two, and keeps at least two. Since validation images
+    are compared among themselves only, the other class (`SEEN` before the label) changes no score.
+    """
+    is_distractor = rows["source"].isin(data.distractors)
+    rows = rows.assign(source_label=rows["source_label"].where(~is_distractor, rows["image_id"]))
+    if data.val_by == "class":
+        return rows
+    rows = _in_blind_order(rows, seed)
+    groups = rows.groupby(CLASS_KEY)["image_id"]
+    n = groups.transform("size")
+    n_lent = np.minimum(np.maximum((data.val_class_share * n + 0.5).astype(np.int64), 2), n - 2).where(n >= 4, 0)
+    place = groups.cumcount() - np.minimum(data.val_fold * n_lent, n - n_lent)
+    is_lent = (place >= 0) & (place < n_lent) & ~rows["source"].isin(data.distractors)
+    return rows.assign(source_label=rows["source_label"].where(~is_lent, SEEN + rows["source_label"]))
+
+
 def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     """Decides for each class whether it is for training, for validation or left out.
 
     Args:
-        rows: A manifest of all sources.
-        data: Its min_per_class and val_class_share are read.
-        seed: Of the choice of validation classes.
+        rows: A manifest of all sources, from `set_apart`.
+        data: Its val_*, distractors, min_per_class and limits are read.
+        seed: Of the choice of classes.
 
     Returns:
         One row per class: source, source_label, domain, n_images, split (train, val, left out), class_id (-1 where left out),
@@ -67,46 +126,80 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
         ValueError: no class for training or none for validation.
     """
     classes = rows.groupby(CLASS_KEY, sort=True).agg(domain=("domain", "first"), n_images=("image_id", "size")).reset_index()
-    classes["split"] = np.where(classes["n_images"] >= data.min_per_class, "train", LEFT_OUT)
-    for domain, group in classes[classes["n_images"] >= 2].groupby("domain", sort=True):
+    classes["order"] = _hashes(seed, "class", classes["source"] + "\0" + classes["source_label"])
+    is_distractor, is_seen = classes["source"].isin(data.distractors), classes["source_label"].str.startswith(SEEN) & (data.val_by == "image")
+    classes["split"] = np.where(is_distractor | is_seen, "val", "train")
+    for domain, group in classes[(classes["n_images"] >= 2) & ~is_distractor].groupby("domain", sort=True):
+        if data.val_by == "image":
+            continue
         if len(group) < 2:
             log.warning("domain %s has one class of two or more images: nothing of it is set aside for validation", domain)
             continue
         n_val = min(max(int(data.val_class_share * len(group) + 0.5), 1), len(group) - 1)
-        keys = [hash_order(seed, "class", row.source, row.source_label) for row in group.itertuples()]
-        classes.loc[group.index[np.argsort(keys)[:n_val]], "split"] = "val"
+        first = min(data.val_fold * n_val, len(group) - n_val)
+        classes.loc[group.sort_values("order").index[first : first + n_val], "split"] = "val"
+    classes["split"] = _thinned(classes, data)
     for split, remedy in (("train", "lower data.min_per_class or data.val_class_share"), ("val", "validation needs a domain with two classes of two images")):
-        if not (classes["split"] == split).any():
+        is_there = (classes["split"] == split) & ~is_distractor
+        if not is_there.any():
             raise ValueError(f"no class is left for {split} out of {len(classes)}; {remedy}")
     rank = classes["split"].map({"train": 0, "val": 1, LEFT_OUT: 2})
     classes = classes.assign(rank=rank).sort_values(["rank", *CLASS_KEY], ignore_index=True)
     classes["class_id"] = np.where(classes["split"] == LEFT_OUT, -1, np.arange(len(classes), dtype=np.int64))
-    return classes.drop(columns="rank")
+    return classes.drop(columns=["rank", "order"])
+
+
+def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:
+    """The classes' split, training classes that are too small or beyond their source's number being left out."""
+    split = classes["split"].where((classes["split"] == "val") | (classes["n_images"] >= data.min_per_class), LEFT_OUT)
+    for limit in data.limits:
+        if limit.n_classes:
+            group = classes[(classes["source"] == limit.name) & (split == "train")]
+            split[group.sort_values("order").index[limit.n_classes :]] = LEFT_OUT
+    return split
 
 
 def balanced_rows(rows: pd.DataFrame, classes: pd.DataFrame, data: Data, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the training and of the validation classes.
 
     Args:
-        rows: A manifest of all sources.
+        rows: A manifest of all sources, from `set_apart`.
         classes: From `split_classes`.
-        data: Its max_per_class and fill_per_class are read; both change training only.
+        data: Its limits, max_per_class and fill_per_class are read; they change training only.
         seed: Of the choice of images in classes that have too many.
 
     Returns:
         train and val, each a manifest with class_id, sorted by (class_id, image_id); rows of train may repeat.
+
+    Raises:
+        ValueError: a source's n_images is too small for its classes.
     """
     known = rows.drop(columns="split").merge(classes[[*CLASS_KEY, "split", "class_id"]], on=CLASS_KEY, validate="many_to_one")
     known = known[[*BALANCED_COLUMNS]].sort_values(["class_id", "image_id"], ignore_index=True)
     train, val = (known[known["split"] == split].reset_index(drop=True) for split in ("train", "val"))
-    train = _fill(_cap(train, data.max_per_class, seed), data.fill_per_class)
-    return train, val
+    train = _in_blind_order(train, seed)
+    for limit in data.limits:
+        train = _cut(train, limit, data.min_per_class)
+    train = train[train.groupby("class_id").cumcount() < data.max_per_class].reset_index(drop=True)
+    return _fill(train, data.fill_per_class), val
 
 
-def _cap(train: pd.DataFrame, max_per_class: int, seed: int) -> pd.DataFrame:
-    """At most `max_per_class` images of each class, in an order by hash, so that what `_fill` repeats is chosen blindly, too."""
-    train = train.assign(order=[hash_order(seed, "image", image_id) for image_id in train["image_id"]]).sort_values(["class_id", "order"])
-    return train[train.groupby("class_id").cumcount() < max_per_class].drop(columns="order").reset_index(drop=True)
+def _in_blind_order(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The rows by class, those of a class in an order by hash: its first so many are a random choice."""
+    keys = [*CLASS_KEY, "order"]
+    return rows.assign(order=_hashes(seed, "image", rows["image_id"])).sort_values(keys, ignore_index=True).drop(columns="order")
+
+
+def _cut(train: pd.DataFrame, limit: Limit, min_per_class: int) -> pd.DataFrame:
+    """At most limit.n_images of its source's rows: the first of every class, then the second of every class, and so on."""
+    place = train.groupby("class_id").cumcount()[train["source"] == limit.name]
+    if not limit.n_images or len(place) <= limit.n_images:
+        return train
+    n_classes = int((place == 0).sum())
+    if limit.n_images < n_classes * min_per_class:
+        text = f"data.limits.{limit.name}.n_images is {limit.n_images}, too few for {n_classes:,} training classes of at least {min_per_class} images"
+        raise ValueError(f"{text}; set its n_classes, too")
+    return train.drop(index=place.sort_values(kind="stable").index[limit.n_images :]).reset_index(drop=True)
 
 
 def _fill(train: pd.DataFrame, fill_per_class: int) -> pd.DataFrame:
@@ -118,9 +211,15 @@ def _fill(train: pd.DataFrame, fill_per_class: int) -> pd.DataFrame:
     return train.loc[train.index.repeat(repeats)].sort_values(["class_id", "image_id"], ignore_index=True)
 
 
-def hash_order(seed: int, *names: str) -> str:
-    """A text that puts names in a random order which depends on nothing but the seed and the names."""
-    return hashlib.sha256("\0".join([str(seed), *names]).encode("utf-8", "surrogateescape")).hexdigest()
+def _hashes(seed: int, what: str, names: pd.Series) -> list[bytes]:
+    """For each name what puts it into a random order that depends on nothing but the seed and the names."""
+    start = hashlib.sha256(f"{seed}\0{what}\0".encode())
+    result = []
+    for name in names:
+        state = start.copy()
+        state.update(name.encode("utf-8", "surrogateescape"))
+        result.append(state.digest())
+    return result
 
 
 def with_counts(classes: pd.DataFrame, train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from guie.data import sources
+from guie.data.catalogue import completeness
 from guie.data.image import header_problem
 from guie.data.manifest import COLUMNS, PROBLEM_COLUMNS, SOURCE_COLUMNS, check_manifest, log_table, stop_if_too_many, write_manifest, write_table
 from guie.recipe import Source
@@ -50,7 +51,8 @@ def build_manifests(run: Run) -> dict[str, Any]:
         draw_world(folder=run.images_root, world=data.drawn, seed=run.recipe.seed)
     for stale in set(folder.glob("*.parquet")) - {folder / f"{name}.parquet" for name in builders}:
         stale.unlink()
-    all_problems, summary = [], []
+    all_problems: list[pd.DataFrame] = []
+    summary: list[dict[str, object]] = []
     for source in data.sources:
         listed = list_source(source, builders[source.name], run.images_root)
         good, problems = split_problems(listed, run.images_root)
@@ -60,9 +62,10 @@ def build_manifests(run: Run) -> dict[str, Any]:
         stop_if_too_many(problems, len(listed), source.name, data.max_bad_share, remedy)
         write_manifest(folder / f"{source.name}.parquet", good)
         counts = {"images": len(good), "classes": good["source_label"].nunique(), "problems": len(problems)}
-        summary.append({"source": source.name, "domain": source.domain} | counts)
+        row: dict[str, object] = {"source": source.name, "domain": source.domain} | counts
+        summary.append(row if data.drawn else row | {"": completeness(source.kind, counts["images"], counts["classes"])})
     log_table(summary)
-    return {f"n_{key}": sum(int(row[key]) for row in summary) for key in ("images", "classes", "problems")}
+    return {f"n_{key}": sum(int(str(row[key])) for row in summary) for key in ("images", "classes", "problems")}
 
 
 def builder(kind: str) -> Callable[[Path], pd.DataFrame]:

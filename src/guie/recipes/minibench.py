@@ -37,8 +37,8 @@ RECIPE = Recipe(
         sources=(
             Source("grocery", "grocery_store", "grocery_store/dataset", "grocery"),
             Source("clothing", "clothing", "clothing", "clothing"),
-            Source("fruits", "class_folders", "fruits360/Training", "fruits"),
-            Source("emoji", "class_folders", "emoji", "emoji"),
+            Source("fruits", "class_folders", "fruits360/Training", "fruits", "CC BY-SA 4.0", is_commercial=True),
+            Source("emoji", "class_folders", "emoji", "emoji", "Apache-2.0, MIT, CC BY 4.0", is_commercial=True),
         ),
         pack_px=320,
     ),

@@ -8,9 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guie.data.balance import BALANCED_COLUMNS, CLASS_COLUMNS, balanced_rows, merge_and_balance, split_classes
+from guie.data.balance import (
+    BALANCED_COLUMNS,
+    CLASS_COLUMNS,
+    SEEN,
+    allowed_sources,
+    balanced_rows,
+    ledger,
+    merge_and_balance,
+    set_apart,
+    split_classes,
+)
 from guie.data.manifest import read_manifest, write_manifest
-from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
 from guie.run import Run
 
 SOURCES = (Source("s2", "class_folders", "b", "beta"), Source("s1", "class_folders", "a", "alpha"), Source("s3", "class_folders", "c", "beta"))
@@ -170,3 +180,92 @@ def test_merge_and_balance_writes_tables_that_agree(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     merge_and_balance(run)
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_distractors_are_searched_and_neither_trained_on_nor_queried() -> None:
+    rows, data = _world(), _data(distractors=("s3",))
+    rows = set_apart(rows, data, 0)
+    classes = split_classes(rows, data, 0)
+    train, val = balanced_rows(rows, classes, data, 0)
+    apart = val[val["source"] == "s3"]
+    assert "s3" not in set(train["source"]) and len(apart) == (rows["source"] == "s3").sum() > 100
+    assert apart["class_id"].is_unique, "no other image is relevant to a distractor, so it is never a query"
+    assert not set(apart["class_id"]) & set(val[val["source"] != "s3"]["class_id"])
+
+
+def test_validation_by_image_is_of_classes_that_training_sees() -> None:
+    counts = {("s", "two"): 2, ("s", "three"): 3, ("s", "four"): 4, ("s", "ten"): 10, ("s", "forty"): 40}
+    data = _data(val_by="image", val_class_share=0.2)
+    rows = set_apart(_rows(counts), data, 0)
+    classes = split_classes(rows, data, 0)
+    train, val = balanced_rows(rows, classes, data, 0)
+    assert Counter(train["source_label"]) == {"two": 2, "three": 3, "four": 2, "ten": 8, "forty": 32}
+    assert Counter(val["source_label"]) == {f"{SEEN}four": 2, f"{SEEN}ten": 2, f"{SEEN}forty": 8}
+    assert not set(train["image_id"]) & set(val["image_id"]) and len(train) + len(val) == 59
+
+
+@pytest.mark.parametrize("val_by", ["class", "image"])
+def test_folds_are_disjoint_and_cover_everything(val_by: str) -> None:
+    rows = _rows({(s, f"{n:02d}"): 10 for s in ("s1", "s2") for n in range(20)}, {"s1": "alpha", "s2": "beta"})
+    seen: Counter[str] = Counter()
+    for fold in range(5):
+        data = _data(val_by=val_by, val_class_share=0.2, val_fold=fold)
+        apart = set_apart(rows, data, 0)
+        _, val = balanced_rows(apart, split_classes(apart, data, 0), data, 0)
+        assert Counter(val["domain"]) == {"alpha": 40, "beta": 40}
+        seen.update(val["image_id"])
+    assert seen == dict.fromkeys(rows["image_id"], 1)
+
+
+def test_limit_takes_so_many_classes_of_one_source_by_seed() -> None:
+    rows, data = _world(), _data(limits=(Limit("s1", n_classes=4),), min_per_class=3)
+    chosen = []
+    for seed in (0, 0, 1):
+        classes = split_classes(rows, data, seed)
+        unlimited = split_classes(rows, _data(min_per_class=3), seed)
+        chosen.append(set(classes[(classes["source"] == "s1") & (classes["split"] == "train")]["source_label"]))
+        assert len(chosen[-1]) == 4 and chosen[-1] <= set(unlimited[unlimited["split"] == "train"]["source_label"])
+        for other in (classes, unlimited):  # neither validation nor the other sources are touched
+            other.drop(other[(other["source"] == "s1") & (other["split"] != "val")].index, inplace=True)
+        assert classes.drop(columns="class_id").to_numpy().tolist() == unlimited.drop(columns="class_id").to_numpy().tolist()
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_limit_takes_images_from_all_classes_in_turn() -> None:
+    rows = _rows({("s1", "a"): 30, ("s1", "b"): 3, ("s1", "c"): 10, ("s2", "d"): 9})
+    classes = pd.DataFrame({"source": ["s1"] * 3 + ["s2"], "source_label": list("abcd"), "split": ["train"] * 4, "class_id": range(4)})
+    train, _ = balanced_rows(rows, classes, _data(limits=(Limit("s1", n_images=14),)), 0)
+    assert Counter(train["source_label"]) == {"a": 6, "b": 3, "c": 5, "d": 9}  # rounds of 3, 3, 3, 2, 2 and the first of the sixth
+
+
+def test_limit_that_would_empty_classes_is_refused() -> None:
+    rows = _rows({("s1", "a"): 30, ("s1", "b"): 3})
+    classes = pd.DataFrame({"source": ["s1"] * 2, "source_label": list("ab"), "split": ["train"] * 2, "class_id": range(2)})
+    with pytest.raises(ValueError, match=r"data.limits.s1.n_images is 3, too few for 2 training classes of at least 2 images; set its n_classes, too"):
+        balanced_rows(rows, classes, _data(limits=(Limit("s1", n_images=3),)), 0)
+
+
+def test_licence_commercial_keeps_what_is_known_to_allow_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sources = (
+        Source("a", "gldv2", "gldv2", "x"),
+        Source("b", "shopee", "shopee", "x"),
+        Source("c", "class_folders", "c", "x"),
+        Source("d", "class_folders", "d", "x", "CC0", is_commercial=True),
+    )
+    with caplog.at_level("INFO", logger="guie"):
+        kept = allowed_sources(Data(sources, licence="commercial"))
+    assert [source.name for source in kept] == ["a", "d"] and allowed_sources(Data(sources)) == list(sources)
+    assert "left out: b (the contest's rules)" in caplog.text and "left out: c (not known)" in caplog.text
+    with pytest.raises(ValueError, match="no source's licence is known to allow commercial use"):
+        allowed_sources(Data(sources[1:3], licence="commercial"))
+
+
+def test_ledger_counts_training_images_by_licence() -> None:
+    data = Data((Source("s1", "sop", "a", "x"), Source("s2", "class_folders", "b", "x", "MIT", is_commercial=True), Source("s3", "hm", "c", "x")))
+    rows = _rows({("s1", "a"): 3, ("s1", "b"): 2, ("s2", "c"): 4}).assign(class_id=[0] * 3 + [1] * 2 + [2] * 4)
+    lines = ledger(data, pd.concat([rows, rows.iloc[:2]]))
+    assert [(line["source"], line["licence"], line["is_commercial"], line["n_images"], line["n_classes"]) for line in lines] == [
+        ("s1", "see the LICENSE in its archive", False, 5, 2),
+        ("s2", "MIT", True, 4, 1),
+    ]
+    assert lines[0]["page"].startswith("https://cvgl.stanford.edu")

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import folders_in, images_in, table_of
+
+SET = DataSet(
+    title="AliProducts",
+    page="https://retailvisionworkshop.github.io/recognition_challenge_2020/",
+    licence="the challenge's terms",
+    is_commercial=False,
+    folder="aliproducts",
+    size="nine archives",
+    how="Tianchi data set 231780 (an account): unpack train_val.part1.tar.gz to part9 into the folder",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

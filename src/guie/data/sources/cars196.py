@@ -7,7 +7,18 @@ from pathlib import Path
 import pandas as pd
 import scipy.io
 
+from guie.data.catalogue import UNKNOWN, DataSet
 from guie.data.sources import need_file, table_of
+
+SET = DataSet(
+    title="Stanford Cars",
+    page="https://github.com/pytorch/vision/issues/7545",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="cars196",
+    whole=(("", 16185, 196),),
+    how="the authors' site is gone; of a mirror put cars_annos.mat and car_ims/ into the folder",
+)
 
 PATH, CLASS, IS_TEST = 0, 5, 6  # places of the fields; their names differ between copies
 

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import read_csv
+
+SET = DataSet(
+    title="Clothing (A. Grigorev)",
+    page="https://github.com/alexeygrigorev/clothing-dataset",
+    licence="CC0",
+    is_commercial=True,
+    folder="clothing",
+    how="clone the repository, or Kaggle agrigorev/clothing-dataset-full (an account): images.csv and images/",
+)
 
 NO_CLASS = ("Not sure", "Other", "Skip")  # answers of those who labelled the full set; no class of things
 

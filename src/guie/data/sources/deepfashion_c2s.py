@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import read_fields, table_of
+
+SET = DataSet(
+    title="DeepFashion Consumer-to-shop",
+    page="https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/Consumer2ShopRetrieval.html",
+    licence="non-commercial research",
+    is_commercial=False,
+    folder="deepfashion_c2s",
+    whole=(("", 239557, 33881),),
+    how="sign the agreement on the page; unpack Img/ and Eval/ into the folder",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

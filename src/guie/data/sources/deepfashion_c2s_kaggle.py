@@ -7,7 +7,17 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import read_json, table_of
+
+SET = DataSet(
+    title="DeepFashion Consumer-to-shop, re-packed",
+    page="https://www.kaggle.com/datasets/sangamman/deepfashion-consumer-to-shop-training",
+    licence="non-commercial research",
+    is_commercial=False,
+    folder="deepfashion_c2s",
+    how="kaggle datasets download sangamman/deepfashion-consumer-to-shop-training (an account)",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import UNKNOWN, DataSet
 from guie.data.sources import folders_in, images_in, table_of
+
+SET = DataSet(
+    title="Fashion200K",
+    page="https://github.com/xthan/fashion-200k",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="fashion200k",
+    how="follow the page's link to the images; unpack women/ into the folder",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import UNKNOWN, DataSet, Download
 from guie.data.sources import read_fields, table_of
+
+SET = DataSet(
+    title="Food-101",
+    page="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="food-101",
+    size="5 GB",
+    whole=(("", 101000, 101),),
+    files=(Download("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", "..", "85eeb15f3717b99a5da872d97d918f87"),),
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -11,7 +11,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet, Download
 from guie.data.sources import read_csv
+
+S3 = "https://s3.amazonaws.com/google-landmark"
+SET = DataSet(
+    title="Google Landmarks v2, train",
+    page="https://github.com/cvdfoundation/google-landmark",
+    licence="annotations CC BY 4.0; images CC BY, each its own (train_attribution.csv)",
+    is_commercial=True,
+    folder="gldv2",
+    size="500 tars of 1 GB",
+    whole=(("clean", 1580470, 0), ("full", 4132914, 0)),
+    files=(
+        *(Download(f"{S3}/metadata/{name}.csv") for name in ("train", "train_clean", "train_attribution")),
+        *(Download(f"{S3}/train/images_{n:03d}.tar", "train", f"{S3}/md5sum/train/md5.images_{n:03d}.txt") for n in range(500)),
+    ),
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -11,7 +11,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet, Download
 from guie.data.sources import read_csv, table_of
+from guie.data.sources.gldv2 import S3
+
+SET = DataSet(
+    title="Google Landmarks v2, index and test",
+    page="https://github.com/cvdfoundation/google-landmark",
+    licence="CC0 or public domain",
+    is_commercial=True,
+    folder="gldv2",
+    size="120 tars of 1 GB",
+    whole=(("index", 761757, 0), ("index and test", 761757 + 117577, 0)),
+    files=(
+        *(Download(f"{S3}/{name}") for name in ("metadata/index_image_to_landmark.csv", "ground_truth/retrieval_solution_v2.1.csv")),
+        *(Download(f"{S3}/index/images_{n:03d}.tar", "index", f"{S3}/md5sum/index/md5.images_{n:03d}.txt") for n in range(100)),
+        *(Download(f"{S3}/test/images_{n:03d}.tar", "test", f"{S3}/md5sum/test/md5.images_{n:03d}.txt") for n in range(20)),
+    ),
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import images_in, need_folder, table_of
+
+SET = DataSet(
+    title="GPR1200",
+    page="https://github.com/Visual-Computing/GPR1200",
+    licence="non-commercial research",
+    is_commercial=False,
+    folder="gpr1200",
+    whole=(("", 12000, 1200),),
+    how="follow the page's link to the images; unpack images/ into the folder",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import need_file, read_csv
+
+SET = DataSet(
+    title="Grocery Store (M. Klasson)",
+    page="https://github.com/marcusklasson/GroceryStoreDataset",
+    licence="MIT",
+    is_commercial=True,
+    folder="grocery_store/dataset",
+    whole=(("train and val", 2936, 81), ("with test", 5125, 81)),
+    how="git clone https://github.com/marcusklasson/GroceryStoreDataset, and call the clone grocery_store",
+)
 
 NAME, NUMBER = "Class Name (str)", "Class ID (int)"
 

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import need_folder, read_csv, table_of
+
+SET = DataSet(
+    title="H&M",
+    page="https://www.kaggle.com/c/h-and-m-personalized-fashion-recommendations",
+    licence="the contest's rules",
+    is_commercial=False,
+    folder="hm",
+    how="kaggle competitions download h-and-m-personalized-fashion-recommendations (an account, and its rules accepted)",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

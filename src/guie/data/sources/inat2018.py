@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet, Download
 from guie.data.sources import need_keys, read_json, table_of
+
+HOST = "https://ml-inat-competition-datasets.s3.amazonaws.com/2018"
+SET = DataSet(
+    title="iNaturalist 2018",
+    page="https://github.com/visipedia/inat_comp",
+    licence="each image its own, most of them non-commercial",
+    is_commercial=False,
+    folder="inat2018",
+    size="120 GB",
+    whole=(("train and val", 437513 + 24426, 8142),),
+    files=tuple(Download(f"{HOST}/{name}.tar.gz") for name in ("train2018.json", "val2018.json", "train_val2018")),
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import read_fields, table_of
+
+SET = DataSet(
+    title="DeepFashion In-Shop",
+    page="https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html",
+    licence="non-commercial research",
+    is_commercial=False,
+    folder="inshop",
+    whole=(("", 52712, 7982),),
+    how="sign the agreement on the page; unpack Img/img.zip and Eval/ into the folder",
+)
 
 SPLITS = {"train": "train", "query": "test", "gallery": "test"}
 

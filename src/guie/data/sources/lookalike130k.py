@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import UNKNOWN, DataSet
 from guie.data.sources import folders_in, read_csv, table_of
+
+SET = DataSet(
+    title="130k look-alikes of the contest's domains",
+    page="https://www.kaggle.com/datasets/rhtsingh/google-universal-image-embeddings-128x128",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="lookalike130k",
+    how="the data set of the Kaggle user rhtsingh (an account)",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

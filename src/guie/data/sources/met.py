@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import UNKNOWN, DataSet
 from guie.data.sources import need_keys, read_json, table_of
+
+SET = DataSet(
+    title="The Met",
+    page="http://cmp.felk.cvut.cz/met/",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="met",
+    size="32 GB",
+    whole=(("train", 397121, 224408), ("mini", 38307, 33501)),
+    how="follow the page's links; unpack the images into images/ and the ground truth into ground_truth/",
+)
 
 DATABASES = ("MET_database.json", "mini_MET_database.json")
 QUERIES = {"valset.json": "val", "testset.json": "test"}

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import UNKNOWN, DataSet
 from guie.data.sources import read_csv
+
+SET = DataSet(
+    title="Products-10K",
+    page="https://products-10k.github.io/",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="products10k",
+    whole=(("train", 141931, 9691),),
+    how="follow the page's links, or Kaggle products-10k (an account); unpack train/ and train.csv into the folder",
+)
 
 LISTS = {"train": "train.csv", "test": "test_kaggletest.csv"}
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import UNKNOWN, DataSet
 from guie.data.sources import folders_in, images_in, need_folder, table_of
+
+SET = DataSet(
+    title="RP2K",
+    page="https://www.pinlandata.com/rp2k_dataset",
+    licence=UNKNOWN,
+    is_commercial=False,
+    folder="rp2k",
+    how="follow the page's link; unpack rp2k_dataset.zip, which holds all/, into the folder",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

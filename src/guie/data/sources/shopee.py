@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import read_csv, table_of
+
+SET = DataSet(
+    title="Shopee",
+    page="https://www.kaggle.com/c/shopee-product-matching",
+    licence="the contest's rules",
+    is_commercial=False,
+    folder="shopee",
+    whole=(("repeated images removed", 32412, 11011),),
+    how="kaggle competitions download shopee-product-matching (an account, and its rules accepted)",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

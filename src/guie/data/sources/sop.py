@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import read_fields, table_of
+
+SET = DataSet(
+    title="Stanford Online Products",
+    page="https://cvgl.stanford.edu/projects/lifted_struct/",
+    licence="see the LICENSE in its archive",
+    is_commercial=False,
+    folder="sop",
+    whole=(("", 120053, 22634),),
+    how="follow the page's link; unpack Stanford_Online_Products.zip and call its folder sop",
+)
 
 
 def build(folder: Path) -> pd.DataFrame:

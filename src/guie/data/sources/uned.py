@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.data.catalogue import DataSet
 from guie.data.sources import need_folder, need_keys, read_json, table_of
+
+SET = DataSet(
+    title="UnED's splits of eight sets",
+    page="https://github.com/nikosips/Universal-Image-Embeddings",
+    licence="those of the eight sets",
+    is_commercial=False,
+    folder="uned",
+    how="follow the page: info_files/ and images/",
+)
 
 IMAGES = "../../images/"
 SPLITS = {"train": "train", "val": "val", "test": "test", "index": "test"}  # met's small_index is a part of its index
