@@ -1,0 +1,53 @@
+"""Door 00: fetches a public data set, or lists those that are known.
+
+Without a name: each set with its size, licence, page and the folder that it must lie in. With a name: downloads the set if it is openly
+hosted (goes on after a broken connection, checks the checksums, unpacks), else says what to do.
+
+Run     python data_prep/00_fetch.py
+        python data_prep/00_fetch.py gldv2 --data-root data --only 'images_00?.tar'
+Writes  <data root>/<folder>/, with marks of the finished files in .fetched/
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from guie.run import set_up_logging
+
+
+def main() -> int:
+    """Exit status 0; 2 after an error told in one line; 130 when interrupted."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("kind", nargs="?", help="the set, as the list calls it")
+    p.add_argument(
+        "--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)"
+    )
+    p.add_argument("--only", default="*", metavar="PATTERN", help="only files of such names, e.g. 'images_00?.tar' (default: all)")
+    p.add_argument("--jobs", type=int, default=4, help="files at a time (default: %(default)s)")
+    p.add_argument("--keep", action="store_true", help="keep the archives after unpacking")
+    arguments = p.parse_args()
+    set_up_logging(None)
+    from guie.data.catalogue import known_sets
+    from guie.data.fetch import by_hand, fetch
+
+    try:
+        if arguments.kind:
+            n = fetch(arguments.kind, arguments.data_root, arguments.only, arguments.jobs, arguments.keep)
+            print(f"{n} files fetched. A recipe names the set as Source(NAME, {arguments.kind!r}, {known_sets()[arguments.kind].folder!r}, DOMAIN)")
+            return 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    for kind, known in known_sets().items():
+        print(f"{kind}: {known.title}{f', {known.size}' if known.size else ''}\n  licence: {known.licence}")
+        command = f"python data_prep/00_fetch.py {kind}"
+        print(f"  {known.page}\n  {command}  (into {arguments.data_root / known.folder})\n" if known.files else f"  {by_hand(known, arguments.data_root)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

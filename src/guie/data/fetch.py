@@ -1,0 +1,237 @@
+"""Door 00: downloads the sets that are openly hosted, checks and unpacks them; says what to do for the others.
+
+pooch keeps the checksums and the retries; what it lacks is here: a broken download goes on where it was. A file is done when its mark
+lies in `<folder>/.fetched/`; a killed run starts again at the first file without one.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+from tqdm import tqdm
+
+from guie.checkpoint import whole_file
+from guie.data.catalogue import DataSet, Download, known_sets
+from guie.override import nearest
+
+N_TRIES = 5  # in a row without a byte more
+TIMEOUT_S = 60.0
+CHUNK = 1 << 20
+MARKS = ".fetched"
+UNPACKING = threading.Lock()  # tarfile makes folders without regard to another that makes the same, and the disk is the limit anyway
+log = logging.getLogger(__name__)
+
+
+def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept: bool = False) -> int:
+    """Downloads a set into its folder.
+
+    Args:
+        kind: Of the set: a module in `guie.data.sources`.
+        data_root: Folder that its folder lies in.
+        only: A pattern of file names, such as `images_00?.tar`.
+        n_jobs: Files at a time.
+        is_kept: Keep the archives after they were unpacked.
+
+    Returns:
+        Number of files that were fetched; those with a mark are passed over.
+
+    Raises:
+        ValueError: an unknown set; one behind an account (what to do is said); no file of that name; an archive that leads out of its folder.
+        OSError: a file cannot be had, or its checksum is wrong; the others are finished first.
+    """
+    sets = known_sets()
+    if kind not in sets:
+        raise ValueError(f"no set {kind!r}; {nearest(kind, list(sets))}")
+    data_set = sets[kind]
+    if not data_set.files:
+        raise ValueError(f"{data_set.title} is not openly hosted. {by_hand(data_set, data_root)}")
+    folder = data_root / data_set.folder
+    files = [file for file in data_set.files if fnmatch(name_of(file), only)]
+    if not files:
+        raise ValueError(f"no file of {kind} is called {only!r}; there are {name_of(data_set.files[0])} to {name_of(data_set.files[-1])}")
+    waiting = [file for file in files if not _mark(folder, file).is_file()]
+    log.info("%s: %d of %d files are to be fetched into %s", data_set.title, len(waiting), len(files), folder)
+    failures = []
+    with ThreadPoolExecutor(n_jobs) as pool, tqdm(total=len(waiting), desc=kind, unit="file", disable=None) as bar:
+        futures = {pool.submit(fetch_file, file, folder, is_kept): file for file in waiting}
+        for future in as_completed(futures):
+            try:
+                future.result()
+            except (OSError, ValueError) as error:
+                failures.append(f"{name_of(futures[future])}: {error}")
+                log.warning("%s", failures[-1])
+            bar.update()
+    if failures:
+        raise OSError(f"{len(failures)} of {len(waiting)} files could not be fetched; the same command tries them again. The first: {failures[0]}")
+    return len(waiting)
+
+
+def by_hand(data_set: DataSet, data_root: Path) -> str:
+    """What to do for a set that cannot be downloaded."""
+    return f"{data_set.page}\n  {data_set.how}\n  It must lie in {data_root / data_set.folder}"
+
+
+def name_of(file: Download) -> str:
+    """The file's own name."""
+    return PurePosixPath(urlsplit(file.url).path).name
+
+
+def fetch_file(file: Download, folder: Path, is_kept: bool = False) -> None:
+    """Downloads one file, checks it, unpacks it if it is an archive, and leaves its mark.
+
+    Raises:
+        OSError: it cannot be had, or its checksum is wrong.
+        ValueError: the archive leads out of its folder.
+    """
+    name, place = name_of(file), folder / file.folder
+    mark = _mark(folder, file)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    is_archive = name.endswith((".tar", ".tar.gz", ".tgz", ".zip"))
+    target = (mark.parent if is_archive else place) / name
+    md5 = _md5(file.md5)
+    cache = pooch.create(target.parent, "", registry={name: f"md5:{md5}" if md5 else None}, urls={name: file.url}, retry_if_failed=1)
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        cache.fetch(name, downloader=Resuming(target.with_name(name + ".part")))
+    except (requests.RequestException, ValueError) as error:
+        raise OSError(_told(file.url, error)) from error
+    if is_archive:
+        with UNPACKING:
+            unpack(target, place)
+        if not is_kept:
+            target.unlink()
+    with whole_file(mark) as temporary:
+        temporary.write_text(f"{file.url}\n{md5}\n")
+
+
+class Resuming:
+    """A downloader for pooch that goes on where an earlier one, of this run or a killed one, was broken off.
+
+    Args:
+        part: What has come so far; beside it the server's name for that version of the file (ETag), so that parts of two versions
+            are not joined.
+    """
+
+    def __init__(self, part: Path) -> None:
+        """Nothing is sent yet."""
+        self.part, self.tag = part, part.with_name(part.name + ".etag")
+
+    def __call__(self, url: str, output_file: str | Path, pooch: Any, check_only: bool = False) -> None:
+        """Writes `output_file`.
+
+        Raises:
+            requests.RequestException: the server refuses, or the connection breaks `N_TRIES` times in a row without a byte more.
+        """
+        n_failed = 0
+        while True:
+            size = self._size()
+            try:
+                self._receive(url, size)
+                break
+            except requests.HTTPError as error:
+                if error.response is None or error.response.status_code < 500:
+                    raise
+                failure: requests.RequestException = error
+            except requests.RequestException as error:
+                failure = error
+            n_failed = 0 if self._size() > size else n_failed + 1
+            if n_failed == N_TRIES:
+                raise failure
+            time.sleep(min(2.0**n_failed / 8, 10.0))
+        self.tag.unlink(missing_ok=True)
+        shutil.move(self.part, output_file)
+
+    def _size(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _receive(self, url: str, size: int) -> None:
+        headers = {"Range": f"bytes={size}-"} if size else {}
+        if size and self.tag.is_file():
+            headers["If-Range"] = self.tag.read_text()
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+            if answer.status_code == 416:  # nothing is left after `size`, or the file has become shorter
+                if answer.headers.get("Content-Range") == f"bytes */{size}":
+                    return
+                self.part.unlink()
+                raise requests.ConnectionError(f"{url} has changed; it is fetched anew")
+            answer.raise_for_status()
+            goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+            if tag := answer.headers.get("ETag"):
+                self.tag.write_text(tag)
+            with self.part.open("ab" if goes_on else "wb") as handle:
+                for chunk in answer.iter_content(CHUNK):
+                    handle.write(chunk)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a tar or zip file, after a look at all its names.
+
+    Raises:
+        ValueError: it is no archive; or a name that is absolute or holds `..`, or a link out of the folder. Nothing of it is unpacked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as packed:
+                _check_names(archive, packed.namelist())
+                packed.extractall(folder)
+            return
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            _check_names(archive, (member.name for member in members))
+            for member in members:
+                tarfile.data_filter(member, str(folder))
+            tar.extractall(folder, members=members, filter="data")
+    except tarfile.FilterError as error:
+        raise ValueError(f"{archive} is not unpacked: {error}") from error
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{archive} is damaged: {str(error).splitlines()[0]}; delete it and fetch it again") from error
+
+
+def _check_names(archive: Path, names: Iterator[str] | list[str]) -> None:
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"{archive} is not unpacked: it holds {name!r}, which leads out of the folder")
+
+
+def _md5(known: str) -> str:
+    """The checksum, fetched where `known` is an address."""
+    if not known.startswith("http"):
+        return known
+    try:
+        answer = requests.get(known, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise OSError(_told(known, error)) from error
+    found = re.match(r"\s*([0-9a-fA-F]{32})\b", answer.text)
+    if not found:
+        raise OSError(f"{known} begins with {answer.text[:40]!r}, expected a checksum of 32 hexadecimal digits")
+    return found[1].lower()
+
+
+def _told(url: str, error: Exception) -> str:
+    """What went wrong, without the library's inner names."""
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return f"no connection to {urlsplit(url).netloc}, or it was broken off {N_TRIES} times"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"{url}: the server answers {error.response.status_code} {error.response.reason}"
+    return str(error)
+
+
+def _mark(folder: Path, file: Download) -> Path:
+    return folder / MARKS / f"{PurePosixPath(file.folder).name or 'list'}-{name_of(file)}.done"
