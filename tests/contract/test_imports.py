@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "run": {"recipe", "checkpoint"},
     "recipes": {"recipe"},
     "door": {"recipe", "run"},
-    "data": FLOOR,
+    "data": FLOOR | {"override"},
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
     "train": FLOOR | {"data", "model", "embed"},

@@ -1,7 +1,8 @@
 """The same picture twice: exactly, by the bytes of its file, and nearly, by a perceptual hash and its colours.
 
 The hash is pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010): which of the lowest 8 x 8 cosine frequencies
-of the grey picture at 32 x 32 are above their median; bit for bit that of the library imagehash. It is blind to colour (a red and a green heart are one
+of the grey picture at 32 x 32 are above their median, as the library imagehash has it (but for the way to 32 x 32: area averages, in a tenth of the
+time). It is blind to colour (a red and a green heart are one
 picture to it), so a pair must also agree in colour, coarsely.
 
 Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web crawling, 2007): of six words
@@ -18,7 +19,6 @@ import logging
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
 MAX_BITS = 4  # what six words find without a miss
@@ -35,18 +35,19 @@ def content_hash(file: bytes) -> str:
     return hashlib.blake2b(file, digest_size=16).hexdigest()
 
 
-def perceptual_hash(image: Image.Image) -> int:
-    """The picture's pHash, 0 to 2**64 - 1; of pictures that look alike few bits differ."""
-    grey = image.convert("L").resize((HASH_PX, HASH_PX), Image.Resampling.LANCZOS)
-    low = np.asarray(cv2.dct(np.asarray(grey, dtype=np.float64)), np.float64)[:HASH_SIDE, :HASH_SIDE]
+def perceptual_hash(pixels: np.ndarray) -> int:
+    """The pHash of a picture, uint8 [h, w, 3]: 0 to 2**64 - 1; of pictures that look alike few bits differ."""
+    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (HASH_PX, HASH_PX), interpolation=cv2.INTER_AREA)
+    low = np.asarray(cv2.dct(grey.astype(np.float64)), np.float64)[:HASH_SIDE, :HASH_SIDE]
     low[0] *= 2**0.5  # imagehash's transform is not normalised, OpenCV's is
     low[:, 0] *= 2**0.5
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def colours(image: Image.Image) -> bytes:
-    """The mean colours of the picture's 4 x 4 tiles: 48 bytes."""
-    return image.convert("RGB").resize((COLOUR_SIDE, COLOUR_SIDE), Image.Resampling.BOX).tobytes()
+def colours(pixels: np.ndarray) -> bytes:
+    """The mean colours of 4 x 4 tiles of a picture, uint8 [h, w, 3], looked at every few pixels: 48 bytes."""
+    step = max(1, min(pixels.shape[:2]) // (8 * COLOUR_SIDE))
+    return cv2.resize(np.ascontiguousarray(pixels[::step, ::step]), (COLOUR_SIDE, COLOUR_SIDE), interpolation=cv2.INTER_AREA).tobytes()
 
 
 def near_pairs(hashes: np.ndarray, n_bits: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import cv2
+import torch
 
 
 @contextlib.contextmanager
 def process_pool(n: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of `n` processes; when the block fails, jobs that wait are not begun: a full disk is told at once.
 
-    OpenCV works in one thread meanwhile: its own threads do not survive a fork, and a process that waits for them waits for ever.
+    OpenCV and torch work in one thread meanwhile: their own threads do not survive a fork, and a process that waits for them waits for ever.
     """
-    n_threads = cv2.getNumThreads()
+    n_threads, n_torch_threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     # fork starts at once; a fresh interpreter per process would import everything first. Elsewhere the platform's default.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     with ProcessPoolExecutor(n, mp_context=context, initializer=_start) as pool:
@@ -32,6 +34,7 @@ def process_pool(n: int) -> Iterator[ProcessPoolExecutor]:
             raise
         finally:
             cv2.setNumThreads(n_threads)
+            torch.set_num_threads(n_torch_threads)
 
 
 def _start() -> None:

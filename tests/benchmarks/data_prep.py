@@ -1,0 +1,173 @@
+"""Data preparation at the scale of all the winners' sets together.
+
+Draws up a catalogue of the real size, 5.5 million rows of 350,000 classes in nine sources (no images: lists only), and measures, each in a
+process of its own: merging, balancing and splitting it (door 02); finding its near-duplicates among random hashes, with faiss' multi-index hashing beside
+it on a sample. Then packing of photographs against the loop that people write.
+
+Run     python tests/benchmarks/data_prep.py > tests/benchmarks/data_prep.md
+Takes   some minutes on two cores
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from guie.data.balance import merge_and_balance
+from guie.data.duplicates import MAX_BITS, near_pairs
+from guie.data.manifest import write_manifest
+from guie.data.packing import as_jpeg, small_image
+from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
+from guie.run import Run, n_cores
+
+# Rows and classes: the sizes of data_prep/README.md, the last ones rounded so that the sum is 5.5 million of 350,000 classes.
+SIZES = {
+    "gldv2": (4_132_914, 203_094),
+    "products10k": (141_931, 9_691),
+    "shopee": (32_412, 11_011),
+    "met": (397_121, 60_000),
+    "c2s": (239_557, 33_881),
+    "sop": (120_053, 22_634),
+    "rp2k": (188_724, 1_074),
+    "inshop": (52_712, 7_982),
+    "rest": (194_576, 633),
+}
+SHARES = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)  # million rows
+
+
+def main() -> None:
+    """Prints a table in Markdown."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--part", help="one measurement; without it each is started in a process of its own")
+    arguments = p.parse_args()
+    if arguments.part:
+        name, _, size = arguments.part.partition(":")
+        globals()[name](float(size))
+        return
+    total = sum(rows for rows, _ in SIZES.values())
+    print(f"# Data preparation\n\n`python tests/benchmarks/data_prep.py`, {n_cores()} cores, no GPU.\n")
+    print(f"## Doors 01 and 02 without the images: {total:,} rows, {sum(n for _, n in SIZES.values()):,} classes, nine sources\n")
+    print("| million rows | write manifests, s | merge, balance, split (door 02), s | peak memory, GB |\n|---|---|---|---|")
+    for share in SHARES:
+        _measured(f"merging:{share}")
+    print("\n## Near-duplicates among random 64-bit hashes, at most four bits apart\n")
+    print("| million hashes | near_pairs, s | peak memory, GB | faiss IndexBinaryMultiHash, three bits: s, from 32,768 queries |\n|---|---|---|---|")
+    for share in SHARES:
+        _measured(f"hashing:{share}")
+    print("\n## Packing to a shorter side of 320 px\n")
+    print("| photographs | open, resize, save: images/s a core | ours: images/s a core | ratio | mean difference to an antialiased reference, of 255 |")
+    print("|---|---|---|---|---|")
+    for pixels in (12.0, 0.19):
+        _measured(f"packing:{pixels}")
+
+
+def _measured(part: str) -> None:
+    print(subprocess.run([sys.executable, __file__, "--part", part], check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1], flush=True)
+
+
+def _gigabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def merging(millions: float) -> None:
+    """Door 02 on so many rows, the sources in proportion."""
+    share, rng = millions * 1e6 / sum(rows for rows, _ in SIZES.values()), np.random.default_rng(0)
+    sources = tuple(Source(name, "class_folders", name, f"domain{i % 4}") for i, name in enumerate(SIZES))
+    data = Data(sources, min_per_class=3, max_per_class=100, fill_per_class=20, val_class_share=0.1, limits=(Limit("rest", n_images=10**6),))
+    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
+    recipe = Recipe("scale", data, Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),)))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(recipe.validate(), Path(folder), Path(folder) / "out")
+        seconds = 0.0
+        for source in sources:
+            n, n_classes = (max(2, int(value * share)) for value in SIZES[source.name])
+            labels = np.sort(np.minimum((n_classes * rng.random(n) ** 2).astype(np.int64), n_classes - 1))  # few large classes, many small
+            ids = np.char.mod(f"{source.name}/%016x", np.arange(n))
+            table = pd.DataFrame({"image_id": ids, "path": np.char.add(ids, ".jpg"), "source_label": labels.astype(str)})
+            table = table.assign(source=source.name, domain=source.domain, split="train")
+            started = time.time()
+            write_manifest(run.folder(1) / f"{source.name}.parquet", table)
+            seconds += time.time() - started
+        del table, ids, labels
+        started = time.time()
+        merge_and_balance(run)
+        print(f"| {millions} | {seconds:.1f} | {time.time() - started:.1f} | {_gigabytes():.2f} |")
+
+
+def hashing(millions: float) -> None:
+    """`near_pairs` on random hashes, one in a hundred with a neighbour; faiss on a sample of the queries, scaled up."""
+    import faiss
+
+    n, rng = int(millions * 1e6), np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, n, dtype=np.uint64)
+    chosen = rng.choice(n, n // 100, replace=False)
+    hashes[chosen[1:]] = hashes[chosen[:-1]] ^ np.uint64(0b1011)
+    hashes = np.unique(hashes)
+    started = time.time()
+    pairs, bits = near_pairs(hashes, MAX_BITS)
+    seconds, memory = time.time() - started, _gigabytes()
+    codes = hashes.astype(">u8").view(np.uint8).reshape(-1, 8)
+    started = time.time()
+    index = faiss.IndexBinaryMultiHash(64, 4, 16)
+    index.nflip = 0
+    index.add(codes)
+    added, n_queries = time.time() - started, 32768
+    started = time.time()
+    limits, _, found = index.range_search(codes[:n_queries], 4)
+    scaled = (time.time() - started) * len(codes) / n_queries
+    first = np.repeat(np.arange(n_queries), np.diff(limits.astype(np.int64)))
+    theirs = {(int(i), int(j)) for i, j in zip(first, found, strict=True) if i < j}
+    ours = {(int(i), int(j)) for (i, j), b in zip(pairs, bits, strict=True) if b <= 3 and i < n_queries}
+    assert ours == theirs, "both find the same pairs"
+    print(f"| {millions} | {seconds:.1f} | {memory:.2f} | {added + scaled:.0f} |")
+
+
+def packing(megapixels: float) -> None:
+    """One core: PIL's open, resize, save, against ours, on the same photographs."""
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    size, rng = (width, width * 3 // 4), np.random.default_rng(0)
+    n = 8 if megapixels > 1 else 200
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for i in range(n):
+            coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+            noisy = np.asarray(coarse, np.int16) + rng.normal(0, 6, (size[1], size[0], 3)).astype(np.int16)
+            paths.append(Path(folder) / f"{i}.jpg")
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+
+        def loop(path: Path) -> bytes:
+            image = Image.open(path).convert("RGB")
+            scale = 320 / min(image.size)
+            image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=95)
+            return buffer.getvalue()
+
+        rates = {"loop": 0.0, "ours": 0.0}
+        for _ in range(3):  # in turn; the best of three
+            for name, function in (("loop", loop), ("ours", lambda path: as_jpeg(small_image(path, 320)[0], 95))):
+                started = time.time()
+                for path in paths:
+                    function(path)
+                rates[name] = max(rates[name], n / (time.time() - started))
+        differences = []
+        for path in paths:
+            ours = small_image(path, 320)[0]
+            exact = Image.open(path).convert("RGB").resize(ours.shape[1::-1], Image.Resampling.BICUBIC)
+            differences.append(np.abs(np.asarray(ours, np.int16) - np.asarray(exact, np.int16)).mean())
+    text = f"{megapixels:g} megapixels" if megapixels > 1 else f"{width} x {size[1]}"
+    print(f"| {text} | {rates['loop']:.1f} | {rates['ours']:.1f} | {rates['ours'] / rates['loop']:.2f} | {np.mean(differences):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
