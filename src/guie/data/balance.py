@@ -101,7 +101,7 @@ def set_apart(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     rows = rows.assign(source_label=rows["source_label"].where(~is_distractor, rows["image_id"]))
     if data.val_by == "class":
         return rows
-    rows = _in_blind_order(rows, seed)
+    rows = rows.assign(order=_hashes(seed, "image", rows["image_id"])).sort_values([*CLASS_KEY, "order"], ignore_index=True).drop(columns="order")
     groups = rows.groupby(CLASS_KEY)["image_id"]
     n = groups.transform("size")
     n_lent = np.minimum(np.maximum((data.val_class_share * n + 0.5).astype(np.int64), 2), n - 2).where(n >= 4, 0)
@@ -174,25 +174,24 @@ def balanced_rows(rows: pd.DataFrame, classes: pd.DataFrame, data: Data, seed: i
     Raises:
         ValueError: a source's n_images is too small for its classes.
     """
-    known = rows.drop(columns="split").merge(classes[[*CLASS_KEY, "split", "class_id"]], on=CLASS_KEY, validate="many_to_one")
-    known = known[[*BALANCED_COLUMNS]].sort_values(["class_id", "image_id"], ignore_index=True)
-    train, val = (known[known["split"] == split].reset_index(drop=True) for split in ("train", "val"))
-    train = _in_blind_order(train, seed)
+    keys = pd.MultiIndex.from_frame(classes[CLASS_KEY])
+    place = keys.get_indexer(pd.MultiIndex.from_frame(rows[CLASS_KEY]))
+    known = pd.DataFrame({"row": np.arange(len(rows)), "class_id": classes["class_id"].to_numpy()[place]})  # numbers, not texts: a tenth of the memory
+    is_split = {split: (classes["split"] == split).to_numpy()[place] for split in ("train", "val")}
+    train = known[is_split["train"]]
+    train = train.assign(order=_hashes(seed, "image", rows["image_id"][is_split["train"]])).sort_values(["class_id", "order"], ignore_index=True)
     for limit in data.limits:
-        train = _cut(train, limit, data.min_per_class)
+        train = _cut(train, (rows["source"] == limit.name).to_numpy()[train["row"]], limit, data.min_per_class)
     train = train[train.groupby("class_id").cumcount() < data.max_per_class].reset_index(drop=True)
-    return _fill(train, data.fill_per_class), val
+    parts = {"train": _fill(train, data.fill_per_class), "val": known[is_split["val"]]}
+    train, val = (rows.iloc[part["row"]].assign(split=split, class_id=part["class_id"].to_numpy()) for split, part in parts.items())
+    train, val = (part[[*BALANCED_COLUMNS]].sort_values(["class_id", "image_id"], ignore_index=True) for part in (train, val))
+    return train, val
 
 
-def _in_blind_order(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The rows by class, those of a class in an order by hash: its first so many are a random choice."""
-    keys = [*CLASS_KEY, "order"]
-    return rows.assign(order=_hashes(seed, "image", rows["image_id"])).sort_values(keys, ignore_index=True).drop(columns="order")
-
-
-def _cut(train: pd.DataFrame, limit: Limit, min_per_class: int) -> pd.DataFrame:
+def _cut(train: pd.DataFrame, is_of_source: np.ndarray, limit: Limit, min_per_class: int) -> pd.DataFrame:
     """At most limit.n_images of its source's rows: the first of every class, then the second of every class, and so on."""
-    place = train.groupby("class_id").cumcount()[train["source"] == limit.name]
+    place = train.groupby("class_id").cumcount()[is_of_source]
     if not limit.n_images or len(place) <= limit.n_images:
         return train
     n_classes = int((place == 0).sum())
@@ -208,18 +207,20 @@ def _fill(train: pd.DataFrame, fill_per_class: int) -> pd.DataFrame:
     n_full, n_rest = fill_per_class // n_images, fill_per_class % n_images
     repeats = (n_full + (train.groupby("class_id").cumcount() < n_rest)).clip(lower=1)
     repeats[n_images >= fill_per_class] = 1
-    return train.loc[train.index.repeat(repeats)].sort_values(["class_id", "image_id"], ignore_index=True)
+    return train.loc[train.index.repeat(repeats)]
 
 
-def _hashes(seed: int, what: str, names: pd.Series) -> list[bytes]:
-    """For each name what puts it into a random order that depends on nothing but the seed and the names."""
-    start = hashlib.sha256(f"{seed}\0{what}\0".encode())
-    result = []
-    for name in names:
-        state = start.copy()
-        state.update(name.encode("utf-8", "surrogateescape"))
-        result.append(state.digest())
-    return result
+def _hashes(seed: int, what: str, names: pd.Series) -> np.ndarray:
+    """For each name a number, uint64 [n], that puts it into a random order which depends on nothing but the seed and the names."""
+    start, result, chunk = hashlib.sha256(f"{seed}\0{what}\0".encode()), np.empty(len(names), ">u8"), 1 << 16
+    for first in range(0, len(names), chunk):
+        digests = []
+        for name in names.iloc[first : first + chunk].to_numpy(object):  # a third of the time of the column's own iterator
+            state = start.copy()
+            state.update(name.encode("utf-8", "surrogateescape"))
+            digests.append(state.digest()[:8])
+        result[first : first + chunk] = np.frombuffer(b"".join(digests), ">u8")
+    return result.astype(np.uint64)
 
 
 def with_counts(classes: pd.DataFrame, train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,10 @@ def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, .
         raise ValueError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
     frame = frame.loc[:, list(columns)].reset_index(drop=True)
     for name in (name for name in columns if name in COLUMNS):
-        is_wrong = ~frame[name].map(lambda value: isinstance(value, str)).astype(bool)
+        if isinstance(frame[name].dtype, pd.StringDtype):  # texts and gaps, nothing else
+            is_wrong = frame[name].isna()
+        else:
+            is_wrong = ~frame[name].map(lambda value: isinstance(value, str)).astype(bool)
         if name != "split":
             is_wrong |= frame[name] == ""
         if is_wrong.any():
@@ -44,7 +47,7 @@ def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, .
         raise ValueError(f"{where}: the image_id {twice!r} stands twice; ids must be unique within a source")
     if "path" in columns and frame["path"].str.startswith("/").any():
         raise ValueError(f"{where}: the path {frame['path'][frame['path'].str.startswith('/')].iloc[0]!r} is absolute; paths are relative to the data root")
-    unknown = sorted(set(frame["split"]) - set(SPLITS))
+    unknown = sorted(set(frame["split"].unique()) - set(SPLITS))
     if unknown:
         raise ValueError(f"{where}: split {unknown[0]!r} is none of {SPLITS}")
     return frame
