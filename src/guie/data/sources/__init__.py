@@ -8,6 +8,7 @@ train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
         ValueError: it is no table, or lacks a column.
     """
     need_file(path)
+    with path.open("rb") as handle:
+        if any(b"\0" in chunk for chunk in iter(lambda: handle.read(1 << 20), b"")):
+            raise ValueError(f"{path} holds zero bytes: it is damaged, or not in UTF-8; fetch it again, or save it as UTF-8")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are no UTF-8
@@ -48,6 +52,11 @@ def need_file(path: Path) -> None:
     raise FileNotFoundError(f"{path} does not exist; the folder holds {', '.join(there) or 'nothing'}. Point the source's folder at the right place")
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything lies at `path`: an optional list that is a folder or a broken link shall be told, not passed over."""
+    return os.path.lexists(path)
+
+
 def read_json(path: Path, kind: type) -> Any:
     """What a JSON file holds, a list or an object as `kind` says.
 
@@ -65,6 +74,20 @@ def read_json(path: Path, kind: type) -> Any:
     return value
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text.
+
+    Raises:
+        FileNotFoundError: no such file, or no such folder.
+        ValueError: bytes that are no text.
+    """
+    need_file(path)
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+
+
 def read_fields(path: Path, *names: str, n_before: int = 0) -> list[list[str]]:
     """The lines of a file of fields that spaces separate; empty lines are passed over.
 
@@ -77,13 +100,8 @@ def read_fields(path: Path, *names: str, n_before: int = 0) -> list[list[str]]:
         FileNotFoundError: no such file, or no such folder.
         ValueError: a line of another number of fields, or bytes that are no text.
     """
-    need_file(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except ValueError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
     rows = []
-    for number, line in enumerate(lines[n_before:], n_before + 1):
+    for number, line in enumerate(read_lines(path)[n_before:], n_before + 1):
         fields = line.split()
         if not fields:
             continue

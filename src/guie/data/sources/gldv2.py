@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet, Download
-from guie.data.sources import read_csv
+from guie.data.sources import is_there, read_csv
 
 S3 = "https://s3.amazonaws.com/google-landmark"
 SET = DataSet(
@@ -38,7 +38,7 @@ def build(folder: Path) -> pd.DataFrame:
         ValueError: a list lacks a column, or an id is shorter than the three characters that place it.
     """
     clean = folder / "train_clean.csv"
-    if clean.is_file():
+    if is_there(clean):
         table = read_csv(clean, "landmark_id", "images")
         table = table.assign(id=table["images"].str.split()).explode("id").dropna(subset="id")
     else:

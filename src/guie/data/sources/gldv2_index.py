@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet, Download
-from guie.data.sources import read_csv, table_of
+from guie.data.sources import is_there, read_csv, table_of
 from guie.data.sources.gldv2 import S3
 
 SET = DataSet(
@@ -41,7 +41,7 @@ def build(folder: Path) -> pd.DataFrame:
     index = read_csv(folder / "index_image_to_landmark.csv", "id", "landmark_id")
     rows = [(_place("index", i), label, "test") for i, label in zip(index["id"], index["landmark_id"], strict=True)]
     solution = folder / "retrieval_solution_v2.1.csv"
-    if solution.is_file() and (folder / "test").is_dir():
+    if is_there(solution) and (folder / "test").is_dir():
         landmark = dict(zip(index["id"], index["landmark_id"], strict=True))
         tests = read_csv(solution, "id", "images")
         for i, images in zip(tests["id"], tests["images"], strict=True):

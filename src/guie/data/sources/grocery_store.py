@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet
-from guie.data.sources import need_file, read_csv
+from guie.data.sources import is_there, read_csv, read_lines
 
 SET = DataSet(
     title="Grocery Store (M. Klasson)",
@@ -31,15 +31,14 @@ def build(folder: Path) -> pd.DataFrame:
     """
     classes = read_csv(folder / "classes.csv", NAME, NUMBER)
     names = {number.strip(): name.strip() for number, name in zip(classes[NUMBER], classes[NAME], strict=True)}
-    splits = ["train", "val"] + (["test"] if (folder / "test.txt").is_file() else [])
+    splits = ["train", "val"] + (["test"] if is_there(folder / "test.txt") else [])
     rows = [(path, path, name, split) for split in splits for path, name in _lines(folder / f"{split}.txt", names)]
     return pd.DataFrame(rows, columns=["image_id", "path", "source_label", "split"], dtype=str)
 
 
 def _lines(path: Path, names: dict[str, str]) -> list[tuple[str, str]]:
-    need_file(path)
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         parts = [part.strip() for part in line.rsplit(",", 2)]

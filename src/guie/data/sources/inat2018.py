@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet, Download
-from guie.data.sources import need_keys, read_json, table_of
+from guie.data.sources import is_there, need_keys, read_json, table_of
 
 HOST = "https://ml-inat-competition-datasets.s3.amazonaws.com/2018"
 SET = DataSet(
@@ -33,7 +33,7 @@ def build(folder: Path) -> pd.DataFrame:
         FileNotFoundError: no `train2018.json`.
         ValueError: a list is not as above, or annotates an image that it does not name.
     """
-    has_val = (folder / "val2018.json").is_file()
+    has_val = is_there(folder / "val2018.json")
     return table_of(row for split in (["train", "val"] if has_val else ["train"]) for row in _rows(folder / f"{split}2018.json", split))
 
 

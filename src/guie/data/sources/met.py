@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import UNKNOWN, DataSet
-from guie.data.sources import need_keys, read_json, table_of
+from guie.data.sources import is_there, need_keys, read_json, table_of
 
 SET = DataSet(
     title="The Met",
@@ -39,12 +39,12 @@ def build(folder: Path) -> pd.DataFrame:
 
 
 def _rows(lists: Path) -> Iterator[tuple[str, str, str]]:
-    database = next((lists / name for name in DATABASES if (lists / name).is_file()), lists / DATABASES[0])
+    database = next((lists / name for name in DATABASES if is_there(lists / name)), lists / DATABASES[0])
     for number, entry in enumerate(read_json(database, list)):
         need_keys(database, number, entry, "id", "path")
         yield f"images/{entry['path']}", str(entry["id"]), "train"
     for name, split in QUERIES.items():
-        if not (lists / name).is_file():
+        if not is_there(lists / name):
             continue
         for number, entry in enumerate(read_json(lists / name, list)):
             need_keys(lists / name, number, entry, "path")

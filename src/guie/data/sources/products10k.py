@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import UNKNOWN, DataSet
-from guie.data.sources import read_csv
+from guie.data.sources import is_there, read_csv
 
 SET = DataSet(
     title="Products-10K",
@@ -29,7 +29,7 @@ def build(folder: Path) -> pd.DataFrame:
         FileNotFoundError: no `train.csv`.
         ValueError: a list lacks a column.
     """
-    has_test = (folder / LISTS["test"]).is_file() and (folder / "test").is_dir()
+    has_test = is_there(folder / LISTS["test"]) and (folder / "test").is_dir()
     return pd.concat([_part(folder, split) for split in (["train", "test"] if has_test else ["train"])], ignore_index=True)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet
-from guie.data.sources import need_folder, need_keys, read_json, table_of
+from guie.data.sources import is_there, need_folder, need_keys, read_json, table_of
 
 SET = DataSet(
     title="UnED's splits of eight sets",
@@ -35,7 +35,7 @@ def build(folder: Path) -> pd.DataFrame:
         ValueError: a list is not as above.
     """
     need_folder(folder)
-    lists = [(folder / f"{name}.json", split) for name, split in SPLITS.items() if (folder / f"{name}.json").is_file()]
+    lists = [(folder / f"{name}.json", split) for name, split in SPLITS.items() if is_there(folder / f"{name}.json")]
     if not lists:
         raise FileNotFoundError(f"{folder} holds none of {', '.join(f'{name}.json' for name in SPLITS)}; point the source's folder at info_files/<set>")
     frame = table_of(row for path, split in lists for row in _rows(path, split, folder / IMAGES))
