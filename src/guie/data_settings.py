@@ -47,17 +47,19 @@ class DrawnWorld:
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of one source enters training.
+    """How much of one source enters training, and how often it is drawn.
 
     Attributes:
         name: The source's.
         n_classes: So many classes, chosen by the seed; 0 takes all (5th place: 5,000 of GLDv2).
         n_images: At most so many images, taken from all classes in turn, so that small classes stay whole; 0 takes all.
+        weight: Its images are drawn so many times as often as without.
     """
 
     name: str
     n_classes: int = 0
     n_images: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,9 @@ READS: dict[int, tuple[str, ...]] = {
     1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
     2: (*(f"data.{name}" for name in ("min_per_class", "max_per_class", "fill_per_class", "limits", "distractors", "licence")), *VALIDATION, "seed"),
     3: ("data.pack_px", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share", "data.duplicate_bits"),
-    4: ("model", "seed"),
-    5: ("model", "seed"),
-    6: ("model", "seed"),
+    4: ("model", "data.limits", "seed"),
+    5: ("model", "data.limits", "seed"),
+    6: ("model", "data.limits", "seed"),
     7: ("model", "embed.settings", "seed"),
     8: ("model", "embed.settings", "export"),
     9: (),  # none named: the whole recipe, which the report shows

@@ -42,13 +42,15 @@ class TrainSet:
         self.image_ids = index["image_id"].to_numpy()[self.rows]
         self.n_classes = int(self.labels.max()) + 1
         self.repeats = index["repeats"].to_numpy()[self.rows]
+        weights = {limit.name: limit.weight for limit in recipe.data.limits}
+        self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)[self.rows]
         self.n_steps = n_steps_of(stage, int(self.repeats.sum()))
         self.seed, self.stage = recipe.seed, stage
 
     def step_items(self, epoch: int) -> np.ndarray:
         """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
         n = self.n_steps * self.stage.batch_size
-        order = epoch_order(self.labels, self.repeats, n, self.stage.sample_power, self.seed, self.stage.name, epoch)
+        order = epoch_order(self.labels, self.repeats, n, self.stage.sample_power, self.factors, self.seed, self.stage.name, epoch)
         return order.reshape(self.n_steps, self.stage.batch_size)
 
 

@@ -21,16 +21,17 @@ def seed_of(*what: Any) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:4], "little") >> 1
 
 
-def sample_weights(class_ids: np.ndarray, repeats: np.ndarray, power: float) -> np.ndarray:
+def sample_weights(class_ids: np.ndarray, repeats: np.ndarray, power: float, factors: np.ndarray | float = 1.0) -> np.ndarray:
     """The chance of each image to be drawn, float64 [n], summing to 1.
 
     Args:
         class_ids: int [n].
         repeats: int [n], how often the balanced list holds the image.
         power: An image of a class with c rows has weight c ** power for each of its rows.
+        factors: float [n], how many times as often each is drawn for other reasons.
     """
     counts = np.bincount(class_ids, weights=repeats)[class_ids]
-    weights = repeats * counts.astype(np.float64) ** power
+    weights = factors * repeats * counts.astype(np.float64) ** power
     return weights / weights.sum()
 
 
@@ -39,17 +40,17 @@ def n_steps_of(stage: Stage, n_rows: int) -> int:
     return max(1, n_rows // stage.batch_size)
 
 
-def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float, *seed: Any) -> np.ndarray:
+def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float, factors: np.ndarray, *seed: Any) -> np.ndarray:
     """Image numbers in the order of one epoch, int64 [n].
 
-    Without re-weighting (power 0) every row of the balanced list comes once, shuffled, before any comes again; else images are
+    Without re-weighting (power 0 and all factors equal) every row of the balanced list comes once, shuffled, before any comes again; else images are
     drawn by `sample_weights`.
     """
     rng = np.random.default_rng(seed_of(*seed, "order"))
-    if power == 0.0:
+    if power == 0.0 and (factors == factors[0]).all():
         rows = np.repeat(np.arange(len(class_ids)), repeats)
         return np.concatenate([rng.permutation(rows) for _ in range(math.ceil(n / len(rows)))])[:n]
-    return rng.choice(len(class_ids), size=n, p=sample_weights(class_ids, repeats, power))
+    return rng.choice(len(class_ids), size=n, p=sample_weights(class_ids, repeats, power, factors))
 
 
 def lr_at(stage: Stage, step: int, n_steps: int) -> float:

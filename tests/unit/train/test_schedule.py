@@ -34,6 +34,12 @@ def test_cosine_climbs_on_a_line_and_ends_at_nothing() -> None:
     assert rates[64] == pytest.approx(0.005) and rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_images_of_a_source_are_drawn_as_often_as_its_limit_says() -> None:
+    factors = np.array([3.0, 3.0, 1.0, 1.0])
+    order = epoch_order(np.arange(4), ONES[:4], 40000, 0.0, factors, 0)
+    assert np.bincount(order) / 40000 == pytest.approx(factors / 8, abs=0.01)
+
+
 def test_sample_weights_by_hand() -> None:
     labels, repeats = np.array([0, 0, 0, 0, 1]), np.array([1, 1, 1, 1, 4])
     assert sample_weights(labels, repeats, 0.0) == pytest.approx(np.array([1, 1, 1, 1, 4]) / 8)
@@ -45,23 +51,23 @@ ONES = np.ones(50, dtype=int)
 
 
 def test_order_is_a_pure_function_of_the_seed() -> None:
-    a, b, c = (epoch_order(np.arange(50), ONES, 40, -0.5, 0, "s1", epoch) for epoch in (3, 3, 4))
+    a, b, c = (epoch_order(np.arange(50), ONES, 40, -0.5, ONES, 0, "s1", epoch) for epoch in (3, 3, 4))
     assert (a == b).all() and not (a == c).all()
 
 
 def test_natural_order_shows_every_row_before_any_comes_again() -> None:
-    order = epoch_order(np.arange(10), ONES[:10], 25, 0.0, 1)
+    order = epoch_order(np.arange(10), ONES[:10], 25, 0.0, ONES[:10], 1)
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
 
 
 def test_natural_order_repeats_what_the_balanced_list_repeats() -> None:
-    order = epoch_order(np.array([0, 1, 1]), np.array([4, 1, 1]), 12, 0.0, 1)
+    order = epoch_order(np.array([0, 1, 1]), np.array([4, 1, 1]), 12, 0.0, ONES[:3], 1)
     assert np.bincount(order[:6]).tolist() == np.bincount(order[6:]).tolist() == [4, 1, 1]
 
 
 def test_drawn_order_follows_the_weights() -> None:
     labels, repeats = np.array([0, 0, 0, 1]), np.array([1, 1, 1, 3])
-    order = epoch_order(labels, repeats, 30000, -0.5, 0)
+    order = epoch_order(labels, repeats, 30000, -0.5, np.ones(len(labels)), 0)
     assert np.bincount(order) / 30000 == pytest.approx(sample_weights(labels, repeats, -0.5), abs=0.01)
 
 
