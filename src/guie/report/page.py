@@ -10,6 +10,7 @@ from guie.checkpoint import whole_file
 from guie.report import sections
 from guie.report.collect import Facts, Scores, collect
 from guie.report.gallery import Query, read_gallery
+from guie.report.pictures import as_file, ladder_picture, ladder_rows, ladder_svg, neighbours_picture
 from guie.report.style import CSS, SCRIPT
 from guie.run import Run
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def write_report(run: Run) -> dict[str, Any]:
-    """Writes `09_report/index.html` from the run's artefacts and logs the ladder.
+    """Writes `09_report/index.html` from the run's artefacts, neighbours.jpg, ladder.svg and ladder.png beside it, and logs the ladder.
 
     Returns:
         The exported setting's scores, the number of queries shown and the page's size.
@@ -43,12 +44,24 @@ def write_report(run: Run) -> dict[str, Any]:
     html = render(facts, queries).encode()
     with whole_file(path) as temporary:
         temporary.write_bytes(html)
+    _write_pictures(run, facts, queries)
     if len(html) > MAX_MB * 1e6:
         log.warning("%s has %.1f MB, more than the %d MB that every browser and mail takes", path, len(html) / 1e6, MAX_MB)
     log.info("%s", ladder_text(facts.scores))
     log.info("report: %s (%.1f MB, %d queries)", path, len(html) / 1e6, len(queries))
     final = facts.scores.table.iloc[facts.scores.final]
     return {"mp5": float(final["mp5"]), "r1": float(final["r1"]), "n_queries_shown": len(queries), "megabytes": round(len(html) / 1e6, 3)}
+
+
+def _write_pictures(run: Run, facts: Facts, queries: tuple[Query, ...]) -> None:
+    rows = ladder_rows(facts.scores)
+    files = {"ladder.svg": ladder_svg(rows).encode(), "ladder.png": as_file(ladder_picture(rows), "PNG")}
+    picture = neighbours_picture(queries)
+    if picture is not None:
+        files["neighbours.jpg"] = as_file(picture, "JPEG")
+    for name, content in files.items():
+        with whole_file(run.folder(9) / name) as temporary:
+            temporary.write_bytes(content)
 
 
 def render(facts: Facts, queries: tuple[Query, ...]) -> str:
