@@ -50,7 +50,8 @@ READS: dict[int, tuple[str, ...]] = {
     9: (),  # none named: the whole recipe, which the report shows
 }
 # The doors whose outputs each door reads.
-INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), 4: (3,), 5: (3, 4), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (3, 4, 5, 6, 7), 9: (2, 3, 4, 5, 6, 7, 8)}
+EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
+INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
 COMPUTES = range(4, 9)  # the doors that need torch; the others start without it
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 

@@ -56,7 +56,7 @@ class Parity:
 def export_submission(run: Run) -> dict[str, Any]:
     """Builds, saves, re-loads and proves the submission, then packs it.
 
-    Reads 07_embeddings and the stages' weights; writes saved_model.pt, parity/, submission.zip and card.json. A run in the
+    Reads 07_embeddings, the stages' weights and 02_balanced's licences; writes saved_model.pt, parity/, submission.zip and card.json. A run in the
     project's own `artifacts/` also copies the zip to `submission/<recipe>/`.
 
     Returns:
@@ -196,7 +196,7 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, files: tuple[Path, .
         "model": asdict(recipe.model),
         "setting": asdict(recipe.embed.final),
         "scores": scores,
-        "data_sources": [asdict(source) for source in recipe.data.sources],
+        "data": json.loads((run.folder(2) / "licences.json").read_text(encoding="utf-8")),  # of the training images, by source
         "files": [{"name": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size} for path in files],
         "torch": torch.__version__,
         "contract": CONTRACT,

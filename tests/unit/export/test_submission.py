@@ -71,6 +71,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     pca.save(folder / "pca.npz")
     rows = 2 * np.arange(1, N_VAL + 1)
     table = pd.DataFrame({"image_id": [f"drawn/{row}" for row in rows], "class_id": 0, "domain": "toys", "pack_row": rows})
+    (run.folder(2) / "licences.json").write_text(json.dumps([{"source": "drawn", "licence": "ours"}]))
     table.to_parquet(folder / "val_ids.parquet")
     np.save(folder / "val_embeddings.npy", np.stack([eager_embedding(Pack(run.folder(3)).read(row), pca) for row in rows]).astype(np.float32))
     pd.DataFrame({"setting": ["first", "final"], "mp5": [0.1, 0.7], "mp5_toys": [None, 0.7]}).to_csv(folder / "scores.csv", index=False)
@@ -99,7 +100,8 @@ def test_export_agrees_with_door_07_and_writes_everything(run: Run, tmp_path: Pa
 
 def test_trial_elsewhere_leaves_the_projects_submission_alone(run: Run, tmp_path: Path) -> None:
     elsewhere = replace(run, out=tmp_path / "trial" / "invented")
-    shutil.copytree(run.folder(7), elsewhere.folder(7), dirs_exist_ok=True)
+    for number in (2, 7):
+        shutil.copytree(run.folder(number), elsewhere.folder(number), dirs_exist_ok=True)
     export_submission(elsewhere)
     assert (elsewhere.folder(8) / "submission.zip").is_file() and not (tmp_path / "project" / "submission").exists()
 
@@ -122,7 +124,7 @@ def test_card_says_where_the_file_is_from(run: Run) -> None:
     card = json.loads((run.folder(8) / "card.json").read_text())
     assert card["recipe"] == "invented" and card["recipe_digest"] == run.recipe.digest() and card["seed"] == 3
     assert card["scores"] == {"setting": "final", "mp5": 0.7, "mp5_toys": 0.7}
-    assert card["setting"]["members"][1]["weight"] == 0.5 and card["data_sources"][0]["name"] == "drawn"
+    assert card["setting"]["members"][1]["weight"] == 0.5 and card["data"] == [{"source": "drawn", "licence": "ours"}]
     assert [entry["name"] for entry in card["files"]] == ["saved_model.pt", "submission.zip"]
     for entry in card["files"]:
         path = run.folder(8) / entry["name"]
