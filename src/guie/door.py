@@ -76,6 +76,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, default=default_out(), help="where artifacts/<recipe>/ is written (default: GUIE_OUT or artifacts/)")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
+    p.add_argument("--scheduler", default="", metavar="ADDRESS", help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler")
     p.add_argument("--force", action="store_true", help="do it again even if it is done")
     return p
 
@@ -112,7 +113,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
-    run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve())
+    run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), scheduler=arguments.scheduler)
     folder = run.folder(number)
     is_main = os.environ.get("RANK", "0") == "0"  # of several processes (accelerate launch) one keeps the folder
     set_up_logging(folder, is_main)
@@ -164,7 +165,7 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     for text in arguments.set:
         words += ["--set", text]
     defaults = parser(None).parse_args([])
-    for name in ("data_root", "out", "device"):
+    for name in ("data_root", "out", "device", "scheduler"):
         if getattr(arguments, name) != getattr(defaults, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     return shlex.join(words)

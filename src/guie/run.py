@@ -66,12 +66,14 @@ class Run:
         data_root: Folder that the sources' folders and the weights are relative to.
         out: Folder of this run: `artifacts/<recipe>`.
         device: `cpu`, `cuda`, `cuda:0`, ...
+        scheduler: Address of a dask.distributed scheduler whose workers check and pack; '' for the processes of this machine.
     """
 
     recipe: Recipe
     data_root: Path
     out: Path
     device: str = "cpu"
+    scheduler: str = ""
 
     def folder(self, number: int) -> Path:
         """The folder that door `number` writes; made when missing."""

@@ -20,10 +20,13 @@ from guie.data import sources
 from guie.data.catalogue import completeness
 from guie.data.image import header_problem
 from guie.data.manifest import COLUMNS, PROBLEM_COLUMNS, SOURCE_COLUMNS, check_manifest, log_table, stop_if_too_many, write_manifest, write_table
+from guie.data.processes import process_pool
 from guie.recipe import Source
 from guie.run import Run
 
 N_THREADS = 16  # they wait for the disk most of the time
+CHUNK = 2000  # images that are checked in one go
+QUIET: dict[str, Any] = {"disable": None, "leave": False}
 PROBLEMS = "problems"
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ def build_manifests(run: Run) -> dict[str, Any]:
     summary: list[dict[str, object]] = []
     for source in data.sources:
         listed = list_source(source, builders[source.name], run.images_root)
-        good, problems = split_problems(listed, run.images_root)
+        good, problems = split_problems(listed, run.images_root, run.scheduler)
         all_problems.append(problems)
         write_table(folder / f"{PROBLEMS}.parquet", pd.concat(all_problems, ignore_index=True))
         remedy = f"All are in {folder / PROBLEMS}.parquet. Check the source's folder ({source.folder}) and --data-root, or --set data.max_bad_share=SHARE"
@@ -115,24 +118,35 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
     return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split"], ignore_index=True)
 
 
-def split_problems(listed: pd.DataFrame, images_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
     """Parts the rows whose image can be used from those whose cannot.
 
     Args:
         listed: A manifest.
         images_root: Folder its paths are relative to.
+        scheduler: See `process_pool`; without one, threads look.
 
     Returns:
         The good rows, and the problems (source, path, reason): missing, empty or unreadable files, and images that are listed
         more than once, not alike.
     """
     name = listed["source"].iloc[0]
-    with warnings.catch_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # its remarks on odd EXIF; what cannot be used becomes a problem
-        results = pool.map(lambda path: header_problem(images_root / path), listed["path"])
-        reasons = pd.Series(list(tqdm(results, total=len(listed), desc=f"checking {name}", disable=None, leave=False)), index=listed.index, dtype=str)
+    paths = listed["path"].tolist()
+    chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
+    with process_pool(1, scheduler) if scheduler else ThreadPoolExecutor(1) as pool, tqdm(total=len(paths), desc=f"checking {name}", **QUIET) as bar:
+        found = []
+        for part in pool.map(_header_problems, [images_root] * len(chunks), chunks):
+            found += part
+            bar.update(len(part))
+    reasons = pd.Series(found, index=listed.index, dtype=str)
     is_torn = listed["image_id"].duplicated(keep=False) & (reasons == "")
     reasons[is_torn] = "listed more than once, with different labels, paths or splits"
     is_bad = reasons != ""
     problems = listed[is_bad].assign(reason=reasons[is_bad])[list(PROBLEM_COLUMNS)]
     return listed[~is_bad].reset_index(drop=True), problems.reset_index(drop=True)
+
+
+def _header_problems(images_root: Path, paths: list[str]) -> list[str]:
+    with warnings.catch_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
+        warnings.filterwarnings("ignore", module="PIL")  # its remarks on odd EXIF; what cannot be used becomes a problem
+        return list(pool.map(lambda path: header_problem(images_root / path), paths))

@@ -148,7 +148,8 @@ def pack_images(run: Run) -> dict[str, Any]:
     _remove_stale(folder, done)
     if done:
         log.info("%d of %d shards are packed already", len(done), len(shards))
-    for shard, table in _pack_all([shard for shard in shards if shard.path not in done], len(rows), sum(map(len, done.values()))):
+    waiting = [shard for shard in shards if shard.path not in done]
+    for shard, table in _pack_all(waiting, len(rows), run.scheduler):
         write_table(shard.table_path, table.assign(key=keys[shard.path], tar_bytes=shard.path.stat().st_size))
         done[shard.path] = table
     places = pd.concat([done[shard.path] for shard in shards], ignore_index=True)
@@ -245,14 +246,14 @@ def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     return file.tobytes()
 
 
-def _pack_all(shards: list[Shard], n_rows: int, n_done: int) -> Iterator[tuple[Shard, pd.DataFrame]]:
+def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tuple[Shard, pd.DataFrame]]:
     """Packs shards in parallel and yields each with its table as it is finished."""
     if not shards:
         return
     try:
         with (
-            tqdm(total=n_rows, initial=n_done, desc="packing", unit="image", disable=None, leave=False) as bar,
-            process_pool(min(n_cores(), len(shards))) as pool,
+            tqdm(total=n_rows, initial=n_rows - sum(len(shard.images) for shard in shards), desc="packing", unit="image", disable=None, leave=False) as bar,
+            process_pool(min(n_cores(), len(shards)), scheduler) as pool,
         ):
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
             for future in as_completed(futures):

@@ -3,11 +3,14 @@
 import io
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from PIL import Image
 
 from guie.data import packing
 from guie.data.balance import BALANCED_COLUMNS
+from guie.data.build import split_problems
 from guie.data.manifest import write_manifest
 from guie.data.packing import INDEX_COLUMNS, PackedImages, pack_images, plan_shards, unique_rows
 from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
@@ -249,3 +253,46 @@ def test_pack_images_killed_and_resumed_equals_uninterrupted(root: Path, small_s
         path.unlink()
     pack_images(run)
     assert _visible(folder) == resumed
+
+
+@pytest.mark.slow
+def test_cluster_that_loses_a_worker_loses_and_doubles_nothing(root: Path, monkeypatch: pytest.MonkeyPatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(packing, "MAX_IMAGES", 1)
+    for i, path in enumerate(sorted((root / "raw").rglob("*.jpg"))):
+        _picture(3000, 2000 + i, i).save(path)  # large ones, so that there is a middle to be killed in
+    alone = replace(_run(root), out=root / "alone")
+    shutil.copytree(root / "out/02_balanced", alone.folder(2), dirs_exist_ok=True)
+    pack_images(alone)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+        pids = client.run(os.getpid)
+        folder = root / "out/03_packed"
+
+        def kill() -> None:
+            while len(list(folder.glob("shard_*.tar"))) < 4:
+                time.sleep(0.01)
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        run = replace(_run(root), scheduler=cluster.scheduler_address)
+        pack_images(run)
+        killer.join(timeout=30)
+        assert client.run(os.getpid) != pids, "a worker was killed, and another has its place"
+        listed = pd.read_parquet(root / "out/02_balanced/val.parquet")
+        (root / "raw" / listed["path"].iloc[1]).unlink()
+        good, problems = split_problems(listed, root / "raw", cluster.scheduler_address)
+        assert len(good) == len(listed) - 1 and problems["reason"].tolist() == ["missing"]
+    for name in ("index.parquet", "problems.parquet", "duplicates.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / name), pd.read_parquet(root / "alone/03_packed" / name))
+    assert len(pd.read_parquet(folder / "index.parquet")) == N_IMAGES == len(list(folder.glob("shard_*.tar")))
+    for path in folder.glob("shard_*.tar"):
+        assert path.read_bytes() == (root / "alone/03_packed" / path.name).read_bytes()
+
+
+def test_scheduler_that_does_not_answer_is_told(root: Path, monkeypatch: pytest.MonkeyPatch):
+    distributed = pytest.importorskip("distributed")
+    client = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda address, **words: client(address, **(words | {"timeout": "1s"})))
+    with pytest.raises(ValueError, match=r"no dask.distributed scheduler answers at 'tcp://127.0.0.1:9' .*start one with 'dask scheduler'"):
+        pack_images(replace(_run(root), scheduler="tcp://127.0.0.1:9"))
