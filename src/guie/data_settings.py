@@ -79,6 +79,8 @@ class Data:
         val_fold: Which of the disjoint shares is for validation: with a share of .2 the folds 0 to 4 are a cross-validation.
         licence: `any`, or `commercial`: sources whose licence is not known to allow commercial use are left out.
         pack_px: Shorter side of a packed image; smaller images are left as they are.
+        pack_square: Packed images are squares of pack_px, whatever their aspect, as training squashes them.
+        pack_loose: Packed images are files in folders of a thousand, not members of tar shards.
         jpeg_quality: Quality of packed images.
         shard_mb: Size of a tar shard.
         max_bad_share: More than this share of broken images stops the run.
@@ -98,6 +100,8 @@ class Data:
     val_fold: int = 0
     licence: str = "any"
     pack_px: int = 320
+    pack_square: bool = False
+    pack_loose: bool = False
     jpeg_quality: int = 95
     shard_mb: int = 1000
     max_bad_share: float = 0.05

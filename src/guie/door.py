@@ -41,7 +41,7 @@ VALIDATION = ("data.val_by", "data.val_class_share", "data.val_fold")
 READS: dict[int, tuple[str, ...]] = {
     1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
     2: (*(f"data.{name}" for name in ("min_per_class", "max_per_class", "fill_per_class", "limits", "distractors", "licence")), *VALIDATION, "seed"),
-    3: ("data.pack_px", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share", "data.duplicate_bits"),
+    3: ("data.pack_px", "data.pack_square", "data.pack_loose", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share", "data.duplicate_bits"),
     4: ("model", "data.limits", "seed"),
     5: ("model", "data.limits", "seed"),
     6: ("model", "data.limits", "seed"),

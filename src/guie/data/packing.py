@@ -7,12 +7,14 @@ Every packed image is a plain RGB JPEG of the recipe's quality, upright, with no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
 import os
+import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -47,18 +49,16 @@ class Shard:
     """The work of one process: which images go into which tar.
 
     Attributes:
-        path: The tar.
+        path: The tar, or with data.pack_loose the folder.
         image_ids: Names of its images.
         images: Their raw files.
-        pack_px: Shorter side of larger images.
-        jpeg_quality: Of the packed images.
+        data: How they are packed.
     """
 
     path: Path
     image_ids: tuple[str, ...]
     images: tuple[Path, ...]
-    pack_px: int
-    jpeg_quality: int
+    data: Data
 
     @property
     def table_path(self) -> Path:
@@ -67,7 +67,8 @@ class Shard:
 
     def key(self) -> str:
         """Changes with the rows, the settings, and the size or time of any raw file."""
-        sha = hashlib.sha256(f"3 {self.pack_px} {self.jpeg_quality} {Image.__version__}\n".encode())  # 3: how images are packed
+        settings = (self.data.pack_px, self.data.pack_square, self.data.jpeg_quality, Image.__version__)
+        sha = hashlib.sha256(f"4 {settings}\n".encode())  # 4: how images are packed
         for image_id, image in zip(self.image_ids, self.images, strict=True):
             try:
                 stat = image.stat()
@@ -76,6 +77,12 @@ class Shard:
                 state = "missing"
             sha.update(f"{image_id} {state}\n".encode("utf-8", "surrogateescape"))
         return sha.hexdigest()
+
+    def n_bytes(self) -> int:
+        """What is packed so far."""
+        if self.path.is_dir():
+            return sum(entry.stat().st_size for entry in os.scandir(self.path))
+        return self.path.stat().st_size if self.path.is_file() else -1
 
 
 class PackedImages:
@@ -130,7 +137,7 @@ def pack_images(run: Run) -> dict[str, Any]:
     """Writes `03_packed/`: tar shards, index.parquet, problems.parquet, duplicates.parquet.
 
     Args:
-        run: Reads data.pack_px, jpeg_quality, shard_mb, max_bad_share and duplicate_bits of its recipe, 02_balanced and the raw images.
+        run: Reads data.pack_*, jpeg_quality, shard_mb, max_bad_share and duplicate_bits of its recipe, 02_balanced and the raw images.
 
     Returns:
         n_images, n_problems, n_duplicates, n_leaks (training pictures that are in validation, too, and were taken out), n_shards and mb
@@ -150,7 +157,7 @@ def pack_images(run: Run) -> dict[str, Any]:
         log.info("%d of %d shards are packed already", len(done), len(shards))
     waiting = [shard for shard in shards if shard.path not in done]
     for shard, table in _pack_all(waiting, len(rows), run.scheduler):
-        write_table(shard.table_path, table.assign(key=keys[shard.path], tar_bytes=shard.path.stat().st_size))
+        write_table(shard.table_path, table.assign(key=keys[shard.path], n_bytes=shard.n_bytes()))
         done[shard.path] = table
     places = pd.concat([done[shard.path] for shard in shards], ignore_index=True)
     packed = pd.concat([rows, places[[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]]], axis=1)
@@ -166,7 +173,7 @@ def pack_images(run: Run) -> dict[str, Any]:
     _tell_duplicates(duplicates, folder)
     write_table(folder / "index.parquet", index[list(INDEX_COLUMNS)])
     counts = {"n_images": len(index), "n_problems": len(problems), "n_duplicates": len(duplicates), "n_leaks": len(leaks)}
-    return counts | {"n_shards": len(shards), "mb": round(sum(s.path.stat().st_size for s in shards) / 1e6, 3)}
+    return counts | {"n_shards": len(shards), "mb": round(sum(s.n_bytes() for s in shards) / 1e6, 3)}
 
 
 def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
@@ -189,38 +196,61 @@ def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data)
     for number, start in enumerate(range(0, len(rows), n)):
         part = rows.iloc[start : start + n]
         images = tuple(images_root / path for path in part["path"])
-        shards.append(Shard(folder / f"shard_{number:05d}.tar", tuple(part["image_id"]), images, data.pack_px, data.jpeg_quality))
+        name = f"shard_{number:05d}" if data.pack_loose else f"shard_{number:05d}.tar"
+        shards.append(Shard(folder / name, tuple(part["image_id"]), images, data))
     return shards
 
 
 def pack_shard(shard: Shard) -> list[tuple[Any, ...]]:
-    """Writes a shard's tar, whole or not at all; the same images and settings give the same bytes.
+    """Writes a shard's tar, whole or not at all, or its folder of files; the same images and settings give the same bytes.
 
     Returns:
-        For each of its images: offset, size, width, height, original_width, original_height, the fingerprints (`PRINT_COLUMNS`), and why
-        it could not be packed ('' when it could, otherwise the numbers are -1 and the fingerprints empty).
+        For each of its images: the file that holds it, its offset there, size, width, height, original_width, original_height, the
+        fingerprints (`PRINT_COLUMNS`), and why it could not be packed ('' when it could, otherwise the numbers are -1 and the fingerprints empty).
     """
-    places: list[tuple[Any, ...]] = []
-    with whole_file(shard.path) as temporary, tarfile.open(temporary, "w") as tar:
-        for image_id, path in zip(shard.image_ids, shard.images, strict=True):
+    data, places = shard.data, []
+    with _opened(shard) as add:
+        for number, (image_id, path) in enumerate(zip(shard.image_ids, shard.images, strict=True)):
             try:
-                pixels, original_size, content = small_image(path, shard.pack_px)
-                jpeg = as_jpeg(pixels, shard.jpeg_quality)
+                pixels, original_size, content = small_image(path, data.pack_px, data.pack_square)
+                jpeg = as_jpeg(pixels, data.jpeg_quality)
             except ValueError as error:
-                places.append((*[-1] * 6, "", 0, b"", str(error)))
+                places.append((shard.path.name, *[-1] * 6, "", 0, b"", str(error)))
                 continue
+            name, offset = add(number, image_id, jpeg)
+            prints = (content, perceptual_hash(pixels), colours(pixels))
+            places.append((name, offset, len(jpeg), pixels.shape[1], pixels.shape[0], *original_size, *prints, ""))
+    return places
+
+
+@contextlib.contextmanager
+def _opened(shard: Shard) -> Iterator[Callable[[int, str, bytes], tuple[str, int]]]:
+    """What adds an image, by number, id and JPEG, and says which file holds it and where."""
+    if shard.data.pack_loose:
+        shutil.rmtree(shard.path, ignore_errors=True)
+        shard.path.mkdir()
+
+        def add(number: int, image_id: str, jpeg: bytes) -> tuple[str, int]:
+            name = f"{shard.path.name}/{number:04d}.jpg"
+            (shard.path.parent / name).write_bytes(jpeg)
+            return name, 0
+
+        yield add
+        return
+    with whole_file(shard.path) as temporary, tarfile.open(temporary, "w") as tar:
+
+        def add(number: int, image_id: str, jpeg: bytes) -> tuple[str, int]:
             member = tarfile.TarInfo(image_id if image_id.endswith(".jpg") else f"{image_id}.jpg")
             member.size = len(jpeg)
             tar.addfile(member, io.BytesIO(jpeg))
             n_blocks = -(-len(jpeg) // tarfile.BLOCKSIZE)
-            offset = tar.offset - n_blocks * tarfile.BLOCKSIZE
-            prints = (content, perceptual_hash(pixels), colours(pixels))
-            places.append((offset, len(jpeg), pixels.shape[1], pixels.shape[0], *original_size, *prints, ""))
-    return places
+            return shard.path.name, tar.offset - n_blocks * tarfile.BLOCKSIZE
+
+        yield add
 
 
-def small_image(path: Path, pack_px: int) -> tuple[np.ndarray, tuple[int, int], str]:
-    """The image at `path`, uint8 [h, w, 3], its shorter side at most `pack_px`; width and height of the original; the hash of the file's bytes.
+def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int], str]:
+    """The image at `path`, uint8 [h, w, 3], its shorter side at most `pack_px`, or a square; the original's width and height; the file's hash.
 
     Raises:
         ValueError: why it cannot be read, in a few words.
@@ -228,7 +258,9 @@ def small_image(path: Path, pack_px: int) -> tuple[np.ndarray, tuple[int, int], 
     file = read_file(path)
     image, original_size = load_image(file, min_short_side=pack_px)
     pixels, scale = np.asarray(image), pack_px / min(image.size)
-    if scale < 1:
+    if is_square:
+        pixels = resized(pixels, pack_px, pack_px)
+    elif scale < 1:
         pixels = resized(pixels, max(1, round(image.height * scale)), max(1, round(image.width * scale)))
     return pixels, original_size, content_hash(file)
 
@@ -258,8 +290,8 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
             for future in as_completed(futures):
                 shard = futures[future]
-                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS[1:], *PRINT_COLUMNS, "reason"])
-                table = table.astype({"phash": np.uint64}).assign(shard=shard.path.name)
+                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"])
+                table = table.astype({"phash": np.uint64})
                 yield shard, table
                 bar.update(len(table))
     except BrokenProcessPool as error:
@@ -268,21 +300,21 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
 
 def _kept_table(shard: Shard, key: str) -> pd.DataFrame | None:
     """The table of a shard that was finished earlier for the same rows and settings, else None."""
-    if not (shard.path.is_file() and shard.table_path.is_file()):
+    if not shard.table_path.is_file():
         return None
     table = pd.read_parquet(shard.table_path)
-    is_kept = (table["key"] == key).all() and (table["tar_bytes"] == shard.path.stat().st_size).all()
-    return table.drop(columns=["key", "tar_bytes"]) if is_kept else None
+    is_kept = (table["key"] == key).all() and "n_bytes" in table and (table["n_bytes"] == shard.n_bytes()).all()
+    return table.drop(columns=["key", "n_bytes"]) if is_kept else None
 
 
 def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
     """Removes what earlier runs left: shards that are not kept, their tables, the index, and temporary files of killed runs."""
-    stems = {path.stem for path in kept}
+    names = {path.name for path in kept} | {f".{path.stem}.parquet" for path in kept}
     for path in folder.iterdir():
         is_temporary = path.name.startswith(".") and path.suffix == ".tmp"
-        is_shard = path.name.lstrip(".").startswith("shard_") and path.name.lstrip(".").partition(".")[0] not in stems
+        is_shard = path.name.lstrip(".").startswith("shard_") and path.name not in names
         if is_temporary or is_shard or path.name in ("index.parquet", "problems.parquet", "duplicates.parquet"):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _tell_duplicates(duplicates: pd.DataFrame, folder: Path) -> None:

@@ -153,6 +153,33 @@ def test_pack_images_again_keeps_finished_shards(root: Path, small_shards: None,
     assert _visible(folder) == before
 
 
+def test_loose_files_hold_the_same_bytes_and_are_kept_when_nothing_changes(root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch):
+    pack_images(_run(root))
+    tars = PackedImages(root / "out/03_packed")
+    expected = [tars.read_bytes(i) for i in range(len(tars))]
+    run = _run(root, pack_loose=True)
+    metrics = pack_images(run)
+    loose = PackedImages(root / "out/03_packed")
+    assert [loose.read_bytes(i) for i in range(len(loose))] == expected and metrics["n_shards"] == 5
+    assert not list((root / "out/03_packed").glob("*.tar")) and len(list((root / "out/03_packed").glob("shard_*/*.jpg"))) == N_IMAGES
+    monkeypatch.setattr(packing, "small_image", None)  # nothing is packed again
+    pack_images(run)
+    (root / "out/03_packed/shard_00002/0001.jpg").unlink()
+    with pytest.raises(TypeError):
+        pack_images(run)
+
+
+def test_squares_are_squashed(root: Path):
+    pack_images(_run(root, pack_square=True))
+    images = PackedImages(root / "out/03_packed")
+    assert (images.index[["width", "height"]] == 32).all(axis=None)
+    i = images.index["image_id"].tolist().index("s/2/02")
+    raw = Image.open(root / "raw" / images.index["path"][i])
+    assert (images.index["original_width"][i], images.index["original_height"][i]) == raw.size != (32, 32)
+    expected = np.asarray(raw.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC), int)
+    assert np.abs(images.read(i).astype(int) - expected).mean() < 3
+
+
 def test_training_image_that_is_in_validation_leaves_the_index(root: Path):
     run = _run(root)
     path = root / "raw/s/0/00.jpg"
