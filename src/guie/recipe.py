@@ -112,8 +112,10 @@ class Stage:
         fresh: Parts that start anew: `neck`, `classifier`. Everything else is loaded strictly.
         embedding_dim: Output width of the neck.
         dropout: Before the neck's linear layer.
-        margin: ArcFace margin by epoch.
-        scale: ArcFace's s.
+        classifier: arcface, cosface or softmax (normalised, without a margin).
+        n_sub_centers: Centres of each class, of which the nearest counts (sub-centre ArcFace).
+        margin: By epoch; in radians, for cosface in cosine.
+        scale: Of the cosines, s.
         label_smoothing: Of the cross entropy.
         optimizer: adamw or sgd (momentum .9).
         weight_decay: Of the optimizer.
@@ -143,6 +145,8 @@ class Stage:
     fresh: tuple[str, ...] = ()
     embedding_dim: int = 64
     dropout: float = 0.2
+    classifier: str = "arcface"
+    n_sub_centers: int = 1
     margin: EpochMargin = field(default_factory=EpochMargin)
     scale: float = 30.0
     label_smoothing: float = 0.0

@@ -10,13 +10,14 @@ from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, M
 PHASES = ("head", "backbone", "highres")
 TRAINS = ("classifier", "neck", "head", "backbone", "all")
 OPTIMIZERS = ("adamw", "sgd")
+CLASSIFIERS = ("arcface", "cosface", "softmax")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 LIBRARIES = ("timm", "open_clip")
 STAGE_RANGES = {
     "image_px": (8, 4096), "n_epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
     "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
     "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
-    "patch_stride": (0, 4096),
+    "patch_stride": (0, 4096), "n_sub_centers": (1, 100),
 }  # fmt: skip
 
 
@@ -103,6 +104,7 @@ def _check_stages(recipe: Recipe) -> None:
         _one_of(f"{at}.phase", stage.phase, PHASES)
         _one_of(f"{at}.trains", stage.trains, TRAINS)
         _one_of(f"{at}.optimizer", stage.optimizer, OPTIMIZERS)
+        _one_of(f"{at}.classifier", stage.classifier, CLASSIFIERS)
         _one_of(f"{at}.schedule", stage.schedule, SCHEDULES)
         for name, (low, high) in STAGE_RANGES.items():
             _range(f"{at}.{name}", getattr(stage, name), low, high)
@@ -126,6 +128,8 @@ def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
         return
     if parent not in seen:
         raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *seen])}")
+    if seen[parent].n_sub_centers != stage.n_sub_centers and "classifier" not in stage.fresh:
+        raise ValueError(f"{at}.n_sub_centers is {stage.n_sub_centers}, {parent} has {seen[parent].n_sub_centers}; name fresh=('classifier',)")
     if seen[parent].embedding_dim != stage.embedding_dim and set(stage.fresh) != {"neck", "classifier"}:
         raise ValueError(f"{at}.embedding_dim is {stage.embedding_dim}, {parent} has {seen[parent].embedding_dim}; name fresh=('neck', 'classifier')")
 

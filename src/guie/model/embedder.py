@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from guie.model.backbone import Backbone
-from guie.model.margin import ArcFace
+from guie.model.margin import MarginClassifier
 from guie.model.neck import Neck
 from guie.recipe import Stage
 
@@ -16,9 +16,9 @@ PARTS = ("backbone", "neck", "classifier")
 
 
 class Embedder(nn.Module):
-    """What a stage trains: pixels -> feature -> embedding -> class logits."""
+    """What a stage trains: pixels -> feature -> embedding -> loss."""
 
-    def __init__(self, backbone: Backbone, neck: Neck, classifier: ArcFace) -> None:
+    def __init__(self, backbone: Backbone, neck: Neck, classifier: MarginClassifier) -> None:
         """The three parts, by name."""
         super().__init__()
         self.backbone = backbone
@@ -26,7 +26,7 @@ class Embedder(nn.Module):
         self.classifier = classifier
 
     def forward(self, inputs: Tensor, labels: Tensor, margin_rad: float) -> Tensor:
-        """Logits, float32 [n, n_classes]; `inputs` are normalised pixels [n, 3, px, px], or cached features [n, feature_dim]."""
+        """The mean loss, a scalar; `inputs` are normalised pixels [n, 3, px, px], or cached features [n, feature_dim]."""
         features = self.backbone(inputs) if inputs.ndim == 4 else inputs
         return self.classifier(self.neck(features), labels, margin_rad)
 
@@ -36,7 +36,7 @@ def build_embedder(backbone: Backbone, stage: Stage, n_classes: int, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         neck = Neck(backbone.feature_dim, stage.embedding_dim, stage.dropout)
-        classifier = ArcFace(n_classes, stage.embedding_dim, stage.scale)
+        classifier = MarginClassifier(n_classes, stage.embedding_dim, stage.scale, stage.classifier, stage.label_smoothing, stage.n_sub_centers)
     return Embedder(backbone, neck, classifier)
 
 

@@ -1,8 +1,14 @@
-"""The margin classifier: ArcFace with finite gradients everywhere, and its margin by epoch."""
+"""Margin classifiers whose logits are never held: the cross entropy over any number of classes, a few thousand at a time.
+
+A million classes and a batch of 256 are a gigabyte of logits in float32, and a loss written in steps keeps four or five of them. Here a block of
+classes is multiplied, added to the running log-sum-exp and forgotten; the backward pass multiplies it once more. All of it is in float32
+(float64 for float64 inputs), whatever the precision around it.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +19,8 @@ from guie.recipe import EpochMargin
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the cosine
 # of a vector with itself above 1 for a fifth of all vectors.
 EPSILON = 1e-6
+BLOCK = 1 << 20  # logits at a time: 4 MB
+KINDS = ("arcface", "cosface", "softmax")
 
 
 def margin_at(margin: EpochMargin, epoch: int) -> float:
@@ -20,42 +28,141 @@ def margin_at(margin: EpochMargin, epoch: int) -> float:
     return min(margin.start_rad + epoch * margin.step_rad, margin.max_rad)
 
 
-def arcface_logits(embeddings: Tensor, centers: Tensor, labels: Tensor, margin_rad: float, scale: float) -> Tensor:
-    """Scaled cosines, with the margin added to the angle of each row's own class.
+def shifted_cosine(cosine: Tensor, margin: float | Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """The cosine of a row and its own class with the margin, and the slope d(shifted)/d(cosine).
 
-    Where the angle exceeds pi - margin, cos(angle + margin) would grow again; there the cosine is lowered by
-    margin * sin(margin) instead, as in the reference implementation.
+    ArcFace adds the margin to the angle (arXiv 1801.07698, equation 3); where the angle exceeds pi - margin, cos(angle + margin) would grow
+    again, and the cosine is lowered by margin * sin(margin) instead, as in the reference implementation. CosFace (arXiv 1801.09414) lowers
+    the cosine by the margin. Softmax, normalised, leaves it.
 
     Args:
-        embeddings: float [n, dim], of any length and precision; computed in float32 (float64 stays float64).
-        centers: float [n_classes, dim], of any length.
+        cosine: float [n].
+        margin: One for all, or float [n].
+        kind: One of `KINDS`.
+    """
+    one = torch.ones_like(cosine)
+    if kind == "softmax":
+        return cosine, one
+    margin = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
+    if kind == "cosface":
+        return cosine - margin, one
+    inside = cosine.clamp(-1 + EPSILON, 1 - EPSILON)
+    sine = (1 - inside * inside).sqrt()
+    is_plain = inside > torch.cos(math.pi - margin)
+    shifted = torch.where(is_plain, inside * margin.cos() - sine * margin.sin(), inside - margin * margin.sin())
+    slope = torch.where(is_plain, margin.cos() + inside / sine * margin.sin(), one)
+    return shifted, slope * (inside == cosine)
+
+
+def margin_cross_entropy(
+    embeddings: Tensor, centers: Tensor, labels: Tensor, margin: float | Tensor, scale: float, kind: str = "arcface", smoothing: float = 0.0, n_sub: int = 1
+) -> Tensor:
+    """The mean cross entropy of scaled cosines, the own class's with a margin.
+
+    Args:
+        embeddings: float [n, dim], of any length and precision.
+        centers: float [n_classes * n_sub, dim], of any length; the sub-centres of a class follow each other.
         labels: int64 [n], 0 to n_classes - 1.
-        margin_rad: Added to the angle, 0 to pi/2.
-        scale: ArcFace's s.
+        margin: In radians (cosface: in cosine); one for all, or float [n].
+        scale: s.
+        kind: One of `KINDS`.
+        smoothing: Share of the target that is spread over all classes.
+        n_sub: Sub-centres of each class, of which the nearest counts (Deng et al., Sub-center ArcFace, ECCV 2020).
 
     Returns:
-        float32 (or float64) [n, n_classes].
-
-    Source: ArcFace, arXiv 1801.07698, equation 3.
+        float32 (or float64), a scalar.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-        cosine = F.linear(F.normalize(wide), F.normalize(centers.to(wide.dtype)))
-        own = cosine.gather(1, labels[:, None]).clamp(-1 + EPSILON, 1 - EPSILON)
-        shifted = own * math.cos(margin_rad) - (1 - own * own).sqrt() * math.sin(margin_rad)
-        shifted = torch.where(own > math.cos(math.pi - margin_rad), shifted, own - margin_rad * math.sin(margin_rad))
-        return scale * cosine.scatter(1, labels[:, None], shifted)
+        losses: Tensor = _MarginCrossEntropy.apply(F.normalize(wide), centers, labels, margin, scale, kind, smoothing, n_sub)
+        return losses.mean()
 
 
-class ArcFace(nn.Module):
+class _MarginCrossEntropy(torch.autograd.Function):
+    """Each row's loss, [n], of unit embeddings; exact gradients for embeddings and centres."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, unit: Tensor, centers: Tensor, labels: Tensor, margin: float | Tensor, scale: float, kind: str, smoothing: float, n_sub: int
+    ) -> Tensor:
+        n_classes = len(centers) // n_sub
+        own_centers = F.normalize(centers.view(n_classes, n_sub, -1)[labels].to(unit.dtype), dim=2)
+        own, own_sub = torch.einsum("nd,nkd->nk", unit, own_centers).max(dim=1)
+        shifted, slope = shifted_cosine(own, margin, kind)
+        total = torch.full_like(own, -math.inf)
+        spread = torch.zeros_like(own)
+        for start, stop in _blocks(n_classes, n_sub, len(unit)):
+            logits, _, _ = _block_logits(unit, centers, start, stop, n_sub, scale)
+            rows, columns = _own_in(labels, start, stop)
+            logits[rows, columns] = scale * shifted[rows]
+            total = torch.logaddexp(total, logits.logsumexp(dim=1))
+            if smoothing:
+                spread += logits.sum(dim=1)
+        ctx.save_for_backward(unit, centers, labels, total, shifted, slope, own_sub)
+        ctx.settings = (scale, smoothing, n_sub)
+        return total - (1 - smoothing) * scale * shifted - smoothing / n_classes * spread
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        unit, centers, labels, total, shifted, slope, own_sub = ctx.saved_tensors
+        scale, smoothing, n_sub = ctx.settings
+        n_classes, weight = len(centers) // n_sub, gradients[0][:, None]
+        unit_grad = torch.zeros_like(unit)
+        centers_grad = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
+        for start, stop in _blocks(n_classes, n_sub, len(unit)):
+            logits, directions, nearest = _block_logits(unit, centers, start, stop, n_sub, scale)
+            rows, columns = _own_in(labels, start, stop)
+            logits[rows, columns] = scale * shifted[rows]
+            slopes = logits.sub_(total[:, None]).exp_().sub_(smoothing / n_classes)  # of the loss by the logits
+            slopes[rows, columns] -= 1 - smoothing
+            slopes.mul_(weight * scale)  # by the cosines
+            slopes[rows, columns] *= slope[rows]
+            if nearest is not None:
+                nearest[rows, columns] = own_sub[rows]
+                slopes = (
+                    torch.zeros(*slopes.shape, n_sub, dtype=slopes.dtype, device=slopes.device).scatter_(2, nearest[..., None], slopes[..., None]).flatten(1)
+                )
+            unit_grad += slopes @ directions
+            if centers_grad is not None:
+                block = centers[start * n_sub : stop * n_sub]
+                pull = slopes.T @ unit
+                pull -= directions * (directions * pull).sum(dim=1, keepdim=True)  # a centre's length changes nothing
+                lengths = block.to(unit.dtype).norm(dim=1, keepdim=True).clamp_min(1e-12)
+                centers_grad[start * n_sub : stop * n_sub] = pull.div_(lengths)
+        return unit_grad, centers_grad, None, None, None, None, None, None
+
+
+def _blocks(n_classes: int, n_sub: int, n_rows: int) -> list[tuple[int, int]]:
+    """First and last class of each block, of at most `BLOCK` logits."""
+    step = max(1, BLOCK // max(1, n_rows * n_sub))
+    return [(start, min(start + step, n_classes)) for start in range(0, n_classes, step)]
+
+
+def _block_logits(unit: Tensor, centers: Tensor, start: int, stop: int, n_sub: int, scale: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Scaled cosines of a block of classes, [n, stop - start], its unit centres, and which sub-centre was nearest."""
+    directions = F.normalize(centers[start * n_sub : stop * n_sub].to(unit.dtype))
+    cosines = unit @ directions.T
+    nearest = None
+    if n_sub > 1:
+        cosines, nearest = cosines.view(len(unit), -1, n_sub).max(dim=2)
+    return cosines.mul_(scale), directions, nearest
+
+
+def _own_in(labels: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Row and column of the own classes in a block."""
+    rows = ((labels >= start) & (labels < stop)).nonzero()[:, 0]
+    return rows, labels[rows] - start
+
+
+class MarginClassifier(nn.Module):
     """A classifier whose class centres are its weights; kept in float32 whatever the precision around it."""
 
-    def __init__(self, n_classes: int, embedding_dim: int, scale: float) -> None:
+    def __init__(self, n_classes: int, embedding_dim: int, scale: float, kind: str = "arcface", smoothing: float = 0.0, n_sub: int = 1) -> None:
         """Centres start as small normal noise; only their directions matter."""
         super().__init__()
-        self.scale = scale
-        self.centers = nn.Parameter(torch.randn(n_classes, embedding_dim) * 0.01)
+        self.scale, self.kind, self.smoothing, self.n_sub = scale, kind, smoothing, n_sub
+        self.centers = nn.Parameter(torch.randn(n_classes * n_sub, embedding_dim) * 0.01)
 
-    def forward(self, embeddings: Tensor, labels: Tensor, margin_rad: float) -> Tensor:
-        """Logits, float32 [n, n_classes], of embeddings, float [n, embedding_dim]."""
-        return arcface_logits(embeddings, self.centers, labels, margin_rad, self.scale)
+    def forward(self, embeddings: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
+        """The mean loss, a scalar, of embeddings, float [n, embedding_dim]."""
+        return margin_cross_entropy(embeddings, self.centers, labels, margin, self.scale, self.kind, self.smoothing, self.n_sub)

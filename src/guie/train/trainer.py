@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -69,7 +68,7 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
             f"make it a multiple of {accelerator.num_processes}"
         )
     folder = run.stage_folder(stage.name)
-    settings = run.recipe.digest("model", "seed", f"stages.{stage.name}")
+    settings = run.recipe.digest("model", "data.limits", "seed", f"stages.{stage.name}")
     parent = run.recipe.parent(stage)
     inputs = {
         "03_packed": outputs_digest(run.folder(3)),
@@ -225,8 +224,7 @@ class StageLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         with self.accelerator.autocast():
-            logits = self.embedder(inputs, labels, margin_at(stage.margin, self.epoch))
-        loss = F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
+            loss = self.embedder(inputs, labels, margin_at(stage.margin, self.epoch))
         value = float(loss.detach())
         if not np.isfinite(value):
             ids = ", ".join(map(str, self.train_set.image_ids[numbers][:4]))

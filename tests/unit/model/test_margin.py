@@ -1,55 +1,105 @@
-"""ArcFace against pytorch-metric-learning, a loop by hand, and the places where others' gradients break."""
+"""The margin losses against pytorch-metric-learning, a loop by hand, and the places where others' gradients break."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning.losses import ArcFaceLoss
+from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, NormalizedSoftmaxLoss, SubCenterArcFaceLoss
+from torch import Tensor
 
-from guie.model.margin import ArcFace, arcface_logits, margin_at
+from guie.model import margin as module
+from guie.model.margin import KINDS, MarginClassifier, margin_at, margin_cross_entropy, shifted_cosine
 from guie.recipe import EpochMargin
+from guie.rules import CLASSIFIERS
 
 
-def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=-1)
 
 
-@pytest.mark.parametrize("margin_rad", [0.0, 0.1, 0.5, 0.8])
-@pytest.mark.parametrize("scale", [16.0, 30.0, 64.0])
-def test_loss_and_gradient_equal_pytorch_metric_learning(margin_rad: float, scale: float) -> None:
-    oracle = ArcFaceLoss(num_classes=7, embedding_size=16, margin=math.degrees(margin_rad), scale=scale).double()
-    embeddings, labels = unit(40, 16) * 3, torch.arange(40) % 7
-    ours_in, theirs_in = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
-    centers = oracle.W.detach().T.clone().requires_grad_()  # theirs stands on its side: [dim, n_classes]
-    ours = F.cross_entropy(arcface_logits(ours_in, centers, labels, margin_rad, scale), labels)
-    theirs = oracle(theirs_in, labels)
-    ours.backward()
-    theirs.backward()
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-9)
-    torch.testing.assert_close(ours_in.grad, theirs_in.grad, rtol=1e-6, atol=1e-10)
+@pytest.fixture(params=[1 << 20, 100], ids=["one block", "many blocks"])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", request.param)
+
+
+def compare(ours: Callable[[Tensor, Tensor], Tensor], oracle: torch.nn.Module, labels: Tensor, embeddings: Tensor) -> None:
+    """Loss and both gradients; the library's centres stand on their side: [dim, n]."""
+    mine, theirs = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
+    centers = oracle.W.detach().T.clone().requires_grad_()
+    left, right = ours(mine, centers), oracle(theirs, labels)
+    left.backward()
+    right.backward()
+    assert left.item() == pytest.approx(right.item(), rel=1e-9)
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-6, atol=1e-10)
     torch.testing.assert_close(centers.grad, oracle.W.grad.T, rtol=1e-6, atol=1e-10)
 
 
-def test_logits_equal_a_loop_over_angles() -> None:
+LABELS = torch.arange(40) % 7
+
+
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("margin_rad", [0.0, 0.1, 0.5, 0.8])
+@pytest.mark.parametrize("scale", [16.0, 30.0, 64.0])
+def test_arcface_equals_pytorch_metric_learning(margin_rad: float, scale: float) -> None:
+    oracle = ArcFaceLoss(num_classes=7, embedding_size=16, margin=math.degrees(margin_rad), scale=scale).double()
+    compare(lambda x, w: margin_cross_entropy(x, w, LABELS, margin_rad, scale), oracle, LABELS, unit(40, 16) * 3)
+
+
+@pytest.mark.usefixtures("block")
+def test_cosface_and_softmax_equal_pytorch_metric_learning() -> None:
+    cosface = CosFaceLoss(num_classes=7, embedding_size=16, margin=0.35, scale=30).double()
+    compare(lambda x, w: margin_cross_entropy(x, w, LABELS, 0.35, 30.0, "cosface"), cosface, LABELS, unit(40, 16) * 3)
+    softmax = NormalizedSoftmaxLoss(num_classes=7, embedding_size=16, temperature=1 / 30).double()
+    compare(lambda x, w: margin_cross_entropy(x, w, LABELS, 0.5, 30.0, "softmax"), softmax, LABELS, unit(40, 16))
+
+
+@pytest.mark.usefixtures("block")
+def test_sub_centers_equal_pytorch_metric_learning() -> None:
+    oracle = SubCenterArcFaceLoss(num_classes=7, embedding_size=16, margin=math.degrees(0.3), scale=30, sub_centers=3).double()
+    compare(lambda x, w: margin_cross_entropy(x, w, LABELS, 0.3, 30.0, n_sub=3), oracle, LABELS, unit(40, 16) * 3)
+
+
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_loss_equals_a_loop_over_angles(smoothing: float) -> None:
     embeddings, centers, labels = unit(12, 5, seed=1), unit(4, 5, seed=2), torch.arange(12) % 4
-    got = arcface_logits(embeddings, centers, labels, 0.4, 30.0)
+    losses = []
     for i in range(12):
+        logits = []
         for c in range(4):
             angle = math.acos(float(embeddings[i] @ centers[c]))
+            value = math.cos(angle)
             if c == labels[i]:
                 value = math.cos(angle + 0.4) if angle + 0.4 < math.pi else math.cos(angle) - 0.4 * math.sin(0.4)
-            else:
-                value = math.cos(angle)
-            assert float(got[i, c]) == pytest.approx(30 * value, abs=1e-9)
+            logits.append(30 * value)
+        log_sum = math.log(sum(math.exp(logit) for logit in logits))
+        losses.append((1 - smoothing) * (log_sum - logits[int(labels[i])]) + smoothing * sum(log_sum - logit for logit in logits) / 4)
+    got = margin_cross_entropy(embeddings, centers, labels, 0.4, 30.0, smoothing=smoothing)
+    assert float(got) == pytest.approx(sum(losses) / 12, abs=1e-9)
 
 
-def test_own_logit_falls_with_the_angle_over_the_whole_circle() -> None:
-    angles = torch.linspace(0, math.pi, 181, dtype=torch.float64)
-    embeddings = torch.stack([angles.cos(), angles.sin()], dim=1)
-    own = arcface_logits(embeddings, torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.zeros(181, dtype=torch.long), 0.5, 1.0)[:, 0]
-    beyond = angles > math.pi - 0.5
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_sub", [1, 3])
+def test_gradients_equal_finite_differences(kind: str, n_sub: int) -> None:
+    margins = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5], dtype=torch.float64)  # one for each row
+    inputs = ((unit(5, 8) * 2).requires_grad_(), (unit(7 * n_sub, 8, seed=1) * 0.3).requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, w: margin_cross_entropy(x, w, LABELS[:5], margins, 8.0, kind, 0.1, n_sub), inputs)
+
+
+def test_frozen_centers_get_no_gradient_and_cost_none() -> None:
+    embeddings, centers = unit(6, 8).requires_grad_(), unit(5, 8, seed=1)
+    margin_cross_entropy(embeddings, centers, LABELS[:6] % 5, 0.3, 30.0).backward()
+    assert centers.grad is None and embeddings.grad is not None and embeddings.grad.abs().sum() > 0
+
+
+def test_own_cosine_falls_with_the_angle_over_the_whole_circle() -> None:
+    own, slope = shifted_cosine(torch.linspace(0, math.pi, 181, dtype=torch.float64).cos(), 0.5, "arcface")
+    beyond = torch.linspace(0, math.pi, 181, dtype=torch.float64) > math.pi - 0.5
     assert (own[~beyond].diff() < 1e-9).all() and (own[beyond].diff() < 1e-9).all()
+    assert (slope >= 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -57,9 +107,9 @@ def test_own_logit_falls_with_the_angle_over_the_whole_circle() -> None:
 def test_gradients_are_finite_at_extreme_cosines(cosine: float, dtype: torch.dtype) -> None:
     embeddings = torch.tensor([[cosine, math.sqrt(max(0.0, 1 - cosine**2))]], dtype=dtype, requires_grad=True)
     centers = torch.tensor([[1.0, 0.0], [0.3, 0.7]], requires_grad=True)
-    logits = arcface_logits(embeddings, centers, torch.tensor([0]), 0.5, 64.0)
-    F.cross_entropy(logits, torch.tensor([0])).backward()
-    assert torch.isfinite(logits).all()
+    loss = margin_cross_entropy(embeddings, centers, torch.tensor([0]), 0.5, 64.0)
+    loss.backward()
+    assert torch.isfinite(loss) and embeddings.grad.dtype == dtype
     assert torch.isfinite(embeddings.grad).all() and torch.isfinite(centers.grad).all()
 
 
@@ -68,13 +118,18 @@ def test_gradients_are_finite_where_fp32_cosines_exceed_one() -> None:
     assert (F.normalize(embeddings) * F.normalize(embeddings)).sum(1).max() > 1  # the trap is there
     centers = embeddings.clone().requires_grad_()
     inputs = embeddings.clone().requires_grad_()
-    labels = torch.arange(4000)
-    F.cross_entropy(arcface_logits(inputs, centers, labels, 0.5, 30.0), labels).backward()
+    margin_cross_entropy(inputs, centers, torch.arange(4000), 0.5, 30.0).backward()
     assert torch.isfinite(inputs.grad).all() and torch.isfinite(centers.grad).all()
 
 
-def test_logits_stay_float32_under_bf16_autocast() -> None:
-    classifier = ArcFace(5, 8, 30.0)
+def test_loss_is_finite_where_every_class_is_behind() -> None:
+    """exp of all logits underflows in float32 at scale 64; a running maximum keeps the loss."""
+    loss = margin_cross_entropy(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [-1.0, 0.01]]), torch.tensor([0]), 0.5, 200.0)
+    assert torch.isfinite(loss) and loss > 0
+
+
+def test_loss_stays_float32_under_bf16_autocast() -> None:
+    classifier = MarginClassifier(5, 8, 30.0)
     embeddings, labels = unit(6, 8, dtype=torch.float32), torch.arange(6) % 5
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = classifier(embeddings, labels, 0.3)
@@ -85,3 +140,7 @@ def test_logits_stay_float32_under_bf16_autocast() -> None:
 def test_margin_grows_by_the_epoch_to_its_cap() -> None:
     second_place = EpochMargin(0.1, 0.1, 0.8)
     assert [round(margin_at(second_place, e), 3) for e in range(10)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8, 0.8]
+
+
+def test_recipes_name_the_kinds_that_there_are() -> None:
+    assert CLASSIFIERS == KINDS
