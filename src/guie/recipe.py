@@ -72,6 +72,37 @@ class EpochMargin:
 
 
 @dataclass(frozen=True)
+class ClassFrequencyMargin:
+    """A margin by class: rare classes get a large one, in proportion to n ** power for n training rows, scaled to low_rad..high_rad.
+
+    Source: 4th and 6th place of GUIE, after the Google Landmark winners (power -1/4, .05 to .5). Off while high_rad is 0.
+    """
+
+    low_rad: float = 0.0
+    high_rad: float = 0.0
+    power: float = -0.25
+
+
+@dataclass(frozen=True)
+class NeckShape:
+    """What the neck is made of, beside its width and its dropout.
+
+    Attributes:
+        has_norm: Batch norm without weights of its own comes first (5th and 6th place).
+        hidden_dim: Width of a layer between, with a GELU; 0 is none.
+        dropouts: Rates of several dropouts whose outputs are averaged (4th: .1 to .5); empty is the stage's `dropout` alone.
+        is_branched: Each of them has linear layers of its own (3rd: twenty).
+        has_bias: Of the last layer.
+    """
+
+    has_norm: bool = False
+    hidden_dim: int = 0
+    dropouts: tuple[float, ...] = ()
+    is_branched: bool = False
+    has_bias: bool = True
+
+
+@dataclass(frozen=True)
 class Augment:
     """Random changes to a training image (albumentations).
 
@@ -114,7 +145,9 @@ class Stage:
         dropout: Before the neck's linear layer.
         classifier: arcface, cosface or softmax (normalised, without a margin).
         n_sub_centers: Centres of each class, of which the nearest counts (sub-centre ArcFace).
+        neck: What the neck is made of.
         margin: By epoch; in radians, for cosface in cosine.
+        class_margin: By class, in place of it, where its high_rad is not 0.
         scale: Of the cosines, s.
         label_smoothing: Of the cross entropy.
         optimizer: adamw or sgd (momentum .9).
@@ -147,7 +180,9 @@ class Stage:
     dropout: float = 0.2
     classifier: str = "arcface"
     n_sub_centers: int = 1
+    neck: NeckShape = field(default_factory=NeckShape)
     margin: EpochMargin = field(default_factory=EpochMargin)
+    class_margin: ClassFrequencyMargin = field(default_factory=ClassFrequencyMargin)
     scale: float = 30.0
     label_smoothing: float = 0.0
     optimizer: str = "adamw"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from guie.override import nearest
 from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, Recipe, Stage
@@ -110,6 +111,12 @@ def _check_stages(recipe: Recipe) -> None:
             _range(f"{at}.{name}", getattr(stage, name), low, high)
         for name in ("start_rad", "step_rad", "max_rad"):
             _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
+        _range(f"{at}.class_margin.low_rad", stage.class_margin.low_rad, 0.0, stage.class_margin.high_rad)
+        _range(f"{at}.class_margin.high_rad", stage.class_margin.high_rad, 0.0, 1.57)
+        _range(f"{at}.class_margin.power", stage.class_margin.power, -10.0, 0.0)
+        _range(f"{at}.neck.hidden_dim", stage.neck.hidden_dim, 0, 10**5)
+        for rate in stage.neck.dropouts:
+            _range(f"{at}.neck.dropouts", rate, 0.0, 0.99)
         for name, high in AUGMENT_HIGH.items():
             _range(f"{at}.augment.{name}", getattr(stage.augment, name), 0.0, high)
         for part in stage.fresh:
@@ -130,6 +137,8 @@ def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
         raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *seen])}")
     if seen[parent].n_sub_centers != stage.n_sub_centers and "classifier" not in stage.fresh:
         raise ValueError(f"{at}.n_sub_centers is {stage.n_sub_centers}, {parent} has {seen[parent].n_sub_centers}; name fresh=('classifier',)")
+    if replace(seen[parent].neck, dropouts=()) != replace(stage.neck, dropouts=()) and "neck" not in stage.fresh:
+        raise ValueError(f"{at}.neck is another than {parent}'s; name fresh=('neck', 'classifier')")
     if seen[parent].embedding_dim != stage.embedding_dim and set(stage.fresh) != {"neck", "classifier"}:
         raise ValueError(f"{at}.embedding_dim is {stage.embedding_dim}, {parent} has {seen[parent].embedding_dim}; name fresh=('neck', 'classifier')")
 

@@ -68,8 +68,8 @@ def stage_weights(run: Run, stage: str) -> dict[str, Tensor]:
 def load_neck(run: Run, stage: str) -> Neck:
     """The neck as `stage` left it, in eval mode."""
     weights = part_of(stage_weights(run, stage), "neck")
-    embedding_dim, feature_dim = weights["linear.weight"].shape
-    neck = Neck(feature_dim, embedding_dim, 0.0)
+    first = next(name for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight") if name in weights)
+    neck = Neck(weights[first].shape[1], run.recipe.stage(stage))
     neck.load_state_dict(weights, strict=True)
     return neck.eval()
 

@@ -35,7 +35,7 @@ def build_embedder(backbone: Backbone, stage: Stage, n_classes: int, seed: int) 
     """An embedder with a fresh neck and classifier, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        neck = Neck(backbone.feature_dim, stage.embedding_dim, stage.dropout)
+        neck = Neck(backbone.feature_dim, stage)
         classifier = MarginClassifier(n_classes, stage.embedding_dim, stage.scale, stage.classifier, stage.label_smoothing, stage.n_sub_centers)
     return Embedder(backbone, neck, classifier)
 

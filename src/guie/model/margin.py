@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.recipe import EpochMargin
+from guie.recipe import ClassFrequencyMargin, EpochMargin
 
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the cosine
 # of a vector with itself above 1 for a fifth of all vectors.
@@ -26,6 +26,17 @@ KINDS = ("arcface", "cosface", "softmax")
 def margin_at(margin: EpochMargin, epoch: int) -> float:
     """The margin in radians of the epoch, counted from 0. Source: 2nd place of GUIE, arXiv 2210.08735."""
     return min(margin.start_rad + epoch * margin.step_rad, margin.max_rad)
+
+
+def class_margins(margin: ClassFrequencyMargin, counts: Tensor) -> Tensor:
+    """The margin of each class in radians, float32 [n_classes], of its training rows, [n_classes].
+
+    Source: 3rd place of Google Landmark Recognition 2020, arXiv 2010.05350; there the powers of the data's own extremes are the ends.
+    """
+    powers = counts.double().clamp_min(1) ** margin.power
+    low, high = powers.min(), powers.max()
+    share = (powers - low) / (high - low) if high > low else torch.ones_like(powers)
+    return (margin.low_rad + (margin.high_rad - margin.low_rad) * share).float()
 
 
 def shifted_cosine(cosine: Tensor, margin: float | Tensor, kind: str) -> tuple[Tensor, Tensor]:

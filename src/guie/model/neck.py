@@ -1,19 +1,45 @@
-"""The neck: the projection from the backbone's feature to the embedding."""
+"""The neck: the projection from the backbone's feature to the embedding, in the forms that the winners used."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from guie.recipe import Stage
+
 
 class Neck(nn.Module):
-    """Dropout, then one linear layer. Source: 1st and 2nd place of GUIE (dropout .2, Linear 64)."""
+    """Maybe batch norm without weights, then the mean of branches, each a dropout and one or two linear layers.
 
-    def __init__(self, feature_dim: int, embedding_dim: int, dropout: float) -> None:
-        """`feature_dim` numbers in, `embedding_dim` out."""
+    One branch with one rate is the 1st and 2nd places' neck (dropout .2, Linear 64); the norm before it the 5th's and 6th's; one linear layer
+    behind several dropouts the 4th's (multi-sample dropout); twenty branches of their own the 3rd's. In eval mode all but those
+    with a hidden layer are one matrix.
+    """
+
+    def __init__(self, feature_dim: int, stage: Stage) -> None:
+        """`feature_dim` numbers in, `stage.embedding_dim` out."""
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(feature_dim, embedding_dim)
+        shape, rates = stage.neck, stage.neck.dropouts or (stage.dropout,)
+        self.norm = nn.BatchNorm1d(feature_dim, affine=False) if shape.has_norm else nn.Identity()
+        self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in rates)
+        if not shape.is_branched:
+            self.linear = _layers(feature_dim, stage)
+        else:
+            self.branches = nn.ModuleList(_layers(feature_dim, stage) for _ in rates)
 
     def forward(self, features: Tensor) -> Tensor:
         """Embeddings, not normalised, float [n, embedding_dim], of features, float [n, feature_dim]."""
-        return self.linear(self.dropout(features))
+        features = self.norm(features)
+        if len(self.dropouts) == 1 or not (self.training or hasattr(self, "branches")):  # without dropout a shared layer's samples are equal
+            layer = self.branches[0] if hasattr(self, "branches") else self.linear
+            return layer(self.dropouts[0](features))
+        layers = self.branches if hasattr(self, "branches") else [self.linear] * len(self.dropouts)
+        total = sum(layer(dropout(features)) for layer, dropout in zip(layers, self.dropouts, strict=True))
+        assert isinstance(total, Tensor)
+        return total / len(self.dropouts)
+
+
+def _layers(feature_dim: int, stage: Stage) -> nn.Module:
+    """One linear layer, or two with a GELU between."""
+    shape = stage.neck
+    last = nn.Linear(shape.hidden_dim or feature_dim, stage.embedding_dim, bias=shape.has_bias)
+    return nn.Sequential(nn.Linear(feature_dim, shape.hidden_dim), nn.GELU(), last) if shape.hidden_dim else last

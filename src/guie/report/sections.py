@@ -180,7 +180,9 @@ def settings(recipe: Recipe) -> str:
     stage_rows = []
     for stage in recipe.stages:
         m = stage.margin
-        margin = Markup(f"{m.start_rad:g} to {m.max_rad:g} by {m.step_rad:g} an epoch" if m.step_rad else f"{m.start_rad:g}", "tight")
+        c = stage.class_margin
+        text = f"{m.start_rad:g} to {m.max_rad:g} by {m.step_rad:g} an epoch" if m.step_rad else f"{m.start_rad:g}"
+        margin = Markup(f"{c.low_rad:g} to {c.high_rad:g} by class, n^{c.power:g}" if c.high_rad else text, "tight")
         values = [f"{value:g}" if isinstance(value, float) else value for value in (getattr(stage, name) for name in STAGE_FIELDS)]
         stage_rows.append([stage.name, recipe.parent(stage), *values, margin])
     head = ("stage", "starts from", *STAGE_FIELDS.values(), "margin (rad)")

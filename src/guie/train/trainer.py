@@ -21,7 +21,7 @@ from guie.embed.ensemble import load_backbone, rows_of, stage_weights
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
 from guie.embed.retrieval import retrieve, summarise
 from guie.model.embedder import Embedder, build_embedder, load_parts
-from guie.model.margin import margin_at
+from guie.model.margin import class_margins, margin_at
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
@@ -121,6 +121,8 @@ class StageLoop:
         self.started, self.seconds_before = time.time(), 0.0  # of earlier starts
         self.running: list[float] = [0.0, 0.0, 0.0]  # of this epoch: sum of losses, steps, seconds
         trained = TRAINED_PARTS[stage.trains]
+        counts = torch.from_numpy(np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes))
+        self.class_margins = class_margins(stage.class_margin, counts).to(accelerator.device) if stage.class_margin.high_rad else None
         for name, parameter in embedder.named_parameters():
             parameter.requires_grad_(name.split(".")[0] in trained)
         self.batches: Batches = (
@@ -186,7 +188,7 @@ class StageLoop:
         trained = {n: p.detach().cpu() for n, p in self._trained()}
         spent = self.seconds_before + time.time() - self.started
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
-        save_state(self.checkpoint, state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema})
+        save_state(self.checkpoint, state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema, "buffers": self._buffers()})
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
@@ -197,6 +199,8 @@ class StageLoop:
             return
         for name, parameter in self._trained():
             parameter.data.copy_(state["weights"][name])
+        for name, buffer in self._buffers().items():
+            buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema = {name: tensor.to(self.accelerator.device) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
@@ -206,9 +210,15 @@ class StageLoop:
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.accelerator.unwrap_model(self.embedder).named_parameters() if p.requires_grad]
 
+    def _buffers(self) -> dict[str, Tensor]:
+        """The statistics of the neck's batch norm, if it has one."""
+        return {name: buffer for name, buffer in self.accelerator.unwrap_model(self.embedder).named_buffers() if name.startswith("neck.")}
+
     def _set_mode(self) -> None:
-        """Trained parts (and the neck's dropout) in training mode, a frozen backbone in eval mode."""
+        """Trained parts (and the neck's dropout) in training mode, a frozen backbone and a frozen neck's batch norm in eval mode."""
         self.embedder.train()
+        if "neck" not in TRAINED_PARTS[self.stage.trains]:
+            self.accelerator.unwrap_model(self.embedder).neck.norm.eval()
         if self.stage.is_backbone_frozen:
             self.accelerator.unwrap_model(self.embedder).backbone.eval()
 
@@ -224,7 +234,8 @@ class StageLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         with self.accelerator.autocast():
-            loss = self.embedder(inputs, labels, margin_at(stage.margin, self.epoch))
+            margin = margin_at(stage.margin, self.epoch) if self.class_margins is None else self.class_margins[labels]
+            loss = self.embedder(inputs, labels, margin)
         value = float(loss.detach())
         if not np.isfinite(value):
             ids = ", ".join(map(str, self.train_set.image_ids[numbers][:4]))
@@ -250,7 +261,7 @@ class StageLoop:
             "epoch": self.epoch,
             "step": (self.epoch + 1) * self.train_set.n_steps,
             "loss": round(loss / max(1, n), 6),
-            "margin_rad": margin_at(self.stage.margin, self.epoch),
+            "margin_rad": self._margin(),
             "lr": lr_at(self.stage, (self.epoch + 1) * self.train_set.n_steps - 1, self.stage.n_epochs * self.train_set.n_steps),
             "images_per_s": round(steps * self.stage.batch_size / max(seconds, 1e-9), 1),
             "seconds": round(seconds, 2),
@@ -261,11 +272,15 @@ class StageLoop:
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
         self.history.append(row)
 
+    def _margin(self) -> float:
+        """The margin of the epoch, or the mean over the classes."""
+        return margin_at(self.stage.margin, self.epoch) if self.class_margins is None else round(float(self.class_margins.mean()), 6)
+
     def _status(self) -> str:
         total, steps, seconds = self.running
         rate = steps * self.stage.batch_size / max(seconds, 1e-9)
         lr = self.optimizer.param_groups[0]["lr"]
-        return f"loss {total / max(1, steps):.3f} margin {margin_at(self.stage.margin, self.epoch):.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
+        return f"loss {total / max(1, steps):.3f} margin {self._margin():.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
 
 
 def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:

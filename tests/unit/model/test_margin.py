@@ -10,8 +10,8 @@ from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, NormalizedS
 from torch import Tensor
 
 from guie.model import margin as module
-from guie.model.margin import KINDS, MarginClassifier, margin_at, margin_cross_entropy, shifted_cosine
-from guie.recipe import EpochMargin
+from guie.model.margin import KINDS, MarginClassifier, class_margins, margin_at, margin_cross_entropy, shifted_cosine
+from guie.recipe import ClassFrequencyMargin, EpochMargin
 from guie.rules import CLASSIFIERS
 
 
@@ -144,3 +144,11 @@ def test_margin_grows_by_the_epoch_to_its_cap() -> None:
 
 def test_recipes_name_the_kinds_that_there_are() -> None:
     assert CLASSIFIERS == KINDS
+
+
+def test_class_margins_are_the_landmark_winners() -> None:
+    """facts/metric_learning.md D2: counts 1 to 10,000 at power -1/4, .05 to .5."""
+    counts = torch.tensor([1, 3, 10, 30, 100, 1000, 10_000])
+    margins = class_margins(ClassFrequencyMargin(0.05, 0.5), counts)
+    assert [round(value, 2) for value in margins.tolist()] == [0.50, 0.38, 0.28, 0.21, 0.16, 0.09, 0.05]
+    assert class_margins(ClassFrequencyMargin(0.05, 0.5), torch.tensor([7, 7])).tolist() == [0.5, 0.5]

@@ -1,0 +1,79 @@
+"""The winners' necks against their formulas, and that each but the one with a hidden layer is one matrix at the end."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from guie.model.neck import Neck
+from guie.recipe import NeckShape, Stage
+
+STAGE = Stage("s", "head", "head", 32, 1, 8, 1e-3, fresh=("neck", "classifier"), embedding_dim=6, dropout=0.2)
+SHAPES = {
+    "first": NeckShape(),
+    "third": NeckShape(dropouts=tuple(i / 100 for i in range(1, 21)), is_branched=True),
+    "fourth": NeckShape(dropouts=(0.1, 0.2, 0.3, 0.4, 0.5), has_bias=False),
+    "fifth": NeckShape(has_norm=True),
+    "two layers": NeckShape(hidden_dim=9),
+}
+
+
+def neck_of(name: str) -> Neck:
+    torch.manual_seed(0)
+    return Neck(10, replace(STAGE, neck=SHAPES[name]))
+
+
+def features(n: int = 50) -> Tensor:
+    return torch.randn(n, 10, generator=torch.Generator().manual_seed(1)) * 3 + 1
+
+
+@pytest.mark.parametrize("name", ["first", "third", "fourth", "fifth"])
+def test_neck_is_one_matrix_at_the_end(name: str):
+    neck = neck_of(name)
+    for _ in range(20):
+        neck.train()(features())
+    neck.eval()
+    with torch.no_grad():
+        shift = neck(torch.zeros(1, 10))
+        matrix = neck(torch.eye(10)) - shift
+        torch.testing.assert_close(neck(features()), features() @ matrix + shift, rtol=1e-4, atol=1e-4)
+    assert neck(features()).shape == (50, 6)
+    assert (shift.abs().max() == 0) == (name == "fourth")
+
+
+def test_branches_are_averaged():
+    neck = neck_of("third").eval()
+    layers = [(b.weight.detach().numpy(), b.bias.detach().numpy()) for b in neck.branches]
+    assert len(layers) == 20
+    expected = np.mean([features().numpy() @ w.T + b for w, b in layers], axis=0)
+    np.testing.assert_allclose(neck(features()).detach().numpy(), expected, atol=1e-5)
+
+
+def test_samples_of_dropout_share_a_layer_and_differ_in_what_they_drop():
+    neck = neck_of("fourth")
+    assert [name for name, _ in neck.named_parameters()] == ["linear.weight"]
+    ones = torch.ones(1, 10)
+    torch.nn.init.eye_(neck.linear.weight)
+    seen = torch.cat([neck.train()(ones) for _ in range(4000)]).detach()
+    variance = np.mean([r / (1 - r) for r in (0.1, 0.2, 0.3, 0.4, 0.5)]) / 5  # of a mean of five scaled coins
+    assert float(seen.mean()) == pytest.approx(1, abs=0.02) and float(seen.var()) == pytest.approx(variance, rel=0.05)
+
+
+def test_norm_has_no_weights_and_uses_what_training_saw():
+    neck = neck_of("fifth")
+    assert [name for name, _ in neck.named_parameters()] == ["linear.weight", "linear.bias"]
+    for _ in range(200):
+        neck.train()(features(500))
+    neck.eval()
+    x = features(500)
+    expected = torch.nn.functional.linear((x - x.mean(0)) / x.var(0).sqrt(), neck.linear.weight, neck.linear.bias)
+    torch.testing.assert_close(neck(x), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_two_layers():
+    neck = neck_of("two layers").eval()
+    first, _, last = neck.linear
+    expected = torch.nn.functional.gelu(features() @ first.weight.T + first.bias) @ last.weight.T + last.bias
+    torch.testing.assert_close(neck(features()), expected)
