@@ -145,6 +145,7 @@ class Stage:
         dropout: Before the neck's linear layer.
         classifier: arcface, cosface or softmax (normalised, without a margin).
         n_sub_centers: Centres of each class, of which the nearest counts (sub-centre ArcFace).
+        has_mean_centers: A fresh classifier starts from the means of its classes' embeddings, with a frozen backbone, instead of at random.
         neck: What the neck is made of.
         margin: By epoch; in radians, for cosface in cosine.
         class_margin: By class, in place of it, where its high_rad is not 0.
@@ -180,6 +181,7 @@ class Stage:
     dropout: float = 0.2
     classifier: str = "arcface"
     n_sub_centers: int = 1
+    has_mean_centers: bool = False
     neck: NeckShape = field(default_factory=NeckShape)
     margin: EpochMargin = field(default_factory=EpochMargin)
     class_margin: ClassFrequencyMargin = field(default_factory=ClassFrequencyMargin)

@@ -111,6 +111,8 @@ def _check_stages(recipe: Recipe) -> None:
             _range(f"{at}.{name}", getattr(stage, name), low, high)
         for name in ("start_rad", "step_rad", "max_rad"):
             _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
+        if stage.has_mean_centers and not (stage.is_backbone_frozen and "classifier" in stage.fresh):
+            raise ValueError(f"{at}.has_mean_centers needs a fresh classifier and a frozen backbone, whose features are cached")
         _range(f"{at}.class_margin.low_rad", stage.class_margin.low_rad, 0.0, stage.class_margin.high_rad)
         _range(f"{at}.class_margin.high_rad", stage.class_margin.high_rad, 0.0, 1.57)
         _range(f"{at}.class_margin.power", stage.class_margin.power, -10.0, 0.0)

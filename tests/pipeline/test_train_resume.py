@@ -22,7 +22,14 @@ from guie.recipe import ClassFrequencyMargin, DrawnWorld, NeckShape
 from guie.recipes.tiny import RECIPE as TINY
 
 STAGES = tuple(replace(s, n_epochs=3 if s.trains == "backbone" else 4, batch_size=8, ema_decay=0.9 if s.trains == "backbone" else 0.0) for s in TINY.stages[:3])
-LAST = replace(STAGES[2], fresh=("neck", "classifier"), neck=NeckShape(dropouts=(0.1, 0.3)), n_sub_centers=2, class_margin=ClassFrequencyMargin(0.1, 0.4))
+LAST = replace(
+    STAGES[2],
+    fresh=("neck", "classifier"),
+    neck=NeckShape(dropouts=(0.1, 0.3)),
+    n_sub_centers=2,
+    has_mean_centers=True,
+    class_margin=ClassFrequencyMargin(0.1, 0.4),
+)
 RECIPE = replace(
     TINY,
     name="kill",

@@ -174,6 +174,16 @@ class MarginClassifier(nn.Module):
         self.scale, self.kind, self.smoothing, self.n_sub = scale, kind, smoothing, n_sub
         self.centers = nn.Parameter(torch.randn(n_classes * n_sub, embedding_dim) * 0.01)
 
+    @torch.no_grad()
+    def start_from_means(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Points the centres of each class at the mean of its unit embeddings; sub-centres beside it, classes without an embedding as they are."""
+        n, dim = len(self.centers) // self.n_sub, self.centers.shape[1]
+        means = F.normalize(torch.zeros(n, dim, device=embeddings.device).index_add_(0, labels, F.normalize(embeddings.float())))
+        length = self.centers.norm(dim=1).mean()
+        near = means[:, None] + 0.1 * F.normalize(self.centers.view(n, self.n_sub, dim), dim=2) * (self.n_sub > 1)
+        is_seen = torch.bincount(labels, minlength=n) > 0
+        self.centers.view(n, self.n_sub, dim)[is_seen] = (F.normalize(near, dim=2) * length)[is_seen]
+
     def forward(self, embeddings: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
         """The mean loss, a scalar, of embeddings, float [n, embedding_dim]."""
         return margin_cross_entropy(embeddings, self.centers, labels, margin, self.scale, self.kind, self.smoothing, self.n_sub)

@@ -130,6 +130,9 @@ class StageLoop:
             if stage.is_backbone_frozen
             else ImageBatches(run, stage, packed, train_set, accelerator)
         )
+        if stage.has_mean_centers:
+            assert isinstance(self.batches, FeatureBatches)
+            _centers_from_means(embedder, self.batches.views[0], train_set, accelerator)
         optimizer = make_optimizer(embedder, stage)
         self.embedder, self.optimizer = accelerator.prepare(embedder, optimizer)
         self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.ema_decay else {}
@@ -281,6 +284,15 @@ class StageLoop:
         rate = steps * self.stage.batch_size / max(seconds, 1e-9)
         lr = self.optimizer.param_groups[0]["lr"]
         return f"loss {total / max(1, steps):.3f} margin {self._margin():.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
+
+
+def _centers_from_means(embedder: Embedder, features: np.ndarray, train_set: TrainSet, accelerator: Accelerator) -> None:
+    """Starts the classifier from the class means of the fresh neck's embeddings of the plain view."""
+    embedder.neck.eval()
+    labels = torch.from_numpy(train_set.labels)
+    with torch.no_grad():
+        parts = [embedder.neck(torch.from_numpy(np.array(features[i : i + 4096])).float().to(accelerator.device)).cpu() for i in range(0, len(labels), 4096)]
+        embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))
 
 
 def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:

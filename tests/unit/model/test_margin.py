@@ -152,3 +152,26 @@ def test_class_margins_are_the_landmark_winners() -> None:
     margins = class_margins(ClassFrequencyMargin(0.05, 0.5), counts)
     assert [round(value, 2) for value in margins.tolist()] == [0.50, 0.38, 0.28, 0.21, 0.16, 0.09, 0.05]
     assert class_margins(ClassFrequencyMargin(0.05, 0.5), torch.tensor([7, 7])).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("n_sub", [1, 2])
+def test_centers_start_at_the_class_means(n_sub: int) -> None:
+    classifier = MarginClassifier(4, 8, 30.0, n_sub=n_sub)
+    before = classifier.centers.detach().clone()
+    embeddings, labels = unit(30, 8, dtype=torch.float32) * 5, torch.arange(30) % 3  # class 3 has none
+    classifier.start_from_means(embeddings, labels)
+    for c in range(3):
+        mean = F.normalize(F.normalize(embeddings[labels == c]).mean(0), dim=0)
+        cosines = F.normalize(classifier.centers.detach().view(4, n_sub, 8)[c], dim=1) @ mean
+        assert (cosines > (0.9999 if n_sub == 1 else 0.99)).all() and (n_sub == 1 or cosines.max() - cosines.min() < 0.01)
+    assert torch.equal(classifier.centers.view(4, n_sub, 8)[3], before.view(4, n_sub, 8)[3])
+    assert torch.isfinite(classifier(embeddings, labels, 0.5))
+
+
+def test_single_image_classes_start_exactly_at_their_image_and_stay_finite() -> None:
+    """The trap of facts/metric_learning.md A2: the cosine is 1 for sure, and others' gradients are infinite there."""
+    classifier = MarginClassifier(50, 16, 64.0)
+    embeddings = unit(50, 16, dtype=torch.float32).requires_grad_()
+    classifier.start_from_means(embeddings.detach(), torch.arange(50))
+    classifier(embeddings, torch.arange(50), 0.5).backward()
+    assert torch.isfinite(embeddings.grad).all() and torch.isfinite(classifier.centers.grad).all()
