@@ -23,11 +23,16 @@ from guie.data_settings import DrawnWorld as DrawnWorld
 from guie.data_settings import Limit as Limit
 from guie.data_settings import Source as Source
 from guie.override import nearest, override_field
+from guie.stage_settings import AUGMENT_HIGH as AUGMENT_HIGH
+from guie.stage_settings import Augment as Augment
+from guie.stage_settings import ClassFrequencyMargin as ClassFrequencyMargin
+from guie.stage_settings import EpochMargin as EpochMargin
+from guie.stage_settings import NeckShape as NeckShape
+from guie.stage_settings import Stage as Stage
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
 PRETRAINED_TAG = "pretrained:"
 VIEWS = ("plain", "flip")
-AUGMENT_HIGH = {"flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0}
 
 
 @dataclass(frozen=True)
@@ -60,150 +65,6 @@ class Model:
     def weights_file(self) -> str:
         """The name of the weights' file, or ''."""
         return "" if self.weights.startswith(PRETRAINED_TAG) else self.weights
-
-
-@dataclass(frozen=True)
-class EpochMargin:
-    """A margin that grows with the epoch: min(start + epoch * step, max). Source: 2nd place of GUIE, arXiv 2210.08735."""
-
-    start_rad: float = 0.1
-    step_rad: float = 0.1
-    max_rad: float = 0.5
-
-
-@dataclass(frozen=True)
-class ClassFrequencyMargin:
-    """A margin by class: rare classes get a large one, in proportion to n ** power for n training rows, scaled to low_rad..high_rad.
-
-    Source: 4th and 6th place of GUIE, after the Google Landmark winners (power -1/4, .05 to .5). Off while high_rad is 0.
-    """
-
-    low_rad: float = 0.0
-    high_rad: float = 0.0
-    power: float = -0.25
-
-
-@dataclass(frozen=True)
-class NeckShape:
-    """What the neck is made of, beside its width and its dropout.
-
-    Attributes:
-        has_norm: Batch norm without weights of its own comes first (5th and 6th place).
-        hidden_dim: Width of a layer between, with a GELU; 0 is none.
-        dropouts: Rates of several dropouts whose outputs are averaged (4th: .1 to .5); empty is the stage's `dropout` alone.
-        is_branched: Each of them has linear layers of its own (3rd: twenty).
-        has_bias: Of the last layer.
-    """
-
-    has_norm: bool = False
-    hidden_dim: int = 0
-    dropouts: tuple[float, ...] = ()
-    is_branched: bool = False
-    has_bias: bool = True
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes to a training image (albumentations).
-
-    Attributes:
-        flip: Probability of a horizontal flip.
-        shift: Largest shift, as a share of the side.
-        scale: Largest change of scale, as a share.
-        rotate_deg: Largest rotation.
-        brightness: Largest change of brightness and contrast, as a share.
-        color: Strength of hue and saturation changes, 0..1.
-        cutout: Probability of one erased rectangle (20-40 % of a side).
-        jpeg: Probability of JPEG recompression at quality 60-95.
-    """
-
-    flip: float = 0.5
-    shift: float = 0.0
-    scale: float = 0.0
-    rotate_deg: float = 0.0
-    brightness: float = 0.0
-    color: float = 0.0
-    cutout: float = 0.0
-    jpeg: float = 0.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One row of the training schedule.
-
-    Attributes:
-        name: Also the folder of its results.
-        phase: The door that runs it: head (04), backbone (05), highres (06). Phases never go backwards.
-        trains: classifier, neck, head (neck + classifier), backbone, or all.
-        image_px: Side of the square the image is squashed to.
-        n_epochs: Passes over the (re-weighted) training rows.
-        batch_size: Global batch over all processes.
-        lr: Peak learning rate.
-        starts_from: The stage whose weights it starts from; empty is the row before; `pretrained` the backbone as loaded.
-        fresh: Parts that start anew: `neck`, `classifier`. Everything else is loaded strictly.
-        embedding_dim: Output width of the neck.
-        dropout: Before the neck's linear layer.
-        classifier: arcface, cosface or softmax (normalised, without a margin).
-        n_sub_centers: Centres of each class, of which the nearest counts (sub-centre ArcFace).
-        has_mean_centers: A fresh classifier starts from the means of its classes' embeddings, with a frozen backbone, instead of at random.
-        neck: What the neck is made of.
-        margin: By epoch; in radians, for cosface in cosine.
-        class_margin: By class, in place of it, where its high_rad is not 0.
-        scale: Of the cosines, s.
-        label_smoothing: Of the cross entropy.
-        optimizer: adamw or sgd (momentum .9).
-        weight_decay: Of the optimizer.
-        schedule: one_cycle, cosine or constant.
-        warmup_share: Share of the steps in which the learning rate climbs.
-        backbone_lr_factor: With trains="all": the backbone's learning rate is lr times this.
-        clip_norm: Largest norm of the gradient; 0 is off.
-        ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
-        sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes
-            alike).
-        n_cached_views: Augmented views cached of each image when the backbone is frozen, beside the plain one and, if
-            `augment.flip` is not 0, the mirrored one.
-        augment: Random changes to training images.
-        validate_every: Epochs between validations by retrieval; 0 is at the stage's end only.
-        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap (1st place: 12
-            of 14).
-    """
-
-    name: str
-    phase: str
-    trains: str
-    image_px: int
-    n_epochs: int
-    batch_size: int
-    lr: float
-    starts_from: str = ""
-    fresh: tuple[str, ...] = ()
-    embedding_dim: int = 64
-    dropout: float = 0.2
-    classifier: str = "arcface"
-    n_sub_centers: int = 1
-    has_mean_centers: bool = False
-    neck: NeckShape = field(default_factory=NeckShape)
-    margin: EpochMargin = field(default_factory=EpochMargin)
-    class_margin: ClassFrequencyMargin = field(default_factory=ClassFrequencyMargin)
-    scale: float = 30.0
-    label_smoothing: float = 0.0
-    optimizer: str = "adamw"
-    weight_decay: float = 1e-4
-    schedule: str = "one_cycle"
-    warmup_share: float = 0.1
-    backbone_lr_factor: float = 1e-3
-    clip_norm: float = 0.0
-    ema_decay: float = 0.0
-    sample_power: float = -0.5
-    n_cached_views: int = 0
-    augment: Augment = field(default_factory=Augment)
-    validate_every: int = 0
-    patch_stride: int = 0
-
-    @property
-    def is_backbone_frozen(self) -> bool:
-        """Whether this stage can train on cached features."""
-        return self.trains in ("classifier", "neck", "head")
 
 
 @dataclass(frozen=True)

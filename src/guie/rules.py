@@ -10,15 +10,16 @@ from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, M
 
 PHASES = ("head", "backbone", "highres")
 TRAINS = ("classifier", "neck", "head", "backbone", "all")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "adam", "sgd")
 CLASSIFIERS = ("arcface", "cosface", "softmax")
-SCHEDULES = ("one_cycle", "cosine", "constant")
+SCHEDULES = ("one_cycle", "cosine", "step", "constant")
 LIBRARIES = ("timm", "open_clip")
 STAGE_RANGES = {
     "image_px": (8, 4096), "n_epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
     "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
     "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
-    "patch_stride": (0, 4096), "n_sub_centers": (1, 100),
+    "patch_stride": (0, 4096), "n_sub_centers": (1, 100), "momentum": (0.0, 0.9999), "sam_rho": (0.0, 10.0), "open_blocks": (0, 1000),
+    "layer_decay": (0.01, 1.0), "n_accumulate": (1, 10**4),
 }  # fmt: skip
 
 
@@ -111,6 +112,14 @@ def _check_stages(recipe: Recipe) -> None:
             _range(f"{at}.{name}", getattr(stage, name), low, high)
         for name in ("start_rad", "step_rad", "max_rad"):
             _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
+        if stage.batch_size % stage.n_accumulate:
+            raise ValueError(f"{at}.n_accumulate is {stage.n_accumulate}, must divide the batch_size {stage.batch_size}")
+        if bool(stage.drops) != (stage.schedule == "step") or list(stage.drops) != sorted(set(stage.drops)):
+            raise ValueError(f"{at}.drops is {stage.drops}: the schedule 'step' needs epochs in rising order, and no other has them")
+        if len(stage.block_edges) != len(stage.block_factors) or list(stage.block_edges) != sorted(set(stage.block_edges)):
+            raise ValueError(f"{at}.block_edges is {stage.block_edges}: it needs rising numbers, and block_factors one for each")
+        if stage.block_edges and stage.layer_decay != 1.0:
+            raise ValueError(f"{at}: block_edges and layer_decay exclude each other")
         if stage.has_mean_centers and not (stage.is_backbone_frozen and "classifier" in stage.fresh):
             raise ValueError(f"{at}.has_mean_centers needs a fresh classifier and a frozen backbone, whose features are cached")
         _range(f"{at}.class_margin.low_rad", stage.class_margin.low_rad, 0.0, stage.class_margin.high_rad)

@@ -28,6 +28,8 @@ LAST = replace(
     neck=NeckShape(dropouts=(0.1, 0.3)),
     n_sub_centers=2,
     has_mean_centers=True,
+    sam_rho=0.05,
+    n_accumulate=2,
     class_margin=ClassFrequencyMargin(0.1, 0.4),
 )
 RECIPE = replace(

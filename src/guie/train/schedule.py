@@ -56,7 +56,8 @@ def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float
 def lr_at(stage: Stage, step: int, n_steps: int) -> float:
     """The learning rate of a step, counted from 0, of `n_steps` in the whole stage.
 
-    one_cycle climbs and falls along cosines; cosine climbs along a line and falls along a cosine; constant only climbs.
+    one_cycle climbs and falls along cosines; cosine climbs along a line and falls along a cosine; step drops to a tenth at the epochs named; constant
+    only climbs.
     """
     warmup = max(1, round(stage.warmup_share * n_steps)) if stage.warmup_share else 0
     if step < warmup:
@@ -66,5 +67,8 @@ def lr_at(stage: Stage, step: int, n_steps: int) -> float:
         return stage.lr * share
     if stage.schedule == "constant":
         return stage.lr
+    if stage.schedule == "step":
+        epoch = step * stage.n_epochs // n_steps
+        return stage.lr * 0.1 ** sum(epoch >= drop for drop in stage.drops)
     share = (step - warmup + 1) / max(1, n_steps - warmup)
     return stage.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2

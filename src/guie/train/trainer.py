@@ -25,6 +25,7 @@ from guie.model.margin import class_margins, margin_at
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
+from guie.train.parameters import climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class StageLoop:
         self.class_margins = class_margins(stage.class_margin, counts).to(accelerator.device) if stage.class_margin.high_rad else None
         for name, parameter in embedder.named_parameters():
             parameter.requires_grad_(name.split(".")[0] in trained)
+        close_blocks(embedder, stage)
         self.batches: Batches = (
             FeatureBatches(run, stage, packed, train_set, accelerator, embedder.backbone)
             if stage.is_backbone_frozen
@@ -232,22 +234,22 @@ class StageLoop:
             ValueError: a loss that is not finite, with the step, the images and what to try.
         """
         stage, position = self.stage, self.epoch * self.train_set.n_steps + self.step
-        torch.manual_seed(seed_of(self.run.recipe.seed, stage.name, position, self.accelerator.process_index))
+        seed = seed_of(self.run.recipe.seed, stage.name, position, self.accelerator.process_index)
+        torch.manual_seed(seed)
         lr = lr_at(stage, position, stage.n_epochs * self.train_set.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        with self.accelerator.autocast():
-            margin = margin_at(stage.margin, self.epoch) if self.class_margins is None else self.class_margins[labels]
-            loss = self.embedder(inputs, labels, margin)
-        value = float(loss.detach())
+        value = self._gradient(inputs, labels)
         if not np.isfinite(value):
             ids = ", ".join(map(str, self.train_set.image_ids[numbers][:4]))
             raise ValueError(
                 f"stage {stage.name}: the loss is {value} at epoch {self.epoch + 1}, step {self.step}, images {ids}, ...; "
                 f"try a lower stages.{stage.name}.lr (now {stage.lr:g}) or clip_norm=1. The last checkpoint is kept"
             )
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        if stage.sam_rho:
+            torch.manual_seed(seed)  # the same neurons are dropped on the slope
+            with climbed([p for _, p in self._trained()], stage.sam_rho):
+                self._gradient(inputs, labels)
         if stage.clip_norm:
             self.accelerator.clip_grad_norm_([p for _, p in self._trained()], stage.clip_norm)
         self.optimizer.step()
@@ -255,6 +257,18 @@ class StageLoop:
             # the average forgets its start: at step t it weighs the last min(t, 1 / (1 - decay)) steps
             self.ema[name].lerp_(parameter.detach(), 1 - min(stage.ema_decay, (1 + position) / (10 + position)))
         return value
+
+    def _gradient(self, inputs: Tensor, labels: Tensor) -> float:
+        """Leaves the gradient of the batch in the parameters, computed in `n_accumulate` parts; returns the loss."""
+        n, total = self.stage.n_accumulate, 0.0
+        self.optimizer.zero_grad()
+        for part, own in zip(inputs.chunk(n), labels.chunk(n), strict=True):
+            with self.accelerator.autocast():
+                margin = margin_at(self.stage.margin, self.epoch) if self.class_margins is None else self.class_margins[own]
+                loss = self.embedder(part, own, margin) * (len(own) / len(labels))
+            total += float(loss.detach())
+            self.accelerator.backward(loss)
+        return total
 
     def _end_epoch(self) -> None:
         _, steps, seconds = self.running
@@ -293,22 +307,6 @@ def _centers_from_means(embedder: Embedder, features: np.ndarray, train_set: Tra
     with torch.no_grad():
         parts = [embedder.neck(torch.from_numpy(np.array(features[i : i + 4096])).float().to(accelerator.device)).cpu() for i in range(0, len(labels), 4096)]
         embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))
-
-
-def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW or SGD over the parameters that train; vectors (biases, norms) are not decayed.
-
-    With trains="all" the backbone's learning rate is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7).
-    """
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in embedder.named_parameters():
-        if parameter.requires_grad:
-            factor = stage.backbone_lr_factor if stage.trains == "all" and name.startswith("backbone.") else 1.0
-            groups.setdefault((factor, stage.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay), params in groups.items()]
-    if stage.optimizer == "sgd":
-        return torch.optim.SGD(listed, lr=stage.lr, momentum=0.9)
-    return torch.optim.AdamW(listed, lr=stage.lr)
 
 
 def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:

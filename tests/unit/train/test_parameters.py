@@ -1,0 +1,105 @@
+"""Which parameters train and how fast, on timm's and open_clip's own names; the climb of SAM by hand."""
+
+from dataclasses import replace
+
+import open_clip
+import pytest
+import timm
+import torch
+from torch import nn
+
+from guie.model.backbone import Backbone
+from guie.model.embedder import Embedder, build_embedder
+from guie.recipe import Stage
+from guie.train.parameters import block_of, climbed, close_blocks, lr_factor, make_optimizer, n_blocks_of
+from guie.train.schedule import lr_at
+
+STAGE = Stage("s", "backbone", "backbone", 32, 10, 8, 1e-3, fresh=("neck", "classifier"))
+
+
+@pytest.fixture(scope="module")
+def towers() -> dict[str, nn.Module]:
+    vision = {"image_size": 32, "layers": 4, "width": 32, "head_width": 16, "patch_size": 16}
+    clip = open_clip.model.CLIP(16, vision, {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 1, "layers": 1})
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=4, num_classes=0)
+    return {"timm": vit, "open_clip": clip.visual, "cnn": timm.create_model("test_convnext", num_classes=0)}
+
+
+def embedder_of(tower: nn.Module, stage: Stage = STAGE) -> Embedder:
+    return build_embedder(Backbone(tower, 16), stage, 5, 0)
+
+
+@pytest.mark.parametrize(("name", "before", "after"), [("timm", 3, 2), ("open_clip", 5, 3)])
+def test_every_parameter_has_its_block(towers: dict[str, nn.Module], name: str, before: int, after: int):
+    embedder = embedder_of(towers[name])
+    n = n_blocks_of(embedder)
+    assert n == 4
+    blocks = [block_of(key, n) for key, _ in embedder.backbone.named_parameters()]
+    sizes = [blocks.count(i) for i in range(-1, 5)]
+    assert len(set(sizes[1:5])) == 1 and sizes[1] == 12, "twelve tensors a block"
+    assert sizes[0] >= before and sizes[5] == after, [key for key, _ in embedder.backbone.named_parameters()]
+    assert n_blocks_of(embedder_of(towers["cnn"])) == 0
+
+
+@pytest.mark.parametrize("name", ["timm", "open_clip"])
+def test_only_the_last_blocks_are_open(towers: dict[str, nn.Module], name: str):
+    embedder = embedder_of(towers[name])
+    for parameter in embedder.parameters():
+        parameter.requires_grad_(True)
+    close_blocks(embedder, replace(STAGE, open_blocks=1))
+    is_open = {block_of(key, 4) for key, parameter in embedder.backbone.named_parameters() if parameter.requires_grad}
+    assert is_open == {3, 4}
+    with pytest.raises(ValueError, match=r"open_blocks is 5; the backbone has 4 blocks"):
+        close_blocks(embedder, replace(STAGE, open_blocks=5))
+    with pytest.raises(ValueError, match=r"is no transformer of numbered blocks"):
+        close_blocks(embedder_of(towers["cnn"]), replace(STAGE, open_blocks=1))
+
+
+def test_learning_rates_by_block_are_the_fourth_places():
+    """facts: blocks below 10 have 1.25e-6, below 20 2.5e-6, below 26 5e-6, below 32 1e-5; the head its own."""
+    stage = replace(STAGE, trains="all", lr=3e-4, backbone_lr_factor=1e-5 / 3e-4, block_edges=(10, 20, 26), block_factors=(0.125, 0.25, 0.5))
+    names = {i: f"backbone.network.visual.transformer.resblocks.{i}.mlp.c_fc.weight" for i in (0, 9, 10, 19, 20, 25, 26, 31)}
+    rates = [3e-4 * lr_factor(name, 32, stage) for name in names.values()]
+    assert rates == pytest.approx([1.25e-6, 1.25e-6, 2.5e-6, 2.5e-6, 5e-6, 5e-6, 1e-5, 1e-5])
+    assert lr_factor("neck.linear.weight", 32, stage) == 1.0
+
+
+def test_layer_decay_falls_towards_the_first_block():
+    stage = replace(STAGE, layer_decay=0.5)
+    names = ["pos_embed", "blocks.0.attn.qkv.weight", "blocks.3.attn.qkv.weight", "norm.weight"]
+    assert [lr_factor(f"backbone.network.{name}", 4, stage) for name in names] == [0.5**5, 0.5**4, 0.5, 1.0]
+
+
+def test_optimizers_get_every_open_parameter_once(towers: dict[str, nn.Module]):
+    embedder = embedder_of(towers["timm"])
+    for kind, expected in (("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)):
+        optimizer = make_optimizer(embedder, replace(STAGE, optimizer=kind, momentum=0.7, layer_decay=0.9))
+        assert type(optimizer) is expected
+        listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert sorted(listed) == sorted(id(p) for p in embedder.parameters() if p.requires_grad)
+        assert all(group["weight_decay"] == 0 for group in optimizer.param_groups for p in group["params"] if p.ndim < 2)
+
+
+def test_step_schedule_drops_at_its_epochs():
+    stage = replace(STAGE, schedule="step", drops=(2, 4), n_epochs=6, lr=0.02, warmup_share=0.0)  # the first place's
+    assert [lr_at(stage, step, 60) for step in (0, 19, 20, 39, 40, 59)] == pytest.approx([0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002])
+
+
+def test_climb_is_rho_long_along_the_gradient_and_is_taken_back():
+    a, b = nn.Parameter(torch.tensor([3.0, 0.0])), nn.Parameter(torch.tensor([[0.0]]))
+    a.grad, b.grad = torch.tensor([0.0, 3.0]), torch.tensor([[4.0]])
+    with climbed([a, b], 0.5):
+        assert a.tolist() == pytest.approx([3.0, 0.3]) and float(b.detach()) == pytest.approx(0.4)  # 3-4-5, half a step
+    assert a.tolist() == [3.0, 0.0] and float(b.detach()) == 0.0
+
+
+def test_sharpness_aware_step_is_the_papers():
+    """One step on x^4 at 1 with rho .5: the gradient is taken at 1.5."""
+    x = nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([x], lr=0.1)
+    (x**4).sum().backward()
+    with climbed([x], 0.5):
+        optimizer.zero_grad()
+        (x**4).sum().backward()
+    optimizer.step()
+    assert float(x.detach()) == pytest.approx(1 - 0.1 * 4 * 1.5**3)
