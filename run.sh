@@ -17,6 +17,7 @@ inputs and settings have not changed is skipped, so after an interruption just s
   --licence commercial    keep only data sets whose licence is known to allow commercial use
   --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable
   --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
+  --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
   --from N, --to N        only the doors N to N (1 to 9)
   --force                 do each of these doors again even if it is done
   -h, --help              this text
@@ -51,7 +52,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force) options+=(--force) && shift && continue ;;
-        --recipe | --out | --data-root | --set | --licence | --device | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
+        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
         *) refuse "no option $1" ;;
     esac
     case $1 in
@@ -64,7 +65,7 @@ while [ $# -gt 0 ]; do
         --to) last=$2 ;;
     esac
     case $1 in
-        --data-root | --set | --licence | --device) options+=("$1" "$2") ;;
+        --data-root | --set | --licence | --device | --scheduler) options+=("$1" "$2") ;;
     esac
     shift 2
 done

@@ -1,7 +1,8 @@
 """Door 02: merges the data sets, sets classes aside for validation, and balances those for training.
 
 Reads   artifacts/<recipe>/01_manifests
-Writes  artifacts/<recipe>/02_balanced/train.parquet, val.parquet, classes.parquet and report.json
+Writes  artifacts/<recipe>/02_balanced/train.parquet, val.parquet, classes.parquet, licences.json, report.json and
+        images_per_class.svg, the long tail of every source before and after
 Run     python data_prep/02_merge_and_balance.py --recipe minibench
 Last line: next: python data_prep/03_pack_images.py ...
 """

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -60,8 +61,9 @@ def main() -> None:
     print(f"# Data preparation\n\n`python tests/benchmarks/data_prep.py`, {n_cores()} cores, no GPU.\n")
     print(f"## Doors 01 and 02 without the images: {total:,} rows, {sum(n for _, n in SIZES.values()):,} classes, nine sources\n")
     print("| million rows | write manifests, s | merge, balance, split (door 02), s | peak memory, GiB |\n|---|---|---|---|")
-    for share in SHARES:
-        _measured(f"merging:{share}")
+    seconds = [float(_measured(f"merging:{share}").split("|")[3]) for share in SHARES]
+    plot(SHARES, seconds, Path(__file__).with_suffix(".svg"))
+    print("\n![seconds of door 02 by million rows](data_prep.svg)")
     print("\n## Near-duplicates among random 64-bit hashes, at most four bits apart\n")
     print("| million hashes | near_pairs, s | peak memory, GiB | faiss IndexBinaryMultiHash, three bits: s, from 32,768 queries |\n|---|---|---|---|")
     for share in SHARES:
@@ -73,8 +75,31 @@ def main() -> None:
         _measured(f"packing:{pixels}")
 
 
-def _measured(part: str) -> None:
-    print(subprocess.run([sys.executable, __file__, "--part", part], check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1], flush=True)
+def _measured(part: str) -> str:
+    line = subprocess.run([sys.executable, __file__, "--part", part], check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    print(line, flush=True)
+    return line
+
+
+def plot(x: Sequence[float], y: Sequence[float], path: Path) -> None:
+    """The points, and the straight line through them by least squares."""
+    slope, start = np.polyfit(x, y, 1)
+    left, bottom, width, height = 60, 260, 420, 220
+    right, top = max(x) * 1.05, max(y) * 1.1
+
+    def at(a: float, b: float) -> tuple[float, float]:
+        return left + a / right * width, bottom - b / top * height
+
+    parts = [f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="#0969da"/>' for cx, cy in map(at, x, y)]
+    (x0, y0), (x1, y1) = at(0, start), at(right, start + slope * right)
+    parts.append(f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="#8db9e8"/>')
+    parts += [f'<path d="M{left} {bottom - height}V{bottom}H{left + width}" fill="none" stroke="#57606a"/>']
+    parts += [f'<text x="{at(a, 0)[0]:.1f}" y="{bottom + 18}" text-anchor="middle">{a:g}</text>' for a in x]
+    parts += [f'<text x="{left - 8}" y="{at(0, b)[1] + 4:.1f}" text-anchor="end">{b}</text>' for b in range(0, int(top) + 1, 10)]
+    parts.append(f'<text x="{left + width / 2}" y="{bottom + 38}" text-anchor="middle">million rows; {slope:.1f} s for each</text>')
+    parts.append(f'<text x="{left}" y="{bottom - height - 10}">seconds of door 02</text>')
+    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 500 310" width="500" height="310" font-family="sans-serif" font-size="12" fill="#24292f">'
+    path.write_text(f'{head}<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n')
 
 
 def _gigabytes() -> float:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.checkpoint import save_json
+from guie.checkpoint import save_json, whole_file
 from guie.data.catalogue import licence_of
+from guie.data.long_tail import long_tail_svg
 from guie.data.manifest import CLASS_KEY, COLUMNS, log_table, read_manifest, write_manifest, write_table
 from guie.recipe import Data, Limit, Source
 from guie.run import Run
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def merge_and_balance(run: Run) -> dict[str, Any]:
-    """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, licences.json, report.json.
+    """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, licences.json, report.json, images_per_class.svg.
 
     Args:
         run: Reads the recipe's data.limits, distractors, licence, val_*, *_per_class and seed, and 01_manifests.
@@ -58,6 +59,8 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
     save_json(folder / "licences.json", ledger(data, train))
     report = {"total": _counts(classes), "sources": _counts_by(classes, "source"), "domains": _counts_by(classes, "domain")}
     save_json(folder / "report.json", report)
+    with whole_file(folder / "images_per_class.svg") as temporary:
+        temporary.write_text(long_tail_svg(classes[classes["class_id"] >= 0]), encoding="utf-8")
     _log_summary(classes)
     return {f"n_{split}_{key}": report["total"][split][key] for split in ("train", "val") for key in ("classes", "images", "rows")}
 

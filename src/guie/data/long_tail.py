@@ -1,0 +1,86 @@
+"""The picture of door 02: images per class of every source, from the largest class to the smallest, before and after balancing."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700", "#1b7c83", "#bf3989")
+DASHES = ("", "7 3", "2 3")  # beyond eight sources the colours come again with other strokes
+INK, GRID, SOFT = "#24292f", "#d0d7de", "#57606a"
+PANEL_W, PANEL_H, LEFT, TOP, GAP, LINE_H = 380, 260, 60, 44, 70, 18
+N_POINTS = 120  # of a line, evenly spaced in the logarithm of the rank
+
+
+def long_tail_svg(classes: pd.DataFrame) -> str:
+    """Two panels side by side, both axes logarithmic: the images of each training class as found, and the rows it has after balancing.
+
+    Args:
+        classes: source, split, n_images, n_rows; one row per class.
+
+    Returns:
+        An SVG file with a white ground.
+    """
+    train = classes[classes["split"] == "train"]
+    sources = sorted(train["source"].unique())
+    height = TOP + PANEL_H + 52 + LINE_H * len(sources)
+    width = LEFT + 2 * PANEL_W + GAP + 40
+    n_most, size_most = int(train.groupby("source").size().max()), int(train[["n_images", "n_rows"]].to_numpy().max())
+    parts = []
+    for place, (column, title) in enumerate((("n_images", "images found"), ("n_rows", "rows to train on"))):
+        left = LEFT + place * (PANEL_W + GAP)
+        parts.append(f'<text x="{left}" y="{TOP - 16}" font-weight="600">{title}</text>')
+        parts += _axes(left, n_most, size_most)
+        for i, source in enumerate(sources):
+            sizes = np.sort(train.loc[train["source"] == source, column].to_numpy())[::-1]
+            points = [_at(rank + 1, int(sizes[rank]), left, n_most, size_most) for rank in _ranks(len(sizes))]
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            parts.append(f'<polyline points="{path}" fill="none" {_stroke(i)}/>')
+            if len(points) == 1:
+                parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{COLOURS[i % len(COLOURS)]}"/>')
+    counts = train.groupby("source").agg(n_classes=("n_rows", "size"), n_images=("n_images", "sum"), n_rows=("n_rows", "sum"))
+    for i, source in enumerate(sources):
+        y = TOP + PANEL_H + 52 + LINE_H * i
+        text = "{:,} classes, {:,} images, {:,} rows".format(*(int(counts.loc[source, name]) for name in counts))
+        parts.append(f'<line x1="{LEFT}" x2="{LEFT + 30}" y1="{y}" y2="{y}" {_stroke(i)}/>')
+        parts.append(f'<text x="{LEFT + 38}" y="{y + 4}">{escape(source)}: {text}</text>')
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="12"'
+    name = "<title>images per training class of each source</title>"
+    return f'{head} fill="{INK}" role="img">{name}<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+
+
+def _ranks(n: int) -> list[int]:
+    """Positions 0 to n - 1, thinned evenly in the logarithm of the rank."""
+    return sorted({round(rank) - 1 for rank in np.geomspace(1, n, min(n, N_POINTS))})
+
+
+def _at(rank: float, size: float, left: float, n_most: int, size_most: int) -> tuple[float, float]:
+    across = math.log10(rank) / _decades(n_most)
+    up = math.log10(max(size, 1)) / _decades(size_most)
+    return left + across * PANEL_W, TOP + PANEL_H * (1 - up)
+
+
+def _decades(most: int) -> int:
+    return max(1, math.ceil(math.log10(max(most, 1))))
+
+
+def _axes(left: float, n_most: int, size_most: int) -> list[str]:
+    bottom = TOP + PANEL_H
+    parts = []
+    for power in range(_decades(n_most) + 1):
+        x, _ = _at(10**power, 1, left, n_most, size_most)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="{GRID}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{SOFT}">{10**power:,}</text>')
+    for power in range(_decades(size_most) + 1):
+        _, y = _at(1, 10**power, left, n_most, size_most)
+        parts.append(f'<line x1="{left}" x2="{left + PANEL_W}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{SOFT}">{10**power:,}</text>')
+    parts.append(f'<text x="{left + PANEL_W / 2}" y="{bottom + 33}" text-anchor="middle" fill="{SOFT}">rank of the class, the largest first</text>')
+    return parts
+
+
+def _stroke(i: int) -> str:
+    return f'stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="2" stroke-dasharray="{DASHES[i // len(COLOURS) % len(DASHES)]}"'
