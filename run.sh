@@ -7,11 +7,11 @@ usage() {
     cat <<'END'
 ./run.sh [options]      from raw images to submission.zip: nine doors, one after the other
 
-With no option it draws its own small world of images and runs the recipe `tiny` on it: about two minutes on two cores.
+With no option it draws its own small world of images and runs the recipe `demo` on it: about eight minutes on two cores.
 The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
 inputs and settings have not changed is skipped, so after an interruption just start again.
 
-  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: tiny)
+  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: demo)
   --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
   --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
   --licence commercial    keep only data sets whose licence is known to allow commercial use
@@ -39,7 +39,7 @@ refuse() {
     exit 2
 }
 
-recipe=tiny
+recipe=demo
 out=${GUIE_OUT:-$here/artifacts}
 first=1
 last=9

@@ -2,7 +2,7 @@
 
 Reads   03_packed/, the pretrained backbone of the recipe
 Writes  04_head/<stage>/: metrics.csv, final.safetensors, done.json; cache/: the backbone's features
-Run     python src/04_train_head.py --recipe tiny
+Run     python src/04_train_head.py --recipe demo
 The last line you should see: "next: python src/05_train_backbone.py ..."
 """
 

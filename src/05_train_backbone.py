@@ -2,7 +2,7 @@
 
 Reads   03_packed/, 04_head/
 Writes  05_backbone/<stage>/: metrics.csv, final.safetensors, done.json
-Run     python src/05_train_backbone.py --recipe tiny
+Run     python src/05_train_backbone.py --recipe demo
 The last line you should see: "next: python src/06_finetune_highres.py ..."
 """
 

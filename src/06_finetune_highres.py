@@ -2,7 +2,7 @@
 
 Reads   03_packed/, 05_backbone/
 Writes  06_highres/<stage>/: metrics.csv, final.safetensors, done.json
-Run     python src/06_finetune_highres.py --recipe tiny
+Run     python src/06_finetune_highres.py --recipe demo
 The last line you should see: "next: python src/07_ensemble_and_pca.py ..."
 """
 

@@ -2,7 +2,7 @@
 
 Reads   03_packed/, the stages of doors 04-06
 Writes  07_embeddings/: scores.csv (one row a setting), the final setting's embeddings, ids, neighbours and pca.npz
-Run     python src/07_ensemble_and_pca.py --recipe tiny
+Run     python src/07_ensemble_and_pca.py --recipe demo
 The last line you should see: "next: python src/08_export_torchscript.py ..."
 """
 

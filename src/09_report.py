@@ -2,7 +2,7 @@
 
 Reads   02_balanced/, 03_packed/, 04_head/ to 06_highres/, 07_embeddings/, 08_export/, all finished; files that are lost since show as absent
 Writes  09_report/index.html, a single file that works offline
-Run     python src/09_report.py --recipe tiny
+Run     python src/09_report.py --recipe demo
 The last lines you should see: the ladder as a table, "report: .../09_report/index.html (1.2 MB, 42 queries)" and "next: nothing; this was the last door"
 """
 

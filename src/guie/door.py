@@ -59,7 +59,7 @@ PHASES = {4: "head", 5: "backbone", 6: "highres"}
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all doors share."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--recipe", default="tiny", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
+    p.add_argument("--recipe", default="demo", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
     p.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable"
     )

@@ -19,7 +19,7 @@ STAGE_RANGES = {
     "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
     "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
     "patch_stride": (0, 4096), "n_sub_centers": (1, 100), "momentum": (0.0, 0.9999), "sam_rho": (0.0, 10.0), "open_blocks": (0, 1000),
-    "layer_decay": (0.01, 1.0), "n_accumulate": (1, 10**4),
+    "layer_decay": (0.01, 1.0), "n_accumulate": (1, 10**4), "images_per_class": (0, 10**4),
 }  # fmt: skip
 
 
@@ -114,6 +114,12 @@ def _check_stages(recipe: Recipe) -> None:
             _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
         if stage.batch_size % stage.n_accumulate:
             raise ValueError(f"{at}.n_accumulate is {stage.n_accumulate}, must divide the batch_size {stage.batch_size}")
+        if stage.images_per_class and stage.batch_size % stage.images_per_class:
+            raise ValueError(f"{at}.images_per_class is {stage.images_per_class}, must divide the batch_size {stage.batch_size}")
+        names = [source.name for source in recipe.data.sources if source.name not in recipe.data.distractors]
+        for name in stage.sources:
+            if name not in names:
+                raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
         if bool(stage.drops) != (stage.schedule == "step") or list(stage.drops) != sorted(set(stage.drops)):
             raise ValueError(f"{at}.drops is {stage.drops}: the schedule 'step' needs epochs in rising order, and no other has them")
         if len(stage.block_edges) != len(stage.block_factors) or list(stage.block_edges) != sorted(set(stage.block_edges)):
@@ -146,6 +152,8 @@ def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
         return
     if parent not in seen:
         raise ValueError(f"{at}.starts_from is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *seen])}")
+    if set(seen[parent].sources) != set(stage.sources) and "classifier" not in stage.fresh:
+        raise ValueError(f"{at}.sources are others than {parent}'s, and so are the classes; name fresh=('classifier',)")
     if seen[parent].n_sub_centers != stage.n_sub_centers and "classifier" not in stage.fresh:
         raise ValueError(f"{at}.n_sub_centers is {stage.n_sub_centers}, {parent} has {seen[parent].n_sub_centers}; name fresh=('classifier',)")
     if replace(seen[parent].neck, dropouts=()) != replace(stage.neck, dropouts=()) and "neck" not in stage.fresh:

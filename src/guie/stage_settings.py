@@ -85,6 +85,8 @@ class Stage:
         batch_size: Global batch over all processes.
         lr: Peak learning rate.
         starts_from: The stage whose weights it starts from; empty is the row before; `pretrained` the backbone as loaded.
+        sources: The data sets it trains on; empty is all. Its classifier has the classes of these alone, so it is fresh where they change (1st
+            place: Products-10K alone after all).
         fresh: Parts that start anew: `neck`, `classifier`. Everything else is loaded strictly.
         embedding_dim: Output width of the neck.
         dropout: Before the neck's linear layer.
@@ -114,6 +116,7 @@ class Stage:
         ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
         sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes
             alike).
+        images_per_class: Batches are of so many images of each of batch_size / images_per_class different classes; 0 draws images singly.
         n_cached_views: Augmented views cached of each image when the backbone is frozen, beside the plain one and, if
             `augment.flip` is not 0, the mirrored one.
         augment: Random changes to training images.
@@ -130,6 +133,7 @@ class Stage:
     batch_size: int
     lr: float
     starts_from: str = ""
+    sources: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     embedding_dim: int = 64
     dropout: float = 0.2
@@ -157,6 +161,7 @@ class Stage:
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     sample_power: float = -0.5
+    images_per_class: int = 0
     n_cached_views: int = 0
     augment: Augment = field(default_factory=Augment)
     validate_every: int = 0

@@ -3,7 +3,8 @@
 Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv) and <recipe>.md (tables). Finished doors are
 skipped, so it may be broken off and started again.
 
-Run: python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds   (about 25 minutes a seed)
+Run: python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds   (35 minutes a seed)
+     python tests/benchmarks/seeds.py --recipe demo                                                         (8 minutes a seed)
 """
 
 import argparse
@@ -16,18 +17,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from guie.recipe import load_recipe
+from guie.run import DOORS, PROJECT
+
 HERE = Path(__file__).resolve().parent
-PROJECT = HERE.parents[1]
-DOORS = sorted((*PROJECT.glob("data_prep/0*.py"), *PROJECT.glob("src/0*.py")))
 
 
-def run_seed(seed: int, arguments: argparse.Namespace) -> Path:
-    """Opens the nine doors with this seed; returns the folder of the run."""
+def run_seed(seed: int, arguments: argparse.Namespace) -> None:
+    """Opens the nine doors with this seed."""
     out = arguments.out / f"seed{seed}"
-    for door in DOORS:
+    for door in DOORS.values():
         options = ["--recipe", arguments.recipe, "--data-root", str(arguments.data_root), "--set", f"seed={seed}", "--out", str(out)]
-        subprocess.run([sys.executable, str(door), *options], check=True)
-    return out / arguments.recipe
+        subprocess.run([sys.executable, str(PROJECT / door), *options], check=True)
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
@@ -68,11 +69,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--gather-only", action="store_true", help="run nothing; write the tables of the runs that are there")
     arguments = parser.parse_args()
-    runs = [arguments.out / f"seed{s}" / arguments.recipe if arguments.gather_only else run_seed(s, arguments) for s in arguments.seeds]
+    if not arguments.gather_only:
+        for seed in arguments.seeds:
+            run_seed(seed, arguments)
+    name = load_recipe(arguments.recipe).name
+    runs = [arguments.out / f"seed{seed}" / name for seed in arguments.seeds]
     scores = pd.concat([pd.read_csv(run / "07_embeddings/scores.csv") for run in runs])
-    scores.to_csv(HERE / f"{arguments.recipe}_scores.csv", index=False)
+    scores.to_csv(HERE / f"{name}_scores.csv", index=False)
     versions = json.loads((runs[0] / "07_embeddings/done.json").read_text())["versions"]
-    text = f"""# Recipe {arguments.recipe}, seeds {", ".join(map(str, arguments.seeds))}
+    text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
 `python tests/benchmarks/seeds.py --recipe {arguments.recipe}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.
 Mean and sample standard deviation over the seeds; a seed decides which classes are unseen, too.
@@ -83,7 +88,7 @@ Seconds and largest resident memory of each door:
 
 {costs(runs)}
 """
-    (HERE / f"{arguments.recipe}.md").write_text(text, encoding="utf-8")
+    (HERE / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -105,7 +105,7 @@ def doors(tree: Tree) -> Tree:
         path = tree.root / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"import os, sys\nprint('door', {number}, *sys.argv[1:])\nsys.exit(int(os.environ.get('FAKE_FAIL_{number}', 0)))\n")
-    out = tree.root / "artifacts/tiny"
+    out = tree.root / "artifacts/demo"
     for folder in ("07_embeddings", "08_export/parity"):
         (out / folder).mkdir(parents=True)
     (out / "08_export/submission.zip").touch()
@@ -316,14 +316,14 @@ def test_nine_doors_in_order_then_the_summary(doors: Tree):
     assert (done.returncode, done.stderr) == (0, "")
     out = doors.root / "artifacts"
     opened = [line for line in done.stdout.splitlines() if line.startswith("door ")]
-    assert opened == [f"door {number} --recipe tiny --out {out}" for number in range(1, 10)]
+    assert opened == [f"door {number} --recipe demo --out {out}" for number in range(1, 10)]
     summary = done.stdout.partition("Scores on classes")[2]
     assert re.search(r"^  off the shelf    1280  0\.641  0\.700$", summary, re.MULTILINE)
     assert re.search(r"^  \+ ensemble, PCA    64  0\.702  0\.751$", summary, re.MULTILINE)
-    assert f"checked {out}/tiny/08_export/submission.zip --expected {out}/tiny/08_export/parity" in summary
+    assert f"checked {out}/demo/08_export/submission.zip --expected {out}/demo/08_export/parity" in summary
     assert re.findall(r"\d+\.\d s  (\S.*)", summary) == [*(Path(name).stem for name in DOORS.values()), "in all"]
-    assert f"Submission: {out}/tiny/08_export/submission.zip" in summary
-    assert f"Report:     {out}/tiny/09_report/index.html" in summary
+    assert f"Submission: {out}/demo/08_export/submission.zip" in summary
+    assert f"Report:     {out}/demo/09_report/index.html" in summary
 
 
 def test_options_reach_every_door(doors: Tree):
@@ -336,7 +336,7 @@ def test_options_reach_every_door(doors: Tree):
 
 def test_out_of_the_environment_is_used(doors: Tree):
     done = doors.bash("./run.sh --to 1", GUIE_OUT="/some/where")
-    assert "door 1 --recipe tiny --out /some/where" in done.stdout
+    assert "door 1 --recipe demo --out /some/where" in done.stdout
 
 
 def test_from_and_to_open_a_part(doors: Tree):

@@ -1,7 +1,7 @@
 """What the README says is so: its commands, its table of doors, its figures.
 
-The ladder stands between `<!-- ladder -->` and `<!-- /ladder -->`. Its first column names settings of
-`tests/benchmarks/minibench_scores.csv` (the rows of `scores.csv` of every seed, one below the other), in that order. The other columns
+A ladder stands between `<!-- ladder RECIPE -->` and `<!-- /ladder -->`. Its first column names settings of
+`tests/benchmarks/RECIPE_scores.csv` (the rows of `scores.csv` of every seed, one below the other), in that order. The other columns
 are headed `dim`, `mP@5`, `R@1`, `mP@5 <domain>` or `R@1 <domain>`; a figure is the mean over the seeds, `± x` behind it their standard
 deviation (n - 1), both rounded as they are written. Columns headed otherwise are text.
 """
@@ -22,7 +22,7 @@ from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
-SCORES = PROJECT / "tests/benchmarks/minibench_scores.csv"
+BENCHMARKS = PROJECT / "tests/benchmarks"
 RUN_OPTIONS = ("--recipe", "--data-root", "--out", "--set", "--device", "--force", "--from", "--to", "--help")
 
 
@@ -71,7 +71,7 @@ def test_commands_name_files_and_options_that_exist():
 def test_commands_name_recipes_and_fields_that_exist():
     for words in commands(readme()):
         values = [(words[i], words[i + 1]) for i in range(len(words) - 1)]
-        recipe = dict(values).get("--recipe", "tiny")
+        recipe = dict(values).get("--recipe", "demo")
         if recipe.endswith(".py") or recipe in ("NAME", "RECIPE"):
             continue  # the reader's own
         load_recipe(recipe, [value for option, value in values if option == "--set"])
@@ -92,9 +92,9 @@ def test_links_lead_to_files():
     assert [link for link in links if not (PROJECT / link).exists()] == []
 
 
-def scores() -> dict[str, dict[str, list[float]]]:
+def scores(recipe: str) -> dict[str, dict[str, list[float]]]:
     """Setting to column to the figures of all seeds."""
-    with SCORES.open(newline="", encoding="utf-8") as file:
+    with (BENCHMARKS / f"{recipe}_scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     by_setting: dict[str, dict[str, list[float]]] = {}
     for row in rows:
@@ -109,19 +109,19 @@ def assert_rounds_to(text: str, value: float, what: str) -> None:
     assert abs(float(text) - value) <= 0.5 * 10**-decimals + 1e-9, f"{what}: README says {text}, the csv {value:.5f}"
 
 
-def check_ladder(text: str) -> int:
+def check_ladder(text: str, recipe: str) -> int:
     """Compares every figure of README's ladder with the csv; how many there were."""
-    marked = re.search(r"<!-- ladder -->\n(.*?)<!-- /ladder -->", text, re.DOTALL)
-    assert marked, "README has no table between <!-- ladder --> and <!-- /ladder -->"
+    marked = re.search(rf"<!-- ladder {recipe} -->\n(.*?)<!-- /ladder -->", text, re.DOTALL)
+    assert marked, f"README has no table between <!-- ladder {recipe} --> and <!-- /ladder -->"
     (table,) = tables(marked[1])
-    measured, n_figures = scores(), 0
+    measured, n_figures = scores(recipe), 0
     assert [row[0].strip("*") for row in table[1:]] == list(measured)
     for row in table[1:]:
         columns = measured[row[0].strip("*")]
         for heading, cell in zip(table[0][1:], row[1:], strict=True):
             column = heading.lower().replace("mp@5", "mp5").replace("r@1", "r1").replace(" ", "_")
             if column not in columns:
-                assert not re.match(r"dim|mp5|r1", column), f"{SCORES.name} has no column {column}"
+                assert not re.match(r"dim|mp5|r1", column), f"the csv of {recipe} has no column {column}"
                 continue
             mean, _, spread = (part.strip("* ") for part in cell.partition("±"))
             assert_rounds_to(mean, statistics.mean(columns[column]), f"{row[0]}, {heading}")
@@ -131,20 +131,20 @@ def check_ladder(text: str) -> int:
     return n_figures
 
 
-def test_ladder_is_that_of_the_csv():
-    measured = scores()
+@pytest.mark.parametrize("recipe", ["demo", "minibench"])
+def test_ladder_is_that_of_the_csv(recipe: str):
+    measured = scores(recipe)
     assert len(measured) >= 5
     assert all(sorted(columns["seed"]) == sorted(set(columns["seed"])) and len(columns["seed"]) >= 3 for columns in measured.values())
-    assert check_ladder(readme()) >= len(measured)
+    assert check_ladder(readme(), recipe) >= len(measured)
 
 
 def test_ladder_check_finds_a_wrong_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "scores.csv"
-    path.write_text('setting,dim,mp5,r1,seed\n"a, b",64,0.61,0.5,0\n"a, b",64,0.63,0.5,1\n"a, b",64,0.65,0.5,2\nc,64,0.7,0.5,0\n')
-    monkeypatch.setattr(sys.modules[__name__], "SCORES", path)
+    (tmp_path / "x_scores.csv").write_text('setting,dim,mp5,r1,seed\n"a, b",64,0.61,0.5,0\n"a, b",64,0.63,0.5,1\n"a, b",64,0.65,0.5,2\nc,64,0.7,0.5,0\n')
+    monkeypatch.setattr(sys.modules[__name__], "BENCHMARKS", tmp_path)
     good = "| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | **.70** | 4 |\n"
-    good = f"<!-- ladder -->\n{good}<!-- /ladder -->\n"
-    assert check_ladder(good) == 4
+    good = f"<!-- ladder x -->\n{good}<!-- /ladder -->\n"
+    assert check_ladder(good, "x") == 4
     for old, new in ((".630", ".631"), (".020", ".021"), ("| 64 |", "| 65 |"), (".70", ".8"), ("a, b", "a"), ("mP@5", "mP@5 toys"), ("<!-- /ladder -->", "")):
         with pytest.raises(AssertionError):
-            check_ladder(good.replace(old, new, 1))
+            check_ladder(good.replace(old, new, 1), "x")

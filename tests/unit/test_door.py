@@ -261,7 +261,7 @@ def test_next_command_leaves_out_defaults_and_force(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("GUIE_OUT", raising=False)
     monkeypatch.delenv("GUIE_DATA", raising=False)
     arguments = parser(None).parse_args(["--force"])
-    assert door_module.next_command(3, arguments) == "python src/04_train_head.py --recipe tiny"
+    assert door_module.next_command(3, arguments) == "python src/04_train_head.py --recipe demo"
     assert door_module.next_command(9, arguments) == "nothing; this was the last door"
 
 

@@ -19,7 +19,7 @@ from guie.embed.views import normalise
 from guie.model.backbone import Backbone
 from guie.recipe import VIEWS, Recipe, Stage
 from guie.run import Run, outputs_digest
-from guie.train.schedule import epoch_order, n_steps_of, seed_of
+from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
 
 
 class TrainSet:
@@ -27,18 +27,19 @@ class TrainSet:
 
     Attributes:
         rows: int64 [n], their row numbers in the pack.
-        labels: int64 [n], their classes, 0 to n_classes - 1.
-        n_classes: Classes in training.
+        labels: int64 [n], their classes, 0 to n_classes - 1 in the order of the pack's class ids.
+        n_classes: Classes in this stage.
         n_steps: Steps in an epoch.
     """
 
     def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
-        """Reads the pack's index; ValueError if it holds no training image."""
+        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes for its batches."""
         index = packed.index
-        self.rows = np.flatnonzero(index["split"].to_numpy() == "train")
+        self.rows = np.flatnonzero((index["split"] == "train") & (index["source"].isin(stage.sources) | (not stage.sources)))
         if not len(self.rows):
-            raise ValueError("no training image is left after balancing; lower data.min_per_class or data.val_class_share")
-        self.labels = index["class_id"].to_numpy()[self.rows].astype(np.int64)
+            where = f" in {', '.join(stage.sources)}" if stage.sources else ""
+            raise ValueError(f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share")
+        self.labels = np.unique(index["class_id"].to_numpy()[self.rows], return_inverse=True)[1].astype(np.int64)
         self.image_ids = index["image_id"].to_numpy()[self.rows]
         self.n_classes = int(self.labels.max()) + 1
         self.repeats = index["repeats"].to_numpy()[self.rows]
@@ -46,12 +47,21 @@ class TrainSet:
         self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)[self.rows]
         self.n_steps = n_steps_of(stage, int(self.repeats.sum()))
         self.seed, self.stage = recipe.seed, stage
+        if stage.images_per_class and stage.batch_size // stage.images_per_class > self.n_classes:
+            raise ValueError(
+                f"stages.{stage.name}: a batch of {stage.batch_size} with {stage.images_per_class} images per class needs "
+                f"{stage.batch_size // stage.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
+            )
 
     def step_items(self, epoch: int) -> np.ndarray:
         """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
-        n = self.n_steps * self.stage.batch_size
-        order = epoch_order(self.labels, self.repeats, n, self.stage.sample_power, self.factors, self.seed, self.stage.name, epoch)
-        return order.reshape(self.n_steps, self.stage.batch_size)
+        stage = self.stage
+        seed = (self.seed, stage.name, epoch)
+        if stage.images_per_class:
+            weights = sample_weights(self.labels, self.repeats, stage.sample_power, self.factors)
+            return class_batches(self.labels, weights, self.n_steps, stage.batch_size, stage.images_per_class, *seed)
+        order = epoch_order(self.labels, self.repeats, self.n_steps * stage.batch_size, stage.sample_power, self.factors, *seed)
+        return order.reshape(self.n_steps, stage.batch_size)
 
 
 class Batches(Protocol):

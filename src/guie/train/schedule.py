@@ -53,6 +53,37 @@ def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float
     return rng.choice(len(class_ids), size=n, p=sample_weights(class_ids, repeats, power, factors))
 
 
+def class_batches(class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batch_size: int, per_class: int, *seed: Any) -> np.ndarray:
+    """Image numbers of batches with `per_class` images of each of their classes, int64 [n_steps, batch_size].
+
+    The classes of a batch are different ones, drawn one after the other with the sum of their images' weights; so are the images of a class, as far
+    as it has enough, else all of them come equally often but for one.
+
+    Args:
+        class_ids: int [n], 0 to the number of classes - 1, of which there are at least batch_size / per_class.
+        weights: float [n], see `sample_weights`; all above 0.
+        n_steps: Batches.
+        batch_size: A multiple of per_class.
+        per_class: Images of each class.
+        seed: Texts and numbers.
+    """
+    rng = np.random.default_rng(seed_of(*seed, "class batches"))
+    order = np.argsort(class_ids, kind="stable")
+    starts = np.searchsorted(class_ids[order], np.arange(class_ids.max() + 2))
+    chances = np.cumsum(np.bincount(class_ids, weights=weights))
+    items = np.empty((n_steps, batch_size // per_class, per_class), np.int64)
+    for step in items:
+        chosen: dict[int, None] = {}
+        while len(chosen) < len(step):
+            drawn = np.searchsorted(chances, rng.random(len(step)) * chances[-1], side="right")
+            chosen |= dict.fromkeys(np.minimum(drawn, len(chances) - 1).tolist())
+        for row, class_id in zip(step, chosen, strict=False):
+            images = order[starts[class_id] : starts[class_id + 1]]
+            n_whole, n_rest = divmod(per_class, len(images))
+            row[:] = np.concatenate([np.tile(images, n_whole), rng.permutation(images)[:n_rest]])
+    return items.reshape(n_steps, batch_size)
+
+
 def lr_at(stage: Stage, step: int, n_steps: int) -> float:
     """The learning rate of a step, counted from 0, of `n_steps` in the whole stage.
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guie.recipe import Stage, load_recipe
-from guie.train.schedule import epoch_order, lr_at, n_steps_of, sample_weights, seed_of
+from guie.train.schedule import class_batches, epoch_order, lr_at, n_steps_of, sample_weights, seed_of
 
 SHA = "4193ced42b8ad9a0dd8fbd78f3b7bc03a7660ebe0fefda5602f00d20b49feffb"  # printf '0/s1/2' | sha256sum
 STAGE: Stage = replace(load_recipe("tiny").stages[0], lr=0.01, warmup_share=0.3)
@@ -69,6 +69,32 @@ def test_drawn_order_follows_the_weights() -> None:
     labels, repeats = np.array([0, 0, 0, 1]), np.array([1, 1, 1, 3])
     order = epoch_order(labels, repeats, 30000, -0.5, np.ones(len(labels)), 0)
     assert np.bincount(order) / 30000 == pytest.approx(sample_weights(labels, repeats, -0.5), abs=0.01)
+
+
+def test_class_batches_hold_so_many_different_images_of_different_classes() -> None:
+    labels = np.repeat(np.arange(30), 1 + np.arange(30) % 7)  # one to seven images each, in random places
+    labels = np.random.default_rng(0).permutation(labels)
+    batches = class_batches(labels, np.ones(len(labels)), 50, 32, 4, "seed")
+    assert batches.shape == (50, 32)
+    for batch in batches:
+        groups = batch.reshape(8, 4)
+        classes = [set(labels[group]) for group in groups]
+        assert all(len(c) == 1 for c in classes) and len(set.union(*classes)) == 8
+        for group, (label,) in zip(groups, classes, strict=True):
+            n = int((labels == label).sum())
+            _, times = np.unique(group, return_counts=True)
+            assert len(times) == min(n, 4) and times.max() - times.min() <= 1
+    assert (batches == class_batches(labels, np.ones(len(labels)), 50, 32, 4, "seed")).all()
+    assert (batches != class_batches(labels, np.ones(len(labels)), 50, 32, 4, "other")).any()
+
+
+def test_class_batches_draw_classes_by_their_weights() -> None:
+    labels = np.repeat([0, 1, 2], [2, 2, 2])
+    batches = class_batches(labels, np.array([1, 1, 2, 2, 3, 3.0]), 20000, 4, 2, 0)
+    first = labels[batches[:, 0]]
+    # The first class by its weight; the second by what is left: P(0 at all) = 1/6 + 2/6 * 1/4 + 3/6 * 1/3 = 5/12.
+    assert np.bincount(first) / len(first) == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=0.01)
+    assert (labels[batches] == 0).any(1).mean() == pytest.approx(5 / 12, abs=0.01)
 
 
 def test_steps_are_whole_batches_and_at_least_one() -> None:
