@@ -85,11 +85,11 @@ class Stage:
         batch_size: Global batch over all processes.
         lr: Peak learning rate.
         starts_from: The stage whose weights it starts from; empty is the row before; `pretrained` the backbone as loaded.
-        sources: The data sets it trains on; empty is all. Its classifier has the classes of these alone, so it is fresh where they change (1st
-            place: Products-10K alone after all).
         fresh: Parts that start anew: `neck`, `classifier`. Everything else is loaded strictly.
         embedding_dim: Output width of the neck.
         dropout: Before the neck's linear layer.
+        sources: The data sets it trains on; empty is all. Its classifier has the classes of these alone, so it is fresh where they change (1st
+            place: Products-10K alone after all).
         classifier: arcface, cosface or softmax (normalised, without a margin).
         n_sub_centers: Centres of each class, of which the nearest counts (sub-centre ArcFace).
         has_mean_centers: A fresh classifier starts from the means of its classes' embeddings, with a frozen backbone, instead of at random.
@@ -133,10 +133,10 @@ class Stage:
     batch_size: int
     lr: float
     starts_from: str = ""
-    sources: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     embedding_dim: int = 64
     dropout: float = 0.2
+    sources: tuple[str, ...] = ()
     classifier: str = "arcface"
     n_sub_centers: int = 1
     has_mean_centers: bool = False
