@@ -14,6 +14,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 CLASSIFIERS = ("arcface", "cosface", "softmax")
 SCHEDULES = ("one_cycle", "cosine", "step", "constant")
 LIBRARIES = ("timm", "open_clip")
+FEATURES = ("", "unprojected", "cls", "mean", "max", "gem")
 STAGE_RANGES = {
     "image_px": (8, 4096), "n_epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
     "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
@@ -86,6 +87,9 @@ def _check_data(data: Data) -> None:
 
 def _check_model(model: Model) -> None:
     _one_of("model.library", model.library, LIBRARIES)
+    _one_of("model.feature", model.feature, FEATURES)
+    if model.feature == "unprojected" and model.library != "open_clip":
+        raise ValueError("model.feature is 'unprojected', which open_clip's towers have; timm's models have no projection: leave it empty")
     if model.weights_file and not model.weights_file.endswith(".safetensors"):
         raise ValueError(f"model.weights is {model.weights!r}, must be a .safetensors file, {PRETRAINED_TAG}TAG, or empty for random weights")
     for name, value in (("mean", model.mean), ("std", model.std)):

@@ -112,6 +112,8 @@ class Stage:
             last edge on have the whole (4th place: 10, 20, 26).
         block_factors: See there (4th place: .125, .25, .5).
         n_accumulate: A batch is computed in so many parts, which need less memory; the gradient is that of the whole.
+        has_grad_checkpoints: Each block's inner values are computed again for the gradient instead of kept: a third slower, and a ViT-H/14 takes
+            batches of 32 where it took 4.
         clip_norm: Largest norm of the gradient; 0 is off.
         ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
         sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes
@@ -158,6 +160,7 @@ class Stage:
     block_edges: tuple[int, ...] = ()
     block_factors: tuple[float, ...] = ()
     n_accumulate: int = 1
+    has_grad_checkpoints: bool = False
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     sample_power: float = -0.5

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from guie.checkpoint import load_weights
 from guie.model.patches import set_resolution
+from guie.model.pooling import pooled_tokens, take_feature
 from guie.recipe import Model
 
 log = logging.getLogger(__name__)
@@ -29,15 +30,16 @@ class Backbone(nn.Module):
         feature_dim: Width of the feature vector.
     """
 
-    def __init__(self, network: nn.Module, feature_dim: int) -> None:
-        """Wraps `network`, which maps float32 [n, 3, px, px] to [n, feature_dim]."""
+    def __init__(self, network: nn.Module, feature_dim: int, pooling: str = "") -> None:
+        """Wraps `network`, which maps float32 [n, 3, px, px] to [n, feature_dim], or whose tokens are pooled to that."""
         super().__init__()
         self.network = network
         self.feature_dim = feature_dim
+        self.pooling = pooling
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features, float [n, feature_dim], of normalised pixels, float [n, 3, px, px]."""
-        return self.network(pixels)
+        return pooled_tokens(self.network, pixels, self.pooling) if self.pooling else self.network(pixels)
 
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`, but batch norm stays in eval mode."""
@@ -67,10 +69,11 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
     if weights is not None:
         _load_strictly(network, load_weights(weights), weights)
     set_resolution(network, image_px, patch_stride)
-    network = network.eval().to(memory_format=torch.channels_last)
+    pooling = take_feature(network, model.feature)
+    backbone = Backbone(network.eval().to(memory_format=torch.channels_last), 0, pooling)
     with torch.no_grad():
-        feature_dim = network(torch.zeros(1, 3, image_px, image_px)).shape[1]
-    return Backbone(network, feature_dim)
+        backbone.feature_dim = backbone(torch.zeros(1, 3, image_px, image_px)).shape[1]
+    return backbone
 
 
 def folded(backbone: Backbone, image_px: int) -> Backbone:

@@ -21,8 +21,7 @@ OVERLAP = 12  # pixels from one patch of 16 to the next
 
 def head(name: str, phase: str, image_px: int, patch_stride: int = 0) -> Stage:
     """A head-only stage on cached features, which takes seconds."""
-    shape = {"augment": MIRROR, "patch_stride": patch_stride}
-    return Stage(name, phase, "head", image_px, 30, 128, 2e-3, fresh=FRESH, margin=GROWING, warmup_share=0.3, **shape)
+    return Stage(name, phase, "head", image_px, 30, 128, 2e-3, fresh=FRESH, margin=GROWING, warmup_share=0.3, augment=MIRROR, patch_stride=patch_stride)
 
 
 def backbone(name: str, phase: str, image_px: int, n_epochs: int, lr: float, patch_stride: int = 0) -> Stage:

@@ -22,6 +22,7 @@ from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_row
 from guie.embed.retrieval import retrieve, summarise
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import class_margins, margin_at
+from guie.model.pooling import keep_less
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
@@ -121,6 +122,8 @@ class StageLoop:
         self.epoch = self.step = 0  # the next step to take
         self.started, self.seconds_before = time.time(), 0.0  # of earlier starts
         self.running: list[float] = [0.0, 0.0, 0.0]  # of this epoch: sum of losses, steps, seconds
+        if stage.has_grad_checkpoints:
+            keep_less(embedder.backbone.network)
         trained = TRAINED_PARTS[stage.trains]
         counts = torch.from_numpy(np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes))
         self.class_margins = class_margins(stage.class_margin, counts).to(accelerator.device) if stage.class_margin.high_rad else None
