@@ -22,6 +22,8 @@ from guie.data_settings import Data as Data  # recipes import all from here
 from guie.data_settings import DrawnWorld as DrawnWorld
 from guie.data_settings import Limit as Limit
 from guie.data_settings import Source as Source
+from guie.model_settings import PRETRAINED_TAG as PRETRAINED_TAG
+from guie.model_settings import Model as Model
 from guie.override import nearest, override_field
 from guie.stage_settings import AUGMENT_HIGH as AUGMENT_HIGH
 from guie.stage_settings import Augment as Augment
@@ -31,44 +33,7 @@ from guie.stage_settings import NeckShape as NeckShape
 from guie.stage_settings import Stage as Stage
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
-PRETRAINED_TAG = "pretrained:"
 VIEWS = ("plain", "flip")
-
-
-@dataclass(frozen=True)
-class Model:
-    """The backbone and what its pixels look like.
-
-    Attributes:
-        library: `timm` or `open_clip`.
-        name: The model's name in that library.
-        weights: A `.safetensors` file (absolute, or relative to the data root or to `weights/`); `pretrained:TAG` for weights
-            that the library fetches; empty for random weights.
-        feature: Which of its outputs: empty is the library's own (open_clip: after the projection; timm: as the model pools); `unprojected` is
-            open_clip's before the projection (1st place 1024 numbers, 2nd and 3rd 1280 of the same tower); `cls`, `mean`, `max` or `gem` (p = 3)
-            pool the last layer's tokens.
-        pad_type: timm's padding of TensorFlow ports (`same`); empty leaves the library's default.
-        mean: Mean of each channel, of pixels in 0..1.
-        std: Standard deviation of each channel, of pixels in 0..1.
-    """
-
-    library: str
-    name: str
-    weights: str = ""
-    feature: str = ""
-    pad_type: str = ""
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    @property
-    def weights_tag(self) -> str:
-        """The tag of weights that the library fetches, or ''."""
-        return self.weights.removeprefix(PRETRAINED_TAG) if self.weights.startswith(PRETRAINED_TAG) else ""
-
-    @property
-    def weights_file(self) -> str:
-        """The name of the weights' file, or ''."""
-        return "" if self.weights.startswith(PRETRAINED_TAG) else self.weights
 
 
 @dataclass(frozen=True)
@@ -161,10 +126,24 @@ class Recipe:
 
     def parent(self, stage: Stage) -> str:
         """The name of the stage whose weights `stage` starts from."""
-        if stage.starts_from:
-            return stage.starts_from
+        if stage.starts_from or stage.soup:
+            return stage.starts_from or stage.soup[0]
         index = self.stages.index(stage)
         return self.stages[index - 1].name if index else PRETRAINED
+
+    def model_of(self, name: str) -> Model:
+        """The backbone of a stage: that of the first stage on the way back to the pretrained one that has its own, else the recipe's."""
+        while name != PRETRAINED:
+            stage = self.stage(name)
+            if stage.model:
+                return stage.model
+            name = self.parent(stage)
+        return self.model
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All backbones, the recipe's first."""
+        return tuple(dict.fromkeys([self.model, *(stage.model for stage in self.stages if stage.model)]))
 
     def validate(self) -> Recipe:
         """Returns itself. Raises ValueError with field, value and range at the first thing that cannot be."""
@@ -189,17 +168,17 @@ class Recipe:
         return json.dumps(_plain(self), indent=2)
 
     def tiny(self) -> Recipe:
-        """A copy that keeps the structure (phases, stages, members, views) but runs in seconds on the drawn world."""
-        px = _shrink_px
+        """A copy that keeps the structure (phases, stages, members, views) but runs in seconds on the drawn world.
+
+        Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks.
+        """
         tiny = load_recipe("tiny")
-        stages = tuple(
-            replace(s, image_px=px(s.image_px), n_epochs=min(s.n_epochs, 2), batch_size=min(s.batch_size, 16), n_cached_views=min(s.n_cached_views, 1))
-            for s in self.stages
-        )
-        settings = tuple(replace(row, members=tuple(replace(m, image_px=px(m.image_px)) for m in row.members)) for row in self.embed.settings)
-        has_stride = any(s.patch_stride for s in self.stages)  # which needs a transformer
-        model = replace(tiny.model, name="test_vit" if has_stride else tiny.model.name) if self.model.library == "timm" else replace(self.model, weights="")
-        return replace(self, name=f"{self.name}_tiny", data=tiny.data, model=model, stages=stages, embed=replace(self.embed, settings=settings)).validate()
+        networks = {model: replace(tiny.model, name=name) for model, name in zip(self.models, _tiny_networks(self, tiny.model.name), strict=False)}
+        stages = tuple(_tiny_stage(stage, networks, [source.name for source in tiny.data.sources]) for stage in self.stages)
+        members = {row.name: tuple(replace(m, image_px=_shrink_px(m.image_px)) for m in row.members) for row in self.embed.settings}
+        settings = tuple(replace(row, members=members[row.name]) for row in self.embed.settings)
+        embed = replace(self.embed, settings=settings)
+        return replace(self, name=f"{self.name}_tiny", data=tiny.data, model=networks[self.model], stages=stages, embed=embed).validate()
 
 
 def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Recipe:
@@ -249,6 +228,31 @@ def _follow(node: Any, path: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else json.loads(json.dumps(value, default=dataclasses.asdict))
+
+
+def _tiny_networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
+    """timm's names, one for each of the recipe's backbones."""
+    has_blocks = any(s.patch_stride or s.open_blocks or s.block_edges for s in recipe.stages)
+    is_transformer = has_blocks or "vit" in recipe.model.name.lower()
+    return ("test_vit", "test_vit2", "test_vit3") if is_transformer else (convolutions, "test_resnet", "test_efficientnet")
+
+
+def _tiny_stage(stage: Stage, networks: dict[Model, Model], sources: list[str]) -> Stage:
+    """The stage with small images, batches and epochs, on sources of the drawn world."""
+    own = tuple(name for name in stage.sources if name in sources) or tuple(sources[1:2] if stage.sources else ())
+    batch_size = min(stage.batch_size, 16)
+    return replace(
+        stage,
+        image_px=_shrink_px(stage.image_px),
+        n_epochs=min(stage.n_epochs, 2),
+        batch_size=batch_size,
+        n_cached_views=min(stage.n_cached_views, 1),
+        n_accumulate=min(stage.n_accumulate, 2 if batch_size % 2 == 0 else 1),
+        images_per_class=min(stage.images_per_class, 4 if batch_size % 4 == 0 else 1),
+        open_blocks=min(stage.open_blocks, 3),
+        sources=own,
+        model=networks[stage.model] if stage.model else None,
+    )
 
 
 def _shrink_px(px: int) -> int:

@@ -9,14 +9,15 @@ from guie.override import nearest
 from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, Recipe, Stage
 
 PHASES = ("head", "backbone", "highres")
-TRAINS = ("classifier", "neck", "head", "backbone", "all")
+TRAINS = ("classifier", "neck", "head", "backbone", "all", "soup")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 CLASSIFIERS = ("arcface", "cosface", "softmax")
 SCHEDULES = ("one_cycle", "cosine", "step", "constant")
+SAME_IN_SOUP = ("image_px", "patch_stride", "embedding_dim", "neck", "n_sub_centers", "sources")
 LIBRARIES = ("timm", "open_clip")
 FEATURES = ("", "unprojected", "cls", "mean", "max", "gem")
 STAGE_RANGES = {
-    "image_px": (8, 4096), "n_epochs": (1, 10**6), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
+    "image_px": (8, 4096), "batch_size": (1, 10**6), "lr": (1e-12, 100.0), "embedding_dim": (1, 10**5), "dropout": (0.0, 0.99),
     "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
     "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
     "patch_stride": (0, 4096), "n_sub_centers": (1, 100), "momentum": (0.0, 0.9999), "sam_rho": (0.0, 10.0), "open_blocks": (0, 1000),
@@ -28,7 +29,8 @@ def check(recipe: Recipe) -> None:
     """Raises ValueError with field, value and range at the first thing that cannot be."""
     _check_name("name", recipe.name)
     _check_data(recipe.data)
-    _check_model(recipe.model)
+    for model in recipe.models:
+        _check_model(model)
     _check_stages(recipe)
     _check_embed(recipe)
     _range("seed", recipe.seed, 0, 2**31 - 1)
@@ -114,6 +116,9 @@ def _check_stages(recipe: Recipe) -> None:
         _one_of(f"{at}.schedule", stage.schedule, SCHEDULES)
         for name, (low, high) in STAGE_RANGES.items():
             _range(f"{at}.{name}", getattr(stage, name), low, high)
+        if bool(stage.soup) != (stage.trains == "soup"):
+            raise ValueError(f"{at}: trains is {stage.trains!r} and soup is {stage.soup}; trains='soup' needs the stages to average, and no other has them")
+        _range(f"{at}.n_epochs", stage.n_epochs, int(not stage.soup), 0 if stage.soup else 10**6)
         for name in ("start_rad", "step_rad", "max_rad"):
             _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
         if stage.batch_size % stage.n_accumulate:
@@ -150,6 +155,18 @@ def _check_stages(recipe: Recipe) -> None:
 
 def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
     at, parent = f"stages.{stage.name}", recipe.parent(stage)
+    if stage.model and parent != PRETRAINED:
+        raise ValueError(f"{at}.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} has its already")
+    if stage.model and (stage.model.mean, stage.model.std) != (recipe.model.mean, recipe.model.std):
+        raise ValueError(f"{at}.model has the mean {stage.model.mean} and std {stage.model.std}, must have the recipe's: images are normalised once")
+    for name in stage.soup:
+        if name not in seen:
+            raise ValueError(f"{at}.soup names {name!r}, which is no earlier stage; {nearest(name, list(seen))}")
+        for field in SAME_IN_SOUP:
+            if getattr(seen[name], field) != getattr(stage, field):
+                raise ValueError(f"{at}.{field} is {getattr(stage, field)!r}, {name} has {getattr(seen[name], field)!r}; a soup is of alike models")
+        if recipe.model_of(name) != recipe.model_of(stage.soup[0]):
+            raise ValueError(f"{at}.soup: {name} has another backbone than {stage.soup[0]}; make a soup of each and concatenate them as members")
     if parent == PRETRAINED:
         if set(stage.fresh) != {"neck", "classifier"}:
             raise ValueError(f"{at}.fresh is {stage.fresh}; a stage that starts from the pretrained backbone has a fresh neck and classifier")

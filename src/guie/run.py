@@ -111,14 +111,14 @@ class Run:
         raise FileNotFoundError(f"weights {name} are in none of: {', '.join(map(str, places))}. Put the file there, or --set model.weights=PATH")
 
     def weights_digest(self) -> str:
-        """Digest of the pretrained weights' file; '' when the recipe names none (random weights, or a tag of the library).
+        """Digests of the pretrained weights' files; '' when the recipe names none (random weights, or a tag of the library).
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: `SHA256SUMS` beside the file lists another digest.
         """
-        name = self.recipe.model.weights_file
-        return checked_digest_of_file(self.weights_path(name)) if name else ""
+        names = [model.weights_file for model in self.recipe.models if model.weights_file]
+        return " ".join(checked_digest_of_file(self.weights_path(name)) for name in names)
 
 
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:

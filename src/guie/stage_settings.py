@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from guie.model_settings import Model
+
 AUGMENT_HIGH = {"flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0}
 
 
@@ -79,12 +81,16 @@ class Stage:
     Attributes:
         name: Also the folder of its results.
         phase: The door that runs it: head (04), backbone (05), highres (06). Phases never go backwards.
-        trains: classifier, neck, head (neck + classifier), backbone, or all.
+        trains: classifier, neck, head (neck + classifier), backbone, or all; `soup` trains nothing and averages the weights of `soup`.
         image_px: Side of the square the image is squashed to.
         n_epochs: Passes over the (re-weighted) training rows.
         batch_size: Global batch over all processes.
         lr: Peak learning rate.
         starts_from: The stage whose weights it starts from; empty is the row before; `pretrained` the backbone as loaded.
+        model: A backbone of its own, other than the recipe's, for a stage that starts from `pretrained`; it must take the same mean and std.
+        soup: The stages whose weights a stage with trains="soup" averages (4th place; Wortsman et al., ICML 2022).
+        is_greedy: The soup begins with the ingredient that scores best on validation and takes in each other that does not lower its score; its
+            own validation score is then too good.
         fresh: Parts that start anew: `neck`, `classifier`. Everything else is loaded strictly.
         embedding_dim: Output width of the neck.
         dropout: Before the neck's linear layer.
@@ -138,6 +144,9 @@ class Stage:
     fresh: tuple[str, ...] = ()
     embedding_dim: int = 64
     dropout: float = 0.2
+    model: Model | None = None
+    soup: tuple[str, ...] = ()
+    is_greedy: bool = False
     sources: tuple[str, ...] = ()
     classifier: str = "arcface"
     n_sub_centers: int = 1

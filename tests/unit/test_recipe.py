@@ -203,6 +203,13 @@ BROKEN: list[tuple[Callable[[Recipe], Recipe], str]] = [
     (with_stage(1, embedding_dim=128), "stages.s2_backbone.embedding_dim is 128, s1_head has 64; name fresh="),
     (with_stage(1, sources=("shose",)), "stages.s2_backbone.sources names 'shose', which is no source to train on; did you mean 'shoes'"),
     (with_stage(1, sources=("shoes",)), "stages.s2_backbone.sources are others than s1_head's, and so are the classes; name fresh="),
+    (with_stage(1, soup=("s1_head",)), "stages.s2_backbone: trains is 'backbone' and soup is "),
+    (with_stage(1, trains="soup"), "stages.s2_backbone: trains is 'soup' and soup is "),
+    (with_stage(1, trains="soup", soup=("s1_head",)), "stages.s2_backbone.n_epochs is 2, must be 0 to 0"),
+    (with_stage(1, trains="soup", soup=("s1_haed",), n_epochs=0), "stages.s2_backbone.soup names 's1_haed', which is no earlier stage; did you mean"),
+    (with_stage(2, trains="soup", soup=("s1_head",), n_epochs=0), "stages.s3_highres.image_px is 96, s1_head has 64; a soup is of alike models"),
+    (with_stage(1, model=Model("timm", "test_vit")), "stages.s2_backbone.model: only a stage that starts from 'pretrained' has a backbone of its own"),
+    (with_stage(0, model=Model("timm", "test_vit", mean=(0.4, 0.4, 0.4))), "stages.s1_head.model has the mean .* must have the recipe's"),
     (with_stage(1, images_per_class=3), "stages.s2_backbone.images_per_class is 3, must divide the batch_size 8"),
     (with_stage(1, n_accumulate=3), "stages.s2_backbone.n_accumulate is 3, must divide the batch_size 8"),
     (lambda r: replace(r, embed=Embed(settings=())), "embed.settings is empty"),
@@ -279,7 +286,8 @@ def test_digest_of_a_stage_changes_with_the_row_it_starts_from():
 def test_digest_changes_with_the_fields_read_and_with_no_others(reads: tuple[str, ...]):
     recipe = a_recipe()
     # A row is found by its name: under a new one it is another row, or the row after it has another parent.
-    paths = [path for path in leaves(asdict(recipe)) if not re.fullmatch(r"stages\.\w+\.name", path)]
+    # A backbone of a stage's own is written in Python, not as a text.
+    paths = [path for path in leaves(asdict(recipe)) if not re.fullmatch(r"stages\.\w+\.(name|model)", path)]
     assert len(paths) > 100
     for path in paths:
         is_read = any(path == field or path.startswith(field + ".") for field in reads)
@@ -289,7 +297,8 @@ def test_digest_changes_with_the_fields_read_and_with_no_others(reads: tuple[str
 
 def test_digest_of_the_whole_recipe_changes_with_every_field():
     recipe = a_recipe()
-    assert all(changed_leaf(recipe, path).digest() != recipe.digest() for path in leaves(asdict(recipe)))
+    assert all(changed_leaf(recipe, path).digest() != recipe.digest() for path in leaves(asdict(recipe)) if not re.fullmatch(r"stages\.\w+\.model", path))
+    assert with_stage(0, model=Model("timm", "test_vit"))(recipe).digest("stages.s1_head") != recipe.digest("stages.s1_head")
 
 
 def test_digest_is_the_same_for_an_equal_recipe():

@@ -22,7 +22,7 @@ from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
 from guie.model.neck import Neck
 from guie.model.patches import set_resolution
-from guie.recipe import PRETRAINED, Member, Setting
+from guie.recipe import PRETRAINED, Member, Model, Setting
 from guie.run import Run, commit, outputs_digest
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ class Tower:
     weight: float
 
 
-def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0) -> Backbone:
-    """The backbone as `stage` left it (`pretrained`: as the recipe loads it), changed to `image_px` and `patch_stride`."""
-    model = run.recipe.model
+def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, model: Model | None = None) -> Backbone:
+    """The backbone as `stage` left it (`pretrained`: as `model`, or else the recipe, loads it), changed to `image_px` and `patch_stride`."""
+    model = model or run.recipe.model_of(stage)
     path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
         return build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
@@ -94,7 +94,7 @@ class MemberFeatures:
         """float32 [n_images_of_split, feature_dim]."""
         backbone, digest = self._backbone(member.stage, member.image_px, member.patch_stride)
         rows = rows_of(self.packed, split)
-        request = FeatureRequest(self.pack, digest, self.run.recipe.model, member.image_px, view, digest_of_rows(rows), member.patch_stride)
+        request = FeatureRequest(self.pack, digest, self.run.recipe.model_of(member.stage), member.image_px, view, digest_of_rows(rows), member.patch_stride)
         return extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
 
     def _backbone(self, stage: str, image_px: int, patch_stride: int) -> tuple[Backbone, str]:

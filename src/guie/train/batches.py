@@ -76,7 +76,7 @@ class ImageBatches:
 
     def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator) -> None:
         """Batches for `stage` on the accelerator's device."""
-        self.model, self.stage, self.train_set, self.accelerator = run.recipe.model, stage, train_set, accelerator
+        self.model, self.stage, self.train_set, self.accelerator = run.recipe.model_of(stage.name), stage, train_set, accelerator
         self.dataset = _Augmented(packed, train_set.rows, TrainTransform(stage.augment, stage.image_px))
 
     def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
@@ -130,7 +130,7 @@ class FeatureBatches:
         digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []
         for name in names:
-            request = FeatureRequest(pack, digest, run.recipe.model, stage.image_px, name, digest_of_rows(train_set.rows), stage.patch_stride)
+            request = FeatureRequest(pack, digest, run.recipe.model_of(stage.name), stage.image_px, name, digest_of_rows(train_set.rows), stage.patch_stride)
             change = None if name in VIEWS else _AugmentedView(transform, name)
             self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change))
 

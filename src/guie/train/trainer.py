@@ -17,9 +17,7 @@ from tqdm.auto import tqdm
 
 from guie.checkpoint import load_state, save_state, save_weights, whole_file
 from guie.data.packing import PackedImages
-from guie.embed.ensemble import load_backbone, rows_of, stage_weights
-from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
-from guie.embed.retrieval import retrieve, summarise
+from guie.embed.ensemble import load_backbone, stage_weights
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import class_margins, margin_at
 from guie.model.pooling import keep_less
@@ -28,6 +26,8 @@ from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, re
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
 from guie.train.parameters import climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
+from guie.train.soup import cook
+from guie.train.validation import validated
 
 log = logging.getLogger(__name__)
 CHECKPOINT_S = 60.0
@@ -47,8 +47,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     Returns:
         The validation scores of the phase's last stage, the number of stages and their seconds.
     """
-    precision = None if "ACCELERATE_MIXED_PRECISION" in os.environ else "no" if run.device == "cpu" else "bf16"
-    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision)
+    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=None if "ACCELERATE_MIXED_PRECISION" in os.environ else precision_of(run.device))
     packed = PackedImages(run.folder(3))
     stages = [s for s in run.recipe.stages if s.phase == phase]
     results = [train_stage(run, stage, packed, accelerator) for stage in stages]
@@ -56,6 +55,13 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
         log.info("the recipe has no stage of phase %r; nothing to train", phase)
     last = results[-1] if results else {}
     return {"n_stages": len(stages), **last, "stage_seconds": sum(r["stage_seconds"] for r in results)}
+
+
+def precision_of(device: str) -> str:
+    """Mixed precision that suits the device: none on a CPU, bf16, or fp16 with a scaled loss on cards without bf16 (T4, V100)."""
+    if device == "cpu":
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:
@@ -76,36 +82,47 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
         "03_packed": outputs_digest(run.folder(3)),
         "parent": f"{PRETRAINED} {run.weights_digest()}" if parent == PRETRAINED else outputs_digest(run.stage_folder(parent)),
     }
+    if stage.soup:
+        inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in stage.soup)
     if is_done(folder, settings, inputs):
         log.info("stage %s: already done", stage.name)
         mark = read_done(folder)
         assert mark is not None
         return {**mark["metrics"], "stage_seconds": mark["seconds"]}
     sees = f"{stage.image_px} px" + (f", patch stride {stage.patch_stride}," if stage.patch_stride else "")
-    log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.n_epochs, parent)
+    if stage.soup:
+        log.info("stage %s: the soup of %s", stage.name, ", ".join(stage.soup))
+    else:
+        log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.n_epochs, parent)
     started = time.time()
     with accelerator.main_process_first():
         (folder / "done.json").unlink(missing_ok=True)
     train_set = TrainSet(run.recipe, stage, packed)
     embedder = _start_embedder(run, stage, train_set.n_classes).to(accelerator.device)
-    loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
-    loop.run_epochs()
-    scores = {name: round(value, 6) for name, value in loop.validate(keep=True).items()}
+    history: list[dict[str, Any]] = [{}]
+    if stage.soup:
+        cook(run, stage, embedder, packed, accelerator)
+    else:
+        loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
+        loop.run_epochs()
+        history, started = loop.history, started - loop.seconds_before
+    scores = {name: round(value, 6) for name, value in validated(run, stage, embedder, packed, accelerator, is_kept=True).items()}
     log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", stage.name, scores["mp5"], scores["r1"])
     if accelerator.is_main_process:
-        loop.history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
-        write_metrics(folder / "metrics.csv", loop.history)
-        save_weights(folder / "final.safetensors", accelerator.unwrap_model(loop.embedder).state_dict())
-        mark_done(run, folder, f"stage {stage.name}", settings, inputs, started - loop.seconds_before, scores)
+        history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
+        write_metrics(folder / "metrics.csv", history)
+        save_weights(folder / "final.safetensors", embedder.state_dict())
+        mark_done(run, folder, f"stage {stage.name}", settings, inputs, started, scores)
         (folder / "last.pt").unlink(missing_ok=True)
     accelerator.wait_for_everyone()
-    return {**scores, "stage_seconds": time.time() - started + loop.seconds_before}
+    return {**scores, "stage_seconds": time.time() - started}
 
 
 def _start_embedder(run: Run, stage: Stage, n_classes: int) -> Embedder:
     """The embedder with its parent's weights, but for the parts that the stage starts anew."""
     parent = run.recipe.parent(stage)
-    embedder = build_embedder(load_backbone(run, parent, stage.image_px, stage.patch_stride), stage, n_classes, seed_of(run.recipe.seed, stage.name))
+    backbone = load_backbone(run, parent, stage.image_px, stage.patch_stride, run.recipe.model_of(stage.name))
+    embedder = build_embedder(backbone, stage, n_classes, seed_of(run.recipe.seed, stage.name))
     if parent != PRETRAINED:
         load_parts(embedder, stage_weights(run, parent), {"backbone", *stage.fresh}, f"stage {stage.name} from {parent}")  # its backbone is loaded
     return embedder
@@ -168,26 +185,6 @@ class StageLoop:
         for name, parameter in self._trained():
             if self.ema:
                 parameter.data.copy_(self.ema[name])
-
-    def validate(self, keep: bool) -> dict[str, float]:
-        """Retrieval scores of the validation images in one merged index, plain view, the stage's resolution.
-
-        Args:
-            keep: Whether the features stay in the cache for door 07.
-        """
-        embedder: Embedder = self.accelerator.unwrap_model(self.embedder)
-        rows = rows_of(self.packed, "val")
-        model, digest, stage = self.run.recipe.model, digest_of_backbone(embedder.backbone), self.stage
-        request = FeatureRequest(outputs_digest(self.run.folder(3)), digest, model, stage.image_px, "plain", digest_of_rows(rows), stage.patch_stride)
-        features = extract(self.run.cache, request, embedder.backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
-        embedder.neck.eval()
-        with torch.no_grad():
-            embeddings = embedder.neck(torch.from_numpy(np.array(features)).to(self.accelerator.device)).cpu().numpy()
-        self.accelerator.wait_for_everyone()
-        if not keep and not self.stage.is_backbone_frozen and self.accelerator.is_main_process:
-            (self.run.cache / f"{request.key}.npy").unlink()
-        index = self.packed.index.iloc[rows]
-        return summarise(retrieve(embeddings, index["class_id"].to_numpy()), index["domain"].to_numpy())
 
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all. Random states need no saving: every step seeds its own."""
@@ -288,7 +285,8 @@ class StageLoop:
         }
         self.epoch, self.step, self.running = self.epoch + 1, 0, [0.0, 0.0, 0.0]
         if self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and self.epoch < self.stage.n_epochs:
-            scores = self.validate(keep=False)
+            embedder = self.accelerator.unwrap_model(self.embedder)
+            scores = validated(self.run, self.stage, embedder, self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
         self.history.append(row)
 

@@ -1,0 +1,40 @@
+"""kaggle_t4: the best that fits two cards of 16 GB in nine hours: a ViT-H head on cached features, then its last half, then 280 px.
+
+Source: the 5th place's frozen head, the 2nd's and 6th's learning rates, the 1st's higher resolution; Products-10K and 120,000 landmark images.
+
+Time, for 250,000 training images, from a ViT-H/14's 0.33 TFLOP for an image at 224 px (0.52 at 280) and 25 TFLOP/s that a T4 may be expected to
+keep in fp16 of its 65: forward 75 images/s a card, so the cached features of two views take 55 minutes on two cards and the head a few. The last 16 of
+32 blocks: forward and backward with checkpoints are 0.33 + 3 * 0.17 = 0.83 TFLOP, 30 images/s a card, 70 minutes. At 280 px: features 90
+minutes. With packing, validation, ensemble and export about six and a half of nine hours. Memory: weights 2.5 GB in fp32; gradients and Adam's
+moments of 316 M open parameters 3.8 GB; activations of 16 images with checkpoints below 4 GB: about 11 of 16 GB.
+These are estimates from arithmetic; nobody has timed this recipe on those cards yet.
+
+Start it as: accelerate launch --num_processes 2 src/05_train_backbone.py --recipe kaggle_t4
+Machine: two T4 of 16 GB, nine hours. Score to expect: not measured; between the 5th place's .688 and the 2nd's .709.
+"""
+
+from dataclasses import replace
+
+from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, Member, Recipe, Setting, Stage
+from guie.recipes._winners import FRESH, GLDV2, PRODUCTS10K, VIT_H
+
+HEAD = Stage("s1_head", "head", "head", 224, 20, 512, 1e-3, fresh=FRESH, margin=EpochMargin(0.1, 0.1, 0.5), warmup_share=0.2, augment=Augment(flip=0.5))
+OPEN = Stage("s2_last_blocks", "backbone", "all", 224, 1, 64, 1e-4, margin=EpochMargin(0.5, 0.0, 0.5), schedule="cosine", open_blocks=16)
+OPEN = replace(OPEN, backbone_lr_factor=1e-3, n_accumulate=2, has_grad_checkpoints=True, augment=Augment(flip=0.5, scale=0.1, rotate_deg=10, brightness=0.1))
+HIGH = replace(HEAD, name="s3_head_280", phase="highres", image_px=280, n_epochs=10)
+PAIR = (Member("s2_last_blocks", 224, ("plain", "flip")), Member("s3_head_280", 280))
+
+RECIPE = Recipe(
+    name="kaggle_t4",
+    data=Data(sources=(GLDV2, PRODUCTS10K), limits=(Limit("gldv2", n_classes=7000, n_images=120000),), val_class_share=0.05, pack_px=280),
+    model=VIT_H,
+    stages=(HEAD, OPEN, HIGH),
+    embed=Embed(
+        settings=(
+            Setting("head-only", (Member("s1_head", 224),)),
+            Setting("+ last blocks, flip", PAIR[:1]),
+            Setting("+ 280 px", PAIR[1:]),
+            Setting("+ ensemble, PCA-64", PAIR, pca_dim=64),
+        )
+    ),
+)

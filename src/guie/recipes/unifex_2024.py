@@ -1,0 +1,36 @@
+"""unifex_2024: a frozen SigLIP at 384 px and ten epochs of one linear layer: as good as the winners, two years later (.721).
+
+Source: M. Florek et al., GCPR 2024, arXiv 2409.13513, github.com/morrisfl/UniFEx. timm's SoViT-400M/14, 1152 numbers;
+dropout .2, Linear 64; ArcFace of .5 and scale 30 with three centres; Adam, 2e-2 to 1e-3 along a cosine (to nothing here), weight decay 1e-4,
+one epoch of warm-up, batch 128. Its data, M4D-35k: Products-10K, 79,000 images of 10,000 landmarks, Consumer-to-shop, and cars re-labelled by
+colour (by model here). .721 is the mean of public and private score of a late submission.
+
+Hours: not stated; 431 M parameters of which 2.3 M train.
+Machine: one card of 16 GB or more. Score to expect: .721, as published; not run by us.
+"""
+
+from dataclasses import replace
+
+from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, Member, Model, Recipe, Setting, Stage
+from guie.recipes._winners import C2S, CARS, FRESH, GLDV2, PRODUCTS10K
+
+HEAD = Stage("s1_head", "head", "head", 384, 10, 128, 2e-2, fresh=FRESH, n_sub_centers=3, margin=EpochMargin(0.5, 0.0, 0.5), optimizer="adam")
+HEAD = replace(HEAD, schedule="cosine", warmup_share=0.1, sample_power=0.0, augment=Augment(flip=0.5))
+
+RECIPE = Recipe(
+    name="unifex_2024",
+    data=Data(
+        sources=(PRODUCTS10K, GLDV2, C2S, CARS),
+        limits=(Limit("gldv2", n_classes=10000, n_images=79200),),
+        val_class_share=0.05,
+        pack_px=384,
+    ),
+    model=Model("timm", "vit_so400m_patch14_siglip_384", "pretrained:webli"),
+    stages=(HEAD,),
+    embed=Embed(
+        settings=(
+            Setting("off the shelf, 1152-d", (Member("pretrained", 384, output="feature"),)),
+            Setting("head-only 64-d", (Member("s1_head", 384),)),
+        )
+    ),
+)

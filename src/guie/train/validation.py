@@ -1,0 +1,43 @@
+"""Retrieval scores of an embedder on the validation images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from guie.data.packing import PackedImages
+from guie.embed.ensemble import rows_of
+from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
+from guie.embed.retrieval import retrieve, summarise
+from guie.model.embedder import Embedder
+from guie.recipe import Stage
+from guie.run import Run, outputs_digest
+
+
+def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, accelerator: Accelerator, is_kept: bool) -> dict[str, float]:
+    """Scores in one merged index over all domains, plain view, the stage's resolution.
+
+    Args:
+        run: Whose recipe, pack and cache.
+        stage: Says resolution, patch stride and backbone.
+        embedder: What is scored.
+        packed: The images of both splits.
+        accelerator: Of all processes; each extracts its share.
+        is_kept: Whether the features stay in the cache for door 07.
+
+    Returns:
+        mp5, r1 and their values by domain.
+    """
+    rows, digest = rows_of(packed, "val"), digest_of_backbone(embedder.backbone)
+    model = run.recipe.model_of(stage.name)
+    request = FeatureRequest(outputs_digest(run.folder(3)), digest, model, stage.image_px, "plain", digest_of_rows(rows), stage.patch_stride)
+    features = extract(run.cache, request, embedder.backbone, packed, rows, accelerator, run.recipe.embed.batch_size)
+    embedder.neck.eval()
+    with torch.no_grad():
+        embeddings = embedder.neck(torch.from_numpy(np.array(features)).to(accelerator.device)).cpu().numpy()
+    accelerator.wait_for_everyone()
+    if not is_kept and accelerator.is_main_process:
+        (run.cache / f"{request.key}.npy").unlink()
+    index = packed.index.iloc[rows]
+    return summarise(retrieve(embeddings, index["class_id"].to_numpy()), index["domain"].to_numpy())

@@ -1,0 +1,68 @@
+"""Every winner's recipe runs from images to a sound submission at reduced size, with all of its stages, members and views."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from guie.door import open_door
+from guie.run import FOLDERS, PROJECT
+
+pytestmark = pytest.mark.slow
+WINNERS = sorted({path.stem for path in (PROJECT / "src/guie/recipes").glob("[a-z]*.py")} - {"tiny", "minibench"})
+WORK = {
+    1: ("guie.data.build:build_manifests", {}),
+    2: ("guie.data.balance:merge_and_balance", {}),
+    3: ("guie.data.packing:pack_images", {}),
+    4: ("guie.train.trainer:train_phase", {"phase": "head"}),
+    5: ("guie.train.trainer:train_phase", {"phase": "backbone"}),
+    6: ("guie.train.trainer:train_phase", {"phase": "highres"}),
+    7: ("guie.embed.ensemble:score_ladder", {}),
+    8: ("guie.export.submission:export_submission", {}),
+}
+
+
+def run_door(number: int, recipe: Path, out: Path) -> None:
+    work, words = WORK[number]
+    assert open_door(number, None, work, ["--recipe", str(recipe), "--out", str(out), "--device", "cpu"], **words) == 0
+
+
+def recipe_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(
+        f'"""{name} on a drawn world of few and small images."""\n'
+        "from dataclasses import replace\n"
+        "from guie.recipe import DrawnWorld\n"
+        f"from guie.recipes.{name} import RECIPE as WHOLE\n"
+        "TINY = WHOLE.tiny()\n"
+        "RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(10, 8, 64)))\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What doors 01 to 03 leave, the same for every recipe."""
+    out = tmp_path_factory.mktemp("images")
+    recipe = recipe_file(out, "minibench")
+    for number in (1, 2, 3):
+        run_door(number, recipe, out)
+    return out / "minibench_tiny"
+
+
+@pytest.mark.parametrize("name", WINNERS)
+def test_recipe_runs_from_images_to_submission(name: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / f"{name}_tiny"
+    for number in (1, 2, 3):
+        shutil.copytree(images / FOLDERS[number], run / FOLDERS[number])
+    recipe = recipe_file(tmp_path, name)
+    for number in WORK:
+        run_door(number, recipe, tmp_path)
+    scores = pd.read_csv(run / "07_embeddings/scores.csv")
+    assert scores["mp5"].between(0, 1).all() and scores["dim"].iloc[-1] == 64
+    checker = [sys.executable, "-P", str(PROJECT / "submission/check_submission.py"), str(run / "08_export/submission.zip")]
+    done = subprocess.run([*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "sound" in done.stdout, done.stdout + done.stderr
