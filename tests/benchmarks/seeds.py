@@ -32,7 +32,9 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> None:
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
-    """`.641 ± .003`: mean and sample standard deviation."""
+    """`.641 ± .003`: mean and sample standard deviation; of one seed its value."""
+    if len(values) == 1:
+        return f"{values.iloc[0]:.{digits}f}".removeprefix("0")
     mean, std = f"{values.mean():.{digits}f}", f"{values.std(ddof=1):.{digits}f}"
     return f"{mean.removeprefix('0')} ± {std.removeprefix('0')}"
 

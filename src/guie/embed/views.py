@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,7 +20,8 @@ def to_square(images: Tensor, px: int) -> Tensor:
 
     Source: antialiasing inside the graph raised the 5th place's score (write-up 359161).
     """
-    pixels = F.interpolate(images.float(), size=(px, px), mode="bicubic", antialias=True, align_corners=False)
+    # What F.interpolate(mode="bicubic", antialias=True) calls. Scripted, F.interpolate brings operators along that the scorer's torch 1.11 has not.
+    pixels = torch.ops.aten._upsample_bicubic2d_aa(images.float(), [px, px], False, None, None)
     return pixels.clamp(0.0, 255.0)
 
 

@@ -24,6 +24,8 @@ from guie.checkpoint import save_json, whole_file
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import load_tower
 from guie.embed.pca import PCA
+from guie.export.operators import unknown_to_1_11
+from guie.export.plain import write_out
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.run import PROJECT, Run, commit
 
@@ -74,6 +76,9 @@ def export_submission(run: Run) -> dict[str, Any]:
     scores = _final_scores(run)
     _save_module(_build(run), model_path)
     parity = _prove(run, model_path, folder / "parity")
+    unknown = unknown_to_1_11(model_path)
+    if unknown:
+        log.warning("PyTorch 1.11, with which the contest scored, cannot load this file: it does not know %s", ", ".join(unknown))
     write_zip(model_path, zip_path)
     if run.out.parent == PROJECT / "artifacts":  # a trial elsewhere must not replace what is to be handed in
         with whole_file(PROJECT / "submission" / run.recipe.name / zip_path.name) as temporary:
@@ -85,7 +90,7 @@ def export_submission(run: Run) -> dict[str, Any]:
         "model_mb": round(model_path.stat().st_size / 1e6, 2),
         "zip_mb": round(zip_path.stat().st_size / 1e6, 2),
     }
-    save_json(folder / "card.json", _card(run, scores, parity, (model_path, zip_path)))
+    save_json(folder / "card.json", _card(run, scores, parity, unknown, (model_path, zip_path)))
     log.info("%s   %.1f MB", zip_path, metrics["zip_mb"])
     log.info(
         "largest cosine distance to door 07: %.2g over %d images; %.3f s an image on the CPU (%d threads)",
@@ -111,6 +116,8 @@ def _build(run: Run) -> torch.jit.ScriptModule:
     """The final setting's module, built on the CPU whatever the run's device, so that no device is baked into its graph."""
     final, model = run.recipe.embed.final, run.recipe.model
     towers = [load_tower(replace(run, device="cpu"), member) for member in final.members]
+    for tower in towers:
+        write_out(tower.module)
     projection = None
     if final.pca_dim:
         pca = PCA.load(run.folder(7) / "pca.npz")
@@ -185,7 +192,7 @@ def _write_parity(folder: Path, images: list[np.ndarray], parity: Parity) -> Non
         np.savez(handle, names=np.array(names), image_ids=np.array(parity.image_ids), embeddings=parity.expected.astype(np.float32))
 
 
-def _card(run: Run, scores: dict[str, Any], parity: Parity, files: tuple[Path, ...]) -> dict[str, Any]:
+def _card(run: Run, scores: dict[str, Any], parity: Parity, unknown: list[str], files: tuple[Path, ...]) -> dict[str, Any]:
     """What someone who finds the file later wants to know."""
     recipe = run.recipe
     return {
@@ -197,6 +204,7 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, files: tuple[Path, .
         "setting": asdict(recipe.embed.final),
         "scores": scores,
         "data": json.loads((run.folder(2) / "licences.json").read_text(encoding="utf-8")),  # of the training images, by source
+        "unknown_to_torch_1_11": unknown,
         "files": [{"name": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size} for path in files],
         "torch": torch.__version__,
         "contract": CONTRACT,

@@ -1,0 +1,82 @@
+"""Networks without the operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, and a GELU with an argument.
+
+A graph with today's `aten::gelu` is saved in file format 10, of which 1.11 reads 9 at most.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import timm.layers
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WrittenOutAttention(nn.Module):
+    """What an `nn.MultiheadAttention` computes, in matrix products and a softmax, with the same weights."""
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        """Takes the weights over.
+
+        Raises:
+            ValueError: an attention with key or value widths of their own, or with added bias tokens, which no tower of ours has.
+        """
+        super().__init__()
+        if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
+            raise ValueError("this nn.MultiheadAttention has widths or tokens of its own for keys and values, and cannot be written out")
+        self.in_proj_weight, self.in_proj_bias = attention.in_proj_weight, attention.in_proj_bias
+        self.out_proj = attention.out_proj
+        self.n_heads, self.is_batch_first = attention.num_heads, attention.batch_first
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
+        """As nn.MultiheadAttention's, without the weights; `attn_mask` is added to the products, float [n_query, n_key]."""
+        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        parts = []
+        for tokens, weight, bias in zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True):
+            projected = F.linear(tokens, weight, bias)
+            projected = projected if self.is_batch_first else projected.transpose(0, 1)
+            parts.append(projected.reshape(projected.shape[0], projected.shape[1], self.n_heads, -1).transpose(1, 2))
+        q, k, v = parts  # [n, heads, tokens, d]
+        products = torch.matmul(q / math.sqrt(q.shape[-1]), k.transpose(-2, -1))
+        if attn_mask is not None:
+            products = products + attn_mask
+        mixed = torch.matmul(products.softmax(dim=-1), v).transpose(1, 2).flatten(2)
+        return self.out_proj(mixed if self.is_batch_first else mixed.transpose(0, 1)), None
+
+
+class WrittenOutGELU(nn.Module):
+    """GELU by the error function, or by its approximation with a hyperbolic tangent. Source: Hendrycks and Gimpel, arXiv 1606.08415."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        """`approximate` is none or tanh, as nn.GELU has it."""
+        super().__init__()
+        self.is_tanh = approximate == "tanh"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element by element."""
+        if self.is_tanh:
+            return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
+
+
+def write_out(module: nn.Module) -> nn.Module:
+    """Replaces every fused attention and GELU module of a timm or open_clip network, in place; returns the module."""
+    for child in list(module.modules()):
+        if hasattr(child, "fused_attn"):
+            setattr(child, "fused_attn", False)  # noqa: B010 (timm writes it out itself; a plain attribute, which nn.Module's types do not know)
+        for name, part in list(child.named_children()):
+            plain = _plain(part)
+            if plain is not None:
+                setattr(child, name, plain.train(part.training))
+    return module
+
+
+def _plain(part: nn.Module) -> nn.Module | None:
+    """What takes the place of `part`; None if it can stay."""
+    if isinstance(part, nn.MultiheadAttention):
+        return WrittenOutAttention(part)
+    if isinstance(part, timm.layers.GELUTanh):
+        return WrittenOutGELU("tanh")
+    return WrittenOutGELU(getattr(part, "approximate", "none")) if isinstance(part, (nn.GELU, timm.layers.GELU)) else None

@@ -1,0 +1,37 @@
+"""minibench_vit: the ladder of `demo` on the real images of `minibench`, with the project's own ViT; overlapping patches beside none at 148 px.
+
+Run: python tests/benchmarks/seeds.py --recipe tests/benchmarks/minibench_vit.py --data-root ../shared/data --seeds 0   (half an hour)
+"""
+
+from dataclasses import replace
+
+from guie.recipe import Member, Setting
+from guie.recipes.demo import BOTH, OVERLAP, PLAIN, RAW, backbone, head
+from guie.recipes.demo import RECIPE as DEMO
+from guie.recipes.minibench import RECIPE as MINIBENCH
+
+OVERLAPPING = Member("s8_backbone_overlap", 148, BOTH, patch_stride=OVERLAP)
+
+RECIPE = replace(
+    DEMO,
+    name="minibench_vit",
+    data=replace(MINIBENCH.data, pack_px=200),
+    stages=(
+        *DEMO.stages,
+        replace(head("x7_head_148", "highres", 148), starts_from="s6_backbone_144"),
+        backbone("x8_backbone_148", "highres", 148, 1, 1e-4),
+    ),
+    embed=replace(
+        DEMO.embed,
+        settings=(
+            Setting("off the shelf, 192-d", (RAW,)),
+            Setting("off the shelf, PCA-64", (RAW,), pca_dim=64),
+            Setting("head-only", (Member("s1_head", 112),)),
+            Setting("+ backbone-only, in turn with the head", (Member("s4_backbone", 112),)),
+            Setting("+ 144 px, flip", (PLAIN,)),
+            Setting("+ a stage at 148 px without overlap, flip", (Member("x8_backbone_148", 148, BOTH),)),
+            Setting("+ a stage at 148 px with overlap, flip", (OVERLAPPING,)),
+            Setting("+ ensemble of 144 px and overlap, TTA, PCA-64", (PLAIN, OVERLAPPING), pca_dim=64),
+        ),
+    ),
+)

@@ -1,0 +1,81 @@
+"""What the contest's PyTorch 1.11 can load: attention and GELU written out, formats and operators checked."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from guie.embed.ensemble import Tower
+from guie.export.operators import unknown_to_1_11
+from guie.export.plain import WrittenOutAttention, WrittenOutGELU, write_out
+from guie.export.torchscript import build_submission, quiet_jit
+from guie.model.backbone import Backbone, build_backbone
+from guie.recipe import Model
+
+GREY = (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("is_batch_first", [True, False])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_attention_is_torchs(is_batch_first: bool, has_bias: bool):
+    torch.manual_seed(0)
+    fused = nn.MultiheadAttention(24, 3, batch_first=is_batch_first, bias=has_bias).eval()
+    plain = WrittenOutAttention(fused)
+    x, context, mask = torch.randn(2, 5, 24), torch.randn(2, 7, 24), torch.randn(5, 7)
+    if not is_batch_first:
+        x, context = x.transpose(0, 1), context.transpose(0, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x, x, x, need_weights=False)[0], fused(x, x, x, need_weights=False)[0])
+        torch.testing.assert_close(plain(x, context, context, attn_mask=mask)[0], fused(x, context, context, attn_mask=mask)[0])
+
+
+def test_attention_with_other_widths_is_refused():
+    with pytest.raises(ValueError, match="cannot be written out"):
+        WrittenOutAttention(nn.MultiheadAttention(24, 3, kdim=12, vdim=12))
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_is_torchs(approximate: str):
+    x = torch.linspace(-8, 8, 1001)
+    torch.testing.assert_close(WrittenOutGELU(approximate)(x), F.gelu(x, approximate=approximate), atol=2e-6, rtol=1e-5)
+
+
+def saved(backbone: Backbone, path: Path) -> tuple[Tensor, Tensor]:
+    """Saves a submission of one tower; an image and its embedding."""
+    tower = Tower(nn.Sequential(backbone, nn.Linear(backbone.feature_dim, 64)).eval(), 64, ("plain", "flip"), 1.0)
+    module = build_submission([tower], GREY, GREY)
+    with quiet_jit():
+        torch.jit.save(module, str(path))
+    image = torch.randint(0, 256, (1, 3, 50, 80), dtype=torch.uint8)
+    with torch.no_grad():
+        return image, module(image)
+
+
+@pytest.mark.parametrize(("library", "name"), [("timm", "test_vit"), ("timm", "test_convnext"), ("open_clip", "ViT-S-32-alt")])
+def test_exports_hold_nothing_that_1_11_lacks(library: str, name: str, tmp_path: Path):
+    backbone = build_backbone(Model(library, name), 64).eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = backbone(pixels)
+        after = write_out(backbone)(pixels)
+    assert not backbone.training and not any(module.training for module in backbone.modules())
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    saved(backbone, tmp_path / "m.pt")
+    assert unknown_to_1_11(tmp_path / "m.pt") == []
+
+
+def test_what_1_11_lacks_is_named(tmp_path: Path):
+    saved(build_backbone(Model("timm", "test_vit"), 64).eval(), tmp_path / "m.pt")
+    assert unknown_to_1_11(tmp_path / "m.pt") == ["file format 10", "aten::scaled_dot_product_attention"]
+
+
+def test_operators_of_branches_that_are_never_taken_count(tmp_path: Path):
+    class Dead(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.interpolate(x, size=(4, 4), mode="bicubic", antialias=True, align_corners=False)
+
+    with quiet_jit():
+        torch.jit.save(torch.jit.script(Dead()), str(tmp_path / "m.pt"))
+    assert "aten::_upsample_lanczos2d_aa" in unknown_to_1_11(tmp_path / "m.pt")
