@@ -7,7 +7,7 @@ usage() {
     cat <<'END'
 ./run.sh [options]      from raw images to submission.zip: nine doors, one after the other
 
-With no option it draws its own small world of images and runs the recipe `demo` on it: about eight minutes on two cores.
+With no option it draws its own small world of images and runs the recipe `demo` on it: about nine minutes on two cores.
 The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
 inputs and settings have not changed is skipped, so after an interruption just start again.
 

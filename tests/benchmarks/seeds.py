@@ -4,7 +4,7 @@ Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv) 
 skipped, so it may be broken off and started again.
 
 Run: python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds   (35 minutes a seed)
-     python tests/benchmarks/seeds.py --recipe demo                                                         (8 minutes a seed)
+     python tests/benchmarks/seeds.py --recipe demo                                                         (9 minutes a seed)
 """
 
 import argparse

@@ -24,6 +24,7 @@ from guie.model.pooling import keep_less
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
+from guie.train.curves import Curves
 from guie.train.parameters import climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
 from guie.train.soup import cook
@@ -159,6 +160,7 @@ class StageLoop:
         self.embedder, self.optimizer = accelerator.prepare(embedder, optimizer)
         self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.ema_decay else {}
         self._resume()
+        self.curves = Curves(run.out / "tensorboard" / stage.name, self.history, accelerator.is_main_process)
 
     def run_epochs(self) -> None:
         """Trains from the next step to the stage's end; afterwards the embedder holds the stage's result."""
@@ -182,6 +184,7 @@ class StageLoop:
                         self.save()
                         saved = began = time.time()
                 self._end_epoch()
+        self.curves.close()
         for name, parameter in self._trained():
             if self.ema:
                 parameter.data.copy_(self.ema[name])
@@ -289,6 +292,7 @@ class StageLoop:
             scores = validated(self.run, self.stage, embedder, self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
         self.history.append(row)
+        self.curves.add(row)
 
     def _margin(self) -> float:
         """The margin of the epoch, or the mean over the classes."""

@@ -1,0 +1,40 @@
+"""The curves of a stage for TensorBoard, beside its metrics.csv: tensorboard --logdir artifacts/<recipe>/tensorboard."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Curves:
+    """Writes a row of metrics.csv an epoch. A stage that resumes begins the folder anew with the rows that its checkpoint holds."""
+
+    def __init__(self, folder: Path, history: Sequence[dict[str, Any]], is_main: bool) -> None:
+        """Curves in `folder`, which lies outside the doors' folders: event files hold times and names of machines."""
+        self.writer: SummaryWriter | None = None
+        if not is_main:
+            return
+        logging.getLogger("tensorboard").setLevel(logging.ERROR)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.writer = SummaryWriter(str(folder))
+        for row in history:
+            self.add(row)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """All numbers of the row but the epoch, at its step."""
+        if self.writer is None:
+            return
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                self.writer.add_scalar(name, value, row["step"])
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Nothing is written after this."""
+        if self.writer is not None:
+            self.writer.close()
