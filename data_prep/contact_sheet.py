@@ -1,7 +1,11 @@
-"""Draws a contact sheet of the drawn world: a row for each instance, a column for each view, twins below one another.
+"""Draws a contact sheet of the drawn world, or of what a recipe's stages do to training images.
+
+The world: a row for each instance, a column for each view, twins below one another. A recipe: a row for each kind of augmentation, one image of each domain
+as it is and then three times changed; the stages that do so are printed.
 
 Run     python data_prep/contact_sheet.py --out data_prep/drawn_world.jpg
-Prints  images a second of each domain, on one core
+        python data_prep/contact_sheet.py --recipe first_place --out first_place.jpg
+Prints  images a second of each domain, on one core; or the stages of each row
 """
 
 import argparse
@@ -11,7 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from guie.data.augment import TrainTransform, squash
 from guie.data.drawn_scene import DOMAINS, draw_image
+from guie.recipe import Augment, Stage, load_recipe
 
 
 def main() -> None:
@@ -22,8 +28,18 @@ def main() -> None:
     p.add_argument("--n-instances", type=int, default=4, help="rows of each domain (default: %(default)s)")
     p.add_argument("--n-views", type=int, default=8, help="columns (default: %(default)s)")
     p.add_argument("--image-px", type=int, default=160, help="longer side that is drawn (default: %(default)s)")
+    p.add_argument("--recipe", help="show this recipe's augmentation instead: its name, or the path of its file")
     arguments = p.parse_args()
     cv2.setNumThreads(1)
+    sheet = augmented(arguments.recipe, arguments.seed) if arguments.recipe else world(arguments)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(arguments.out), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82]):
+        raise SystemExit(f"error: {arguments.out} cannot be written; give --out a name that ends in .jpg")
+    print(arguments.out)
+
+
+def world(arguments: argparse.Namespace) -> np.ndarray:
+    """The sheet of the drawn world, uint8 RGB."""
     rows = []
     for domain in DOMAINS:
         began = time.perf_counter()
@@ -31,10 +47,22 @@ def main() -> None:
             views = [draw_image(domain, instance, view, arguments.image_px, arguments.seed) for view in range(arguments.n_views)]
             rows.append(np.concatenate([cv2.resize(view, (120, 120), interpolation=cv2.INTER_AREA) for view in views], axis=1))
         print(f"{domain:10}  {arguments.n_instances * arguments.n_views / (time.perf_counter() - began):5.1f} images/s")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(arguments.out), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82]):
-        raise SystemExit(f"error: {arguments.out} cannot be written; give --out a name that ends in .jpg")
-    print(arguments.out)
+    return np.concatenate(rows)
+
+
+def augmented(name: str, seed: int) -> np.ndarray:
+    """The sheet of a recipe's augmentations, uint8 RGB."""
+    kinds: dict[Augment, list[Stage]] = {}
+    for stage in load_recipe(name).stages:
+        if not stage.soup:
+            kinds.setdefault(stage.augment, []).append(stage)
+    images = [draw_image(domain, 1, 0, 200, seed) for domain in DOMAINS]
+    rows = []
+    for i, (augment, stages) in enumerate(kinds.items(), 1):
+        change = TrainTransform(augment, 120)
+        rows.append(np.concatenate([view for image in images for view in (squash(image, 120), *(change(image, n) for n in range(3)))], axis=1))
+        print(f"row {i}: {', '.join(stage.name for stage in stages)}: {augment}")
+    return np.concatenate(rows)
 
 
 if __name__ == "__main__":

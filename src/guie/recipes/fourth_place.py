@@ -19,7 +19,7 @@ from guie.recipes._winners import FRESH, GLDV2, PRODUCTS10K, VIT_H, VIT_L_336
 PLAIN = Augment(flip=0.5)
 CUTOUT = Augment(flip=0.5, cutout=0.5)
 AFFINE = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15)  # in place of the whale contest's changes
-COLOUR = Augment(flip=0.5, brightness=0.3, color=0.5)
+COLOUR = Augment(flip=0.5, brightness=0.2, color=0.5)
 NECK = NeckShape(dropouts=(0.1, 0.2, 0.3, 0.4, 0.5), has_bias=False)
 
 

@@ -104,7 +104,7 @@ class _Augmented(Dataset[Tensor]):
 
     def __getitem__(self, item: tuple[int, int]) -> Tensor:
         number, seed = item
-        return torch.from_numpy(self.transform(self.packed.read(int(self.rows[number])), seed))
+        return torch.from_numpy(self.transform(self.packed.read(int(self.rows[number]), self.transform.image_px), seed))
 
 
 @dataclass(frozen=True)

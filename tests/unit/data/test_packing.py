@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,6 +108,19 @@ def test_pack_images_sizes_and_pixels(root: Path) -> None:
         assert min(row["width"], row["height"]) == min(32, *original)
         wanted = np.asarray(_picture(*original, number).resize((row["width"], row["height"]), Image.Resampling.LANCZOS), dtype=float)
         assert np.abs(packed.read(i) - wanted).mean() < 6
+
+
+def test_images_of_twice_the_size_that_is_needed_are_decoded_at_half(root: Path) -> None:
+    pack_images(_run(root))
+    packed = PackedImages(root / "out/03_packed")
+    row = int(packed.index["width"].argmax())
+    whole = packed.read(row).astype(float)
+    height, width = whole.shape[:2]
+    small = packed.read(row, min(height, width) // 2)
+    assert small.shape == (-(-height // 2), -(-width // 2), 3)
+    wanted = cv2.resize(whole, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_AREA)
+    assert np.abs(small - wanted).mean() < 4
+    assert packed.read(row, min(height, width) // 2 + 1).shape == whole.shape
 
 
 def test_pack_images_reads_upright_and_plain(root: Path) -> None:
