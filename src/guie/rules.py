@@ -125,6 +125,8 @@ def _check_stages(recipe: Recipe) -> None:
             raise ValueError(f"{at}.n_accumulate is {stage.n_accumulate}, must divide the batch_size {stage.batch_size}")
         if stage.images_per_class and stage.batch_size % stage.images_per_class:
             raise ValueError(f"{at}.images_per_class is {stage.images_per_class}, must divide the batch_size {stage.batch_size}")
+        if stage.keeps_best and (stage.ema_decay or not stage.validate_every):
+            raise ValueError(f"{at}.keeps_best needs validate_every, the epochs between validations, and no ema_decay")
         names = [source.name for source in recipe.data.sources if source.name not in recipe.data.distractors]
         for name in stage.sources:
             if name not in names:

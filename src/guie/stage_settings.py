@@ -129,6 +129,8 @@ class Stage:
             `augment.flip` is not 0, the mirrored one.
         augment: Random changes to training images.
         validate_every: Epochs between validations by retrieval; 0 is at the stage's end only.
+        keeps_best: The stage's result is its best epoch by validation mP@5, among those that validate_every picks and the last (5th place), not
+            the last; its own validation score is then too good.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap (1st place: 12
             of 14).
     """
@@ -177,6 +179,7 @@ class Stage:
     n_cached_views: int = 0
     augment: Augment = field(default_factory=Augment)
     validate_every: int = 0
+    keeps_best: bool = False
     patch_stride: int = 0
 
     @property

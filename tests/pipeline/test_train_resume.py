@@ -30,6 +30,8 @@ LAST = replace(
     has_mean_centers=True,
     sam_rho=0.05,
     n_accumulate=2,
+    validate_every=1,
+    keeps_best=True,
     class_margin=ClassFrequencyMargin(0.1, 0.4),
 )
 RECIPE = replace(

@@ -210,6 +210,7 @@ BROKEN: list[tuple[Callable[[Recipe], Recipe], str]] = [
     (with_stage(2, trains="soup", soup=("s1_head",), n_epochs=0), "stages.s3_highres.image_px is 96, s1_head has 64; a soup is of alike models"),
     (with_stage(1, model=Model("timm", "test_vit")), "stages.s2_backbone.model: only a stage that starts from 'pretrained' has a backbone of its own"),
     (with_stage(0, model=Model("timm", "test_vit", mean=(0.4, 0.4, 0.4))), "stages.s1_head.model has the mean .* must have the recipe's"),
+    (with_stage(1, keeps_best=True), "stages.s2_backbone.keeps_best needs validate_every"),
     (with_stage(1, images_per_class=3), "stages.s2_backbone.images_per_class is 3, must divide the batch_size 8"),
     (with_stage(1, n_accumulate=3), "stages.s2_backbone.n_accumulate is 3, must divide the batch_size 8"),
     (lambda r: replace(r, embed=Embed(settings=())), "embed.settings is empty"),

@@ -139,6 +139,7 @@ class StageLoop:
         self.history: list[dict[str, Any]] = []
         self.epoch = self.step = 0  # the next step to take
         self.started, self.seconds_before = time.time(), 0.0  # of earlier starts
+        self.best: dict[str, Any] = {}  # of the stage so far: epoch, mp5, weights
         self.running: list[float] = [0.0, 0.0, 0.0]  # of this epoch: sum of losses, steps, seconds
         if stage.has_grad_checkpoints:
             keep_less(embedder.backbone.network)
@@ -185,6 +186,10 @@ class StageLoop:
                         saved = began = time.time()
                 self._end_epoch()
         self.curves.close()
+        if self.best:
+            log.info("stage %s: keeps epoch %d of %d, mP@5 %.4f", self.stage.name, self.best["epoch"] + 1, self.stage.n_epochs, self.best["mp5"])
+            for name, tensor in [*self._trained(), *self._buffers().items()]:
+                tensor.data.copy_(self.best["weights"][name])
         for name, parameter in self._trained():
             if self.ema:
                 parameter.data.copy_(self.ema[name])
@@ -196,7 +201,10 @@ class StageLoop:
         trained = {n: p.detach().cpu() for n, p in self._trained()}
         spent = self.seconds_before + time.time() - self.started
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
-        save_state(self.checkpoint, state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema, "buffers": self._buffers()})
+        save_state(
+            self.checkpoint,
+            state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema, "buffers": self._buffers(), "best": self.best},
+        )
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
@@ -210,6 +218,7 @@ class StageLoop:
         for name, buffer in self._buffers().items():
             buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.best = state["best"]
         self.ema = {name: tensor.to(self.accelerator.device) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
         self.seconds_before = state["seconds"]
@@ -287,10 +296,14 @@ class StageLoop:
             "seconds": round(seconds, 2),
         }
         self.epoch, self.step, self.running = self.epoch + 1, 0, [0.0, 0.0, 0.0]
-        if self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and self.epoch < self.stage.n_epochs:
+        is_last = self.epoch == self.stage.n_epochs  # which is validated anyway when the stage ends
+        if (self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and not is_last) or (self.stage.keeps_best and is_last):
             embedder = self.accelerator.unwrap_model(self.embedder)
             scores = validated(self.run, self.stage, embedder, self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
+            if self.stage.keeps_best and scores["mp5"] > self.best.get("mp5", -1.0):
+                weights = {name: tensor.detach().cpu().clone() for name, tensor in [*self._trained(), *self._buffers().items()]}
+                self.best = {"epoch": self.epoch - 1, "mp5": scores["mp5"], "weights": weights}
         self.history.append(row)
         self.curves.add(row)
 
