@@ -33,7 +33,7 @@ from guie.stage_settings import NeckShape as NeckShape
 from guie.stage_settings import Stage as Stage
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
-VIEWS = ("plain", "flip")
+VIEWS = ("plain", "flip", "crop", "pad")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Member:
     Attributes:
         stage: The stage whose weights it uses; `pretrained` is the backbone as loaded.
         image_px: Side of the square it sees.
-        views: Views averaged: plain, flip.
+        views: Views averaged: plain (squashed), flip (that, mirrored), crop (the central nine tenths), pad (in its own aspect, on grey).
         output: `embedding` (the neck's output) or `feature` (the backbone's).
         weight: Its share in the concatenation.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap.

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from guie.checkpoint import digest_of_tensors, save_json
 from guie.data.packing import PackedImages
-from guie.embed.views import apply_view, normalise, to_square
+from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.model.backbone import Backbone, folded
 from guie.recipe import Model
 from guie.run import n_cores
@@ -39,7 +39,7 @@ class FeatureRequest:
         backbone: Digest of the backbone's weights.
         model: The recipe's model section.
         image_px: Side of the square.
-        view: plain or flip, or the name of an augmented view.
+        view: One of VIEWS, or the name of an augmented view.
         rows: Digest of the rows of the pack.
         patch_stride: Of a transformer; 0 is its patch's side.
     """
@@ -60,10 +60,10 @@ class FeatureRequest:
 
 
 class _Squares(Dataset[Tensor]):
-    """Packed images as float32 squares, 0..255; `change` may alter an image, given its row."""
+    """Packed images as float32 squares, 0..255, framed as the view has it; `change` may alter an image, given its row."""
 
-    def __init__(self, packed: PackedImages, rows: np.ndarray, image_px: int, change: Change | None) -> None:
-        self.packed, self.rows, self.image_px, self.change = packed, rows, image_px, change
+    def __init__(self, packed: PackedImages, rows: np.ndarray, image_px: int, view: str, change: Change | None) -> None:
+        self.packed, self.rows, self.image_px, self.frame, self.change = packed, rows, image_px, frame_of(view), change
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +73,7 @@ class _Squares(Dataset[Tensor]):
         image = self.packed.read(row)
         if self.change is not None:
             image = self.change(image, row)
-        return to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], self.image_px)[0]
+        return to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], self.image_px, self.frame)[0]
 
 
 def n_workers() -> int:
@@ -115,7 +115,7 @@ def extract(
         n, rank = accelerator.num_processes, accelerator.process_index
         cuts = [len(rows) * i // n for i in range(n + 1)]
         part = cache / f"{request.key}.part{rank}of{n}.npy"
-        squares = _Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, change)
+        squares = _Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, request.view, change)
         _extract_slice(part, request, backbone, squares, accelerator, batch_size)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

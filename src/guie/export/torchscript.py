@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from guie.checkpoint import digest_of_tensors
 from guie.embed.ensemble import Tower
-from guie.embed.views import to_square
+from guie.embed.views import frame_of, to_square
+from guie.recipe import VIEWS
 
 EMBEDDING_DIM = 64  # the contest's limit
 TRACE_BATCHES = (1, 2, 7)
@@ -40,14 +41,15 @@ class _Pass(nn.Module):
 class _Resolution(nn.Module):
     """All forwards that share one resized square."""
 
-    def __init__(self, image_px: int, passes: Sequence[_Pass]) -> None:
+    def __init__(self, image_px: int, frame: str, passes: Sequence[_Pass]) -> None:
         super().__init__()
         self.image_px = image_px
+        self.frame = frame
         self.passes = nn.ModuleList(passes)
 
     def forward(self, images: Tensor, mean: Tensor, std: Tensor) -> list[Tensor]:
         """One float32 [n, d] for each pass, of uint8 [n, 3, height, width]."""
-        pixels = (to_square(images, self.image_px) / 255.0 - mean) / std
+        pixels = (to_square(images, self.image_px, self.frame) / 255.0 - mean) / std
         outputs: list[Tensor] = []
         for single in self.passes:
             outputs.append(single(pixels))
@@ -115,18 +117,20 @@ def build_submission(
     """
     _check_towers(towers)
     _share_equal_weights([tower.module for tower in towers])
-    passes: dict[int, dict[tuple[int, str], _Pass]] = {}  # by resolution, then by network and view
+    passes: dict[tuple[int, str], dict[tuple[int, str], _Pass]] = {}  # by resolution and frame, then by network and view
     traces: dict[tuple[int, int], tuple[torch.jit.ScriptModule, int]] = {}
     for tower in towers:
         key = (id(tower.module), tower.image_px)
         if key not in traces:
             traces[key] = trace_network(tower.module, tower.image_px)
         for view in tower.views:
-            passes.setdefault(tower.image_px, {}).setdefault((id(tower.module), view), _Pass(traces[key][0], view == "flip"))
-    order = [(px, *key) for px, group in passes.items() for key in group]
+            passes.setdefault((tower.image_px, frame_of(view)), {}).setdefault((id(tower.module), view), _Pass(traces[key][0], view == "flip"))
+    order = [(px, *key) for (px, _), group in passes.items() for key in group]
     indices = [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
     width = sum(traces[id(tower.module), tower.image_px][1] for tower in towers)
-    wrapper = _Submission([_Resolution(px, list(group.values())) for px, group in passes.items()], indices, [float(tower.weight) for tower in towers])
+    wrapper = _Submission(
+        [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()], indices, [float(tower.weight) for tower in towers]
+    )
     wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *_checked_projection(projection, width))
     with quiet_jit():
         return torch.jit.script(wrapper.eval())
@@ -188,8 +192,8 @@ def _check_towers(towers: Sequence[Tower]) -> None:
     for i, tower in enumerate(towers):
         if tower.module.training:
             raise ValueError(f"tower {i} is in training mode; call .eval() before the export, or dropout travels with it")
-        if not tower.views or set(tower.views) - {"plain", "flip"}:
-            raise ValueError(f"tower {i} has the views {tower.views}; a tower has at least one of plain and flip")
+        if not tower.views or set(tower.views) - set(VIEWS):
+            raise ValueError(f"tower {i} has the views {tower.views}; a tower has at least one of {', '.join(VIEWS)}")
 
 
 def _share_equal_weights(modules: Sequence[nn.Module]) -> None:

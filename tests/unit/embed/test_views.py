@@ -28,3 +28,17 @@ def test_flip_mirrors_left_and_right() -> None:
     assert apply_view(pixels, "flip").flatten().tolist() == [2, 1, 0, 5, 4, 3]
     with pytest.raises(ValueError, match="upside_down"):
         apply_view(pixels, "upside_down")
+
+
+def test_crop_keeps_the_middle_nine_tenths() -> None:
+    image = torch.zeros(1, 3, 40, 100)
+    image[:, :, 2:38, 5:95] = 200.0  # what is left has no edge
+    assert (to_square(image, 16, "crop").round() == 200).all() and not (to_square(image, 16) == 200).all()
+
+
+@pytest.mark.parametrize(("height", "width", "inner"), [(20, 40, (16, 32)), (40, 20, (32, 16)), (1, 900, (1, 32)), (64, 64, (32, 32))])
+def test_pad_keeps_the_aspect_and_the_whole_image(height: int, width: int, inner: tuple[int, int]) -> None:
+    square = to_square(torch.full((2, 3, height, width), 250.0), 32, "pad").round()
+    rows, columns = (square[1, 0] > 200).any(1).nonzero().flatten(), (square[1, 0] > 200).any(0).nonzero().flatten()
+    assert (len(rows), len(columns)) == inner and set(square.unique().tolist()) <= {128.0, 250.0}
+    assert abs(int(rows[0]) - (31 - int(rows[-1]))) <= 1 and abs(int(columns[0]) - (31 - int(columns[-1]))) <= 1

@@ -42,21 +42,35 @@ def projection_of(width: int) -> tuple[Tensor, Tensor]:
 
 
 def two_towers() -> list[Tower]:
-    return [Tower(small_network(40, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(50, 2), 48, ("flip",), 0.5)]
+    return [Tower(small_network(40, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(50, 2), 48, ("flip", "crop", "pad"), 0.5)]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.sqrt((vector**2).sum())
 
 
+def square_of(image: Tensor, px: int, view: str) -> np.ndarray:
+    """The view's square by torchvision: squashed, of the middle nine tenths, or as large as it fits on grey; float64 [3, px, px]."""
+    height, width = image.shape[1:]
+    if view == "pad":
+        inner = [max(1, round(side * px / max(height, width) + 1e-9)) for side in (height, width)]
+        canvas = np.full((3, px, px), 128.0)
+        top, left = (px - inner[0]) // 2, (px - inner[1]) // 2
+        canvas[:, top : top + inner[0], left : left + inner[1]] = resize(image.float(), inner, InterpolationMode.BICUBIC, antialias=True)
+        return canvas
+    if view == "crop":
+        image = image[:, height // 20 : height - height // 20, width // 20 : width - width // 20]
+    return resize(image.float(), [px, px], InterpolationMode.BICUBIC, antialias=True).numpy().astype(np.float64)
+
+
 def oracle(towers: list[Tower], image: Tensor, projection: tuple[Tensor, Tensor] | None) -> np.ndarray:
     """One image, one tower, one view at a time, in float64 wherever no network computes; torchvision resizes."""
     parts = []
     for tower in towers:
-        square = resize(image.float(), [tower.image_px, tower.image_px], InterpolationMode.BICUBIC, antialias=True).numpy().astype(np.float64)
-        pixels = (np.clip(square, 0, 255) / 255 - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
         outputs = []
         for view in tower.views:
+            square = square_of(image, tower.image_px, view)
+            pixels = (np.clip(square, 0, 255) / 255 - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
             seen = pixels[:, :, ::-1] if view == "flip" else pixels
             with torch.no_grad():
                 outputs.append(tower.module(torch.from_numpy(seen.astype(np.float32).copy())[None])[0].double().numpy())
@@ -273,7 +287,7 @@ def test_towers_that_cannot_be_exported() -> None:
         build_submission([Tower(small_network(64, 1).train(), 32, ("plain",), 1.0)], MEAN, STD)
     with pytest.raises(ValueError, match="upside_down"):
         build_submission([Tower(small_network(64, 1), 32, ("upside_down",), 1.0)], MEAN, STD)
-    with pytest.raises(ValueError, match="at least one of plain and flip"):
+    with pytest.raises(ValueError, match="at least one of plain, flip, crop, pad"):
         build_submission([Tower(small_network(64, 1), 32, (), 1.0)], MEAN, STD)
 
 
