@@ -51,6 +51,7 @@ class Limit:
 
     Attributes:
         name: The source's.
+        min_per_class: Its classes with fewer images leave training, in place of data.min_per_class; 0 keeps that (GLR2021-mini: 50).
         n_classes: So many classes, chosen by the seed; 0 takes all (5th place: 5,000 of GLDv2).
         n_images: At most so many images, taken from all classes in turn, so that small classes stay whole; 0 takes all.
         weight: Its images are drawn so many times as often as without.
@@ -60,6 +61,7 @@ class Limit:
     n_classes: int = 0
     n_images: int = 0
     weight: float = 1.0
+    min_per_class: int = 0
 
 
 @dataclass(frozen=True)

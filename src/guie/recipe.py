@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import json
 import types
 import typing
@@ -173,7 +174,8 @@ class Recipe:
         Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks.
         """
         tiny = load_recipe("tiny")
-        networks = {model: replace(tiny.model, name=name) for model, name in zip(self.models, _tiny_networks(self, tiny.model.name), strict=False)}
+        names = itertools.cycle(_tiny_networks(self, tiny.model.name))
+        networks = {model: replace(tiny.model, name=next(names)) for model in self.models}
         stages = tuple(_tiny_stage(stage, networks, [source.name for source in tiny.data.sources]) for stage in self.stages)
         members = {row.name: tuple(replace(m, image_px=_shrink_px(m.image_px)) for m in row.members) for row in self.embed.settings}
         settings = tuple(replace(row, members=members[row.name]) for row in self.embed.settings)
@@ -248,7 +250,7 @@ def _tiny_stage(stage: Stage, networks: dict[Model, Model], sources: list[str]) 
         batch_size=batch_size,
         n_cached_views=min(stage.n_cached_views, 1),
         n_accumulate=min(stage.n_accumulate, 2 if batch_size % 2 == 0 else 1),
-        images_per_class=min(stage.images_per_class, 4 if batch_size % 4 == 0 else 1),
+        images_per_class=max((n for n in range(1, min(stage.images_per_class, 4) + 1) if batch_size % n == 0), default=0),
         open_blocks=min(stage.open_blocks, 3),
         sources=own,
         model=networks[stage.model] if stage.model else None,

@@ -75,6 +75,7 @@ def _check_data(data: Data) -> None:
     for limit in data.limits:
         _range(f"data.limits.{limit.name}.n_classes", limit.n_classes, 0, 10**9)
         _range(f"data.limits.{limit.name}.n_images", limit.n_images, 0, 10**10)
+        _range(f"data.limits.{limit.name}.min_per_class", limit.min_per_class, 0, 10**6)
         _range(f"data.limits.{limit.name}.weight", limit.weight, 1e-6, 1e6)
     _one_of("data.val_by", data.val_by, ("class", "image"))
     _one_of("data.licence", data.licence, ("any", "commercial"))

@@ -118,8 +118,8 @@ class Stage:
             last edge on have the whole (4th place: 10, 20, 26).
         block_factors: See there (4th place: .125, .25, .5).
         n_accumulate: A batch is computed in so many parts, which need less memory; the gradient is that of the whole.
-        has_grad_checkpoints: Each block's inner values are computed again for the gradient instead of kept: a third slower, and a ViT-H/14 takes
-            batches of 32 where it took 4.
+        has_grad_checkpoints: Each block's inner values are computed again for the gradient instead of kept: one more forward pass, and
+            memory that does not grow with the depth.
         clip_norm: Largest norm of the gradient; 0 is off.
         ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
         sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes

@@ -348,3 +348,10 @@ def test_load_recipe_own_file_with_overrides(tmp_path: Path):
     assert (recipe.name, recipe.seed, recipe.stages[0].n_epochs) == ("mine", 3, 9)
     with pytest.raises(ValueError, match=r"stages.s1.n_epochs is 0"):
         load_recipe(str(path), ["stages.s1.n_epochs=0"])
+
+
+def test_tiny_copy_of_batches_by_class_and_of_many_backbones_is_valid():
+    heads = tuple(replace(HEAD, name=f"h{i}", starts_from="pretrained", model=Model("timm", f"vit_{i}")) for i in range(4))
+    recipe = replace(a_recipe(), stages=(*heads, replace(heads[0], name="by_class", batch_size=48, images_per_class=3)), embed=a_recipe().embed)
+    tiny = replace(recipe, embed=Embed((Setting("only", (Member("by_class", 64),)),))).validate().tiny()
+    assert tiny.stage("by_class").images_per_class == 2 and len({stage.model for stage in tiny.stages}) >= 3

@@ -154,7 +154,8 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
 
 def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:
     """The classes' split, training classes that are too small or beyond their source's number being left out."""
-    split = classes["split"].where((classes["split"] == "val") | (classes["n_images"] >= data.min_per_class), LEFT_OUT)
+    least = classes["source"].map({limit.name: limit.min_per_class for limit in data.limits if limit.min_per_class}).fillna(data.min_per_class)
+    split = classes["split"].where((classes["split"] == "val") | (classes["n_images"] >= least), LEFT_OUT)
     for limit in data.limits:
         if limit.n_classes:
             group = classes[(classes["source"] == limit.name) & (split == "train")]

@@ -200,7 +200,7 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, unknown: list[str], 
         "recipe_digest": recipe.digest(),
         "seed": recipe.seed,
         "commit": commit(),
-        "model": asdict(recipe.model),
+        "models": [asdict(model) for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)],
         "setting": asdict(recipe.embed.final),
         "scores": scores,
         "data": json.loads((run.folder(2) / "licences.json").read_text(encoding="utf-8")),  # of the training images, by source

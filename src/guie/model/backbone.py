@@ -135,6 +135,12 @@ def _open_clip_network(model: Model, tag: str) -> nn.Module:
 
     if model.name not in open_clip.list_models():
         raise ValueError(f"model.name {model.name!r} is no open_clip model; it has {', '.join(open_clip.list_models()[:5])}, ...")
+    wanted, own = (
+        bool((settings or {}).get("quick_gelu")) for settings in (open_clip.get_pretrained_cfg(model.name, tag), open_clip.get_model_config(model.name))
+    )
+    if tag and wanted != own:  # open_clip only warns, and the features are wrong
+        other = f"{model.name}-quickgelu" if wanted else model.name.removesuffix("-quickgelu")
+        raise ValueError(f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; name {other!r}")
     return open_clip.create_model(model.name, pretrained=tag or None).visual
 
 

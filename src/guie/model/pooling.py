@@ -54,15 +54,15 @@ def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
         if tokens.ndim == 4:
             tokens = tokens.flatten(2).transpose(1, 2) if tokens.shape[1] == network.num_features else tokens.flatten(1, 2)
         else:
-            n_prefix = network.num_prefix_tokens
+            n_prefix = getattr(network, "num_prefix_tokens", 0)
             if pooling == "cls":
                 return tokens[:, 0]
             tokens = tokens[:, n_prefix:]
     else:
         tokens = network(pixels)[1]
-    if pooling == "mean":
-        return tokens.mean(1)
-    return tokens.amax(1) if pooling == "max" else generalised_mean(tokens)
+    pooled = tokens.mean(1) if pooling == "mean" else tokens.amax(1) if pooling == "max" else generalised_mean(tokens)
+    has_late_norm = isinstance(getattr(network, "norm", None), nn.Identity) and hasattr(network, "fc_norm")  # timm's, where the model itself takes the mean
+    return network.fc_norm(pooled) if has_late_norm else pooled
 
 
 def generalised_mean(tokens: Tensor) -> Tensor:

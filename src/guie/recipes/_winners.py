@@ -5,7 +5,7 @@ from guie.recipe import Member, Model, Setting, Source, Stage
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 VIT_H = Model("open_clip", "ViT-H-14", "pretrained:laion2b_s32b_b79k", mean=CLIP_MEAN, std=CLIP_STD)  # 1024 numbers, 632 M parameters
-VIT_L_336 = Model("open_clip", "ViT-L-14-336", "pretrained:openai", mean=CLIP_MEAN, std=CLIP_STD)  # 768 numbers, 304 M parameters
+VIT_L_336 = Model("open_clip", "ViT-L-14-336-quickgelu", "pretrained:openai", mean=CLIP_MEAN, std=CLIP_STD)  # 768 numbers, 304 M parameters
 
 GLDV2 = Source("gldv2", "gldv2", "gldv2", "landmarks")
 PRODUCTS10K = Source("products10k", "products10k", "products10k", "packaged")
@@ -15,6 +15,7 @@ RP2K = Source("rp2k", "rp2k", "rp2k", "packaged")
 GROCERY = Source("grocery", "grocery_store", "grocery_store/dataset", "packaged")
 MET = Source("met", "met", "met", "artworks")
 C2S = Source("deepfashion_c2s", "deepfashion_c2s", "deepfashion_c2s", "apparel")
+C2S_KAGGLE = Source("deepfashion_c2s", "deepfashion_c2s_kaggle", "deepfashion_c2s", "apparel")  # re-packed: classes of three or more
 FASHION200K = Source("fashion200k", "fashion200k", "fashion200k", "apparel")
 SOP = Source("sop", "sop", "sop", "furniture")
 CARS = Source("cars196", "cars196", "cars196", "cars")

@@ -25,7 +25,8 @@ RECIPE = Recipe(
     name="fifth_place",
     data=Data(
         sources=(GLDV2, PRODUCTS10K, GPR1200, FOOD101),
-        limits=(Limit("gldv2", n_classes=5000), Limit("food101", n_images=3030)),
+        limits=(Limit("gldv2", n_classes=5000, min_per_class=50), Limit("food101", n_images=3030)),
+        max_per_class=50,
         val_class_share=0.05,
         pack_px=256,
     ),

@@ -25,7 +25,7 @@ RECIPE = Recipe(
     name="third_place",
     data=Data(
         sources=(GLDV2, PRODUCTS10K),
-        limits=(Limit("gldv2", n_classes=7000),),  # as GLR2021-mini
+        limits=(Limit("gldv2", n_classes=7000, min_per_class=50),),  # as GLR2021-mini: 50 images of each
         max_per_class=50,
         val_class_share=0.05,
         pack_px=256,

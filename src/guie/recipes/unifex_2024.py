@@ -12,7 +12,7 @@ Machine: one card of 16 GB or more. Score to expect: .721, as published; not run
 from dataclasses import replace
 
 from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, Member, Model, Recipe, Setting, Stage
-from guie.recipes._winners import C2S, CARS, FRESH, GLDV2, PRODUCTS10K
+from guie.recipes._winners import C2S_KAGGLE, CARS, FRESH, GLDV2, PRODUCTS10K
 
 HEAD = Stage("s1_head", "head", "head", 384, 10, 128, 2e-2, fresh=FRESH, n_sub_centers=3, margin=EpochMargin(0.5, 0.0, 0.5), optimizer="adam")
 HEAD = replace(HEAD, schedule="cosine", warmup_share=0.1, sample_power=0.0, augment=Augment(flip=0.5))
@@ -20,7 +20,7 @@ HEAD = replace(HEAD, schedule="cosine", warmup_share=0.1, sample_power=0.0, augm
 RECIPE = Recipe(
     name="unifex_2024",
     data=Data(
-        sources=(PRODUCTS10K, GLDV2, C2S, CARS),
+        sources=(PRODUCTS10K, GLDV2, C2S_KAGGLE, CARS),
         limits=(Limit("gldv2", n_classes=10000, n_images=79200),),
         val_class_share=0.05,
         pack_px=384,

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from guie.checkpoint import load_state, save_state, save_weights, whole_file
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import load_backbone, stage_weights
+from guie.embed.extract import half_of
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import class_margins, margin_at
 from guie.model.pooling import keep_less
@@ -48,7 +49,8 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     Returns:
         The validation scores of the phase's last stage, the number of stages and their seconds.
     """
-    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=None if "ACCELERATE_MIXED_PRECISION" in os.environ else precision_of(run.device))
+    given = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # accelerate launch sets it to "no" where nobody has asked for anything
+    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision_of(run.device) if given == "no" else given)
     packed = PackedImages(run.folder(3))
     stages = [s for s in run.recipe.stages if s.phase == phase]
     results = [train_stage(run, stage, packed, accelerator) for stage in stages]
@@ -60,9 +62,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
 
 def precision_of(device: str) -> str:
     """Mixed precision that suits the device: none on a CPU, bf16, or fp16 with a scaled loss on cards without bf16 (T4, V100)."""
-    if device == "cpu":
-        return "no"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[half_of(torch.device(device))]
 
 
 def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:
@@ -101,20 +101,27 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     train_set = TrainSet(run.recipe, stage, packed)
     embedder = _start_embedder(run, stage, train_set.n_classes).to(accelerator.device)
     history: list[dict[str, Any]] = [{}]
+    is_best = False
     if stage.soup:
         cook(run, stage, embedder, packed, accelerator)
     else:
         loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
         loop.run_epochs()
-        history, started = loop.history, started - loop.seconds_before
+        history, started, is_best = loop.history, started - loop.seconds_before, bool(loop.best)
     scores = {name: round(value, 6) for name, value in validated(run, stage, embedder, packed, accelerator, is_kept=True).items()}
     log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", stage.name, scores["mp5"], scores["r1"])
     if accelerator.is_main_process:
-        history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
+        if not is_best:  # whose own row has them
+            history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
         write_metrics(folder / "metrics.csv", history)
         save_weights(folder / "final.safetensors", embedder.state_dict())
         mark_done(run, folder, f"stage {stage.name}", settings, inputs, started, scores)
         (folder / "last.pt").unlink(missing_ok=True)
+    if not stage.soup:
+        loop.curves.add({"step": history[-1]["step"], "result_mp5": scores["mp5"], "result_r1": scores["r1"]})
+        loop.curves.close()
+        del loop
+    accelerator.free_memory()  # it would keep this stage's model and optimizer as long as the phase lasts
     accelerator.wait_for_everyone()
     return {**scores, "stage_seconds": time.time() - started}
 
@@ -158,6 +165,8 @@ class StageLoop:
             assert isinstance(self.batches, FeatureBatches)
             _centers_from_means(embedder, self.batches.views[0], train_set, accelerator)
         optimizer = make_optimizer(embedder, stage)
+        if accelerator.scaler is not None:  # of fp16: every stage begins with a fresh one, whatever ran before it in this process
+            accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)
         self.embedder, self.optimizer = accelerator.prepare(embedder, optimizer)
         self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.ema_decay else {}
         self._resume()
@@ -185,7 +194,6 @@ class StageLoop:
                         self.save()
                         saved = began = time.time()
                 self._end_epoch()
-        self.curves.close()
         if self.best:
             log.info("stage %s: keeps epoch %d of %d, mP@5 %.4f", self.stage.name, self.best["epoch"] + 1, self.stage.n_epochs, self.best["mp5"])
             for name, tensor in [*self._trained(), *self._buffers().items()]:
@@ -201,10 +209,8 @@ class StageLoop:
         trained = {n: p.detach().cpu() for n, p in self._trained()}
         spent = self.seconds_before + time.time() - self.started
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
-        save_state(
-            self.checkpoint,
-            state | {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema, "buffers": self._buffers(), "best": self.best},
-        )
+        state |= {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema, "buffers": self._buffers(), "best": self.best}
+        save_state(self.checkpoint, state | self._scaler_state())
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
@@ -219,6 +225,8 @@ class StageLoop:
             buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.ema = {name: tensor.to(self.accelerator.device) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
         self.seconds_before = state["seconds"]
@@ -230,6 +238,10 @@ class StageLoop:
     def _buffers(self) -> dict[str, Tensor]:
         """The statistics of the neck's batch norm, if it has one."""
         return {name: buffer for name, buffer in self.accelerator.unwrap_model(self.embedder).named_buffers() if name.startswith("neck.")}
+
+    def _scaler_state(self) -> dict[str, Any]:
+        """The loss scale, in fp16."""
+        return {"scaler": self.accelerator.scaler.state_dict()} if self.accelerator.scaler is not None else {}
 
     def _set_mode(self) -> None:
         """Trained parts (and the neck's dropout) in training mode, a frozen backbone and a frozen neck's batch norm in eval mode."""

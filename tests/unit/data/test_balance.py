@@ -269,3 +269,11 @@ def test_ledger_counts_training_images_by_licence() -> None:
         ("s2", "MIT", True, 4, 1),
     ]
     assert lines[0]["page"].startswith("https://cvgl.stanford.edu")
+
+
+def test_limit_may_ask_more_images_of_its_classes_than_the_others() -> None:
+    rows = _rows({(source, f"{n}-{i}"): n for source in "ab" for n in (3, 9) for i in range(6)})
+    classes = split_classes(rows, _data(limits=(Limit("a", min_per_class=9),)), 0)
+    train = classes[classes["split"] == "train"]
+    assert set(train.loc[train["source"] == "a", "n_images"]) == {9}
+    assert set(train.loc[train["source"] == "b", "n_images"]) == {3, 9}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guie.model.backbone import build_backbone
-from guie.model.pooling import generalised_mean, keep_less
+from guie.model.pooling import generalised_mean, keep_less, pooled_tokens, take_feature
 from guie.recipe import Model, load_recipe
 
 VIT = Model("timm", "test_vit")
@@ -104,3 +104,12 @@ def test_recipe_names_what_a_library_has():
         replace(recipe, model=replace(recipe.model, feature="unprojected")).validate()
     with pytest.raises(ValueError, match=r"model\.feature is 'average', must be one of"):
         replace(recipe, model=replace(recipe.model, feature="average")).validate()
+
+
+def test_networks_without_prefix_tokens_and_with_a_late_norm_are_pooled_as_timm_does():
+    for name in ("vit_tiny_patch16_224", "mixer_s32_224"):
+        options = {"global_pool": "avg", "class_token": False, "fc_norm": True} if name.startswith("vit") else {}
+        network = timm.create_model(name, num_classes=0, **options).eval()
+        pixels = torch.randn(2, 3, 224, 224)
+        with torch.no_grad():
+            torch.testing.assert_close(pooled_tokens(network, pixels, take_feature(network, "mean")), network(pixels))

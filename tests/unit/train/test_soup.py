@@ -67,7 +67,7 @@ def test_greedy_soup_takes_in_what_does_not_lower_the_score(monkeypatch: pytest.
 def test_stages_know_their_backbone():
     recipe = load_recipe("fourth_place")
     assert [recipe.model_of(name).name for name in ("pretrained", "h_plain", "l_cutout", "soup_h", "soup_l")] == [
-        "ViT-H-14", "ViT-H-14", "ViT-L-14-336", "ViT-H-14", "ViT-L-14-336",
+        "ViT-H-14", "ViT-H-14", "ViT-L-14-336-quickgelu", "ViT-H-14", "ViT-L-14-336-quickgelu",
     ]  # fmt: skip
-    assert [model.name for model in recipe.models] == ["ViT-H-14", "ViT-L-14-336"]
+    assert [model.name for model in recipe.models] == ["ViT-H-14", "ViT-L-14-336-quickgelu"]
     assert load_recipe("minibench").model_of("s7_head_288") is load_recipe("minibench").model
