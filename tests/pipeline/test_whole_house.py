@@ -92,19 +92,3 @@ def test_changed_setting_reruns_only_what_rests_on_it(house: tuple[Path, list[st
     for number in DOORS:
         output = open_door(number, run.parent, sets=changed)
         assert ("already done" in output) == (number < 7), (number, output)
-
-
-def test_minibench_shrunken_runs_through(tmp_path: Path) -> None:
-    recipe = tmp_path / "shrunken.py"
-    recipe.write_text(
-        '"""The structure of minibench on the drawn world."""\n'
-        "from dataclasses import replace\n"
-        "from guie.recipe import DrawnWorld\n"
-        "from guie.recipes.minibench import RECIPE as WHOLE\n"
-        "TINY = WHOLE.tiny()\n"
-        "RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(10, 8, 64)))\n"
-    )
-    for number in DOORS:
-        open_door(number, tmp_path, recipe=str(recipe), sets=())
-    scores = pd.read_csv(tmp_path / "minibench_tiny/07_embeddings/scores.csv")
-    assert list(scores["dim"]) == [64, 64, 64, 64, 64, 1024, 64, 64] and scores["mp5"].between(0, 1).all()
