@@ -7,7 +7,8 @@ usage() {
     cat <<'END'
 ./test.sh [--quick] [arguments of pytest]
 
-Checks the code (ruff, mypy) and runs all tests; the first start installs what is needed into .venv (3 to 5 minutes, 6 GB).
+Checks the code (ruff, mypy) and runs all tests, about 20 minutes on two cores. The first start installs what is needed into .venv (3 to 5
+minutes, 6 GB).
 
   --quick     leave out the tests marked slow (the whole pipeline, killed processes)
   -h, --help  this text

@@ -5,22 +5,13 @@ Not a recipe to train: weights/make_vit.py opens its doors 01-03 only.
 
 from dataclasses import replace
 
-from guie.recipe import Data, DrawnWorld, Source
+from guie.recipe import DrawnWorld
+from guie.recipes.demo import RECIPE as DEMO
 from guie.recipes.tiny import RECIPE as TINY
 
 RECIPE = replace(
     TINY,
     name="drawn_for_vit",
     seed=1001,
-    data=Data(
-        sources=(
-            Source("landmarks", "gldv2", "gldv2", "landmarks"),
-            Source("products", "products10k", "products10k", "packaged"),
-            Source("artworks", "class_folders", "artworks", "artworks"),
-            Source("toys", "class_folders", "toys", "toys"),
-        ),
-        drawn=DrawnWorld(n_instances=240, n_views=8, image_px=200),
-        val_class_share=0.1,
-        pack_px=160,
-    ),
+    data=replace(DEMO.data, drawn=DrawnWorld(n_instances=240, n_views=8, image_px=200), val_class_share=0.1),
 )

@@ -6,11 +6,9 @@ Run: python tests/benchmarks/seeds.py --recipe tests/benchmarks/minibench_vit.py
 from dataclasses import replace
 
 from guie.recipe import Member, Setting
-from guie.recipes.demo import BOTH, OVERLAP, PLAIN, RAW, backbone, head
+from guie.recipes.demo import BOTH, OVERLAPPING, PLAIN, backbone, head
 from guie.recipes.demo import RECIPE as DEMO
 from guie.recipes.minibench import RECIPE as MINIBENCH
-
-OVERLAPPING = Member("s8_backbone_overlap", 148, BOTH, patch_stride=OVERLAP)
 
 RECIPE = replace(
     DEMO,
@@ -24,11 +22,7 @@ RECIPE = replace(
     embed=replace(
         DEMO.embed,
         settings=(
-            Setting("off the shelf, 192-d", (RAW,)),
-            Setting("off the shelf, PCA-64", (RAW,), pca_dim=64),
-            Setting("head-only", (Member("s1_head", 112),)),
-            Setting("+ backbone-only, in turn with the head", (Member("s4_backbone", 112),)),
-            Setting("+ 144 px, flip", (PLAIN,)),
+            *DEMO.embed.settings[:5],  # up to 144 px
             Setting("+ a stage at 148 px without overlap, flip", (Member("x8_backbone_148", 148, BOTH),)),
             Setting("+ a stage at 148 px with overlap, flip", (OVERLAPPING,)),
             Setting("+ ensemble of 144 px and overlap, TTA, PCA-64", (PLAIN, OVERLAPPING), pca_dim=64),

@@ -69,12 +69,14 @@ def test_commands_name_files_and_options_that_exist():
 
 
 def test_commands_name_recipes_and_fields_that_exist():
+    loaded = set()
     for words in commands(readme()):
         values = [(words[i], words[i + 1]) for i in range(len(words) - 1)]
         recipe = dict(values).get("--recipe", "demo")
         if recipe.endswith(".py") or recipe in ("NAME", "RECIPE"):
             continue  # the reader's own
-        load_recipe(recipe, [value for option, value in values if option == "--set"])
+        loaded.add(load_recipe(recipe, [value for option, value in values if option == "--set"]).name)
+    assert {"demo", "tiny", "minibench"} <= loaded
 
 
 def test_table_of_doors_agrees_with_the_doors():

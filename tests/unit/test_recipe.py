@@ -239,11 +239,13 @@ def test_validate_names_field_value_and_range(broken: Callable[[Recipe], Recipe]
 
 @pytest.mark.parametrize("change", ["seed=0", "seed=2147483647", "data.val_class_share=0.99", "data.jpeg_quality=100", "stages.s1_head.sample_power=-1"])
 def test_validate_takes_the_ends_of_a_range(change: str):
-    override_field(a_recipe(), change).validate()
+    changed = override_field(a_recipe(), change)
+    assert changed.validate() is changed
 
 
 def test_validate_takes_another_width_with_fresh_neck_and_classifier():
-    with_stage(2, embedding_dim=128, fresh=("neck", "classifier"))(a_recipe()).validate()
+    changed = with_stage(2, embedding_dim=128, fresh=("neck", "classifier"))(a_recipe())
+    assert changed.validate() is changed
 
 
 def test_parent_is_the_row_before_unless_named():

@@ -19,6 +19,7 @@ from guie.recipes._winners import ALIPRODUCTS, C2S, FRESH, GLDV2, GPR1200, MET, 
 AUGMENT = Augment(flip=0.5, shift=0.2, scale=0.2, rotate_deg=10, cutout=0.5)
 MARGIN = EpochMargin(0.5, 0.0, 0.5)
 PRODUCTS = ("products10k",)
+DATA = Data(sources=(GLDV2, PRODUCTS10K, ALIPRODUCTS, SHOPEE, MET, C2S, GPR1200), val_class_share=0.05, pack_px=320)
 
 
 def head(name: str, phase: str, image_px: int, n_epochs: int, drops: tuple[int, ...], **others: object) -> Stage:
@@ -44,10 +45,4 @@ STAGES = (
     backbone("s8_backbone_290_overlap", "highres", 290, 2, sources=PRODUCTS, patch_stride=12, lr=0.01 / 80),
 )
 
-RECIPE = Recipe(
-    name="first_place",
-    data=Data(sources=(GLDV2, PRODUCTS10K, ALIPRODUCTS, SHOPEE, MET, C2S, GPR1200), val_class_share=0.05, pack_px=320),
-    model=VIT_H,
-    stages=STAGES,
-    embed=Embed(settings=ladder(1024, STAGES[-1])),
-)
+RECIPE = Recipe(name="first_place", data=DATA, model=VIT_H, stages=STAGES, embed=Embed(settings=ladder(1024, STAGES[-1])))

@@ -12,11 +12,11 @@ Machine: four cards of 40 GB or more. Score to expect: .728 on the private test,
 
 from dataclasses import replace
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Recipe, Stage
-from guie.recipes._winners import ALIPRODUCTS, C2S, FRESH, GLDV2, GPR1200, MET, PRODUCTS10K, SHOPEE, VIT_H, ladder
+from guie.recipe import Embed, EpochMargin, Recipe, Stage
+from guie.recipes._winners import FRESH, VIT_H, ladder
+from guie.recipes.first_place import AUGMENT, DATA, PRODUCTS
 
-AUGMENT = Augment(flip=0.5, shift=0.2, scale=0.2, rotate_deg=10, cutout=0.5)
-ALL, PRODUCTS = (), ("products10k",)
+ALL = ()
 MARGINS = {ALL: EpochMargin(0.55, 0.0, 0.55), PRODUCTS: EpochMargin(0.65, 0.0, 0.65)}
 SLOW = 0.02 / 80
 
@@ -46,10 +46,4 @@ STAGES = (
     row("s13_backbone_290_p10k", "highres", "backbone", 290, PRODUCTS, (), 12),
 )
 
-RECIPE = Recipe(
-    name="first_place_released",
-    data=Data(sources=(GLDV2, PRODUCTS10K, ALIPRODUCTS, SHOPEE, MET, C2S, GPR1200), val_class_share=0.05, pack_px=320),
-    model=VIT_H,
-    stages=STAGES,
-    embed=Embed(settings=ladder(1024, STAGES[-1])),
-)
+RECIPE = Recipe(name="first_place_released", data=DATA, model=VIT_H, stages=STAGES, embed=Embed(settings=ladder(1024, STAGES[-1])))
