@@ -138,6 +138,8 @@ def _check_stages(recipe: Recipe) -> None:
             raise ValueError(f"{at}.block_edges is {stage.block_edges}: it needs rising numbers, and block_factors one for each")
         if stage.block_edges and stage.layer_decay != 1.0:
             raise ValueError(f"{at}: block_edges and layer_decay exclude each other")
+        if stage.neck.has_size and (stage.neck.hidden_dim or recipe.data.pack_square or not (stage.is_backbone_frozen or stage.soup)):
+            raise ValueError(f"{at}.neck.has_size needs a frozen backbone, whose features are cached, no hidden_dim, and data.pack_square off")
         if stage.has_mean_centers and not (stage.is_backbone_frozen and "classifier" in stage.fresh):
             raise ValueError(f"{at}.has_mean_centers needs a fresh classifier and a frozen backbone, whose features are cached")
         _range(f"{at}.class_margin.low_rad", stage.class_margin.low_rad, 0.0, stage.class_margin.high_rad)

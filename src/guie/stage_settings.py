@@ -36,6 +36,7 @@ class NeckShape:
 
     Attributes:
         has_norm: Batch norm without weights of its own comes first (5th and 6th place).
+        has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the stage's backbone is frozen.
         hidden_dim: Width of a layer between, with a GELU; 0 is none.
         dropouts: Rates of several dropouts whose outputs are averaged (4th: .1 to .5); empty is the stage's `dropout` alone.
         is_branched: Each of them has linear layers of its own (3rd: twenty).
@@ -43,6 +44,7 @@ class NeckShape:
     """
 
     has_norm: bool = False
+    has_size: bool = False
     hidden_dim: int = 0
     dropouts: tuple[float, ...] = ()
     is_branched: bool = False

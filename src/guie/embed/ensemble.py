@@ -18,9 +18,10 @@ from guie.data.packing import PackedImages
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
 from guie.embed.pca import PCA, fit_pca
 from guie.embed.retrieval import Retrieval, l2_normalised, retrieve, summarise
+from guie.embed.sizes import WithoutSizes, size_matrix, sized
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
-from guie.model.neck import Neck
+from guie.model.neck import Neck, n_sizes
 from guie.model.patches import set_resolution
 from guie.recipe import PRETRAINED, Member, Model, Setting
 from guie.run import Run, commit, outputs_digest
@@ -38,12 +39,14 @@ class Tower:
         image_px: Side of the square it sees.
         views: Views whose outputs are averaged.
         weight: Factor of its normalised output in the concatenation.
+        size_matrix: Of a neck that takes the image's size: what `size_inputs` adds to the output, float32 [dim, 3].
     """
 
     module: nn.Module
     image_px: int
     views: tuple[str, ...]
     weight: float
+    size_matrix: Tensor | None = None
 
 
 def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, model: Model | None = None) -> Backbone:
@@ -69,7 +72,8 @@ def load_neck(run: Run, stage: str) -> Neck:
     """The neck as `stage` left it, in eval mode."""
     weights = part_of(stage_weights(run, stage), "neck")
     first = next(name for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight") if name in weights)
-    neck = Neck(weights[first].shape[1], run.recipe.stage(stage))
+    trained = run.recipe.stage(stage)
+    neck = Neck(weights[first].shape[1] - n_sizes(trained.neck), trained)
     neck.load_state_dict(weights, strict=True)
     return neck.eval()
 
@@ -77,8 +81,13 @@ def load_neck(run: Run, stage: str) -> Neck:
 def load_tower(run: Run, member: Member) -> Tower:
     """One member, ready to be traced."""
     backbone = load_backbone(run, member.stage, member.image_px, member.patch_stride).eval()
-    module = nn.Sequential(backbone, load_neck(run, member.stage)) if member.output == "embedding" else backbone
-    return Tower(module.eval(), member.image_px, member.views, member.weight)
+    if member.output == "feature":
+        return Tower(backbone, member.image_px, member.views, member.weight)
+    neck = load_neck(run, member.stage)
+    if not n_sizes(run.recipe.stage(member.stage).neck):
+        return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
+    module = nn.Sequential(backbone, WithoutSizes(), neck).eval()
+    return Tower(module, member.image_px, member.views, member.weight, size_matrix(neck, backbone.feature_dim))
 
 
 class MemberFeatures:
@@ -91,11 +100,12 @@ class MemberFeatures:
         self._loaded: tuple[tuple[str, int, int], Backbone, str] | None = None
 
     def __call__(self, member: Member, view: str, split: str) -> np.ndarray:
-        """float32 [n_images_of_split, feature_dim]."""
+        """float32 [n_images_of_split, feature_dim], followed by the images' sizes where the member's neck takes them."""
         backbone, digest = self._backbone(member.stage, member.image_px, member.patch_stride)
         rows = rows_of(self.packed, split)
         request = FeatureRequest(self.pack, digest, self.run.recipe.model_of(member.stage), member.image_px, view, digest_of_rows(rows), member.patch_stride)
-        return extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
+        features = extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
+        return features if member.output == "feature" else sized(features, self.packed, rows, self.run.recipe.stage(member.stage).neck)
 
     def _backbone(self, stage: str, image_px: int, patch_stride: int) -> tuple[Backbone, str]:
         what = (stage, image_px, patch_stride)

@@ -122,7 +122,7 @@ def _build(run: Run) -> torch.jit.ScriptModule:
     if final.pca_dim:
         pca = PCA.load(run.folder(7) / "pca.npz")
         projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
-    return build_submission(towers, model.mean, model.std, projection)
+    return build_submission(towers, model.mean, model.std, projection, run.recipe.data.pack_px)
 
 
 def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:

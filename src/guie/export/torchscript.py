@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from guie.checkpoint import digest_of_tensors
 from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of, to_square
+from guie.model.neck import N_SIZES, size_inputs
 from guie.recipe import VIEWS
 
 EMBEDDING_DIM = 64  # the contest's limit
@@ -63,19 +64,22 @@ class _Submission(nn.Module):
     std: Tensor
     center: Tensor
     matrix: Tensor
+    size_matrix: Tensor
 
-    def __init__(self, resolutions: Sequence[_Resolution], tower_passes: list[list[int]], tower_weights: list[float]) -> None:
+    def __init__(self, resolutions: Sequence[_Resolution], tower_passes: list[list[int]], tower_weights: list[float], pack_px: int) -> None:
         super().__init__()
         self.resolutions = nn.ModuleList(resolutions)
         self.tower_passes = tower_passes
         self.tower_weights = tower_weights
+        self.pack_px = pack_px
 
-    def set_constants(self, mean: Tensor, std: Tensor, center: Tensor, matrix: Tensor) -> None:
-        """Buffers, so that they follow the module to its device: mean and std [3], center [D], matrix [64, D]."""
+    def set_constants(self, mean: Tensor, std: Tensor, center: Tensor, matrix: Tensor, size_matrix: Tensor) -> None:
+        """Buffers, so that they follow the module to its device: mean and std [3], center [D], matrix [64, D], size_matrix [D, 3]."""
         self.register_buffer("mean", mean.view(1, 3, 1, 1))
         self.register_buffer("std", std.view(1, 3, 1, 1))
         self.register_buffer("center", center)
         self.register_buffer("matrix", matrix)
+        self.register_buffer("size_matrix", size_matrix)
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [n, 64], L2-normalised, of uint8 [n, 3, height, width] on any device."""
@@ -86,15 +90,25 @@ class _Submission(nn.Module):
         for resolution in self.resolutions:
             outputs += resolution(images, self.mean, self.std)
         parts: list[Tensor] = []
+        by_size, start = self.by_size(images.size(2), images.size(3)), 0
         for passes, weight in zip(self.tower_passes, self.tower_weights):  # noqa: B905 (TorchScript's zip takes no strict)
-            views = torch.stack([outputs[i] for i in passes])
-            parts.append(F.normalize(views.mean(dim=0), dim=1) * weight)
+            mean = torch.stack([outputs[i] for i in passes]).mean(dim=0)
+            parts.append(F.normalize(mean + by_size[start : start + mean.size(1)], dim=1) * weight)
+            start += mean.size(1)
         joined = F.normalize(torch.cat(parts, dim=1), dim=1)
         return F.normalize(torch.matmul(joined - self.center, self.matrix.t()), dim=1)
 
+    def by_size(self, height: int, width: int) -> Tensor:
+        """What the image's size, as door 03 would pack it, adds to the towers' outputs: float32 [D], zeros for necks that do not take it."""
+        scale = min(1.0, self.pack_px / min(height, width))
+        height, width = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        device = self.size_matrix.device
+        sizes = size_inputs(torch.tensor([float(height)], device=device), torch.tensor([float(width)], device=device))
+        return torch.matmul(self.size_matrix, sizes[0])
+
 
 def build_submission(
-    towers: Sequence[Tower], mean: Sequence[float], std: Sequence[float], projection: tuple[Tensor, Tensor] | None = None
+    towers: Sequence[Tower], mean: Sequence[float], std: Sequence[float], projection: tuple[Tensor, Tensor] | None = None, pack_px: int = 320
 ) -> torch.jit.ScriptModule:
     """Builds the module that the contest's scorer loads.
 
@@ -108,6 +122,7 @@ def build_submission(
         std: Standard deviation of each channel, of pixels in 0..1.
         projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d; None where the
             concatenation has 64 numbers already.
+        pack_px: Of the recipe's data, for towers that take the image's size.
 
     Returns:
         uint8 [n, 3, height, width] of any size -> float32 [n, 64], L2-normalised.
@@ -127,11 +142,12 @@ def build_submission(
             passes.setdefault((tower.image_px, frame_of(view)), {}).setdefault((id(tower.module), view), _Pass(traces[key][0], view == "flip"))
     order = [(px, *key) for (px, _), group in passes.items() for key in group]
     indices = [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
-    width = sum(traces[id(tower.module), tower.image_px][1] for tower in towers)
+    widths = [traces[id(tower.module), tower.image_px][1] for tower in towers]
     wrapper = _Submission(
-        [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()], indices, [float(tower.weight) for tower in towers]
+        [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()], indices, [float(tower.weight) for tower in towers], pack_px
     )
-    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *_checked_projection(projection, width))
+    sizes = [torch.zeros(width, N_SIZES) if tower.size_matrix is None else tower.size_matrix for tower, width in zip(towers, widths, strict=True)]
+    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *_checked_projection(projection, sum(widths)), torch.cat(sizes))
     with quiet_jit():
         return torch.jit.script(wrapper.eval())
 

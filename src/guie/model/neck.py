@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from guie.recipe import Stage
+from guie.recipe import NeckShape, Stage
+
+N_SIZES = 3
+
+
+def size_inputs(heights: Tensor, widths: Tensor) -> Tensor:
+    """The three numbers of an image's size that may stand beside its feature: H/W, H/224, W/224.
+
+    Args:
+        heights: Pixels, float32 [n].
+        widths: Pixels, float32 [n].
+
+    Returns:
+        float32 [n, 3].
+
+    Source: 5th place of GUIE, arXiv 2210.09495 and write-up 359161.
+    """
+    return torch.stack([heights / widths, heights / 224.0, widths / 224.0], dim=1)
+
+
+def n_sizes(shape: NeckShape) -> int:
+    """How many numbers a neck of this shape takes beside the feature."""
+    return N_SIZES if shape.has_size else 0
 
 
 class Neck(nn.Module):
@@ -16,9 +39,10 @@ class Neck(nn.Module):
     """
 
     def __init__(self, feature_dim: int, stage: Stage) -> None:
-        """`feature_dim` numbers in, `stage.embedding_dim` out."""
+        """`feature_dim` numbers in, and the image's size if the shape has it; `stage.embedding_dim` out."""
         super().__init__()
         shape, rates = stage.neck, stage.neck.dropouts or (stage.dropout,)
+        feature_dim += n_sizes(shape)
         self.norm = nn.BatchNorm1d(feature_dim, affine=False) if shape.has_norm else nn.Identity()
         self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in rates)
         if not shape.is_branched:

@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packing import PackedImages
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers
+from guie.embed.sizes import sizes_of
 from guie.embed.views import normalise
 from guie.model.backbone import Backbone
+from guie.model.neck import n_sizes
 from guie.recipe import VIEWS, Recipe, Stage
 from guie.run import Run, outputs_digest
 from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
@@ -133,6 +135,16 @@ class FeatureBatches:
             request = FeatureRequest(pack, digest, run.recipe.model_of(stage.name), stage.image_px, name, digest_of_rows(train_set.rows), stage.patch_stride)
             change = None if name in VIEWS else _AugmentedView(transform, name)
             self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change))
+        self.sizes = sizes_of(packed, train_set.rows)[:, : n_sizes(stage.neck)]
+
+    def features(self, items: np.ndarray, view: np.ndarray) -> Tensor:
+        """What the neck takes, float32 [n, feature_dim (+ 3)], of images and views by number, int64 [n] both."""
+        width = self.views[0].shape[1]
+        features = np.empty((len(items), width + self.sizes.shape[1]), np.float32)
+        for i, cached in enumerate(self.views):
+            features[view == i, :width] = cached[items[view == i]]
+        features[:, width:] = self.sizes[items]
+        return torch.from_numpy(features).to(self.accelerator.device)
 
     def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         """See `Batches`."""
@@ -141,8 +153,5 @@ class FeatureBatches:
         views = rng.integers(len(self.views), size=steps.shape)
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         for items, view in zip(steps[start:, rank::n], views[start:, rank::n], strict=True):
-            features = np.empty((len(items), self.views[0].shape[1]), np.float32)
-            for i, cached in enumerate(self.views):
-                features[view == i] = cached[items[view == i]]
             labels = torch.from_numpy(self.train_set.labels[items])
-            yield torch.from_numpy(features).to(self.accelerator.device), labels.to(self.accelerator.device), items
+            yield self.features(items, view), labels.to(self.accelerator.device), items

@@ -163,7 +163,7 @@ class StageLoop:
         )
         if stage.has_mean_centers:
             assert isinstance(self.batches, FeatureBatches)
-            _centers_from_means(embedder, self.batches.views[0], train_set, accelerator)
+            _centers_from_means(embedder, self.batches, train_set, accelerator)
         optimizer = make_optimizer(embedder, stage)
         if accelerator.scaler is not None:  # of fp16: every stage begins with a fresh one, whatever ran before it in this process
             accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)
@@ -330,12 +330,13 @@ class StageLoop:
         return f"loss {total / max(1, steps):.3f} margin {self._margin():.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
 
 
-def _centers_from_means(embedder: Embedder, features: np.ndarray, train_set: TrainSet, accelerator: Accelerator) -> None:
+def _centers_from_means(embedder: Embedder, batches: FeatureBatches, train_set: TrainSet, accelerator: Accelerator) -> None:
     """Starts the classifier from the class means of the fresh neck's embeddings of the plain view."""
     embedder.neck.eval()
     labels = torch.from_numpy(train_set.labels)
+    chunks = np.split(np.arange(len(labels)), range(4096, len(labels), 4096))
     with torch.no_grad():
-        parts = [embedder.neck(torch.from_numpy(np.array(features[i : i + 4096])).float().to(accelerator.device)).cpu() for i in range(0, len(labels), 4096)]
+        parts = [embedder.neck(batches.features(items, np.zeros_like(items))).cpu() for items in chunks]
         embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))
 
 

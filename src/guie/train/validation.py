@@ -10,6 +10,7 @@ from guie.data.packing import PackedImages
 from guie.embed.ensemble import rows_of
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
 from guie.embed.retrieval import retrieve, summarise
+from guie.embed.sizes import sized
 from guie.model.embedder import Embedder
 from guie.recipe import Stage
 from guie.run import Run, outputs_digest
@@ -34,8 +35,9 @@ def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, 
     request = FeatureRequest(outputs_digest(run.folder(3)), digest, model, stage.image_px, "plain", digest_of_rows(rows), stage.patch_stride)
     features = extract(run.cache, request, embedder.backbone, packed, rows, accelerator, run.recipe.embed.batch_size)
     embedder.neck.eval()
+    inputs = sized(features, packed, rows, stage.neck)
     with torch.no_grad():
-        embeddings = embedder.neck(torch.from_numpy(np.array(features)).to(accelerator.device)).cpu().numpy()
+        embeddings = embedder.neck(torch.from_numpy(np.array(inputs)).to(accelerator.device)).cpu().numpy()
     accelerator.wait_for_everyone()
     if not is_kept and accelerator.is_main_process:
         (run.cache / f"{request.key}.npy").unlink()

@@ -1,0 +1,43 @@
+"""An image's size beside its feature, for necks that take it (5th place).
+
+The size is that of the packed image, whose shorter side is at most `data.pack_px`; the export works it out from the image it is given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from guie.data.packing import PackedImages
+from guie.model.neck import N_SIZES, Neck, n_sizes, size_inputs
+from guie.recipe import NeckShape
+
+
+def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
+    """What `size_inputs` gives for `rows` of the pack, float32 [n_rows, 3]."""
+    index = packed.index
+    heights, widths = (torch.from_numpy(index[name].to_numpy()[rows].astype(np.float32)) for name in ("height", "width"))
+    return size_inputs(heights, widths).numpy()
+
+
+def sized(features: np.ndarray, packed: PackedImages, rows: np.ndarray, shape: NeckShape) -> np.ndarray:
+    """The features of `rows` as a neck of this shape takes them: float32 [n_rows, feature_dim], or with three more columns."""
+    return np.concatenate([features, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else features
+
+
+class WithoutSizes(nn.Module):
+    """Zeros in place of the sizes, so that a network of pixels alone can be traced; `size_matrix` says what is missing then."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float [n, feature_dim + 3] of float [n, feature_dim]."""
+        return torch.cat([features, torch.zeros_like(features[:, :N_SIZES])], dim=1)
+
+
+def size_matrix(neck: Neck, feature_dim: int) -> Tensor:
+    """What each of the three sizes adds to the output of a linear neck in eval mode: float32 [embedding_dim, 3]."""
+    probes = torch.zeros(1 + N_SIZES, feature_dim + N_SIZES)
+    probes[1:, feature_dim:] = torch.eye(N_SIZES)
+    with torch.no_grad():
+        outputs = neck(probes)
+    return (outputs[1:] - outputs[0]).T.contiguous()
