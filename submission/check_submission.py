@@ -2,15 +2,21 @@
 
     python submission/check_submission.py submission.zip
     python submission/check_submission.py submission.zip --expected artifacts/<recipe>/08_export/parity
+    python submission/check_submission.py submission.zip --score FOLDER
 
 It unpacks the zip, loads saved_model.pt by torch.jit.load on the CPU in two fresh processes without network, and embeds images
 of odd sizes one by one. It ends at the first thing that is wrong with one line that says what (FAIL), one with the remedy (FIX),
 and status 1; "The submission is sound." and status 0 otherwise.
+
+--score embeds FOLDER/query and FOLDER/index and prints the host's metric, mean precision at five by Euclidean distance. What is relevant says
+FOLDER/solution.csv (id, images, Usage; an id is a file's name), or the folders: query/<class>/<image> and index/<class>/<image>.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import os
 import resource
 import subprocess
@@ -30,9 +36,11 @@ from PIL import Image
 
 MODEL_NAME = "saved_model.pt"
 EMBEDDING_DIM = 64
-SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920))  # height, width
+SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920), (4000, 3000))  # height, width
 BLACK = "black 64x64"
 N_TIMED = 9
+N_NEIGHBOURS = 5
+BLOCK = 256  # queries whose distances are held at once
 TOLD = 3  # status of an inner process that has printed what is wrong
 MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
 N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = 205_000, 9.0, 13.0  # queries + index, the scoring notebook's time, its smaller machine
@@ -56,7 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             np.savez(arguments.probe, names=np.array(list(embeddings)), embeddings=np.stack(list(embeddings.values())))
         else:
             check(arguments.submission, arguments.expected, arguments.min_cosine, arguments.timeout)
+            if arguments.card:
+                sign(arguments.card)
             print("The submission is sound.")
+            if arguments.score:
+                score(arguments.submission, arguments.score)
     except BreachError as breach:
         print(breach, flush=True)
         return TOLD if arguments.probe else 1
@@ -68,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("submission", type=Path, help="the submission.zip")
     p.add_argument("--expected", type=Path, help="folder of images and expected.npz (names, embeddings) to compare with")
     p.add_argument("--min-cosine", type=float, default=0.999, help="smallest cosine to an expected embedding (default: %(default)s)")
+    p.add_argument("--score", type=Path, metavar="FOLDER", help="also embed FOLDER/query and FOLDER/index and print the host's metric")
+    p.add_argument("--card", type=Path, help="the export's card.json, in which a sound submission's torch version is noted")
     p.add_argument("--timeout", type=float, default=3600.0, help="seconds that one of the two processes may take (default: %(default)s)")
     p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # the two inner processes write their embeddings here
     p.add_argument("--backwards", action="store_true", help=argparse.SUPPRESS)
@@ -140,7 +154,7 @@ def load(model_path: Path) -> Any:
             return torch.jit.load(str(model_path)).eval()
     except Exception as error:
         raise BreachError(
-            f"torch.jit.load cannot read {MODEL_NAME}: {_first_line(error)}",
+            f"torch.jit.load cannot read {MODEL_NAME}: {_line(error)}",
             "write it by torch.jit.save of a traced or scripted module on the CPU (not torch.save), and let the writing finish",
         ) from error
 
@@ -153,7 +167,7 @@ def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
             output = module(pixels.unsqueeze(0))
     except Exception as error:
         raise BreachError(
-            f"it raises on {name}: {_last_line(error)}",
+            f"it raises on {name}: {_line(error, -1)}",
             "resize inside the graph, and script (not trace) whatever depends on height and width; no op may need a GPU, the network or torchvision",
         ) from error
     if not isinstance(output, torch.Tensor):
@@ -182,9 +196,96 @@ def compare(module: Any, folder: Path, min_cosine: float) -> None:
                 f"{name}: cosine {cosine:.6f} to the expected embedding, below {min_cosine}",
                 "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: run the export again",
             )
-        if cosine < worst:
-            worst, worst_name = cosine, name
+        worst, worst_name = min((worst, worst_name), (cosine, name))
     row("expected embeddings", f"{len(names)} images, smallest cosine {worst:.7f} ({worst_name})")
+
+
+def sign(card: Path) -> None:
+    """Adds this torch's version to the card's `loaded_in`."""
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BreachError(f"{card} cannot be read ({_line(error)})", "give the card.json that lies beside the submission.zip") from error
+    content["loaded_in"] = sorted({*content.get("loaded_in", []), str(torch.__version__)})
+    card.with_suffix(".tmp").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    os.replace(card.with_suffix(".tmp"), card)
+    row("card", f"loaded in torch {', '.join(content['loaded_in'])}")
+
+
+def score(zip_path: Path, folder: Path) -> None:
+    """Prints the host's metric of the images under `folder`, by usage where the solution names one."""
+    queries, index = _images_under(folder / "query"), _images_under(folder / "index")
+    solution = read_solution(folder / "solution.csv") if (folder / "solution.csv").is_file() else _solution_of_folders(queries, index)
+    missing = [name for name in solution if name not in queries]
+    if missing:
+        raise BreachError(f"{folder / 'query'} lacks {_listed(missing)} of the solution", "each of its ids is the name of an image there")
+    with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
+        module = load(unpack(zip_path, Path(scratch)))
+        found = nearest(_embedded(module, {name: queries[name] for name in solution}, "queries"), _embedded(module, index, "index"))
+    for usage in sorted({usage for _, usage in solution.values()}):
+        values = [precision(found[name], relevant) for name, (relevant, own) in solution.items() if own == usage]
+        row(f"mP@5 {usage}".strip(), f"{np.mean(values):.4f}   {len(values):,} queries, {len(index):,} index images")
+
+
+def precision(found: Sequence[str], relevant: set[str]) -> float:
+    """The host's: hits among the first m = min(5, relevant images), divided by m."""
+    m = min(N_NEIGHBOURS, len(relevant))
+    return len(set(found[:m]) & relevant) / m
+
+
+def nearest(queries: dict[str, np.ndarray], index: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    """The five nearest of the index by Euclidean distance, nearest first; of equals the one that stands first."""
+    names, ids, found = list(index), list(queries), dict[str, list[str]]()
+    matrix = np.stack(list(index.values())).astype(np.float64)
+    for i in range(0, len(ids), BLOCK):
+        block = np.stack([queries[name] for name in ids[i : i + BLOCK]]).astype(np.float64)
+        distances = (matrix**2).sum(axis=1) - 2 * block @ matrix.T  # and the query's own square, the same for all
+        order = np.argsort(distances, axis=1, kind="stable")[:, :N_NEIGHBOURS]
+        found |= {name: [names[j] for j in row_] for name, row_ in zip(ids[i : i + BLOCK], order, strict=True)}
+    return found
+
+
+def read_solution(path: Path) -> dict[str, tuple[set[str], str]]:
+    """Relevant index ids and usage of every query of the host's file: id, space-separated ids, Usage."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle))[1:]
+    solution = {line[0]: (set(line[1].split()), line[2] if len(line) > 2 else "") for line in rows if len(line) > 1}
+    if not solution or not all(relevant for relevant, _ in solution.values()):
+        raise BreachError(f"{path} has no query, or one without a relevant image", "it has a header and three columns: id, index ids between spaces, Usage")
+    return solution
+
+
+def _solution_of_folders(queries: dict[str, Path], index: dict[str, Path]) -> dict[str, tuple[set[str], str]]:
+    by_class: dict[str, set[str]] = {}
+    for name, path in index.items():
+        by_class.setdefault(path.parent.name, set()).add(name)
+    solution = {name: (by_class[path.parent.name], "") for name, path in queries.items() if path.parent.name in by_class}
+    if len(solution) < len(queries):
+        row("queries", f"{len(queries) - len(solution)} of {len(queries)} have no class folder in index/ and are left out", mark="look")
+    if not solution:
+        raise BreachError("no query has a relevant image", "name the folders of query/ and index/ by class, or add solution.csv")
+    return solution
+
+
+def _images_under(folder: Path) -> dict[str, Path]:
+    """Paths by the names of the files, without their endings."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    by_name = {path.stem: path for path in paths}
+    if not paths or len(by_name) < len(paths):
+        what = f"{len(paths) - len(by_name)} images of a name that another has" if paths else "no image"
+        raise BreachError(f"{folder} holds {what}", "give FOLDER/query and FOLDER/index, each file's name once")
+    return by_name
+
+
+def _embedded(module: Any, paths: dict[str, Path], what: str) -> dict[str, np.ndarray]:
+    """float32 [64] of every image; tells how far it is."""
+    embeddings, told = {}, time.monotonic()
+    for name, path in paths.items():
+        embeddings[name] = embed(module, _opened(path), str(path))
+        if time.monotonic() > told + 10:
+            told += 10
+            row(what, f"{len(embeddings):,} of {len(paths):,}", mark="...")
+    return embeddings
 
 
 def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
@@ -194,7 +295,7 @@ def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
         with np.load(folder / "expected.npz", allow_pickle=False) as stored:
             names, embeddings = [str(name) for name in stored["names"]], stored["embeddings"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BreachError(f"{folder / 'expected.npz'} cannot be read ({_first_line(error)})", remedy) from error
+        raise BreachError(f"{folder / 'expected.npz'} cannot be read ({_line(error)})", remedy) from error
     if not names or embeddings.shape != (len(names), EMBEDDING_DIM):
         raise BreachError(f"{folder / 'expected.npz'} has {len(names)} names and embeddings of shape {list(embeddings.shape)}", remedy)
     missing = [name for name in names if not (folder / name).is_file()]
@@ -221,7 +322,7 @@ def _opened(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise BreachError(f"{path} is not a whole image ({error})", "run the export again: it writes the images beside expected.npz") from error
+        raise BreachError(f"{path} is not a whole image ({error})", "replace it; door 08 writes the images of expected.npz again") from error
 
 
 def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray, float]:
@@ -249,8 +350,7 @@ def _report_cost(module: Any, image: Image.Image) -> None:
     hours = typical * N_TEST_IMAGES / 3600
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     time_mark, memory_mark = "ok" if hours <= LIMIT_HOURS else "look", "ok" if memory_gb <= HOST_MEMORY_GB else "look"
-    limit = f"the limit there: {LIMIT_HOURS:.0f} h"
-    row("time", f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} h on this CPU ({limit})", mark=time_mark)
+    row("time", f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} of {LIMIT_HOURS:.0f} hours there on this CPU", mark=time_mark)
     row("memory", f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)", mark=memory_mark)
 
 
@@ -292,12 +392,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+def _line(error: Exception, which: int = 0) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[which][:300]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The independent checker: a sound submission passes; every hostile one gets its own clear line and its remedy."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 import zipfile
@@ -151,7 +152,7 @@ def test_probe_of_a_sound_module_agrees_with_eager(tmp_path: Path, capsys: pytes
     image = torch.from_numpy(np.array(checker.probe_images()["300x1200"])).permute(2, 0, 1)[None]
     np.testing.assert_allclose(embeddings["300x1200"], Sound()(image)[0].numpy(), atol=1e-6)
     shown = capsys.readouterr().out
-    assert shown.count("ok    ") == len(shown.splitlines()) == 1 + 9 + 2 + 1
+    assert shown.count("ok    ") == len(shown.splitlines()) == 1 + 10 + 2 + 1
     assert "205,000 take" in shown and "GB at the peak" in shown and "3 images, smallest cosine" in shown
 
 
@@ -334,7 +335,7 @@ def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
     done = run_checker(tmp_path / "submission.zip", "--expected", write_expected(tmp_path / "parity", module))
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "The submission is sound."
-    assert done.stdout.count("ok    ") == 1 + 1 + 9 + 2 + 1 + 1
+    assert done.stdout.count("ok    ") == 1 + 1 + 10 + 2 + 1 + 1
 
 
 @pytest.mark.slow
@@ -342,3 +343,77 @@ def test_command_fails_with_one_line_and_status_1(tmp_path: Path) -> None:
     done = run_checker(zipped(tmp_path, NotANumber()))
     assert done.returncode == 1 and done.stderr == ""
     assert [line[:4] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "FIX "] and "The submission is sound" not in done.stdout
+
+
+def a_folder(root: Path, layout: dict[str, list[int]]) -> Path:
+    """Grey images: `query/red: [10, 20]` makes two files red_10.png and red_20.png of those brightnesses."""
+    for folder, values in layout.items():
+        (root / folder).mkdir(parents=True)
+        for value in values:
+            Image.new("RGB", (8, 8), (value,) * 3).save(root / folder / f"{folder.replace('/', '_')}_{value}.png")
+    return root
+
+
+def sound_zip(tmp_path: Path) -> Path:
+    return zipped(tmp_path, Sound())
+
+
+# The nearest by brightness: 10 finds 11 (a), 14 (b), 30 (a), ...; 100 finds 101 (b), 90 (b), 130 (c), ...
+LAYOUT = {"query/a": [10], "query/b": [100], "query/lonely": [5], "index/a": [11, 30], "index/b": [14, 90, 101], "index/c": [130, 200]}
+
+
+def test_score_of_class_folders_is_the_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checker.score(sound_zip(tmp_path), a_folder(tmp_path / "data", LAYOUT))
+    told = capsys.readouterr().out
+    # a: 11 is right, 14 is not, and only two ranks count: 1/2. b: 101 and 90 are right, the third, 130, is not: 2/3
+    assert "mP@5                   0.5833   2 queries, 7 index images" in told and "1 of 3 have no class folder" in told
+
+
+def test_score_by_the_hosts_solution_file_and_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = a_folder(tmp_path / "data", LAYOUT)
+    (folder / "solution.csv").write_text(
+        "id,images,Usage\nquery_a_10,index_b_14 index_a_11,Public\nquery_b_100,index_c_200,Private\nquery_lonely_5,index_a_11,Private\n"
+    )
+    checker.score(sound_zip(tmp_path), folder)
+    told = capsys.readouterr().out
+    assert "mP@5 Public            1.0000   1 queries" in told and "mP@5 Private           0.5000   2 queries" in told
+
+
+@pytest.mark.parametrize(
+    ("solution", "what"),
+    [
+        ("id,images,Usage\n", "no query"),
+        ("id,images,Usage\nquery_a_10,,Public\n", "without a relevant"),
+        ("id,images,Usage\nabsent,index_a_11,Public\n", "'absent'"),
+    ],
+)
+def test_score_refuses_a_solution_that_does_not_fit(solution: str, what: str, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "data", LAYOUT)
+    (folder / "solution.csv").write_text(solution)
+    with pytest.raises(checker.BreachError, match=what):
+        checker.score(sound_zip(tmp_path), folder)
+
+
+def test_score_refuses_a_folder_without_images(tmp_path: Path) -> None:
+    with pytest.raises(checker.BreachError, match="holds no image"):
+        checker.score(sound_zip(tmp_path), a_folder(tmp_path / "data", {"query/a": [1], "index/a": []}))
+
+
+def test_nearest_equals_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    queries, index = ({f"{kind}{i}": rng.normal(0, i + 1, 64) for i in range(n)} for kind, n in (("q", 300), ("i", 40)))
+    index["i40"] = index["i7"]
+    found = checker.nearest(queries, index)
+    for name, vector in queries.items():
+        expected = sorted(index, key=lambda other: (round(float(((vector - index[other]) ** 2).sum()), 6), int(other[1:])))[:5]
+        assert found[name] == expected
+
+
+def test_card_gains_the_version_it_was_loaded_in(tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_text('{"recipe": "mine", "loaded_in": ["1.11.0"]}')
+    for _ in range(2):
+        checker.sign(card)
+    assert json.loads(card.read_text()) == {"recipe": "mine", "loaded_in": ["1.11.0", torch.__version__]}
+    with pytest.raises(checker.BreachError, match="cannot be read"):
+        checker.sign(tmp_path / "absent.json")
