@@ -45,7 +45,7 @@ READS: dict[int, tuple[str, ...]] = {
     4: ("model", "data.limits", "seed"),
     5: ("model", "data.limits", "seed"),
     6: ("model", "data.limits", "seed"),
-    7: ("model", "embed.settings", "seed"),
+    7: ("model", "embed.settings", "embed.precision", "seed"),
     8: ("model", "embed.settings", "export"),
     9: (),  # none named: the whole recipe, which the report shows
 }
@@ -56,8 +56,8 @@ COMPUTES = range(4, 9)  # the doors that need torch; the others start without it
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all doors share."""
+def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
+    """The options that all doors share, and those of door `number` alone."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--recipe", default="demo", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
     p.add_argument(
@@ -78,6 +78,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
     p.add_argument("--scheduler", default="", metavar="ADDRESS", help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler")
     p.add_argument("--force", action="store_true", help="do it again even if it is done")
+    if number == 9:
+        p.add_argument("--compare", type=Path, nargs="+", action="extend", default=[], metavar="FOLDER", help="other finished runs to set beside this one")
     return p
 
 
@@ -95,7 +97,7 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
     Returns:
         The exit status: 0; 2 after an error of the user's, told in one line; 130 when interrupted.
     """
-    arguments = parser(doc).parse_args(argv)
+    arguments = parser(doc, number).parse_args(argv)
     try:
         return _run_door(number, work, words, arguments)
     except (ValueError, OSError) as error:
@@ -115,7 +117,8 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
     run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), scheduler=arguments.scheduler)
     folder = run.folder(number)
-    is_main = os.environ.get("RANK", "0") == "0"  # of several processes (accelerate launch) one keeps the folder
+    is_main = os.environ.get("RANK", "0") == "0"  # of several processes (accelerate launch, torchrun) one keeps the folder
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     set_up_logging(folder, is_main)
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     settings = recipe.digest(*reads(recipe, number))
@@ -124,6 +127,9 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
         inputs["raw"] = fingerprint(run.data_root, (source.folder for source in recipe.data.sources))
     if number >= 4:
         inputs["weights"] = run.weights_digest()
+    if number == 9 and arguments.compare:
+        words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
+        inputs |= {f"--compare {folder}": outputs_digest(folder / FOLDERS[7]) for folder in words["compare"]}
     if not arguments.force and is_done(folder, settings, inputs):
         log.info("already done: %s", folder)
     else:
@@ -132,7 +138,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
             run = replace(run, device=_device(arguments.device))
             seed_everything(recipe.seed)
             keep_freed_memory()
-            log.info("device %s", run.device)
+            log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
         if is_main:
             _begin(folder, arguments, recipe)
         metrics = _imported(work)(run, **words)
@@ -168,6 +174,8 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     for name in ("data_root", "out", "device", "scheduler"):
         if getattr(arguments, name) != getattr(defaults, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    if number == 9 and getattr(arguments, "compare", []):  # the doors before do not know it
+        words += ["--compare", *map(str, arguments.compare)]
     return shlex.join(words)
 
 

@@ -122,6 +122,8 @@ class Stage:
         n_accumulate: A batch is computed in so many parts, which need less memory; the gradient is that of the whole.
         has_grad_checkpoints: Each block's inner values are computed again for the gradient instead of kept: one more forward pass, and
             memory that does not grow with the depth.
+        has_sharded_weights: Weights, gradients and the optimizer's moments are spread over the processes (FSDP), for a backbone that trains on
+            cards too small for it.
         clip_norm: Largest norm of the gradient; 0 is off.
         ema_decay: Of an average of the weights that becomes the stage's result; 0 is off.
         sample_power: An image of a class with n images is drawn with weight n ** sample_power (0 as they are, -1 all classes
@@ -174,6 +176,7 @@ class Stage:
     block_factors: tuple[float, ...] = ()
     n_accumulate: int = 1
     has_grad_checkpoints: bool = False
+    has_sharded_weights: bool = False
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     sample_power: float = -0.5

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packing import PackedImages
-from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers
+from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers, precision_on
 from guie.embed.sizes import sizes_of
 from guie.embed.views import normalise
 from guie.model.backbone import Backbone
@@ -131,8 +131,9 @@ class FeatureBatches:
         names = ["plain", *(["flip"] if stage.augment.flip else []), *augmented]
         digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []
+        model, rows, precision = run.recipe.model_of(stage.name), digest_of_rows(train_set.rows), precision_on(accelerator.device)
         for name in names:
-            request = FeatureRequest(pack, digest, run.recipe.model_of(stage.name), stage.image_px, name, digest_of_rows(train_set.rows), stage.patch_stride)
+            request = FeatureRequest(pack, digest, model, stage.image_px, name, rows, stage.patch_stride, precision)
             change = None if name in VIEWS else _AugmentedView(transform, name)
             self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change))
         self.sizes = sizes_of(packed, train_set.rows)[:, : n_sizes(stage.neck)]

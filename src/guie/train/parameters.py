@@ -11,6 +11,7 @@ from torch import nn
 
 from guie.model.embedder import Embedder
 from guie.recipe import Stage
+from guie.train.sharding import whole
 
 BLOCK = re.compile(r"(?:[A-Za-z_]+\.)*(?:res)?blocks\.(\d+)\.")  # timm's blocks.3., open_clip's transformer.resblocks.3.; not stages.0.blocks.3.
 BEFORE_BLOCKS = ("patch_embed", "conv1", "cls_token", "class_embedding", "pos_embed", "positional_embedding", "ln_pre", "norm_pre", "reg_token")
@@ -22,6 +23,11 @@ def block_of(name: str, n_blocks: int) -> int:
     if found:
         return int(found[1])
     return -1 if any(part in name for part in BEFORE_BLOCKS) else n_blocks
+
+
+def blocks_of(embedder: Embedder) -> list[nn.Module]:
+    """The blocks of a transformer, from the first to the last; none where the backbone is none."""
+    return [module for name, module in embedder.backbone.network.named_modules() if (found := BLOCK.match(f"{name}.")) and found[0] == f"{name}."]
 
 
 def n_blocks_of(embedder: Embedder) -> int:
@@ -82,7 +88,7 @@ def climbed(parameters: list[nn.Parameter], rho: float) -> Iterator[None]:
     """
     moved = [(p, p.detach().clone()) for p in parameters if p.grad is not None]
     with torch.no_grad():
-        norm = torch.stack([p.grad.norm() for p, _ in moved if p.grad is not None]).norm()
+        norm = torch.stack([whole(p.grad.norm()) for p, _ in moved if p.grad is not None]).norm()
         for parameter, _ in moved:
             assert parameter.grad is not None
             parameter.add_(parameter.grad, alpha=rho / (float(norm) + 1e-12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -26,8 +28,9 @@ from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
 from guie.train.curves import Curves
-from guie.train.parameters import climbed, close_blocks, make_optimizer
+from guie.train.parameters import blocks_of, climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
+from guie.train.sharding import like, optimizer_state, own_part, set_optimizer_state, shard, whole
 from guie.train.soup import cook
 from guie.train.validation import validated
 
@@ -107,6 +110,7 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     else:
         loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
         loop.run_epochs()
+        embedder = loop.whole_embedder()
         history, started, is_best = loop.history, started - loop.seconds_before, bool(loop.best)
     scores = {name: round(value, 6) for name, value in validated(run, stage, embedder, packed, accelerator, is_kept=True).items()}
     log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", stage.name, scores["mp5"], scores["r1"])
@@ -164,10 +168,20 @@ class StageLoop:
         if stage.has_mean_centers:
             assert isinstance(self.batches, FeatureBatches)
             _centers_from_means(embedder, self.batches, train_set, accelerator)
+        self.is_sharded = stage.has_sharded_weights and accelerator.num_processes > 1
+        if self.is_sharded:
+            self.plain = copy.deepcopy(embedder).cpu()
+            whole_size = sum(p.numel() for p in embedder.parameters())
+            shard(embedder, blocks_of(embedder), accelerator.device)
+            own_size = sum(own_part(p).numel() for p in embedder.parameters())
+            log.info(
+                "stage %s: weights are spread over %d processes; this one holds %.0f %%", stage.name, accelerator.num_processes, 100 * own_size / whole_size
+            )
         optimizer = make_optimizer(embedder, stage)
         if accelerator.scaler is not None:  # of fp16: every stage begins with a fresh one, whatever ran before it in this process
             accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)
-        self.embedder, self.optimizer = accelerator.prepare(embedder, optimizer)
+        self.embedder = embedder if self.is_sharded else accelerator.prepare(embedder)
+        self.optimizer = accelerator.prepare(optimizer)
         self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.ema_decay else {}
         self._resume()
         self.curves = Curves(run.out / "tensorboard" / stage.name, self.history, accelerator.is_main_process)
@@ -190,26 +204,29 @@ class StageLoop:
                     bar.update()
                     if bar.n % 10 == 0:
                         bar.set_postfix_str(self._status(), refresh=False)
-                    if time.time() - saved > CHECKPOINT_S:
+                    if self._is_due(saved):
                         self.save()
                         saved = began = time.time()
                 self._end_epoch()
         if self.best:
             log.info("stage %s: keeps epoch %d of %d, mP@5 %.4f", self.stage.name, self.best["epoch"] + 1, self.stage.n_epochs, self.best["mp5"])
             for name, tensor in [*self._trained(), *self._buffers().items()]:
-                tensor.data.copy_(self.best["weights"][name])
+                tensor.data.copy_(like(tensor.data, self.best["weights"][name]))
         for name, parameter in self._trained():
             if self.ema:
                 parameter.data.copy_(self.ema[name])
 
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all. Random states need no saving: every step seeds its own."""
+        if not (self.is_sharded or self.accelerator.is_main_process):
+            return
+        trained, ema = ({n: whole(p.detach()).cpu() for n, p in tensors} for tensors in (self._trained(), self.ema.items()))
+        optimizer = optimizer_state(self.embedder, self.optimizer.optimizer) if self.is_sharded else self.optimizer.state_dict()
         if not self.accelerator.is_main_process:
             return
-        trained = {n: p.detach().cpu() for n, p in self._trained()}
         spent = self.seconds_before + time.time() - self.started
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
-        state |= {"weights": trained, "optimizer": self.optimizer.state_dict(), "ema": self.ema, "buffers": self._buffers(), "best": self.best}
+        state |= {"weights": trained, "optimizer": optimizer, "ema": ema, "buffers": self._buffers(), "best": self.best}
         save_state(self.checkpoint, state | self._scaler_state())
 
     def _resume(self) -> None:
@@ -220,17 +237,34 @@ class StageLoop:
             log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage.name)
             return
         for name, parameter in self._trained():
-            parameter.data.copy_(state["weights"][name])
+            parameter.data.copy_(like(parameter.data, state["weights"][name]))
         for name, buffer in self._buffers().items():
             buffer.copy_(state["buffers"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.is_sharded:
+            set_optimizer_state(self.embedder, self.optimizer.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.ema = {name: tensor.to(self.accelerator.device) for name, tensor in state["ema"].items()}
+        self.ema = {name: like(self.ema[name], tensor) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
         self.seconds_before = state["seconds"]
         log.info("stage %s: resumes at epoch %d, step %d", self.stage.name, self.epoch + 1, self.step)
+
+    def whole_embedder(self) -> Embedder:
+        """The embedder with all of its weights in this process; all processes must ask."""
+        own: Embedder = self.accelerator.unwrap_model(self.embedder)
+        if not self.is_sharded:
+            return own
+        weights = own.state_dict()
+        self.plain.load_state_dict({name: whole(tensor).cpu() for name, tensor in weights.items()})
+        return self.plain.to(self.accelerator.device)
+
+    def _is_due(self, saved: float) -> bool:
+        """Whether a checkpoint is; the first process' clock counts where all must write it together."""
+        is_late = time.time() - saved > CHECKPOINT_S
+        return bool(broadcast(torch.tensor([is_late], device=self.accelerator.device))) if self.is_sharded else is_late
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.accelerator.unwrap_model(self.embedder).named_parameters() if p.requires_grad]
@@ -310,11 +344,10 @@ class StageLoop:
         self.epoch, self.step, self.running = self.epoch + 1, 0, [0.0, 0.0, 0.0]
         is_last = self.epoch == self.stage.n_epochs  # which is validated anyway when the stage ends
         if (self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and not is_last) or (self.stage.keeps_best and is_last):
-            embedder = self.accelerator.unwrap_model(self.embedder)
-            scores = validated(self.run, self.stage, embedder, self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
+            scores = validated(self.run, self.stage, self.whole_embedder(), self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
             if self.stage.keeps_best and scores["mp5"] > self.best.get("mp5", -1.0):
-                weights = {name: tensor.detach().cpu().clone() for name, tensor in [*self._trained(), *self._buffers().items()]}
+                weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in [*self._trained(), *self._buffers().items()]}
                 self.best = {"epoch": self.epoch - 1, "mp5": scores["mp5"], "weights": weights}
         self.history.append(row)
         self.curves.add(row)

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import rows_of
-from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract
+from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
 from guie.embed.retrieval import retrieve, summarise
 from guie.embed.sizes import sized
 from guie.model.embedder import Embedder
@@ -32,7 +32,8 @@ def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, 
     """
     rows, digest = rows_of(packed, "val"), digest_of_backbone(embedder.backbone)
     model = run.recipe.model_of(stage.name)
-    request = FeatureRequest(outputs_digest(run.folder(3)), digest, model, stage.image_px, "plain", digest_of_rows(rows), stage.patch_stride)
+    pack, precision = outputs_digest(run.folder(3)), precision_on(accelerator.device)
+    request = FeatureRequest(pack, digest, model, stage.image_px, "plain", digest_of_rows(rows), stage.patch_stride, precision)
     features = extract(run.cache, request, embedder.backbone, packed, rows, accelerator, run.recipe.embed.batch_size)
     embedder.neck.eval()
     inputs = sized(features, packed, rows, stage.neck)
