@@ -34,7 +34,7 @@ from guie.stage_settings import NeckShape as NeckShape
 from guie.stage_settings import Stage as Stage
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
-VIEWS = ("plain", "flip", "crop", "pad")
+VIEWS = ("plain", "flip", "crop", "pad", "aspect", "aspect_pad")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Member:
     Attributes:
         stage: The stage whose weights it uses; `pretrained` is the backbone as loaded.
         image_px: Side of the square it sees.
-        views: Views averaged: plain (squashed), flip (that, mirrored), crop (the central nine tenths), pad (in its own aspect, on grey).
+        views: Views averaged: plain (squashed), flip (that, mirrored), crop (the central nine tenths), pad (in its own aspect, on grey); and, as the
+            5th place chose them, aspect (crop if the image is square, else plain) with aspect_pad (crop if square, else nine tenths padded).
         output: `embedding` (the neck's output) or `feature` (the backbone's).
         weight: Its share in the concatenation.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap.
@@ -59,20 +60,49 @@ class Member:
 
 
 @dataclass(frozen=True)
+class PostProcess:
+    """What is done to a setting's finished embeddings at search time, without labels. None of it can be exported, so the last setting has none.
+
+    Attributes:
+        n_expanded: Query expansion: a query becomes the weighted mean of itself and this many nearest; 0 none.
+        n_augmented: Database augmentation: so does each image of the index; 0 none.
+        alpha: Weights of both are cosine ** alpha; 0 is the plain average.
+        rerank_k1: k-reciprocal re-ranking among this many neighbours; 0 none.
+        rerank_k2: Neighbourhoods are averaged over this many images.
+        rerank_weight: Share of the plain distance in the re-ranked one.
+        length_mix: 0: unit vectors; 1: embeddings of their own length; between, a mixture. Searched by Euclidean distance.
+    """
+
+    n_expanded: int = 0
+    n_augmented: int = 0
+    alpha: float = 3.0
+    rerank_k1: int = 0
+    rerank_k2: int = 6
+    rerank_weight: float = 0.3
+    length_mix: float = 0.0
+
+
+@dataclass(frozen=True)
 class Setting:
-    """One row of the score table: members, concatenated, and what is done to them.
+    """One row of the score table: members, combined, and what is done to them.
 
     Attributes:
         name: The row's name in `scores.csv`.
-        members: Their L2-normalised outputs are concatenated.
-        pca_dim: PCA to this many dimensions, fitted on training images; 0 keeps the concatenation.
+        members: Their L2-normalised, weighted outputs are combined.
+        pca_dim: PCA to this many dimensions, fitted on training images; 0 keeps the combination.
         whiten: Exponent of whitening: component i is divided by std_i ** whiten (0 none, 1 full).
+        combine: `concatenate`, or `mean` of outputs of one width.
+        power: Before PCA each number x becomes sign(x) |x| ** power; 1 leaves it.
+        post: What is done at search time.
     """
 
     name: str
     members: tuple[Member, ...]
     pca_dim: int = 0
     whiten: float = 0.0
+    combine: str = "concatenate"
+    power: float = 1.0
+    post: PostProcess = field(default_factory=PostProcess)
 
 
 @dataclass(frozen=True)
@@ -82,10 +112,12 @@ class Embed:
     Attributes:
         settings: The ladder.
         batch_size: Of feature extraction.
+        precision: In which door 07's backbones compute: auto (half on a card, float32 on a CPU), float32, or bfloat16, for transformers on a CPU with AMX.
     """
 
     settings: tuple[Setting, ...]
     batch_size: int = 32
+    precision: str = "auto"
 
     @property
     def final(self) -> Setting:
@@ -100,10 +132,16 @@ class Export:
     Attributes:
         n_parity_images: Images whose embeddings travel with the export, so that anyone can check it.
         min_parity_cosine: Smallest cosine between an exported and a stored embedding.
+        storage: Of the weights in the file, fp32, bf16 or fp16; products are computed in fp32 whatever they are stored as.
+        has_unit_length: Embeddings leave the file with length one; otherwise as the projection, or the neck, gives them.
+        has_program: The same model for `torch.export` too, as `saved_model.pt2`.
     """
 
     n_parity_images: int = 24
     min_parity_cosine: float = 0.999
+    storage: str = "fp32"
+    has_unit_length: bool = True
+    has_program: bool = False
 
 
 @dataclass(frozen=True)

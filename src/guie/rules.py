@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from guie.override import nearest
-from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, Recipe, Stage
+from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, PostProcess, Recipe, Setting, Stage
 
 PHASES = ("head", "backbone", "highres")
 TRAINS = ("classifier", "neck", "head", "backbone", "all", "soup")
@@ -22,6 +22,11 @@ STAGE_RANGES = {
     "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
     "patch_stride": (0, 4096), "n_sub_centers": (1, 100), "momentum": (0.0, 0.9999), "sam_rho": (0.0, 10.0), "open_blocks": (0, 1000),
     "layer_decay": (0.01, 1.0), "n_accumulate": (1, 10**4), "images_per_class": (0, 10**4),
+}  # fmt: skip
+
+POST_RANGES = {
+    "n_expanded": (0, 1000), "n_augmented": (0, 1000), "alpha": (0.0, 100.0), "rerank_k1": (0, 1000), "rerank_k2": (1, 1000), "rerank_weight": (0.0, 1.0),
+    "length_mix": (0.0, 1.0),
 }  # fmt: skip
 
 
@@ -126,6 +131,8 @@ def _check_stages(recipe: Recipe) -> None:
             raise ValueError(f"{at}.n_accumulate is {stage.n_accumulate}, must divide the batch_size {stage.batch_size}")
         if stage.images_per_class and stage.batch_size % stage.images_per_class:
             raise ValueError(f"{at}.images_per_class is {stage.images_per_class}, must divide the batch_size {stage.batch_size}")
+        if stage.has_sharded_weights and stage.trains not in ("backbone", "all"):
+            raise ValueError(f"{at}.has_sharded_weights is for stages that train the backbone; this one trains {stage.trains!r}")
         if stage.keeps_best and (stage.ema_decay or not stage.validate_every):
             raise ValueError(f"{at}.keeps_best needs validate_every, the epochs between validations, and no ema_decay")
         names = [source.name for source in recipe.data.sources if source.name not in recipe.data.distractors]
@@ -156,6 +163,25 @@ def _check_stages(recipe: Recipe) -> None:
             raise ValueError(f"{at}.phase is {stage.phase!r} after {next(reversed(seen.values())).phase!r}; phases never go backwards")
         _check_start(recipe, stage, seen)
         seen[stage.name] = stage
+
+
+def _check_combination(recipe: Recipe, row: Setting) -> None:
+    at = f"embed.settings.{row.name}"
+    _one_of(f"{at}.combine", row.combine, ("concatenate", "mean"))
+    _range(f"{at}.power", row.power, 0.01, 1.0)
+    widths = {recipe.stage(m.stage).embedding_dim if m.output == "embedding" else recipe.model_of(m.stage) for m in row.members}
+    if row.combine == "mean" and len(widths) > 1:
+        raise ValueError(f"{at}.combine is 'mean', which needs members of one output width; these have {', '.join(map(str, widths))}: use 'concatenate'")
+
+
+def _check_post(row: Setting) -> None:
+    at, post = f"embed.settings.{row.name}.post", row.post
+    for name, (low, high) in POST_RANGES.items():
+        _range(f"{at}.{name}", getattr(post, name), low, high)
+    if sum((bool(post.n_expanded or post.n_augmented), bool(post.rerank_k1), bool(post.length_mix))) > 1:
+        raise ValueError(f"{at}: expansion with augmentation, re-ranking and length_mix exclude each other; make a setting of each")
+    if post.length_mix and not row.pca_dim:
+        raise ValueError(f"{at}.length_mix is {post.length_mix}, which needs pca_dim: members are combined with length one")
 
 
 def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
@@ -192,9 +218,11 @@ def _check_embed(recipe: Recipe) -> None:
     if not recipe.embed.settings:
         raise ValueError("embed.settings is empty; the last one is what door 08 exports")
     _unique("embed.settings", [row.name for row in recipe.embed.settings])
+    _one_of("embed.precision", recipe.embed.precision, ("auto", "float32", "bfloat16"))
     _range("embed.batch_size", recipe.embed.batch_size, 1, 10**6)
     _range("export.n_parity_images", recipe.export.n_parity_images, 1, 10**6)
     _range("export.min_parity_cosine", recipe.export.min_parity_cosine, 0.0, 1.0)
+    _one_of("export.storage", recipe.export.storage, ("fp32", "bf16", "fp16"))
     for row in recipe.embed.settings:
         at = f"embed.settings.{row.name}"
         if not row.members:
@@ -215,7 +243,15 @@ def _check_embed(recipe: Recipe) -> None:
                 raise ValueError(f"{at}: a member's views are empty; the image as it is is ('plain',)")
             for view in member.views:
                 _one_of(f"{at}.views", view, VIEWS)
+        _check_combination(recipe, row)
+        _check_post(row)
     final = recipe.embed.final
-    width = final.pca_dim or (recipe.stage(final.members[0].stage).embedding_dim if len(final.members) == 1 and final.members[0].output == "embedding" else 0)
+    is_one = len(final.members) == 1 or final.combine == "mean"
+    width = final.pca_dim or (recipe.stage(final.members[0].stage).embedding_dim if is_one and final.members[0].output == "embedding" else 0)
+    if final.post != PostProcess():
+        raise ValueError(
+            f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a time can neither expand, augment nor "
+            "re-rank, nor does it mix lengths; let a setting without post stand last"
+        )
     if width != 64:
         raise ValueError(f"embed.settings.{final.name} is exported and must give 64 numbers (the contest's limit); set its pca_dim to 64")

@@ -20,6 +20,7 @@ from guie.recipe import (
     Limit,
     Member,
     Model,
+    PostProcess,
     Recipe,
     Setting,
     Source,
@@ -101,6 +102,7 @@ def test_recipe_cannot_be_changed_in_place():
         ("embed.settings.final.whiten=0.5", lambda r: r.embed.final.whiten, 0.5),
         ("embed.settings.final.members.1.views=plain,flip", lambda r: r.embed.final.members[1].views, ("plain", "flip")),
         ("export.n_parity_images=3", lambda r: r.export, Export(n_parity_images=3)),
+        ("embed.settings.raw.post.rerank_k1=20", lambda r: r.embed.settings[0].post, PostProcess(rerank_k1=20)),
         (" seed = 7 ", lambda r: r.seed, 7),
     ],
 )
@@ -145,6 +147,19 @@ def test_override_refuses_with_the_remedy(text: str, complaint: str):
 
 
 BROKEN: list[tuple[Callable[[Recipe], Recipe], str]] = [
+    (lambda r: replace(r, embed=replace(r.embed, precision="int8")), "embed.precision is 'int8', must be one of auto, float32, bfloat16"),
+    (with_setting(0, combine="sum"), "embed.settings.raw.combine is 'sum', must be one of concatenate, mean"),
+    (with_setting(0, power=0.0), "embed.settings.raw.power is 0.0, must be 0.01 to 1.0"),
+    (
+        with_setting(1, combine="mean", members=(Member("pretrained", 64, output="feature"), FINAL.members[0])),
+        "final.combine is 'mean', which needs members of",
+    ),
+    (with_setting(0, post=PostProcess(n_expanded=-1)), "raw.post.n_expanded is -1, must be 0 to 1000"),
+    (with_setting(0, post=PostProcess(n_augmented=5, rerank_k1=20)), "raw.post: expansion with augmentation, re-ranking and length_mix exclude each other"),
+    (with_setting(0, post=PostProcess(length_mix=0.5)), "raw.post.length_mix is 0.5, which needs pca_dim"),
+    (with_setting(1, post=PostProcess(n_expanded=5)), "final.post: the last setting is exported, and a file that sees one image at a time can neither expand"),
+    (with_setting(1, post=PostProcess(rerank_k1=20)), "final.post: the last setting is exported"),
+    (with_setting(1, post=PostProcess(length_mix=0.5)), "final.post: the last setting is exported"),
     (with_data(sources=()), "data.sources is empty"),
     (with_data(sources=(Source("a", "k", "f", "d"), Source("a", "k", "g", "d"))), "data.sources: the name 'a' stands twice"),
     (with_data(sources=(Source("a/b", "k", "f", "d"),)), "data.sources.name is 'a/b', must be of letters"),
@@ -357,3 +372,8 @@ def test_tiny_copy_of_batches_by_class_and_of_many_backbones_is_valid():
     recipe = replace(a_recipe(), stages=(*heads, replace(heads[0], name="by_class", batch_size=48, images_per_class=3)), embed=a_recipe().embed)
     tiny = replace(recipe, embed=Embed((Setting("only", (Member("by_class", 64),)),))).validate().tiny()
     assert tiny.stage("by_class").images_per_class == 2 and len({stage.model for stage in tiny.stages}) >= 3
+
+
+def test_mean_of_equal_widths_is_exported_without_pca():
+    recipe = with_setting(1, combine="mean", pca_dim=0, power=0.5)(a_recipe())
+    assert recipe.validate() is recipe

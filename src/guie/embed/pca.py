@@ -1,13 +1,18 @@
-"""PCA as a named, saved object: fitted in float64, optionally whitening in part."""
+"""PCA as a named, saved object: fitted in one pass over features larger than memory, optionally whitening in part."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.linalg import blas, eigh
+from tqdm.auto import tqdm
 
 from guie.checkpoint import whole_file
+
+CHUNK = 8192  # rows: 150 MB of 2,304 features in float64
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,12 @@ class PCA:
         return self.components_ / np.sqrt(np.maximum(self.explained_variance_, 1e-12))[:, None] ** self.whiten
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """float32 [n, dim] of features, float [n, n_features]."""
-        return ((features - self.mean_) @ self.matrix.T).astype(np.float32)
+        """float32 [n, dim] of features, float [n, n_features], which may be a memory map."""
+        projected = np.empty((len(features), len(self.components_)), dtype=np.float32)
+        matrix = self.matrix
+        for first in range(0, len(features), CHUNK):
+            projected[first : first + CHUNK] = (features[first : first + CHUNK] - self.mean_) @ matrix.T
+        return projected
 
     def save(self, path: Path) -> None:
         """Writes an `.npz`, whole or not at all."""
@@ -58,29 +67,50 @@ class PCA:
             return cls(z["mean"], z["components"], z["explained_variance"], z["explained_variance_ratio"], float(z["whiten"]))
 
 
-def fit_pca(features: np.ndarray, dim: int, whiten: float = 0.0, chunk: int = 65536) -> PCA:
-    """Fits a PCA by the eigenvectors of the covariance, accumulated in float64 chunk by chunk.
+def fit_pca(features: np.ndarray | Sequence[np.ndarray], dim: int, whiten: float = 0.0, chunk: int = CHUNK) -> PCA:
+    """Fits a PCA by the eigenvectors of the covariance, in one pass and float64, whatever the number of rows.
+
+    Each block of rows is centred on its own mean before it is squared, so that a large common mean costs no digits; what the blocks' means
+    differ by is added at the end. Memory: one block and a few matrices of n_features x n_features.
 
     Args:
-        features: float [n, n_features], n >= 2; may be a memory map.
+        features: float16, float32 or float64 [n, n_features], n >= 2, or a list of such (shards); may be memory maps.
         dim: Components to keep, at most min(n - 1, n_features).
         whiten: See `PCA`.
         chunk: Rows read at a time.
 
     Raises:
-        ValueError: too few rows for `dim`, or a feature that is not finite.
+        ValueError: too few rows for `dim`, shards of different widths, or a feature that is not finite.
+
+    Source: Chan, Golub and LeVeque 1983, the pairwise update of sums of squares, for blocks and matrices.
     """
-    n, width = features.shape
+    shards = [features] if isinstance(features, np.ndarray) else list(features)
+    widths = {shard.shape[1] for shard in shards}
+    if len(widths) != 1:
+        raise ValueError(f"the shards have {sorted(widths)} features; a PCA takes one width")
+    n, width = sum(map(len, shards)), widths.pop()
     if not 1 <= dim <= min(n - 1, width):
         raise ValueError(f"PCA to {dim} dimensions needs more than {dim} images and at least {dim} features; there are {n} images of {width} features")
-    chunks = range(0, n, chunk)
-    mean = sum(features[i : i + chunk].sum(axis=0, dtype=np.float64) for i in chunks) / n
-    if not np.isfinite(mean).all():
-        raise ValueError("a training feature is not finite; the stage it comes from has diverged: lower its lr")
-    scatter = np.zeros((width, width))
-    for i in chunks:
-        centred = features[i : i + chunk].astype(np.float64) - mean
-        scatter += centred.T @ centred
-    values, vectors = np.linalg.eigh(scatter / (n - 1))
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    return PCA(mean, np.ascontiguousarray(vectors[:, :dim].T), values[:dim], values[:dim] / max(values.sum(), 1e-300), whiten)
+    scatter = np.zeros((width, width), order="F")
+    means, counts = [], []
+    for block in tqdm(_blocks(shards, chunk), total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None):
+        means.append(block.mean(axis=0))
+        counts.append(len(block))
+        if not np.isfinite(means[-1]).all():
+            raise ValueError("a training feature is not finite; the stage it comes from has diverged: lower its lr")
+        block -= means[-1]
+        scatter = blas.dsyrk(1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1)  # half of the product: the lower triangle
+    mean = np.average(means, axis=0, weights=counts)
+    apart = (np.stack(means) - mean) * np.sqrt(counts)[:, None]
+    scatter = blas.dsyrk(1.0, apart.T, 1.0, scatter, lower=1, overwrite_c=1) / (n - 1)
+    whole = float(np.trace(scatter))
+    values, vectors = eigh(scatter, lower=True, overwrite_a=True, subset_by_index=(width - dim, width - 1))
+    values = np.maximum(values[::-1], 0.0)
+    return PCA(mean, np.ascontiguousarray(vectors[:, ::-1].T), values, values / max(whole, 1e-300), whiten)
+
+
+def _blocks(shards: Sequence[np.ndarray], chunk: int) -> Iterator[np.ndarray]:
+    """Copies of `chunk` rows at a time, float64 [at most chunk, n_features]."""
+    for shard in shards:
+        for first in range(0, len(shard), chunk):
+            yield shard[first : first + chunk].astype(np.float64)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
+
+from guie.embed.postprocess import ranked
+from guie.recipe import PostProcess
 
 K = 5
 
@@ -31,20 +33,15 @@ class Retrieval:
     recall_at_1: np.ndarray
 
 
-def l2_normalised(vectors: np.ndarray) -> np.ndarray:
-    """float32 [n, dim], each row divided by its length (zero rows stay zero)."""
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def retrieve(embeddings: np.ndarray, class_ids: np.ndarray) -> Retrieval:
-    """Every row queries all others; the row itself is left out by its number, not by its rank.
+def retrieve(embeddings: np.ndarray, class_ids: np.ndarray, post: PostProcess | None = None) -> Retrieval:
+    """Every row queries all others; the row itself is left out by its number, not by its rank, and of equally near images the lower row comes first.
 
     On unit vectors the order by cosine is the order by Euclidean distance, which the host uses.
 
     Args:
         embeddings: float [n, dim]; normalised here.
         class_ids: int [n].
+        post: What is done to the embeddings or the ranking; None for nothing.
 
     Raises:
         ValueError: an embedding that is not finite, or fewer than two rows.
@@ -52,13 +49,7 @@ def retrieve(embeddings: np.ndarray, class_ids: np.ndarray) -> Retrieval:
     n = len(embeddings)
     if n < 2:
         raise ValueError(f"retrieval needs at least two validation images, there are {n}")
-    if not np.isfinite(embeddings).all():
-        raise ValueError("an embedding is not finite; the stage it comes from has diverged: lower its lr")
-    vectors = l2_normalised(embeddings)
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    similarities, found = index.search(vectors, min(K + 1, n))
-    neighbours, similarities = _without_self(found, similarities)
+    neighbours, similarities = ranked(embeddings, K, post or PostProcess())
     _, dense, counts = np.unique(class_ids, return_inverse=True, return_counts=True)
     is_correct = (neighbours >= 0) & (dense[neighbours] == dense[:, None])
     n_relevant = counts[dense] - 1
@@ -99,14 +90,3 @@ def summarise(retrieval: Retrieval, domains: np.ndarray) -> dict[str, float]:
         scores[name] = float(np.mean(list(by_domain.values())))
         scores |= {f"{name}_{domain}": value for domain, value in by_domain.items()}
     return scores
-
-
-def _without_self(found: np.ndarray, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first five of each row that are not the row itself, padded with -1 where there are fewer."""
-    is_other = found != np.arange(len(found))[:, None]
-    order = np.argsort(~is_other, axis=1, kind="stable")[:, :K]
-    is_kept = np.take_along_axis(is_other, order, axis=1)
-    kept = np.where(is_kept, np.take_along_axis(found, order, axis=1), -1)
-    sims = np.where(is_kept, np.take_along_axis(similarities, order, axis=1), -np.inf)
-    pad = K - kept.shape[1]
-    return np.pad(kept, ((0, 0), (0, pad)), constant_values=-1), np.pad(sims, ((0, 0), (0, pad)), constant_values=-np.inf).astype(np.float32)

@@ -34,5 +34,5 @@ RECIPE = Recipe(
     ),
     model=VIT_H,
     stages=(HEAD,),
-    embed=Embed(settings=ladder(1024, HEAD)),
+    embed=Embed(settings=ladder(1024, HEAD, ("aspect", "aspect_pad"))),
 )

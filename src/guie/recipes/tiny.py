@@ -5,11 +5,12 @@ parameters) from random weights, so that nothing is downloaded: the ladder shows
 Machine: two cores. Score to expect: see the README.
 """
 
-from guie.recipe import Augment, Data, DrawnWorld, Embed, EpochMargin, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Augment, Data, DrawnWorld, Embed, EpochMargin, Member, Model, PostProcess, Recipe, Setting, Source, Stage
 
 HEAD = ("neck", "classifier")
 AUGMENT = Augment(flip=0.5, shift=0.1, scale=0.15, rotate_deg=10, brightness=0.2)
 MARGIN = EpochMargin(0.1, 0.1, 0.4)
+BOTH = (Member("s3_head_again", 64, ("plain", "flip")), Member("s5_highres_backbone", 80, ("plain", "flip")))
 
 RECIPE = Recipe(
     name="tiny",
@@ -36,11 +37,8 @@ RECIPE = Recipe(
             Setting("head-only", (Member("s1_head", 64),)),
             Setting("+ backbone, head again", (Member("s3_head_again", 64),)),
             Setting("+ 80 px, flip", (Member("s5_highres_backbone", 80, ("plain", "flip")),)),
-            Setting(
-                "+ ensemble, TTA, PCA-64",
-                (Member("s3_head_again", 64, ("plain", "flip")), Member("s5_highres_backbone", 80, ("plain", "flip"))),
-                pca_dim=64,
-            ),
+            Setting("+ ensemble, TTA, re-ranked", BOTH, pca_dim=64, post=PostProcess(rerank_k1=6, rerank_k2=3)),
+            Setting("+ ensemble, TTA, PCA-64", BOTH, pca_dim=64),
         )
     ),
 )

@@ -1,5 +1,6 @@
-"""PCA against scikit-learn, up to the sign of each component."""
+"""PCA against scikit-learn, up to the sign of each component; from files, in bounded memory."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,63 @@ def test_transform_equals_scikit_learn_up_to_sign(features: np.ndarray, whiten: 
     np.testing.assert_allclose(got * signs, expected, atol=2e-4)
     np.testing.assert_allclose(ours.explained_variance_, oracle.explained_variance_, rtol=1e-6)
     np.testing.assert_allclose(ours.explained_variance_ratio_, oracle.explained_variance_ratio_, rtol=1e-6)
+
+
+def assert_equals_scikit_learn(ours: PCA, features: np.ndarray, rtol: float = 1e-9) -> None:
+    """Mean, spread and directions; the oracle is given exactly the same numbers, in float64."""
+    oracle = decomposition.PCA(len(ours.components_), svd_solver="full").fit(features.astype(np.float64))
+    np.testing.assert_allclose(ours.mean_, oracle.mean_, rtol=1e-12)
+    np.testing.assert_allclose(ours.explained_variance_, oracle.explained_variance_, rtol=rtol)
+    np.testing.assert_allclose(ours.explained_variance_ratio_, oracle.explained_variance_ratio_, rtol=rtol)
+    np.testing.assert_allclose(np.abs((ours.components_ * oracle.components_).sum(1)), 1.0, rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("chunk", [1, 64, 10_000])
+def test_memory_map_of_any_precision_equals_scikit_learn(features: np.ndarray, tmp_path: Path, dtype: type, chunk: int) -> None:
+    np.save(tmp_path / "features.npy", features.astype(dtype))
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    assert mapped.dtype == dtype
+    assert_equals_scikit_learn(fit_pca(mapped, 8, chunk=chunk), mapped)
+
+
+@pytest.mark.parametrize("ratio", [1e3, 1e6])
+def test_mean_far_above_the_spread_costs_no_digits(features: np.ndarray, ratio: float) -> None:
+    """By plain sums of squares, a mean of a million standard deviations costs twelve of sixteen digits."""
+    far = features.astype(np.float64) + ratio * features.std()
+    assert_equals_scikit_learn(fit_pca(far, 8, chunk=64), far, rtol=1e-7)
+
+
+def test_shards_equal_one_array_however_rows_are_sorted(features: np.ndarray) -> None:
+    """Sorted, so that no shard is like the whole; one shard is empty, one has a single row."""
+    ordered = features[np.argsort(features[:, 0])]
+    shards = np.split(ordered, [0, 1, 130, 400])
+    assert [len(shard) for shard in shards] == [0, 1, 129, 270, 100]
+    assert_equals_scikit_learn(fit_pca(shards, 8, chunk=50), ordered)
+
+
+def test_shards_of_different_widths_are_refused(features: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"\[29, 30\] features"):
+        fit_pca([features, features[:, 1:]], 4)
+
+
+def test_features_without_spread_give_finite_numbers() -> None:
+    pca = fit_pca(np.full((20, 6), 3.0), 4, 0.5)
+    assert np.isfinite(pca.transform(np.full((2, 6), 3.0))).all() and (pca.explained_variance_ == 0).all()
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """A file of 64 MB; in float64 it would be 256."""
+    rng, peaks = np.random.default_rng(0), []
+    mapped = np.lib.format.open_memmap(tmp_path / "features.npy", mode="w+", dtype=np.float16, shape=(500_000, 64))
+    mapped[:] = np.tile(rng.normal(size=(50_000, 64)), (10, 1))
+    for n in (50_000, 500_000):
+        tracemalloc.start()
+        pca = fit_pca(mapped[:n], 8)
+        pca.transform(mapped[:1000])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert 4e6 < peaks[0] < 12e6 and peaks[1] < peaks[0] + 1e6
 
 
 def test_saved_pca_comes_back(features: np.ndarray, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from guie.embed.retrieval import host_precision, l2_normalised, retrieve, summarise
+from guie.embed.retrieval import host_precision, retrieve, summarise
+from guie.embed.search import l2_normalised
 
 
 @pytest.mark.parametrize(

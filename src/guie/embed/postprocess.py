@@ -1,0 +1,185 @@
+"""What is done to finished embeddings: to each alone (power, length), or by looking at the index (expansion, augmentation, re-ranking). No label is seen.
+
+Each image of one set is a query and the others are its index, so nothing may know more of a query than if it were not in the set: an image is never
+its own neighbour, and an index image that has the query among its neighbours is, for this query, augmented by its next one instead. Re-ranking asks
+whether index images have the query among their neighbours; that it does for any query.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from tqdm.auto import tqdm
+
+from guie.embed.search import l2_normalised, search, vectors
+from guie.recipe import PostProcess
+
+SHORTLIST = 100  # index images whose augmented embeddings a query is compared with: its nearest by their own
+N_NUMBERS = 2**23  # at a time: 32 MB
+
+
+def power_normalised(embeddings: np.ndarray, power: float) -> np.ndarray:
+    """sign(x) |x| ** power, L2-normalised, which tames the largest dimensions; float32 [n, dim] in and out.
+
+    Source: Perronnin, Sanchez and Mensink, ECCV 2010.
+    """
+    embeddings = np.asarray(embeddings, dtype=np.float32)
+    return l2_normalised(np.sign(embeddings) * np.abs(embeddings) ** np.float32(power))
+
+
+def length_mixed(embeddings: np.ndarray, mix: float, typical: float) -> np.ndarray:
+    """Between unit vectors (mix 0) and the embeddings as they are, divided by a typical length (mix 1); float32 [n, dim] in and out.
+
+    For Euclidean distances: a long embedding is then further from all others.
+
+    Source: after the inference strategies of Elezi et al., The Group Loss++, TPAMI 2022, by their description; the formula is ours.
+    """
+    return (1.0 - mix) * l2_normalised(embeddings) + np.float32(mix / max(typical, 1e-12)) * np.asarray(embeddings, dtype=np.float32)
+
+
+def ranked(embeddings: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarray, np.ndarray]:
+    """The first k of each image's ranking of all others.
+
+    Args:
+        embeddings: float [n, dim].
+        k: How many.
+        post: What is done beyond plain search.
+
+    Returns:
+        Rows, int64 [n, k], -1 where there are fewer, and their similarities, float32 [n, k].
+    """
+    own = np.arange(len(embeddings))
+    index = vectors(embeddings, "euclidean" if post.length_mix else "cosine")
+    if post.rerank_k1:
+        return _reranked(l2_normalised(embeddings), k, post)
+    if not (post.n_expanded or post.n_augmented):
+        return search(embeddings, index, k, own_rows=own)
+    unit = l2_normalised(embeddings)
+    near, cosines = search(unit, index, max(post.n_expanded, post.n_augmented + 1), own_rows=own)
+    weights = np.where(near >= 0, np.clip(cosines, 0.0, None) ** np.float32(post.alpha), 0.0).astype(np.float32)
+    n = post.n_augmented
+    lists = (near[:, : n + 1], weights[:, : n + 1]) if n else (near[:, :0], weights[:, :0])
+    queries = _expanded(unit, near[:, : post.n_expanded], weights[:, : post.n_expanded], lists) if post.n_expanded else unit
+    if not n:
+        return search(queries, index, k, own_rows=own)
+    shortlist, _ = search(queries, index, max(k, SHORTLIST), own_rows=own)
+    similarities = np.empty(shortlist.shape, dtype=np.float32)
+    for part in _parts(len(unit), shortlist.shape[1] * (n + 1) * unit.shape[1]):
+        similarities[part] = np.einsum("nd,ncd->nc", queries[part], _augmented(unit, lists, shortlist[part], own[part]))
+    return _first(k, shortlist, np.where(shortlist >= 0, similarities, -np.inf))
+
+
+def _expanded(unit: np.ndarray, near: np.ndarray, weights: np.ndarray, lists: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Queries plus their weighted neighbours, the neighbours as the index holds them; float32 [n, dim].
+
+    Source: Chum et al., ICCV 2007 (the average, alpha 0); Radenovic, Tolias and Chum, TPAMI 2019 (cosine ** alpha).
+    """
+    expanded = unit.copy()
+    for part in _parts(len(unit), near.shape[1] * (lists[0].shape[1] + 1) * unit.shape[1]):
+        expanded[part] += np.einsum("nc,ncd->nd", weights[part], _augmented(unit, lists, near[part], np.arange(len(unit))[part]))
+    return l2_normalised(expanded)
+
+
+def _augmented(unit: np.ndarray, lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Index images as one query finds them: themselves plus their weighted neighbours, the query not among these; float32 [n, c, dim].
+
+    Args:
+        unit: float32 [n_images, dim].
+        lists: Each image's m + 1 nearest and their weights, [n_images, m + 1]: the last one counts if the query is among the others.
+        rows: int64 [n, c].
+        queries: int64 [n].
+
+    Source: Turcot and Lowe, ICCV workshops 2009; weights as Gordo et al., IJCV 2017.
+    """
+    near, weights = lists[0][rows], lists[1][rows]
+    if not near.shape[-1]:
+        return unit[rows]
+    is_other = near != queries[:, None, None]
+    is_used = is_other & (is_other.cumsum(axis=-1) < near.shape[-1])
+    total = unit[rows] + np.einsum("ncm,ncmd->ncd", weights * is_used, unit[near])
+    return total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
+
+
+def _reranked(unit: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarray, np.ndarray]:
+    """k-reciprocal re-ranking with sparse rows instead of a matrix of all pairs; distances are 1 - cosine.
+
+    Source: Zhong, Zheng, Cao and Li, CVPR 2017, equations 3 to 12.
+    """
+    n = len(unit)
+    k1 = min(post.rerank_k1, n - 1)
+    near, _ = search(unit, vectors(unit), min(max(k1, k), n - 1), own_rows=np.arange(n))
+    near = np.concatenate([np.arange(n)[:, None], near], axis=1)  # here an image is its own first neighbour
+    encoded = _local_mean(_encoded(unit, near[:, : k1 + 1]), near[:, : min(post.rerank_k2, k1 + 1)])
+    columns = encoded.tocsc()
+    rows = np.full((n, k), -1, dtype=np.int64)
+    similarities = np.full((n, k), -np.inf, dtype=np.float32)
+    for i in tqdm(range(n), desc="re-ranking", unit="image", delay=3, disable=None):
+        found, shared = _shared(encoded, columns, i)
+        candidates = np.union1d(found, near[i, 1 : k + 1])  # those that share nothing are ordered by their distance alone
+        candidates = candidates[candidates != i]
+        minima = np.zeros(len(candidates))
+        is_found = np.isin(candidates, found)
+        minima[is_found] = shared[np.isin(found, candidates)]
+        jaccard = 1.0 - minima / (2.0 - minima)
+        distance = (1.0 - post.rerank_weight) * jaccard + post.rerank_weight * (1.0 - unit[candidates].astype(np.float64) @ unit[i])
+        order = np.lexsort((candidates, distance))[:k]
+        rows[i, : len(order)], similarities[i, : len(order)] = candidates[order], 1.0 - distance[order]
+    return rows, similarities
+
+
+def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
+    """Each image's neighbourhood as weights that add up to 1: k-reciprocal neighbours, and theirs where two thirds of them agree; [n, n]."""
+    half = near[:, : round((near.shape[1] - 1) / 2) + 1]
+    sets, halves = _reciprocal(near), _reciprocal(half)
+    starts, columns, values = [0], [], []
+    for i in tqdm(range(len(unit)), desc="neighbourhoods", unit="image", delay=3, disable=None):
+        members = [sets[i]]
+        for j in sets[i]:
+            if len(np.intersect1d(halves[j], sets[i], assume_unique=True)) > 2 / 3 * len(halves[j]):
+                members.append(halves[j])
+        row = np.unique(np.concatenate(members))
+        weights = np.exp(unit[row].astype(np.float64) @ unit[i] - 1.0)
+        columns.append(row)
+        values.append(weights / weights.sum())
+        starts.append(starts[-1] + len(row))
+    return sparse.csr_array((np.concatenate(values), np.concatenate(columns), np.array(starts)), shape=(len(unit), len(unit)))
+
+
+def _reciprocal(near: np.ndarray) -> list[np.ndarray]:
+    """For each image those of its neighbours that have it among theirs; itself is one."""
+    sets: list[np.ndarray] = []
+    for part in _parts(len(near), near.shape[1] ** 2):
+        is_mutual = (near[near[part]] == np.arange(len(near))[part, None, None]).any(axis=2)
+        sets += [row[keep] for row, keep in zip(near[part], is_mutual, strict=True)]
+    return sets
+
+
+def _local_mean(encoded: sparse.csr_array, near: np.ndarray) -> sparse.csr_array:
+    """Each row becomes the mean of its nearest images' rows, itself the first."""
+    n, k = near.shape
+    mean = sparse.csr_array((np.full(n * k, 1.0 / k), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    return (mean @ encoded).tocsr()
+
+
+def _shared(encoded: sparse.csr_array, columns: sparse.csc_array, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images that share a neighbour with image i, and the sum of the smaller weights of what is shared."""
+    own = slice(encoded.indptr[i], encoded.indptr[i + 1])
+    others, smaller = [], []
+    for column, value in zip(encoded.indices[own], encoded.data[own], strict=True):
+        here = slice(columns.indptr[column], columns.indptr[column + 1])
+        others.append(columns.indices[here])
+        smaller.append(np.minimum(columns.data[here], value))
+    found, place = np.unique(np.concatenate(others), return_inverse=True)
+    return found, np.bincount(place, weights=np.concatenate(smaller))
+
+
+def _first(k: int, rows: np.ndarray, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar of each row's candidates; of equal ones the lower number."""
+    order = np.lexsort((rows, -similarities), axis=-1)[:, :k]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+
+def _parts(n: int, n_each: int) -> list[slice]:
+    """Slices of n rows such that `n_each` numbers a row stay within N_NUMBERS."""
+    step = max(1, N_NUMBERS // max(1, n_each))
+    return [slice(first, first + step) for first in range(0, n, step)]

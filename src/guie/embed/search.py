@@ -1,0 +1,248 @@
+"""Exact nearest neighbours by blocks, of arrays in memory and of shards on disk, with one rule for ties.
+
+The rule: the similarity is summed in float64 over the dimensions, from the first to the last; of equal similarities the lower row comes first. So
+the order does not depend on blocks, shards, threads or the library that finds the candidates. It takes little time, as only neighbours too close
+for float32 to tell apart are computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from tqdm.auto import tqdm
+
+BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
+SPARE = 3  # candidates beyond those asked for; they tell whether float32 can have hidden a nearer one
+TIE_BLOCK = 16_384  # index rows at a time for the few queries where it can
+N_TIED = 256  # and queries at a time
+N_EXACT = 2**23  # float64 numbers at a time in the exact similarities: 64 MB
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors in one or several arrays, numbered through.
+
+    Attributes:
+        parts: float [n_i, dim] each; memory-mapped ones are read block by block.
+        distance: `cosine`, which normalises, or `euclidean`, which does not (the host's, of whatever the model returns).
+        chosen: int64 [n], the rows of the arrays that take part, ascending, and then numbered from 0; None: all.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    distance: str = "cosine"
+    chosen: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of vectors."""
+        return sum(len(part) for part in self.parts) if self.chosen is None else len(self.chosen)
+
+    def blocks(self, n_rows: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The number of a first row and its block, float32 [<= n_rows, dim].
+
+        Raises:
+            ValueError: a vector that is not finite.
+        """
+        for first, block in self._read(n_rows):
+            is_finite = np.isfinite(block.sum(axis=1))
+            if not is_finite.all():
+                row = first + int(np.argmin(is_finite))
+                raise ValueError(f"embedding {row} is not finite; the stage it comes from has diverged: lower its lr")
+            yield first, block
+
+    def rows(self, numbers: np.ndarray) -> np.ndarray:
+        """float32 [n, dim]: the rows of these numbers."""
+        numbers = numbers if self.chosen is None else self.chosen[numbers]
+        if len(self.parts) == 1:
+            return self._prepared(self.parts[0][numbers])
+        found = np.empty((len(numbers), self.parts[0].shape[1]), dtype=np.float32)
+        start = 0
+        for part in self.parts:
+            is_here = (numbers >= start) & (numbers < start + len(part))
+            found[is_here] = self._prepared(part[numbers[is_here] - start])
+            start += len(part)
+        return found
+
+    def _read(self, n_rows: int) -> Iterator[tuple[int, np.ndarray]]:
+        if self.chosen is not None:
+            yield from ((first, self.rows(np.arange(first, min(first + n_rows, len(self))))) for first in range(0, len(self), n_rows))
+            return
+        start = 0
+        for part in self.parts:
+            yield from ((start + first, self._prepared(part[first : first + n_rows])) for first in range(0, len(part), n_rows))
+            start += len(part)
+
+    def _prepared(self, block: np.ndarray) -> np.ndarray:
+        return l2_normalised(block) if self.distance == "cosine" else np.ascontiguousarray(block, dtype=np.float32)
+
+
+def l2_normalised(vectors: np.ndarray) -> np.ndarray:
+    """float32 [n, dim], each row divided by its length (zero rows stay zero)."""
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    with np.errstate(invalid="ignore"):  # infinite by infinite; what is not finite is told of where it matters
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def vectors(arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine", chosen: np.ndarray | None = None) -> Vectors:
+    """One array, or several (shards) one after the other; all rows, or the chosen ones.
+
+    Raises:
+        ValueError: no array of two axes, arrays of several widths, or an unknown distance.
+    """
+    parts = (arrays,) if isinstance(arrays, np.ndarray) else tuple(arrays)
+    if distance not in ("cosine", "euclidean"):
+        raise ValueError(f"distance {distance!r} is neither 'cosine' nor 'euclidean'")
+    shapes = sorted({part.shape[1:] for part in parts})
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        raise ValueError(f"embeddings must be arrays [n_images, dim] of one dim; these have the shapes {[part.shape for part in parts]}")
+    is_part = chosen is not None and len(chosen) < sum(len(part) for part in parts)
+    return Vectors(parts, distance, chosen if is_part else None)
+
+
+def open_shards(path: Path) -> tuple[np.ndarray, ...]:
+    """A .npy file, or all of a folder in the order of their names, memory-mapped.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"{path} holds no .npy file")
+    return tuple(np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
+
+
+def search(queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | None = None, is_quiet: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest index rows of each query, exactly, in the order of the rule above.
+
+    Args:
+        queries: float [n_queries, dim], treated as the index is.
+        index: What is searched.
+        k: How many.
+        own_rows: int64 [n_queries], the query's own row in the index, which is left out; -1 where it has none. None: none has.
+        is_quiet: Without a progress bar.
+
+    Returns:
+        Rows, int64 [n_queries, k], -1 where the index holds fewer; and their similarities, float32 [n_queries, k]: cosines, or negative squared
+        distances, to the rounding of float32.
+
+    Raises:
+        ValueError: a vector that is not finite, or a query of another dim.
+    """
+    if not len(index) or queries.shape[1:] != index.parts[0].shape[1:]:
+        raise ValueError(f"queries of shape {queries.shape} cannot search {len(index)} index vectors of shape {index.parts[0].shape[1:]}")
+    asking = np.concatenate([block for _, block in Vectors((queries,), index.distance).blocks(BLOCK)] or [np.empty(queries.shape, np.float32)])
+    own = np.full(len(queries), -1) if own_rows is None else np.asarray(own_rows, dtype=np.int64)
+    n_candidates = min(k + (own_rows is not None) + SPARE, len(index))
+    near, candidates, longest = _candidates(asking, index, n_candidates, is_quiet)
+    error = _rounding(asking, longest, index.distance, 2.0**-24)
+    keys, rows = _in_order(asking, index, near, candidates, error, own)
+    if n_candidates < len(index):
+        is_unsure = keys[:, k - 1] <= near[:, -1] + 2 * error  # what is not a candidate is at most as near as the last one
+        for part in np.array_split(np.flatnonzero(is_unsure), -(-int(is_unsure.sum()) // N_TIED) or 1):
+            if len(part):
+                keys[part, :k], rows[part, :k] = _among_all(asking[part], index, k, own[part], longest)
+    keys, rows = keys[:, :k], np.where(np.isneginf(keys[:, :k]), -1, rows[:, :k])
+    pad = ((0, 0), (0, k - keys.shape[1]))
+    return np.pad(rows, pad, constant_values=-1), np.pad(keys, pad, constant_values=-np.inf).astype(np.float32)
+
+
+def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """The k nearest by faiss, ties as it likes: falling similarities, float64 [n, k], rows, and the length of the longest index vector."""
+    metric, sign = (faiss.METRIC_INNER_PRODUCT, 1) if index.distance == "cosine" else (faiss.METRIC_L2, -1)
+    best = faiss.ResultHeap(len(queries), k, keep_max=True)
+    longest = 0.0
+    with tqdm(total=len(index), desc="search", unit="image", unit_scale=True, disable=is_quiet or len(index) <= 8 * BLOCK) as bar:
+        for first, block in index.blocks(BLOCK):
+            longest = max(longest, float(np.sqrt(np.einsum("nd,nd->n", block, block).max())))
+            values, rows = faiss.knn(queries, block, min(k, len(block)), metric=metric)
+            best.add_result(sign * values, rows + first)
+            bar.update(len(block))
+    best.finalize()
+    return best.D.astype(np.float64), best.I, longest
+
+
+def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Similarities in float64 of pairs.
+
+    Args:
+        queries: float32 [n, dim], prepared as the index is.
+        index: Whose rows.
+        numbers: int64 [n_pairs], of queries.
+        rows: int64 [n_pairs].
+
+    Returns:
+        float64 [n_pairs].
+    """
+    keys = np.empty(len(rows))
+    step = max(1, N_EXACT // queries.shape[1])
+    for first in range(0, len(rows), step):
+        here, there = queries[numbers[first : first + step]].astype(np.float64), index.rows(rows[first : first + step])
+        terms = here * there if index.distance == "cosine" else -((here - there) ** 2)
+        keys[first : first + step] = np.cumsum(terms, axis=1)[:, -1]  # a running sum has one order; sum() has not
+    return keys
+
+
+def _in_order(queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and rows, the nearest first and of equal ones the lower row; the query itself is last, with -inf.
+
+    Args:
+        queries: float32 [n, dim].
+        index: Whose rows.
+        near: float64 [n, c], falling similarities that are wrong by at most `error`.
+        rows: int64 [n, c].
+        error: float64 [n].
+        own: int64 [n].
+    """
+    is_close = np.zeros(near.shape, dtype=bool)
+    is_close[:, :-1] = near[:, :-1] - near[:, 1:] <= 2 * error[:, None]
+    is_close[:, 1:] |= is_close[:, :-1]
+    keys = near.copy()
+    keys[is_close] = exact(queries, index, np.nonzero(is_close)[0], rows[is_close])
+    keys[rows == own[:, None]] = -np.inf
+    order = np.lexsort((rows, -keys), axis=-1)
+    return np.take_along_axis(keys, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def _among_all(queries: np.ndarray, index: Vectors, k: int, own: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same as `search` with all similarities in float64: for the few queries with near-ties at rank k."""
+    n = len(queries)
+    slack = 2 * _rounding(queries, longest, index.distance, 2.0**-53)
+    floor = np.full(n, -np.inf)
+    keys, rows = [np.empty(0)] * n, [np.empty(0, dtype=np.int64)] * n
+    asking = queries.astype(np.float64)
+    for first, block in index.blocks(TIE_BLOCK):
+        near = all_similarities(asking, block.astype(np.float64), index.distance)
+        is_here = (own >= first) & (own < first + len(block))
+        near[is_here, own[is_here] - first] = -np.inf
+        for q in range(n):
+            new = np.flatnonzero(near[q] >= floor[q])
+            if len(new):
+                keys[q], rows[q] = np.append(keys[q], near[q, new]), np.append(rows[q], new + first)
+                if len(keys[q]) > k:
+                    floor[q] = np.partition(keys[q], -k)[-k] - slack[q]
+                    is_kept = keys[q] >= floor[q]
+                    keys[q], rows[q] = keys[q][is_kept], rows[q][is_kept]
+    best_keys, best_rows = np.empty((n, k)), np.empty((n, k), dtype=np.int64)
+    for q in range(n):
+        sure = exact(queries, index, np.full(len(rows[q]), q), rows[q])
+        order = np.lexsort((rows[q], -sure))[:k]
+        best_keys[q], best_rows[q] = sure[order], rows[q][order]
+    return best_keys, best_rows
+
+
+def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> np.ndarray:
+    """Of all pairs, [n_queries, n_rows], in the arrays' own precision: cosines of unit vectors, or negative squared distances."""
+    products = queries @ block.T
+    if distance == "cosine":
+        return products
+    return 2 * products - (queries**2).sum(axis=1)[:, None] - (block**2).sum(axis=1)[None, :]
+
+
+def _rounding(queries: np.ndarray, longest: float, distance: str, unit: float) -> np.ndarray:
+    """Bound on the error of a computed similarity, float64 [n_queries]: (dim + 4) roundings of at most the product of the lengths."""
+    lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+    scale = lengths * longest if distance == "cosine" else (lengths + longest) ** 2
+    return (queries.shape[1] + 4) * unit * scale

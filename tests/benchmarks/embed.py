@@ -1,0 +1,178 @@
+"""Door 07's extraction beside the loop that people write: open_clip in float32, its own transforms, a DataLoader with default settings.
+
+The photographs are minibench's groceries, enlarged to 1,200 pixels: what comes out of a camera or a shop is larger than what a backbone sees. The loop
+reads these; extraction reads what door 03 packed of them, once, at the shorter side that recipes have. Both have the same random weights.
+
+Run     python tests/benchmarks/embed.py --data-root ../shared/data > tests/benchmarks/embed.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from guie.data.packing import PackedImages
+from guie.embed.ensemble import rows_of
+from guie.recipe import Model
+from guie.run import DOORS, PROJECT, keep_freed_memory, n_cores
+
+SIDE, PX, BATCH = 1200, 224, 32
+N_IMAGES = {"ViT-B-32": 512, "ViT-L-14": 64}
+RECIPE = '''"""bench: one data set and any stage, for tests/benchmarks/embed.py."""
+from guie.recipe import *
+RECIPE = Recipe(
+    "bench", Data((Source("photos", "class_folders", "photos", "packaged"),)), Model("timm", "test_vit"),
+    (Stage("head", "head", "head", 224, 1, 32, 1e-3, fresh=("neck", "classifier")),),
+    Embed((Setting("head", (Member("head", 224),)),)),
+)
+'''
+
+
+def main() -> None:
+    """Prints a table in Markdown; with --loop, one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
+    parser.add_argument("--share", type=float, default=1.0, help="of the images, for a quick look")
+    parser.add_argument("--loop", nargs=3, metavar=("WHICH", "NETWORK", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.loop:
+        which, network, n = arguments.loop
+        seconds, features = {"plain": plain, "ours": ours, "ours-float32": ours_in_float32}[which](arguments.folder, network, int(n))
+        np.savez(arguments.folder / f"{which}-{network}.npz", seconds=seconds, features=features)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), arguments.data_root, {name: max(BATCH, int(n * arguments.share)) for name, n in N_IMAGES.items()})
+
+
+def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
+    """Makes images, pack and weights, runs each loop in a process of its own, and prints."""
+    make_photos(folder, data_root, max(n_images.values()))
+    packing_s = pack(folder)
+    has_amx = torch.cpu._is_amx_tile_supported()
+    machine = f"{n_cores()} cores, {'AMX' if has_amx else 'no AMX'}, torch {torch.__version__}"
+    print(f"# Features of photographs: door 07 beside the plain loop\n\n`python tests/benchmarks/embed.py`, {machine}. Photographs of {SIDE} pixels at")
+    print(f"the longer side; packing {max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not counted.\n")
+    heading = ("network", "images", "plain loop, images/s", "door 07", "images/s", "ratio", "smallest cosine", "after the mean is taken off")
+    print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
+    for network, n in n_images.items():
+        make_weights(folder, network)
+        seconds, features = measured(folder, "plain", network, n)
+        for which, name in (("ours-float32", "float32"), *([("ours", "bfloat16")] if has_amx else [])):
+            own_s, own = measured(folder, which, network, n)
+            start = f"| {network} | {n} | {n / seconds:.2f} | {name} | {n / own_s:.2f} | {seconds / own_s:.1f} "
+            print(f"{start}| {cosines(features, own).min():.5f} | {cosines(features - features.mean(0), own - own.mean(0)).min():.4f} |", flush=True)
+
+
+def make_photos(folder: Path, data_root: Path, n: int) -> None:
+    """Enlarged groceries with a little noise, so that their JPEGs are as heavy as photographs' are; two classes."""
+    files = sorted((data_root / "grocery_store").rglob("*.jpg"))
+    rng = np.random.default_rng(0)
+    for i, j in enumerate(rng.choice(len(files), n, replace=False)):
+        with Image.open(files[j]) as image:
+            scale = SIDE / max(image.size)
+            large = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale * 0.75)), Image.Resampling.BICUBIC)
+        noisy = np.asarray(large) + rng.normal(0, 3, (large.height, large.width, 1))
+        path = folder / "photos" / f"class{i % 2}" / f"{i:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def pack(folder: Path) -> float:
+    """Doors 01 to 03; the seconds of door 03."""
+    (folder / "bench.py").write_text(RECIPE)
+    options = ["--recipe", str(folder / "bench.py"), "--data-root", str(folder), "--out", str(folder), "--device", "cpu"]
+    for door in (1, 2, 3):
+        subprocess.run([sys.executable, str(PROJECT / DOORS[door]), *options], check=True, stdout=sys.stderr)
+    return float(json.loads((folder / "bench/03_packed/done.json").read_text())["seconds"])
+
+
+def make_weights(folder: Path, network: str) -> None:
+    """Random weights of the image tower."""
+    import open_clip
+
+    torch.manual_seed(0)
+    save_file(open_clip.create_model(network).visual.state_dict(), folder / f"{network}.safetensors")
+
+
+def measured(folder: Path, which: str, network: str, n: int) -> tuple[float, np.ndarray]:
+    """Seconds and features of one loop."""
+    environment = {name: value for name, value in os.environ.items() if which != "plain" or name != "OMP_WAIT_POLICY"}  # which guie.run sets
+    subprocess.run([sys.executable, __file__, "--loop", which, network, str(n), "--folder", str(folder)], check=True, env=environment)
+    with np.load(folder / f"{which}-{network}.npz") as z:
+        return float(z["seconds"]), z["features"]
+
+
+def the_first(folder: Path, n: int) -> tuple[PackedImages, np.ndarray]:
+    """The pack, and the rows of n of its images, of both splits in turn."""
+    packed = PackedImages(folder / "bench/03_packed")
+    return packed, np.sort(np.concatenate([rows_of(packed, split) for split in ("train", "val")]))[:n]
+
+
+def plain(folder: Path, network: str, n: int) -> tuple[float, np.ndarray]:
+    """The loop of a notebook."""
+    import open_clip
+
+    packed, rows = the_first(folder, n)
+    paths = [folder / path for path in packed.index["path"].to_numpy()[rows]]
+    model = open_clip.create_model(network)
+    model.visual.load_state_dict(load_file(folder / f"{network}.safetensors"))
+    model.eval()
+    preprocess = open_clip.image_transform(PX, is_train=False, resize_mode="squash", interpolation="bicubic")
+
+    class Photos(torch.utils.data.Dataset[torch.Tensor]):
+        def __len__(self) -> int:
+            return len(paths)
+
+        def __getitem__(self, i: int) -> torch.Tensor:
+            result: torch.Tensor = preprocess(Image.open(paths[i]).convert("RGB"))
+            return result
+
+    began = time.time()
+    with torch.no_grad():
+        features = [model.encode_image(images) for images in torch.utils.data.DataLoader(Photos(), batch_size=BATCH)]
+    return time.time() - began, torch.cat(features).numpy()
+
+
+def ours(folder: Path, network: str, n: int, precision: str = "bfloat16") -> tuple[float, np.ndarray]:
+    """What door 07 does for one view of one member, once the door has set up its process."""
+    import open_clip
+    from accelerate import Accelerator
+
+    from guie.embed.extract import FeatureRequest, extract
+    from guie.model.backbone import build_backbone
+
+    keep_freed_memory()
+    packed, rows = the_first(folder, n)
+    model = Model("open_clip", network, str(folder / f"{network}.safetensors"), mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    backbone = build_backbone(model, PX, folder / f"{network}.safetensors").eval()
+    request = FeatureRequest("pack", network, model, PX, "plain", str(n), precision=precision)
+    began = time.time()
+    features = extract(folder / "cache", request, backbone, packed, rows, Accelerator(cpu=True), BATCH)
+    return time.time() - began, np.array(features)
+
+
+def ours_in_float32(folder: Path, network: str, n: int) -> tuple[float, np.ndarray]:
+    """The same in float32, the default on a CPU."""
+    return ours(folder, network, n, "float32")
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row, float64 [n]."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+if __name__ == "__main__":
+    main()

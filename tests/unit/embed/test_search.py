@@ -1,0 +1,111 @@
+"""The search against brute force that sorts by exact similarity and row, where ties, blocks and shards are made to hurt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guie.embed import search as module
+from guie.embed.search import l2_normalised, open_shards, search, vectors
+
+
+def brute_force(queries: np.ndarray, index: np.ndarray, k: int, own: np.ndarray, distance: str) -> np.ndarray:
+    """Sums in plain Python, one dimension after the other, and sorts pairs of (-similarity, row)."""
+    if distance == "cosine":
+        queries, index = l2_normalised(queries), l2_normalised(index)
+    found = np.full((len(queries), k), -1)
+    for q, query in enumerate(queries.astype(np.float32).tolist()):
+        keys = []
+        for row, other in enumerate(index.astype(np.float32).tolist()):
+            total = 0.0
+            for a, b in zip(query, other, strict=True):
+                total += a * b if distance == "cosine" else -((a - b) ** 2)
+            if row != own[q]:
+                keys.append((-total, row))
+        nearest = [row for _, row in sorted(keys)[:k]]
+        found[q, : len(nearest)] = nearest
+    return found
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("spare", [0, 3])
+@pytest.mark.parametrize("kind", ["coarse", "smooth", "equal", "nearly equal", "triplets"])
+def test_search_equals_brute_force_row_by_row(kind: str, distance: str, spare: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    data = {
+        "coarse": rng.integers(-1, 2, size=(150, 4)),  # a few dozen different vectors: most neighbours are ties, zero vectors among them
+        "smooth": rng.normal(size=(150, 8)),
+        "equal": np.ones((150, 4)),
+        "nearly equal": 1 + 1e-6 * rng.normal(size=(150, 4)),  # float32 similarities cannot tell them apart
+        "triplets": np.repeat(rng.normal(size=(50, 8)), 3, axis=0) + 1e-7 * rng.normal(size=(150, 8)),  # so is it in threes, far from the others
+    }[kind].astype(np.float32)
+    monkeypatch.setattr(module, "SPARE", spare)
+    monkeypatch.setattr(module, "BLOCK", 37)
+    monkeypatch.setattr(module, "TIE_BLOCK", 23)
+    monkeypatch.setattr(module, "N_TIED", 7)
+    monkeypatch.setattr(module, "N_EXACT", 50)
+    own = np.arange(150)
+    expected = brute_force(data, data, 5, own, distance)
+    rows, similarities = search(data, vectors(data, distance), 5, own)
+    np.testing.assert_array_equal(rows, expected)
+    assert (np.diff(similarities, axis=1) <= 0).all()
+    shards = [data[:1], data[1:90], data[90:]]
+    np.testing.assert_array_equal(search(data, vectors(shards, distance), 5, own)[0], expected)
+    queries = rng.normal(size=(9, data.shape[1])).astype(np.float32)
+    none = np.full(9, -1)
+    np.testing.assert_array_equal(search(queries, vectors(data, distance), 5)[0], brute_force(queries, data, 5, none, distance))
+
+
+def test_of_equal_images_the_lower_rows_come_first_and_the_query_is_left_out() -> None:
+    found, _ = search(np.ones((40, 3)), vectors(np.ones((40, 3))), 3, np.arange(40))
+    assert found[0].tolist() == [1, 2, 3] and found[1].tolist() == [0, 2, 3] and found[39].tolist() == [0, 1, 2]
+
+
+def test_index_smaller_than_k_is_padded() -> None:
+    rows, similarities = search(np.eye(3), vectors(np.eye(3)), 5, np.array([0, 1, -1]))
+    assert rows.tolist() == [[1, 2, -1, -1, -1], [0, 2, -1, -1, -1], [2, 0, 1, -1, -1]]
+    assert np.isneginf(similarities[:, 3:]).all()
+
+
+def test_chosen_rows_are_numbered_from_zero() -> None:
+    rng = np.random.default_rng(1)
+    data, chosen = rng.normal(size=(60, 6)), np.array([3, 4, 10, 31, 32, 59])
+    expected = search(data, vectors(data[chosen]), 4)[0]
+    np.testing.assert_array_equal(search(data, vectors(data, chosen=chosen), 4)[0], expected)
+    np.testing.assert_array_equal(search(data, vectors([data[:33], data[33:]], chosen=chosen), 4)[0], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_shards_on_disk_give_what_one_array_gives(tmp_path: Path, dtype: type) -> None:
+    data = np.random.default_rng(2).normal(size=(500, 16)).astype(dtype)
+    for i, part in enumerate(np.array_split(data, 3)):
+        np.save(tmp_path / f"shard{i}.npy", part)
+    shards = open_shards(tmp_path)
+    assert len(shards) == 3 and all(isinstance(part, np.memmap) for part in shards)
+    (rows, similarities), (expected, cosines) = search(data[:50], vectors(shards), 7), search(data[:50], vectors(data), 7)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(similarities, cosines, atol=1e-6)
+
+
+def test_euclidean_distance_is_that_of_the_vectors_as_they_are() -> None:
+    index = np.array([[10.0, 0.0], [0.0, 1.0]])  # by angle the first is nearer to (1, .5), by distance the second
+    assert search(np.array([[1.0, 0.5]]), vectors(index, "cosine"), 1)[0].tolist() == [[0]]
+    rows, similarities = search(np.array([[1.0, 0.5]]), vectors(index, "euclidean"), 1)
+    assert rows.tolist() == [[1]] and similarities[0, 0] == pytest.approx(-1.25)
+
+
+def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
+    bad = np.ones((9, 2))
+    bad[7, 1] = np.inf
+    with pytest.raises(ValueError, match="embedding 7 is not finite"):
+        search(np.ones((1, 2)), vectors([bad[:4], bad[4:]]), 1)
+    with pytest.raises(ValueError, match="not finite"):
+        search(np.full((1, 2), np.nan), vectors(np.ones((3, 2))), 1)
+    with pytest.raises(ValueError, match="shapes"):
+        vectors([np.ones((3, 2)), np.ones((3, 4))])
+    with pytest.raises(ValueError, match="shape"):
+        search(np.ones((1, 3)), vectors(np.ones((3, 2))), 1)
+    with pytest.raises(ValueError, match="manhattan"):
+        vectors(np.ones((3, 2)), "manhattan")
+    with pytest.raises(FileNotFoundError, match="holds no"):
+        open_shards(tmp_path)
