@@ -11,4 +11,4 @@ import sys
 from guie.door import open_door
 
 if __name__ == "__main__":
-    sys.exit(open_door(7, __doc__, "guie.embed.ensemble:score_ladder"))
+    sys.exit(open_door(7, __doc__, "guie.evaluate.ladder:score_ladder"))

@@ -41,7 +41,7 @@ def spread(values: pd.Series, digits: int = 3) -> str:
 
 def ladder(scores: pd.DataFrame) -> str:
     """The markdown table of README: a row a setting, mean and spread over the seeds."""
-    domains = [c.removeprefix("mp5_") for c in scores.columns if c.startswith("mp5_")]
+    domains = [c.removeprefix("mp5_") for c in scores.columns if c.startswith("mp5_") and c not in ("mp5_low", "mp5_high")]
     lines = ["| | dim | mP@5 | R@1 | " + " | ".join(f"mP@5 {d}" for d in domains) + " |", "|" + "---|" * (4 + len(domains))]
     for setting in scores["setting"].unique():
         rows = scores[scores["setting"] == setting]

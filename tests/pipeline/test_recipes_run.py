@@ -21,7 +21,7 @@ WORK = {
     4: ("guie.train.trainer:train_phase", {"phase": "head"}),
     5: ("guie.train.trainer:train_phase", {"phase": "backbone"}),
     6: ("guie.train.trainer:train_phase", {"phase": "highres"}),
-    7: ("guie.embed.ensemble:score_ladder", {}),
+    7: ("guie.evaluate.ladder:score_ladder", {}),
     8: ("guie.export.submission:export_submission", {}),
 }
 

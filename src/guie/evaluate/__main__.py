@@ -1,0 +1,152 @@
+"""Scores embeddings of one's own, as honestly as door 07 scores a run.
+
+Several .npy files of the same images are the rows of a ladder: each is tested against the one before. As many id files as embeddings are runs of
+their own (seeds): their mean and standard deviation follow. Distances are cosine unless --distance says euclidean, which the contest's host used.
+
+  python -m guie.evaluate mine.npy --ids mine.csv
+  python -m guie.evaluate before.npy after.npy --ids mine.csv --protocol per_domain --full --geometry --out scores.csv
+  python -m guie.evaluate mine.npy --ids mine.csv --protocol solution --solution solution.csv --distance euclidean
+  python -m guie.evaluate fold0.npy fold1.npy fold2.npy fold3.npy --ids test.csv --combine
+  python -m guie.evaluate mine.npy --ids mine.csv --shift 6 --features frozen.npy
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from guie.embed.search import open_shards
+from guie.evaluate.geometry import clusters, geometry
+from guie.evaluate.intervals import mean_of_domains
+from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, read_ids, read_solution, score_predictions, scored, solution_task, spread, summary
+from guie.evaluate.shift import shift_curve, shift_splits, split_table
+
+SHOWN = ("mp5", "mp5_low", "mp5_high", "p_vs_previous", "r1", "map_at_r", "r_precision", "map_at_100", "full_map", "full_map_with_self")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser("python -m guie.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("embeddings", type=Path, nargs="+", help=".npy, float [n_images, dim], or a folder of such shards")
+    p.add_argument(
+        "--ids", type=Path, nargs="+", required=True, help=".csv or .parquet: image_id, class_id[, domain][, split: query or index]; one for all, or one each"
+    )
+    p.add_argument("--protocol", choices=[*PROTOCOLS, "solution"], default="merged", help="who asks whom (default: %(default)s)")
+    p.add_argument("--solution", type=Path, help="the host's file: query id, ids of what is relevant, Public or Private")
+    p.add_argument("--distance", choices=("cosine", "euclidean"), default="cosine")
+    p.add_argument("--full", action="store_true", help="also the mAP over the whole index")
+    p.add_argument("--geometry", action="store_true", help="also density, spectral decay, alignment, uniformity, NMI and AMI")
+    p.add_argument("--combine", action="store_true", help="the files are of models trained on different folds: also their mean and their concatenation")
+    p.add_argument("--shift", type=int, metavar="N", help="instead: scores over N splits of growing Fréchet distance, for a model that saw none of the classes")
+    p.add_argument("--features", type=Path, help="for --shift: features of a frozen network, which say how far classes are (default: the embeddings)")
+    p.add_argument("--out", type=Path, help="write all columns to this .csv; the splits of --shift beside it")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 2 after an error of the user's."""
+    arguments = parser().parse_args(argv)
+    try:
+        table = shifted(arguments) if arguments.shift else rows(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    shown = [name for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control") if name in table]
+    print(markdown(table[shown]))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(arguments.out, index=False)
+    return 0
+
+
+def rows(arguments: argparse.Namespace) -> pd.DataFrame:
+    """A row for each file of embeddings, and for their mean where they are seeds or folds.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    files, tables = arguments.embeddings, [read_ids(path) for path in arguments.ids]
+    if len(tables) not in (1, len(files)):
+        raise ValueError(f"{len(tables)} files of ids for {len(files)} of embeddings: give one for all, or one each")
+    if (arguments.protocol == "solution") != bool(arguments.solution):
+        raise ValueError("--protocol solution and --solution FILE go together")
+    are_seeds = len(tables) > 1
+    found: list[dict[str, object]] = []
+    before: pd.DataFrame | None = None
+    for i, path in enumerate(files):
+        ids = tables[i if are_seeds else 0]
+        row, before = one_row(path.stem, open_shards(path), ids, None if are_seeds else before, arguments)
+        found.append(row)
+    numbers = [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in found]
+    if len(files) > 1 and (are_seeds or arguments.combine):
+        found.append({"row": "mean" if are_seeds else "separated (mean)", **spread(numbers)})
+    if len(files) > 1 and arguments.combine and not are_seeds:
+        together = concatenated([np.concatenate(open_shards(path)) for path in files])
+        found.append(one_row("concatenated", (together,), tables[0], None, arguments)[0])
+    return pd.DataFrame(found)
+
+
+def one_row(
+    name: str, parts: tuple[np.ndarray, ...], ids: pd.DataFrame, before: pd.DataFrame | None, arguments: argparse.Namespace
+) -> tuple[dict[str, object], pd.DataFrame]:
+    """The scores of one file, and its queries."""
+    extra: dict[str, object] = {}
+    if arguments.solution:
+        solution = read_solution(arguments.solution)
+        task = solution_task(ids, solution)
+        ids = ids.assign(domain="all")  # the host's mean is over queries, whatever their domain
+        nearest = nearest_ids(parts, ids, task, arguments.distance)
+        usages = sorted({usage for usage, _ in solution.values()})
+        extra |= {f"host_{usage.lower()}": score_predictions(nearest, solution, usage) for usage in usages}
+        tasks = [task]
+    else:
+        tasks = PROTOCOLS[arguments.protocol](ids)
+    queries = scored(parts, ids, tasks, arguments.distance, arguments.full)
+    extra |= {f"mp5_{domain}": score for domain, score in mean_of_domains(queries["mp5"].to_numpy(), queries["domain"].to_numpy())[1].items()}
+    if arguments.protocol == "k_fold":
+        folds = [mean_of_domains(q["mp5"].to_numpy(), q["domain"].to_numpy())[0] for _, q in queries.groupby("task")]
+        extra |= {f"fold_{name}": value for name, value in spread([{"mp5": fold} for fold in folds]).items()}
+    if arguments.geometry:
+        array, class_ids = np.concatenate(parts), ids["class_id"].to_numpy()
+        extra |= geometry(array, class_ids) | clusters(array, class_ids)
+    return {"row": name, **summary(queries, before), **extra}, queries
+
+
+def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
+    """The curve of each file over the splits of --shift."""
+    if len(arguments.ids) > 1:
+        raise ValueError("--shift takes one file of ids")
+    ids = read_ids(arguments.ids[0])
+    files = {path.stem: np.concatenate(open_shards(path)) for path in arguments.embeddings}
+    features = np.concatenate(open_shards(arguments.features)) if arguments.features else next(iter(files.values()))
+    for name, array in (*files.items(), ("features", features)):
+        if len(array) != len(ids):
+            raise ValueError(f"{name} has {len(array)} rows and the ids {len(ids)}")
+    splits = shift_splits(features, ids["class_id"].to_numpy(), arguments.shift)
+    if arguments.out:
+        split_table(splits).to_csv(arguments.out.with_suffix(".splits.csv"), index=False)
+    curves = [shift_curve(splits, [array] * len(splits), ids, distance=arguments.distance).assign(row=name) for name, array in files.items()]
+    return pd.concat(curves, ignore_index=True)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown: three decimals, no cell for what is missing."""
+    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * table.shape[1]]
+    for row in table.itertuples(index=False):
+        lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "" if np.isnan(value) else f"{value:.0f}" if value > 1 and value.is_integer() else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

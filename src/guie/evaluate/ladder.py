@@ -1,0 +1,133 @@
+"""Door 07: scores every setting of the ladder, with what its score is worth, and keeps the last one's embeddings.
+
+It stands above `embed`, since intervals and tests are evaluation; training, which validates by the host's metric alone, needs no more than `embed`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+
+from guie.checkpoint import whole_file
+from guie.data.packing import PackedImages
+from guie.embed.ensemble import MemberFeatures, combined, embed, rows_of
+from guie.embed.pca import PCA
+from guie.embed.retrieval import Retrieval, retrieve, summarise
+from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
+from guie.evaluate.metrics import METRICS
+from guie.evaluate.protocols import merged, scored
+from guie.recipe import PostProcess, Setting
+from guie.run import Run, commit
+
+log = logging.getLogger(__name__)
+DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
+
+
+def score_ladder(run: Run) -> dict[str, Any]:
+    """Scores every setting on the validation images, and keeps embeddings, PCA and neighbours of the last.
+
+    Returns:
+        The final setting's scores.
+    """
+    accelerator = Accelerator(cpu=run.device == "cpu")
+    packed = PackedImages(run.folder(3))
+    features = MemberFeatures(run, packed, accelerator)
+    val = packed.index.iloc[rows_of(packed, "val")]
+    rows: list[dict[str, Any]] = []
+    neighbours: list[pd.DataFrame] = []
+    before: Retrieval | None = None
+    settings = run.recipe.embed.settings
+    for setting in settings:
+        embeddings, pca = embed(run, setting, features)
+        found = retrieve(embeddings["val"], val["class_id"].to_numpy(), setting.post)
+        rows.append(_score_row(run, setting, embeddings["val"], found, val) | _certainty(found, before, val))
+        before = found
+        r = rows[-1]
+        log.info("%-42s %5d-d   mP@5 %.3f [%.3f, %.3f]   R@1 %.3f", setting.name, r["dim"], r["mp5"], r["mp5_low"], r["mp5_high"], r["r1"])
+        if setting in (settings[0], settings[-1]):
+            neighbours.append(_neighbour_table(setting.name, found, val))
+    if "train" not in embeddings:
+        embeddings["train"] = combined(run, settings[-1], features, "train")
+    if accelerator.is_main_process:
+        _write(run, rows, neighbours, embeddings, pca, packed)
+    accelerator.wait_for_everyone()
+    return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
+
+
+def _score_row(run: Run, setting: Setting, embeddings: np.ndarray, found: Retrieval, val: pd.DataFrame) -> dict[str, Any]:
+    members = " + ".join(f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members)
+    views = " + ".join("/".join(m.views) for m in setting.members)
+    projection = _projection(setting)
+    row = {"setting": setting.name, "members": members, "views": views, "projection": projection, "dim": embeddings.shape[1]}
+    n_queries = int(np.isfinite(found.precision).sum())
+    scores = summarise(found, val["domain"].to_numpy())
+    row |= {"n_queries": n_queries, "n_index": len(val)} | {k: round(v, 6) for k, v in scores.items()} | {"seed": run.recipe.seed, "commit": commit()}
+    return row | _deeper(setting, embeddings, val)
+
+
+def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict[str, float]:
+    """The metrics that look below rank 5; NaN where the ranking is not that of the embeddings alone."""
+    if setting.post != PostProcess():
+        return dict.fromkeys(DEEPER, np.nan)
+    queries = scored(embeddings, val, merged(val))
+    return {name: round(mean_of_domains(queries[name].to_numpy(), val["domain"].to_numpy())[0], 6) for name in DEEPER}
+
+
+def _certainty(found: Retrieval, before: Retrieval | None, val: pd.DataFrame) -> dict[str, float]:
+    """The interval of mp5 (95 %, classes drawn again) and how likely its difference from the row before is chance."""
+    class_ids, domains = val["class_id"].to_numpy(), val["domain"].to_numpy()
+    low, high = class_interval(found.precision, class_ids, domains)
+    p = np.nan if before is None else paired_p(found.precision, before.precision, class_ids, domains)
+    return {"mp5_low": round(low, 6), "mp5_high": round(high, 6), "p_vs_previous": round(p, 6)}
+
+
+def _projection(setting: Setting) -> str:
+    """What follows the members, in a few words: `mean power0.5 pca64-whiten0.5 expand10`."""
+    post = setting.post
+    words = ["mean"] if setting.combine == "mean" else []
+    words += [f"power{setting.power:g}"] if setting.power != 1.0 else []
+    words += [f"pca{setting.pca_dim}" + (f"-whiten{setting.whiten:g}" if setting.whiten else "")] if setting.pca_dim else []
+    words += [f"{name}{value:g}" for name, value in (("lengths", post.length_mix), ("expand", post.n_expanded), ("augment", post.n_augmented)) if value]
+    words += [f"rerank{post.rerank_k1}"] if post.rerank_k1 else []
+    return " ".join(words) or "none"
+
+
+def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.DataFrame:
+    ids = val["image_id"].to_numpy()
+    n, k = found.neighbours.shape
+    table = pd.DataFrame(
+        {
+            "setting": setting,
+            "query_id": np.repeat(ids, k),
+            "rank": np.tile(np.arange(1, k + 1), n),
+            "image_id": ids[found.neighbours.ravel()],
+            "similarity": found.similarities.ravel(),
+            "is_correct": found.is_correct.ravel(),
+        }
+    )
+    return table[found.neighbours.ravel() >= 0]
+
+
+def _write(
+    run: Run, rows: list[dict[str, Any]], neighbours: list[pd.DataFrame], embeddings: dict[str, np.ndarray], pca: PCA | None, packed: PackedImages
+) -> None:
+    folder = run.folder(7)
+    for split, values in embeddings.items():
+        with whole_file(folder / f"{split}_embeddings.npy") as temporary, temporary.open("wb") as handle:
+            np.save(handle, values)
+        numbers = rows_of(packed, split)
+        ids = packed.index.iloc[numbers][["image_id", "class_id", "domain"]].assign(pack_row=numbers)
+        with whole_file(folder / f"{split}_ids.parquet") as temporary:
+            ids.to_parquet(temporary, index=False)
+    if pca is not None:
+        pca.save(folder / "pca.npz")
+    else:
+        (folder / "pca.npz").unlink(missing_ok=True)
+    with whole_file(folder / "neighbours.parquet") as temporary:
+        pd.concat(neighbours).to_parquet(temporary, index=False)
+    with whole_file(folder / "scores.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -1,0 +1,298 @@
+"""Who asks, what is searched and what counts as found: the protocols of the contest, of UnED and of the reality check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from guie.embed.retrieval import K
+from guie.embed.search import l2_normalised, search, vectors
+from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
+from guie.evaluate.metrics import DEPTH, FULL_METRICS, METRICS
+from guie.evaluate.ranks import ByLabel, ByPair, Relevance, all_ranks, ranks_within
+
+COLUMNS = ("image_id", "class_id", "domain")
+NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search.
+
+    Attributes:
+        name: Of the domain or fold; "all" of a merged index.
+        queries: int64 [n_queries], row numbers of the images that ask.
+        index: int64 [n_index], row numbers of those that are searched, ascending; a query among them never finds itself.
+        relevance: What is relevant to whom, by position in `queries` and `index`.
+    """
+
+    name: str
+    queries: np.ndarray
+    index: np.ndarray
+    relevance: Relevance
+
+
+def read_ids(path: Path) -> pd.DataFrame:
+    """The table of one's images: image_id, class_id, domain and perhaps split; its rows are the rows of the embeddings.
+
+    A class_id may be any text; an empty or negative one means no class (a distractor). Without the column `domain` all images are of one.
+
+    Returns:
+        image_id, domain and split as text; class_id as int64, as it stands where the file holds integers, else numbered; -1 for no class.
+
+    Raises:
+        ValueError: a column is missing, there is no row, an image_id stands twice, or a split is neither query nor index.
+    """
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+    else:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: float64 would merge labels above 2**53
+    missing = [name for name in COLUMNS[:2] if name not in table.columns]
+    if missing or table.empty:
+        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; it needs image_id, class_id[, domain][, split]")
+    table = table.assign(image_id=table["image_id"].astype(str), class_id=_numbered(table["class_id"]))
+    table["domain"] = table["domain"].astype(str) if "domain" in table else "all"
+    twice = table["image_id"][table["image_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: image_id {twice.iloc[0]!r} stands twice")
+    if "split" in table and not set(table["split"].unique()) <= {"query", "index"}:
+        raise ValueError(f"{path}: a split is query or index, not {sorted(set(table['split'].astype(str)) - {'query', 'index'})[:3]}")
+    return table
+
+
+def _numbered(class_ids: pd.Series) -> np.ndarray:
+    if pd.api.types.is_integer_dtype(class_ids) and not class_ids.isna().any():
+        return np.maximum(class_ids.to_numpy(dtype=np.int64), NO_CLASS)
+    texts = class_ids.fillna("").astype(str).str.strip()
+    texts = texts.mask(texts.str.fullmatch(r"-\d+"), "")
+    return pd.factorize(texts.mask(texts == ""))[0].astype(np.int64)
+
+
+def merged(ids: pd.DataFrame) -> list[Task]:
+    """Every image asks all others of all domains."""
+    rows, labels = np.arange(len(ids)), ids["class_id"].to_numpy()
+    return [Task("all", rows, rows, ByLabel(labels, labels))]
+
+
+def per_domain(ids: pd.DataFrame) -> list[Task]:
+    """Every image asks the others of its domain."""
+    return [_among(str(domain), np.flatnonzero(ids["domain"] == domain), ids) for domain in sorted(ids["domain"].unique())]
+
+
+def query_index(ids: pd.DataFrame) -> list[Task]:
+    """The images of split query ask those of split index."""
+    return [_split_task(ids, ids["class_id"].to_numpy())]
+
+
+def uned(ids: pd.DataFrame) -> list[Task]:
+    """UnED: one merged index, and a hit needs the same class and the same domain, as class numbers of different domains coincide.
+
+    With a column split its files ask and are asked; without, every image asks all others.
+
+    Source: Ypsilantis et al. 2023, Towards Universal Image Embeddings.
+    """
+    domain, class_id = pd.factorize(ids["domain"])[0].astype(np.int64), ids["class_id"].to_numpy()
+    values, dense = np.unique(class_id, return_inverse=True)
+    labels = np.where(class_id < 0, NO_CLASS, domain * len(values) + dense)
+    if "split" in ids:
+        return [_split_task(ids, labels)]
+    return [Task("all", np.arange(len(ids)), np.arange(len(ids)), ByLabel(labels, labels))]
+
+
+def k_fold(ids: pd.DataFrame, n_folds: int = 4) -> list[Task]:
+    """Classes are dealt to `n_folds` disjoint folds; the images of a fold ask one another. Images of no class are in every fold.
+
+    Source: the class-disjoint cross-validation of Musgrave et al. 2020, section 3.2.
+    """
+    fold, class_id = class_folds(ids, n_folds), ids["class_id"].to_numpy()
+    return [_among(f"fold {i}", np.flatnonzero((fold == i) | (class_id < 0)), ids) for i in range(n_folds)]
+
+
+def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
+    """int64 [n_images]: the fold of each image's class, dealt in turn within each domain so that every fold has its share; -1 of no class.
+
+    Raises:
+        ValueError: fewer classes than folds.
+    """
+    classes = ids.loc[ids["class_id"] >= 0, ["domain", "class_id"]].drop_duplicates().sort_values(["domain", "class_id"])
+    if not 2 <= n_folds <= len(classes):
+        raise ValueError(f"{len(classes)} classes cannot be dealt to {n_folds} folds")
+    dealt = classes.drop_duplicates("class_id").assign(fold=lambda c: np.arange(len(c)) % n_folds)
+    return ids["class_id"].map(dealt.set_index("class_id")["fold"]).fillna(-1).to_numpy(dtype=np.int64)
+
+
+def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
+    """The host's solution file: query id -> (usage, ids of the relevant index images).
+
+    The header is read and not looked at, as the host does; the columns are id, space-separated ids, Public or Private.
+
+    Raises:
+        ValueError: not three columns, an unknown usage, a query that stands twice or has nothing relevant.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if table.shape[1] != 3 or table.empty:
+        raise ValueError(f"{path} has {table.shape[1]} columns and {len(table)} rows; a solution has three: id, index ids, usage")
+    solution: dict[str, tuple[str, frozenset[str]]] = {}
+    for query, images, usage in table.itertuples(index=False):
+        if usage not in ("Public", "Private"):
+            raise ValueError(f"{path}: the usage of query {query!r} is {usage!r}, neither Public nor Private")
+        if query in solution or not images.split():
+            raise ValueError(f"{path}: query {query!r} stands twice or has no relevant image")
+        solution[query] = (usage, frozenset(images.split()))
+    return solution
+
+
+def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> Task:
+    """The queries of a solution (of one usage) against the images of split index, or all images without that column.
+
+    Raises:
+        ValueError: a query or a relevant image has no embedding.
+    """
+    place = {image_id: row for row, image_id in enumerate(ids["image_id"])}
+    index = np.flatnonzero(ids["split"] == "index") if "split" in ids else np.arange(len(ids))
+    position = {int(row): at for at, row in enumerate(index)}
+    asked = [query for query, (kind, _) in solution.items() if kind == usage or not usage]
+    absent = [query for query in asked if query not in place]
+    absent += sorted({image for query in asked for image in solution[query][1] if place.get(image, -1) not in position})
+    if absent:
+        raise ValueError(f"{len(absent)} images of the solution have no embedding, or none in the index: {', '.join(absent[:3])}")
+    pairs = sorted((q, position[place[image]]) for q, query in enumerate(asked) for image in solution[query][1])
+    query, row = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return Task(usage or "all", np.array([place[q] for q in asked], dtype=np.int64), index, ByPair(query, row, len(asked), len(index)))
+
+
+def score_predictions(predictions: dict[str, list[str]], solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> float:
+    """The host's score of a list of ids per query, 0 to 1.
+
+    Only the first m = min(relevant, 5) count; an id that is repeated earns nothing and still takes its place; a query that is not predicted earns
+    nothing and still counts.
+
+    Raises:
+        ValueError: a predicted query that the solution does not know.
+
+    Source: google-research/universal_embedding_challenge, metrics.py.
+    """
+    unknown = [query for query in predictions if query not in solution]
+    if unknown:
+        raise ValueError(f"{len(unknown)} predicted queries are not in the solution, {unknown[0]!r} for one")
+    asked = {query: images for query, (kind, images) in solution.items() if kind == usage or not usage}
+    if not asked:
+        raise ValueError(f"the solution has no query of usage {usage!r}")
+    total = 0.0
+    for query, images in asked.items():
+        m = min(len(images), K)
+        total += len(images & set(predictions.get(query, [])[:m])) / m
+    return total / len(asked)
+
+
+def nearest_ids(embeddings: np.ndarray | Sequence[np.ndarray], ids: pd.DataFrame, task: Task, distance: str = "euclidean") -> dict[str, list[str]]:
+    """The five nearest index images of each query, as `score_predictions` takes them."""
+    names = ids["image_id"].to_numpy()
+    rows, _ = search(_raw(embeddings, task.queries), vectors(embeddings, distance, task.index), K, _own(task))
+    return {names[q]: [names[task.index[r]] for r in found if r >= 0] for q, found in zip(task.queries, rows, strict=True)}
+
+
+def scored(
+    embeddings: np.ndarray | Sequence[np.ndarray],
+    ids: pd.DataFrame,
+    tasks: list[Task],
+    distance: str = "cosine",
+    is_full: bool = False,
+    is_quiet: bool = False,
+) -> pd.DataFrame:
+    """Every metric of every query.
+
+    Args:
+        embeddings: float [n_images, dim], row by row the images of `ids`; or several arrays (shards), one after the other.
+        ids: image_id, class_id, domain.
+        tasks: What a protocol made of `ids`.
+        distance: `cosine` or `euclidean`.
+        is_full: Also the metrics that need the ranks of all relevant images; every similarity is computed and sorted for them.
+        is_quiet: Without progress bars.
+
+    Returns:
+        A row a query: task, image_id, class_id, domain, n_relevant and a column a metric, NaN where nothing is relevant.
+    """
+    if len(vectors(embeddings)) != len(ids):
+        raise ValueError(f"there are {len(vectors(embeddings))} embeddings and {len(ids)} ids; row i of one must be row i of the other")
+    tables = []
+    for task in tasks:
+        if not len(task.queries) or not len(task.index):
+            raise ValueError(f"task {task.name!r} has {len(task.queries)} queries and {len(task.index)} index images")
+        asking, index, own = _raw(embeddings, task.queries), vectors(embeddings, distance, task.index), _own(task)
+        ranks = all_ranks(asking, index, task.relevance, own, is_quiet) if is_full else ranks_within(asking, index, task.relevance, DEPTH, own, is_quiet)
+        metrics = {name: metric(ranks) for name, metric in (FULL_METRICS if is_full else METRICS).items()}
+        table = ids.iloc[task.queries][list(COLUMNS)].assign(task=task.name, n_relevant=ranks.n_relevant, **metrics)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str = "mp5") -> dict[str, float]:
+    """Means over domains of all metrics, the interval of one of them, and how likely its difference from another row is chance.
+
+    Args:
+        queries: As `scored` returns them.
+        before: The same queries with other embeddings.
+        name: The metric of the interval and the test.
+
+    Returns:
+        n_queries; every metric; `<name>_low` and `<name>_high`, 95 % by resampling classes; p_vs_previous (NaN without `before`).
+    """
+    metrics = [column for column in queries.columns if column in FULL_METRICS]
+    domains, values = queries["domain"].to_numpy(), queries[name].to_numpy()
+    # images of no class ask by a solution file: each is a unit of its own
+    units = np.where(queries["class_id"] >= 0, queries["class_id"], -1 - np.arange(len(queries)))
+    row: dict[str, float] = {"n_queries": int(np.isfinite(values).sum())}
+    row |= {metric: mean_of_domains(queries[metric].to_numpy(), domains)[0] for metric in metrics}
+    row[f"{name}_low"], row[f"{name}_high"] = class_interval(values, units, domains)
+    row["p_vs_previous"] = np.nan if before is None else paired_p(values, before[name].to_numpy(), units, domains)
+    return row
+
+
+def spread(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean and sample standard deviation over seeds or folds of each number: `<name>` and `<name>_std` (NaN of one row)."""
+    table = pd.DataFrame(rows)
+    return {str(name): float(table[name].mean()) for name in table} | {f"{name}_std": float(table[name].std(ddof=1)) for name in table}
+
+
+def concatenated(models: list[np.ndarray]) -> np.ndarray:
+    """The normalised embeddings of several models side by side: the "concatenated" row of the reality check, beside the mean of the "separated".
+
+    Source: Musgrave et al. 2020, section 3.2.
+    """
+    return l2_normalised(np.concatenate([l2_normalised(model) for model in models], axis=1))
+
+
+PROTOCOLS: dict[str, Callable[[pd.DataFrame], list[Task]]] = {
+    "merged": merged,
+    "per_domain": per_domain,
+    "query_index": query_index,
+    "uned": uned,
+    "k_fold": k_fold,
+}
+
+
+def _raw(embeddings: np.ndarray | Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    return vectors(embeddings, "euclidean").rows(rows)
+
+
+def _among(name: str, rows: np.ndarray, ids: pd.DataFrame) -> Task:
+    labels = ids["class_id"].to_numpy()[rows]
+    return Task(name, rows, rows, ByLabel(labels, labels))
+
+
+def _split_task(ids: pd.DataFrame, labels: np.ndarray) -> Task:
+    if "split" not in ids or set(ids["split"]) != {"query", "index"}:
+        raise ValueError("this protocol needs a column split that says query or index, and images of both")
+    queries, index = (np.flatnonzero(ids["split"] == name) for name in ("query", "index"))
+    return Task("all", queries, index, ByLabel(labels[queries], labels[index]))
+
+
+def _own(task: Task) -> np.ndarray:
+    """int64 [n_queries]: the query's own position in the index, -1 where it is not there."""
+    place = np.minimum(np.searchsorted(task.index, task.queries), len(task.index) - 1)
+    return np.where(task.index[place] == task.queries, place, -1)

@@ -1,0 +1,185 @@
+"""Splits of growing difficulty: how far the test classes are from the training classes, and what a model scores as they move apart.
+
+A split starts at random. Swapping exchanges the training class and the test class that lie most on the wrong side, as long as the distance grows;
+removing then takes away the classes of both sides that lie nearest to the other. Distances are of a frozen network's features, not of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from guie.evaluate.intervals import class_interval, mean_of_domains
+from guie.evaluate.protocols import merged, scored
+
+
+@dataclass(frozen=True)
+class ShiftSplit:
+    """One split by class.
+
+    Attributes:
+        how: start, swap or remove.
+        train: int64, classes on the training side.
+        test: int64, classes on the test side; none is on both.
+        frechet: Fréchet distance between the features of both sides.
+    """
+
+    how: str
+    train: np.ndarray
+    test: np.ndarray
+    frechet: float
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features; of Inception features it is the FID.
+
+    |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)). The trace of the root is the sum of the singular values of X Y^T for A = X^T X and
+    B = Y^T Y, so no root of a matrix is taken, and fewer features than dimensions do no harm.
+
+    Args:
+        a: float [n_a, dim], at least two rows.
+        b: float [n_b, dim], at least two rows.
+
+    Source: Heusel et al. 2017, eq. 6; Dowson & Landau 1982.
+    """
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a Fréchet distance needs two features on each side, there are {len(a)} and {len(b)}")
+    mean_a, root_a = _moments(a)
+    mean_b, root_b = _moments(b)
+    overlap = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    return max(0.0, float(((mean_a - mean_b) ** 2).sum() + (root_a**2).sum() + (root_b**2).sum() - 2 * overlap))
+
+
+def shift_splits(features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6, seed: int = 0, min_share: float = 0.5) -> list[ShiftSplit]:
+    """Splits of growing distance: the random start, half of the others by swapping, and half by removing from what swapping reached.
+
+    Args:
+        features: float [n_images, dim] of a frozen network.
+        class_ids: int [n_images]; negative ones are left out.
+        n_splits: How many, the start among them; fewer where swapping ends at once.
+        seed: Of the start: half of the classes on each side.
+        min_share: Share of each side's classes that stays in the last split.
+
+    Returns:
+        At most `n_splits`, of strictly growing distance; all but those by removal hold every class.
+
+    Raises:
+        ValueError: fewer than four classes.
+
+    Source: Milbich et al. 2021, Characterizing Generalization under Out-Of-Distribution Shifts, section 3 (swap by the means of classes, then
+    remove); the order in which classes go is spelled out here.
+    """
+    rows = np.argsort(class_ids, kind="stable")
+    rows = rows[class_ids[rows] >= 0]
+    classes, starts, weight = np.unique(class_ids[rows], return_index=True, return_counts=True)
+    if len(classes) < 4 or n_splits < 2:
+        raise ValueError(f"{len(classes)} classes cannot make {n_splits} splits: four classes and two splits are the least")
+    means = np.add.reduceat(np.asarray(features, dtype=np.float64)[rows], starts, axis=0) / weight[:, None]
+    is_test = np.zeros(len(classes), dtype=bool)
+    is_test[np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]] = True
+
+    sides = [("start", is_test, np.ones(len(classes), dtype=bool))]
+    swaps = _swapped(means, weight, is_test)
+    n_swaps = n_splits // 2
+    steps = np.unique(np.linspace(0, len(swaps), n_swaps + 1).round().astype(int))[1:]
+    sides += [("swap", swaps[step - 1], sides[0][2]) for step in steps]
+    last = sides[-1][1]
+    # how much nearer to the other side than to its own: the first to go
+    order = np.argsort(-_wrongness(means, weight, last), kind="stable")
+    n_removals = n_splits - 1 - n_swaps
+    for share in np.linspace(1, min_share, n_removals + 1)[1:]:
+        is_kept = np.zeros(len(classes), dtype=bool)
+        for side in (False, True):
+            there = order[last[order] == side]
+            is_kept[there[len(there) - max(2, round(share * len(there))) :]] = True
+        sides.append(("remove", last, is_kept))
+    splits: list[ShiftSplit] = []
+    for how, is_test, is_kept in sides:
+        train, test = classes[~is_test & is_kept], classes[is_test & is_kept]
+        distance = frechet_distance(features[np.isin(class_ids, train)], features[np.isin(class_ids, test)])
+        if not splits or distance > splits[-1].frechet:
+            splits.append(ShiftSplit(how, train, test, distance))
+    return splits
+
+
+def shift_curve(splits: list[ShiftSplit], embeddings: Sequence[np.ndarray], ids: pd.DataFrame, n_controls: int = 5, distance: str = "cosine") -> pd.DataFrame:
+    """What a model scores on the test classes of each split.
+
+    Args:
+        splits: Of growing distance.
+        embeddings: For each split those of all images of `ids`, by the model trained on `split.train`; or of one model that was trained on none of
+            the classes, again and again.
+        ids: image_id, class_id, domain.
+        n_controls: Random sets of as many classes; their mean score tells the shift from the size of the index, as a small one is easier.
+        distance: See `scored`.
+
+    Returns:
+        A row a split: how, frechet, n_train_classes, n_test_classes, n_queries, mp5, mp5_low, mp5_high, mp5_control.
+    """
+    classes = np.unique(ids["class_id"][ids["class_id"] >= 0])
+    rng = np.random.default_rng(0)
+    rows = []
+    for split, vectors in zip(splits, embeddings, strict=True):
+        queries = _on(split.test, vectors, ids, distance)
+        values, domains = queries["mp5"].to_numpy(), queries["domain"].to_numpy()
+        low, high = class_interval(values, queries["class_id"].to_numpy(), domains)
+        controls = [_on(rng.choice(classes, len(split.test), replace=False), vectors, ids, distance) for _ in range(n_controls)]
+        control = np.mean([mean_of_domains(c["mp5"].to_numpy(), c["domain"].to_numpy())[0] for c in controls]) if controls else np.nan
+        rows.append(
+            {"how": split.how, "frechet": split.frechet, "n_train_classes": len(split.train), "n_test_classes": len(split.test)}
+            | {"n_queries": int(np.isfinite(values).sum()), "mp5": mean_of_domains(values, domains)[0]}
+            | {"mp5_low": low, "mp5_high": high, "mp5_control": float(control)}
+        )
+    return pd.DataFrame(rows)
+
+
+def split_table(splits: list[ShiftSplit]) -> pd.DataFrame:
+    """The splits as one table: split (from 0), class_id, side (train or test)."""
+    return pd.concat(
+        [pd.DataFrame({"split": i, "class_id": c, "side": side}) for i, s in enumerate(splits) for side, c in (("train", s.train), ("test", s.test))],
+        ignore_index=True,
+    )
+
+
+def _on(classes: np.ndarray, embeddings: np.ndarray, ids: pd.DataFrame, distance: str) -> pd.DataFrame:
+    rows = np.flatnonzero(ids["class_id"].isin(classes))
+    part = ids.iloc[rows]
+    return scored(embeddings[rows], part, merged(part), distance, is_quiet=True)
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, float64 [dim], and X with X^T X the covariance (ddof 1), float64 [<= dim, dim]."""
+    features = np.asarray(features, dtype=np.float64)
+    mean = features.mean(axis=0)
+    return mean, np.linalg.qr(features - mean, mode="r") / np.sqrt(len(features) - 1)
+
+
+def _wrongness(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> np.ndarray:
+    """How much farther each class is from its own side's mean than from the other's, float64 [n_classes]."""
+    of_train, of_test = (np.average(means[side], axis=0, weights=weight[side]) for side in (~is_test, is_test))
+    to_train, to_test = np.linalg.norm(means - of_train, axis=1), np.linalg.norm(means - of_test, axis=1)
+    return np.where(is_test, to_test - to_train, to_train - to_test)
+
+
+def _swapped(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> list[np.ndarray]:
+    """The sides after each swap; it ends when the means of both sides no longer move apart, in at most as many swaps as a side has classes."""
+    found: list[np.ndarray] = []
+    gap = _gap(means, weight, is_test)
+    for _ in range(int(is_test.sum())):
+        wrong = _wrongness(means, weight, is_test)
+        out, into = np.flatnonzero(is_test), np.flatnonzero(~is_test)
+        is_test = is_test.copy()
+        is_test[out[np.argmax(wrong[out])]], is_test[into[np.argmax(wrong[into])]] = False, True
+        if _gap(means, weight, is_test) <= gap:
+            break
+        gap = _gap(means, weight, is_test)
+        found.append(is_test)
+    return found
+
+
+def _gap(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> float:
+    sides = [np.average(means[side], axis=0, weights=weight[side]) for side in (~is_test, is_test)]
+    return float(np.linalg.norm(sides[0] - sides[1]))

@@ -1,0 +1,113 @@
+"""The bootstrap against SciPy and simulated truth, the paired test against all sign patterns."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from guie.evaluate import intervals
+from guie.evaluate.intervals import class_interval, class_sums, mean_of_domains, paired_p
+
+
+def simulated(rng: np.random.Generator, n_classes: int = 40, n_images: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Hits of images whose chance differs from class to class (mean 1/2)."""
+    chance = rng.beta(1, 1, size=n_classes)
+    return (rng.random((n_classes, n_images)) < chance[:, None]).astype(float).ravel(), np.repeat(np.arange(n_classes), n_images)
+
+
+def test_interval_holds_the_truth_as_often_as_it_says_and_that_of_images_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "N_RESAMPLES", 400)
+    rng = np.random.default_rng(0)
+    held = held_by_images = 0
+    for _ in range(200):
+        values, classes = simulated(rng)
+        domains = np.zeros(len(values))
+        low, high = class_interval(values, classes, domains)
+        held += low <= 0.5 <= high
+        low, high = class_interval(values, np.arange(len(values)), domains)
+        held_by_images += low <= 0.5 <= high
+    assert 0.90 <= held / 200 <= 0.98
+    assert held_by_images / 200 < 0.80
+
+
+def test_interval_of_one_image_a_class_equals_scipy() -> None:
+    values = np.random.default_rng(1).gamma(2.0, size=80)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    assert class_interval(values, np.arange(80), np.zeros(80)) == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_interval_of_two_domains_adds_their_variances() -> None:
+    rng = np.random.default_rng(2)
+    values, classes = rng.normal(size=400), np.arange(400)
+    domains = np.array(["large"] * 360 + ["small"] * 40)
+    low, high = class_interval(values, classes, domains)
+    deviation = np.sqrt(values[:360].var() / 360 + values[360:].var() / 40) / 2
+    assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+    assert low < mean_of_domains(values, domains)[0] < high
+
+
+def test_interval_of_equal_values_is_a_point() -> None:
+    assert class_interval(np.array([0.5, np.nan, 0.5]), np.array([0, 1, 2]), np.array(["a", "a", "b"])) == (0.5, 0.5)
+
+
+def test_queries_that_are_none_do_not_count() -> None:
+    values, classes, domains = np.array([1.0, 0.0, np.nan, 1.0]), np.array([7, 7, 8, 7]), np.array(["a", "a", "a", "b"])
+    sums = class_sums(values, classes, domains)  # class 7 of domain a and of b are two
+    assert (sums.total.tolist(), sums.n_queries.tolist(), sums.domain.tolist()) == ([1.0, 1.0], [2, 1], [0, 1])
+    assert mean_of_domains(values, domains) == (0.75, {"a": 0.5, "b": 1.0})
+    with pytest.raises(ValueError, match="anything relevant"):
+        class_sums(np.array([np.nan]), np.array([0]), np.array(["a"]))
+
+
+def test_paired_p_equals_all_sign_patterns() -> None:
+    rng = np.random.default_rng(3)
+    classes = np.repeat(np.arange(9), [2, 5, 1, 3, 4, 4, 2, 6, 3])
+    domains = np.where(classes < 4, "a", "b")
+    values, others = rng.random(30), rng.random(30)
+    sums = [(values - others)[classes == c].sum() / (domains == ("a" if c < 4 else "b")).sum() / 2 for c in range(9)]
+    observed = abs(sum(sums))
+    assert observed == pytest.approx(abs(mean_of_domains(values, domains)[0] - mean_of_domains(others, domains)[0]))
+    exact = np.mean([abs(np.dot(signs, sums)) >= observed - 1e-12 for signs in product((-1, 1), repeat=9)])
+    assert 0.05 < exact < 0.95
+    assert paired_p(values, others, classes, domains) == pytest.approx(exact, abs=0.015)
+    assert paired_p(others, values, classes, domains) == pytest.approx(exact, abs=0.015)
+
+
+def test_paired_p_equals_scipy() -> None:
+    rng = np.random.default_rng(4)
+    values = rng.random(60)
+    others = values - 0.03 + 0.1 * rng.normal(size=60)
+
+    def mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        return (x - y).mean(axis=axis)
+
+    expected = stats.permutation_test(
+        (values, others), mean_difference, permutation_type="samples", vectorized=True, n_resamples=9999, rng=np.random.default_rng(0)
+    )
+    assert paired_p(values, others, np.arange(60), np.zeros(60)) == pytest.approx(expected.pvalue, abs=0.01)
+
+
+def test_paired_p_of_the_same_row_is_one_and_of_a_clear_gain_small() -> None:
+    values = np.random.default_rng(5).random(50)
+    classes, domains = np.arange(50) // 2, np.zeros(50)
+    assert paired_p(values, values, classes, domains) == 1.0
+    assert paired_p(values + 0.1, values, classes, domains) < 0.001
+
+
+def test_paired_p_cries_wolf_no_more_often_than_it_says() -> None:
+    rng = np.random.default_rng(6)
+    p = []
+    for _ in range(150):  # two models that are equally good on average, and differ class by class
+        shift = np.repeat(0.3 * rng.normal(size=30), 8)
+        base, classes = rng.random(240), np.repeat(np.arange(30), 8)
+        p.append(paired_p(base + shift, base, classes, np.zeros(240)))
+    assert np.mean(np.array(p) < 0.05) < 0.10
+    assert np.mean(np.array(p) < 0.5) == pytest.approx(0.5, abs=0.13)
+
+
+def test_paired_p_of_other_queries_is_refused() -> None:
+    with pytest.raises(ValueError, match="same queries"):
+        paired_p(np.array([1.0, np.nan]), np.array([1.0, 0.0]), np.array([0, 1]), np.zeros(2))
+    with pytest.raises(ValueError, match="same queries"):
+        paired_p(np.ones(2), np.ones(3), np.array([0, 1]), np.zeros(2))
