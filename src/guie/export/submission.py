@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,23 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from guie.checkpoint import save_json, whole_file
 from guie.data.packing import PackedImages
-from guie.embed.ensemble import load_tower
+from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import PCA
 from guie.export.operators import unknown_to_1_11
 from guie.export.plain import write_out
+from guie.export.program import Program, export_program, save_program
+from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.run import PROJECT, Run, commit
 
 log = logging.getLogger(__name__)
 MODEL_NAME = "saved_model.pt"  # the only name that the scorer looks for inside the zip
+PROGRAM_NAME = "saved_model.pt2"
 CONTRACT = {
     "input": "uint8 [1, 3, height, width], RGB, 0..255, any size",
     "output": "float32 [1, 64], L2-normalised",
@@ -70,12 +75,19 @@ def export_submission(run: Run) -> dict[str, Any]:
     if run.recipe.export.n_parity_images < 1:
         raise ValueError(f"export.n_parity_images is {run.recipe.export.n_parity_images}, must be at least 1")
     folder = run.folder(8)
-    model_path, zip_path = folder / MODEL_NAME, folder / "submission.zip"
-    for stale in (model_path, zip_path, folder / "card.json"):
+    model_path, zip_path, program_path = folder / MODEL_NAME, folder / "submission.zip", folder / PROGRAM_NAME
+    for stale in (model_path, zip_path, program_path, folder / "card.json"):
         stale.unlink(missing_ok=True)
     scores = _final_scores(run)
-    _save_module(_build(run), model_path)
-    parity = _prove(run, model_path, folder / "parity")
+    towers = _towers(run)
+    _save_module(build_submission(towers, **_assembly(run)), model_path)
+    images = _parity_images(run)
+    parity = _proved(run, _script(model_path), images)
+    _write_parity(folder / "parity", images, parity)
+    program = None
+    if run.recipe.export.has_program:
+        save_program(export_program(Program(towers, **_assembly(run))), program_path)
+        program = _proved(run, torch.export.load(program_path).module(), images)
     unknown = unknown_to_1_11(model_path)
     if unknown:
         log.warning("PyTorch 1.11, with which the contest scored, cannot load this file: it does not know %s", ", ".join(unknown))
@@ -90,7 +102,8 @@ def export_submission(run: Run) -> dict[str, Any]:
         "model_mb": round(model_path.stat().st_size / 1e6, 2),
         "zip_mb": round(zip_path.stat().st_size / 1e6, 2),
     }
-    save_json(folder / "card.json", _card(run, scores, parity, unknown, (model_path, zip_path)))
+    files = (model_path, zip_path) if program is None else (model_path, zip_path, program_path)
+    save_json(folder / "card.json", _card(run, scores, parity, program, unknown, files))
     log.info("%s   %.1f MB", zip_path, metrics["zip_mb"])
     log.info(
         "largest cosine distance to door 07: %.2g over %d images; %.3f s an image on the CPU (%d threads)",
@@ -112,17 +125,24 @@ def write_zip(model_path: Path, zip_path: Path) -> None:
         shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _build(run: Run) -> torch.jit.ScriptModule:
-    """The final setting's module, built on the CPU whatever the run's device, so that no device is baked into its graph."""
-    final, model = run.recipe.embed.final, run.recipe.model
-    towers = [load_tower(replace(run, device="cpu"), member) for member in final.members]
+def _towers(run: Run) -> list[Tower]:
+    """The final setting's members, built on the CPU whatever the run's device, so that no device is baked into a graph."""
+    towers = [load_tower(replace(run, device="cpu"), member) for member in run.recipe.embed.final.members]
     for tower in towers:
-        write_out(tower.module)
-    projection = None
+        store(write_out(tower.module), run.recipe.export.storage)
+    return towers
+
+
+def _assembly(run: Run) -> dict[str, Any]:
+    """What follows the towers, as `build_submission` and `Program` take it."""
+    final, model, projection = run.recipe.embed.final, run.recipe.model, None
     if final.pca_dim:
         pca = PCA.load(run.folder(7) / "pca.npz")
         projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
-    return build_submission(towers, model.mean, model.std, projection, run.recipe.data.pack_px)
+    return {
+        "mean": model.mean, "std": model.std, "projection": projection, "pack_px": run.recipe.data.pack_px, "is_mean": final.combine == "mean",
+        "power": final.power, "has_unit_length": run.recipe.export.has_unit_length,
+    }  # fmt: skip
 
 
 def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
@@ -137,33 +157,36 @@ def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
         os.replace(named, temporary)
 
 
-def _prove(run: Run, model_path: Path, folder: Path) -> Parity:
-    """Re-loads the file, compares it with door 07 on images spread over the validation rows, and writes those images."""
-    settings = run.recipe.export
+def _parity_images(run: Run) -> dict[int, np.ndarray]:
+    """Images spread over the validation rows, uint8 [h, w, 3], by row of door 07's embeddings."""
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
-    rows = np.unique(np.linspace(0, len(ids) - 1, min(settings.n_parity_images, len(ids))).round().astype(int))
-    expected = np.load(run.folder(7) / "val_embeddings.npy", mmap_mode="r")[rows]
+    rows = np.unique(np.linspace(0, len(ids) - 1, min(run.recipe.export.n_parity_images, len(ids))).round().astype(int))
     packed = PackedImages(run.folder(3))
-    images = [packed.read(int(row)) for row in ids["pack_row"].to_numpy()[rows]]
-    got, seconds = _embedded(model_path, images)
-    parity = Parity(ids["image_id"].to_numpy()[rows].tolist(), _cosines(got, expected), expected, seconds)
-    _check(parity, settings.min_parity_cosine)
-    _write_parity(folder, images, parity)
-    return parity
+    return {int(row): packed.read(int(ids["pack_row"].iloc[row])) for row in rows}
 
 
-def _embedded(model_path: Path, images: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """The file's embeddings, float32 [n_images, 64], one image at a time as the scorer does, and seconds per image."""
-    with quiet_jit():
-        module = torch.jit.load(str(model_path)).eval()
+def _proved(run: Run, module: Callable[[Tensor], Tensor], images: dict[int, np.ndarray]) -> Parity:
+    """Compares a re-loaded file with door 07, one image at a time as the scorer does; ValueError if they disagree."""
     embeddings, seconds = [], []
     with torch.no_grad():
-        for image in tqdm(images, desc="parity", unit="img", disable=None):
+        for image in tqdm(images.values(), desc="parity", unit="img", disable=None):
             batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
             started = time.perf_counter()
             embeddings.append(module(batch)[0].numpy())
             seconds.append(time.perf_counter() - started)
-    return np.stack(embeddings), float(np.median(seconds))
+    rows = list(images)
+    expected = np.load(run.folder(7) / "val_embeddings.npy", mmap_mode="r")[rows]
+    ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")["image_id"].to_numpy()[rows].tolist()
+    parity = Parity(ids, _cosines(np.stack(embeddings), expected), expected, float(np.median(seconds)))
+    _check(parity, run.recipe.export.min_parity_cosine)
+    return parity
+
+
+def _script(model_path: Path) -> torch.jit.ScriptModule:
+    """The file as the scorer loads it."""
+    with quiet_jit():
+        module: torch.jit.ScriptModule = torch.jit.load(str(model_path)).eval()
+    return module
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -181,18 +204,18 @@ def _check(parity: Parity, min_cosine: float) -> None:
         )
 
 
-def _write_parity(folder: Path, images: list[np.ndarray], parity: Parity) -> None:
+def _write_parity(folder: Path, images: dict[int, np.ndarray], parity: Parity) -> None:
     """The images as PNG and what door 07 says of them: all that `submission/check_submission.py --expected` needs."""
     shutil.rmtree(folder, ignore_errors=True)
     names = [f"{i:03d}.png" for i in range(len(images))]
-    for name, image in zip(names, images, strict=True):
+    for name, image in zip(names, images.values(), strict=True):
         with whole_file(folder / name) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")
     with whole_file(folder / "expected.npz") as temporary, temporary.open("wb") as handle:
         np.savez(handle, names=np.array(names), image_ids=np.array(parity.image_ids), embeddings=parity.expected.astype(np.float32))
 
 
-def _card(run: Run, scores: dict[str, Any], parity: Parity, unknown: list[str], files: tuple[Path, ...]) -> dict[str, Any]:
+def _card(run: Run, scores: dict[str, Any], parity: Parity, program: Parity | None, unknown: list[str], files: tuple[Path, ...]) -> dict[str, Any]:
     """What someone who finds the file later wants to know."""
     recipe = run.recipe
     return {
@@ -206,9 +229,12 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, unknown: list[str], 
         "data": json.loads((run.folder(2) / "licences.json").read_text(encoding="utf-8")),  # of the training images, by source
         "unknown_to_torch_1_11": unknown,
         "files": [{"name": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size} for path in files],
+        "storage": recipe.export.storage,
         "torch": torch.__version__,
+        "loaded_in": [torch.__version__],  # check_submission.py --card adds the version that it runs in
         "contract": CONTRACT,
         "parity": {"n_images": len(parity.cosines), "min_cosine": float(parity.cosines.min()), "checked_by": "submission/check_submission.py"},
+        "program_parity": None if program is None else {"n_images": len(program.cosines), "min_cosine": float(program.cosines.min())},
     }
 
 

@@ -20,6 +20,7 @@ from guie.model.neck import N_SIZES, size_inputs
 from guie.recipe import VIEWS
 
 EMBEDDING_DIM = 64  # the contest's limit
+MAX_SIDE = 8192  # pixels of a side, that tests go up to
 TRACE_BATCHES = (1, 2, 7)
 TRACE_TOLERANCE = 1e-3  # of the largest output; a baked-in branch or batch is wrong by far more, float32 by far less
 
@@ -66,8 +67,20 @@ class _Submission(nn.Module):
     matrix: Tensor
     size_matrix: Tensor
 
-    def __init__(self, resolutions: Sequence[_Resolution], tower_passes: list[list[int]], tower_weights: list[float], pack_px: int) -> None:
+    def __init__(
+        self,
+        resolutions: Sequence[_Resolution],
+        tower_passes: list[list[int]],
+        tower_weights: list[float],
+        pack_px: int,
+        is_mean: bool,
+        power: float,
+        has_unit_length: bool,
+    ) -> None:
         super().__init__()
+        self.has_unit_length = has_unit_length
+        self.is_mean = is_mean
+        self.power = power
         self.resolutions = nn.ModuleList(resolutions)
         self.tower_passes = tower_passes
         self.tower_weights = tower_weights
@@ -82,7 +95,7 @@ class _Submission(nn.Module):
         self.register_buffer("size_matrix", size_matrix)
 
     def forward(self, images: Tensor) -> Tensor:
-        """float32 [n, 64], L2-normalised, of uint8 [n, 3, height, width] on any device."""
+        """float32 [n, 64] of uint8 [n, 3, height, width] on any device."""
         if images.dtype != torch.uint8 or images.dim() != 4 or images.size(1) != 3 or images.numel() == 0:
             raise ValueError("the input must be uint8 [n, 3, height, width] with at least one pixel; convert the image to RGB and add the batch dimension")
         images = images.to(self.mean.device)
@@ -95,8 +108,9 @@ class _Submission(nn.Module):
             mean = torch.stack([outputs[i] for i in passes]).mean(dim=0)
             parts.append(F.normalize(mean + by_size[start : start + mean.size(1)], dim=1) * weight)
             start += mean.size(1)
-        joined = F.normalize(torch.cat(parts, dim=1), dim=1)
-        return F.normalize(torch.matmul(joined - self.center, self.matrix.t()), dim=1)
+        joined = combine(parts, self.is_mean, self.power)
+        embeddings = torch.matmul(joined - self.center, self.matrix.t())
+        return F.normalize(embeddings, dim=1) if self.has_unit_length else embeddings
 
     def by_size(self, height: int, width: int) -> Tensor:
         """What the image's size, as door 03 would pack it, adds to the towers' outputs: float32 [D], zeros for necks that do not take it."""
@@ -107,8 +121,21 @@ class _Submission(nn.Module):
         return torch.matmul(self.size_matrix, sizes[0])
 
 
+def combine(parts: list[Tensor], is_mean: bool, power: float) -> Tensor:
+    """Towers' outputs, float32 [n, d] each, side by side or averaged, L2- and, where the power is not 1, power-normalised."""
+    joined = F.normalize(torch.stack(parts).mean(dim=0) if is_mean else torch.cat(parts, dim=1), dim=1)
+    return joined if power == 1.0 else F.normalize(torch.sign(joined) * torch.abs(joined) ** power, dim=1)
+
+
 def build_submission(
-    towers: Sequence[Tower], mean: Sequence[float], std: Sequence[float], projection: tuple[Tensor, Tensor] | None = None, pack_px: int = 320
+    towers: Sequence[Tower],
+    mean: Sequence[float],
+    std: Sequence[float],
+    projection: tuple[Tensor, Tensor] | None = None,
+    pack_px: int = 320,
+    is_mean: bool = False,
+    power: float = 1.0,
+    has_unit_length: bool = True,
 ) -> torch.jit.ScriptModule:
     """Builds the module that the contest's scorer loads.
 
@@ -120,12 +147,15 @@ def build_submission(
             CPU, in eval mode. Tensors of equal content are made to share memory.
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, of pixels in 0..1.
-        projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d; None where the
-            concatenation has 64 numbers already.
+        projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d, or d of a mean; None where
+            these are 64 numbers already.
         pack_px: Of the recipe's data, for towers that take the image's size.
+        is_mean: Whether towers are averaged, not concatenated.
+        power: Of the numbers before the projection; 1 leaves them.
+        has_unit_length: Whether embeddings leave with length one.
 
     Returns:
-        uint8 [n, 3, height, width] of any size -> float32 [n, 64], L2-normalised.
+        uint8 [n, 3, height, width] of any size -> float32 [n, 64].
 
     Raises:
         ValueError: a network in training mode, or whose trace differs from it; widths that do not give 64 numbers.
@@ -143,11 +173,10 @@ def build_submission(
     order = [(px, *key) for (px, _), group in passes.items() for key in group]
     indices = [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
     widths = [traces[id(tower.module), tower.image_px][1] for tower in towers]
-    wrapper = _Submission(
-        [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()], indices, [float(tower.weight) for tower in towers], pack_px
-    )
+    resolutions = [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()]
+    wrapper = _Submission(resolutions, indices, [float(tower.weight) for tower in towers], pack_px, is_mean, power, has_unit_length)
     sizes = [torch.zeros(width, N_SIZES) if tower.size_matrix is None else tower.size_matrix for tower, width in zip(towers, widths, strict=True)]
-    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *_checked_projection(projection, sum(widths)), torch.cat(sizes))
+    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *checked_projection(projection, widths[0] if is_mean else sum(widths)), torch.cat(sizes))
     with quiet_jit():
         return torch.jit.script(wrapper.eval())
 
@@ -223,7 +252,7 @@ def _share_equal_weights(modules: Sequence[nn.Module]) -> None:
             tensor.data = first.setdefault(digest_of_tensors({"": tensor}), tensor.data)
 
 
-def _checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> tuple[Tensor, Tensor]:
+def checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> tuple[Tensor, Tensor]:
     """Center [width] and matrix [64, width] in float32; without a projection, those that change nothing."""
     center, matrix = projection if projection is not None else (torch.zeros(width), torch.eye(width))
     if center.shape != (width,) or matrix.shape != (EMBEDDING_DIM, width):

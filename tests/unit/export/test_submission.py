@@ -98,6 +98,17 @@ def test_export_agrees_with_door_07_and_writes_everything(run: Run, tmp_path: Pa
     assert digest_of_file(copied) == digest_of_file(folder / "submission.zip")
 
 
+def test_program_is_written_beside_it_and_proved_too(run: Run) -> None:
+    run = replace(run, recipe=replace(run.recipe, export=Export(n_parity_images=4, has_program=True, storage="bf16")))
+    export_submission(run)
+    card, program = json.loads((run.folder(8) / "card.json").read_text()), run.folder(8) / "saved_model.pt2"
+    assert card["program_parity"]["n_images"] == 4 and 0.999 < card["program_parity"]["min_cosine"] < 1 and card["storage"] == "bf16"
+    assert [entry["name"] for entry in card["files"]] == ["saved_model.pt", "submission.zip", "saved_model.pt2"]
+    image = torch.from_numpy(Pack(run.folder(3)).read(2)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        np.testing.assert_allclose(torch.export.load(program).module()(image), torch.jit.load(run.folder(8) / "saved_model.pt")(image), atol=1e-5)
+
+
 def test_trial_elsewhere_leaves_the_projects_submission_alone(run: Run, tmp_path: Path) -> None:
     elsewhere = replace(run, out=tmp_path / "trial" / "invented")
     for number in (2, 7):

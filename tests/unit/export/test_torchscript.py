@@ -17,12 +17,14 @@ from torchvision.transforms.v2.functional import resize
 
 from guie.embed.ensemble import Tower
 from guie.embed.views import normalise, to_square
+from guie.export.operators import unknown_to_1_11
+from guie.export.plain import write_out
 from guie.export.torchscript import build_submission, quiet_jit, trace_network
 from guie.model.backbone import build_backbone
 from guie.recipe import Model
 
 MEAN, STD = (0.48, 0.45, 0.40), (0.26, 0.25, 0.27)
-ODD_SIZES = ((1, 1), (1, 500), (500, 1), (3, 7), (32, 32), (30, 120), (97, 64))
+ODD_SIZES = ((1, 1), (1, 500), (500, 1), (3, 7), (32, 32), (40, 38), (40, 37), (30, 120), (97, 64))
 
 
 def small_network(dim: int, seed: int) -> nn.Sequential:
@@ -42,7 +44,7 @@ def projection_of(width: int) -> tuple[Tensor, Tensor]:
 
 
 def two_towers() -> list[Tower]:
-    return [Tower(small_network(40, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(50, 2), 48, ("flip", "crop", "pad"), 0.5)]
+    return [Tower(small_network(40, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(50, 2), 48, ("flip", "crop", "pad", "aspect", "aspect_pad"), 0.5)]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -52,8 +54,15 @@ def unit(vector: np.ndarray) -> np.ndarray:
 def square_of(image: Tensor, px: int, view: str) -> np.ndarray:
     """The view's square by torchvision: squashed, of the middle nine tenths, or as large as it fits on grey; float64 [3, px, px]."""
     height, width = image.shape[1:]
+    if view in ("aspect", "aspect_pad"):
+        if max(height, width) - min(height, width) <= max(height, width) / 20:
+            return square_of(image, px, "crop")
+        if view == "aspect":
+            return square_of(image, px, "plain")
+        middle = image[:, height // 20 : height - height // 20, width // 20 : width - width // 20]
+        return square_of(middle, px, "pad")
     if view == "pad":
-        inner = [max(1, round(side * px / max(height, width) + 1e-9)) for side in (height, width)]
+        inner = [max(2, round(side * px / max(height, width) + 1e-9)) for side in (height, width)]
         canvas = np.full((3, px, px), 128.0)
         top, left = (px - inner[0]) // 2, (px - inner[1]) // 2
         canvas[:, top : top + inner[0], left : left + inner[1]] = resize(image.float(), inner, InterpolationMode.BICUBIC, antialias=True)
@@ -63,7 +72,7 @@ def square_of(image: Tensor, px: int, view: str) -> np.ndarray:
     return resize(image.float(), [px, px], InterpolationMode.BICUBIC, antialias=True).numpy().astype(np.float64)
 
 
-def oracle(towers: list[Tower], image: Tensor, projection: tuple[Tensor, Tensor] | None) -> np.ndarray:
+def oracle(towers: list[Tower], image: Tensor, projection: tuple[Tensor, Tensor] | None, is_mean: bool = False, power: float = 1.0) -> np.ndarray:
     """One image, one tower, one view at a time, in float64 wherever no network computes; torchvision resizes."""
     parts = []
     for tower in towers:
@@ -75,7 +84,8 @@ def oracle(towers: list[Tower], image: Tensor, projection: tuple[Tensor, Tensor]
             with torch.no_grad():
                 outputs.append(tower.module(torch.from_numpy(seen.astype(np.float32).copy())[None])[0].double().numpy())
         parts.append(tower.weight * unit(sum(outputs) / len(outputs)))
-    joined = unit(np.concatenate(parts))
+    joined = unit(sum(parts) / len(parts) if is_mean else np.concatenate(parts))
+    joined = unit(np.array([np.sign(x) * np.abs(x) ** power for x in joined]))
     if projection is None:
         return joined
     return unit(projection[1].numpy() @ (joined - projection[0].numpy()))
@@ -117,6 +127,20 @@ def test_export_without_projection_concatenates() -> None:
     got = embedded(build_submission(towers, MEAN, STD, None), image)[0].numpy()
     np.testing.assert_allclose(got, oracle(towers, image[0], None), atol=1e-5)
     assert np.linalg.norm(got[40:]) / np.linalg.norm(got[:40]) == pytest.approx(2.0, abs=1e-4)  # the weights
+
+
+@pytest.mark.parametrize(("is_mean", "power"), [(True, 1.0), (False, 0.5), (True, 0.3)])
+def test_export_of_a_mean_and_of_powers(tmp_path: Path, is_mean: bool, power: float) -> None:
+    towers = [Tower(small_network(70, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(70, 2), 48, ("aspect",), 2.0)]
+    for tower in towers:
+        write_out(tower.module)
+    projection, image = projection_of(70 if is_mean else 140), some_images(1, 21, 50)
+    path = tmp_path / "saved_model.pt"
+    path.write_bytes(saved(build_submission(towers, MEAN, STD, projection, is_mean=is_mean, power=power)))
+    with quiet_jit():
+        got = embedded(torch.jit.load(path), image)[0].numpy()
+    np.testing.assert_allclose(got, oracle(towers, image[0], projection, is_mean, power), atol=2e-5)
+    assert unknown_to_1_11(path) == []
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext"])
@@ -287,7 +311,7 @@ def test_towers_that_cannot_be_exported() -> None:
         build_submission([Tower(small_network(64, 1).train(), 32, ("plain",), 1.0)], MEAN, STD)
     with pytest.raises(ValueError, match="upside_down"):
         build_submission([Tower(small_network(64, 1), 32, ("upside_down",), 1.0)], MEAN, STD)
-    with pytest.raises(ValueError, match="at least one of plain, flip, crop, pad"):
+    with pytest.raises(ValueError, match="at least one of plain, flip, crop, pad, aspect, aspect_pad"):
         build_submission([Tower(small_network(64, 1), 32, (), 1.0)], MEAN, STD)
 
 
