@@ -102,7 +102,17 @@ def _pack(run: Run, rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
     index = index.assign(width=200, height=150, original_width=640, original_height=480)
     _parquet(folder / "index.parquet", index)
     _parquet(folder / "problems.parquet", pd.DataFrame({"image_id": ["source_1/x"], "path": ["folder_1/x.jpg"], "reason": ["no JPEG"]}))
+    _parquet(folder / "duplicates.parquet", _duplicates(index))
     return index
+
+
+def _duplicates(index: pd.DataFrame) -> pd.DataFrame:
+    """A training picture that validation has too, and one under two labels."""
+    (train, _), (one, other) = (index[index["split"] == split].iloc[[0, -1]].to_dict("records") for split in ("train", "val"))
+    pairs = [(train, one, 0, True, "left training"), (one, other, 3, False, "two labels")]
+    columns = ("image_id", "twin", "split", "twin_split", "class_id", "twin_class_id", "n_bits", "is_same_file", "outcome")
+    rows = [(a["image_id"], b["image_id"], a["split"], b["split"], a["class_id"], b["class_id"], n, same, outcome) for a, b, n, same, outcome in pairs]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _draw(class_id: int, rng: np.random.Generator) -> Image.Image:
@@ -140,6 +150,9 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
         drop=True
     )
     _parquet(folder / "val_ids.parquet", ids)
+    centres = rng.normal(size=(int(ids["class_id"].max()) + 1, 64))
+    vectors = centres[ids["class_id"]] + rng.normal(scale=0.7, size=(len(ids), 64))
+    np.save(folder / "val_embeddings.npy", (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
     rows = []
     for i, setting in enumerate(run.recipe.embed.settings):
         members = " + ".join(f"{m.stage}@{m.image_px}" for m in setting.members)

@@ -63,5 +63,6 @@ def test_help_teaches(number: int, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "Reads" in lines and FOLDERS[number] in lines["Writes"]
     assert f"python {DOORS[number]} --recipe" in lines["Run"]
     assert all(option in told for option in ("--recipe", "--set", "--data-root", "--out", "--device", "--force"))
+    assert ("--compare" in told) == (number == 9)
     following = f"next: python {DOORS[number + 1]}" if number < 9 else "next: nothing; this was the last door"
     assert following in told

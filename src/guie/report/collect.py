@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from guie.recipe import Recipe
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run, read_done
@@ -17,7 +19,9 @@ from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run, read_done
 SCORE_COLUMNS = ("setting", "members", "views", "projection", "dim", "n_queries", "n_index", "mp5", "r1", "seed", "commit")
 CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
+DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "is_same_file", "outcome")
 SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # images a class: 1, 2, 3-4, 5-8, ... more than 128
+NOT_DOMAINS = ("low", "high")  # mp5_low and mp5_high are the ends of an interval
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Scores:
     """The ladder of door 07.
 
     Attributes:
-        table: `scores.csv`, one row per setting, in the order of the ladder.
+        table: `scores.csv`, one row per setting, in the order of the ladder; `mp5_low`, `mp5_high` and `p_vs_previous` where door 07 estimated them.
         domains: The domains that have a score.
         final: Position of the exported setting.
         pca_share: Share of the training images' variance that the final projection keeps; None without PCA.
@@ -35,6 +39,11 @@ class Scores:
     domains: tuple[str, ...]
     final: int
     pca_share: float | None
+
+    def interval(self, row: int) -> tuple[float, float] | None:
+        """The ends of a row's mP@5; None where they are not known."""
+        ends = tuple(float(self.table[name].iloc[row]) if name in self.table else math.nan for name in ("mp5_low", "mp5_high"))
+        return (ends[0], ends[1]) if all(map(math.isfinite, ends)) else None
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,16 @@ class DataSummary:
     Attributes:
         groups: source, domain, split, n_classes, n_images (before balancing), n_rows (after); None without `classes.parquet`.
         class_sizes: Label of a range of images per class -> training classes in it.
+        sizes_by_source: Source -> images of each of its training classes, int64, the largest first.
         problems: step, source, path, reason of everything that could not be used.
+        duplicates: Columns of `DUPLICATE_COLUMNS`; None where door 03 left no list.
     """
 
     groups: pd.DataFrame | None
     class_sizes: dict[str, int]
+    sizes_by_source: dict[str, np.ndarray]
     problems: pd.DataFrame
+    duplicates: pd.DataFrame | None
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,17 @@ class Step:
     door: int
     is_stage: bool
     mark: dict[str, Any] | None
+    images_per_s: float | None = None
+
+    def number(self, name: str) -> float | None:
+        """A finite number of the done-mark; None where there is none."""
+        value = self.mark.get(name) if self.mark else None
+        return float(value) if is_number(value) else None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything the report shows except the gallery."""
+    """Everything the report shows except what needs images or other runs."""
 
     recipe: Recipe
     commit: str
@@ -91,7 +110,8 @@ def collect(run: Run) -> Facts:
     """
     scores = read_scores(run)
     commit = str(scores.table["commit"].iloc[scores.final])
-    return Facts(run.recipe, commit, scores, read_stages(run), read_data(run), read_steps(run))
+    stages = read_stages(run)
+    return Facts(run.recipe, commit, scores, stages, read_data(run), read_steps(run, stages))
 
 
 def read_scores(run: Run) -> Scores:
@@ -100,24 +120,43 @@ def read_scores(run: Run) -> Scores:
     Raises:
         ValueError: see `collect`.
     """
-    path = run.out / FOLDERS[7] / "scores.csv"
+    return scores_in(run.out, run.recipe.embed.final.name)
+
+
+def scores_in(out: Path, final: str) -> Scores:
+    """The ladder of the run in folder `out`, whose exported setting is called `final`.
+
+    Raises:
+        ValueError: see `collect`.
+    """
+    path = out / FOLDERS[7] / "scores.csv"
     remedy = f"open door 07 again with the same options: python {DOORS[7]} --force ..."
     if not path.is_file():
         raise ValueError(f"{path} does not exist, and a report needs its scores; {remedy}")
     try:
         table = pd.read_csv(path, dtype={"setting": str, "members": str, "views": str, "projection": str, "commit": str}, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} is empty; {remedy} --force") from None
+        raise ValueError(f"{path} is empty; {remedy}") from None
     missing = [name for name in SCORE_COLUMNS if name not in table.columns]
     if missing or table.empty:
-        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy} --force")
-    name = run.recipe.embed.final.name
-    if name not in set(table["setting"]):
-        raise ValueError(f"{path} has no row for {name!r}, the setting that the recipe exports; {remedy} --force")
+        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy}")
+    if final not in set(table["setting"]):
+        raise ValueError(f"{path} has no row for {final!r}, the setting that the recipe exports; {remedy}")
     texts = ["setting", "members", "views", "projection", "commit"]
     table[texts] = table[texts].fillna("")
-    domains = tuple(str(column).removeprefix("mp5_") for column in table.columns if str(column).startswith("mp5_"))
-    return Scores(table, domains, int(np.flatnonzero(table["setting"] == name)[-1]), _pca_share(run.out / FOLDERS[7] / "pca.npz"))
+    found = [str(column).removeprefix("mp5_") for column in table.columns if str(column).startswith("mp5_")]
+    domains = tuple(name for name in found if name not in NOT_DOMAINS)
+    shares = pca_shares(out)
+    return Scores(table, domains, int(np.flatnonzero(table["setting"] == final)[-1]), None if shares is None else float(shares.sum()))
+
+
+def pca_shares(out: Path) -> np.ndarray | None:
+    """Shares of the training features' variance, float64 [dim], that the components of the final projection hold; None without PCA."""
+    path = out / FOLDERS[7] / "pca.npz"
+    if not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        return arrays.get("explained_variance_ratio")
 
 
 def read_stages(run: Run) -> tuple[StageCurves, ...]:
@@ -142,25 +181,48 @@ def read_data(run: Run) -> DataSummary:
             source = found["source"] if "source" in found else found["image_id"].str.split("/").str[0]
             problems.append(pd.DataFrame({"step": FOLDERS[number], "source": source, "path": found["path"], "reason": found["reason"]}))
     table = pd.concat(problems, ignore_index=True) if problems else pd.DataFrame(columns=["step", "source", "path", "reason"])
+    duplicates = _parquet(run.out / FOLDERS[3] / "duplicates.parquet", DUPLICATE_COLUMNS)
     if classes is None:
-        return DataSummary(None, {}, table)
+        return DataSummary(None, {}, {}, table, duplicates)
     counted = {"n_classes": ("n_images", "size"), "n_images": ("n_images", "sum"), "n_rows": ("n_rows", "sum")}
     groups = classes.groupby(["domain", "source", "split"], sort=True).agg(**counted)
-    return DataSummary(groups.reset_index(), _class_sizes(classes.loc[classes["split"] == "train", "n_images"]), table)
+    train = classes[classes["split"] == "train"]
+    by_source = {str(source): np.sort(sizes.to_numpy())[::-1] for source, sizes in train.groupby("source", sort=True)["n_images"]}
+    return DataSummary(groups.reset_index(), _class_sizes(train["n_images"]), by_source, table, duplicates)
 
 
-def read_steps(run: Run) -> tuple[Step, ...]:
+def read_steps(run: Run, stages: Sequence[StageCurves]) -> tuple[Step, ...]:
     """The done-marks of doors 01 to 08, each door's stages after it."""
     steps = []
     for number in range(1, 9):
-        steps.append(Step(FOLDERS[number], number, False, read_done(run.out / FOLDERS[number])))
-        for stage in run.recipe.stages:
+        mark = read_done(run.out / FOLDERS[number])
+        steps.append(Step(FOLDERS[number], number, False, mark, _images_per_s(number, mark, run.out)))
+        for stage in stages:
             if PHASE_FOLDERS[stage.phase] == FOLDERS[number]:
-                steps.append(Step(stage.name, number, True, read_done(run.out / FOLDERS[number] / stage.name)))
+                speed = stage.metrics["images_per_s"].median() if stage.metrics is not None else math.nan
+                own = read_done(run.out / FOLDERS[number] / stage.name)
+                steps.append(Step(stage.name, number, True, own, float(speed) if math.isfinite(speed) else None))
     return tuple(steps)
 
 
-def is_number(value: Any) -> bool:
+def _images_per_s(number: int, mark: dict[str, Any] | None, out: Path) -> float | None:
+    """Images that a door handled in a second; of door 08 those that the exported model embeds one by one. None for training, whose stages know."""
+    noted = (mark or {}).get("metrics") or {}
+    if number == 8:
+        each = noted.get("seconds_per_image")
+        return 1 / each if is_number(each) and each > 0 else None
+    if number == 7:
+        paths = [out / FOLDERS[7] / f"{split}_ids.parquet" for split in ("train", "val")]
+        n_images = sum(pq.read_metadata(path).num_rows for path in paths if path.is_file())
+    elif number == 2:
+        n_images = noted.get("n_train_images", 0) + noted.get("n_val_images", 0)
+    else:
+        n_images = noted.get("n_images")
+    seconds = (mark or {}).get("seconds")
+    return n_images / seconds if is_number(n_images) and n_images and is_number(seconds) and seconds else None
+
+
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether `value` is a finite number."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -173,13 +235,6 @@ def _class_sizes(n_images: pd.Series) -> dict[str, int]:
     counts = np.bincount(np.searchsorted(SIZE_EDGES, n_images.to_numpy(), side="right") - 1, minlength=len(labels))
     used = np.flatnonzero(counts)
     return {labels[i]: int(counts[i]) for i in range(used[0], used[-1] + 1)}
-
-
-def _pca_share(path: Path) -> float | None:
-    if not path.is_file():
-        return None
-    with np.load(path) as arrays:
-        return float(arrays["explained_variance_ratio"].sum()) if "explained_variance_ratio" in arrays else None
 
 
 def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:

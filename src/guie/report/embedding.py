@@ -1,0 +1,115 @@
+"""The exported embedding of the validation images, as the report shows it: spectrum, similarities, and a map with thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from guie.data.packing import PackedImages
+from guie.report import geometry
+from guie.report.charts import Point
+from guie.report.collect import pca_shares
+from guie.report.gallery import open_images
+from guie.run import DOORS, FOLDERS, Run
+
+MAX_MAPPED = 800  # images on the map
+MAX_ROWS = 50_000  # of the spectrum
+TILE_PX, TILE_QUALITY = 72, 70  # some 1.7 kB a tile
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Map:
+    """Validation images in the plane.
+
+    Attributes:
+        points: One per image.
+        domains: Names, by the points' domain numbers.
+        sheet: base64 JPEG with a tile of `TILE_PX` for every point, row by row, `n_columns` in a row; '' where the packed images are gone.
+        n_all: Images that the points were taken from.
+    """
+
+    points: tuple[Point, ...]
+    domains: tuple[str, ...]
+    sheet: str
+    n_columns: int
+    n_all: int
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the embedding looks like.
+
+    Attributes:
+        spectrum: Of the exported setting's embedding of validation images.
+        pca_shares: Shares of the variance of the training features that the final projection keeps, by component; None without PCA.
+        similarities: Of pairs of validation images; None where no class has two.
+        map: The same images in the plane.
+    """
+
+    spectrum: geometry.Spectrum
+    pca_shares: np.ndarray | None
+    similarities: geometry.Similarities | None
+    map: Map
+
+
+def read_embedding(run: Run) -> Embedding | None:
+    """The embedding that door 07 left; None where it is absent, does not fit its ids, or is one point.
+
+    Raises:
+        ValueError: an embedding is not finite.
+    """
+    folder = run.out / FOLDERS[7]
+    needed = (folder / "val_embeddings.npy", folder / "val_ids.parquet")
+    if not all(path.is_file() for path in needed):
+        return None
+    vectors, ids = np.load(needed[0], mmap_mode="r"), pd.read_parquet(needed[1])
+    if len(vectors) != len(ids) or len(ids) < 2:
+        log.warning("%s has %d rows and its ids %d: the embedding is not drawn; open door 07 again: %s --force", needed[0], len(vectors), len(ids), DOORS[7])
+        return None
+    rows = np.sort(np.random.default_rng(run.recipe.seed).permutation(len(vectors))[:MAX_ROWS])
+    values = np.asarray(vectors[rows], np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{needed[0]} holds values that are no numbers; the stage it comes from has diverged: lower its lr")
+    spectrum = geometry.spectrum(values)
+    if spectrum is None:
+        return None
+    found = geometry.similarities(values, ids["class_id"].to_numpy()[rows], run.recipe.seed)
+    return Embedding(spectrum, pca_shares(run.out), found, _map(run, vectors, ids))
+
+
+def tile_sheet(images: PackedImages, rows: Sequence[int]) -> tuple[str, int]:
+    """Images in tiles of `TILE_PX`, each whole and centred: one JPEG as base64, and its columns."""
+    n_columns = max(1, math.ceil(math.sqrt(len(rows))))
+    sheet = Image.new("RGB", (n_columns * TILE_PX, math.ceil(len(rows) / n_columns) * TILE_PX), "#808890")
+    for i, row in enumerate(tqdm(rows, desc="tiles of the map", unit="image", disable=None)):
+        tile = Image.fromarray(images.read(row, TILE_PX))
+        tile.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
+        left, top = i % n_columns * TILE_PX, i // n_columns * TILE_PX
+        sheet.paste(tile, (left + (TILE_PX - tile.width) // 2, top + (TILE_PX - tile.height) // 2))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=TILE_QUALITY, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii"), n_columns
+
+
+def _map(run: Run, vectors: np.ndarray, ids: pd.DataFrame) -> Map:
+    rows = geometry.sample(ids, MAX_MAPPED, run.recipe.seed)
+    images, some = open_images(run), ids.iloc[rows]
+    domains = tuple(str(name) for name in sorted(some["domain"].unique()))
+    labels = some["image_id"] if images is None else images.index["source_label"].iloc[some["pack_row"]]
+    places = geometry.plane(np.asarray(vectors[rows], np.float32), run.recipe.seed)
+    points = tuple(
+        Point(float(x), float(y), domains.index(str(row.domain)), int(row.class_id), f"{label} · {row.domain}")
+        for (x, y), row, label in zip(places, some.itertuples(), labels, strict=True)
+    )
+    sheet, n_columns = tile_sheet(images, some["pack_row"].tolist()) if images is not None else ("", 1)
+    return Map(points, domains, sheet, n_columns, len(ids))

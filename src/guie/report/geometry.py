@@ -1,0 +1,157 @@
+"""What the embedding looks like in numbers: its spectrum, the similarities of pairs, a map in the plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+N_QUERIES, N_INDEX = 2_000, 20_000  # pairs that are compared: a sample above, of a fixed cost
+BLOCK = 256
+N_BINS = 2_000  # of cosines from -1 to 1
+MIN_MAPPED = 10
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How the variance is spread over directions.
+
+    Attributes:
+        shares: float64 [dim], falling, sum 1.
+        effective_dim: exp of the shares' entropy: as many equal directions would be spread as much.
+    """
+
+    shares: np.ndarray
+    effective_dim: float
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """How the cosines of pairs are spread; counts in `N_BINS` equal bins from -1 to 1.
+
+    Attributes:
+        positives: int64 [n_bins], pairs of one class.
+        negatives: int64 [n_bins], pairs of two classes.
+        nearest_negatives: int64 [n_bins], of each query the most alike image of another class.
+    """
+
+    positives: np.ndarray
+    negatives: np.ndarray
+    nearest_negatives: np.ndarray
+
+    @property
+    def median_positive(self) -> float:
+        """The cosine that half of the positives reach, to the width of a bin."""
+        return float(bin_centres(N_BINS)[np.searchsorted(np.cumsum(self.positives), self.positives.sum() / 2)])
+
+    def share_above(self, counts: np.ndarray, cosine: float) -> float:
+        """The share of pairs whose cosine lies above."""
+        return float(counts[bin_centres(N_BINS) > cosine].sum() / max(1, counts.sum()))
+
+
+def bin_centres(n_bins: int) -> np.ndarray:
+    """float64 [n_bins], the middles of equal bins from -1 to 1."""
+    return -1 + (2 * np.arange(n_bins) + 1) / n_bins
+
+
+def spectrum(vectors: np.ndarray) -> Spectrum | None:
+    """The eigenvalues of the vectors' covariance as shares of their sum; None when all vectors are equal.
+
+    Args:
+        vectors: float [n, dim].
+
+    Source: the effective rank of Roy and Vetterli, 2007.
+    """
+    centred = np.asarray(vectors, np.float64) - np.mean(vectors, axis=0, dtype=np.float64)
+    values = np.maximum(np.linalg.eigvalsh(centred.T @ centred)[::-1], 0.0)
+    if not values.sum() > 1e-12 * len(centred):
+        return None
+    shares = values / values.sum()
+    known = shares[shares > 0]
+    return Spectrum(shares, float(np.exp(-(known * np.log(known)).sum())))
+
+
+def similarities(vectors: np.ndarray, class_ids: np.ndarray, seed: int) -> Similarities | None:
+    """Cosines of queries with all other images, block by block: of a sample where there are more than `N_QUERIES` and `N_INDEX`.
+
+    Args:
+        vectors: float [n, dim].
+        class_ids: int [n].
+        seed: Of the sample.
+
+    Returns:
+        None when the sample has no pair of one class, or none of two.
+    """
+    order = np.random.default_rng(seed).permutation(len(vectors))[:N_INDEX]
+    vectors, class_ids = normalised(vectors[order]), np.asarray(class_ids)[order]
+    n = min(N_QUERIES, len(order))
+    counts = np.zeros((3, N_BINS), np.int64)
+    for first in range(0, n, BLOCK):
+        rows = np.arange(first, min(first + BLOCK, n))
+        cosines = vectors[rows] @ vectors.T
+        is_same = class_ids[rows, None] == class_ids[None, :]
+        nearest = np.where(is_same, -np.inf, cosines).max(axis=1)
+        is_positive = is_same.copy()
+        is_positive[np.arange(len(rows)), rows] = False  # the query itself
+        for row, values in enumerate((cosines[is_positive], cosines[~is_same], nearest[np.isfinite(nearest)])):
+            counts[row] += np.bincount(np.clip((values + 1) / 2 * N_BINS, 0, N_BINS - 1).astype(np.int64), minlength=N_BINS)
+    return Similarities(*counts) if counts[:2].any(axis=1).all() else None
+
+
+def sample(ids: pd.DataFrame, n_images: int, seed: int) -> np.ndarray:
+    """Rows of about `n_images` images: whole classes in random order, as many images of each domain as of the others.
+
+    Args:
+        ids: class_id, domain.
+        n_images: At most so many, but one of each domain.
+        seed: The choice is a function of it.
+
+    Returns:
+        int64, sorted.
+    """
+    rng = np.random.default_rng(seed)
+    share = max(1, n_images // max(1, ids["domain"].nunique()))
+    chosen = []
+    table = pd.DataFrame({"class_id": ids["class_id"].to_numpy(), "domain": ids["domain"].to_numpy(), "row": np.arange(len(ids))})
+    for _, of in table.groupby("domain", sort=True):
+        classes = rng.permutation(np.sort(of["class_id"].unique()))
+        turn = pd.Series(np.arange(len(classes)), index=classes)
+        chosen.append(of.assign(turn=of["class_id"].map(turn)).sort_values(["turn", "row"])["row"].to_numpy()[:share])
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+
+
+def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """A map of the vectors, each axis from 0 to 1: t-SNE from the first two principal components, those alone where there are fewer than `MIN_MAPPED`.
+
+    On one thread: the sums of several come in any order, and t-SNE makes much of little.
+
+    Args:
+        vectors: float [n, dim].
+        seed: Of t-SNE.
+
+    Returns:
+        float64 [n, 2].
+    """
+    unit = normalised(vectors)
+    if len(unit) < 2 or np.ptp(unit, axis=0).max() < 1e-6:
+        return np.full((len(unit), 2), 0.5)
+    with threadpool_limits(1):
+        if len(unit) < MIN_MAPPED:
+            n_axes = min(2, unit.shape[1])
+            placed = np.pad(PCA(n_axes, svd_solver="full").fit_transform(unit), ((0, 0), (0, 2 - n_axes)))
+        else:
+            perplexity = min(30.0, (len(unit) - 1) / 3)
+            placed = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(unit)
+    placed = np.asarray(placed, np.float64)
+    low, high = placed.min(axis=0), placed.max(axis=0)
+    return (placed - low) / np.where(high > low, high - low, 1.0)
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """float32 [n, dim], each row divided by its length (zero rows stay zero)."""
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,131 @@
+"""Finished runs beside each other: what they scored, what they cost, and in which settings they differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from guie.report.collect import Facts, Scores, Step, scores_in
+from guie.run import FOLDERS, Run, read_done
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of several runs.
+
+    Attributes:
+        name: Recipe and seed, with the folder where that is not enough to tell it from another.
+        settings: The recipe as nested dictionaries and lists.
+        scores: Its ladder.
+        seconds: Of doors 01 to 08; None when none of them tells.
+        peak_memory_gb: The same.
+        asked: A digest of the validation images; '' where door 07 left no ids.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    scores: Scores
+    seconds: float | None
+    peak_memory_gb: float | None
+    asked: str
+
+    @property
+    def final(self) -> pd.Series:
+        """The exported setting's row."""
+        return self.scores.table.iloc[self.scores.final]
+
+
+def read_runs(run: Run, facts: Facts, folders: Sequence[Path]) -> tuple[Compared, ...]:
+    """This run and those in `folders`; empty without any.
+
+    Raises:
+        FileNotFoundError: a folder holds no run.
+        ValueError: a run's recipe or scores are damaged or missing.
+    """
+    if not folders:
+        return ()
+    recipes = [json.loads(run.recipe.to_json()), *(_recipe(folder) for folder in folders)]
+    ladders = [facts.scores, *(scores_in(folder, _final(recipe, folder)) for recipe, folder in zip(recipes[1:], folders, strict=True))]
+    outs = [run.out, *folders]
+    names = [f"{recipe.get('name')}, seed {recipe.get('seed')}" for recipe in recipes]
+    result = []
+    for name, recipe, scores, out in zip(names, recipes, ladders, outs, strict=True):
+        steps = [Step(FOLDERS[n], n, False, read_done(out / FOLDERS[n])) for n in range(1, 9)]
+        seconds = [value for step in steps if (value := step.number("seconds")) is not None]
+        memory = [value for step in steps if (value := step.number("peak_memory_gb")) is not None]
+        shown = name if names.count(name) == 1 else f"{name}, {out.parent.name}/{out.name}"
+        total, peak = (sum(seconds) if seconds else None), max(memory, default=None)
+        result.append(Compared(shown, recipe, scores, total, peak, _asked(out)))
+    return tuple(result)
+
+
+def differences(values: Sequence[Any], path: str = "") -> dict[str, list[str]]:
+    """Where nested settings differ: the path of each field, `stages.s1_head.lr`, with every run's value; a dash where a run has none.
+
+    Members of a list are called by their names; of one that only some runs have, it is said that it is there, not all that it holds.
+    """
+    values = [_by_name(value) for value in values]
+    if all(value == values[0] for value in values):
+        return {}
+    if all(isinstance(value, dict) for value in values):
+        result: dict[str, list[str]] = {}
+        for key in dict.fromkeys(key for value in values for key in value):
+            result |= differences([value.get(key, NOTHING) for value in values], f"{path}.{key}" if path else str(key))
+        return result
+    return {path: [_as_text(value) for value in values]}
+
+
+def seeds(runs: Sequence[Compared]) -> list[list[Compared]]:
+    """Groups of two or more runs that differ in nothing but the seed."""
+    groups: dict[str, list[Compared]] = {}
+    for run in runs:
+        key = json.dumps({name: value for name, value in run.settings.items() if name != "seed"}, sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _by_name(value: Any) -> Any:
+    """A list of named things as a dictionary; anything else as it is."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+        return {str(item["name"]): item for item in value}
+    return value
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "there"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _recipe(folder: Path) -> dict[str, Any]:
+    path = folder / "recipe.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"--compare {folder}: no recipe.json there; give the folder of a finished run, artifacts/<recipe>")
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; open any door of that run again") from None
+    return dict(recipe)
+
+
+def _final(recipe: dict[str, Any], folder: Path) -> str:
+    try:
+        return str(recipe["embed"]["settings"][-1]["name"])
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"{folder / 'recipe.json'} names no setting to export; open any door of that run again") from None
+
+
+def _asked(out: Path) -> str:
+    path = out / FOLDERS[7] / "val_ids.parquet"
+    if not path.is_file():
+        return ""
+    ids = sorted(pd.read_parquet(path, columns=["image_id"])["image_id"])
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
