@@ -24,12 +24,15 @@ MAY_IMPORT = {
     "run": {"recipe", "checkpoint"},
     "recipes": {"recipe"},
     "door": {"recipe", "run"},
+    "terminal": set(),
+    "kaggle": {"recipe", "run", "door", "terminal"},
     "data": FLOOR | {"override"},
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
     "train": FLOOR | {"data", "model", "embed"},
     "export": FLOOR | {"data", "model", "embed"},
-    "report": FLOOR | {"data", "model", "embed"},
+    "evaluate": FLOOR | {"data", "model", "embed"},
+    "report": FLOOR | {"data", "model", "embed", "evaluate"},
 }
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "src", "data_prep", "weights", "submission", "tests"}
 TOP_LEVEL |= {"run.sh", "test.sh", "pyproject.toml", "constraints.txt", ".ci", ".gitignore", ".gitattributes", "LICENSE"}

@@ -8,27 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from opening import SMALL, open_door
 
 from guie.run import DOORS, FOLDERS, PROJECT
 
 pytestmark = pytest.mark.slow
-SMALL = ("data.drawn.n_instances=8", "stages.s2_backbone.n_epochs=6", "stages.s5_highres_backbone.n_epochs=2")
-
-
-def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: tuple[str, ...] = SMALL) -> str:
-    command = [sys.executable, str(PROJECT / DOORS[number]), "--recipe", recipe, "--out", str(out), "--device", "cpu", *extra]
-    for text in sets:
-        command += ["--set", text]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=out, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The finished run and what each door said."""
-    out = tmp_path_factory.mktemp("house")
-    return out / "tiny", [open_door(number, out) for number in DOORS]
 
 
 def test_every_door_marks_its_folder_and_names_the_next(house: tuple[Path, list[str]]) -> None:
