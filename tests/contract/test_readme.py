@@ -50,8 +50,9 @@ def tables(text: str) -> Iterator[list[list[str]]]:
 def known_options(script: str) -> set[str]:
     if script == "./run.sh":
         return set(RUN_OPTIONS)
-    if script in DOORS.values():
-        return {option for action in parser(None)._actions for option in action.option_strings}
+    numbers = [number for number, path in DOORS.items() if path == script]
+    if numbers:
+        return {option for action in parser(None, numbers[0])._actions for option in action.option_strings}
     told = subprocess.run([sys.executable, script, "--help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told))
 
