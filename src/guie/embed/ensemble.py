@@ -18,6 +18,7 @@ from guie.embed.pca import PCA, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import WithoutSizes, size_matrix, sized
+from guie.embed.views import frame_of
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
 from guie.model.neck import Neck, n_sizes
@@ -105,7 +106,8 @@ class MemberFeatures:
         rows = rows_of(self.packed, split)
         model, stride = self.run.recipe.model_of(member.stage), member.patch_stride
         request = FeatureRequest(self.pack, digest, model, member.image_px, view, digest_of_rows(rows), stride, self.precision)
-        features = extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size)
+        others = [other for other in member.views if other != view and frame_of(other) == frame_of(view)]
+        features = extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size, other_views=others)
         return features if member.output == "feature" else sized(features, self.packed, rows, self.run.recipe.stage(member.stage).neck)
 
     def _backbone(self, stage: str, image_px: int, patch_stride: int) -> tuple[Backbone, str]:

@@ -8,8 +8,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,7 @@ def extract(
     accelerator: Accelerator,
     batch_size: int,
     change: Change | None = None,
+    other_views: Sequence[str] = (),
 ) -> np.ndarray:
     """Features of `rows` of the pack, float32 [n_rows, feature_dim], memory-mapped read-only.
 
@@ -112,34 +113,34 @@ def extract(
         accelerator: Device and processes.
         batch_size: Images a forward pass.
         change: Alters an image before it is squashed (augmented views); must be a pure function of image and row.
+        other_views: Views of the same frame that will be asked for next: they are made in the same pass, each image decoded once for all.
     """
-    whole = cache / f"{request.key}.npy"
-    if not whole.is_file():
+    requests = [request, *(replace(request, view=view) for view in other_views)]
+    missing = [wanted for wanted in requests if not (cache / f"{wanted.key}.npy").is_file()]
+    accelerator.wait_for_everyone()  # before any of them is written
+    if missing:
         n, rank = accelerator.num_processes, accelerator.process_index
         cuts = [len(rows) * i // n for i in range(n + 1)]
-        part = cache / f"{request.key}.part{rank}of{n}.npy"
+        parts = [cache / f"{wanted.key}.part{rank}of{n}.npy" for wanted in missing]
         squares = _Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, request.view, change)
-        _extract_slice(part, request, backbone, squares, accelerator, batch_size)
+        _extract_slice(parts, missing, backbone, squares, accelerator, batch_size)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _join(cache, request.key, n, whole)
+        for wanted in missing if accelerator.is_main_process else []:
+            _join(cache, wanted.key, n, cache / f"{wanted.key}.npy")
         accelerator.wait_for_everyone()
-    return np.load(whole, mmap_mode="r")
+    return np.load(cache / f"{request.key}.npy", mmap_mode="r")
 
 
-def _extract_slice(part: Path, request: FeatureRequest, backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
-    """Fills `part` from the first row that is not yet written; `part` + '.json' says how many are."""
-    progress = part.with_suffix(".json")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    n_done = json.loads(progress.read_text())["n_done"] if part.is_file() and progress.is_file() else 0
-    shape = (len(squares), backbone.feature_dim)
-    if n_done == 0:
-        progress.unlink(missing_ok=True)
-        _allocate(part, shape)
-    features = np.lib.format.open_memmap(part, mode="r+")
-    left = range(n_done, len(squares))
+def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
+    """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
+    parts[0].parent.mkdir(parents=True, exist_ok=True)
+    n_done = min(_n_done(part) for part in parts)
+    for part in parts if n_done == 0 else []:
+        part.with_suffix(".json").unlink(missing_ok=True)
+        _allocate(part, (len(squares), backbone.feature_dim))
+    features = [np.lib.format.open_memmap(part, mode="r+") for part in parts]
+    left, request = range(n_done, len(squares)), requests[0]
     loader = DataLoader(Subset(squares, left), batch_size=batch_size, num_workers=n_workers() if len(left) > batch_size else 0)
-    view = request.view if squares.change is None else "plain"
     is_training = backbone.training
     network = folded(backbone, request.image_px)
     dtype, is_cpu = getattr(torch, request.precision), accelerator.device.type == "cpu"
@@ -148,23 +149,37 @@ def _extract_slice(part: Path, request: FeatureRequest, backbone: Backbone, squa
         network = copy.deepcopy(network).to(dtype)
     saved = time.time()
     hidden = None if accelerator.is_local_main_process else True
-    bar = tqdm(total=len(squares), initial=n_done, unit="img", desc=f"features {request.image_px} px {request.view}", disable=hidden)
+    what = f"features {request.image_px} px {' and '.join(wanted.view for wanted in requests)}"
+    bar = tqdm(total=len(squares), initial=n_done, unit="img", desc=what, disable=hidden)
     with torch.inference_mode(), bar:
         for images in loader:
-            pixels = apply_view(normalise(images.to(accelerator.device), request.model.mean, request.model.std), view)
-            pixels = pixels.to(dtype) if has_half_weights else pixels
-            with torch.autocast(accelerator.device.type, dtype, enabled=dtype != torch.float32 and not is_cpu):
-                batch = network(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
-            features[n_done : n_done + len(batch)] = batch
-            n_done += len(batch)
-            bar.update(len(batch))
+            normal = normalise(images.to(accelerator.device), request.model.mean, request.model.std)
+            for wanted, rows in zip(requests, features, strict=True):
+                pixels = apply_view(normal, wanted.view if squares.change is None else "plain")
+                pixels = pixels.to(dtype) if has_half_weights else pixels
+                with torch.autocast(accelerator.device.type, dtype, enabled=dtype != torch.float32 and not is_cpu):
+                    batch = network(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+                rows[n_done : n_done + len(batch)] = batch
+            n_done += len(images)
+            bar.update(len(images))
             if time.time() - saved > CHECKPOINT_S:
-                features.flush()
-                save_json(progress, {"n_done": n_done})
+                _note(parts, features, n_done)
                 saved = time.time()
-    features.flush()
-    save_json(progress, {"n_done": n_done})
+    _note(parts, features, n_done)
     backbone.train(is_training)
+
+
+def _n_done(part: Path) -> int:
+    """Rows of a part that are written for certain."""
+    progress = part.with_suffix(".json")
+    return json.loads(progress.read_text())["n_done"] if part.is_file() and progress.is_file() else 0
+
+
+def _note(parts: list[Path], features: list[np.memmap], n_done: int) -> None:
+    """Notes for every part that its first `n_done` rows are on the disk."""
+    for part, rows in zip(parts, features, strict=True):
+        rows.flush()
+        save_json(part.with_suffix(".json"), {"n_done": n_done})
 
 
 def half_of(device: torch.device) -> torch.dtype | None:

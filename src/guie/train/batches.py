@@ -135,7 +135,8 @@ class FeatureBatches:
         for name in names:
             request = FeatureRequest(pack, digest, model, stage.image_px, name, rows, stage.patch_stride, precision)
             change = None if name in VIEWS else _AugmentedView(transform, name)
-            self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change))
+            others = names[1:2] if name == "plain" and names[1:2] == ["flip"] else []
+            self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change, others))
         self.sizes = sizes_of(packed, train_set.rows)[:, : n_sizes(stage.neck)]
 
     def features(self, items: np.ndarray, view: np.ndarray) -> Tensor:

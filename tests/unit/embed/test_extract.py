@@ -83,3 +83,28 @@ def test_precision_on_a_card_is_its_half(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has_bf16=has_bf16: has_bf16)
         assert precision_on(torch.device("cuda")) == expected
         assert precision_on(torch.device("cuda"), "float32") == "float32"
+
+
+def test_views_of_one_frame_are_made_in_one_pass_and_equal_those_made_alone(tmp_path: Path, backbone: Backbone) -> None:
+    pack, both, alone = Pack(), tmp_path / "both", tmp_path / "alone"
+    flip = replace(REQUEST, view="flip")
+    plain = extract(both, REQUEST, backbone, pack, np.arange(6), Accelerator(cpu=True), 6, other_views=["flip"])  # type: ignore[arg-type]
+    assert pack.n_read == 6
+    np.testing.assert_array_equal(plain, features(alone, backbone, Pack(), REQUEST))
+    np.testing.assert_array_equal(features(both, backbone, pack, flip), features(alone, backbone, Pack(), flip))
+    assert pack.n_read == 6 and not np.array_equal(plain, features(both, backbone, pack, flip))
+
+
+def test_a_view_that_is_behind_holds_the_other_back(tmp_path: Path, backbone: Backbone) -> None:
+    """Killed after one view's progress was noted and before the other's: both go on from the smaller."""
+    flip = replace(REQUEST, view="flip")
+    whole = [np.array(features(tmp_path / "whole", backbone, Pack(), wanted)) for wanted in (REQUEST, flip)]
+    for wanted, values, n_done in ((REQUEST, whole[0], 4), (flip, whole[1], 2)):
+        part = tmp_path / f"{wanted.key}.part0of1.npy"
+        np.save(part, np.where(np.arange(6)[:, None] < n_done, values, np.nan))
+        part.with_suffix(".json").write_text(f'{{"n_done": {n_done}}}')
+    pack = Pack()
+    plain = extract(tmp_path, REQUEST, backbone, pack, np.arange(6), Accelerator(cpu=True), 6, other_views=["flip"])  # type: ignore[arg-type]
+    assert pack.n_read == 4
+    np.testing.assert_allclose(plain, whole[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(features(tmp_path, backbone, pack, flip), whole[1], rtol=1e-4, atol=1e-4)
