@@ -1,15 +1,15 @@
 """Training as people write it (timm, pytorch-metric-learning's ArcFaceLoss, torchvision's ImageFolder) beside doors 04 and 05, in one run.
 
-The images are minibench's; the backbone is the project's ViT-Ti/16 at 112 px. Both loops see a plain or mirrored image in each epoch, train the same neck
-and ArcFace margin with AdamW for the same ten epochs, and end with the same validation. The accuracy of the cached head stage is compared
-over the seeds.
+The images and the MobileNetV2 are minibench's, at 112 px. Both loops see a plain or mirrored image in each epoch, train the same neck and ArcFace
+margin with AdamW for the same ten epochs, and end with the same validation. Steps of the backbone stage are timed for the project's ViT-Ti/16, too.
 
-Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (half an hour; needs minibench's images)
+Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (15 minutes for the first seed, 10 for each other)
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,22 +24,27 @@ from torch import nn
 
 from guie.data.packing import PackedImages
 from guie.embed.retrieval import retrieve, summarise
-from guie.run import DOORS, PROJECT, n_cores
+from guie.recipe import load_recipe
+from guie.run import DOORS, FOLDERS, PROJECT, Run, n_cores
 
 PX, N_EPOCHS, BATCH, LR, MARGIN = 112, 10, 128, 2e-3, 0.3
 N_STEPS, STEP_BATCH = 40, 32  # of a backbone stage, after four to warm up
-RECIPE = f'''"""bench: a head stage of ten epochs and a backbone stage of one, for tests/benchmarks/training.py."""
+MODELS = {
+    "mobilenetv2": ("mobilenetv2_100", "mobilenetv2_100_imagenet.safetensors", ', pad_type="same"'),
+    "vit": ("vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", ""),
+}
+RECIPE = '''"""{name}: a head stage and a backbone stage of one epoch, for tests/benchmarks/training.py."""
 from guie.recipe import *
 from guie.recipes.minibench import RECIPE as MINIBENCH
-FIXED = EpochMargin({MARGIN}, 0.0, {MARGIN})
+FIXED = EpochMargin({margin}, 0.0, {margin})
 RECIPE = Recipe(
-    "bench", MINIBENCH.data, Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors"),
+    "{name}", MINIBENCH.data, Model("timm", "{model}", "{weights}"{more}),
     (
-        Stage("head", "head", "head", {PX}, {N_EPOCHS}, {BATCH}, {LR}, fresh=("neck", "classifier"), margin=FIXED, schedule="constant", warmup_share=0.0,
+        Stage("head", "head", "head", {px}, {n_epochs}, {batch}, {lr}, fresh=("neck", "classifier"), margin=FIXED, schedule="constant", warmup_share=0.0,
               sample_power=0.0),
-        Stage("backbone", "backbone", "backbone", {PX}, 1, {STEP_BATCH}, 1e-4, margin=FIXED),
+        Stage("backbone", "backbone", "backbone", {px}, 1, {step_batch}, 1e-4, margin=FIXED),
     ),
-    Embed((Setting("head", (Member("head", {PX}),)),)),
+    Embed((Setting("head", (Member("head", {px}),)),)),
 )
 '''
 
@@ -49,42 +54,63 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    p.add_argument("--plain", nargs=2, metavar=("PACK", "SEED"), help=argparse.SUPPRESS)
+    p.add_argument("--plain", nargs=4, metavar=("MODEL", "PACK", "WEIGHTS", "SEED"), help=argparse.SUPPRESS)
     arguments = p.parse_args()
     if arguments.plain:
-        print(json.dumps(plain(Path(arguments.plain[0]), int(arguments.plain[1]))))
+        model, pack, weights, seed = arguments.plain
+        print(json.dumps(plain(model, Path(pack), Path(weights), int(seed))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measured(Path(folder), arguments.data_root, seed) for seed in arguments.seeds]
-    print(report(rows))
+        head = [measured(Path(folder), arguments.data_root, "mobilenetv2", seed, seed == arguments.seeds[0]) for seed in arguments.seeds]
+        vit = measured(Path(folder), arguments.data_root, "vit", arguments.seeds[0], True)
+    print(report(arguments.seeds, head, vit))
 
 
-def measured(folder: Path, data_root: Path, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+def measured(folder: Path, data_root: Path, name: str, seed: int, has_backbone_stage: bool) -> tuple[dict[str, float], dict[str, float]]:
     """What the plain loop and the doors need for one seed: seconds, images/s, mP@5."""
-    (folder / "bench.py").write_text(RECIPE)
+    model, weights, more = MODELS[name]
+    n_epochs = N_EPOCHS if name == "mobilenetv2" else 1
+    text = RECIPE.format(name=name, model=model, weights=weights, more=more, margin=MARGIN, px=PX, n_epochs=n_epochs, batch=BATCH, lr=LR, step_batch=STEP_BATCH)
+    (folder / f"{name}.py").write_text(text)
     out = folder / f"seed{seed}"
-    options = ["--recipe", str(folder / "bench.py"), "--data-root", str(data_root), "--out", str(out), "--set", f"seed={seed}", "--device", "cpu"]
-    for door in (1, 2, 3, 4, 5):
+    options = ["--recipe", str(folder / f"{name}.py"), "--data-root", str(data_root), "--out", str(out), "--set", f"seed={seed}", "--device", "cpu"]
+    for number in (1, 2, 3) if (out / "mobilenetv2").is_dir() else ():  # the same images
+        shutil.copytree(out / "mobilenetv2" / FOLDERS[number], out / name / FOLDERS[number])
+    for door in (1, 2, 3, 4, 5) if has_backbone_stage else (1, 2, 3, 4):
         subprocess.run([sys.executable, str(PROJECT / DOORS[door]), *options], check=True, stdout=sys.stderr)
-    run = out / "bench"
-    stages = {name: json.loads((run / name / "done.json").read_text()) for name in ("04_head/head", "05_backbone/backbone")}
-    curves = {name: np.genfromtxt(run / name / "metrics.csv", delimiter=",", names=True) for name in stages}
-    epochs = curves["04_head/head"]["seconds"]
-    ours = {
-        "total": stages["04_head/head"]["seconds"],
-        "epoch": float(np.median(epochs)),
-        "mp5": stages["04_head/head"]["metrics"]["mp5"],
-        "step": float(curves["05_backbone/backbone"]["images_per_s"]),
-    }
-    command = [sys.executable, __file__, "--plain", str(run / "03_packed"), str(seed)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]), ours
+    run = out / name
+    done = json.loads((run / "04_head/head/done.json").read_text())
+    ours = {"total": done["seconds"], "mp5": done["metrics"]["mp5"], "epoch": float(np.median(curve(run / "04_head/head")["seconds"]))}
+    if has_backbone_stage:
+        ours["step"] = float(curve(run / "05_backbone/backbone")["images_per_s"])
+    file = Run(load_recipe(str(folder / f"{name}.py")), data_root.resolve(), run).weights_path(weights)
+    command = [sys.executable, __file__, "--plain", name, str(run / "03_packed"), str(file), str(seed)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]), ours
 
 
-def plain(pack: Path, seed: int) -> dict[str, float]:
-    """The loop of a notebook: fp32, torchvision's transforms and loader, everything forwarded in every epoch."""
+def curve(stage: Path) -> Any:
+    """The columns of a stage's metrics.csv."""
+    return np.genfromtxt(stage / "metrics.csv", delimiter=",", names=True)
+
+
+def plain_backbone(name: str, weights: Path) -> nn.Module:
+    """The same network by timm."""
     import timm
-    from pytorch_metric_learning.losses import ArcFaceLoss
     from safetensors.torch import load_file
+
+    tensors = {key: tensor.float() for key, tensor in load_file(weights).items()}
+    if name == "vit":
+        backbone = timm.create_model(MODELS[name][0], num_classes=0, img_size=PX)
+        tensors["pos_embed"] = timm.layers.resample_abs_pos_embed(tensors["pos_embed"], (PX // 16, PX // 16))
+    else:
+        backbone = timm.create_model(MODELS[name][0], num_classes=0, pad_type="same")
+    backbone.load_state_dict(tensors)
+    return backbone.requires_grad_(False).eval()
+
+
+def plain(name: str, pack: Path, weights: Path, seed: int) -> dict[str, float]:
+    """The loop of a notebook: fp32, torchvision's transforms and loader, everything forwarded in every epoch."""
+    from pytorch_metric_learning.losses import ArcFaceLoss
     from torchvision import datasets, transforms
 
     torch.manual_seed(seed)
@@ -95,17 +121,15 @@ def plain(pack: Path, seed: int) -> dict[str, float]:
             path = Path(folder, split, f"{class_id:05d}", f"{row:06d}.jpg")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(packed.read_bytes(row))
-        normal = transforms.Normalize((0.5,) * 3, (0.5,) * 3)
+        normal = transforms.Normalize((0.5,) * 3, (0.5,) * 3)  # as minibench has it
         squash = [transforms.Resize((PX, PX)), transforms.ToTensor(), normal]
         train = datasets.ImageFolder(f"{folder}/train", transforms.Compose([transforms.RandomHorizontalFlip(), *squash]))
         val = datasets.ImageFolder(f"{folder}/val", transforms.Compose(squash))
-        backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=PX)
-        weights = {name: tensor.float() for name, tensor in load_file(PROJECT / "weights/vit_tiny_drawn.safetensors").items()}
-        weights["pos_embed"] = timm.layers.resample_abs_pos_embed(weights["pos_embed"], (PX // 16, PX // 16))
-        backbone.load_state_dict(weights)
-        backbone.requires_grad_(False).eval()
-        neck = nn.Sequential(nn.Dropout(0.2), nn.Linear(192, 64))
+        backbone = plain_backbone(name, weights)
+        neck = nn.Sequential(nn.Dropout(0.2), nn.Linear(backbone.num_features, 64))
         loss = ArcFaceLoss(len(train.classes), 64, margin=float(np.degrees(MARGIN)), scale=30)
+        if name == "vit":
+            return {"step": plain_steps(backbone, neck, loss, train)}
         optimizer = torch.optim.AdamW([*neck.parameters(), *loss.parameters()], lr=LR, weight_decay=1e-4)
         loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, num_workers=2)
         started, epochs = time.time(), []
@@ -141,23 +165,23 @@ def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: An
     return N_STEPS * STEP_BATCH / (time.time() - began)
 
 
-def report(rows: list[tuple[dict[str, float], dict[str, float]]]) -> str:
+def report(seeds: list[int], head: list[tuple[dict[str, float], dict[str, float]]], vit: tuple[dict[str, float], dict[str, float]]) -> str:
     """The markdown of both tables."""
-
-    def mean(i: int, key: str) -> float:
-        return statistics.mean(row[i][key] for row in rows)
-
+    theirs, ours = ({key: statistics.mean(row[i][key] for row in head) for key in ("total", "epoch")} for i in (0, 1))
     lines = [
-        f"# Training\n\n`python tests/benchmarks/training.py`: {n_cores()} cores ({os.uname().machine}), no GPU, torch {torch.__version__};",
-        f"images of minibench, ViT-Ti/16 at {PX} px, means over {len(rows)} seeds.\n",
+        f"# Training\n\n`python tests/benchmarks/training.py --seeds {' '.join(map(str, seeds))}`: {n_cores()} cores ({os.uname().machine}), no GPU,",
+        f"torch {torch.__version__}; images of minibench at {PX} px. The plain loop: timm, pytorch-metric-learning's ArcFaceLoss, torchvision's ImageFolder,",
+        f"fp32, batches of {BATCH}, or of {STEP_BATCH} where the backbone trains; its loader has two processes.\n",
         "| | as people write it | doors 04 and 05 | ratio |\n|---|---|---|---|",
-        f"| head-only stage of {N_EPOCHS} epochs with its validation, caching included, s | {mean(0, 'total'):.0f} | {mean(1, 'total'):.1f} "
-        f"| **{mean(0, 'total') / mean(1, 'total'):.1f} x** |",
-        f"| each further epoch, s | {mean(0, 'epoch'):.1f} | {mean(1, 'epoch'):.3f} | **{mean(0, 'epoch') / mean(1, 'epoch'):.0f} x** |",
-        f"| backbone-only stage, images/s | {mean(0, 'step'):.1f} | {mean(1, 'step'):.1f} | **{mean(1, 'step') / mean(0, 'step'):.2f} x** |",
-        "\n| seed | mP@5, forwarded in every epoch | mP@5, cached |\n|---|---|---|",
-        *(f"| {i} | {theirs['mp5']:.3f} | {ours['mp5']:.3f} |" for i, (theirs, ours) in enumerate(rows)),
+        f"| MobileNetV2: head-only stage of {N_EPOCHS} epochs with its validation, caching included, s | {theirs['total']:.0f} | {ours['total']:.1f} "
+        f"| **{theirs['total'] / ours['total']:.1f} x** |",
+        f"| each further epoch, s | {theirs['epoch']:.1f} | {ours['epoch']:.3f} | **{theirs['epoch'] / ours['epoch']:.0f} x** |",
     ]
+    for name, (plain_row, own_row) in (("MobileNetV2", head[0]), ("ViT-Ti/16", vit)):
+        ratio = own_row["step"] / plain_row["step"]
+        lines.append(f"| {name}: backbone-only stage, images/s | {plain_row['step']:.1f} | {own_row['step']:.1f} | **{ratio:.2f} x** |")
+    lines += ["\n| seed | mP@5, forwarded in every epoch | mP@5, cached |\n|---|---|---|"]
+    lines += [f"| {seed} | {row[0]['mp5']:.3f} | {row[1]['mp5']:.3f} |" for seed, row in zip(seeds, head, strict=True)]
     return "\n".join(lines)
 
 
