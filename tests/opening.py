@@ -1,5 +1,8 @@
 """Opens doors as a user does: in a process of their own, on the smallest drawn world."""
 
+import multiprocessing
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,3 +20,44 @@ def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: t
     done = subprocess.run(command, capture_output=True, text=True, cwd=out, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["guie.train.trainer", "guie.data.augment", "guie.data.drawn", "guie.data.packing", "sklearn.decomposition", "timm"])
+
+
+class ForkedScript:
+    """A script in a process of its own that has the packages loaded already: five seconds less for each of many starts. As subprocess.Popen."""
+
+    def __init__(self, script: Path) -> None:
+        """Starts it; what it says goes to a file beside it."""
+        self.args = [str(script)]
+        self.log = script.with_suffix(".log")
+        self.process = FORKS.Process(target=_run_script, args=(str(script), str(self.log)))
+        self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self.process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        """The same."""
+        return self.process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """Waits, and gives all that it said."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"{self.args} still runs after {timeout} s"
+        return self.log.read_text(), None
+
+
+def _run_script(script: str, log: str) -> None:
+    import torch
+
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    torch.set_num_threads(1)
+    runpy.run_path(script, run_name="__main__")

@@ -65,7 +65,7 @@ def test_commands_name_files_and_options_that_exist():
         script = next(word for word in words if word.endswith((".py", ".sh")))
         assert (PROJECT / script).is_file(), words
         options = [word.split("=")[0] for word in words[words.index(script) + 1 :] if word.startswith("--")]
-        if script != "./test.sh":
+        if options and script != "./test.sh":  # a script without options may not know --help, and start its work
             assert set(options) <= known_options(script), words
 
 

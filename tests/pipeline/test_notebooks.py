@@ -13,7 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 from guie.run import DOORS, FOLDERS, PROJECT
@@ -67,8 +67,11 @@ class Kaggle:
         environment = {"PATH": f"{self.python.parent}:/usr/bin:/bin", "HOME": str(self.folder), "MPLCONFIGDIR": str(self.folder), "OMP_NUM_THREADS": "2"}
         environment |= {"GUIE_INPUT": str(self.input), "GUIE_WORKING": str(self.working), **(variables or {})}
         with tempfile.TemporaryDirectory(prefix="guie") as sockets:  # of the kernel; their paths must be short
-            manager = AsyncKernelManager(kernel_name="kaggle", transport="ipc", ip=f"{sockets}/kernel", kernel_spec_manager=specs)
-            NotebookClient(notebook, km=manager, timeout=400, resources={"metadata": {"path": str(self.working)}}).execute(env=environment)
+            manager = KernelManager(kernel_name="kaggle", transport="ipc", ip=f"{sockets}/kernel", kernel_spec_manager=specs)
+            try:
+                NotebookClient(notebook, km=manager, timeout=400, resources={"metadata": {"path": str(self.working)}}).execute(env=environment)
+            finally:  # the client ends only kernels that it has made itself
+                manager.shutdown_kernel(now=True)
         assert {path: path.lstat().st_mtime_ns for path in self.input.rglob("*")} == before
         return "\n".join(as_text(output) for cell in notebook.cells for output in cell.get("outputs", []))
 

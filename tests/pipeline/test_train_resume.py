@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from opening import ForkedScript
 
 from guie.checkpoint import load_weights
 from guie.run import DOORS, PROJECT
@@ -53,28 +54,29 @@ N_KILLS = 7  # of each door
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(random.SystemRandom().randrange(20000, 30000)))
 
 
-def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False) -> subprocess.Popen[str]:
+def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False) -> subprocess.Popen[str] | ForkedScript:
     """Opens a door in a process of its own; `every_step` writes a checkpoint after each step, as if the minute were over, and takes a breath
     after it, so that a test can kill the work in the middle however fast the machine is."""
-    path = PROJECT / DOORS[number]
-    code = (
-        "import sys, time, runpy, guie.train.trainer as t, guie.embed.extract as e\n"
+    slow = (
+        "import time, guie.train.trainer as t, guie.embed.extract as e\n"
         "t.CHECKPOINT_S = e.CHECKPOINT_S = -1\n"
         "save = t.save_state\n"
         "t.save_state = lambda *given: (save(*given), time.sleep(0.03))\n"
+    )
+    script = out / "open_door.py"
+    script.write_text(
+        (slow if every_step else "") + "import runpy, sys\n"
         f"sys.argv = ['door', '--recipe', {str(recipe)!r}, '--out', {str(out)!r}, '--device', 'cpu']\n"
-        f"runpy.run_path({str(path)!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(PROJECT / DOORS[number])!r}, run_name='__main__')\n"
     )
-    script = out / "every_step.py"
-    script.write_text(code)
-    target = [str(script)] if every_step else [str(path), "--recipe", str(recipe), "--out", str(out), "--device", "cpu"]
-    command = [*(launcher or (sys.executable,)), *target]
+    if not launcher:
+        return ForkedScript(script)
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [*launcher, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str] | ForkedScript) -> str:
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert ("device cpu, 2 processes" in output) == ("torch.distributed.run" in list(process.args) and "already done" not in output), output
@@ -105,7 +107,7 @@ def weights_of(out: Path) -> dict[str, torch.Tensor]:
     return {f"{f.parent.name}.{name}": tensor for f in files for name, tensor in load_weights(f).items()}
 
 
-def wait_for_work(process: subprocess.Popen[str], out: Path) -> None:
+def wait_for_work(process: subprocess.Popen[str] | ForkedScript, out: Path) -> None:
     """Until the process has written a checkpoint or a slice of features."""
     began = time.time()
     while process.poll() is None:
@@ -114,7 +116,7 @@ def wait_for_work(process: subprocess.Popen[str], out: Path) -> None:
         time.sleep(0.01)
 
 
-def kill(process: subprocess.Popen[str]) -> tuple[bool, str]:
+def kill(process: subprocess.Popen[str] | ForkedScript) -> tuple[bool, str]:
     """Kills the process and its children; whether it was still at work, and what it had said."""
     was_running = process.poll() is None
     if was_running:  # torchrun's workers are in groups of their own
