@@ -38,8 +38,7 @@ MODEL_NAME = "saved_model.pt"
 EMBEDDING_DIM = 64
 SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920), (4000, 3000))  # height, width
 BLACK = "black 64x64"
-N_TIMED = 9
-N_NEIGHBOURS = 5
+N_TIMED, N_NEIGHBOURS = 9, 5
 BLOCK = 256  # queries whose distances are held at once
 TOLD = 3  # status of an inner process that has printed what is wrong
 MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
@@ -214,11 +213,12 @@ def sign(card: Path) -> None:
 
 def score(zip_path: Path, folder: Path) -> None:
     """Prints the host's metric of the images under `folder`, by usage where the solution names one."""
-    queries, index = _images_under(folder / "query"), _images_under(folder / "index")
-    solution = read_solution(folder / "solution.csv") if (folder / "solution.csv").is_file() else _solution_of_folders(queries, index)
-    missing = [name for name in solution if name not in queries]
+    path = folder / "solution.csv"
+    queries, index = (_images_under(folder / part, path.is_file()) for part in ("query", "index"))
+    solution = read_solution(path) if path.is_file() else _solution_of_folders(queries, index)
+    missing = [name for name in solution if name not in queries] + sorted({i for relevant, _ in solution.values() for i in relevant if i not in index})
     if missing:
-        raise BreachError(f"{folder / 'query'} lacks {_listed(missing)} of the solution", "each of its ids is the name of an image there")
+        raise BreachError(f"{folder} lacks {_listed(missing)} of the solution", "each of its ids is the name of an image in query/ or index/")
     with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
         module = load(unpack(zip_path, Path(scratch)))
         found = nearest(_embedded(module, {name: queries[name] for name in solution}, "queries"), _embedded(module, index, "index"))
@@ -267,10 +267,10 @@ def _solution_of_folders(queries: dict[str, Path], index: dict[str, Path]) -> di
     return solution
 
 
-def _images_under(folder: Path) -> dict[str, Path]:
-    """Paths by the names of the files, without their endings."""
+def _images_under(folder: Path, has_ids: bool) -> dict[str, Path]:
+    """Paths by id, the name without its ending, or by their place in the folder."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    by_name = {path.stem: path for path in paths}
+    by_name = {path.stem if has_ids else str(path.relative_to(folder)): path for path in paths}
     if not paths or len(by_name) < len(paths):
         what = f"{len(paths) - len(by_name)} images of a name that another has" if paths else "no image"
         raise BreachError(f"{folder} holds {what}", "give FOLDER/query and FOLDER/index, each file's name once")

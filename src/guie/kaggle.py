@@ -273,7 +273,7 @@ def earlier_run(input_root: Path, name: str = "") -> Path | None:
 def options_of(run: Path) -> tuple[str, tuple[str, ...]]:
     """The recipe and the changed fields that a run was started with."""
     words = shlex.split(json.loads((run / "recipe.json").read_text(encoding="utf-8"))["command"])
-    arguments = parser(None).parse_args(words[1:])
+    arguments = parser(None, 9).parse_args(words[1:])  # door 09 knows all options
     return arguments.recipe, tuple(arguments.set)
 
 

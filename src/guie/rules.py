@@ -69,6 +69,8 @@ def _check_data(data: Data) -> None:
     _unique("data.sources", [s.name for s in data.sources])
     for source in data.sources:
         _check_name("data.sources.name", source.name)
+        if source.domain in ("low", "high"):
+            raise ValueError(f"data.sources.{source.name}.domain is {source.domain!r}, as an end of an interval is called (mp5_low); name it otherwise")
     _range("data.min_per_class", data.min_per_class, 1, 10**6)
     _range("data.max_per_class", data.max_per_class, data.min_per_class, 10**9)
     _range("data.fill_per_class", data.fill_per_class, 0, data.max_per_class)

@@ -47,13 +47,15 @@ def run_until(ends_at: float, command: Sequence[str], cwd: Path, environment: Ma
     try:
         is_in_time = _show(process, terminal, ends_at, decode)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            _show(process, terminal, time.time() + grace_s, decode)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it, and workers that it left behind
-        process.wait()
-        os.close(terminal)
+        try:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                _show(process, terminal, time.time() + grace_s, decode)
+        finally:  # after a second interruption, too
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # it, and workers that it left behind
+            process.wait()
+            os.close(terminal)
     return process.returncode if is_in_time or process.returncode == 0 else None
 
 

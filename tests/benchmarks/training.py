@@ -104,7 +104,7 @@ def plain_backbone(name: str, weights: Path) -> nn.Module:
         tensors["pos_embed"] = timm.layers.resample_abs_pos_embed(tensors["pos_embed"], (PX // 16, PX // 16))
     else:
         backbone = timm.create_model(MODELS[name][0], num_classes=0, pad_type="same")
-    backbone.load_state_dict(tensors)
+    backbone.load_state_dict({key: tensor for key, tensor in tensors.items() if not key.startswith("classifier.")})
     return backbone.requires_grad_(False).eval()
 
 

@@ -369,6 +369,15 @@ def test_score_of_class_folders_is_the_hosts(tmp_path: Path, capsys: pytest.Capt
     assert "mP@5                   0.5833   2 queries, 7 index images" in told and "1 of 3 have no class folder" in told
 
 
+def test_score_takes_equal_names_in_folders_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = a_folder(tmp_path / "data", LAYOUT)
+    for path in sorted(folder.rglob("*.png")):
+        path.rename(path.with_name(path.stem.split("_")[-1].zfill(3)[-2:] + ".png"))  # 11 of a and 01 of b, but 30 twice: in c as 130
+    assert (folder / "index/a/30.png").is_file() and (folder / "index/c/30.png").is_file()
+    checker.score(sound_zip(tmp_path), folder)
+    assert "mP@5                   0.5833   2 queries, 7 index images" in capsys.readouterr().out
+
+
 def test_score_by_the_hosts_solution_file_and_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = a_folder(tmp_path / "data", LAYOUT)
     (folder / "solution.csv").write_text(
@@ -385,6 +394,7 @@ def test_score_by_the_hosts_solution_file_and_usage(tmp_path: Path, capsys: pyte
         ("id,images,Usage\n", "no query"),
         ("id,images,Usage\nquery_a_10,,Public\n", "without a relevant"),
         ("id,images,Usage\nabsent,index_a_11,Public\n", "'absent'"),
+        ("id,images,Usage\nquery_a_10,index_a_11 unknown,Public\n", "'unknown'"),
     ],
 )
 def test_score_refuses_a_solution_that_does_not_fit(solution: str, what: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Retrieval:
 
     Attributes:
         neighbours: int64 [n, 5], rows of the nearest images, nearest first; -1 where the index holds fewer.
-        similarities: float32 [n, 5], cosines.
+        similarities: float32 [n, 5], cosines; with post-processing what it ranks by.
         is_correct: bool [n, 5], whether the neighbour has the query's class.
         n_relevant: int64 [n], other images of the query's class.
         precision: float64 [n], the host's precision; NaN where nothing is relevant.

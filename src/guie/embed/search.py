@@ -7,6 +7,7 @@ for float32 to tell apart are computed again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,15 +104,23 @@ def vectors(arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine",
 
 
 def open_shards(path: Path) -> tuple[np.ndarray, ...]:
-    """A .npy file, or all of a folder in the order of their names, memory-mapped.
+    """A .npy file, or all of a folder in the order of their names (2 before 10), memory-mapped.
 
     Raises:
         FileNotFoundError: nothing is there.
+        ValueError: a file that is not whole.
     """
-    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.npy"), key=_in_numbers) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"{path} holds no .npy file")
-    return tuple(np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
+    try:
+        return tuple(np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
+    except EOFError as error:
+        raise ValueError(f"a file of {path} is empty; write it again") from error
+
+
+def _in_numbers(path: Path) -> list[tuple[int, str]]:
+    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path.name)]
 
 
 def search(queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | None = None, is_quiet: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,7 @@ from guie.evaluate.intervals import mean_of_domains
 from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, read_ids, read_solution, score_predictions, scored, solution_task, spread, summary
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
 
+ASKED = ("host_", "fold_", "mp5_std", "density", "spectral", "alignment", "uniformity", "nmi", "ami")  # columns that an option brings
 SHOWN = ("mp5", "mp5_low", "mp5_high", "p_vs_previous", "r1", "map_at_r", "r_precision", "map_at_100", "full_map", "full_map_with_self")
 
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shown = [name for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control") if name in table]
-    print(markdown(table[shown]))
+    print(markdown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.out, index=False)
@@ -121,6 +122,8 @@ def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
     """The curve of each file over the splits of --shift."""
     if len(arguments.ids) > 1:
         raise ValueError("--shift takes one file of ids")
+    if arguments.protocol != "merged" or arguments.solution or arguments.full or arguments.geometry or arguments.combine:
+        raise ValueError("--shift has one index and its own scores; leave --protocol, --solution, --full, --geometry and --combine out")
     ids = read_ids(arguments.ids[0])
     files = {path.stem: np.concatenate(open_shards(path)) for path in arguments.embeddings}
     features = np.concatenate(open_shards(arguments.features)) if arguments.features else next(iter(files.values()))

@@ -23,7 +23,7 @@ def geometry(embeddings: np.ndarray, class_ids: np.ndarray) -> dict[str, float]:
     """
     unit = l2_normalised(embeddings)
     intra, inter = density(unit, class_ids)
-    scores = {"density_intra": intra, "density_inter": inter, "density": intra / inter}
+    scores = {"density_intra": intra, "density_inter": inter, "density": intra / inter if inter else np.nan}
     return scores | {"spectral_decay": spectral_decay(unit), "alignment": alignment(unit, class_ids), "uniformity": uniformity(unit)}
 
 

@@ -56,6 +56,8 @@ def read_ids(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; it needs image_id, class_id[, domain][, split]")
     table = table.assign(image_id=table["image_id"].astype(str), class_id=_numbered(table["class_id"]))
     table["domain"] = table["domain"].astype(str) if "domain" in table else "all"
+    if set(table["domain"]) & {"low", "high"}:
+        raise ValueError(f"{path}: a domain is called low or high, as the ends of an interval are (mp5_low); name it otherwise")
     twice = table["image_id"][table["image_id"].duplicated()]
     if len(twice):
         raise ValueError(f"{path}: image_id {twice.iloc[0]!r} stands twice")

@@ -41,6 +41,7 @@ CONTRACT = {
     "output": "float32 [1, 64], L2-normalised",
     "call": "torch.jit.load('saved_model.pt').eval()(image) under torch.no_grad()",
 }
+RAW = {"output": "float32 [1, 64], of the length that the projection gives; the scores are those of unit vectors"}
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, program: Parity | No
         "storage": recipe.export.storage,
         "torch": torch.__version__,
         "loaded_in": [torch.__version__],  # check_submission.py --card adds the version that it runs in
-        "contract": CONTRACT,
+        "contract": CONTRACT if recipe.export.has_unit_length else CONTRACT | RAW,
         "parity": {"n_images": len(parity.cosines), "min_cosine": float(parity.cosines.min()), "checked_by": "submission/check_submission.py"},
         "program_parity": None if program is None else {"n_images": len(program.cosines), "min_cosine": float(program.cosines.min())},
     }

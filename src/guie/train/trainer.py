@@ -168,6 +168,10 @@ class StageLoop:
         if stage.has_mean_centers:
             assert isinstance(self.batches, FeatureBatches)
             _centers_from_means(embedder, self.batches, train_set, accelerator)
+        if stage.neck.has_norm and accelerator.num_processes > 1:
+            if accelerator.device.type != "cuda":
+                raise ValueError(f"stages.{stage.name}.neck.has_norm: its statistics are those of the whole batch, which CPUs do not share; start one process")
+            embedder.neck = torch.nn.SyncBatchNorm.convert_sync_batchnorm(embedder.neck)
         self.is_sharded = stage.has_sharded_weights and accelerator.num_processes > 1
         if self.is_sharded:
             self.plain = copy.deepcopy(embedder).cpu()
@@ -226,7 +230,7 @@ class StageLoop:
             return
         spent = self.seconds_before + time.time() - self.started
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
-        state |= {"weights": trained, "optimizer": optimizer, "ema": ema, "buffers": self._buffers(), "best": self.best}
+        state |= {"weights": trained, "optimizer": optimizer, "ema": ema, "buffers": self._buffers(), "best": self.best, "is_sharded": self.is_sharded}
         save_state(self.checkpoint, state | self._scaler_state())
 
     def _resume(self) -> None:
@@ -236,6 +240,11 @@ class StageLoop:
         if state["key"] != self.key:
             log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage.name)
             return
+        if state["is_sharded"] != self.is_sharded:
+            raise ValueError(
+                f"stage {self.stage.name}: {self.checkpoint} was written by {'several processes' if state['is_sharded'] else 'one process'} with "
+                f"has_sharded_weights; start as many again, or delete it to train the stage anew"
+            )
         for name, parameter in self._trained():
             parameter.data.copy_(like(parameter.data, state["weights"][name]))
         for name, buffer in self._buffers().items():
@@ -245,7 +254,7 @@ class StageLoop:
         else:
             self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
-        if self.accelerator.scaler is not None:
+        if self.accelerator.scaler is not None and "scaler" in state:  # not where the stage began on a card with bf16
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.ema = {name: like(self.ema[name], tensor) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
@@ -345,6 +354,8 @@ class StageLoop:
         is_last = self.epoch == self.stage.n_epochs  # which is validated anyway when the stage ends
         if (self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and not is_last) or (self.stage.keeps_best and is_last):
             scores = validated(self.run, self.stage, self.whole_embedder(), self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
+            if self.is_sharded:
+                self.plain.cpu()  # the card has no room for it while it trains
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
             if self.stage.keeps_best and scores["mp5"] > self.best.get("mp5", -1.0):
                 weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in [*self._trained(), *self._buffers().items()]}
