@@ -111,16 +111,25 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
         return 130
 
 
+def _of_launcher(name: str, default: str) -> str:
+    """RANK or WORLD_SIZE as torchrun sets them, or under the names of MPICH and Intel MPI, Open MPI, MVAPICH."""
+    mpi = name.removeprefix("WORLD_")
+    names = (name, f"PMI_{mpi}", f"OMPI_COMM_WORLD_{mpi}", f"MV2_COMM_WORLD_{mpi}")
+    return next((os.environ[name] for name in names if name in os.environ), default)
+
+
 def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
     run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), scheduler=arguments.scheduler)
     folder = run.folder(number)
-    is_main = os.environ.get("RANK", "0") == "0"  # of several processes (accelerate launch, torchrun) one keeps the folder
-    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    is_main = _of_launcher("RANK", "0") == "0"  # of several processes one keeps the folder
+    n_processes = int(_of_launcher("WORLD_SIZE", "1"))
     set_up_logging(folder, is_main)
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
+    if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
+        log.warning("accelerate was asked for several processes and started one: on a CPU it needs pip install mpich, and --mpirun_hostfile FILE")
     settings = recipe.digest(*reads(recipe, number))
     inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
     if number in (1, 3) and recipe.data.drawn is None:

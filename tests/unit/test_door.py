@@ -238,6 +238,25 @@ def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeyp
     assert seen == [expected]
 
 
+@pytest.mark.parametrize(("rank", "writes"), [("0", True), ("1", False)])
+@pytest.mark.parametrize("launcher", ["{}", "PMI_{}", "OMPI_COMM_WORLD_{}"])
+def test_of_several_processes_the_first_keeps_the_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch, launcher: str, rank: str, writes: bool):
+    monkeypatch.setenv(launcher.format("RANK"), rank)
+    monkeypatch.setenv("WORLD_SIZE" if launcher == "{}" else launcher.format("SIZE"), "2")
+    assert bench.open(1) == 0
+    assert (bench.folder / "out/mine/01_manifests/done.json").is_file() == writes
+
+
+def test_launcher_that_started_one_process_for_several_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert bench.open(1) == 0
+    assert "started one" in "".join(capsys.readouterr())
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert bench.open(1) == 0
+    assert "started one" not in "".join(capsys.readouterr())
+
+
 def test_help_shows_the_docstring_and_the_options(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         open_door(1, "Door 01: reads\nand writes.", lambda run: {}, ["--help"])
