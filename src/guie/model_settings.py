@@ -14,11 +14,11 @@ class Model:
     Attributes:
         library: `timm` or `open_clip`.
         name: The model's name in that library.
-        weights: A `.safetensors` file (absolute, or relative to the data root or to `weights/`); `pretrained:TAG` for weights
-            that the library fetches; empty for random weights.
+        weights: A `.safetensors` file, or one of torch.save's (.pt, .pth, .bin, .ckpt) that holds nothing but weights (absolute, or relative to the
+            data root or to `weights/`); `pretrained:TAG` for weights that the library fetches; empty for random weights.
         feature: Which of its outputs: empty is the library's own (open_clip: after the projection; timm: as the model pools); `unprojected` is
             open_clip's before the projection (1st place 1024 numbers, 2nd and 3rd 1280 of the same tower); `cls`, `mean`, `max` or `gem` (p = 3)
-            pool the last layer's tokens.
+            pool the last layer's tokens (of open_clip's towers that are timm's, too).
         pad_type: timm's padding of TensorFlow ports (`same`); empty leaves the library's default.
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, of pixels in 0..1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from guie.checkpoint import PICKLED
 from guie.override import nearest
 from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, PostProcess, Recipe, Setting, Stage
 
@@ -100,8 +101,9 @@ def _check_model(model: Model) -> None:
     _one_of("model.feature", model.feature, FEATURES)
     if model.feature == "unprojected" and model.library != "open_clip":
         raise ValueError("model.feature is 'unprojected', which open_clip's towers have; timm's models have no projection: leave it empty")
-    if model.weights_file and not model.weights_file.endswith(".safetensors"):
-        raise ValueError(f"model.weights is {model.weights!r}, must be a .safetensors file, {PRETRAINED_TAG}TAG, or empty for random weights")
+    if model.weights_file and not model.weights_file.endswith((".safetensors", *PICKLED)):
+        endings = ", ".join((".safetensors", *PICKLED))
+        raise ValueError(f"model.weights is {model.weights!r}, must be a file ({endings}), {PRETRAINED_TAG}TAG, or empty for random weights")
     for name, value in (("mean", model.mean), ("std", model.std)):
         for v in value:
             _range(f"model.{name}", v, 1e-6 if name == "std" else 0, 1)

@@ -3,8 +3,7 @@
 It opens the same run as minibench: what that one has trained is not trained again, the soup and door 07 alone are made anew.
 The numbers of neighbours of the rows that look at the index were chosen on seed 0: 2 among 1 to 10, 10 and 3 among 20 and 6, 6 and 2, 4 and 2.
 
-Run, after `./run.sh --recipe minibench --data-root ../shared/data`: for n in 6 7; do python src/0$n*.py --recipe tests/benchmarks/minibench_settings.py \
-     --data-root ../shared/data; done
+Run, after tests/benchmarks/seeds.py for the recipe minibench: the same for this one, with --recipe tests/benchmarks/minibench_settings.py --seeds 0
 """
 
 from dataclasses import replace

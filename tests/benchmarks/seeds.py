@@ -46,6 +46,8 @@ def ladder(scores: pd.DataFrame) -> str:
     for setting in scores["setting"].unique():
         rows = scores[scores["setting"] == setting]
         cells = [spread(rows[c]) for c in ("mp5", "r1", *(f"mp5_{d}" for d in domains))]
+        if len(rows) == 1 and "mp5_low" in rows:
+            cells[0] += f" ({spread(rows['mp5_low'])} to {spread(rows['mp5_high'])})"
         lines.append(f"| {setting} | {int(rows['dim'].iloc[0])} | **{cells[0]}** | {cells[1]} | " + " | ".join(cells[2:]) + " |")
     return "\n".join(lines)
 
@@ -74,15 +76,16 @@ def main() -> None:
     if not arguments.gather_only:
         for seed in arguments.seeds:
             run_seed(seed, arguments)
-    name = load_recipe(arguments.recipe).name
-    runs = [arguments.out / f"seed{seed}" / name for seed in arguments.seeds]
+    runs = [arguments.out / f"seed{seed}" / load_recipe(arguments.recipe).name for seed in arguments.seeds]
+    name = Path(arguments.recipe).stem
     scores = pd.concat([pd.read_csv(run / "07_embeddings/scores.csv") for run in runs])
     scores.to_csv(HERE / f"{name}_scores.csv", index=False)
     versions = json.loads((runs[0] / "07_embeddings/done.json").read_text())["versions"]
     text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
 `python tests/benchmarks/seeds.py --recipe {arguments.recipe}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.
-Mean and sample standard deviation over the seeds; a seed decides which classes are unseen, too.
+{"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "In brackets the 95 % interval, from classes drawn again"}; \
+a seed decides which classes are unseen, too.
 
 {ladder(scores)}
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "model_settings": set(),
     "recipe": {"data_settings", "model_settings", "override", "rules", "stage_settings"},
     "stage_settings": {"model_settings"},
-    "rules": {"override", "recipe"},
+    "rules": {"checkpoint", "override", "recipe"},
     "checkpoint": set(),
     "run": {"recipe", "checkpoint"},
     "recipes": {"recipe"},

@@ -56,7 +56,7 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
     Args:
         model: The recipe's model section.
         image_px: Side of the square images it will see; position embeddings are interpolated to it.
-        weights: A safetensors file with the library's own names, or None for `model.weights`'s tag or random weights.
+        weights: A file with the library's own names (of open_clip: the tower's, or the whole model's), or None for `model.weights`'s tag or random weights.
         seed: Of random weights.
         patch_stride: Of a transformer; see `set_resolution`.
 
@@ -145,7 +145,9 @@ def _open_clip_network(model: Model, tag: str) -> nn.Module:
 
 
 def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Loads `weights`; a classification layer in the file that the network does not have is the one thing left out."""
+    """Loads `weights`, of a whole CLIP its image tower; a classification layer that the network does not have is the one thing left out."""
+    if any(name.startswith("visual.") for name in weights):
+        weights = {name.removeprefix("visual."): tensor for name, tensor in weights.items() if name.startswith("visual.")}
     extra = [name for name in weights if name.split(".")[0] in ("classifier", "head", "fc") and name not in network.state_dict()]
     kept = {name: tensor for name, tensor in weights.items() if name not in extra}
     try:

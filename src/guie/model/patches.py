@@ -32,6 +32,8 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
         _set_timm_vit(network, network.patch_embed, image_px, patch_stride)
     elif type(network).__module__ == "open_clip.transformer" and hasattr(network, "conv1"):
         _set_open_clip_vit(network, image_px, patch_stride)
+    elif type(network).__module__ == "open_clip.modified_resnet" and not patch_stride:
+        _set_open_clip_resnet(network, image_px)
     elif patch_stride:
         raise ValueError(f"patch_stride is {patch_stride}, but a {type(network).__name__} has no patches to overlap; leave it at 0")
     else:
@@ -77,6 +79,15 @@ def _set_open_clip_vit(network: Any, image_px: int, patch_stride: int) -> None:
     side = _set_stride(network.conv1, image_px, patch_stride)
     network.positional_embedding = _resized_parameter(network.positional_embedding, network.grid_size, (side, side))
     network.image_size, network.grid_size = (image_px, image_px), (side, side)
+
+
+def _set_open_clip_resnet(network: Any, image_px: int) -> None:
+    """Its last layer attends over the places of the map, one for 32 x 32 pixels, with the mean of all before them."""
+    old, new = network.image_size // 32, image_px // 32
+    if not new:
+        raise ValueError(f"image_px is {image_px}, must be at least 32 for a {type(network).__name__}")
+    network.attnpool.positional_embedding = _resized_parameter(network.attnpool.positional_embedding, (old, old), (new, new))
+    network.image_size = image_px
 
 
 def _set_stride(patches: nn.Conv2d, image_px: int, patch_stride: int) -> int:

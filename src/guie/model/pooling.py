@@ -31,6 +31,11 @@ def take_feature(network: Any, feature: str) -> str:
         network.proj = None
         network.output_tokens = True
         return feature
+    if hasattr(network, "trunk"):  # open_clip's wrapper of a timm network; what it adds is the projection
+        network.head = nn.Identity()
+        if feature == "unprojected":
+            return ""
+        network = network.trunk
     if feature == "unprojected" or not hasattr(network, "forward_features"):
         raise ValueError(f"model.feature is {feature!r}, which a {type(network).__name__} has not; leave it empty")
     if feature == "cls" and not getattr(network, "num_prefix_tokens", 0):
@@ -49,6 +54,7 @@ def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
     Returns:
         float [n, d].
     """
+    network = getattr(network, "trunk", network)
     if hasattr(network, "forward_features"):
         tokens = network.forward_features(pixels)
         if tokens.ndim == 4:

@@ -42,5 +42,6 @@ def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, 
     accelerator.wait_for_everyone()
     if not is_kept and accelerator.is_main_process:
         (run.cache / f"{request.key}.npy").unlink()
+    accelerator.wait_for_everyone()  # or another process would take it for there when the same backbone is scored again
     index = packed.index.iloc[rows]
     return summarise(retrieve(embeddings, index["class_id"].to_numpy()), index["domain"].to_numpy())

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from guie.model.backbone import Backbone, build_backbone, folded
 from guie.model.embedder import build_embedder, load_parts, part_of
+from guie.model.patches import set_resolution
 from guie.recipe import Model, Stage, load_recipe
 
 SMALL = Model("timm", "test_convnext")
@@ -40,6 +41,39 @@ def test_open_clip_tower_takes_another_resolution() -> None:
     backbone = build_backbone(Model("open_clip", "ViT-S-32-alt"), 96)
     with torch.no_grad():
         assert backbone(torch.randn(2, 3, 96, 96)).shape == (2, backbone.feature_dim)
+
+
+def test_open_clip_resnet_takes_another_resolution() -> None:
+    """RN50's structure at a tenth of its width: where the library has the map's side as it was built, nothing changes."""
+    from open_clip.modified_resnet import ModifiedResNet
+
+    torch.manual_seed(0)
+    network = ModifiedResNet((1, 1, 1, 1), output_dim=16, heads=4, image_size=64, width=8).eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = network(pixels)
+        set_resolution(network, 64)
+        assert torch.equal(network(pixels), before)
+        set_resolution(network, 96)
+        assert network(torch.randn(2, 3, 96, 96)).shape == (2, 16)
+    assert network.attnpool.positional_embedding.shape[0] == 1 + 3 * 3
+    for px, stride, complaint in ((16, 0, "at least 32"), (64, 8, "has no patches")):
+        with pytest.raises(ValueError, match=complaint):
+            set_resolution(network, px, stride)
+
+
+def test_whole_clip_files_give_their_image_tower(tmp_path: Path) -> None:
+    import open_clip
+
+    model = Model("open_clip", "ViT-S-32-alt")
+    whole = open_clip.create_model(model.name).eval()
+    save_file(whole.state_dict(), tmp_path / "open_clip_model.safetensors")
+    torch.save({"epoch": 1, "state_dict": {f"module.{name}": tensor for name, tensor in whole.state_dict().items()}}, tmp_path / "epoch_1.pt")
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        expected = whole.encode_image(pixels)
+        for name in ("open_clip_model.safetensors", "epoch_1.pt"):
+            torch.testing.assert_close(build_backbone(model, 224, tmp_path / name)(pixels), expected)
 
 
 def test_weights_of_the_library_load_without_their_classification_layer(tmp_path: Path) -> None:

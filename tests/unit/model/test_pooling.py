@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
-from guie.model.backbone import build_backbone
+from guie.model.backbone import Backbone, build_backbone
 from guie.model.pooling import generalised_mean, keep_less, pooled_tokens, take_feature
 from guie.recipe import Model, load_recipe
 
@@ -85,6 +85,24 @@ def test_tokens_of_open_clip_are_pooled():
     with torch.no_grad():
         network(PIXELS)
     torch.testing.assert_close(feature_of(replace(CLIP, feature="mean")), seen["tokens"][:, 1:].mean(1))
+
+
+def test_towers_of_open_clip_that_are_timms_are_pooled_as_timm_pools():
+    from open_clip.timm_model import TimmModel
+
+    def tower() -> TimmModel:
+        torch.manual_seed(1)
+        return TimmModel("test_vit", 8, image_size=96, pool="", proj="linear").eval()
+
+    for feature, pick in (("cls", lambda tokens: tokens[:, 0]), ("mean", lambda tokens: tokens[:, 1:].mean(1)), ("max", lambda tokens: tokens[:, 1:].amax(1))):
+        network = tower()
+        with torch.no_grad():
+            expected = pick(network.trunk.forward_features(PIXELS))
+            torch.testing.assert_close(Backbone(network, 0, take_feature(network, feature))(PIXELS), expected)
+    network, projected = tower(), tower()
+    with torch.no_grad():
+        before = Backbone(network, 0, take_feature(network, "unprojected"))(PIXELS)
+        torch.testing.assert_close(projected.head(before), projected(PIXELS))
 
 
 def test_gradient_checkpoints_change_no_gradient():
