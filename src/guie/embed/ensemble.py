@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from guie.checkpoint import load_weights
 from guie.data.packing import PackedImages
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
-from guie.embed.pca import PCA, fit_pca
+from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import WithoutSizes, size_matrix, sized
@@ -123,34 +123,45 @@ def rows_of(packed: PackedImages, split: str) -> np.ndarray:
     return np.flatnonzero(packed.index["split"].to_numpy() == split)
 
 
-def member_output(run: Run, member: Member, features: Features, split: str) -> np.ndarray:
-    """The member's L2-normalised output, float32 [n_images, dim], averaged over its views before normalising."""
-    neck = load_neck(run, member.stage) if member.output == "embedding" else None
-    total: Tensor | None = None
-    for view in member.views:
-        output = torch.from_numpy(np.array(features(member, view, split)))
-        if neck is not None:
-            with torch.no_grad():
-                output = neck(output)
-        total = output if total is None else total + output
-    assert total is not None
-    return l2_normalised((total / len(member.views)).numpy())
+class Combined:
+    """The weighted members of a setting side by side, or their mean, L2- and as the setting has it power-normalised: float32 [n_images, dim].
 
+    Rows are worked out when they are read: features on the disk may be larger than memory. A member's output is averaged over its views before it is
+    normalised.
+    """
 
-def combined(run: Run, setting: Setting, features: Features, split: str) -> np.ndarray:
-    """The weighted members side by side, or their mean, L2- and as the setting has it power-normalised, float32 [n_images, dim]."""
-    outputs = [m.weight * member_output(run, m, features, split) for m in setting.members]
-    joined = l2_normalised(np.mean(outputs, axis=0) if setting.combine == "mean" else np.concatenate(outputs, axis=1))
-    return joined if setting.power == 1.0 else power_normalised(joined, setting.power)
+    def __init__(self, run: Run, setting: Setting, features: Features, split: str) -> None:
+        """Of the images of `split`, whose features are extracted now if they are not in the cache."""
+        self.setting = setting
+        self._views = [[features(member, view, split) for view in member.views] for member in setting.members]
+        self._necks = [load_neck(run, member.stage) if member.output == "embedding" else None for member in setting.members]
+        self.shape = (len(self._views[0][0]), self[:1].shape[1])
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """float32 [n_rows, dim]."""
+        outputs = [self._output(i, rows) * member.weight for i, member in enumerate(self.setting.members)]
+        joined = l2_normalised(np.mean(outputs, axis=0) if self.setting.combine == "mean" else np.concatenate(outputs, axis=1))
+        return joined if self.setting.power == 1.0 else power_normalised(joined, self.setting.power)
+
+    def _output(self, i: int, rows: slice) -> np.ndarray:
+        """The L2-normalised output of member i."""
+        views, neck = [torch.from_numpy(np.array(view[rows])) for view in self._views[i]], self._necks[i]
+        with torch.no_grad():
+            outputs = views if neck is None else [neck(view) for view in views]
+        return l2_normalised((sum(outputs[1:], start=outputs[0]) / len(outputs)).numpy())
 
 
 def embed(run: Run, setting: Setting, features: Features) -> tuple[dict[str, np.ndarray], PCA | None]:
     """Final embeddings of both splits, float32 [n_images, dim], L2-normalised or length-mixed; the PCA is fitted on training images only."""
-    val = combined(run, setting, features, "val")
+    rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
-        return {"val": val}, None
-    train = combined(run, setting, features, "train")
-    pca = fit_pca(train, setting.pca_dim, setting.whiten)
-    projected = {"val": pca.transform(val), "train": pca.transform(train)}
+        return {"val": rows["val"][:]}, None
+    rows["train"] = Combined(run, setting, features, "train")
+    pca = fit_pca([rows["train"]], setting.pca_dim, setting.whiten)
+    projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
     typical = float(np.linalg.norm(projected["train"], axis=1).mean())
     return {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}, pca

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from scipy.linalg import blas, eigh
@@ -67,7 +69,24 @@ class PCA:
             return cls(z["mean"], z["components"], z["explained_variance"], z["explained_variance_ratio"], float(z["whiten"]))
 
 
-def fit_pca(features: np.ndarray | Sequence[np.ndarray], dim: int, whiten: float = 0.0, chunk: int = CHUNK) -> PCA:
+class Rows(Protocol):
+    """Features that are read some rows at a time: an array, a memory map, or what works them out when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, n_features)."""
+        ...
+
+    def __len__(self) -> int:
+        """n."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """float16, float32 or float64 [n_rows, n_features]."""
+        ...
+
+
+def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0, chunk: int = CHUNK) -> PCA:
     """Fits a PCA by the eigenvectors of the covariance, in one pass and float64, whatever the number of rows.
 
     Each block of rows is centred on its own mean before it is squared, so that a large common mean costs no digits; what the blocks' means
@@ -84,7 +103,7 @@ def fit_pca(features: np.ndarray | Sequence[np.ndarray], dim: int, whiten: float
 
     Source: Chan, Golub and LeVeque 1983, the pairwise update of sums of squares, for blocks and matrices.
     """
-    shards = [features] if isinstance(features, np.ndarray) else list(features)
+    shards: list[Rows] = [features] if isinstance(features, np.ndarray) else list(features)
     widths = {shard.shape[1] for shard in shards}
     if len(widths) != 1:
         raise ValueError(f"the shards have {sorted(widths)} features; a PCA takes one width")
@@ -93,7 +112,9 @@ def fit_pca(features: np.ndarray | Sequence[np.ndarray], dim: int, whiten: float
         raise ValueError(f"PCA to {dim} dimensions needs more than {dim} images and at least {dim} features; there are {n} images of {width} features")
     scatter = np.zeros((width, width), order="F")
     means, counts = [], []
-    for block in tqdm(_blocks(shards, chunk), total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None):
+    read = itertools.chain.from_iterable(blocks(shard, chunk) for shard in shards)
+    for part in tqdm(read, total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None):
+        block = part.astype(np.float64)
         means.append(block.mean(axis=0))
         counts.append(len(block))
         if not np.isfinite(means[-1]).all():
@@ -109,8 +130,7 @@ def fit_pca(features: np.ndarray | Sequence[np.ndarray], dim: int, whiten: float
     return PCA(mean, np.ascontiguousarray(vectors[:, ::-1].T), values, values / max(whole, 1e-300), whiten)
 
 
-def _blocks(shards: Sequence[np.ndarray], chunk: int) -> Iterator[np.ndarray]:
-    """Copies of `chunk` rows at a time, float64 [at most chunk, n_features]."""
-    for shard in shards:
-        for first in range(0, len(shard), chunk):
-            yield shard[first : first + chunk].astype(np.float64)
+def blocks(rows: Rows, chunk: int = CHUNK) -> Iterator[np.ndarray]:
+    """`chunk` rows at a time, the last of them fewer."""
+    for first in range(0, len(rows), chunk):
+        yield rows[first : first + chunk]

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from guie.checkpoint import whole_file
 from guie.data.packing import PackedImages
-from guie.embed.ensemble import MemberFeatures, combined, embed, rows_of
+from guie.embed.ensemble import Combined, MemberFeatures, embed, rows_of
 from guie.embed.pca import PCA
 from guie.embed.retrieval import Retrieval, retrieve, summarise
 from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
@@ -51,7 +51,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
         if setting in (settings[0], settings[-1]):
             neighbours.append(_neighbour_table(setting.name, found, val))
     if "train" not in embeddings:
-        embeddings["train"] = combined(run, settings[-1], features, "train")
+        embeddings["train"] = Combined(run, settings[-1], features, "train")[:]
     if accelerator.is_main_process:
         _write(run, rows, neighbours, embeddings, pca, packed)
     accelerator.wait_for_everyone()

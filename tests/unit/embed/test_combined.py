@@ -1,0 +1,77 @@
+"""Combinations of members, row by row against a loop, and how much of the features is read at once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from guie.embed import pca
+from guie.embed.ensemble import Combined, embed
+from guie.recipe import Member, Setting, load_recipe
+from guie.run import Run
+
+N = {"train": 90, "val": 50}
+WIDTH = {96: 12, 64: 7}
+MEMBERS = (Member("pretrained", 96, ("plain", "flip"), weight=0.5, output="feature"), Member("pretrained", 64, output="feature"))
+
+
+class Read:
+    """Features on a disk: notes how many rows are read at once."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.most = rows, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, wanted: slice) -> np.ndarray:
+        self.most = max(self.most, len(self.rows[wanted]))
+        return self.rows[wanted]
+
+
+@pytest.fixture
+def files() -> dict[tuple[int, str, str], Read]:
+    rng = np.random.default_rng(0)
+    return {(px, view, split): Read(rng.normal(size=(N[split], WIDTH[px])).astype(np.float32)) for px in WIDTH for view in ("plain", "flip") for split in N}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(load_recipe("tiny"), tmp_path, tmp_path)
+
+
+def reader(files: dict[tuple[int, str, str], Read]) -> Any:
+    return lambda member, view, split: files[member.image_px, view, split]
+
+
+def by_hand(files: dict[tuple[int, str, str], Read], split: str, i: int) -> np.ndarray:
+    first = (files[96, "plain", split].rows[i].astype(float) + files[96, "flip", split].rows[i]) / 2
+    second = files[64, "plain", split].rows[i].astype(float)
+    joined = np.concatenate([0.5 * first / np.linalg.norm(first), second / np.linalg.norm(second)])
+    return joined / np.linalg.norm(joined)
+
+
+def test_rows_are_those_of_a_loop(run: Run, files: dict[tuple[int, str, str], Read]) -> None:
+    combined = Combined(run, Setting("both", MEMBERS), reader(files), "val")
+    assert combined.shape == (50, 19) and len(combined) == 50
+    expected = np.stack([by_hand(files, "val", i) for i in range(50)])
+    np.testing.assert_allclose(combined[:], expected, atol=1e-6)
+    np.testing.assert_allclose(combined[13:17], expected[13:17], atol=1e-6)
+
+
+def test_projection_reads_a_block_at_a_time_and_is_fitted_on_training_images(
+    run: Run, files: dict[tuple[int, str, str], Read], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pca.blocks, "__defaults__", (16,))
+    monkeypatch.setattr(pca.fit_pca, "__defaults__", (0.0, 16))
+    embeddings, fitted = embed(run, Setting("both", MEMBERS, pca_dim=4), reader(files))
+    assert fitted is not None and max(file.most for file in files.values()) == 16
+    train = np.stack([by_hand(files, "train", i) for i in range(90)])
+    _, _, axes = np.linalg.svd(train - train.mean(0), full_matrices=False)
+    for split in ("train", "val"):
+        rows = np.stack([by_hand(files, split, i) for i in range(N[split])])
+        expected = (rows - train.mean(0)) @ axes[:4].T
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        signs = np.sign((expected * embeddings[split]).sum(0))
+        np.testing.assert_allclose(embeddings[split] * signs, expected, atol=1e-5)
