@@ -82,8 +82,8 @@ class Browser:
             self.events.append(self._next())
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        """The value of a JavaScript expression in the page, of a promise what it comes to."""
+        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -144,7 +144,7 @@ def test_page_fits_and_has_no_errors(browser: Browser, page: Path, width: int, i
     assert all(url.startswith(("file:", "data:")) for url in browser.requests())
     assert browser.run("document.documentElement.scrollWidth") <= width  # nothing makes the whole page scroll sideways
     assert browser.run("window.pwned === undefined")
-    assert browser.run("Array.from(document.images).every(image => image.complete && image.naturalWidth > 0)")
+    assert browser.run("Array.from(document.querySelectorAll('img[src]')).every(image => image.complete && image.naturalWidth > 0)")
     ground = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(v) for v in ground[4:-1].split(",")) > 384) == (scheme == "light")
 
@@ -242,6 +242,8 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
     everything = browser.run(ANSWERS)
     assert len(everything) > 40 and all([answer[0] for answer in answers] == [FINAL] for _, answers in everything)
     choose(browser, "beside", "s0")
+    assert browser.run("Promise.all(Array.from(document.querySelectorAll('.answer:not([hidden]) img')).map(i => i.decode().then(() => i.naturalWidth)))"
+                       ".then(widths => widths.length > 200 && Math.min(...widths) > 0)")  # fmt: skip
     beside = browser.run(ANSWERS)
     assert [image for image, _ in beside] == [image for image, _ in everything]
     for image, answers in beside:

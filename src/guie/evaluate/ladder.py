@@ -28,7 +28,7 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 
 def score_ladder(run: Run) -> dict[str, Any]:
-    """Scores every setting on the validation images, and keeps embeddings, PCA and neighbours of the last.
+    """Scores every setting on the validation images, and keeps everyone's neighbours, and embeddings and PCA of the last.
 
     Returns:
         The final setting's scores.
@@ -48,8 +48,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
         before = found
         r = rows[-1]
         log.info("%-42s %5d-d   mP@5 %.3f [%.3f, %.3f]   R@1 %.3f", setting.name, r["dim"], r["mp5"], r["mp5_low"], r["mp5_high"], r["r1"])
-        if setting in (settings[0], settings[-1]):
-            neighbours.append(_neighbour_table(setting.name, found, val))
+        neighbours.append(_neighbour_table(setting.name, found, val))
     if "train" not in embeddings:
         embeddings["train"] = Combined(run, settings[-1], features, "train")[:]
     if accelerator.is_main_process:

@@ -20,8 +20,9 @@ from guie.run import DOORS, FOLDERS, Run
 
 THUMB_PX = 112
 THUMB_QUALITY = 72  # some 3.5 kB a thumbnail
-MAX_THUMBNAILS = 1056  # 4.7 kB each in base64: 5 MB, half of what the page may have
+MAX_THUMBNAILS = 1056  # different ones; 4.7 kB each in base64: 5 MB, half of what the page may have
 MAX_QUERIES = 96
+MAX_SETTINGS = 8  # of the ladder, the first and the last among them
 PICKS = {"worst": 5, "confused": 4, "best": 4, "random": 5}  # of each domain
 N_MIXUPS = 15
 log = logging.getLogger(__name__)
@@ -120,8 +121,11 @@ def read_gallery(run: Run) -> Gallery:
     if final not in by_setting:
         return Gallery((), NO_MIXUPS)
     by_setting[final] = by_setting.pop(final)  # the last
+    if len(by_setting) > MAX_SETTINGS:
+        names = list(by_setting)
+        by_setting = {names[i]: by_setting[names[i]] for i in np.linspace(0, len(names) - 1, MAX_SETTINGS).round().astype(int)}
     scores = {name: query_scores(rows, ids) for name, rows in by_setting.items()}
-    chosen = choose(scores[final], mistakes(by_setting[final]), ids, run.recipe.seed, min(MAX_QUERIES, MAX_THUMBNAILS // (1 + 5 * len(by_setting))))
+    chosen = _as_many_as_fit(scores[final], ids, by_setting, run.recipe.seed)
     shown = {
         name: {str(query): group.sort_values("rank") for query, group in rows[rows["query_id"].isin(chosen["image_id"])].groupby("query_id")}
         for name, rows in by_setting.items()
@@ -129,6 +133,17 @@ def read_gallery(run: Run) -> Gallery:
     labels = ids.set_index("image_id")["pack_row"].map(images.index["source_label"])
     queries = tuple(_queries(images, ids.set_index("image_id"), chosen, shown, scores))
     return Gallery(queries, mix_ups(by_setting[final], ids, labels))
+
+
+def _as_many_as_fit(scores: pd.Series, ids: pd.DataFrame, by_setting: dict[str, pd.DataFrame], seed: int) -> pd.DataFrame:
+    """As `choose`, with no more queries than the page has room for thumbnails, of which each stands there once."""
+    surprise, n = mistakes(list(by_setting.values())[-1]), MAX_QUERIES
+    while True:
+        chosen = choose(scores, surprise, ids, seed, n)
+        near = (rows.loc[rows["query_id"].isin(chosen["image_id"]), "image_id"] for rows in by_setting.values())
+        if n == 1 or len(set(chosen["image_id"]).union(*near)) <= MAX_THUMBNAILS:
+            return chosen
+        n = max(1, min(n, len(chosen)) * 9 // 10)
 
 
 def mistakes(neighbours: pd.DataFrame) -> pd.Series:

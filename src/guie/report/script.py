@@ -7,6 +7,14 @@ FILTERS = """
   var left = document.getElementById("left"), beside = document.getElementById("beside");
   var wanted = { domain: "", picked: "", verdict: "", change: "" };
 
+  // Thumbnails by number: answers that are hidden at first have only the numbers.
+  var sources = {}, rest = document.getElementById("thumbnails");
+  if (rest) {
+    var given = JSON.parse(rest.textContent);
+    Object.keys(given).forEach(function (number) { sources[number] = "data:image/jpeg;base64," + given[number]; });
+  }
+  document.querySelectorAll("img[data-picture][src]").forEach(function (image) { sources[image.dataset.picture] = image.src; });
+
   // What one setting answers to a card's query.
   function answer(card, setting) { return card.querySelector('.answer[data-setting="' + setting + '"]'); }
 
@@ -19,6 +27,7 @@ FILTERS = """
     cards.forEach(function (card) {
       card.querySelectorAll(".answer").forEach(function (one) {
         one.hidden = one.dataset.setting !== left.value && one.dataset.setting !== second;
+        if (!one.hidden) { one.querySelectorAll("img:not([src])").forEach(function (image) { image.src = sources[image.dataset.picture]; }); }
         one.style.order = one.dataset.setting === left.value ? 1 : 2;
       });
       var first = answer(card, left.value), other = second && answer(card, second);

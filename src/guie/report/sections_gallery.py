@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from html import escape
 
@@ -20,9 +21,12 @@ def gallery(shown: Gallery) -> str:
     text = f"Of each domain {', '.join(f'{n} {word}' for word, n in PICKS.items())}, as far as there are: chosen to teach, not a fair sample. "
     text += "Confused: the nearest image is wrong, and more alike than other wrong ones. The query stands first; ✓ and a solid frame mean the same class, "
     text += "✗ and a dashed frame another one; the number is the cosine similarity. Pale: more images than the class has others, which the metric leaves out."
-    cards = "".join(_card(query, f"d{domains.index(query.domain)}", settings) for query in shown.queries)
+    pictures = _numbered(shown.queries)
+    cards = "".join(_card(query, f"d{domains.index(query.domain)}", settings, pictures) for query in shown.queries)
     status = f'<p class="note" id="count" role="status">{len(shown.queries)} queries</p>'
-    return section("gallery", TITLE, note(text), _filters(domains, settings), status, f'<ul class="cards">{cards}</ul>', _mixups(shown))
+    return section(
+        "gallery", TITLE, note(text), _filters(domains, settings), status, f'<ul class="cards">{cards}</ul>', _hidden(shown.queries, pictures), _mixups(shown)
+    )
 
 
 def _filters(domains: Sequence[str], settings: Sequence[str]) -> str:
@@ -51,11 +55,24 @@ def _choice(name: str, label: str, settings: Sequence[str], chosen: int | None =
     return f'<label for="{name}">{label}</label><select id="{name}">{"".join(options)}</select>'
 
 
-def _card(query: Query, domain: str, settings: Sequence[str]) -> str:
+def _numbered(queries: Sequence[Query]) -> dict[str, int]:
+    """A number for each thumbnail, by which hidden answers name theirs: on the page each has its bytes once, but where it is seen without the script."""
+    all_of = (jpeg for query in queries for jpeg in (query.jpeg, *(near.jpeg for answer in query.answers for near in answer.neighbours)))
+    return {jpeg: i for i, jpeg in enumerate(dict.fromkeys(all_of))}
+
+
+def _hidden(queries: Sequence[Query], pictures: dict[str, int]) -> str:
+    """The thumbnails that no visible answer has, for the script."""
+    seen = {jpeg for query in queries for jpeg in (query.jpeg, *(near.jpeg for near in query.final.neighbours))}
+    rest = {str(number): jpeg for jpeg, number in pictures.items() if jpeg not in seen}
+    return f'<script type="application/json" id="thumbnails">{json.dumps(rest)}</script>' if rest else ""
+
+
+def _card(query: Query, domain: str, settings: Sequence[str], pictures: dict[str, int]) -> str:
     """Without the script the exported setting's answer is shown, the others are hidden."""
     head = f"<b>{escape(query.label)}</b><span>{escape(query.domain)}</span><span>{query.picked}</span>"
-    image = _image(query.jpeg, f"query: {query.label}", query.image_id)
-    answers = "".join(_answer(answer, f"s{settings.index(answer.setting)}", answer is not query.final) for answer in query.answers)
+    image = _image(query.jpeg, f"query: {query.label}", query.image_id, pictures)
+    answers = "".join(_answer(answer, f"s{settings.index(answer.setting)}", answer is not query.final, pictures) for answer in query.answers)
     facts = f'data-domain="{domain}" data-picked="{query.picked}" data-verdict="{_verdict(query.final)}"'
     return (
         f'<li class="card" {facts}><div class="head">{head}</div><div class="body">'
@@ -63,9 +80,9 @@ def _card(query: Query, domain: str, settings: Sequence[str]) -> str:
     )
 
 
-def _answer(answer: Answer, setting: str, is_hidden: bool) -> str:
+def _answer(answer: Answer, setting: str, is_hidden: bool, pictures: dict[str, int]) -> str:
     head = f'<p class="of"><span>{escape(answer.setting)}</span> <b>mP@5 {score_text(answer.score)}</b></p>'
-    near = "".join(_neighbour(neighbour, rank) for rank, neighbour in enumerate(answer.neighbours, start=1))
+    near = "".join(_neighbour(neighbour, rank, is_hidden, pictures) for rank, neighbour in enumerate(answer.neighbours, start=1))
     facts = f'data-setting="{setting}" data-verdict="{_verdict(answer)}" data-score="{answer.score:.4f}"{" hidden" if is_hidden else ""}'
     return f'<div class="answer" {facts}>{head}<div class="strip">{near}</div></div>'
 
@@ -74,15 +91,16 @@ def _verdict(answer: Answer) -> str:
     return "right" if answer.is_right else "wrong"
 
 
-def _neighbour(near: Neighbour, rank: int) -> str:
+def _neighbour(near: Neighbour, rank: int, is_hidden: bool, pictures: dict[str, int]) -> str:
     verdict, sign = ("right", "✓") if near.is_correct else ("wrong", "✗")
-    image = _image(near.jpeg, f"neighbour {rank}, {verdict}: {near.label}", f"{near.label}\n{near.image_id}")
+    image = _image(near.jpeg, f"neighbour {rank}, {verdict}: {near.label}", f"{near.label}\n{near.image_id}", pictures, is_hidden)
     name = f'<span class="name">{escape(near.label)}</span>'
     return f'<figure class="{verdict}{"" if near.counts else " idle"}">{image}<span class="sign">{sign} {near.similarity:.3f}</span>{name}</figure>'
 
 
-def _image(jpeg: str, alt: str, title: str) -> str:
-    return f'<img src="data:image/jpeg;base64,{jpeg}" alt="{escape(alt)}" title="{escape(title)}" decoding="async">'
+def _image(jpeg: str, alt: str, title: str, pictures: dict[str, int], is_hidden: bool = False) -> str:
+    source = "" if is_hidden else f' src="data:image/jpeg;base64,{jpeg}"'
+    return f'<img{source} data-picture="{pictures[jpeg]}" alt="{escape(alt)}" title="{escape(title)}" decoding="async">'
 
 
 def _mixups(shown: Gallery) -> str:

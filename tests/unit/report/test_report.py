@@ -17,10 +17,11 @@ import pytest
 from fake_run import DOMAINS, EVIL, FINAL, FIRST, make_fake_run
 from PIL import Image
 
-from guie.report import markup
+import guie.report.gallery as report_gallery
+from guie.report import markup, sections_gallery
 from guie.report.collect import collect, read_data, read_scores, read_stages, read_steps
 from guie.report.embedding import read_embedding
-from guie.report.gallery import MAX_THUMBNAILS, NO_MIXUPS, Gallery, query_scores, read_gallery
+from guie.report.gallery import MAX_SETTINGS, NO_MIXUPS, Gallery, Query, query_scores, read_gallery
 from guie.report.page import Report, ladder_text, read_report, render, write_report
 from guie.run import FOLDERS, Run
 
@@ -179,14 +180,33 @@ def test_gallery_marks_agree_with_the_neighbours(finished: Run, gallery: Gallery
     assert hidden == ["s0"] * len(queries)  # without the script the exported setting is shown
 
 
-def test_gallery_shows_fewer_queries_when_many_settings_are_stored(run: Run) -> None:
+def test_gallery_shows_some_of_many_settings_and_as_many_queries_as_there_is_room_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run.out / FOLDERS[7] / "neighbours.parquet"
     near = pd.read_parquet(path)
     first = near[near["setting"] == FIRST]
-    pd.concat([*(first.assign(setting=f"row {i}") for i in range(7)), near]).to_parquet(path)
+    pd.concat([first, *(first.assign(setting=f"row {i}") for i in range(1, 14)), near[near["setting"] == FINAL]]).to_parquet(path)
     queries = read_gallery(run).queries
-    assert 0 < len(queries) <= MAX_THUMBNAILS // (1 + 5 * 9)
-    assert [answer.setting for answer in queries[0].answers] == [*(f"row {i}" for i in range(7)), FIRST, FINAL]
+    shown = [answer.setting for answer in queries[0].answers]
+    assert len(shown) == MAX_SETTINGS and (shown[0], shown[-1]) == (FIRST, FINAL)
+    assert shown == sorted(shown, key=[FIRST, *(f"row {i}" for i in range(14)), FINAL].index)
+
+    def pictures(queries: tuple[Query, ...]) -> int:
+        return len({near.image_id for query in queries for answer in query.answers for near in answer.neighbours} | {query.image_id for query in queries})
+
+    monkeypatch.setattr(report_gallery, "MAX_THUMBNAILS", pictures(queries) // 2)
+    fewer = read_gallery(run).queries
+    assert 0 < len(fewer) < len(queries) and pictures(fewer) <= pictures(queries) // 2
+
+
+def test_each_hidden_thumbnail_is_on_the_page_once(gallery: Gallery) -> None:
+    text = sections_gallery.gallery(gallery)
+    page = Page(text)
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    for i, jpeg in enumerate(dict.fromkeys(jpeg for q in gallery.queries for jpeg in (q.jpeg, *(n.jpeg for a in q.answers for n in a.neighbours)))):
+        seen = sum(attributes.get("src", "").endswith(jpeg) for attributes in images)
+        expected = sum([q.jpeg, *(n.jpeg for n in q.final.neighbours)].count(jpeg) for q in gallery.queries)
+        assert seen == expected and text.count(jpeg) == max(1, expected)
+        assert [a for a in images if a["data-picture"] == str(i)]
 
 
 def test_gallery_shows_the_packed_image_of_each_id(finished: Run, gallery: Gallery) -> None:
