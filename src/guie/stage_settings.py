@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 from guie.model_settings import Model
 
-AUGMENT_HIGH = {"flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0}
+AUGMENT_HIGH = {
+    "flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0,
+    "randaugment": 14, "randaugment_strength": 1.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Augment:
         color: Strength of hue and saturation changes, 0..1.
         cutout: Probability of one erased rectangle (20-40 % of a side).
         jpeg: Probability of JPEG recompression at quality 60-95.
+        randaugment: RandAugment: so many operations, drawn anew for each image from 13 and nothing (Cubuk et al., CVPRW 2020, arXiv 1909.13719).
+        randaugment_strength: Of these, 0..1; the paper's magnitude out of 30.
     """
 
     flip: float = 0.5
@@ -74,6 +79,8 @@ class Augment:
     color: float = 0.0
     cutout: float = 0.0
     jpeg: float = 0.0
+    randaugment: int = 0
+    randaugment_strength: float = 0.3
 
 
 @dataclass(frozen=True)

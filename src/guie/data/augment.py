@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # read on import: without it albumentations 2.0.8 asks pypi.org for its newest version
 
@@ -15,7 +16,7 @@ from guie.data.resize import resized
 from guie.recipe import AUGMENT_HIGH, Augment
 
 # Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features. Raise the number with the code.
-VERSION = f"1 albumentations {A.__version__}"
+VERSION = f"2 albumentations {A.__version__}"
 
 # What strength 1 of `Augment.color` shifts at most, in OpenCV's units: hue 0..179 (18 is 36 degrees), saturation 0..255.
 FULL_HUE_SHIFT = 18
@@ -27,7 +28,7 @@ class TrainTransform:
     """Squashes an image to a square and changes it as an `Augment` says.
 
     In order: squash, affine (shift, scale, rotate about the centre; the border is a reflection, so that no black wedges betray
-    the change), flip, brightness and contrast, hue and saturation, one erased rectangle, JPEG. A change that `augment` sets to
+    the change), flip, brightness and contrast, hue and saturation, RandAugment, one erased rectangle, JPEG. A change that `augment` sets to
     zero is not there at all.
     """
 
@@ -92,11 +93,32 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
         changes.append(A.RandomBrightnessContrast(brightness_limit=a.brightness, contrast_limit=a.brightness, p=1.0))
     if a.color:
         changes.append(A.HueSaturationValue(a.color * FULL_HUE_SHIFT, a.color * FULL_SATURATION_SHIFT, 0, p=1.0))
+    if a.randaugment:
+        changes.append(A.SomeOf(_operations(a.randaugment_strength), n=a.randaugment, replace=True, p=1.0))
     if a.cutout:
         changes.append(A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(0.2, 0.4), hole_width_range=(0.2, 0.4), fill=GREY, p=a.cutout))
     if a.jpeg:
         changes.append(A.ImageCompression(quality_range=(60, 95), p=a.jpeg))
     return changes
+
+
+def _operations(strength: float) -> list[A.BasicTransform]:
+    """RandAugment's fourteen at one strength; the ends of their ranges are those of the paper's code, whose colour is saturation here."""
+    s = strength
+    still, grey = {"x": (0.0, 0.0), "y": (0.0, 0.0)}, dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
+    moves: list[dict[str, Any]] = [{"rotate": (-30 * s, 30 * s)}]
+    moves += [{"shear": still | {axis: (-17 * s, 17 * s)}} for axis in "xy"]  # the tangent of 17 degrees is .3
+    moves += [{"translate_percent": still | {axis: (-0.3 * s, 0.3 * s)}} for axis in "xy"]
+    return [
+        A.NoOp(p=1.0),
+        A.AutoContrast(method="pil", p=1.0),
+        A.Equalize(mode="pil", p=1.0),
+        A.Solarize((1 - s, 1 - s), p=1.0),
+        A.Posterize(min(7, 8 - round(4 * s)), p=1.0),
+        A.Sharpen(alpha=(0.0, 0.9 * s), lightness=(1.0, 1.0), p=1.0),
+        *(A.ColorJitter(**(grey | {what: 0.9 * s}), p=1.0) for what in ("brightness", "contrast", "saturation")),
+        *(A.Affine(**move, interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT_101, p=1.0) for move in moves),
+    ]
 
 
 def _check(augment: Augment, image_px: int) -> None:

@@ -3,17 +3,22 @@
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from guie.data import augment
 from guie.data.augment import GREY, TrainTransform, squash
 from guie.recipe import Augment
 
 NOTHING = Augment(flip=0.0)
-EVERYTHING = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15, brightness=0.2, color=0.5, cutout=0.5, jpeg=0.5)
+EVERYTHING = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15, brightness=0.2, color=0.5, cutout=0.5, jpeg=0.5, randaugment=2)
 
 
 def photo(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
@@ -32,6 +37,41 @@ def middle_of_light(image: np.ndarray) -> tuple[float, float]:
     weight = image.astype(float).sum(2)
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
     return float((x * weight).sum() / weight.sum()), float((y * weight).sum() / weight.sum())
+
+
+def test_each_of_randaugments_operations_grows_with_the_strength():
+    changed = []
+    for weak, strong in zip(augment._operations(0.1), augment._operations(1.0), strict=True):
+        pipelines = [A.Compose([operation]) for operation in (weak, strong)]
+        for pipeline in pipelines:
+            pipeline.set_random_seed(0)
+        changed.append([max(float(np.abs(p(image=photo())["image"].astype(float) - photo()).mean()) for _ in range(8)) for p in pipelines])
+    assert len(changed) == 14
+    nothing, auto_contrast, equalize, *others = changed
+    assert nothing == [0, 0] and auto_contrast[0] == auto_contrast[1] > 1 and equalize[0] == equalize[1] > 1  # these have no strength
+    assert all(weak < strong and strong > 1 for weak, strong in others), others
+
+
+def test_randaugment_draws_so_many_operations_anew_for_each_seed(monkeypatch: pytest.MonkeyPatch):
+    drawn: list[str] = []
+    for operation in {type(operation) for operation in augment._operations(0.5)}:
+        monkeypatch.setattr(operation, "__call__", noting(operation.__call__, drawn))
+    transform = TrainTransform(replace(NOTHING, randaugment=3, randaugment_strength=0.5), 64)
+    results = []
+    for seed in range(60):
+        drawn.clear()
+        results.append(transform(photo(), seed))
+        assert len(drawn) == 3
+        assert np.array_equal(transform(photo(), seed), results[-1])
+    assert len({image.tobytes() for image in results}) > 50
+
+
+def noting(call: Callable[..., Any], drawn: list[str]) -> Callable[..., Any]:
+    def noted(self: Any, *arguments: Any, **words: Any) -> Any:
+        drawn.append(type(self).__name__)
+        return call(self, *arguments, **words)
+
+    return noted
 
 
 def in_a_worker(seed: int) -> np.ndarray:
