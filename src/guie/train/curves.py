@@ -1,7 +1,8 @@
-"""The curves of a stage for TensorBoard, beside its metrics.csv: tensorboard --logdir artifacts/<recipe>/tensorboard."""
+"""The curves of a stage: metrics.csv, and the same for TensorBoard: tensorboard --logdir artifacts/<recipe>/tensorboard."""
 
 from __future__ import annotations
 
+import csv
 import logging
 import shutil
 from collections.abc import Sequence
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+
+from guie.checkpoint import whole_file
+
+COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 
 
 class Curves:
@@ -38,3 +43,11 @@ class Curves:
         """Nothing is written after this."""
         if self.writer is not None:
             self.writer.close()
+
+
+def write_metrics(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Writes one row an epoch to `metrics.csv`, whole or not at all."""
+    with whole_file(path) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(history)

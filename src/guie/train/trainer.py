@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import csv
 import logging
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from guie.model.pooling import keep_less
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
-from guie.train.curves import Curves
+from guie.train.curves import Curves, write_metrics
 from guie.train.parameters import blocks_of, climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
 from guie.train.sharding import like, optimizer_state, own_part, set_optimizer_state, shard, whole
@@ -36,7 +34,6 @@ from guie.train.validation import validated
 
 log = logging.getLogger(__name__)
 CHECKPOINT_S = 60.0
-COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 TRAINED_PARTS = {
     "classifier": ("classifier",),
     "neck": ("neck",),
@@ -100,7 +97,8 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
         log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.n_epochs, parent)
     started = time.time()
     with accelerator.main_process_first():
-        (folder / "done.json").unlink(missing_ok=True)
+        for name in ("done.json", "not_finite.txt"):
+            (folder / name).unlink(missing_ok=True)
     train_set = TrainSet(run.recipe, stage, packed)
     embedder = _start_embedder(run, stage, train_set.n_classes).to(accelerator.device)
     history: list[dict[str, Any]] = [{}]
@@ -222,6 +220,7 @@ class StageLoop:
 
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all. Random states need no saving: every step seeds its own."""
+        self._check_weights()
         if not (self.is_sharded or self.accelerator.is_main_process):
             return
         trained, ema = ({n: whole(p.detach()).cpu() for n, p in tensors} for tensors in (self._trained(), self.ema.items()))
@@ -308,11 +307,10 @@ class StageLoop:
             group["lr"] = lr * group["lr_factor"]
         value = self._gradient(inputs, labels)
         if not np.isfinite(value):
-            ids = ", ".join(map(str, self.train_set.image_ids[numbers][:4]))
-            raise ValueError(
-                f"stage {stage.name}: the loss is {value} at epoch {self.epoch + 1}, step {self.step}, images {ids}, ...; "
-                f"try a lower stages.{stage.name}.lr (now {stage.lr:g}) or clip_norm=1. The last checkpoint is kept"
-            )
+            ids, path = [str(image_id) for image_id in self.train_set.image_ids[numbers]], self.checkpoint.with_name("not_finite.txt")
+            with whole_file(path) as temporary:
+                temporary.write_text("\n".join(ids) + "\n", encoding="utf-8")
+            raise ValueError(self._not_finite(f"the loss is {value}", f", images {', '.join(ids[:4])}, ... (all {len(ids)}: {path})"))
         if stage.sam_rho:
             torch.manual_seed(seed)  # the same neurons are dropped on the slope
             with climbed([p for _, p in self._trained()], stage.sam_rho):
@@ -324,6 +322,17 @@ class StageLoop:
             # the average forgets its start: at step t it weighs the last min(t, 1 / (1 - decay)) steps
             self.ema[name].lerp_(parameter.detach(), 1 - min(stage.ema_decay, (1 + position) / (10 + position)))
         return value
+
+    def _not_finite(self, what: str, more: str = "") -> str:
+        return (
+            f"stage {self.stage.name}: {what} at epoch {self.epoch + 1}, step {self.step}{more}; try a lower stages.{self.stage.name}.lr (now "
+            f"{self.stage.lr:g}) or clip_norm=1, with which the stage starts anew. The last checkpoint is kept: the same command goes on from it"
+        )
+
+    def _check_weights(self) -> None:
+        """A step may spoil the weights though its loss was a number: they become neither a checkpoint nor a result."""
+        if not all(bool(own_part(parameter.detach()).isfinite().all()) for _, parameter in self._trained()):
+            raise ValueError(self._not_finite("a weight is not finite"))
 
     def _gradient(self, inputs: Tensor, labels: Tensor) -> float:
         """Leaves the gradient of the batch in the parameters, computed in `n_accumulate` parts; returns the loss."""
@@ -338,6 +347,7 @@ class StageLoop:
         return total
 
     def _end_epoch(self) -> None:
+        self._check_weights()
         _, steps, seconds = self.running
         sums = torch.tensor(self.running[:2], device=self.accelerator.device)
         loss, n = self.accelerator.reduce(sums, reduction="sum").tolist()  # every process saw its share of each batch
@@ -382,11 +392,3 @@ def _centers_from_means(embedder: Embedder, batches: FeatureBatches, train_set: 
     with torch.no_grad():
         parts = [embedder.neck(batches.features(items, np.zeros_like(items))).cpu() for items in chunks]
         embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))
-
-
-def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
-    """Writes one row an epoch to `metrics.csv`, whole or not at all."""
-    with whole_file(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(history)
