@@ -81,9 +81,10 @@ def main() -> None:
     scores = pd.concat([pd.read_csv(run / "07_embeddings/scores.csv") for run in runs])
     scores.to_csv(HERE / f"{name}_scores.csv", index=False)
     versions = json.loads((runs[0] / "07_embeddings/done.json").read_text())["versions"]
+    command = f"python tests/benchmarks/seeds.py --recipe {arguments.recipe} --seeds {' '.join(map(str, arguments.seeds))}"
     text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
-`python tests/benchmarks/seeds.py --recipe {arguments.recipe}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.
+`{command}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.
 {"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "In brackets the 95 % interval, from classes drawn again"}; \
 a seed decides which classes are unseen, too.
 

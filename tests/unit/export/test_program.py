@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from guie.embed.ensemble import Tower
 from guie.embed.views import to_square
+from guie.export.operators import unknown_to_1_11
 from guie.export.plain import write_out
 from guie.export.program import Program, export_program, save_program, square
 from guie.export.storage import store
@@ -80,6 +81,7 @@ def test_half_storage_is_half_the_file_and_computes_in_float32(storage: str, min
         with quiet_jit():
             torch.jit.save(script, path)
         sizes.append(path.stat().st_size)
+        assert unknown_to_1_11(path) == []
         with quiet_jit():
             embeddings.append(torch.jit.load(path)(image).detach())
     n_bytes = sum(4 * p.numel() for p in whole.parameters())
