@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm  # not tqdm.auto, whose bar for notebooks needs ipywidgets
 
+from guie.checkpoint import PICKLED
 from guie.door import parser
 from guie.recipe import Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, PROJECT, read_done
@@ -103,7 +104,7 @@ def begin(input_root: Path, working: Path, recipe: str = "", hours: float = 8.5,
         )
     caches = attached(input_root, "hf/hub")
     environment = {"HF_HOME": str(caches[0].parent), "HF_HUB_OFFLINE": "1"} if caches else {}
-    data_root = link_data(folders, weights_files(project, input_root))
+    data_root = link_data(folders, weights_files(project, input_root, chosen))
     session = Session(project, recipe, sets, working / RUNS, data_root, time.time() + hours * 3600, max(1, len(card_gb)), environment)
     print(f"recipe     {shlex.join([recipe, *(word for text in sets for word in ('--set', text))])}")
     print(f"cards      {', '.join(f'{gb:.1f} GB' for gb in card_gb) or 'none: the CPU'}")
@@ -245,9 +246,11 @@ def first_part(folder: str) -> str:
     return Path(folder).parts[0]
 
 
-def weights_files(project: Path, input_root: Path) -> list[Path]:
-    """Pretrained backbones, of the project and attached, with the project's list of checksums."""
-    return [*attached(input_root, "*.safetensors"), *sorted((project / "weights").glob("*.safetensors")), project / "weights/SHA256SUMS"]
+def weights_files(project: Path, input_root: Path, recipe: Recipe) -> list[Path]:
+    """Pretrained backbones, of the project and attached, with the project's list of checksums; of torch.save's files those that the recipe names."""
+    patterns = ["*.safetensors", *sorted({Path(model.weights_file).name for model in recipe.models if model.weights_file.endswith(PICKLED)})]
+    own = [path for pattern in patterns for path in sorted((project / "weights").glob(pattern))]
+    return [*(path for pattern in patterns for path in attached(input_root, pattern)), *own, project / "weights/SHA256SUMS"]
 
 
 def link_data(folders: Mapping[str, Path], files: Sequence[Path]) -> Path:

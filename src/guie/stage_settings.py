@@ -67,8 +67,9 @@ class Augment:
         color: Strength of hue and saturation changes, 0..1.
         cutout: Probability of one erased rectangle (20-40 % of a side).
         jpeg: Probability of JPEG recompression at quality 60-95.
-        randaugment: RandAugment: so many operations, drawn anew for each image from 13 and nothing (Cubuk et al., CVPRW 2020, arXiv 1909.13719).
-        randaugment_strength: Of these, 0..1; the paper's magnitude out of 30.
+        randaugment: Operations per image, drawn one after the other from fourteen, thirteen changes and nothing, as in RandAugment (Cubuk et al.,
+            CVPRW 2020, arXiv 1909.13719); 0 is off.
+        randaugment_strength: Of these, 0..1; each is as strong as drawn up to this share of the paper's level 10.
     """
 
     flip: float = 0.5

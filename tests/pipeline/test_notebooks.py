@@ -130,7 +130,7 @@ def test_reproduce_stops_in_time_and_the_next_version_goes_on_to_a_checked_submi
         shutil.rmtree(run / FOLDERS[number])
     said = machine.run("reproduce_on_kaggle", {"GUIE_HOURS": str(5 / 3600)})
     assert "5 of 9 doors done" in said and "none: the CPU" in said
-    assert "door 06" in said and "door 01" not in said
+    assert "06_finetune_highres.py  recipe" in said and "door 01" not in said
     assert "Time is up at door 0" in said and "<image/png>" not in said
     kept = machine.working / "artifacts/tiny"
     assert (kept / FOLDERS[5] / "done.json").is_file() and not (kept / FOLDERS[8] / "done.json").exists()

@@ -94,7 +94,7 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
     if a.color:
         changes.append(A.HueSaturationValue(a.color * FULL_HUE_SHIFT, a.color * FULL_SATURATION_SHIFT, 0, p=1.0))
     if a.randaugment:
-        changes.append(A.SomeOf(_operations(a.randaugment_strength), n=a.randaugment, replace=True, p=1.0))
+        changes += [A.OneOf(_operations(a.randaugment_strength), p=1.0) for _ in range(a.randaugment)]  # SomeOf would sort them
     if a.cutout:
         changes.append(A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(0.2, 0.4), hole_width_range=(0.2, 0.4), fill=GREY, p=a.cutout))
     if a.jpeg:
@@ -103,7 +103,10 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
 
 
 def _operations(strength: float) -> list[A.BasicTransform]:
-    """RandAugment's fourteen at one strength; the ends of their ranges are those of the paper's code, whose colour is saturation here."""
+    """RandAugment's fourteen, drawn up to one strength; at 1 the ends are those of level 10 of the paper's code.
+
+    Colour is saturation here, sharpness only grows, and a strength is drawn between the ends, where the paper has the end itself with either sign.
+    """
     s = strength
     still, grey = {"x": (0.0, 0.0), "y": (0.0, 0.0)}, dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
     moves: list[dict[str, Any]] = [{"rotate": (-30 * s, 30 * s)}]

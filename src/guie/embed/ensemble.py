@@ -17,7 +17,7 @@ from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_row
 from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
-from guie.embed.sizes import WithoutSizes, size_matrix, sized
+from guie.embed.sizes import Sized, WithoutSizes, size_matrix, sizes_of
 from guie.embed.views import frame_of
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
@@ -27,7 +27,7 @@ from guie.recipe import PRETRAINED, Member, Model, Setting
 from guie.run import Run, outputs_digest
 
 log = logging.getLogger(__name__)
-Features = Callable[[Member, str, str], np.ndarray]  # (member, view, split) -> float32 [n_images, feature_dim]
+Features = Callable[[Member, str, str], np.ndarray | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,16 @@ class MemberFeatures:
         self.precision = precision_on(accelerator.device, run.recipe.embed.precision)
         self._loaded: tuple[tuple[str, int, int], Backbone, str] | None = None
 
-    def __call__(self, member: Member, view: str, split: str) -> np.ndarray:
-        """float32 [n_images_of_split, feature_dim], followed by the images' sizes where the member's neck takes them."""
+    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Sized:
+        """float32 [n_images_of_split, feature_dim] on the disk, followed by the images' sizes where the member's neck takes them."""
         backbone, digest = self._backbone(member.stage, member.image_px, member.patch_stride)
         rows = rows_of(self.packed, split)
         model, stride = self.run.recipe.model_of(member.stage), member.patch_stride
         request = FeatureRequest(self.pack, digest, model, member.image_px, view, digest_of_rows(rows), stride, self.precision)
         others = [other for other in member.views if other != view and frame_of(other) == frame_of(view)]
         features = extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size, other_views=others)
-        return features if member.output == "feature" else sized(features, self.packed, rows, self.run.recipe.stage(member.stage).neck)
+        has_sizes = member.output == "embedding" and n_sizes(self.run.recipe.stage(member.stage).neck)
+        return Sized(features, sizes_of(self.packed, rows)) if has_sizes else features
 
     def _backbone(self, stage: str, image_px: int, patch_stride: int) -> tuple[Backbone, str]:
         what = (stage, image_px, patch_stride)
@@ -147,19 +148,25 @@ class Combined:
         joined = l2_normalised(np.mean(outputs, axis=0) if self.setting.combine == "mean" else np.concatenate(outputs, axis=1))
         return joined if self.setting.power == 1.0 else power_normalised(joined, self.setting.power)
 
+    def whole(self) -> np.ndarray:
+        """All rows, float32 [n_images, dim]."""
+        return np.concatenate([*blocks(self)])
+
     def _output(self, i: int, rows: slice) -> np.ndarray:
         """The L2-normalised output of member i."""
-        views, neck = [torch.from_numpy(np.array(view[rows])) for view in self._views[i]], self._necks[i]
-        with torch.no_grad():
-            outputs = views if neck is None else [neck(view) for view in views]
-        return l2_normalised((sum(outputs[1:], start=outputs[0]) / len(outputs)).numpy())
+        views, neck, total = self._views[i], self._necks[i], torch.zeros(())
+        for view in views:
+            output = torch.from_numpy(np.array(view[rows]))
+            with torch.no_grad():
+                total = total + (output if neck is None else neck(output))
+        return l2_normalised((total / len(views)).numpy())
 
 
 def embed(run: Run, setting: Setting, features: Features) -> tuple[dict[str, np.ndarray], PCA | None]:
     """Final embeddings of both splits, float32 [n_images, dim], L2-normalised or length-mixed; the PCA is fitted on training images only."""
     rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
-        return {"val": rows["val"][:]}, None
+        return {"val": rows["val"].whole()}, None
     rows["train"] = Combined(run, setting, features, "train")
     pca = fit_pca([rows["train"]], setting.pca_dim, setting.whiten)
     projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}

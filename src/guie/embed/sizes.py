@@ -26,6 +26,22 @@ def sized(features: np.ndarray, packed: PackedImages, rows: np.ndarray, shape: N
     return np.concatenate([features, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else features
 
 
+class Sized:
+    """As `sized`, of features on the disk: rows are read, and the sizes put beside them, when they are asked for."""
+
+    def __init__(self, features: np.ndarray, sizes: np.ndarray) -> None:
+        """Of float32 [n, feature_dim], maybe a memory map, and float32 [n, 3]."""
+        self.features, self.sizes = features, sizes
+
+    def __len__(self) -> int:
+        """n."""
+        return len(self.features)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """float32 [n_rows, feature_dim + 3]."""
+        return np.concatenate([self.features[rows], self.sizes[rows]], axis=1)
+
+
 class WithoutSizes(nn.Module):
     """Zeros in place of the sizes, so that a network of pixels alone can be traced; `size_matrix` says what is missing then."""
 

@@ -50,7 +50,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
         log.info("%-42s %5d-d   mP@5 %.3f [%.3f, %.3f]   R@1 %.3f", setting.name, r["dim"], r["mp5"], r["mp5_low"], r["mp5_high"], r["r1"])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if "train" not in embeddings:
-        embeddings["train"] = Combined(run, settings[-1], features, "train")[:]
+        embeddings["train"] = Combined(run, settings[-1], features, "train").whole()
     if accelerator.is_main_process:
         _write(run, rows, neighbours, embeddings, pca, packed)
     accelerator.wait_for_everyone()

@@ -83,7 +83,7 @@ def _set_open_clip_vit(network: Any, image_px: int, patch_stride: int) -> None:
 
 def _set_open_clip_resnet(network: Any, image_px: int) -> None:
     """Its last layer attends over the places of the map, one for 32 x 32 pixels, with the mean of all before them."""
-    old, new = network.image_size // 32, image_px // 32
+    old, new = (network.image_size + 1) // 32, (image_px + 1) // 32  # the stem rounds up
     if not new:
         raise ValueError(f"image_px is {image_px}, must be at least 32 for a {type(network).__name__}")
     network.attnpool.positional_embedding = _resized_parameter(network.attnpool.positional_embedding, (old, old), (new, new))

@@ -63,7 +63,7 @@ class Query:
 
     Attributes:
         picked: worst, confused, best or random.
-        answers: Of the settings whose neighbours door 07 kept, in the order of the ladder; the exported one is the last.
+        answers: Of up to `MAX_SETTINGS` rows of the ladder, in the order of the ladder; the exported one is the last.
         jpeg: Its thumbnail, base64.
     """
 
@@ -136,7 +136,7 @@ def read_gallery(run: Run) -> Gallery:
 
 
 def _as_many_as_fit(scores: pd.Series, ids: pd.DataFrame, by_setting: dict[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """As `choose`, with no more queries than the page has room for thumbnails, of which each stands there once."""
+    """As `choose`, with no more queries than the page has room for different thumbnails."""
     surprise, n = mistakes(list(by_setting.values())[-1]), MAX_QUERIES
     while True:
         chosen = choose(scores, surprise, ids, seed, n)

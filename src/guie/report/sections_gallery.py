@@ -13,14 +13,15 @@ TITLE = "Queries and their neighbours"
 
 
 def gallery(shown: Gallery) -> str:
-    """Queries with their five nearest images of each stored setting, buttons that filter them, and the most frequent mix-ups."""
+    """Queries with their five nearest images in up to eight rows of the ladder, buttons that filter them, and the most frequent mix-ups."""
     if not shown.queries:
         return section("gallery", TITLE, absent("No gallery: 07_embeddings/neighbours.parquet or val_ids.parquet, or 03_packed, is absent."))
     domains = sorted({query.domain for query in shown.queries})
     settings = list(dict.fromkeys(answer.setting for query in shown.queries for answer in query.answers))
     text = f"Of each domain {', '.join(f'{n} {word}' for word, n in PICKS.items())}, as far as there are: chosen to teach, not a fair sample. "
     text += "Confused: the nearest image is wrong, and more alike than other wrong ones. The query stands first; ✓ and a solid frame mean the same class, "
-    text += "✗ and a dashed frame another one; the number is the cosine similarity. Pale: more images than the class has others, which the metric leaves out."
+    text += "✗ and a dashed frame another one; the number is what the row ranks by: the cosine similarity, unless it is post-processed. "
+    text += "Pale: more images than the class has others, which the metric leaves out."
     pictures = _numbered(shown.queries)
     cards = "".join(_card(query, f"d{domains.index(query.domain)}", settings, pictures) for query in shown.queries)
     status = f'<p class="note" id="count" role="status">{len(shown.queries)} queries</p>'
@@ -56,7 +57,7 @@ def _choice(name: str, label: str, settings: Sequence[str], chosen: int | None =
 
 
 def _numbered(queries: Sequence[Query]) -> dict[str, int]:
-    """A number for each thumbnail, by which hidden answers name theirs: on the page each has its bytes once, but where it is seen without the script."""
+    """A number for each thumbnail: those that only hidden answers show are stored once, by number; visible ones are inline wherever they appear."""
     all_of = (jpeg for query in queries for jpeg in (query.jpeg, *(near.jpeg for answer in query.answers for near in answer.neighbours)))
     return {jpeg: i for i, jpeg in enumerate(dict.fromkeys(all_of))}
 

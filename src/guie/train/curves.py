@@ -17,7 +17,7 @@ COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds
 
 
 class Curves:
-    """Writes a row of metrics.csv an epoch. A stage that resumes begins the folder anew with the rows that its checkpoint holds."""
+    """The rows of metrics.csv for TensorBoard, an epoch each. A stage that resumes begins the folder anew with the rows that its checkpoint holds."""
 
     def __init__(self, folder: Path, history: Sequence[dict[str, Any]], is_main: bool) -> None:
         """Curves in `folder`, which lies outside the doors' folders: event files hold times and names of machines."""

@@ -69,13 +69,15 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     """Trains one stage from its parent's weights and writes its folder; returns its validation scores and seconds.
 
     Raises:
-        ValueError: a batch that the processes cannot share equally.
+        ValueError: a batch that the processes cannot share equally, or a batch norm's statistics.
     """
     if stage.batch_size % accelerator.num_processes:
         raise ValueError(
             f"stages.{stage.name}.batch_size is {stage.batch_size}, which {accelerator.num_processes} processes cannot share equally; "
             f"make it a multiple of {accelerator.num_processes}"
         )
+    if stage.neck.has_norm and "neck" in TRAINED_PARTS.get(stage.trains, ()) and accelerator.num_processes > 1 and accelerator.device.type != "cuda":
+        raise ValueError(f"stages.{stage.name}.neck.has_norm: its statistics are those of the whole batch, which CPUs do not share; start one process")
     folder = run.stage_folder(stage.name)
     settings = run.recipe.digest("model", "data.limits", "seed", f"stages.{stage.name}")
     parent = run.recipe.parent(stage)
@@ -166,9 +168,7 @@ class StageLoop:
         if stage.has_mean_centers:
             assert isinstance(self.batches, FeatureBatches)
             _centers_from_means(embedder, self.batches, train_set, accelerator)
-        if stage.neck.has_norm and accelerator.num_processes > 1:
-            if accelerator.device.type != "cuda":
-                raise ValueError(f"stages.{stage.name}.neck.has_norm: its statistics are those of the whole batch, which CPUs do not share; start one process")
+        if stage.neck.has_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             embedder.neck = torch.nn.SyncBatchNorm.convert_sync_batchnorm(embedder.neck)
         self.is_sharded = stage.has_sharded_weights and accelerator.num_processes > 1
         if self.is_sharded:
@@ -231,6 +231,7 @@ class StageLoop:
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
         state |= {"weights": trained, "optimizer": optimizer, "ema": ema, "buffers": self._buffers(), "best": self.best, "is_sharded": self.is_sharded}
         save_state(self.checkpoint, state | self._scaler_state())
+        write_metrics(self.checkpoint.with_name("metrics.csv"), self.history)
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
@@ -239,10 +240,10 @@ class StageLoop:
         if state["key"] != self.key:
             log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage.name)
             return
-        if state["is_sharded"] != self.is_sharded:
+        if state.get("is_sharded", False) != self.is_sharded:
             raise ValueError(
                 f"stage {self.stage.name}: {self.checkpoint} was written by {'several processes' if state['is_sharded'] else 'one process'} with "
-                f"has_sharded_weights; start as many again, or delete it to train the stage anew"
+                f"has_sharded_weights; start {'several' if not self.is_sharded else 'one'} again, or delete it to train the stage anew"
             )
         for name, parameter in self._trained():
             parameter.data.copy_(like(parameter.data, state["weights"][name]))
@@ -326,7 +327,7 @@ class StageLoop:
     def _not_finite(self, what: str, more: str = "") -> str:
         return (
             f"stage {self.stage.name}: {what} at epoch {self.epoch + 1}, step {self.step}{more}; try a lower stages.{self.stage.name}.lr (now "
-            f"{self.stage.lr:g}) or clip_norm=1, with which the stage starts anew. The last checkpoint is kept: the same command goes on from it"
+            f"{self.stage.lr:g}) or clip_norm=1, with which the stage starts anew; the last checkpoint, if there is one, is kept as it is"
         )
 
     def _check_weights(self) -> None:

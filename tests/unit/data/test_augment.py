@@ -57,13 +57,15 @@ def test_randaugment_draws_so_many_operations_anew_for_each_seed(monkeypatch: py
     for operation in {type(operation) for operation in augment._operations(0.5)}:
         monkeypatch.setattr(operation, "__call__", noting(operation.__call__, drawn))
     transform = TrainTransform(replace(NOTHING, randaugment=3, randaugment_strength=0.5), 64)
-    results = []
+    results, kinds = [], set()
     for seed in range(60):
         drawn.clear()
         results.append(transform(photo(), seed))
         assert len(drawn) == 3
+        kinds.add(tuple(drawn))
         assert np.array_equal(transform(photo(), seed), results[-1])
-    assert len({image.tobytes() for image in results}) > 50
+    assert len({image.tobytes() for image in results}) > 50 and len(kinds) > 40
+    assert any(list(names) != sorted(names, key=[type(o).__name__ for o in augment._operations(0.5)].index) for names in kinds)  # in the order drawn
 
 
 def noting(call: Callable[..., Any], drawn: list[str]) -> Callable[..., Any]:

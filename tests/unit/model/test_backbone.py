@@ -55,7 +55,9 @@ def test_open_clip_resnet_takes_another_resolution() -> None:
         set_resolution(network, 64)
         assert torch.equal(network(pixels), before)
         set_resolution(network, 96)
-        assert network(torch.randn(2, 3, 96, 96)).shape == (2, 16)
+        for px in (95, 97, 96):
+            set_resolution(network, px)
+            assert network(torch.randn(2, 3, px, px)).shape == (2, 16)
     assert network.attnpool.positional_embedding.shape[0] == 1 + 3 * 3
     for px, stride, complaint in ((16, 0, "at least 32"), (64, 8, "has no patches")):
         with pytest.raises(ValueError, match=complaint):

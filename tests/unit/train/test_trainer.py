@@ -65,7 +65,7 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 def test_parts_of_a_batch_add_up_to_the_whole(out: Path, mine: None) -> None:
     whole, parts, other = (trained(out, replace(HEAD, **words)) for words in ({}, {"n_accumulate": 4}, {"batch_size": 8}))
-    assert apart(whole, parts) < 1e-6 < 1e-4 < apart(whole, other)
+    assert apart(whole, parts) < 1e-5 < 1e-4 < apart(whole, other)
 
 
 def test_no_step_is_longer_than_the_clipped_gradient(out: Path, mine: None, monkeypatch: pytest.MonkeyPatch) -> None:
