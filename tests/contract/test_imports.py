@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "recipes": {"recipe"},
     "door": {"recipe", "run"},
     "terminal": set(),
-    "kaggle": {"recipe", "run", "door", "terminal"},
+    "kaggle": {"checkpoint", "recipe", "run", "door", "terminal"},
     "data": FLOOR | {"override"},
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
