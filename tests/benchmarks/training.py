@@ -4,6 +4,7 @@ The images and the MobileNetV2 are minibench's, at 112 px. Both loops see a plai
 margin with AdamW for the same ten epochs, and end with the same validation. Steps of the backbone stage are timed for the project's ViT-Ti/16, too.
 
 Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (15 minutes for the first seed, 10 for each other)
+     OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare   what the ViT's steps would give if images came from nowhere; or PASSIVE, as doors
 """
 
 import argparse
@@ -54,8 +55,12 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--bare", action="store_true", help="images/s of the ViT's steps alone, on one batch in memory")
     p.add_argument("--plain", nargs=4, metavar=("MODEL", "PACK", "WEIGHTS", "SEED"), help=argparse.SUPPRESS)
     arguments = p.parse_args()
+    if arguments.bare:
+        print(f"{bare():.1f} images/s, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}")
+        return
     if arguments.plain:
         model, pack, weights, seed = arguments.plain
         print(json.dumps(plain(model, Path(pack), Path(weights), int(seed))))
@@ -147,6 +152,21 @@ def plain(name: str, pack: Path, weights: Path, seed: int) -> dict[str, float]:
         rows = [int(Path(path).stem) for path, _ in val.samples]
         scores = summarise(retrieve(embeddings, np.array(val.targets)), index["domain"].to_numpy()[rows])
         return {"total": total, "epoch": statistics.median(epochs), "mp5": scores["mp5"], "step": plain_steps(backbone, neck, loss, train)}
+
+
+def bare() -> float:
+    """Images/s of the ViT's backbone stage, the median step's, without a loader."""
+    import timm
+
+    network, pixels, seconds = timm.create_model(MODELS["vit"][0], num_classes=0, img_size=PX).train(), torch.randn(STEP_BATCH, 3, PX, PX), []
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    for _ in range(N_STEPS):
+        began = time.time()
+        optimizer.zero_grad()
+        network(pixels).square().mean().backward()
+        optimizer.step()
+        seconds.append(time.time() - began)
+    return STEP_BATCH / statistics.median(seconds)
 
 
 def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: Any) -> float:
