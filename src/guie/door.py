@@ -49,6 +49,7 @@ READS: dict[int, tuple[str, ...]] = {
     8: ("model", "embed.settings", "export"),
     9: (),  # none named: the whole recipe, which the report shows
 }
+VERSIONS = {1: 2}  # of what a door writes; raise the number when its code gives another result, and it runs again. 01: 2 has the column `group`
 # The doors whose outputs each door reads.
 EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
@@ -130,7 +131,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
         log.warning("accelerate was asked for several processes and started one: on a CPU it needs pip install mpich, and --mpirun_hostfile FILE")
-    settings = recipe.digest(*reads(recipe, number))
+    settings = settings_digest(recipe, number)
     inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
     if number in (1, 3) and recipe.data.drawn is None:
         inputs["raw"] = fingerprint(run.data_root, (source.folder for source in recipe.data.sources))
@@ -169,6 +170,12 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
     return READS[number]
 
 
+def settings_digest(recipe: Recipe, number: int) -> str:
+    """Changes with the recipe's fields that door `number` reads, and with the version of what it writes."""
+    version = f"{VERSIONS[number]} " if number in VERSIONS else ""
+    return version + recipe.digest(*reads(recipe, number))
+
+
 def next_command(number: int, arguments: argparse.Namespace) -> str:
     """The command that opens the next door with the same options, or that there is none."""
     return "nothing; this was the last door" if number == max(DOORS) else command(number + 1, arguments)
@@ -194,7 +201,7 @@ def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
     mark = read_done(folder)
     if mark is None:
         raise ValueError(f"{folder} is not finished; first run: {command(number, arguments)}")
-    if mark["settings"] != run.recipe.digest(*reads(run.recipe, number)):
+    if mark["settings"] != settings_digest(run.recipe, number):
         raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}")
     for upstream in INPUTS[number]:
         if mark["inputs"].get(FOLDERS[upstream]) != _finished(run, upstream, arguments):

@@ -1,10 +1,10 @@
 """Door 02: one set out of many, validation classes set aside, training classes balanced.
 
 Every choice is a function of the seed and the names alone (an order by hash), so the result does not depend on the order of
-the rows, and a class or image that joins moves few others. The order of the steps:
+the rows, and a class (without a group) or image that joins moves few others. The order of the steps:
 
 1. sources that the licence rules out leave; distractors are set apart, each image a class of its own;
-2. validation classes are chosen by domain (or, by image, a share of each class), before anything else thins the rows;
+2. validation classes are chosen by domain, whole groups at a time (or, by image, a share of each class), before anything else thins the rows;
 3. of the training classes those with too few images leave, then those beyond a source's number, then images beyond its number;
 4. large classes are cut, small ones repeated.
 """
@@ -22,11 +22,12 @@ from guie.checkpoint import save_json, whole_file
 from guie.data.catalogue import licence_of
 from guie.data.long_tail import long_tail_svg
 from guie.data.manifest import CLASS_KEY, COLUMNS, log_table, read_manifest, write_manifest, write_table
+from guie.data.split import groups_of, validation_groups
 from guie.recipe import Data, Limit, Source
 from guie.run import Run
 
 CLASS_COLUMNS = ("class_id", "source", "source_label", "domain", "split", "n_images", "n_rows")
-BALANCED_COLUMNS = (*COLUMNS, "class_id")
+BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")
 LEFT_OUT = "left out"
 SEEN = "seen: "  # before the label of the images that a training class lends to validation
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ def set_apart(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     """
     is_distractor = rows["source"].isin(data.distractors)
     rows = rows.assign(source_label=rows["source_label"].where(~is_distractor, rows["image_id"]))
+    if "group" in rows:
+        rows["group"] = rows["group"].where(~is_distractor, "")  # neither trained on nor queried: any side is right for its near-twins
     if data.val_by == "class":
         return rows
     rows = rows.assign(order=_hashes(seed, "image", rows["image_id"])).sort_values([*CLASS_KEY, "order"], ignore_index=True).drop(columns="order")
@@ -117,7 +120,7 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     """Decides for each class whether it is for training, for validation or left out.
 
     Args:
-        rows: A manifest of all sources, from `set_apart`.
+        rows: A manifest of all sources, from `set_apart`; the column `group` may be absent.
         data: Its val_*, distractors, min_per_class and limits are read.
         seed: Of the choice of classes.
 
@@ -132,15 +135,11 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     classes["order"] = _hashes(seed, "class", classes["source"] + "\0" + classes["source_label"])
     is_distractor, is_seen = classes["source"].isin(data.distractors), classes["source_label"].str.startswith(SEEN) & (data.val_by == "image")
     classes["split"] = np.where(is_distractor | is_seen, "val", "train")
-    for domain, group in classes[(classes["n_images"] >= 2) & ~is_distractor].groupby("domain", sort=True):
-        if data.val_by == "image":
-            continue
-        if len(group) < 2:
-            log.warning("domain %s has one class of two or more images: nothing of it is set aside for validation", domain)
-            continue
-        n_val = min(max(int(data.val_class_share * len(group) + 0.5), 1), len(group) - 1)
-        first = min(data.val_fold * n_val, len(group) - n_val)
-        classes.loc[group.sort_values("order").index[first : first + n_val], "split"] = "val"
+    if data.val_by == "class":
+        classes["group"] = groups_of(rows)
+        may_be_chosen = (classes["n_images"] >= 2) & ~is_distractor
+        is_chosen = classes["group"].isin(validation_groups(classes[may_be_chosen], data.val_class_share, data.val_fold)) & ~is_distractor
+        classes.loc[is_chosen, "split"] = np.where(may_be_chosen[is_chosen], "val", LEFT_OUT)  # one image can be no query
     classes["split"] = _thinned(classes, data)
     for split, remedy in (("train", "lower data.min_per_class or data.val_class_share"), ("val", "validation needs a domain with two classes of two images")):
         is_there = (classes["split"] == split) & ~is_distractor
@@ -149,7 +148,7 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     rank = classes["split"].map({"train": 0, "val": 1, LEFT_OUT: 2})
     classes = classes.assign(rank=rank).sort_values(["rank", *CLASS_KEY], ignore_index=True)
     classes["class_id"] = np.where(classes["split"] == LEFT_OUT, -1, np.arange(len(classes), dtype=np.int64))
-    return classes.drop(columns=["rank", "order"])
+    return classes.drop(columns=["rank", "order", "group"], errors="ignore")
 
 
 def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:

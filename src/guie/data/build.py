@@ -19,8 +19,20 @@ from tqdm import tqdm
 from guie.data import sources
 from guie.data.catalogue import completeness
 from guie.data.image import header_problem
-from guie.data.manifest import COLUMNS, PROBLEM_COLUMNS, SOURCE_COLUMNS, check_manifest, log_table, stop_if_too_many, write_manifest, write_table
+from guie.data.manifest import (
+    COLUMNS,
+    GROUP_SEPARATOR,
+    GROUPS,
+    PROBLEM_COLUMNS,
+    SOURCE_COLUMNS,
+    check_manifest,
+    log_table,
+    stop_if_too_many,
+    write_manifest,
+    write_table,
+)
 from guie.data.processes import process_pool
+from guie.data.sources import SHARED, is_there, read_csv
 from guie.recipe import Source
 from guie.run import Run
 
@@ -102,20 +114,42 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
     if PurePosixPath(source.folder).is_absolute():
         raise ValueError(f"data.sources.{source.name}.folder is {source.folder!r}; give it relative to --data-root")
     listed = build(images_root / source.folder)
-    rows = check_manifest(listed, f"source {source.name!r}", SOURCE_COLUMNS, is_unique=False)
+    columns = (*SOURCE_COLUMNS, "group") if "group" in listed else SOURCE_COLUMNS
+    rows = check_manifest(listed, f"source {source.name!r}", columns, is_unique=False)
     domain = listed["domain"].reset_index(drop=True).replace("", source.domain) if "domain" in listed else source.domain
     is_outside = rows["image_id"].map(lambda name: ".." in PurePosixPath(name).parts)
     if is_outside.any():
         raise ValueError(f"source {source.name!r} lists {rows['image_id'][is_outside].iloc[0]!r}; a path may not hold '..'")
     if rows.empty:
         raise ValueError(f"source {source.name!r} lists no image in {images_root / source.folder}; fetch the data set again")
+    rows["group"] = _groups(rows, source.name, images_root / source.folder / GROUPS)
     rows = rows.assign(
         image_id=f"{source.name}/" + rows["image_id"],
         path=rows["path"].map(lambda path: posixpath.normpath(f"{source.folder}/{path}")),
         source=source.name,
         domain=domain,
     )
-    return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split"], ignore_index=True)
+    return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split", "group"], ignore_index=True)
+
+
+def _groups(rows: pd.DataFrame, name: str, listed: Path) -> pd.Series:
+    """The groups of each row: what the set's own files say, and the list `groups.csv` (label,group) where the folder holds one.
+
+    Raises:
+        ValueError: `groups.csv` lacks a column, or names a label that no image has.
+    """
+    groups = rows["group"] if "group" in rows else pd.Series("", index=rows.index, dtype=str)
+    groups = groups.where(groups.str.startswith(SHARED) | (groups == ""), f"{name}/" + groups)
+    if not is_there(listed):
+        return groups
+    table = read_csv(listed, "label", "group")
+    table = table[table["group"] != ""]
+    unknown = table["label"][~table["label"].isin(rows["source_label"])]
+    if len(unknown):
+        raise ValueError(f"{listed} names the label {unknown.iloc[0]!r}, which no image has")
+    of_label = (f"{name}/" + table["group"]).groupby(table["label"]).agg(GROUP_SEPARATOR.join)
+    more = rows["source_label"].map(of_label).fillna("")
+    return (groups + GROUP_SEPARATOR + more).str.strip(GROUP_SEPARATOR)
 
 
 def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -25,14 +25,14 @@ from tqdm import tqdm
 
 from guie.checkpoint import save_json, whole_file
 from guie.data.drawn_scene import DOMAINS, draw_image, generator
+from guie.data.manifest import GROUPS
 from guie.data.processes import process_pool
 from guie.recipe import DrawnWorld
 from guie.run import n_cores
 
 VERSION = 2  # of the drawings; raise it when they change, and worlds on disk are drawn anew
 MIN_FOR_PROCESSES = 200  # fewer images are drawn before processes have started
-TABLES = {"landmarks": "gldv2", "products": "products10k"}  # the folder of the domains whose layout has a train.csv
-SETS = ("gldv2", "products10k", "artworks", "toys")  # the folders that this module owns
+FOLDERS = {"landmarks": "gldv2", "products": "products10k", "artworks": "artworks", "toys": "toys"}  # of the domains; this module owns them
 log = logging.getLogger(__name__)
 
 
@@ -50,8 +50,9 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
     """Draws the world into `folder`, unless it is there already.
 
     Writes `gldv2/train/a/b/c/ID.jpg` with `gldv2/train.csv` (id, url, landmark_id), `products10k/train/N.jpg` with
-    `products10k/train.csv` (name, class, group), `artworks/CLASS/N.jpg`, `toys/CLASS/N.jpg`, and `world.json`. Images that are there are left alone, so that a
-    killed run goes on where it was; a world of other settings is removed and drawn anew.
+    `products10k/train.csv` (name, class, group), `artworks/CLASS/N.jpg`, `toys/CLASS/N.jpg`, `groups.csv` (label, group) in each but the products, and
+    `world.json`. A group is three instances, of which the third is a near-twin of the second. Images that are there are left alone, so that a killed run
+    goes on where it was; a world of other settings is removed and drawn anew.
 
     Args:
         folder: Made when missing.
@@ -65,7 +66,7 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
     _check(world)
     settings = {**asdict(world), "domains": list(world.domains), "seed": seed, "version": VERSION}
     shots = list(_shots(folder, world, seed))
-    if _is_whole(folder, settings, shots):
+    if _is_whole(folder, settings, [folder / path for path, _ in _tables(world, seed)], shots):
         return
     _prepare(folder, settings)
     missing = [shot for shot in shots if not shot.path.is_file()]
@@ -99,7 +100,12 @@ def _place(domain: str, instance: int, view: int, n_views: int, seed: int) -> st
         return f"gldv2/train/{code[0]}/{code[1]}/{code[2]}/{code}.jpg"
     if domain == "products":
         return f"products10k/train/{instance * n_views + view}.jpg"
-    return f"{domain}/{domain[:-1]} {_label(seed, domain, instance):04d}/{view}.jpg"
+    return f"{domain}/{_class_name(seed, domain, instance)}/{view}.jpg"
+
+
+def _class_name(seed: int, domain: str, instance: int) -> str:
+    label = _label(seed, domain, instance)
+    return str(label) if domain in ("landmarks", "products") else f"{domain[:-1]} {label:04d}"
 
 
 def _draw_all(shots: list[Shot], world: DrawnWorld, seed: int) -> None:
@@ -128,15 +134,24 @@ def _draw_shot(shot: Shot, world: DrawnWorld, seed: int) -> None:
 
 
 def _write_tables(folder: Path, world: DrawnWorld, seed: int) -> None:
-    pairs = [(instance, view) for instance in range(world.n_instances) for view in range(world.n_views)]
-    landmarks = sorted((_code(seed, "landmarks", i, v), f"drawn://landmarks/{i}/{v}", _label(seed, "landmarks", i)) for i, v in pairs)
-    products = [(f"{i * world.n_views + v}.jpg", _label(seed, "products", i), i // 3) for i, v in pairs]
-    tables: dict[str, list[Any]] = {"landmarks": [("id", "url", "landmark_id"), *landmarks], "products": [("name", "class", "group"), *products]}
-    for domain in TABLES.keys() & world.domains:
+    for path, rows in _tables(world, seed):
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(tables[domain])
-        with whole_file(folder / TABLES[domain] / "train.csv") as temporary:
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with whole_file(folder / path) as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """The lists of the sets: what `guie.data.sources` reads of each layout, and the groups where the layout itself has none."""
+    pairs = [(instance, view) for instance in range(world.n_instances) for view in range(world.n_views)]
+    if "landmarks" in world.domains:
+        images = sorted((_code(seed, "landmarks", i, v), f"drawn://landmarks/{i}/{v}", _label(seed, "landmarks", i)) for i, v in pairs)
+        yield "gldv2/train.csv", [("id", "url", "landmark_id"), *images]
+    if "products" in world.domains:
+        yield "products10k/train.csv", [("name", "class", "group"), *((f"{i * world.n_views + v}.jpg", _label(seed, "products", i), i // 3) for i, v in pairs)]
+    for domain in world.domains:
+        if domain != "products":
+            yield f"{FOLDERS[domain]}/{GROUPS}", [("label", "group"), *((_class_name(seed, domain, i), i // 3) for i in range(world.n_instances))]
 
 
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
@@ -149,9 +164,8 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     temporary.replace(path)
 
 
-def _is_whole(folder: Path, settings: dict[str, Any], shots: list[Shot]) -> bool:
+def _is_whole(folder: Path, settings: dict[str, Any], tables: list[Path], shots: list[Shot]) -> bool:
     mark = _mark(folder)
-    tables = (folder / TABLES[domain] / "train.csv" for domain in settings["domains"] if domain in TABLES)
     return mark.get("is_whole") is True and _agrees(mark, settings) and all(path.is_file() for path in (*tables, *(s.path for s in shots)))
 
 
@@ -171,13 +185,13 @@ def _agrees(mark: dict[str, object], settings: dict[str, Any]) -> bool:
 def _prepare(folder: Path, settings: dict[str, Any]) -> None:
     """Removes a world of other settings and what a killed run left half-written, and notes what is being drawn."""
     mark = _mark(folder)
-    present = [folder / name for name in SETS if (folder / name).exists()]
+    present = [folder / name for name in FOLDERS.values() if (folder / name).exists()]
     if present and not mark:
         raise FileExistsError(f"{present[0]} exists, and no world.json beside it says that it was drawn here; move it away, or choose another place with --out")
     if not _agrees(mark, settings):
         for path in present:
             shutil.rmtree(path)
-    for name in SETS:
+    for name in FOLDERS.values():
         for path in (folder / name).rglob(".*.tmp"):
             path.unlink()
     save_json(folder / "world.json", {**settings, "is_whole": False})

@@ -9,10 +9,13 @@ import pandas as pd
 
 from guie.checkpoint import whole_file
 
-COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split")
-SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module in guie.data.sources returns
+COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
+SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module in guie.data.sources returns; domain and group may be absent
 PROBLEM_COLUMNS = ("source", "path", "reason")
 SPLITS = ("train", "val", "test", "")
+MAY_BE_EMPTY = ("split", "group")
+GROUPS = "groups.csv"  # label,group in a source's folder: which of its classes are near-twins
+GROUP_SEPARATOR = "\n"  # between the names of groups, where an image has several
 CLASS_KEY = ["source", "source_label"]  # what makes a class: two sources never share one
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, .
             is_wrong = frame[name].isna()
         else:
             is_wrong = ~frame[name].map(lambda value: isinstance(value, str)).astype(bool)
-        if name != "split":
+        if name not in MAY_BE_EMPTY:
             is_wrong |= frame[name] == ""
         if is_wrong.any():
             raise ValueError(f"{where}: {name} of row {int(is_wrong.idxmax())} is {frame[name][is_wrong.idxmax()]!r}, must be a text")

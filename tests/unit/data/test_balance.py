@@ -19,7 +19,7 @@ from guie.data.balance import (
     set_apart,
     split_classes,
 )
-from guie.data.manifest import read_manifest, write_manifest
+from guie.data.manifest import COLUMNS, read_manifest, write_manifest
 from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
 from guie.run import Run
 
@@ -29,8 +29,8 @@ SOURCES = (Source("s2", "class_folders", "b", "beta"), Source("s1", "class_folde
 def _rows(counts: dict[tuple[str, str], int], domains: dict[str, str] | None = None) -> pd.DataFrame:
     """A manifest with so many images of each (source, label)."""
     domains = domains or {}
-    cells = [(f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domains.get(s, "d"), "") for (s, label), n in counts.items() for i in range(n)]
-    return pd.DataFrame(cells, columns=["image_id", "path", "source", "source_label", "domain", "split"])
+    cells = [(f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domains.get(s, "d"), "", "") for (s, label), n in counts.items() for i in range(n)]
+    return pd.DataFrame(cells, columns=list(COLUMNS))
 
 
 def _data(**values: object) -> Data:

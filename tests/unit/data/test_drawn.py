@@ -44,7 +44,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_world_holds_every_image_and_nothing_else(world: Path):
     names = contents(world)
     assert len([name for name in names if name.endswith(".jpg")]) == 4 * 4 * 3
-    assert {name for name in names if not name.endswith(".jpg")} == {"gldv2/train.csv", "products10k/train.csv", "world.json"}
+    assert {name for name in names if not name.endswith(".jpg")} == {
+        "gldv2/train.csv",
+        "products10k/train.csv",
+        *(f"{name}/groups.csv" for name in ("gldv2", "artworks", "toys")),
+        "world.json",
+    }
     assert json.loads(names["world.json"]) == {
         "n_instances": 4,
         "n_views": 3,
@@ -78,7 +83,18 @@ def test_products_lie_as_in_products10k(world: Path):
 
 @pytest.mark.parametrize("domain", ["artworks", "toys"])
 def test_others_lie_in_class_folders(world: Path, domain: str):
-    assert [len(list(folder.iterdir())) for folder in (world / domain).iterdir()] == [3, 3, 3, 3]
+    assert [len(list(folder.iterdir())) for folder in (world / domain).iterdir() if folder.is_dir()] == [3, 3, 3, 3]
+
+
+def test_groups_are_three_instances_in_a_row_whatever_the_layout(world: Path):
+    landmark_of = {row["url"].split("/")[3]: row["landmark_id"] for row in table(world / "gldv2/train.csv")}
+    product_of = {str(int(row["name"].removesuffix(".jpg")) // 3): (row["class"], row["group"]) for row in table(world / "products10k/train.csv")}
+    assert {row["label"]: row["group"] for row in table(world / "gldv2/groups.csv")} == {landmark_of[i]: g for i, g in zip("0123", "0001", strict=True)}
+    assert [product_of[i][1] for i in "0123"] == list("0001")
+    for domain in ("artworks", "toys"):
+        rows = table(world / domain / "groups.csv")
+        assert [row["group"] for row in rows] == list("0001")  # labels rise with the instance
+        assert [row["label"] for row in rows] == sorted(path.name for path in (world / domain).iterdir() if path.is_dir())
 
 
 def test_only_the_domains_that_are_asked_for_are_drawn(world: Path, tmp_path: Path):

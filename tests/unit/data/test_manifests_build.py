@@ -44,9 +44,9 @@ def test_build_manifests_writes_one_checked_table_a_source(root: Path) -> None:
     shop = read_manifest(run.out / "01_manifests/shop.parquet")
     assert tuple(shop.columns) == COLUMNS
     assert list(shop.itertuples(index=False, name=None)) == [
-        ("shop/train/0.jpg", "shop/train/0.jpg", "shop", "1", "packaged", "train"),
-        ("shop/train/1.jpg", "shop/train/1.jpg", "shop", "1", "packaged", "train"),
-        ("shop/train/10.jpg", "shop/train/10.jpg", "shop", "007", "packaged", "train"),
+        ("shop/train/0.jpg", "shop/train/0.jpg", "shop", "1", "packaged", "train", "shop/0"),
+        ("shop/train/1.jpg", "shop/train/1.jpg", "shop", "1", "packaged", "train", "shop/0"),
+        ("shop/train/10.jpg", "shop/train/10.jpg", "shop", "007", "packaged", "train", "shop/0"),
     ]
     things = read_manifest(run.out / "01_manifests/things.parquet")
     assert things["image_id"].tolist() == ["things/a/0.png", "things/a/1.jpg", "things/b/2.jpg"]
@@ -138,7 +138,7 @@ def test_list_source_of_an_empty_list(root: Path) -> None:
 
 
 def _manifest(**changes: object) -> pd.DataFrame:
-    row = {"image_id": "s/1", "path": "s/1.jpg", "source": "s", "source_label": "a", "domain": "d", "split": ""}
+    row = {"image_id": "s/1", "path": "s/1.jpg", "source": "s", "source_label": "a", "domain": "d", "split": "", "group": ""}
     return pd.DataFrame([row | {"image_id": "s/0"}, row | changes])
 
 

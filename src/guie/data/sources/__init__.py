@@ -3,6 +3,9 @@
 The name of the module is the `kind` of a recipe's source. `build` lists what the set's own files name, with the columns
 image_id (unique and stable, without the source's name), path (relative to `folder`), source_label and split (the set's own:
 train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros. Whether the images exist is not its concern.
+
+The column `group` may be absent. Classes whose images name the same group are near-twins, or show the same thing: validation by class keeps them
+on one side. A name counts within its source; one that begins with `SHARED` counts in all sources. '' names none; several stand one a line.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from guie.data.image import EXTENSIONS
+
+SHARED = "shared:"
 
 
 def read_csv(path: Path, *columns: str) -> pd.DataFrame:
@@ -122,6 +127,21 @@ def need_folder(folder: Path) -> None:
     """FileNotFoundError, with the remedy, unless `folder` is there."""
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist; put the data set there, or point --data-root or the source's folder elsewhere")
+
+
+def shared_group(data_set: str, image: str) -> str:
+    """The group of an image of a public set that others took images from, the same whichever source lists the image.
+
+    Args:
+        data_set: gldv2, inat or sop.
+        image: The image's name in that set, or its path.
+    """
+    name = PurePosixPath(image).name
+    while PurePosixPath(name).suffix.lower() in EXTENSIONS:  # GPR1200 adds .jpg to the original name
+        name = PurePosixPath(name).stem
+    if data_set == "sop":
+        name = name.rsplit("_", 1)[0]  # <offer>_<number>.JPG
+    return f"{SHARED}{data_set}/{name}"
 
 
 def table_of(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:

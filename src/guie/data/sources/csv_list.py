@@ -1,4 +1,4 @@
-"""Any set with a list of its own: `images.csv` with path,label and maybe domain and split; paths are relative to the folder."""
+"""Any set with a list of its own: `images.csv` with path,label and maybe domain, split and group; paths are relative to the folder."""
 
 from __future__ import annotations
 
@@ -17,6 +17,5 @@ def build(folder: Path) -> pd.DataFrame:
         ValueError: it lacks a column.
     """
     table = read_csv(folder / "images.csv", "path", "label")
-    return pd.DataFrame(
-        {"image_id": table["path"], "path": table["path"], "source_label": table["label"], "split": table.get("split", ""), "domain": table.get("domain", "")}
-    )
+    more = {name: table.get(name, "") for name in ("split", "domain", "group")}
+    return pd.DataFrame({"image_id": table["path"], "path": table["path"], "source_label": table["label"], **more})

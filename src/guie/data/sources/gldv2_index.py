@@ -2,7 +2,7 @@
 
 `index_image_to_landmark.csv` (id,landmark_id) names the landmarks of the index (761,757 images). `retrieval_solution_v2.1.csv`
 (id,images,Usage), which may be absent, lists the index images that show what a test image shows; without any (`None`) a test image is left
-out.
+out. `index_label_to_category.csv` may be absent, as `train_label_to_category.csv` of the training part.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from guie.data.catalogue import DataSet, Download
 from guie.data.sources import is_there, read_csv, table_of
-from guie.data.sources.gldv2 import S3
+from guie.data.sources.gldv2 import S3, groups_of
 
 SET = DataSet(
     title="Google Landmarks v2, index and test",
@@ -24,7 +24,8 @@ SET = DataSet(
     size="120 tars of 1 GB",
     whole=(("index", 761757, 0), ("index and test", 761757 + 117577, 0)),
     files=(
-        *(Download(f"{S3}/{name}") for name in ("metadata/index_image_to_landmark.csv", "ground_truth/retrieval_solution_v2.1.csv")),
+        *(Download(f"{S3}/metadata/{name}.csv") for name in ("index_image_to_landmark", "index_label_to_category")),
+        Download(f"{S3}/ground_truth/retrieval_solution_v2.1.csv"),
         *(Download(f"{S3}/index/images_{n:03d}.tar", "index", f"{S3}/md5sum/index/md5.images_{n:03d}.txt") for n in range(100)),
         *(Download(f"{S3}/test/images_{n:03d}.tar", "test", f"{S3}/md5sum/test/md5.images_{n:03d}.txt") for n in range(20)),
     ),
@@ -47,7 +48,8 @@ def build(folder: Path) -> pd.DataFrame:
         for i, images in zip(tests["id"], tests["images"], strict=True):
             known = [landmark[image] for image in images.split() if image in landmark]
             rows += [(_place("test", i), known[0], "test")] if known else []
-    return table_of(rows)
+    found = table_of(rows)
+    return found.assign(group=groups_of(found["path"], found["source_label"], folder / "index_label_to_category.csv"))
 
 
 def _place(part: str, image_id: str) -> str:

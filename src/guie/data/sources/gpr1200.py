@@ -1,4 +1,8 @@
-"""GPR1200: `images/<category>_<original name>.jpg`; the category is what stands before the first `_`."""
+"""GPR1200: `images/<category>_<original name>.jpg`; the category is what stands before the first `_`.
+
+Categories 0 to 199 are of Google Landmarks v2, 200 to 399 of iNaturalist, 800 to 999 of Stanford Online Products, under their original names: the same
+things may be in those sets, too. `GPR1200_categoryNumber_to_text.json` of the authors' repository, which may be absent, names the places.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet
-from guie.data.sources import images_in, need_folder, table_of
+from guie.data.manifest import GROUP_SEPARATOR
+from guie.data.sources import images_in, is_there, need_folder, read_json, shared_group, table_of
+from guie.data.sources.gldv2 import place_group
 
 SET = DataSet(
     title="GPR1200",
@@ -16,8 +22,9 @@ SET = DataSet(
     is_commercial=False,
     folder="gpr1200",
     whole=(("", 12000, 1200),),
-    how="follow the page's link to the images; unpack images/ into the folder",
+    how="follow the page's link to the images; unpack images/ into the folder, and GPR1200_categoryNumber_to_text.json of the page beside it",
 )
+ORIGINS = {range(200): "gldv2", range(200, 400): "inat", range(800, 1000): "sop"}
 
 
 def build(folder: Path) -> pd.DataFrame:
@@ -32,4 +39,17 @@ def build(folder: Path) -> pd.DataFrame:
     wrong = [name for name in names if "_" not in name]
     if wrong or not names:
         raise ValueError(f"{folder / 'images'} holds {wrong[0]!r}, expected <category>_<name>.jpg" if wrong else f"{folder / 'images'} holds no image")
-    return table_of((f"images/{name}", name.split("_", 1)[0], "test") for name in names)
+    rows = table_of((f"images/{name}", name.split("_", 1)[0], "test") for name in names)
+    texts = folder / "GPR1200_categoryNumber_to_text.json"
+    places = read_json(texts, dict) if is_there(texts) else {}
+    return rows.assign(group=[_group(name, places) for name in names])
+
+
+def _group(image: str, places: dict[str, str]) -> str:
+    category, original = image.split("_", 1)
+    number = int(category) if category.isascii() and category.isdigit() else -1
+    origin = next((name for numbers, name in ORIGINS.items() if number in numbers), "")
+    if not origin:
+        return ""
+    group = shared_group(origin, original)
+    return f"{group}{GROUP_SEPARATOR}{place_group(places[category])}" if origin == "gldv2" and category in places else group

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet, Download
-from guie.data.sources import is_there, need_keys, read_json, table_of
+from guie.data.sources import is_there, need_keys, read_json, shared_group, table_of
 
 HOST = "https://ml-inat-competition-datasets.s3.amazonaws.com/2018"
 SET = DataSet(
@@ -34,7 +34,8 @@ def build(folder: Path) -> pd.DataFrame:
         ValueError: a list is not as above, or annotates an image that it does not name.
     """
     has_val = is_there(folder / "val2018.json")
-    return table_of(row for split in (["train", "val"] if has_val else ["train"]) for row in _rows(folder / f"{split}2018.json", split))
+    rows = table_of(row for split in (["train", "val"] if has_val else ["train"]) for row in _rows(folder / f"{split}2018.json", split))
+    return rows.assign(group=[shared_group("inat", path) for path in rows["path"]])
 
 
 def _rows(path: Path, split: str) -> Iterator[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ LISTS = {"train": "train.csv", "test": "test_kaggletest.csv"}
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; both parts share their classes.
+    """Lists the set at `folder`; both parts share their classes. `group`, which the test list lacks, holds products that are hard to tell apart.
 
     Raises:
         FileNotFoundError: no `train.csv`.
@@ -36,4 +36,4 @@ def build(folder: Path) -> pd.DataFrame:
 def _part(folder: Path, split: str) -> pd.DataFrame:
     table = read_csv(folder / LISTS[split], "name", "class")
     path = f"{split}/" + table["name"]  # both parts count from 0.jpg, so the id keeps its part
-    return pd.DataFrame({"image_id": path, "path": path, "source_label": table["class"], "split": split})
+    return pd.DataFrame({"image_id": path, "path": path, "source_label": table["class"], "split": split, "group": table.get("group", "")})

@@ -21,11 +21,12 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`, each image once for each of its groups.
+    """Lists the set at `folder`, each image once for each of its label groups (classes); those that share a picture (image_phash) are near-twins.
 
     Raises:
         FileNotFoundError: no `train.csv`.
         ValueError: it lacks a column.
     """
     table = read_csv(folder / "train.csv", "image", "label_group").drop_duplicates(["image", "label_group"])
-    return table_of((f"train_images/{image}", label, "train") for image, label in zip(table["image"], table["label_group"], strict=True))
+    rows = table_of((f"train_images/{image}", label, "train") for image, label in zip(table["image"], table["label_group"], strict=True))
+    return rows.assign(group=table["image_phash"].to_numpy() if "image_phash" in table else "")

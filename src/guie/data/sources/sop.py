@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet
-from guie.data.sources import read_fields, table_of
+from guie.data.sources import read_fields, shared_group, table_of
 
 SET = DataSet(
     title="Stanford Online Products",
@@ -21,7 +21,7 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`.
+    """Lists the set at `folder`. The twelve super classes (bicycle, sofa, ...) are kinds of products, not near-twins, and make no groups.
 
     Raises:
         FileNotFoundError: a list is missing.
@@ -29,4 +29,5 @@ def build(folder: Path) -> pd.DataFrame:
     """
     names = ("image_id", "class_id", "super_class_id", "path")
     lists = {split: read_fields(folder / f"Ebay_{split}.txt", *names, n_before=1) for split in ("train", "test")}
-    return table_of((path, label, split) for split, lines in lists.items() for _, label, _, path in lines)
+    rows = table_of((path, label, split) for split, lines in lists.items() for _, label, _, path in lines)
+    return rows.assign(group=[shared_group("sop", path) for path in rows["path"]])

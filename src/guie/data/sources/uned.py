@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.data.catalogue import DataSet
-from guie.data.sources import is_there, need_folder, need_keys, read_json, table_of
+from guie.data.sources import is_there, need_folder, need_keys, read_json, shared_group, table_of
 
 SET = DataSet(
     title="UnED's splits of eight sets",
@@ -24,6 +24,7 @@ SET = DataSet(
 )
 
 IMAGES = "../../images/"
+TAKEN_FROM = ("gldv2", "inat", "sop")  # GPR1200 holds images of these, and so do the sets themselves
 SPLITS = {"train": "train", "val": "val", "test": "test", "index": "test"}  # met's small_index is a part of its index
 
 
@@ -40,6 +41,7 @@ def build(folder: Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{folder} holds none of {', '.join(f'{name}.json' for name in SPLITS)}; point the source's folder at info_files/<set>")
     frame = table_of(row for path, split in lists for row in _rows(path, split, folder / IMAGES))
     frame["image_id"] = frame["path"].str.removeprefix(IMAGES)
+    frame["group"] = [shared_group(folder.name, path) for path in frame["path"]] if folder.name in TAKEN_FROM else ""
     return frame.drop_duplicates(["path", "source_label"], ignore_index=True)
 
 
