@@ -20,6 +20,7 @@ inputs and settings have not changed is skipped, so after an interruption just s
   --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
   --from N, --to N        only the doors N to N (1 to 9)
   --force                 do each of these doors again even if it is done
+  --verify                compare the bytes of what is done with those that were written, not sizes and times alone
   -h, --help              this text
 
 END
@@ -51,7 +52,7 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         -h | --help) usage && exit ;;
-        --force) options+=(--force) && shift && continue ;;
+        --force | --verify) options+=("$1") && shift && continue ;;
         --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
         *) refuse "no option $1" ;;
     esac

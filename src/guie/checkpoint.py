@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written to a temporary name beside the target, then renamed."""
+"""Files that are either whole or absent: everything is written in a scratch folder beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,38 +18,92 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch  # at run time only where tensors are: the doors of data_prep/ start without it
 
+SCRATCH = ".tmp"  # the ending of what is not yet written whole
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")  # endings of files that torch.save wrote
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not.
+
+    It bears the name of `path`, in a hidden scratch folder beside it (`.NAME.HOST-PID.tmp/`): torch.jit.save repeats the name inside the file, and
+    libraries that write through a temporary file of their own (safetensors) leave nothing elsewhere when they are killed. The file gets the
+    permissions that the umask asks for, whatever the library gave it.
 
     Raises:
         OSError: with a line that names the disk, when it is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*{SCRATCH}"):
+        _remove_if_dead(stale)
+    scratch = path.with_name(f".{path.name}.{_writer()}{SCRATCH}")
+    temporary = scratch / path.name
     try:
+        scratch.mkdir(exist_ok=True)
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        _follow_umask(temporary, scratch)
         temporary.replace(path)
     except Exception as error:
         if _is_disk_full(error, path.parent):
             raise OSError(errno.ENOSPC, f"the disk is full at {path.parent}; free some space, or choose another place with --out") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _sweep(path: Path) -> None:
-    """Removes temporary files of `path` that killed processes left behind: a state of a large model is gigabytes."""
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        pid = stale.name.split(".")[-2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            stale.unlink(missing_ok=True)
+def sweep(folder: Path, is_locked: bool) -> None:
+    """Removes what killed processes left half-written below `folder`: a state of a large model is gigabytes.
+
+    Args:
+        folder: Where to look, at all depths.
+        is_locked: Whether the caller holds the lock of the run, so that nobody else writes there. Otherwise only the scratch folders of dead
+            processes of this machine go.
+    """
+    for stale in [*folder.rglob(f".*{SCRATCH}")]:
+        if is_locked:
+            _remove(stale)
+        else:
+            _remove_if_dead(stale)
+
+
+def _writer() -> str:
+    """This process, as scratch folders name it: processes of other machines, and of other containers, may have the same number."""
+    return f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-{os.getpid()}"
+
+
+def _remove_if_dead(stale: Path) -> None:
+    host, _, pid = stale.name.removesuffix(SCRATCH).rpartition(".")[2].partition("-")
+    is_of_here = host == _writer().partition("-")[0] and pid.isdigit()
+    if is_of_here and not is_alive(int(pid)):
+        _remove(stale)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+def _remove(stale: Path) -> None:
+    if stale.is_dir():
+        shutil.rmtree(stale, ignore_errors=True)
+    else:
+        stale.unlink(missing_ok=True)
+
+
+def _follow_umask(temporary: Path, scratch: Path) -> None:
+    """Gives the file the permissions of one that open() makes; those of the folder say what the umask is, which cannot be read without setting it."""
+    wanted = scratch.stat().st_mode & 0o666
+    if temporary.stat().st_mode & 0o777 != wanted:
+        with contextlib.suppress(OSError):  # a file system without permissions
+            temporary.chmod(wanted)
 
 
 def _is_disk_full(error: Exception, folder: Path) -> bool:
@@ -82,6 +138,10 @@ def load_state(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the checksums
+        if damaged:
+            raise OSError(f"{damaged} inside has another checksum than when it was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a training state ({type(error).__name__}: {error}); delete it to start the stage anew") from error

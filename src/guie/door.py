@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -15,23 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guie.recipe import Recipe, load_recipe
-from guie.run import (
-    DOORS,
-    FOLDERS,
-    Run,
-    clear,
-    default_out,
-    fingerprint,
-    is_done,
-    keep_freed_memory,
-    mark_done,
-    outputs_digest,
-    read_done,
-    save_recipe,
-    seed_everything,
-    set_up_logging,
-)
+from guie.checkpoint import sweep
+from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
+from guie.recipe import PRETRAINED, Recipe, load_recipe
+from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
+from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
 
 log = logging.getLogger(__name__)
 Work = Callable[..., dict[str, Any]]
@@ -40,16 +29,26 @@ VALIDATION = ("data.val_by", "data.val_class_share", "data.val_fold")
 # The recipe fields each door reads: a change elsewhere does not run it again.
 READS: dict[int, tuple[str, ...]] = {
     1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
-    2: (*(f"data.{name}" for name in ("min_per_class", "max_per_class", "fill_per_class", "limits", "distractors", "licence")), *VALIDATION, "seed"),
-    3: ("data.pack_px", "data.pack_square", "data.pack_loose", "data.jpeg_quality", "data.shard_mb", "data.max_bad_share", "data.duplicate_bits"),
+    2: (
+        *(f"data.{name}" for name in ("sources", "drawn", "min_per_class", "max_per_class", "fill_per_class", "limits", "distractors", "licence")),
+        *VALIDATION,
+        "seed",
+    ),
+    3: (*(f"data.{name}" for name in ("drawn", "pack_px", "pack_square", "pack_loose", "jpeg_quality", "shard_mb", "max_bad_share", "duplicate_bits")),),
     4: ("model", "data.limits", "seed"),
     5: ("model", "data.limits", "seed"),
     6: ("model", "data.limits", "seed"),
     7: ("model", "embed.settings", "embed.precision", "seed"),
-    8: ("model", "embed.settings", "export"),
+    8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
     9: (),  # none named: the whole recipe, which the report shows
 }
-VERSIONS = {1: 2}  # of what a door writes; raise the number when its code gives another result, and it runs again. 01: 2 has the column `group`
+# The versions of the code whose results each door writes.
+VERSIONS: dict[int, dict[str, int]] = {
+    1: {"drawing": DRAWING, "manifests": MANIFESTS},
+    3: {"packing": PACKING},
+    **{door: {"augmentation": AUGMENTATION, "extraction": EXTRACTION} for door in (4, 5, 6)},
+    7: {"extraction": EXTRACTION},
+}
 # The doors whose outputs each door reads.
 EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
@@ -79,6 +78,7 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
     p.add_argument("--scheduler", default="", metavar="ADDRESS", help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler")
     p.add_argument("--force", action="store_true", help="do it again even if it is done")
+    p.add_argument("--verify", action="store_true", help="compare the bytes of what is done with those that were written, not sizes and times alone")
     if number == 9:
         p.add_argument("--compare", type=Path, nargs="+", action="extend", default=[], metavar="FOLDER", help="other finished runs to set beside this one")
     return p
@@ -123,7 +123,8 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
-    run = Run(recipe, arguments.data_root.resolve(), (arguments.out / recipe.name).resolve(), scheduler=arguments.scheduler)
+    out = (arguments.out / recipe.name).resolve()
+    run = Run(recipe, arguments.data_root.resolve(), out, scheduler=arguments.scheduler, verify=arguments.verify)
     folder = run.folder(number)
     is_main = _of_launcher("RANK", "0") == "0"  # of several processes one keeps the folder
     n_processes = int(_of_launcher("WORLD_SIZE", "1"))
@@ -131,49 +132,106 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
         log.warning("accelerate was asked for several processes and started one: on a CPU it needs pip install mpich, and --mpirun_hostfile FILE")
-    settings = settings_digest(recipe, number)
-    inputs = {FOLDERS[n]: _finished(run, n, arguments) for n in INPUTS[number]}
-    if number in (1, 3) and recipe.data.drawn is None:
-        inputs["raw"] = fingerprint(run.data_root, (source.folder for source in recipe.data.sources))
-    if number >= 4:
-        inputs["weights"] = run.weights_digest()
     if number == 9 and arguments.compare:
         words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
-        inputs |= {f"--compare {folder}": outputs_digest(folder / FOLDERS[7]) for folder in words["compare"]}
-    if not arguments.force and is_done(folder, settings, inputs):
-        log.info("already done: %s", folder)
+    settings = settings_digest(recipe, number)
+    inputs = _inputs(run, number, arguments)
+    if not arguments.force and is_done(folder, settings, inputs, run.verify):
+        _tell_done(run, number, arguments)
     else:
-        started = time.time()
-        if number in COMPUTES:
-            run = replace(run, device=_device(arguments.device))
-            seed_everything(recipe.seed)
-            keep_freed_memory()
-            log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
-        if is_main:
-            _begin(folder, arguments, recipe)
-        metrics = _imported(work)(run, **words)
-        if is_main:
-            started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))  # of stages that an earlier start trained
-            mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
-            log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
+        with locked(run.out) if is_main else contextlib.nullcontext(False) as is_locked:
+            _check_upstream(run, number, arguments)
+            started = time.time()
+            if number in COMPUTES:
+                run = replace(run, device=_device(arguments.device))
+                seed_everything(recipe.seed)
+                keep_freed_memory()
+                log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
+            if is_main:
+                _begin(run, folder, arguments, is_locked)
+            metrics = _imported(work)(run, **words)
+            if is_main:
+                started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))  # of stages that an earlier start trained
+                inputs |= _made_by_itself(run, number)
+                mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
+                log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
     log.info("next: %s", next_command(number, arguments))
     return 0
 
 
-def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
-    """The recipe fields that door `number` reads; doors 04-06 also read the stages of their phase."""
-    if number in PHASES:
-        return (*READS[number], *(f"stages.{s.name}" for s in recipe.stages if s.phase == PHASES[number]))
-    if number in (7, 8):
-        used = {m.stage for row in recipe.embed.settings for m in row.members}
-        return (*READS[number], *(f"stages.{s.name}" for s in recipe.stages if s.name in used))
-    return READS[number]
-
-
 def settings_digest(recipe: Recipe, number: int) -> str:
-    """Changes with the recipe's fields that door `number` reads, and with the version of what it writes."""
-    version = f"{VERSIONS[number]} " if number in VERSIONS else ""
-    return version + recipe.digest(*reads(recipe, number))
+    """One hash over the recipe fields that door `number` reads and the versions of the code whose results it writes."""
+    return recipe.digest(*reads(recipe, number), **VERSIONS.get(number, {}))
+
+
+def _inputs(run: Run, number: int, arguments: argparse.Namespace) -> dict[str, str]:
+    """What door `number` rests on, beside the recipe: digests of the doors before, of the raw images and of the weights, and for door 07 the device."""
+    known: dict[int, str] = {}
+    inputs = {FOLDERS[n]: _finished(run, n, arguments, known) for n in INPUTS[number]}
+    if number in (1, 3):
+        inputs["raw"] = _raw(run)
+    if number >= 4:
+        inputs["weights"] = run.weights_digest()
+    if number == 7:
+        mark = read_done(run.out / FOLDERS[7]) or {"inputs": {}}
+        inputs["device"] = mark["inputs"].get("device", "") if arguments.device == "auto" else _kind(arguments.device)
+    if number == 9:
+        compared = (folder.resolve() for folder in arguments.compare)
+        inputs |= {f"--compare {folder}": outputs_digest(folder / FOLDERS[7]) for folder in compared}
+    return inputs
+
+
+def _made_by_itself(run: Run, number: int) -> dict[str, str]:
+    """Those of a door's inputs that are known when it ends: the world that door 01 has drawn, the device that door 07 has found."""
+    if number == 1 and run.recipe.data.drawn is not None:
+        return {"raw": _raw(run)}
+    return {"device": _kind(run.device)} if number == 7 else {}
+
+
+def _raw(run: Run) -> str:
+    return fingerprint(run.images_root, (source.folder for source in run.recipe.data.sources))
+
+
+def _kind(device: str) -> str:
+    """cpu or cuda: cards compute in half precision, and what differs between two cards is less than that."""
+    return device.partition(":")[0]
+
+
+def _tell_done(run: Run, number: int, arguments: argparse.Namespace) -> None:
+    """That there is nothing to do, and in one line what the result has not in common with what would be made now."""
+    folder = run.out / FOLDERS[number]
+    mark = read_done(folder)
+    assert mark is not None
+    others = [other_code(mark)]
+    if number in PHASES and arguments.device != "auto" and _kind(mark.get("device", arguments.device)) != _kind(arguments.device):
+        others.append(f"--device {mark['device']}")  # hours of training are not thrown away for an option
+    if any(others):
+        log.warning("%s was made by: %s; --force makes it again", folder.name, ", ".join(filter(None, others)))
+    if _of_launcher("RANK", "0") == "0":
+        renew_states(run.out, folder)
+    log.info("already done: %s", folder)
+
+
+def _check_upstream(run: Run, number: int, arguments: argparse.Namespace) -> None:
+    """An error that names the file and the command when an output of a door before is not as it was written."""
+    for upstream in INPUTS[number]:
+        folder = run.out / FOLDERS[upstream]
+        mark = read_done(folder)
+        for name, what in damages(folder, mark, run.verify).items() if mark else ():
+            raise ValueError(f"{folder / name} {what}; make it again: {command(upstream, arguments)}")
+
+
+def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
+    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, and their ancestors' backbones."""
+    if number in PHASES:
+        used = {stage.name for stage in recipe.stages if stage.phase == PHASES[number]}
+    elif number in (7, 8):
+        used = {member.stage for row in recipe.embed.settings for member in row.members} - {PRETRAINED}
+    else:
+        return READS[number]
+    ancestors = {name for stage in used for name in recipe.ancestors(stage)} - used
+    names = [stage.name for stage in recipe.stages]
+    return (*READS[number], *(f"stages.{n}" for n in names if n in used), *(f"stages.{n}.model" for n in names if n in ancestors))
 
 
 def next_command(number: int, arguments: argparse.Namespace) -> str:
@@ -195,8 +253,17 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
-    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe and inputs."""
+def _finished(run: Run, number: int, arguments: argparse.Namespace, known: dict[int, str]) -> str:
+    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe and inputs.
+
+    Args:
+        run: Whose doors.
+        number: The door.
+        arguments: For the command.
+        known: The digests of the doors that were asked for before.
+    """
+    if number in known:
+        return known[number]
     folder = run.out / FOLDERS[number]
     mark = read_done(folder)
     if mark is None:
@@ -204,9 +271,10 @@ def _finished(run: Run, number: int, arguments: argparse.Namespace) -> str:
     if mark["settings"] != settings_digest(run.recipe, number):
         raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}")
     for upstream in INPUTS[number]:
-        if mark["inputs"].get(FOLDERS[upstream]) != _finished(run, upstream, arguments):
+        if mark["inputs"].get(FOLDERS[upstream]) != _finished(run, upstream, arguments, known):
             raise ValueError(f"{folder} was made from an older {FOLDERS[upstream]}; run it again: {command(number, arguments)}")
-    return outputs_digest(folder)
+    known[number] = outputs_digest(folder)
+    return known[number]
 
 
 def _imported(work: Work | str) -> Work:
@@ -232,9 +300,12 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _begin(folder: Path, arguments: argparse.Namespace, recipe: Recipe) -> None:
+def _begin(run: Run, folder: Path, arguments: argparse.Namespace, is_locked: bool) -> None:
+    """Takes away what must not be gone on from, the done-mark first of all, and notes the recipe."""
+    sweep(folder, is_locked)
+    remove_damaged(folder, run.verify)
+    (folder / "done.json").unlink(missing_ok=True)
     if arguments.force:
         clear(folder)
-    (folder / "done.json").unlink(missing_ok=True)
     log.debug("command: %s", shlex.join(sys.argv))
-    save_recipe(folder.parent, recipe, shlex.join(sys.argv))
+    save_recipe(folder.parent, run.recipe, shlex.join(sys.argv))

@@ -7,6 +7,7 @@ hours without keeping anything. So the doors are interrupted before that, and a 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from tqdm import tqdm  # not tqdm.auto, whose bar for notebooks needs ipywidgets
 
-from guie.checkpoint import PICKLED
+from guie.checkpoint import PICKLED, whole_file
+from guie.done import read_done
 from guie.door import parser
 from guie.recipe import Recipe, load_recipe
-from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, PROJECT, read_done
+from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, PROJECT
 from guie.terminal import run_until
 
 LARGE, SMALL = "kaggle_t4", "demo"
@@ -166,7 +168,9 @@ def hand_in(session: Session) -> Path | None:
         return None
     if status:
         raise RuntimeError(f"{export / 'submission.zip'} is not sound; the lines above say what to mend")
-    return Path(shutil.copyfile(export / "submission.zip", session.out.parent / "submission.zip"))
+    with whole_file(session.out.parent / "submission.zip") as temporary:
+        shutil.copyfile(export / "submission.zip", temporary)
+    return session.out.parent / "submission.zip"
 
 
 def attached(input_root: Path, name: str) -> list[Path]:
@@ -292,6 +296,7 @@ def copy_run(earlier: Path, run: Path) -> None:
             target = copying / path.relative_to(earlier)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+            os.utime(target, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # by which doors 01 and 03 know their images
             bar.update(target.stat().st_size)
     copying.rename(run)
 

@@ -170,6 +170,13 @@ class Recipe:
         index = self.stages.index(stage)
         return self.stages[index - 1].name if index else PRETRAINED
 
+    def ancestors(self, name: str) -> list[str]:
+        """The stages from which the weights of stage `name` come, the nearest first."""
+        found = [self.parent(self.stage(name))]
+        while found[-1] != PRETRAINED:
+            found.append(self.parent(self.stage(found[-1])))
+        return found[:-1]
+
     def model_of(self, name: str) -> Model:
         """The backbone of a stage: that of the first stage on the way back to the pretrained one that has its own, else the recipe's."""
         while name != PRETRAINED:
@@ -191,16 +198,17 @@ class Recipe:
         check(self)
         return self
 
-    def digest(self, *reads: str) -> str:
-        """SHA-256 of the named fields (`data.sources`, `seed`, ...), or of the whole recipe without any."""
+    def digest(self, *reads: str, **versions: int) -> str:
+        """SHA-256 of the named fields (`data.sources`, `seed`, ...), or of the whole recipe without any, and of versions of code."""
         values = {path: self._value(path) for path in reads} if reads else _plain(self)
+        values |= {"versions": versions} if versions else {}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def _value(self, path: str) -> Any:
         """The field at `path`; a stage comes with its parent's name, which may follow from its place alone."""
         value = _plain(_follow(self, path))
         section, _, name = path.partition(".")
-        return {**value, "parent": self.parent(self.stage(name))} if section == "stages" and name else value
+        return {**value, "parent": self.parent(self.stage(name))} if section == "stages" and name and "." not in name else value
 
     def to_json(self) -> str:
         """The recipe as indented JSON."""

@@ -176,6 +176,10 @@ def _check_combination(recipe: Recipe, row: Setting) -> None:
     widths = {recipe.stage(m.stage).embedding_dim if m.output == "embedding" else recipe.model_of(m.stage) for m in row.members}
     if row.combine == "mean" and len(widths) > 1:
         raise ValueError(f"{at}.combine is 'mean', which needs members of one output width; these have {', '.join(map(str, widths))}: use 'concatenate'")
+    dims = [recipe.stage(m.stage).embedding_dim for m in row.members if m.output == "embedding"]
+    width = dims[0] if dims and row.combine == "mean" else sum(dims)
+    if row.pca_dim > width and len(dims) == len(row.members):
+        raise ValueError(f"{at}.pca_dim is {row.pca_dim}, more than the {width} numbers that its members give")
 
 
 def _check_post(row: Setting) -> None:

@@ -1,10 +1,8 @@
-"""One run of a recipe: its folders, its log, its seed, its done-marks."""
+"""One run of a recipe: its folders, its log, its seed."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -14,16 +12,13 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from guie.checkpoint import checked_digest_of_file, digest_of_file, save_json
+from guie.checkpoint import checked_digest_of_file, save_json
 from guie.recipe import Recipe
 
 # Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
@@ -67,6 +62,7 @@ class Run:
         out: Folder of this run: `artifacts/<recipe>`.
         device: `cpu`, `cuda`, `cuda:0`, ...
         scheduler: Address of a dask.distributed scheduler whose workers check and pack; '' for the processes of this machine.
+        verify: Compare the bytes of what earlier starts have made, not sizes and times alone.
     """
 
     recipe: Recipe
@@ -74,6 +70,7 @@ class Run:
     out: Path
     device: str = "cpu"
     scheduler: str = ""
+    verify: bool = False
 
     def folder(self, number: int) -> Path:
         """The folder that door `number` writes; made when missing."""
@@ -134,7 +131,11 @@ def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
     terminal.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(terminal)
     if folder is not None and is_main:
-        file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        try:
+            file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        except OSError as error:  # a finished run of somebody else can be looked at
+            root.info("no log is kept: %s: %s", folder / "log.txt", error.strerror)
+            return
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
 
@@ -188,78 +189,9 @@ def save_recipe(out: Path, recipe: Recipe, command: str) -> None:
     save_json(out / "recipe.json", {"command": command, "commit": commit(), "recipe": json.loads(recipe.to_json())})
 
 
-def read_done(folder: Path) -> dict[str, Any] | None:
-    """The done-mark of `folder`, or None when the work there is unfinished."""
-    path = folder / "done.json"
-    if not path.is_file():
-        return None
-    try:
-        mark = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        log.warning("%s is damaged; the step runs again", path)
-        return None
-    return mark if isinstance(mark, dict) and {"settings", "inputs", "outputs"} <= mark.keys() else None
-
-
-def is_done(folder: Path, settings: str, inputs: dict[str, str]) -> bool:
-    """Whether `folder` holds the finished result of these settings and inputs, with every output file still there."""
-    mark = read_done(folder)
-    if mark is None or mark["settings"] != settings or mark["inputs"] != inputs:
-        return False
-    return all((folder / name).is_file() for name in mark["outputs"])
-
-
-def mark_done(run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Writes `done.json`, the last file of a step, and returns what it holds."""
-    outputs = {
-        str(path.relative_to(folder)): digest_of_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("done.json", "log.txt", "last.pt") and not path.name.startswith(".")
-    }
-    mark = {
-        "step": step,
-        "settings": settings,
-        "inputs": inputs,
-        "outputs": outputs,
-        "seed": run.recipe.seed,
-        "seconds": round(time.time() - started, 2),
-        "device": run.device,
-        "peak_memory_gb": peak_memory_gb(),
-        "metrics": metrics,
-        "commit": commit(),
-        "versions": {"python": platform.python_version(), "torch": importlib.metadata.version("torch")},
-    }
-    save_json(folder / "done.json", mark)
-    return mark
-
-
-def outputs_digest(folder: Path) -> str:
-    """One hash over what `folder`'s step wrote; '' when it is unfinished."""
-    mark = read_done(folder)
-    if mark is None:
-        return ""
-    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"}  # it holds times
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def n_cores() -> int:
     """Cores that this process may use; fewer than the machine's in a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def fingerprint(root: Path, folders: Iterable[str]) -> str:
-    """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or edits one."""
-    sha = hashlib.sha256()
-    bar = tqdm(desc="looking for changes", unit="file", disable=None, leave=False, delay=2)
-    for folder in folders:
-        for path, subfolders, names in os.walk(root / folder):
-            subfolders.sort()
-            bar.update(len(names))
-            for name in sorted(names):
-                stat = os.stat(os.path.join(path, name), follow_symlinks=False)
-                sha.update(f"{os.path.relpath(path, root)}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    bar.close()
-    return sha.hexdigest()[:16]
 
 
 def clear(folder: Path) -> None:
@@ -267,6 +199,28 @@ def clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != "log.txt":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def keep_conditions(stage: str, begun: dict[str, Any], device: str) -> None:
+    """Makes torch compute in as many threads as when `stage` was begun: on a CPU another number sums in another order, and the last bits differ.
+
+    Args:
+        stage: The stage's name.
+        begun: Its checkpoint or done-mark: `threads` and `device` then.
+        device: cpu or cuda, now. Where it is another, or this process has too few cores, a line says that the weights will not be the same bits.
+    """
+    import torch
+
+    n = torch.get_num_threads()
+    threads = begun.get("threads") or n
+    was = begun.get("device", device).partition(":")[0]
+    if was != device:
+        log.warning("stage %s: was begun on %s and goes on on %s: the weights are not those of an undisturbed run", stage, was, device)
+    elif threads <= n_cores() and threads != n:
+        torch.set_num_threads(threads)
+        log.info("stage %s: was begun in %d threads, which are kept; this start would take %d", stage, threads, n)
+    elif threads != n and device == "cpu":
+        log.warning("stage %s: was begun in %d threads and goes on in %d: not bit-equal to an undisturbed run", stage, threads, n)
 
 
 def default_out() -> Path:

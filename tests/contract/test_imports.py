@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"recipe", "run", "checkpoint"}
+FLOOR = {"recipe", "run", "done", "checkpoint", "versions"}
 MAY_IMPORT = {
     "__init__": set(),
     "data_settings": set(),
@@ -22,10 +22,12 @@ MAY_IMPORT = {
     "rules": {"checkpoint", "override", "recipe"},
     "checkpoint": set(),
     "run": {"recipe", "checkpoint"},
+    "versions": set(),
+    "done": {"checkpoint", "run"},
     "recipes": {"recipe"},
-    "door": {"recipe", "run"},
+    "door": {"checkpoint", "done", "recipe", "run", "versions"},
     "terminal": set(),
-    "kaggle": {"checkpoint", "recipe", "run", "door", "terminal"},
+    "kaggle": {"checkpoint", "done", "recipe", "run", "door", "terminal"},
     "data": FLOOR | {"override"},
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},

@@ -6,13 +6,18 @@ import json
 import multiprocessing
 import os
 import pickle
+import platform
+import stat
+import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -26,8 +31,11 @@ from guie.checkpoint import (
     save_json,
     save_state,
     save_weights,
+    sweep,
     whole_file,
 )
+from guie.data.manifest import write_table
+from guie.export.submission import _save_module, write_zip
 
 
 @pytest.fixture
@@ -70,24 +78,86 @@ def test_kill_in_the_middle_of_a_save_keeps_the_old_state_and_the_next_save_swee
     save_state(path, {"epoch": 1})
     process = multiprocessing.get_context("fork").Process(target=save_state, args=(path, {"epoch": 2, "big": torch.zeros(50_000_000)}))
     process.start()
-    half = tmp_path / f".last.pt.{process.pid}.tmp"
+    half: list[Path] = []
     deadline = time.monotonic() + 60
-    while not (half.exists() and half.stat().st_size > 1000):
+    while not (half and half[0].stat().st_size > 1000):
+        half = list(tmp_path.glob(f".last.pt.*-{process.pid}.tmp/last.pt"))
         assert time.monotonic() < deadline and process.is_alive()
     process.kill()
     process.join()
     assert load_state(path) == {"epoch": 1}
-    assert half.exists()
+    assert half[0].exists()
     save_state(path, {"epoch": 3})
     assert load_state(path) == {"epoch": 3}
     assert os.listdir(tmp_path) == ["last.pt"]
 
 
-def test_save_leaves_the_temporary_file_of_a_living_process(tmp_path: Path):
-    other = tmp_path / f".a.json.{os.getppid()}.tmp"
-    other.write_text("half")
+def scratch_of(host: str, pid: int, path: Path) -> Path:
+    """What a process of that machine writes before it becomes `path`."""
+    half = path.with_name(f".{path.name}.{hashlib.sha256(host.encode()).hexdigest()[:8]}-{pid}.tmp") / path.name
+    half.parent.mkdir()
+    half.write_text("half")
+    return half
+
+
+@pytest.mark.parametrize("is_locked", [False, True])
+def test_sweep_leaves_what_somebody_may_still_write_unless_the_run_is_locked(tmp_path: Path, is_locked: bool):
+    dead = multiprocessing.get_context("fork").Process(target=int)
+    dead.start()
+    dead.join()
+    here = platform.node()
+    (tmp_path / "s1").mkdir()
+    of_dead = scratch_of(here, dead.pid, tmp_path / "s1" / "a.json")
+    others = [scratch_of(here, os.getppid(), tmp_path / "a.json"), scratch_of("another", dead.pid, tmp_path / "a.json")]
     save_json(tmp_path / "a.json", 1)
-    assert other.read_text() == "half"
+    assert of_dead.exists() and all(other.exists() for other in others)
+    sweep(tmp_path, is_locked)
+    assert not of_dead.parent.exists()
+    assert [other.parent.exists() for other in others] == [not is_locked] * 2
+    assert json.loads((tmp_path / "a.json").read_text()) == 1
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "a.json": lambda path: save_json(path, 1),
+    "last.pt": lambda path: save_state(path, {"w": torch.ones(3)}),
+    "final.safetensors": lambda path: save_weights(path, {"w": torch.ones(3)}),
+    "a.npy": lambda path: write_numpy(path, np.ones(3)),
+    "saved_model.pt": lambda path: _save_module(torch.jit.script(torch.nn.Linear(2, 2)), path),
+    "submission.zip": lambda path: write_zip(Path(__file__), path),
+    "train.parquet": lambda path: write_table(path, pd.DataFrame({"a": [1]})),
+    "private": lambda path: write_as_a_library_that_makes_private_files(path),
+}
+
+
+def write_as_a_library_that_makes_private_files(path: Path) -> None:
+    with whole_file(path) as temporary:
+        descriptor, name = tempfile.mkstemp(dir=temporary.parent)
+        os.close(descriptor)
+        Path(name).rename(temporary)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_files_have_the_permissions_that_the_umask_asks_for(tmp_path: Path, name: str, umask: int):
+    before = os.umask(umask)
+    try:
+        WRITERS[name](tmp_path / name)
+    finally:
+        os.umask(before)
+    assert os.listdir(tmp_path) == [name]
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~umask
+
+
+def test_damaged_byte_of_a_state_is_told_and_not_read(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_state(path, {"w": torch.full((1000,), 7.0)})
+    data = bytearray(path.read_bytes())
+    place = data.index(struct.pack("<f", 7.0) * 100)
+    data[place : place + 400] = bytes(400)
+    path.write_bytes(data)
+    assert torch.load(path)["w"].min() == 0, "torch itself does not notice"
+    with pytest.raises(ValueError, match=r"last.pt cannot be read as a training state .*another checksum.*; delete it to start the stage anew"):
+        load_state(path)
 
 
 @pytest.mark.parametrize(

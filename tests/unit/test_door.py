@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from guie import done as done_module
 from guie import door as door_module
-from guie import run as run_module
 from guie.door import INPUTS, READS, command, open_door, parser, reads
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT, Run, set_up_logging
@@ -69,7 +69,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name in ("GUIE_OUT", "GUIE_DATA", "GUIE_TRACEBACK", "RANK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(door_module, "keep_freed_memory", lambda: True)  # it cannot be undone, and the tests share one process
-    monkeypatch.setattr(run_module, "commit", lambda: "unknown")  # git takes longer than the doors of these tests
+    monkeypatch.setattr(done_module, "commit", lambda: "unknown")  # git takes longer than the doors of these tests
     yield Bench(tmp_path)
     set_up_logging(None)
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from guie.data.resize import resized
 from guie.recipe import AUGMENT_HIGH, Augment
+from guie.versions import AUGMENTATION
 
-# Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features. Raise the number with the code.
-VERSION = f"2 albumentations {A.__version__}"
+# Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features.
+VERSION = f"{AUGMENTATION} albumentations {A.__version__}"
 
 # What strength 1 of `Augment.color` shifts at most, in OpenCV's units: hue 0..179 (18 is 36 degrees), saturation 0..255.
 FULL_HUE_SHIFT = 18

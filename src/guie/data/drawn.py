@@ -23,14 +23,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from guie.checkpoint import save_json, whole_file
+from guie.checkpoint import digest_of_file, save_json, whole_file
 from guie.data.drawn_scene import DOMAINS, draw_image, generator
 from guie.data.manifest import GROUPS
 from guie.data.processes import process_pool
 from guie.recipe import DrawnWorld
 from guie.run import n_cores
+from guie.versions import DRAWING
 
-VERSION = 2  # of the drawings; raise it when they change, and worlds on disk are drawn anew
 MIN_FOR_PROCESSES = 200  # fewer images are drawn before processes have started
 FOLDERS = {"landmarks": "gldv2", "products": "products10k", "artworks": "artworks", "toys": "toys"}  # of the domains; this module owns them
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
     Writes `gldv2/train/a/b/c/ID.jpg` with `gldv2/train.csv` (id, url, landmark_id), `products10k/train/N.jpg` with
     `products10k/train.csv` (name, class, group), `artworks/CLASS/N.jpg`, `toys/CLASS/N.jpg`, `groups.csv` (label, group) in each but the products, and
     `world.json`. A group is three instances, of which the third is a near-twin of the second. Images that are there are left alone, so that a killed run
-    goes on where it was; a world of other settings is removed and drawn anew.
+    goes on where it was; a world of other settings is removed and drawn anew, and so are images whose bytes were changed since.
 
     Args:
         folder: Made when missing.
@@ -64,15 +64,17 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
         FileExistsError: `folder` holds a set of the same name that was not drawn here.
     """
     _check(world)
-    settings = {**asdict(world), "domains": list(world.domains), "seed": seed, "version": VERSION}
+    settings = {**asdict(world), "domains": list(world.domains), "seed": seed, "version": DRAWING}
     shots = list(_shots(folder, world, seed))
-    if _is_whole(folder, settings, [folder / path for path, _ in _tables(world, seed)], shots):
+    missing, tables = _missing(folder, settings, shots), {folder / path: text for path, text in _tables(world, seed)}
+    if _is_finished(folder, settings) and not missing and all(path.is_file() and path.read_bytes() == text for path, text in tables.items()):
         return
     _prepare(folder, settings)
-    missing = [shot for shot in shots if not shot.path.is_file()]
     _draw_all(missing, world, seed)
-    _write_tables(folder, world, seed)
-    save_json(folder / "world.json", {**settings, "is_whole": True, "n_images": len(shots)})
+    for path, text in tables.items():
+        with whole_file(path) as temporary:
+            temporary.write_bytes(text)
+    save_json(folder / "world.json", {**settings, "is_whole": True, "n_images": len(shots), "digests": [digest_of_file(s.path)[:8] for s in shots]})
     log.info("drew %d of %d images in %s", len(missing), len(shots), folder)
 
 
@@ -133,15 +135,15 @@ def _draw_shot(shot: Shot, world: DrawnWorld, seed: int) -> None:
     _write_jpeg(shot.path, draw_image(shot.domain, shot.instance, shot.view, world.image_px, seed, world.difficulty), quality)
 
 
-def _write_tables(folder: Path, world: DrawnWorld, seed: int) -> None:
-    for path, rows in _tables(world, seed):
+def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, bytes]]:
+    """The lists of the sets, each a path and what stands in it."""
+    for path, rows in _rows(world, seed):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        with whole_file(folder / path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+        yield path, text.getvalue().encode()
 
 
-def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+def _rows(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """The lists of the sets: what `guie.data.sources` reads of each layout, and the groups where the layout itself has none."""
     pairs = [(instance, view) for instance in range(world.n_instances) for view in range(world.n_views)]
     if "landmarks" in world.domains:
@@ -164,12 +166,26 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     temporary.replace(path)
 
 
-def _is_whole(folder: Path, settings: dict[str, Any], tables: list[Path], shots: list[Shot]) -> bool:
+def _missing(folder: Path, settings: dict[str, Any], shots: list[Shot]) -> list[Shot]:
+    """The images that are not there, or that were changed since the world was finished: by the time of the last change, and then by their bytes."""
+    if not _agrees(_mark(folder), settings):
+        return shots
+    if not _is_finished(folder, settings):  # what a killed run left is whole, but for what a power cut may empty
+        return [shot for shot in shots if not (shot.path.is_file() and shot.path.stat().st_size)]
+    finished, digests = (folder / "world.json").stat().st_mtime_ns, _mark(folder)["digests"]
+    return [
+        shot
+        for shot, digest in zip(shots, digests, strict=True)
+        if not shot.path.is_file() or (shot.path.stat().st_ctime_ns > finished and digest_of_file(shot.path)[:8] != digest)
+    ]
+
+
+def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
     mark = _mark(folder)
-    return mark.get("is_whole") is True and _agrees(mark, settings) and all(path.is_file() for path in (*tables, *(s.path for s in shots)))
+    return mark.get("is_whole") is True and _agrees(mark, settings) and "digests" in mark
 
 
-def _mark(folder: Path) -> dict[str, object]:
+def _mark(folder: Path) -> dict[str, Any]:
     path = folder / "world.json"
     try:
         mark = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -178,7 +194,7 @@ def _mark(folder: Path) -> dict[str, object]:
     return mark if isinstance(mark, dict) else {}
 
 
-def _agrees(mark: dict[str, object], settings: dict[str, Any]) -> bool:
+def _agrees(mark: dict[str, Any], settings: dict[str, Any]) -> bool:
     return all(mark.get(name) == value for name, value in settings.items())
 
 

@@ -27,15 +27,17 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from guie.checkpoint import whole_file
+from guie.checkpoint import digest_of_file, whole_file
 from guie.data.balance import BALANCED_COLUMNS
 from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash
 from guie.data.image import load_image, read_file
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
 from guie.data.processes import process_pool
 from guie.data.resize import resized
+from guie.done import state_of
 from guie.recipe import Data
 from guie.run import Run, n_cores
+from guie.versions import PACKING
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most
 PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
@@ -68,7 +70,7 @@ class Shard:
     def key(self) -> str:
         """Changes with the rows, the settings, and the size or time of any raw file."""
         settings = (self.data.pack_px, self.data.pack_square, self.data.jpeg_quality, Image.__version__)
-        sha = hashlib.sha256(f"4 {settings}\n".encode())  # 4: how images are packed
+        sha = hashlib.sha256(f"{PACKING} {settings}\n".encode())
         for image_id, image in zip(self.image_ids, self.images, strict=True):
             try:
                 stat = image.stat()
@@ -78,11 +80,23 @@ class Shard:
             sha.update(f"{image_id} {state}\n".encode("utf-8", "surrogateescape"))
         return sha.hexdigest()
 
+    def files(self) -> list[Path]:
+        """The tar, or the folder's files."""
+        if self.path.is_dir():
+            return sorted(self.path.iterdir())
+        return [self.path] if self.path.is_file() else []
+
     def n_bytes(self) -> int:
         """What is packed so far."""
-        if self.path.is_dir():
-            return sum(entry.stat().st_size for entry in os.scandir(self.path))
-        return self.path.stat().st_size if self.path.is_file() else -1
+        return sum(path.stat().st_size for path in self.files())
+
+    def state(self) -> str:
+        """Sizes and times of the files: while they stay, the bytes do."""
+        return hashlib.sha256(repr([state_of(path) for path in self.files()]).encode()).hexdigest()[:16]
+
+    def digest(self) -> str:
+        """Of the files' bytes."""
+        return hashlib.sha256(" ".join(map(digest_of_file, self.files())).encode()).hexdigest()[:16]
 
 
 class PackedImages:
@@ -158,13 +172,13 @@ def pack_images(run: Run) -> dict[str, Any]:
     rows = unique_rows(*(read_manifest(run.folder(2) / f"{split}.parquet", BALANCED_COLUMNS, is_unique=split == "val") for split in ("train", "val")))
     shards = plan_shards(rows, folder, run.images_root, data)
     keys = {shard.path: shard.key() for shard in tqdm(shards, desc="looking for changes", unit="shard", disable=None, leave=False, delay=2)}
-    done = {shard.path: table for shard in shards if (table := _kept_table(shard, keys[shard.path])) is not None}
+    done = {shard.path: table for shard in shards if (table := _kept_table(shard, keys[shard.path], run.verify)) is not None}
     _remove_stale(folder, done)
     if done:
         log.info("%d of %d shards are packed already", len(done), len(shards))
     waiting = [shard for shard in shards if shard.path not in done]
     for shard, table in _pack_all(waiting, len(rows), run.scheduler):
-        write_table(shard.table_path, table.assign(key=keys[shard.path], n_bytes=shard.n_bytes()))
+        write_table(shard.table_path, table.assign(key=keys[shard.path], state=shard.state(), digest=shard.digest()))
         done[shard.path] = table
     places = pd.concat([done[shard.path] for shard in shards], ignore_index=True)
     packed = pd.concat([rows, places[[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]]], axis=1)
@@ -305,22 +319,26 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
         raise OSError("a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept") from error
 
 
-def _kept_table(shard: Shard, key: str) -> pd.DataFrame | None:
-    """The table of a shard that was finished earlier for the same rows and settings, else None."""
-    if not shard.table_path.is_file():
+def _kept_table(shard: Shard, key: str, verify: bool = False) -> pd.DataFrame | None:
+    """The table of a shard that was finished earlier for the same rows and settings, and is as it was written, else None."""
+    try:
+        table = pd.read_parquet(shard.table_path)
+    except (OSError, ValueError):  # missing or damaged: pyarrow's error is a ValueError
         return None
-    table = pd.read_parquet(shard.table_path)
-    is_kept = (table["key"] == key).all() and "n_bytes" in table and (table["n_bytes"] == shard.n_bytes()).all()
-    return table.drop(columns=["key", "n_bytes"]) if is_kept else None
+    if not {"key", "state", "digest"} <= set(table) or not (table["key"] == key).all() or not shard.files():
+        return None
+    is_whole = (not verify and (table["state"] == shard.state()).all()) or (table["digest"] == shard.digest()).all()
+    if not is_whole:
+        log.warning("%s has other bytes than were written; it is packed again", shard.path)
+    return table.drop(columns=["key", "state", "digest"]) if is_whole else None
 
 
 def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
-    """Removes what earlier runs left: shards that are not kept, their tables, the index, and temporary files of killed runs."""
+    """Removes what earlier runs left: shards that are not kept, their tables, and the index; what killed runs left goes when the door begins."""
     names = {path.name for path in kept} | {f".{path.stem}.parquet" for path in kept}
     for path in folder.iterdir():
-        is_temporary = path.name.startswith(".") and path.suffix == ".tmp"
         is_shard = path.name.lstrip(".").startswith("shard_") and path.name not in names
-        if is_temporary or is_shard or path.name in ("index.parquet", "problems.parquet", "duplicates.parquet"):
+        if is_shard or path.name in ("index.parquet", "problems.parquet", "duplicates.parquet"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

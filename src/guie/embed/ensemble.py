@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from guie.checkpoint import load_weights
+from guie.checkpoint import digest_of_tensors, load_weights, save_json
 from guie.data.packing import PackedImages
+from guie.done import outputs_digest
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
 from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
@@ -23,8 +25,8 @@ from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
 from guie.model.neck import Neck, n_sizes
 from guie.model.patches import set_resolution
-from guie.recipe import PRETRAINED, Member, Model, Setting
-from guie.run import Run, outputs_digest
+from guie.recipe import PRETRAINED, Member, Model, Recipe, Setting
+from guie.run import Run
 
 log = logging.getLogger(__name__)
 Features = Callable[[Member, str, str], np.ndarray | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
@@ -54,13 +56,48 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
     model = model or run.recipe.model_of(stage)
     path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
-        return build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
+        backbone = build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
+        if model.weights_tag:
+            note_pretrained(run, model, backbone)
+        return backbone
     # built as the stage saw it, so that its position embedding loads strictly, and only then changed
     trained = run.recipe.stage(stage)
     backbone = build_backbone(model, trained.image_px, path, run.recipe.seed, trained.patch_stride)
     backbone.load_state_dict(part_of(stage_weights(run, stage), "backbone"), strict=True)
     set_resolution(backbone.network, image_px, patch_stride)
     return backbone
+
+
+def note_pretrained(run: Run, model: Model, backbone: Backbone) -> None:
+    """Records in the run's `pretrained.json` what the library loaded for a tag: the tag itself says nothing about the numbers.
+
+    Raises:
+        ValueError: the run has begun with other weights of the same tag.
+    """
+    path, name = run.out / "pretrained.json", f"{model.library} {model.name} {model.weights}"
+    # position embeddings are those of the image size, whose interpolation is torch's
+    digest = digest_of_tensors({name: tensor for name, tensor in backbone.state_dict().items() if "pos" not in name})
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get(name, digest) != digest:
+        raise ValueError(f"{name}: the library gives weights of digest {digest}, this run has begun with {known[name]}; choose another place with --out")
+    if name not in known:
+        log.info("weights %s: digest %s", name, digest)
+        save_json(path, known | {name: digest})
+
+
+def check_rows(recipe: Recipe, packed: PackedImages) -> None:
+    """Tells before the training what door 07 would tell after it: a PCA needs more training images than dimensions.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    n = len(rows_of(packed, "train"))
+    for row in recipe.embed.settings:
+        if row.pca_dim >= n:
+            raise ValueError(
+                f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} training images; the pack has {n}. "
+                f"Add images, lower data.val_class_share, or set a smaller pca_dim"
+            )
 
 
 def stage_weights(run: Run, stage: str) -> dict[str, Tensor]:

@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from guie.checkpoint import digest_of_tensors, save_json
+from guie.checkpoint import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.data.packing import PackedImages
+from guie.done import state_of
 from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.model.backbone import Backbone, folded
 from guie.recipe import Model
 from guie.run import n_cores
+from guie.versions import EXTRACTION
 
 log = logging.getLogger(__name__)
 CHECKPOINT_S = 20.0
@@ -54,7 +56,7 @@ class FeatureRequest:
     rows: str
     patch_stride: int = 0
     precision: str = "float32"
-    version: int = 1  # of the code between a packed image and the backbone; raise it when that changes
+    version: int = EXTRACTION
 
     @property
     def key(self) -> str:
@@ -116,7 +118,7 @@ def extract(
         other_views: Views of the same frame that will be asked for next: they are made in the same pass, each image decoded once for all.
     """
     requests = [request, *(replace(request, view=view) for view in other_views)]
-    missing = [wanted for wanted in requests if not (cache / f"{wanted.key}.npy").is_file()]
+    missing = [wanted for wanted in requests if not _is_whole(cache / f"{wanted.key}.npy")]
     accelerator.wait_for_everyone()  # before any of them is written
     if missing:
         n, rank = accelerator.num_processes, accelerator.process_index
@@ -134,7 +136,7 @@ def extract(
 def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
     """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
     parts[0].parent.mkdir(parents=True, exist_ok=True)
-    n_done = min(_n_done(part) for part in parts)
+    n_done = min(_n_done(part, len(squares) * backbone.feature_dim * 4) for part in parts)
     for part in parts if n_done == 0 else []:
         part.with_suffix(".json").unlink(missing_ok=True)
         _allocate(part, (len(squares), backbone.feature_dim))
@@ -169,10 +171,13 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
     backbone.train(is_training)
 
 
-def _n_done(part: Path) -> int:
-    """Rows of a part that are written for certain."""
-    progress = part.with_suffix(".json")
-    return json.loads(progress.read_text())["n_done"] if part.is_file() and progress.is_file() else 0
+def _n_done(part: Path, n_bytes: int) -> int:
+    """Rows of a part that are written for certain: none when it was cut to less than its `n_bytes`, or when its note is no JSON."""
+    try:
+        noted: int = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["n_done"]
+        return noted if part.stat().st_size > n_bytes else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _note(parts: list[Path], features: list[np.memmap], n_done: int) -> None:
@@ -220,19 +225,40 @@ def _allocate(path: Path, shape: tuple[int, int]) -> None:
 
 
 def _join(cache: Path, key: str, n: int, whole: Path) -> None:
-    """Makes the slices of `n` processes one file; the slices are deleted after."""
+    """Makes the slices of `n` processes one file and seals it; the slices are deleted after."""
     parts = [cache / f"{key}.part{rank}of{n}.npy" for rank in range(n)]
-    if n == 1:
-        parts[0].replace(whole)
-    else:
+    if n > 1:
         arrays = [np.load(p, mmap_mode="r") for p in parts]
-        temporary = whole.with_suffix(".tmp.npy")
-        joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(sum(map(len, arrays)), arrays[0].shape[1]))
-        np.concatenate(arrays, out=joined)
-        joined.flush()
-        temporary.replace(whole)
+        with whole_file(parts[0].with_name(f"{key}.part.npy")) as temporary:
+            joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(sum(map(len, arrays)), arrays[0].shape[1]))
+            np.concatenate(arrays, out=joined)
+            joined.flush()
+    made = parts[0] if n == 1 else cache / f"{key}.part.npy"
+    digest = digest_of_file(made)
+    save_json(_seal_of(whole), {"state": [], "digest": digest})  # before the rename: a kill between them loses nothing
+    made.replace(whole)
+    save_json(_seal_of(whole), {"state": state_of(whole), "digest": digest})
     for stale in cache.glob(f"{key}.part*"):
         stale.unlink()
+
+
+def _seal_of(features: Path) -> Path:
+    """The file beside cached features that says what they were when they were whole."""
+    return features.with_suffix(".json")
+
+
+def _is_whole(features: Path) -> bool:
+    """Whether cached features are there and as they were written; damaged ones are told, and made again."""
+    try:
+        seal = json.loads(_seal_of(features).read_text(encoding="utf-8"))
+        is_whole: bool = state_of(features) == seal["state"] or digest_of_file(features) == seal["digest"]
+    except FileNotFoundError:  # of either: not made yet, or killed in between
+        return False
+    except (ValueError, KeyError, TypeError, OSError):  # the seal is no JSON, or not ours
+        is_whole = False
+    if not is_whole:
+        log.warning("%s has other bytes than were written; these features are made again", features)
+    return is_whole
 
 
 def digest_of_backbone(backbone: Backbone) -> str:

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from guie.checkpoint import whole_file
 from guie.data.packing import PackedImages
-from guie.embed.ensemble import Combined, MemberFeatures, embed, rows_of
+from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.pca import PCA
 from guie.embed.retrieval import Retrieval, retrieve, summarise
 from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
@@ -35,6 +35,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
     """
     accelerator = Accelerator(cpu=run.device == "cpu")
     packed = PackedImages(run.folder(3))
+    check_rows(run.recipe, packed)
     features = MemberFeatures(run, packed, accelerator)
     val = packed.index.iloc[rows_of(packed, "val")]
     rows: list[dict[str, Any]] = []

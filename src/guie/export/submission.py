@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -147,15 +145,13 @@ def _assembly(run: Run) -> dict[str, Any]:
 
 
 def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
-    """Writes the module, whole or not at all; saved under its own name, which the file repeats inside."""
-    with whole_file(path) as temporary, tempfile.TemporaryDirectory(prefix=".saving_", dir=path.parent) as scratch:
-        named = Path(scratch) / path.name
+    """Writes the module, whole or not at all."""
+    with whole_file(path) as temporary:
         try:
             with quiet_jit():
-                torch.jit.save(module, str(named))
+                torch.jit.save(module, str(temporary))
         except RuntimeError as error:
             raise OSError(f"{path} could not be written ({error}); is there space at {path.parent}? --out chooses another place") from error
-        os.replace(named, temporary)
 
 
 def _parity_images(run: Run) -> dict[int, np.ndarray]:

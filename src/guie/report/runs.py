@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from guie.done import read_done
 from guie.report.collect import Facts, Scores, Step, scores_in
-from guie.run import FOLDERS, Run, read_done
+from guie.run import FOLDERS, Run
 
 NOTHING = "–"
 

@@ -14,13 +14,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packing import PackedImages
+from guie.done import outputs_digest
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers, precision_on
 from guie.embed.sizes import sizes_of
 from guie.embed.views import normalise
 from guie.model.backbone import Backbone
+from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
 from guie.recipe import VIEWS, Recipe, Stage
-from guie.run import Run, outputs_digest
+from guie.run import Run
 from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
 
 
@@ -157,3 +159,13 @@ class FeatureBatches:
         for items, view in zip(steps[start:, rank::n], views[start:, rank::n], strict=True):
             labels = torch.from_numpy(self.train_set.labels[items])
             yield self.features(items, view), labels.to(self.accelerator.device), items
+
+
+def start_centers(embedder: Embedder, batches: FeatureBatches, train_set: TrainSet, accelerator: Accelerator) -> None:
+    """Starts the classifier from the class means of the fresh neck's embeddings of the plain view."""
+    embedder.neck.eval()
+    labels = torch.from_numpy(train_set.labels)
+    chunks = np.split(np.arange(len(labels)), range(4096, len(labels), 4096))
+    with torch.no_grad():
+        parts = [embedder.neck(batches.features(items, np.zeros_like(items))).cpu() for items in chunks]
+        embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))

@@ -10,10 +10,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from guie.data.packing import PackedImages
+from guie.done import read_done
 from guie.embed.ensemble import stage_weights
 from guie.model.embedder import Embedder
 from guie.recipe import Stage
-from guie.run import Run, read_done
+from guie.run import Run
 from guie.train.validation import validated
 
 log = logging.getLogger(__name__)

@@ -17,20 +17,22 @@ from tqdm.auto import tqdm
 
 from guie.checkpoint import load_state, save_state, save_weights, whole_file
 from guie.data.packing import PackedImages
-from guie.embed.ensemble import load_backbone, stage_weights
+from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
+from guie.embed.ensemble import check_rows, load_backbone, stage_weights
 from guie.embed.extract import half_of
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import class_margins, margin_at
 from guie.model.pooling import keep_less
 from guie.recipe import PRETRAINED, Stage
-from guie.run import Run, is_done, mark_done, outputs_digest, peak_memory_gb, read_done
-from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
+from guie.run import Run, keep_conditions, peak_memory_gb
+from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, start_centers
 from guie.train.curves import Curves, write_metrics
 from guie.train.parameters import blocks_of, climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
 from guie.train.sharding import like, optimizer_state, own_part, set_optimizer_state, shard, whole
 from guie.train.soup import cook
 from guie.train.validation import validated
+from guie.versions import AUGMENTATION, EXTRACTION
 
 log = logging.getLogger(__name__)
 CHECKPOINT_S = 60.0
@@ -52,6 +54,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     given = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # accelerate launch sets it to "no" where nobody has asked for anything
     accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision_of(run.device) if given == "no" else given)
     packed = PackedImages(run.folder(3))
+    check_rows(run.recipe, packed)
     stages = [s for s in run.recipe.stages if s.phase == phase]
     results = [train_stage(run, stage, packed, accelerator) for stage in stages]
     if not stages:
@@ -79,7 +82,7 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     if stage.neck.has_norm and "neck" in TRAINED_PARTS.get(stage.trains, ()) and accelerator.num_processes > 1 and accelerator.device.type != "cuda":
         raise ValueError(f"stages.{stage.name}.neck.has_norm: its statistics are those of the whole batch, which CPUs do not share; start one process")
     folder = run.stage_folder(stage.name)
-    settings = run.recipe.digest("model", "data.limits", "seed", f"stages.{stage.name}")
+    settings = run.recipe.digest("model", "data.limits", "seed", f"stages.{stage.name}", augmentation=AUGMENTATION, extraction=EXTRACTION)
     parent = run.recipe.parent(stage)
     inputs = {
         "03_packed": outputs_digest(run.folder(3)),
@@ -87,10 +90,11 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     }
     if stage.soup:
         inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in stage.soup)
-    if is_done(folder, settings, inputs):
+    if is_done(folder, settings, inputs, run.verify):
         log.info("stage %s: already done", stage.name)
         mark = read_done(folder)
         assert mark is not None
+        keep_conditions(stage.name, mark, accelerator.device.type)
         return {**mark["metrics"], "stage_seconds": mark["seconds"]}
     sees = f"{stage.image_px} px" + (f", patch stride {stage.patch_stride}," if stage.patch_stride else "")
     if stage.soup:
@@ -98,6 +102,8 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     else:
         log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.n_epochs, parent)
     started = time.time()
+    if accelerator.is_main_process:
+        remove_damaged(folder, run.verify)
     with accelerator.main_process_first():
         for name in ("done.json", "not_finite.txt"):
             (folder / name).unlink(missing_ok=True)
@@ -167,7 +173,7 @@ class StageLoop:
         )
         if stage.has_mean_centers:
             assert isinstance(self.batches, FeatureBatches)
-            _centers_from_means(embedder, self.batches, train_set, accelerator)
+            start_centers(embedder, self.batches, train_set, accelerator)
         if stage.neck.has_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             embedder.neck = torch.nn.SyncBatchNorm.convert_sync_batchnorm(embedder.neck)
         self.is_sharded = stage.has_sharded_weights and accelerator.num_processes > 1
@@ -230,13 +236,18 @@ class StageLoop:
         spent = self.seconds_before + time.time() - self.started
         state = {"key": self.key, "epoch": self.epoch, "step": self.step, "running": self.running, "history": self.history, "seconds": spent}
         state |= {"weights": trained, "optimizer": optimizer, "ema": ema, "buffers": self._buffers(), "best": self.best, "is_sharded": self.is_sharded}
+        state |= {"threads": torch.get_num_threads(), "device": self.accelerator.device.type}
         save_state(self.checkpoint, state | self._scaler_state())
         write_metrics(self.checkpoint.with_name("metrics.csv"), self.history)
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
             return
-        state = load_state(self.checkpoint)
+        try:
+            state = load_state(self.checkpoint)
+        except ValueError as error:
+            log.warning("stage %s: training starts anew, since %s", self.stage.name, error)
+            return
         if state["key"] != self.key:
             log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage.name)
             return
@@ -259,6 +270,7 @@ class StageLoop:
         self.ema = {name: like(self.ema[name], tensor) for name, tensor in state["ema"].items()}
         self.epoch, self.step, self.running, self.history = state["epoch"], state["step"], state["running"], state["history"]
         self.seconds_before = state["seconds"]
+        keep_conditions(self.stage.name, state, self.accelerator.device.type)
         log.info("stage %s: resumes at epoch %d, step %d", self.stage.name, self.epoch + 1, self.step)
 
     def whole_embedder(self) -> Embedder:
@@ -383,13 +395,3 @@ class StageLoop:
         rate = steps * self.stage.batch_size / max(seconds, 1e-9)
         lr = self.optimizer.param_groups[0]["lr"]
         return f"loss {total / max(1, steps):.3f} margin {self._margin():.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
-
-
-def _centers_from_means(embedder: Embedder, batches: FeatureBatches, train_set: TrainSet, accelerator: Accelerator) -> None:
-    """Starts the classifier from the class means of the fresh neck's embeddings of the plain view."""
-    embedder.neck.eval()
-    labels = torch.from_numpy(train_set.labels)
-    chunks = np.split(np.arange(len(labels)), range(4096, len(labels), 4096))
-    with torch.no_grad():
-        parts = [embedder.neck(batches.features(items, np.zeros_like(items))).cpu() for items in chunks]
-        embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))

@@ -7,13 +7,14 @@ import torch
 from accelerate import Accelerator
 
 from guie.data.packing import PackedImages
+from guie.done import outputs_digest
 from guie.embed.ensemble import rows_of
 from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
 from guie.embed.retrieval import retrieve, summarise
 from guie.embed.sizes import sized
 from guie.model.embedder import Embedder
 from guie.recipe import Stage
-from guie.run import Run, outputs_digest
+from guie.run import Run
 
 
 def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, accelerator: Accelerator, is_kept: bool) -> dict[str, float]:
@@ -41,7 +42,8 @@ def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, 
         embeddings = embedder.neck(torch.from_numpy(np.array(inputs)).to(accelerator.device)).cpu().numpy()
     accelerator.wait_for_everyone()
     if not is_kept and accelerator.is_main_process:
-        (run.cache / f"{request.key}.npy").unlink()
+        for ending in (".json", ".npy"):
+            (run.cache / f"{request.key}{ending}").unlink()
     accelerator.wait_for_everyone()  # or another process would take it for there when the same backbone is scored again
     index = packed.index.iloc[rows]
     return summarise(retrieve(embeddings, index["class_id"].to_numpy()), index["domain"].to_numpy())

@@ -1,6 +1,7 @@
 """The drawn world: its layouts, its order-free randomness, and that it is worth learning."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from guie.data import drawn
 from guie.data.drawn import draw_world
 from guie.data.drawn_scene import DOMAINS, dice_of, draw_image
 from guie.recipe import DrawnWorld
+from guie.versions import DRAWING
 
 SMALL = DrawnWorld(n_instances=4, n_views=3, image_px=48)
 
@@ -57,10 +59,17 @@ def test_world_holds_every_image_and_nothing_else(world: Path):
         "domains": ["landmarks", "products", "artworks", "toys"],
         "difficulty": 1.0,
         "seed": 5,
-        "version": drawn.VERSION,
+        "version": DRAWING,
         "is_whole": True,
         "n_images": 48,
+        "digests": [hashlib.sha256(names[name]).hexdigest()[:8] for name in in_order_of_drawing(names)],
     }
+
+
+def in_order_of_drawing(names: dict[str, bytes]) -> list[str]:
+    """The images by domain, instance and view."""
+    shots = [(domain, i, v) for domain in ("landmarks", "products", "artworks", "toys") for i in range(4) for v in range(3)]
+    return [drawn._place(*shot, 3, 5) for shot in shots]
 
 
 def test_landmarks_lie_as_in_gldv2(world: Path):

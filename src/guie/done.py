@@ -1,0 +1,272 @@
+"""What a step has made and from what: done-marks, whether the files are still those, and the lock that keeps a second start out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shlex
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from guie.checkpoint import digest_of_file, save_json
+from guie.run import Run, commit, peak_memory_gb
+
+MARK = "done.json"
+NO_OUTPUTS = (MARK, "log.txt", "last.pt")
+ADDED_TO = "card.json"  # by submission/check_submission.py --card: its bytes may change, but it stays JSON
+LOCK = ".lock"  # in the run's folder
+log = logging.getLogger(__name__)
+State = list[int]  # of a file: size, time of the last write, time of the last change of any kind, both in ns; JSON knows lists
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """The done-mark of `folder`, or None when the work there is unfinished."""
+    path = folder / MARK
+    if not path.is_file():
+        return None
+    try:
+        mark = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no UTF-8
+        mark = None
+    kinds = {"settings": str, "inputs": dict, "outputs": dict, "metrics": dict, "seconds": int | float}
+    if not isinstance(mark, dict) or not all(isinstance(mark.get(name), kind) for name, kind in kinds.items()):
+        log.warning("%s is damaged; the step runs again", path)
+        return None
+    return mark
+
+
+def is_done(folder: Path, settings: str, inputs: dict[str, str], verify: bool = False) -> bool:
+    """Whether `folder` holds the finished result of these settings and inputs, every output as it was written.
+
+    Args:
+        folder: Of a door or a stage.
+        settings: Digest of the settings that it depends on.
+        inputs: Digests of what it reads.
+        verify: Compare the bytes of all outputs, not of those alone whose size or times have changed.
+    """
+    mark = read_done(folder)
+    if mark is None or mark["settings"] != settings or mark["inputs"] != inputs:
+        return False
+    found = damages(folder, mark, verify)
+    for name, what in list(found.items())[:1]:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        log.warning("%s %s%s; it is made again", folder / name, what, more)
+    return not found
+
+
+def damages(folder: Path, mark: dict[str, Any], verify: bool = False) -> dict[str, str]:
+    """The outputs of a finished step that are not as they were written, each with what is wrong, as the end of a sentence.
+
+    A file whose size and times are the recorded ones is taken for unchanged unless `verify`: the time of the last change cannot be set back. Where
+    they differ, as after a copy, the bytes decide.
+    """
+    problems = {name: _damage(folder / name, digest, mark.get("files", {}).get(name), verify) for name, digest in mark["outputs"].items()}
+    problems |= {name: "" if read_done((folder / name).parent) else "is missing or damaged" for name in mark.get("marks", ())}
+    return {name: problem for name, problem in problems.items() if problem}
+
+
+def _damage(path: Path, digest: str, recorded: State | None, verify: bool) -> str:
+    try:
+        state = state_of(path)
+        if path.name == ADDED_TO:
+            json.loads(path.read_bytes())
+        elif recorded and state[0] != recorded[0]:
+            return f"has {state[0]:,} bytes, {recorded[0]:,} were written"
+        elif (verify or state != recorded) and digest_of_file(path) != digest:
+            return "has other bytes than were written"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError:
+        return "is no JSON"
+    return ""
+
+
+def state_of(path: Path) -> State:
+    """Size and times of a file.
+
+    Raises:
+        FileNotFoundError: there is no file of that name.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "is no file", str(path))
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def renew_states(out: Path, folder: Path) -> None:
+    """Records the files' present times, where a copy has changed them, so that their bytes are compared once only.
+
+    Args:
+        out: The run's folder, which must not be in use.
+        folder: A finished step in it whose outputs the caller has found whole.
+    """
+    mark = read_done(folder)
+    if mark is None or _states(folder, mark) == mark.get("files"):
+        return
+    with contextlib.suppress(OSError, ValueError), locked(out):  # a finished run of somebody else, or one in use
+        mark = read_done(folder)
+        if mark is not None:
+            save_json(folder / MARK, mark | {"files": _states(folder, mark)})
+
+
+def _states(folder: Path, mark: dict[str, Any]) -> dict[str, State]:
+    return {name: state_of(folder / name) for name in mark["outputs"]}
+
+
+def remove_damaged(folder: Path, verify: bool = False) -> None:
+    """Removes the outputs of a finished step that are not as they were written, so that nothing goes on from them."""
+    mark = read_done(folder)
+    for name in damages(folder, mark, verify) if mark else ():
+        (folder / name).unlink(missing_ok=True)
+
+
+def mark_done(run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Writes `done.json`, the last file of a step, and returns what it holds."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    names = {str(path.relative_to(folder)): path for path in paths if path.name not in NO_OUTPUTS}
+    torch = sys.modules.get("torch")  # the doors that compute have loaded it
+    mark = {
+        "step": step,
+        "settings": settings,
+        "inputs": inputs,
+        "outputs": {name: digest_of_file(path) for name, path in names.items()},
+        "files": {name: state_of(path) for name, path in names.items()},
+        "marks": [str(path.relative_to(folder)) for path in paths if path.name == MARK and path.parent != folder],
+        "seed": run.recipe.seed,
+        "seconds": round(time.time() - started, 2),
+        "device": run.device,
+        "threads": torch.get_num_threads() if torch else None,
+        "peak_memory_gb": peak_memory_gb(),
+        "metrics": metrics,
+        "commit": commit(),
+        "code": code_digest(),
+        "versions": versions(),
+    }
+    save_json(folder / MARK, mark)
+    return mark
+
+
+def versions() -> dict[str, str]:
+    """Of Python and torch."""
+    return {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
+
+
+@functools.cache
+def code_digest() -> str:
+    """One hash over the package's source files: unlike the commit it knows uncommitted changes, and needs no git."""
+    sha, package = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        sha.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+    return sha.hexdigest()[:16]
+
+
+def other_code(mark: dict[str, Any]) -> str:
+    """Which other code has made a finished step, in a few words; '' where it was this code."""
+    words = [f"{name} {mark['versions'].get(name)}" for name, value in versions().items() if mark.get("versions", {}).get(name, value) != value]
+    if mark.get("code", code_digest()) != code_digest():
+        words.insert(0, f"commit {mark.get('commit')} (this is {commit()})")
+    return ", ".join(words)
+
+
+def outputs_digest(folder: Path) -> str:
+    """One hash over what `folder`'s step wrote; '' when it is unfinished."""
+    mark = read_done(folder)
+    if mark is None:
+        return ""
+    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"}  # it holds times
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint(root: Path, folders: Iterable[str]) -> str:
+    """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or edits one.
+
+    Links are followed. A folder that was met before, as a link to a folder above or beside it is, counts by its name and the first one's.
+    """
+    sha = hashlib.sha256()
+    met: dict[tuple[int, int], str] = {}
+    with tqdm(desc="looking for changes", unit="file", disable=None, leave=False, delay=2) as bar:
+        for folder in folders:
+            waiting = [root / folder]
+            while waiting:
+                path = waiting.pop()
+                found = _lines(path, root, met)
+                sha.update("".join(line for _, line in found).encode("utf-8", "surrogateescape"))
+                waiting += [inner for inner, _ in reversed(found) if inner is not None]
+                bar.update(len(found))
+    return sha.hexdigest()[:16]
+
+
+def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tuple[Path | None, str]]:
+    """What `folder` holds, sorted by name: each folder that is new, or None, with the line that stands for the entry."""
+    own = os.path.relpath(folder, root)
+    lines: list[tuple[Path | None, str]] = []
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # missing, which the reader of the source tells; or a folder that is closed to us
+        return []
+    met.setdefault((status.st_dev, status.st_ino), own)
+    for entry in entries:
+        try:
+            status = entry.stat()
+        except OSError:  # a link to nowhere, or in a circle
+            status = entry.stat(follow_symlinks=False)
+        name, inode = f"{own}/{entry.name}", (status.st_dev, status.st_ino)
+        if not stat.S_ISDIR(status.st_mode):
+            lines.append((None, f"{name} {status.st_size} {status.st_mtime_ns}\n"))
+        elif inode in met:
+            lines.append((None, f"{name} is {met[inode]}\n"))
+        else:
+            met[inode] = name
+            lines.append((Path(entry.path), f"{name}/\n"))
+    return lines
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[bool]:
+    """Keeps a second start out of a run's folder while the block runs; yields whether the lock is held.
+
+    It is a POSIX record lock: the kernel takes it back when the process ends, however it ends; forked loader processes, which may live a few seconds
+    longer, do not inherit it; and NFS knows it. Where a file system has no locks, a line says so and the work goes on.
+
+    Raises:
+        ValueError: another process holds it, with its number, machine and command.
+        OSError: `out` cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = (out / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, f"{out} cannot be written to ({error.strerror}); choose another place with --out") from error
+    with handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise ValueError(f"{out} is in use by {holder}; wait until it has ended, or choose another place with --out") from error
+            log.warning("%s: the file system has no locks (%s); do not start this recipe twice at a time", out, error.strerror)
+            yield False
+            return
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {platform.node()}: {shlex.join(sys.argv)}\n")
+        handle.flush()
+        yield True
+        handle.truncate(0)
