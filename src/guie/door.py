@@ -297,7 +297,8 @@ def _device(name: str) -> str:
         if index and "LOCAL_RANK" not in os.environ:  # under accelerate launch each process has its own
             torch.cuda.set_device(int(index))
         return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    is_for_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")  # accelerate launch --cpu
+    return "cuda" if torch.cuda.is_available() and not is_for_cpu else "cpu"
 
 
 def _begin(run: Run, folder: Path, arguments: argparse.Namespace, is_locked: bool) -> None:

@@ -224,8 +224,9 @@ def test_device_cuda_without_one_is_a_user_error(bench: Bench, capsys: pytest.Ca
     assert "sees no CUDA device here; use --device cpu" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("is_available", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeypatch: pytest.MonkeyPatch, is_available: bool, expected: str):
+@pytest.mark.parametrize(("is_available", "use_cpu", "expected"), [(True, "", "cuda"), (False, "", "cpu"), (True, "true", "cpu"), (True, "false", "cuda")])
+def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeypatch: pytest.MonkeyPatch, is_available: bool, use_cpu: str, expected: str):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_available)
     seen: list[str] = []
 

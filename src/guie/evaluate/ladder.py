@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 
 from guie.checkpoint import whole_file
 from guie.data.packing import PackedImages
+from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.pca import PCA
 from guie.embed.retrieval import Retrieval, retrieve, summarise
@@ -33,7 +33,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
     Returns:
         The final setting's scores.
     """
-    accelerator = Accelerator(cpu=run.device == "cpu")
+    accelerator = make_accelerator(run.device)
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
     features = MemberFeatures(run, packed, accelerator)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import time
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from guie.checkpoint import load_state, save_state, save_weights, whole_file
 from guie.data.packing import PackedImages
 from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
+from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import check_rows, load_backbone, stage_weights
 from guie.embed.extract import half_of
 from guie.model.embedder import Embedder, build_embedder, load_parts
@@ -51,8 +51,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     Returns:
         The validation scores of the phase's last stage, the number of stages and their seconds.
     """
-    given = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # accelerate launch sets it to "no" where nobody has asked for anything
-    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision_of(run.device) if given == "no" else given)
+    accelerator = make_accelerator(run.device, precision_of(run.device))
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
     stages = [s for s in run.recipe.stages if s.phase == phase]

@@ -1,0 +1,67 @@
+"""The one way to an Accelerator: a run's numbers follow from its recipe and device, not from what `accelerate config` or the environment hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin, str_to_bool
+
+log = logging.getLogger(__name__)
+# Variables that `accelerate launch` sets for another kind of training, and what to do instead.
+OTHER_TRAINERS = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_FSDP": "accelerate's FSDP",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+    "ACCELERATE_USE_SAGEMAKER": "SageMaker's launcher",
+}
+
+
+def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
+    """An Accelerator for a device, with every setting given that accelerate would otherwise read from the environment.
+
+    Overruled, with a line in the log where it matters: a dynamo backend (it renames the weights to `_orig_mod.*`), gradient accumulation (it divides
+    every gradient; a stage has its own n_accumulate), mixed precision, and TF32 in float32 products.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`, as the run has it.
+        mixed_precision: `no`, `bf16` or `fp16`.
+
+    Raises:
+        ValueError: the environment asks for another kind of training, or for another device.
+    """
+    for name, trainer in OTHER_TRAINERS.items():
+        if _is_on(name):
+            raise ValueError(
+                f"{name}={os.environ[name]}, set by accelerate config or in the shell, asks for {trainer}, which this trainer does without: unset it, or start "
+                "with accelerate launch --multi_gpu; has_sharded_weights of a stage spreads its weights over the cards"
+            )
+    for name, ours in (("MIXED_PRECISION", mixed_precision), ("DYNAMO_BACKEND", "no"), ("GRADIENT_ACCUMULATION_STEPS", "1")):
+        given = os.environ.get(f"ACCELERATE_{name}", "no")
+        if given.lower() not in ("no", "1", ours):  # accelerate launch writes "no" where nobody asked for anything
+            log.warning("ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours)
+    torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=mixed_precision,
+        dynamo_plugin=TorchDynamoPlugin(backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False),
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
+    if accelerator.device.type != torch.device(device).type:
+        names = [name for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE") if name in os.environ]
+        why = f"{' and '.join(f'{name}={os.environ[name]}' for name in names)} of the environment" if names else "accelerate"
+        raise ValueError(
+            f"--device {device}, but {why} asks for {accelerator.device.type!r}; {f'unset {names[0]}, or ' if names else ''}give the same --device"
+        )
+    return accelerator
+
+
+def _is_on(name: str) -> bool:
+    """Whether a variable holds one of the words that accelerate takes for yes."""
+    try:
+        return bool(str_to_bool(os.environ.get(name, "false")))
+    except ValueError:  # no word for yes or no
+        return True
