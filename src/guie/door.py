@@ -18,6 +18,7 @@ from typing import Any
 
 from guie.checkpoint import sweep
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
+from guie.machine import n_cores
 from guie.recipe import PRETRAINED, Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
 from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
@@ -288,6 +289,8 @@ def _device(name: str) -> str:
     """The device of that name, which must be there; for auto the first accelerator, else the CPU."""
     import torch  # slow to import, and a door that is done does not need it
 
+    if "OMP_NUM_THREADS" not in os.environ:  # torch counts the machine's cores, whatever a container's quota pays
+        torch.set_num_threads(min(torch.get_num_threads(), n_cores()))
     if name != "auto":
         if name.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"--device {name}: torch {torch.__version__} sees no CUDA device here; use --device cpu")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from guie.checkpoint import checked_digest_of_file, save_json
+from guie.machine import n_cores
 from guie.recipe import Recipe
 
 # Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
@@ -187,11 +188,6 @@ def commit() -> str:
 def save_recipe(out: Path, recipe: Recipe, command: str) -> None:
     """Writes `recipe.json` into the run's folder: the recipe with all its fields, the command and the commit."""
     save_json(out / "recipe.json", {"command": command, "commit": commit(), "recipe": json.loads(recipe.to_json())})
-
-
-def n_cores() -> int:
-    """Cores that this process may use; fewer than the machine's in a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def clear(folder: Path) -> None:

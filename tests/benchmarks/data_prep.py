@@ -30,8 +30,9 @@ from guie.data.balance import merge_and_balance
 from guie.data.duplicates import MAX_BITS, near_pairs
 from guie.data.manifest import write_manifest
 from guie.data.packing import as_jpeg, small_image
+from guie.machine import n_cores
 from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
-from guie.run import Run, n_cores
+from guie.run import Run
 
 # Rows and classes: the sizes of data_prep/README.md, the last ones rounded so that the sum is 5.5 million of 350,000 classes.
 SIZES = {

@@ -24,8 +24,9 @@ from safetensors.torch import load_file, save_file
 
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import rows_of
+from guie.machine import n_cores
 from guie.recipe import Model
-from guie.run import DOORS, PROJECT, keep_freed_memory, n_cores
+from guie.run import DOORS, PROJECT, keep_freed_memory
 
 SIDE, PX, BATCH = 1200, 224, 32
 N_IMAGES = {"ViT-B-32": 512, "ViT-L-14": 64}

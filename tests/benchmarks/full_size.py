@@ -16,11 +16,12 @@ from guie.embed.ensemble import Tower
 from guie.export.plain import write_out
 from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
+from guie.machine import n_cores
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import build_embedder
 from guie.model.pooling import keep_less
 from guie.recipe import load_recipe
-from guie.run import keep_freed_memory, n_cores, peak_memory_gb
+from guie.run import keep_freed_memory, peak_memory_gb
 from guie.train.parameters import close_blocks, make_optimizer
 
 RECIPE = load_recipe("first_place")

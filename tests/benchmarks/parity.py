@@ -23,8 +23,9 @@ from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.export.plain import write_out
 from guie.export.program import Program, export_program, save_program
 from guie.export.torchscript import build_submission, quiet_jit
+from guie.machine import n_cores
 from guie.recipe import load_recipe
-from guie.run import PROJECT, Run, n_cores
+from guie.run import PROJECT, Run
 
 N_IMAGES, N_NEIGHBOURS, MAX_ASPECT = 200, 5, 8.0
 OLD = """

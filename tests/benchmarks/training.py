@@ -25,8 +25,9 @@ from torch import nn
 
 from guie.data.packing import PackedImages
 from guie.embed.retrieval import retrieve, summarise
+from guie.machine import n_cores
 from guie.recipe import load_recipe
-from guie.run import DOORS, FOLDERS, PROJECT, Run, n_cores
+from guie.run import DOORS, FOLDERS, PROJECT, Run
 
 PX, N_EPOCHS, BATCH, LR, MARGIN = 112, 10, 128, 2e-3, 0.3
 N_STEPS, STEP_BATCH = 40, 32  # of a backbone stage, after four to warm up

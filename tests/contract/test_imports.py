@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"recipe", "run", "done", "checkpoint", "versions"}
+FLOOR = {"recipe", "run", "done", "checkpoint", "versions", "machine"}
 MAY_IMPORT = {
     "__init__": set(),
     "data_settings": set(),
@@ -21,11 +21,12 @@ MAY_IMPORT = {
     "stage_settings": {"model_settings"},
     "rules": {"checkpoint", "override", "recipe"},
     "checkpoint": set(),
-    "run": {"recipe", "checkpoint"},
+    "machine": set(),
+    "run": {"recipe", "checkpoint", "machine"},
     "versions": set(),
     "done": {"checkpoint", "run"},
     "recipes": {"recipe"},
-    "door": {"checkpoint", "done", "recipe", "run", "versions"},
+    "door": {"checkpoint", "done", "machine", "recipe", "run", "versions"},
     "terminal": set(),
     "kaggle": {"checkpoint", "done", "recipe", "run", "door", "terminal"},
     "data": FLOOR | {"override"},

@@ -239,6 +239,18 @@ def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeyp
     assert seen == [expected]
 
 
+def test_threads_are_no_more_than_a_containers_quota_pays(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(door_module, "n_cores", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    assert [bench.open(number) for number in (1, 2, 3, 4)] == [0] * 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # the user's word
+    assert bench.open(4, "--force") == 0
+    assert seen == [3]
+
+
 @pytest.mark.parametrize(("rank", "writes"), [("0", True), ("1", False)])
 @pytest.mark.parametrize("launcher", ["{}", "PMI_{}", "OMPI_COMM_WORLD_{}"])
 def test_of_several_processes_the_first_keeps_the_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch, launcher: str, rank: str, writes: bool):

@@ -35,8 +35,9 @@ from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write
 from guie.data.processes import process_pool
 from guie.data.resize import resized
 from guie.done import state_of
+from guie.machine import n_cores
 from guie.recipe import Data
-from guie.run import Run, n_cores
+from guie.run import Run
 from guie.versions import PACKING
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from guie.checkpoint import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.data.packing import PackedImages
 from guie.done import state_of
+from guie.embed.loading import load_batches
 from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.model.backbone import Backbone, folded
 from guie.recipe import Model
-from guie.run import n_cores
 from guie.versions import EXTRACTION
 
 log = logging.getLogger(__name__)
@@ -79,11 +79,6 @@ class _Squares(Dataset[Tensor]):
         if self.change is not None:
             image = self.change(image, row)
         return to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], self.image_px, self.frame)[0]
-
-
-def n_workers() -> int:
-    """Loader processes: one core in two, at most eight."""
-    return min(8, max(1, n_cores() // 2))
 
 
 def digest_of_rows(rows: np.ndarray) -> str:
@@ -142,7 +137,8 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
         _allocate(part, (len(squares), backbone.feature_dim))
     features = [np.lib.format.open_memmap(part, mode="r+") for part in parts]
     left, request = range(n_done, len(squares)), requests[0]
-    loader = DataLoader(Subset(squares, left), batch_size=batch_size, num_workers=n_workers() if len(left) > batch_size else 0)
+    plan = [left[start : start + batch_size] for start in range(0, len(left), batch_size)]
+    loader = load_batches(squares, plan, batch_bytes=min(batch_size, len(left)) * 3 * request.image_px**2 * 4)
     is_training = backbone.training
     network = folded(backbone, request.image_px)
     dtype, is_cpu = getattr(torch, request.precision), accelerator.device.type == "cpu"

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packing import PackedImages
 from guie.done import outputs_digest
-from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, n_workers, precision_on
+from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
+from guie.embed.loading import load_batches
 from guie.embed.sizes import sizes_of
 from guie.embed.views import normalise
 from guie.model.backbone import Backbone
@@ -92,7 +93,7 @@ class ImageBatches:
             [(int(i), seed_of(self.train_set.seed, self.stage.name, epoch, int(s))) for i, s in zip(items[rank::n], numbers[rank::n], strict=True)]
             for items, numbers in zip(steps[start:], seeds[start:], strict=True)
         ]
-        loader = DataLoader(self.dataset, batch_sampler=plan, num_workers=n_workers(), prefetch_factor=4)
+        loader = load_batches(self.dataset, plan, batch_bytes=steps.shape[1] // n * 3 * self.stage.image_px**2, prefetch=4)
         for items, pixels in zip(steps[start:], loader, strict=True):
             mine = items[rank::n]
             inputs = normalise(pixels.to(self.accelerator.device).permute(0, 3, 1, 2).float(), self.model.mean, self.model.std)

@@ -114,5 +114,6 @@ def test_device_that_the_environment_changes_is_refused() -> None:
     code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"})
     assert done.stderr.splitlines()[-1] == (
-        "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta of the environment asks for 'meta'; unset ACCELERATE_TORCH_DEVICE, or give the same --device"
+        "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta of the environment asks for 'meta'; "
+        "unset ACCELERATE_TORCH_DEVICE, or give the same --device"
     )

@@ -1,0 +1,63 @@
+"""Batches of images, made by loader processes, within the memory and the shared memory that this process may use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from guie.machine import SHARED_MEMORY, free_shared_memory, memory_limit, n_cores
+
+log = logging.getLogger(__name__)
+PROCESS_BYTES = 300 << 20  # of a loader process: its own pages, and what an image's decoder takes
+
+
+def n_workers(batch_bytes: int = 0, prefetch: int = 2) -> int:
+    """Loader processes: one core in two, at most eight, and no more than fit into half of a container's memory.
+
+    Args:
+        batch_bytes: Size of a batch.
+        prefetch: Batches that each process has ready.
+    """
+    n, limit = min(8, max(1, n_cores() // 2)), memory_limit()
+    return n if limit is None else max(1, min(n, limit // 2 // (PROCESS_BYTES + prefetch * batch_bytes)))
+
+
+def load_batches(dataset: Dataset[Tensor], plan: Sequence[Sequence[Any]], batch_bytes: int, prefetch: int = 2) -> Iterator[Tensor]:
+    """Yields a batch for each row of the plan, in its order; a single one is made in this process.
+
+    Loader processes hand over batches through shared memory. Where that is too small for them, they go through a pipe, which costs one more copy.
+
+    Args:
+        dataset: Gives a tensor for each item of a plan's row, all of one shape.
+        plan: The items of each batch.
+        batch_bytes: Size of the largest batch.
+        prefetch: Batches that each process has ready.
+    """
+    n, free = n_workers(batch_bytes, prefetch) if len(plan) > 1 else 0, free_shared_memory()
+    needed = (n * prefetch + 2) * batch_bytes
+    is_piped = n > 0 and free is not None and free < needed
+    if is_piped:
+        log.info(
+            "%s has %.0f MB free, %d loader processes need %.0f: batches go through a pipe instead (docker run --shm-size=2g would spare a copy)",
+            SHARED_MEMORY, (free or 0) / 1e6, n, needed / 1e6,
+        )  # fmt: skip
+    loader = DataLoader(
+        dataset,
+        batch_sampler=plan,
+        num_workers=n,
+        prefetch_factor=prefetch if n else None,
+        collate_fn=_stacked if is_piped else None,  # type: ignore[arg-type]
+    )
+    for batch in loader:
+        yield torch.from_numpy(batch) if is_piped else batch
+
+
+def _stacked(items: list[Tensor]) -> np.ndarray:
+    """One array, which is pickled whole."""
+    return torch.stack(items).numpy()

@@ -1,0 +1,84 @@
+"""What this process may use of the machine: cores, memory, shared memory. A container or a shell may grant less than the machine has."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; Docker's default is 64 MB
+_UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2**63 where there is no limit
+_CPU_FILES = {"": ("cpu.max",), "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}  # of cgroup v2 and v1
+_MEMORY_FILES = {"": "memory.max", "memory": "memory.limit_in_bytes"}
+
+
+def n_cores() -> int:
+    """Cores that this process may use: those it may run on, and no more than its container's quota of CPU time, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else min(cores, max(1, -int(-quota // 1)))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("/proc/self/cgroup")) -> float | None:
+    """CPUs' worth of time that the process' control groups grant, e.g. 1.5 for `docker run --cpus 1.5`; None without a limit.
+
+    Args:
+        root: Where control groups are mounted.
+        memberships: The file that names the process' groups.
+
+    Source: docs.kernel.org, admin-guide/cgroup-v2, cpu.max; scheduler/sched-bwc for version 1.
+    """
+    found = []
+    for kind, folder in _groups(root, memberships, set(_CPU_FILES)):
+        words = " ".join(_text(folder / name) for name in _CPU_FILES[kind]).split()
+        if len(words) == 2 and all(word.isdigit() and int(word) for word in words):  # "max" and -1 are no limit
+            found.append(int(words[0]) / int(words[1]))
+    return min(found, default=None)
+
+
+def memory_limit(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes of memory that the process' control groups grant to all of its processes together; None without a limit.
+
+    Args:
+        root: Where control groups are mounted.
+        memberships: The file that names the process' groups.
+    """
+    words = [_text(folder / _MEMORY_FILES[kind]) for kind, folder in _groups(root, memberships, set(_MEMORY_FILES))]
+    return min((int(word) for word in words if word.isdigit() and int(word) < _UNLIMITED), default=None)
+
+
+def address_limit() -> int | None:
+    """Bytes of address space that the shell grants to each process (`ulimit -v`); None without a limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def free_shared_memory() -> int | None:
+    """Bytes that are free in /dev/shm, through which loader processes hand over batches; None where there is no such folder."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+
+
+def _groups(root: Path, memberships: Path, kinds: set[str]) -> Iterator[tuple[str, Path]]:
+    """Kind and folder of each control group that the process is in, and of those above it.
+
+    The kind is '' for version 2, else version 1's controller. In a container the names in `memberships` may be the host's, and only `root` is there.
+    """
+    for line in _text(memberships).splitlines():
+        _, controllers, name = line.split(":", 2)
+        for kind in kinds & set(controllers.split(",")):
+            top = root / controllers if kind else root
+            top = root / kind if kind and not top.is_dir() else top
+            group = top / name.strip("/")
+            for folder in (group, *group.parents):
+                yield kind, folder
+                if folder == top:
+                    break
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
