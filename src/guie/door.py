@@ -18,6 +18,7 @@ from typing import Any
 
 from guie.checkpoint import sweep
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
+from guie.errors import run_to_the_end
 from guie.machine import n_cores
 from guie.recipe import PRETRAINED, Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
@@ -97,20 +98,11 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
         words: Further arguments of `work`.
 
     Returns:
-        The exit status: 0; 2 after an error of the user's, told in one line; 130 when interrupted.
+        The exit status, after one line where something failed: see `guie.errors`.
     """
     arguments = parser(doc, number).parse_args(argv)
-    try:
-        return _run_door(number, work, words, arguments)
-    except (ValueError, OSError) as error:
-        if os.environ.get("GUIE_TRACEBACK"):
-            raise
-        log.debug("traceback", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; to go on: {command(number, arguments)}", file=sys.stderr)
-        return 130
+    goes_on = f"to go on: {command(number, arguments)}"
+    return run_to_the_end(lambda: _run_door(number, work, words, arguments), f"door {number:02d}", arguments.out, goes_on)
 
 
 def _of_launcher(name: str, default: str) -> str:

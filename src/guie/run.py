@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -119,26 +120,52 @@ class Run:
         return " ".join(checked_digest_of_file(self.weights_path(name)) for name in names)
 
 
+class _Quiet(logging.Handler):
+    """A full disk, or a pipe that nobody reads any more, is told by the work that it stops, not by the log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+class _Terminal(_Quiet, logging.StreamHandler[TextIO]):
+    """Lines on the terminal."""
+
+
+class _LogFile(_Quiet, logging.FileHandler):
+    """`log.txt`."""
+
+
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
-    """Sends the package's log to the terminal and, given a folder, with tracebacks and commands to `folder/log.txt`."""
-    root = logging.getLogger("guie")
-    for handler in list(root.handlers):
+    """Sends the package's log to the terminal and, given a folder, with tracebacks and commands to `folder/log.txt`.
+
+    Warnings and remarks of libraries go to `log.txt` alone; without a folder they stay as the libraries have them.
+    """
+    root, libraries = logging.getLogger("guie"), logging.getLogger()
+    for handler in [*root.handlers, *(handler for handler in libraries.handlers if isinstance(handler, _LogFile))]:
         root.removeHandler(handler)
+        libraries.removeHandler(handler)
         handler.close()
     root.setLevel(logging.DEBUG)
     root.propagate = False
-    terminal = logging.StreamHandler(sys.stdout)
+    terminal = _Terminal(sys.stdout)
     terminal.setLevel(logging.INFO if is_main else logging.ERROR)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(terminal)
-    if folder is not None and is_main:
+    logging.captureWarnings(folder is not None)
+    if folder is not None:
         try:
-            file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+            file = _LogFile(folder / "log.txt" if is_main else os.devnull, encoding="utf-8", errors="backslashreplace")
         except OSError as error:  # a finished run of somebody else can be looked at
             root.info("no log is kept: %s: %s", folder / "log.txt", error.strerror)
-            return
+            file = _LogFile(os.devnull)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
+        libraries.addHandler(file)
 
 
 def seed_everything(seed: int) -> None:

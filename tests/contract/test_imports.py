@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"recipe", "run", "done", "checkpoint", "versions", "machine"}
+FLOOR = {"recipe", "run", "done", "checkpoint", "versions", "machine", "errors"}
 MAY_IMPORT = {
     "__init__": set(),
     "data_settings": set(),
@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "rules": {"checkpoint", "override", "recipe"},
     "checkpoint": set(),
     "machine": set(),
+    "errors": {"machine"},
     "run": {"recipe", "checkpoint", "machine"},
     "versions": set(),
     "done": {"checkpoint", "run"},
     "recipes": {"recipe"},
-    "door": {"checkpoint", "done", "machine", "recipe", "run", "versions"},
+    "door": {"checkpoint", "done", "errors", "machine", "recipe", "run", "versions"},
     "terminal": set(),
     "kaggle": {"checkpoint", "done", "recipe", "run", "door", "terminal"},
     "data": FLOOR | {"override"},

@@ -1,6 +1,7 @@
 """What every door does around its one call."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,12 +163,18 @@ def test_failed_work_leaves_the_door_unfinished(bench: Bench, capsys: pytest.Cap
     assert bench.open(2) == 2
 
 
-def test_error_of_ours_keeps_its_traceback(bench: Bench):
+def test_error_that_nobody_foresaw_is_one_line_with_its_place_and_the_traceback_in_the_log(bench: Bench, capsys: pytest.CaptureFixture[str]):
     def work(run: Run) -> dict[str, Any]:
-        raise AssertionError("ours")
+        return {"n": {}["absent"]}
 
-    with pytest.raises(AssertionError, match="ours"):
-        open_door(1, "A door.", work, bench.options())
+    assert open_door(1, "A door.", work, bench.options()) == 1
+    log = bench.out(1) / "log.txt"
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"error: door 01 stopped at work \(tests/unit/test_door.py:\d+\): KeyError: 'absent'; the traceback is in {re.escape(str(log))}\n", told
+    )
+    assert "Traceback (most recent call last)" in log.read_text() and "KeyError: 'absent'" in log.read_text()
+    assert not (bench.out(1) / "done.json").exists()
 
 
 def test_traceback_of_a_user_error_on_request(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin, str_to_bool
 
+from guie.embed.extract import half_of
+
 log = logging.getLogger(__name__)
 # Variables that `accelerate launch` sets for another kind of training, and what to do instead.
 OTHER_TRAINERS = {
@@ -57,6 +59,11 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
             f"--device {device}, but {why} asks for {accelerator.device.type!r}; {f'unset {names[0]}, or ' if names else ''}give the same --device"
         )
     return accelerator
+
+
+def precision_of(device: str) -> str:
+    """Mixed precision that suits the device: none on a CPU, bf16, or fp16 with a scaled loss on cards without bf16 (T4, V100)."""
+    return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[half_of(torch.device(device))]
 
 
 def _is_on(name: str) -> bool:

@@ -24,6 +24,7 @@ from guie.data.packing import PackedImages
 from guie.done import state_of
 from guie.embed.loading import load_batches
 from guie.embed.views import apply_view, frame_of, normalise, to_square
+from guie.errors import memory_remedy
 from guie.model.backbone import Backbone, folded
 from guie.recipe import Model
 from guie.versions import EXTRACTION
@@ -120,7 +121,8 @@ def extract(
         cuts = [len(rows) * i // n for i in range(n + 1)]
         parts = [cache / f"{wanted.key}.part{rank}of{n}.npy" for wanted in missing]
         squares = _Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, request.view, change)
-        _extract_slice(parts, missing, backbone, squares, accelerator, batch_size)
+        with memory_remedy(f"--set embed.batch_size={max(1, batch_size // 2)} (now {batch_size})"):
+            _extract_slice(parts, missing, backbone, squares, accelerator, batch_size)
         accelerator.wait_for_everyone()
         for wanted in missing if accelerator.is_main_process else []:
             _join(cache, wanted.key, n, cache / f"{wanted.key}.npy")
@@ -137,7 +139,7 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
         _allocate(part, (len(squares), backbone.feature_dim))
     features = [np.lib.format.open_memmap(part, mode="r+") for part in parts]
     left, request = range(n_done, len(squares)), requests[0]
-    plan = [left[start : start + batch_size] for start in range(0, len(left), batch_size)]
+    plan = [list(left[start : start + batch_size]) for start in range(0, len(left), batch_size)]
     loader = load_batches(squares, plan, batch_bytes=min(batch_size, len(left)) * 3 * request.image_px**2 * 4)
     is_training = backbone.training
     network = folded(backbone, request.image_px)

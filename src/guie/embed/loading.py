@@ -28,7 +28,7 @@ def n_workers(batch_bytes: int = 0, prefetch: int = 2) -> int:
     return n if limit is None else max(1, min(n, limit // 2 // (PROCESS_BYTES + prefetch * batch_bytes)))
 
 
-def load_batches(dataset: Dataset[Tensor], plan: Sequence[Sequence[Any]], batch_bytes: int, prefetch: int = 2) -> Iterator[Tensor]:
+def load_batches(dataset: Dataset[Tensor], plan: Sequence[list[Any]], batch_bytes: int, prefetch: int = 2) -> Iterator[Tensor]:
     """Yields a batch for each row of the plan, in its order; a single one is made in this process.
 
     Loader processes hand over batches through shared memory. Where that is too small for them, they go through a pipe, which costs one more copy.
@@ -52,7 +52,7 @@ def load_batches(dataset: Dataset[Tensor], plan: Sequence[Sequence[Any]], batch_
         batch_sampler=plan,
         num_workers=n,
         prefetch_factor=prefetch if n else None,
-        collate_fn=_stacked if is_piped else None,  # type: ignore[arg-type]
+        collate_fn=_stacked if is_piped else None,
     )
     for batch in loader:
         yield torch.from_numpy(batch) if is_piped else batch

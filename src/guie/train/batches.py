@@ -170,3 +170,12 @@ def start_centers(embedder: Embedder, batches: FeatureBatches, train_set: TrainS
     with torch.no_grad():
         parts = [embedder.neck(batches.features(items, np.zeros_like(items))).cpu() for items in chunks]
         embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))
+
+
+def less_memory(stage: Stage) -> str:
+    """What to set when a stage's memory is full."""
+    parts = next((n for n in range(2 * stage.n_accumulate, stage.batch_size + 1) if stage.batch_size % n == 0), 0)
+    remedies = [f"--set stages.{stage.name}.n_accumulate={parts} (the same gradient in parts, now {stage.n_accumulate})"] if parts else []
+    if not stage.has_grad_checkpoints and not stage.is_backbone_frozen:
+        remedies.append(f"--set stages.{stage.name}.has_grad_checkpoints=true")
+    return ", or ".join([*remedies, f"a smaller stages.{stage.name}.batch_size (now {stage.batch_size})"])

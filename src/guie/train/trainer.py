@@ -17,15 +17,15 @@ from tqdm.auto import tqdm
 from guie.checkpoint import load_state, save_state, save_weights, whole_file
 from guie.data.packing import PackedImages
 from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
-from guie.embed.accelerator import make_accelerator
+from guie.embed.accelerator import make_accelerator, precision_of
 from guie.embed.ensemble import check_rows, load_backbone, stage_weights
-from guie.embed.extract import half_of
+from guie.errors import memory_remedy
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import class_margins, margin_at
 from guie.model.pooling import keep_less
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, keep_conditions, peak_memory_gb
-from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, start_centers
+from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, less_memory, start_centers
 from guie.train.curves import Curves, write_metrics
 from guie.train.parameters import blocks_of, climbed, close_blocks, make_optimizer
 from guie.train.schedule import lr_at, seed_of
@@ -55,16 +55,14 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
     stages = [s for s in run.recipe.stages if s.phase == phase]
-    results = [train_stage(run, stage, packed, accelerator) for stage in stages]
+    results = []
+    for stage in stages:
+        with memory_remedy(less_memory(stage)):
+            results.append(train_stage(run, stage, packed, accelerator))
     if not stages:
         log.info("the recipe has no stage of phase %r; nothing to train", phase)
     last = results[-1] if results else {}
     return {"n_stages": len(stages), **last, "stage_seconds": sum(r["stage_seconds"] for r in results)}
-
-
-def precision_of(device: str) -> str:
-    """Mixed precision that suits the device: none on a CPU, bf16, or fp16 with a scaled loss on cards without bf16 (T4, V100)."""
-    return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[half_of(torch.device(device))]
 
 
 def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:

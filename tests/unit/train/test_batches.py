@@ -8,7 +8,7 @@ import pytest
 
 from guie.data.packing import PackedImages
 from guie.recipe import Recipe, Stage, load_recipe
-from guie.train.batches import TrainSet
+from guie.train.batches import TrainSet, less_memory
 
 RECIPE: Recipe = load_recipe("tiny")
 STAGE: Stage = replace(RECIPE.stages[0], batch_size=4)
@@ -52,3 +52,26 @@ def test_images_per_class_needs_as_many_classes():
     assert all(len(set(TrainSet(RECIPE, STAGE, PACK).labels[batch])) == 2 for batch in items)
     with pytest.raises(ValueError, match="needs 4 classes, and there are 3; make the batch smaller"):
         TrainSet(RECIPE, replace(STAGE, images_per_class=1), PACK)
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (
+            {"trains": "backbone", "batch_size": 12, "n_accumulate": 2},
+            "--set stages.s.n_accumulate=4 (the same gradient in parts, now 2), or --set stages.s.has_grad_checkpoints=true, "
+            "or a smaller stages.s.batch_size (now 12)",
+        ),
+        (
+            {"trains": "all", "batch_size": 7, "n_accumulate": 1, "has_grad_checkpoints": True},
+            "--set stages.s.n_accumulate=7 (the same gradient in parts, now 1), or a smaller stages.s.batch_size (now 7)",
+        ),
+        ({"trains": "head", "batch_size": 4, "n_accumulate": 4}, "a smaller stages.s.batch_size (now 4)"),
+    ],
+)
+def test_what_to_set_when_the_memory_is_full(change: dict[str, object], remedy: str):
+    stage = replace(STAGE, name="s", **change)  # type: ignore[arg-type]
+    assert less_memory(stage) == remedy
+    for text in remedy.split(", or "):  # each --set is one that the recipe takes
+        if text.startswith("--set"):
+            load_recipe("tiny", ["stages.s2_backbone.batch_size=12", text.split()[1].replace("stages.s.", "stages.s2_backbone.").replace("=7", "=6")])

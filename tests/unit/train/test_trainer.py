@@ -14,6 +14,7 @@ from torch import Tensor
 from guie.checkpoint import load_weights
 from guie.data.packing import PackedImages
 from guie.door import open_door
+from guie.embed import extract as extraction
 from guie.recipe import DrawnWorld, Recipe, Stage, load_recipe
 from guie.run import Run
 from guie.train import trainer
@@ -143,3 +144,27 @@ def test_what_is_not_finite_stops_the_stage_and_the_good_checkpoint_goes_on(
         assert (folder / "not_finite.txt").read_text().splitlines() == batches[-1] and batches[-1][0] in str(caught.value)
     assert (folder / "last.pt").is_file() and not (folder / "final.safetensors").exists()
     assert apart(undisturbed, trained(out, HEAD)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("where", "remedy"),
+    [
+        ("_train_step", f"--set stages.{HEAD.name}.n_accumulate=2 (the same gradient in parts, now 1)"),
+        ("_extract_slice", f"--set embed.batch_size={TINY.embed.batch_size // 2} (now {TINY.embed.batch_size})"),
+    ],
+)
+def test_full_card_is_one_line_with_what_to_set_and_the_traceback_is_in_the_log(
+    out: Path, mine: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str, remedy: str
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+
+    monkeypatch.setattr(StageLoop if where == "_train_step" else extraction, where, full)
+    for cached in (out / "cache").glob("*"):
+        cached.unlink()
+    options = ["--recipe", str(out.parent / "tiny.py"), "--out", str(out.parent), "--data-root", str(out.parent), "--device", "cpu"]
+    assert open_door(4, "A door.", "guie.train.trainer:train_phase", options, phase="head") == 2
+    told = capsys.readouterr().err
+    log = out / "04_head/log.txt"
+    assert told.startswith("error: door 04: the card's memory is full; ") and told.count("\n") == 1 and remedy in told
+    assert told.endswith(f"; the traceback is in {log}\n") and "OutOfMemoryError" in log.read_text() and "Traceback" in log.read_text()

@@ -1,0 +1,210 @@
+"""How a command ends in one line: what an error means, what to set, where its traceback is, and the exit status.
+
+Exit statuses: 0; 1 after an error that nobody foresaw; 2 after one that the user can mend, by another value or another machine; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from guie.machine import address_limit, memory_limit
+
+log = logging.getLogger(__name__)
+PROJECT = Path(__file__).resolve().parents[2]
+LONGEST = 400  # characters of a library's message
+_MEMORY_NOTE = "less memory: "
+_TRACEBACK = "Traceback (most recent call last)"
+
+# What libraries say, and what it means. {memory} is the remedy of the work that was under way, see `memory_remedy`.
+KNOWN: tuple[tuple[str, str], ...] = (
+    (
+        r"^(torch\.)?OutOfMemoryError|CUDA out of memory|HIP out of memory|C[A-Z]+_STATUS_ALLOC_FAILED|CUDA error: out of memory",
+        "the card's memory is full; {memory}",
+    ),
+    (
+        r"killed by signal: Bus error|unable to (open|resize|allocate|mmap) .*shared memory|shared memory object|unable to write to file </torch|/dev/shm",
+        "shared memory is too small (/dev/shm, 64 MB in Docker); start the container with --shm-size=2g or --ipc=host",
+    ),
+    (
+        r"killed by signal: Killed|exited unexpectedly|BrokenProcessPool|terminated abruptly",
+        "a process that loads or makes images was killed, mostly for lack of memory; {memory}. The same command goes on from what is finished",
+    ),
+    (
+        r"^(numpy\S*)?_?\w*MemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|Insufficient memory|Unable to allocate"
+        r"|failed to map segment|[Oo]ut of memory",
+        "the memory is full{limit}; {memory}",
+    ),
+    (r"can't start new thread|Resource temporarily unavailable", "no more threads or processes may be started{limit}; raise ulimit -u and ulimit -v"),
+    (r"received 0 items of ancdata|Too many open files", "too many files are open; raise the limit with ulimit -n 4096"),
+    (r"No space left on device|Not enough free space|Disk quota exceeded", "the disk is full; free some space, or choose another place with --out"),
+    (r"no kernel image is available|driver version is insufficient|NVIDIA driver.*too old", "this torch does not fit the card; --device cpu, or another torch"),
+    (r"^AcceleratorError|CUDA error|CUDNN_STATUS|CUBLAS_STATUS|cuDNN error", "the card reported an error; start again, with --device cpu if it comes back"),
+    (r"NCCL|Connection (closed|reset) by peer|Gloo|DistBackendError|DistStoreError", "another process of this run has stopped; its own output says why"),
+    (r"^(torch\.\S*|_\w+|\w*)(Unsupported|TorchRuntimeError|BackendCompilerFailed|InductorError|CppCompileError|TorchExportError|UserError)\b",
+     "torch cannot compile or export this network; without the second file: --set export.has_program=false"),
+    (r"libGL\.so|libgthread", "OpenCV misses a library of the desktop; pip install opencv-python-headless in its place"),
+    (r"^(ModuleNotFoundError|ImportError)", "a package is missing or damaged; pip install -r requirements.txt -c constraints.txt"),
+)  # fmt: skip
+
+_OUT = "check its owner and mode, or choose another place with --out"
+BY_NUMBER: dict[int, str] = {
+    errno.ENOSPC: "the disk is full; free some space, or choose another place with --out",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose another place with --out",
+    errno.EACCES: _OUT,
+    errno.EPERM: _OUT,
+    errno.EROFS: "choose another place with --out",
+    errno.ENOTDIR: "a file lies where a folder is needed; move it away, or choose another place",
+    errno.EEXIST: "something else lies there; move it away, or choose another place with --out",
+    errno.EISDIR: "a folder lies where a file is needed; move it away, or name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its symbolic links go in a circle",
+    errno.EIO: "the disk does not work as it should; try another",
+    errno.ESTALE: "the network folder was taken away; mount it again",
+    errno.ENOENT: "name one that is there",
+}
+
+
+def run_to_the_end(work: Callable[[], int | None], what: str, folder: Path | str = "", interrupted: str = "the same command starts again") -> int:
+    """Runs a command's work; returns its exit status, after one line on stderr where it failed. GUIE_TRACEBACK=1 lets errors through.
+
+    Args:
+        work: Returns an exit status; None is 0.
+        what: The command's name for messages, as `door 04`.
+        folder: Where it writes, for errors that do not say.
+        interrupted: What to do after an interruption.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        print(f"interrupted; {interrupted}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("GUIE_TRACEBACK"):
+            raise
+        log.debug("traceback", exc_info=True)
+        line, status = explained(error, what, folder)
+        print(f"error: {line}", file=sys.stderr)
+        return status
+
+
+@contextlib.contextmanager
+def memory_remedy(remedy: str) -> Iterator[None]:
+    """Notes on an error that passes what to set if memory was short; the innermost note counts.
+
+    Args:
+        remedy: As `--set embed.batch_size=16 (now 32)`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _noted(error):
+            error.add_note(_MEMORY_NOTE + remedy)
+        raise
+
+
+def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str, int]:
+    """One line about an error, and the exit status.
+
+    Args:
+        error: As it was caught.
+        what: The command's name.
+        folder: Where it writes.
+    """
+    text = message(error)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror != os.strerror(error.errno):
+        return _one_line(error.strerror or text), 2  # a line of our own, with the number of its kind
+    if isinstance(error, OSError) and error.errno in BY_NUMBER:
+        return f"{error.filename or folder or what!s}: {error.strerror}; {BY_NUMBER[error.errno]}", 2
+    if isinstance(error, ValueError | OSError) and getattr(error, "errno", None) is None and _is_ours(error):
+        return text, 2
+    kind = _short(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    for pattern, meaning in KNOWN:
+        if re.search(pattern, kind):
+            at = f" at {folder}" if folder and "disk" in meaning else ""
+            return f"{what}{at}: {meaning.format(memory=_noted(error) or 'give it more', limit=_limit())} ({kind}){_where()}", 2
+    return f"{what} stopped at {_place(error)}: {kind}{_where()}", 1
+
+
+def message(error: BaseException) -> str:
+    """What an error says, in one line; of one that a loader process passed on, its own last line."""
+    text = str(error)
+    if _TRACEBACK in text:
+        lines = [line for line in text.strip().splitlines() if line and not line.startswith(" ")]
+        text = re.sub(r"^[\w.]+: ", "", lines[-1])
+    return _one_line(text)
+
+
+def log_path() -> str:
+    """The file that the package's log goes to, or ''."""
+    files = [handler.baseFilename for handler in logging.getLogger("guie").handlers if isinstance(handler, logging.FileHandler)]
+    return next((file for file in files if file != os.devnull), "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _where() -> str:
+    path = log_path()
+    return f"; the traceback is in {path}" if path else "; GUIE_TRACEBACK=1 shows the traceback"
+
+
+def _limit() -> str:
+    """The limits of container and shell, where there are any."""
+    limits = {"the container's limit": memory_limit(), "ulimit -v": address_limit()}
+    told = [f"{name} is {value / 1e9:.1f} GB" for name, value in limits.items() if value is not None]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _noted(error: BaseException) -> str:
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_MEMORY_NOTE)]
+    return notes[0].removeprefix(_MEMORY_NOTE) if notes else ""
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether a `raise` of the project's own made it, in this process or in one that worked for it: then its text is for the user."""
+    frames = _frames(error)
+    return bool(frames) and _in_project(frames[-1].path) and re.search(r"\braise\b", frames[-1].source) is not None
+
+
+def _place(error: Exception) -> str:
+    """Function, file and line of the project's innermost frame."""
+    for frame in reversed(_frames(error)):
+        if _in_project(frame.path):
+            return f"{frame.function} ({Path(frame.path).relative_to(PROJECT)}:{frame.line})"
+    return "its start"
+
+
+class _Frame(NamedTuple):
+    path: str
+    line: str
+    function: str
+    source: str
+
+
+def _frames(error: Exception) -> list[_Frame]:
+    """The frames that an error passed, the innermost last; those of a process that worked for this one (DataLoader, ProcessPoolExecutor) after its own."""
+    own = [_Frame(frame.filename, str(frame.lineno), frame.name, frame.line or "") for frame in traceback.extract_tb(error.__traceback__)]
+    text = str(error) if _TRACEBACK in str(error) else str(error.__cause__ or "")
+    return own + [_Frame(*found) for found in re.findall(r'^ *File "([^"]+)", line (\d+), in (\S+)\n(.*)', text, re.MULTILINE)]
+
+
+def _in_project(path: str) -> bool:
+    """Whether a file is the project's; the environment in .venv is not."""
+    return Path(path).is_relative_to(PROJECT) and ".venv" not in Path(path).relative_to(PROJECT).parts
