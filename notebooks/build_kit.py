@@ -2,7 +2,7 @@
 
 Writes  <out>/wheels/*.whl       guie, and the packages of requirements.txt at the versions of constraints.txt for Kaggle's Python
         <out>/guie_kit.txt       their list, with hashes: pip install --no-index --no-deps --find-links wheels -r guie_kit.txt
-        <out>/project/           doors, submission/check_submission.py, weights/
+        <out>/project/           doors, submission/check_submission.py, weights/, LICENSE, NOTICE
 Run     python notebooks/build_kit.py --out guie_kit --image kaggle_image.txt
         kaggle_image.txt is what `pip list --format=freeze` says in a Kaggle notebook: a package that it has in a version in range is left out,
         such as torch with its CUDA libraries. Without it everything is packed. Killed, the same command goes on; a wheel whose hash is right is kept.
@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PYTHON = "3.11"  # of Kaggle's image
 # Wheels for glibc 2.28 (2018) or older; pip takes each tag by its word, so all are named.
 PLATFORMS = [*(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)), "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
-CARRIED = ("data_prep/0[1-9]_*.py", "src/0[4-9]_*.py", "submission/check_submission.py", "weights/SHA256SUMS", "weights/README.md",
+CARRIED = ("LICENSE", "NOTICE", "data_prep/0[1-9]_*.py", "src/0[4-9]_*.py", "submission/check_submission.py", "weights/SHA256SUMS", "weights/README.md",
            *(f"weights/*{ending}" for ending in (".safetensors", ".pt", ".pth", ".bin", ".ckpt")))  # fmt: skip
 LIST = "guie_kit.txt"
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
 }
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "src", "data_prep", "weights", "submission", "tests"}
-TOP_LEVEL |= {"run.sh", "test.sh", "pyproject.toml", "constraints.txt", ".ci", ".gitignore", ".gitattributes", "LICENSE"}
+TOP_LEVEL |= {"run.sh", "test.sh", "pyproject.toml", "constraints.txt", ".ci", ".gitignore", ".gitattributes", "LICENSE", "NOTICE"}
 
 
 def tracked() -> list[str]:

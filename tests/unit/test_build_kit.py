@@ -42,7 +42,16 @@ def write_wheel(folder: Path, name: str, version: str, requires: list[str]) -> P
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of two requirements beside an index of a few wheels, the only one that pip may use."""
     project, index = tmp_path / "project", tmp_path / "index"
-    for name in ("pyproject.toml", "README.md", "notebooks/build_kit.py", "submission/check_submission.py", "weights/SHA256SUMS", *DOORS.values()):
+    for name in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "NOTICE",
+        "notebooks/build_kit.py",
+        "submission/check_submission.py",
+        "weights/SHA256SUMS",
+        *DOORS.values(),
+    ):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     (project / "src/guie").mkdir()
@@ -84,7 +93,7 @@ def test_kit_holds_all_that_is_asked_for_and_can_be_completed_and_installed_from
         (wheel,) = (project / "kit/wheels").glob(f"{name}-{version}-*.whl")
         assert line.endswith(f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}")
     carried = {str(path.relative_to(project / "kit/project")) for path in (project / "kit/project").rglob("*") if path.is_file()}
-    assert carried == {*DOORS.values(), "submission/check_submission.py", "weights/SHA256SUMS"}
+    assert carried == {*DOORS.values(), "LICENSE", "NOTICE", "submission/check_submission.py", "weights/SHA256SUMS"}
     assert not (project / "build").exists() and not list(project.rglob("*.egg-info"))
     # A second start keeps what is whole.
     before = (project / "kit/guie_kit.txt").read_text().splitlines()[:3]
