@@ -1,17 +1,20 @@
-"""Networks without the operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, and a GELU with an argument.
+"""Networks without the operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, a GELU with an argument, today's `pad`.
 
-A graph with today's `aten::gelu` is saved in file format 10, of which 1.11 reads 9 at most.
+A graph with today's `aten::gelu` is saved in file format 10, of which 1.11 reads 9 at most. What a module does is changed in the module (`write_out`);
+what a forward calls as a function is changed while it is traced (`PlainCalls`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm.layers
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 class WrittenOutAttention(nn.Module):
@@ -56,9 +59,50 @@ class WrittenOutGELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Element by element."""
-        if self.is_tanh:
-            return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-        return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
+        return gelu(x, "tanh" if self.is_tanh else "none")
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """As F.gelu, in operators of 1.11."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
+
+
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """As F.pad, in operators of 1.11, which has one for each mode."""
+    sizes = [int(n) for n in pad]
+    if mode == "constant":
+        return torch.constant_pad_nd(x, sizes, value or 0.0)
+    n_sides = len(sizes) // 2
+    name = {"reflect": f"reflection_pad{n_sides}d", "replicate": f"replication_pad{n_sides}d"}.get(mode)
+    return getattr(torch.ops.aten, name)(x, sizes) if name else F.pad(x, sizes, mode, value)
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """As F.scaled_dot_product_attention without dropout, in operators of 1.11; a mask of truth values, or added to the products."""
+    if dropout_p or enable_gqa:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    products = torch.matmul(query * (scale or 1 / math.sqrt(query.shape[-1])), key.transpose(-2, -1))
+    if is_causal:
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    if attn_mask is not None:
+        products = products.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else products + attn_mask
+    return torch.matmul(products.softmax(dim=-1), value)
+
+
+PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {F.gelu: gelu, F.pad: pad, F.scaled_dot_product_attention: attention}
+
+
+class PlainCalls(TorchFunctionMode):
+    """While it is entered, the functions in `PLAIN` are computed by what stands beside them there."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """`func` of PyTorch is called with these arguments."""
+        return PLAIN.get(func, func)(*args, **(kwargs or {}))
 
 
 def write_out(module: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from guie.checkpoint import digest_of_tensors
 from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of, to_square
+from guie.export.plain import PlainCalls
 from guie.model.neck import N_SIZES, size_inputs
 from guie.recipe import VIEWS
 
@@ -197,7 +198,8 @@ def trace_network(module: nn.Module, image_px: int) -> tuple[torch.jit.ScriptMod
     pixels = torch.randn(max(TRACE_BATCHES), 3, image_px, image_px, generator=torch.Generator().manual_seed(0))
     where = f"the trace of {type(module).__name__} at {image_px} px"
     with quiet_jit(), torch.no_grad():
-        traced = torch.jit.trace(module, pixels[:1], check_trace=False)  # the comparison below is the check
+        with PlainCalls():
+            traced = torch.jit.trace(module, pixels[:1], check_trace=False)  # the comparison below is the check
         for n in TRACE_BATCHES:
             expected = module(pixels[:n])
             if expected.dim() != 2 or len(expected) != n:

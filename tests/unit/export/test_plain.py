@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from guie.embed.ensemble import Tower
 from guie.export.operators import unknown_to_1_11
-from guie.export.plain import WrittenOutAttention, WrittenOutGELU, write_out
-from guie.export.torchscript import build_submission, quiet_jit
+from guie.export.plain import PlainCalls, WrittenOutAttention, WrittenOutGELU, write_out
+from guie.export.torchscript import build_submission, quiet_jit, trace_network
 from guie.model.backbone import Backbone, build_backbone
 from guie.recipe import Model
 
@@ -66,9 +66,58 @@ def test_exports_hold_nothing_that_1_11_lacks(library: str, name: str, tmp_path:
     assert unknown_to_1_11(tmp_path / "m.pt") == []
 
 
+def test_minibenchs_mobilenet_holds_nothing_that_1_11_lacks(tmp_path: Path):
+    """Its `same` padding is written by F.pad, whose operator is newer than 1.11."""
+    saved(write_out(build_backbone(Model("timm", "mobilenetv2_100", pad_type="same"), 64)).eval(), tmp_path / "m.pt")
+    assert unknown_to_1_11(tmp_path / "m.pt") == []
+
+
+class Called(nn.Module):
+    """What forwards call as functions, without a module that could be replaced."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = F.pad(pixels, (1, 2, 0, 3)) + F.pad(pixels, [2, 1, 3, 0], value=-0.7)
+        x = x + F.pad(pixels, (1, 2, 1, 2), mode="reflect") + F.pad(pixels, (2, 1, 2, 1), "replicate")
+        x = F.gelu(x) + F.gelu(x, approximate="tanh")
+        tokens = x.flatten(2).transpose(1, 2).unflatten(2, (1, 3)).transpose(1, 2)  # [n, 1 head, tokens, 3]
+        far = torch.arange(tokens.shape[2])[None] > 40
+        mixed = F.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=far) + F.scaled_dot_product_attention(tokens, tokens, tokens, far * 0.3)
+        mixed = (
+            mixed + F.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True) + F.scaled_dot_product_attention(tokens, tokens, tokens, scale=2.0)
+        )
+        return mixed.flatten(1)[:, :64]
+
+
+def test_functions_are_written_out_while_traced(tmp_path: Path):
+    pixels = torch.randn(3, 3, 8, 8)
+    traced, _ = trace_network(Called().eval(), 8)
+    torch.testing.assert_close(traced(pixels), Called()(pixels), atol=1e-5, rtol=1e-4)
+    with quiet_jit():
+        torch.jit.save(traced, str(tmp_path / "m.pt"))
+        torch.jit.save(torch.jit.trace(Called(), pixels), str(tmp_path / "as_it_is.pt"))
+    assert unknown_to_1_11(tmp_path / "m.pt") == []
+    assert unknown_to_1_11(tmp_path / "as_it_is.pt") == ["file format 10", "aten::pad", "aten::scaled_dot_product_attention"]
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_pad_is_torchs(mode: str, dims: int):
+    x = torch.randn(2, 3, *(5, 6, 4)[:dims])
+    sizes = (1, 2, 3, 0, 2, 1)[: 2 * dims]
+    with PlainCalls():
+        padded = F.pad(x, sizes, mode=mode)
+    assert torch.equal(padded, F.pad(x, sizes, mode=mode))
+
+
 def test_what_1_11_lacks_is_named(tmp_path: Path):
-    saved(build_backbone(Model("timm", "test_vit"), 64).eval(), tmp_path / "m.pt")
-    assert unknown_to_1_11(tmp_path / "m.pt") == ["file format 10", "aten::scaled_dot_product_attention"]
+    class Wrapped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(x, (1, 1, 1, 1), mode="circular").mean((2, 3)).repeat(1, 22)[:, :64]
+
+    traced, _ = trace_network(Wrapped().eval(), 8)
+    with quiet_jit():
+        torch.jit.save(traced, str(tmp_path / "m.pt"))
+    assert unknown_to_1_11(tmp_path / "m.pt") == ["aten::pad"]
 
 
 def test_operators_of_branches_that_are_never_taken_count(tmp_path: Path):

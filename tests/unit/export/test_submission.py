@@ -1,6 +1,7 @@
 """Door 08's body on an invented run: what it writes, and when it writes no zip."""
 
 import json
+import logging
 import shutil
 import zipfile
 from dataclasses import replace
@@ -107,6 +108,19 @@ def test_program_is_written_beside_it_and_proved_too(run: Run) -> None:
     image = torch.from_numpy(Pack(run.folder(3)).read(2)).permute(2, 0, 1)[None]
     with torch.no_grad():
         np.testing.assert_allclose(torch.export.load(program).module()(image), torch.jit.load(run.folder(8) / "saved_model.pt")(image), atol=1e-5)
+
+
+def test_what_the_scorer_cannot_load_is_the_doors_last_word(run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(logging.getLogger("guie"), "propagate", True)
+    with caplog.at_level("INFO", "guie"):
+        monkeypatch.setattr(submission, "unknown_to_1_11", lambda path: ["aten::new", "file format 10"])
+        export_submission(run)
+        told = [record.getMessage() for record in caplog.records]
+        assert told[-2].startswith("WARNING: the contest's scorer cannot load this file.") and "aten::new, file format 10" in told[-2]
+        caplog.clear()
+        monkeypatch.setattr(submission, "unknown_to_1_11", lambda path: [])
+        export_submission(run)
+    assert "WARNING" not in caplog.text
 
 
 def test_trial_elsewhere_leaves_the_projects_submission_alone(run: Run, tmp_path: Path) -> None:
