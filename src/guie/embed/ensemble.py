@@ -19,7 +19,7 @@ from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_row
 from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
-from guie.embed.sizes import Sized, WithoutSizes, size_matrix, sizes_of
+from guie.embed.sizes import Sized, sizes_of, split_sizes
 from guie.embed.views import frame_of
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
@@ -105,14 +105,14 @@ def stage_weights(run: Run, stage: str) -> dict[str, Tensor]:
     return load_weights(run.stage_folder(stage) / "final.safetensors")
 
 
-def load_neck(run: Run, stage: str) -> Neck:
-    """The neck as `stage` left it, in eval mode."""
+def load_neck(run: Run, stage: str) -> nn.Module:
+    """The neck as `stage` left it, in eval mode and as one linear layer where it is one (`Neck.folded`)."""
     weights = part_of(stage_weights(run, stage), "neck")
     first = next(name for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight") if name in weights)
     trained = run.recipe.stage(stage)
     neck = Neck(weights[first].shape[1] - n_sizes(trained.neck), trained)
     neck.load_state_dict(weights, strict=True)
-    return neck.eval()
+    return neck.folded()
 
 
 def load_tower(run: Run, member: Member) -> Tower:
@@ -123,8 +123,9 @@ def load_tower(run: Run, member: Member) -> Tower:
     neck = load_neck(run, member.stage)
     if not n_sizes(run.recipe.stage(member.stage).neck):
         return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
-    module = nn.Sequential(backbone, WithoutSizes(), neck).eval()
-    return Tower(module, member.image_px, member.views, member.weight, size_matrix(neck, backbone.feature_dim))
+    assert isinstance(neck, nn.Linear)  # rules.py allows sizes beside linear necks alone
+    of_feature, of_sizes = split_sizes(neck)
+    return Tower(nn.Sequential(backbone, of_feature).eval(), member.image_px, member.views, member.weight, of_sizes)
 
 
 class MemberFeatures:

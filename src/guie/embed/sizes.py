@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guie.data.packing import PackedImages
-from guie.model.neck import N_SIZES, Neck, n_sizes, size_inputs
+from guie.model.neck import N_SIZES, n_sizes, size_inputs
 from guie.recipe import NeckShape
 
 
@@ -42,18 +42,15 @@ class Sized:
         return np.concatenate([self.features[rows], self.sizes[rows]], axis=1)
 
 
-class WithoutSizes(nn.Module):
-    """Zeros in place of the sizes, so that a network of pixels alone can be traced; `size_matrix` says what is missing then."""
+def split_sizes(neck: nn.Linear) -> tuple[nn.Linear, Tensor]:
+    """A neck that takes features and sizes as one that takes features alone, and what each size adds to its output: float32 [embedding_dim, 3].
 
-    def forward(self, features: Tensor) -> Tensor:
-        """float [n, feature_dim + 3] of float [n, feature_dim]."""
-        return torch.cat([features, torch.zeros_like(features[:, :N_SIZES])], dim=1)
-
-
-def size_matrix(neck: Neck, feature_dim: int) -> Tensor:
-    """What each of the three sizes adds to the output of a linear neck in eval mode: float32 [embedding_dim, 3]."""
-    probes = torch.zeros(1 + N_SIZES, feature_dim + N_SIZES)
-    probes[1:, feature_dim:] = torch.eye(N_SIZES)
+    A network of pixels alone can be traced; its image's size is added where that is known.
+    """
+    weight = neck.weight.detach()
+    of_feature = nn.Linear(weight.shape[1] - N_SIZES, weight.shape[0], bias=neck.bias is not None)
     with torch.no_grad():
-        outputs = neck(probes)
-    return (outputs[1:] - outputs[0]).T.contiguous()
+        of_feature.weight.copy_(weight[:, :-N_SIZES])
+        if neck.bias is not None:
+            of_feature.bias.copy_(neck.bias)
+    return of_feature.requires_grad_(False).eval(), weight[:, -N_SIZES:].contiguous()

@@ -34,8 +34,8 @@ class Neck(nn.Module):
     """Maybe batch norm without weights, then the mean of branches, each a dropout and one or two linear layers.
 
     One branch with one rate is the 1st and 2nd places' neck (dropout .2, Linear 64); the norm before it the 5th's and 6th's; one linear layer
-    behind several dropouts the 4th's (multi-sample dropout); twenty branches of their own the 3rd's. In eval mode all but those
-    with a hidden layer are one matrix.
+    behind several dropouts the 4th's (multi-sample dropout); twenty branches, each with its layer, the 3rd's. In eval mode all but those
+    with a hidden layer are one linear layer, see `folded`.
     """
 
     def __init__(self, feature_dim: int, stage: Stage) -> None:
@@ -60,6 +60,31 @@ class Neck(nn.Module):
         total = sum(layer(dropout(features)) for layer, dropout in zip(layers, self.dropouts, strict=True))
         assert isinstance(total, Tensor)
         return total / len(self.dropouts)
+
+    def folded(self) -> nn.Module:
+        """What the neck computes in eval mode, as one `nn.Linear`; the neck itself, in eval mode, where it has a hidden layer.
+
+        The norm's statistics and the mean of the branches are worked into the weights in float64; a neck of one layer without norm keeps its bits.
+        """
+        layers = list(self.branches) if hasattr(self, "branches") else [self.linear]
+        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        if len(linears) < len(layers):
+            return self.eval()
+        norm = self.norm
+        has_bias = isinstance(norm, nn.BatchNorm1d) or linears[0].bias is not None
+        weight = torch.stack([layer.weight.detach().double() for layer in linears]).mean(dim=0)
+        biases = [layer.bias.detach().double() for layer in linears if layer.bias is not None]
+        bias = torch.stack(biases).mean(dim=0) if biases else torch.zeros_like(weight[:, 0])
+        if isinstance(norm, nn.BatchNorm1d):
+            assert norm.running_mean is not None and norm.running_var is not None
+            weight = weight / (norm.running_var.double() + norm.eps).sqrt()
+            bias = bias - weight @ norm.running_mean.double()
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device=weight.device)
+        with torch.no_grad():
+            linear.weight.copy_(weight)
+            if has_bias:
+                linear.bias.copy_(bias)
+        return linear.requires_grad_(False).eval()
 
 
 def _layers(feature_dim: int, stage: Stage) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guie.embed.ensemble import Tower
-from guie.embed.sizes import WithoutSizes, size_matrix, sized, sizes_of
+from guie.embed.sizes import sized, sizes_of, split_sizes
 from guie.export.torchscript import build_submission
 from guie.model.neck import Neck, size_inputs
 from guie.recipe import NeckShape, Stage, load_recipe
@@ -49,7 +49,9 @@ def test_a_linear_neck_is_its_part_without_sizes_and_a_matrix(others: dict[str, 
     features, sizes = torch.randn(9, 20), torch.rand(9, 3) * 3
     with torch.no_grad():
         whole = neck(torch.cat([features, sizes], dim=1))
-        torch.testing.assert_close(neck(WithoutSizes()(features)) + sizes @ size_matrix(neck, 20).T, whole, rtol=1e-4, atol=1e-5)
+        of_feature, of_sizes = split_sizes(neck.folded())
+        assert of_feature.weight.shape == (64, 20) and of_sizes.shape == (64, 3)
+        torch.testing.assert_close(of_feature(features) + sizes @ of_sizes.T, whole, rtol=1e-4, atol=1e-5)
 
 
 def packed_size(height: int, width: int) -> tuple[int, int]:
@@ -62,7 +64,8 @@ def packed_size(height: int, width: int) -> tuple[int, int]:
 def test_export_works_the_size_out_from_the_image(size: tuple[int, int]):
     torch.manual_seed(4)
     backbone, neck = nn.Sequential(nn.Flatten(), nn.Linear(768, 20)).eval(), sized_neck()
-    tower = Tower(nn.Sequential(backbone, WithoutSizes(), neck).eval(), 16, ("plain",), 1.0, size_matrix(neck, 20))
+    of_feature, of_sizes = split_sizes(neck.folded())
+    tower = Tower(nn.Sequential(backbone, of_feature).eval(), 16, ("plain",), 1.0, of_sizes)
     module = build_submission([tower], (0.0,) * 3, (1.0,) * 3, pack_px=PACK_PX)
     image = torch.full((1, 3, *size), 77, dtype=torch.uint8)  # every size of it is the same square
     with torch.no_grad():

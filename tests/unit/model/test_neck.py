@@ -43,6 +43,29 @@ def test_neck_is_one_matrix_at_the_end(name: str):
     assert (shift.abs().max() == 0) == (name == "fourth")
 
 
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_folded_neck_is_one_layer_and_computes_the_same(name: str):
+    neck = neck_of(name)
+    for _ in range(20):
+        neck.train()(features())
+    neck.eval()
+    folded = neck.folded()
+    expected = neck.double()(features().double())  # folding is exact but for the last rounding to float32
+    torch.testing.assert_close(folded.double()(features().double()), expected, rtol=1e-6, atol=1e-6)
+    if name == "two layers":
+        assert folded is neck
+        return
+    assert type(folded) is torch.nn.Linear and folded.weight.shape == (6, 10)
+    assert (folded.bias is None) == (name == "fourth")
+    assert not folded.training and not any(p.requires_grad for p in folded.parameters())
+
+
+@pytest.mark.parametrize("name", ["first", "fourth"])
+def test_folding_one_layer_keeps_its_bits(name: str):
+    neck = neck_of(name).eval()
+    assert torch.equal(neck.folded()(features()), neck(features()))
+
+
 def test_branches_are_averaged():
     neck = neck_of("third").eval()
     layers = [(b.weight.detach().numpy(), b.bias.detach().numpy()) for b in neck.branches]
