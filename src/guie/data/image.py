@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from guie.data.metadata import exif_orientation, kind_of, orientation_of, without_metadata
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-_EXIF_ORIENTATION = 0x0112
 _LIES_ON_ITS_SIDE = (5, 6, 7, 8)
+_TURN = Image.Transpose
+_TURNS = {
+    2: _TURN.FLIP_LEFT_RIGHT,
+    3: _TURN.ROTATE_180,
+    4: _TURN.FLIP_TOP_BOTTOM,
+    5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270,
+    7: _TURN.TRANSVERSE,
+    8: _TURN.ROTATE_90,
+}
 
 
 def read_image(source: str | Path | bytes, min_short_side: int | None = None) -> np.ndarray:
@@ -49,22 +61,48 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     """The image, upright and in RGB, and its width and height in full resolution; arguments and errors as in `read_image`.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled (PIL alone would clip it), an animation
-    gives its first frame.
+    gives its first frame. Other metadata does not count, however damaged.
     """
+    file = source if isinstance(source, bytes) else read_file(source)
     try:
-        with _open(source) as image:
-            size = image.size
-            if min_short_side and min(size) > 2 * min_short_side:
-                image.draft(None, (min_short_side, min_short_side))
-            is_reduced = image.size != size
-            is_turned = image.getexif().get(_EXIF_ORIENTATION) in _LIES_ON_ITS_SIDE
-            image.load()
-            upright = _to_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # damaged files make PIL raise anything, from struct.error to KeyError
+        if kind_of(file) == "TIFF":
+            with contextlib.suppress(Exception):  # at once without its tags: libtiff remarks on the odd ones at length
+                return _decoded(without_metadata(file), file, min_short_side)
+        return _decoded(file, file, min_short_side)
+    except Image.DecompressionBombError as error:
         raise ValueError(_reason(error)) from error
+    except Exception as error:  # damaged files make PIL raise anything, from struct.error to KeyError
+        with contextlib.suppress(Exception):
+            return _decoded(without_metadata(file), file, min_short_side)
+        raise ValueError(_reason(error)) from error
+
+
+def _decoded(file: bytes, original: bytes, min_short_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The image in `file`, turned as `original` says, from which it may have been taken."""
+    with _open(file) as image:
+        size = image.size
+        if min_short_side and min(size) > 2 * min_short_side:
+            image.draft(None, (min_short_side, min_short_side))
+        is_reduced = image.size != size
+        image.load()
+        orientation = _orientation(image, original)
+        rgb = _to_rgb(image)
+    upright = rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
     if not is_reduced:
         return upright, upright.size
-    return upright, (size[1], size[0]) if is_turned else size
+    return upright, (size[1], size[0]) if orientation in _LIES_ON_ITS_SIDE else size
+
+
+def _orientation(image: Image.Image, file: bytes) -> int:
+    if image.format == "TIFF":
+        return 1  # PIL has turned it
+    found = orientation_of(file)
+    if found == 1 and isinstance(text := image.info.get("Raw profile type exif"), str):  # how ImageMagick writes it into a PNG
+        digits = "".join(text.split()[2:])
+        found = exif_orientation(bytes.fromhex(digits)) if len(digits) % 2 == 0 and all(c in "0123456789abcdefABCDEF" for c in digits) else 1
+    if image.format not in ("JPEG", "MPO", "PNG", "WEBP") and isinstance(exif := image.info.get("exif"), bytes):
+        found = exif_orientation(exif)
+    return found or 1
 
 
 def header_problem(path: str | Path) -> str:
@@ -72,8 +110,17 @@ def header_problem(path: str | Path) -> str:
     try:
         with _open(path):
             return ""
+    except (OSError, Image.DecompressionBombError) as error:
+        reason = _reason(error)
+        if not isinstance(error, UnidentifiedImageError):
+            return reason
     except Exception as error:
-        return _reason(error)
+        reason = _reason(error)
+    try:
+        with _open(without_metadata(Path(path).read_bytes())):
+            return ""
+    except Exception:
+        return reason
 
 
 def _open(source: str | Path | bytes) -> Image.Image:
