@@ -16,10 +16,12 @@ import faiss
 import numpy as np
 from tqdm.auto import tqdm
 
+from guie.embed.ties import distinct, first_copies, is_exact, last_digit
+
 BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
 SPARE = 3  # candidates beyond those asked for; they tell whether float32 can have hidden a nearer one
-TIE_BLOCK = 16_384  # index rows at a time for the few queries where it can
-N_TIED = 256  # and queries at a time
+TIE_BLOCK = 4096  # index rows at a time for the few queries where it can
+N_TIED = 1024  # and queries at a time
 N_EXACT = 2**23  # float64 numbers at a time in the exact similarities: 64 MB
 
 
@@ -143,19 +145,32 @@ def search(queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | N
     if not len(index) or queries.shape[1:] != index.parts[0].shape[1:]:
         raise ValueError(f"queries of shape {queries.shape} cannot search {len(index)} index vectors of shape {index.parts[0].shape[1:]}")
     asking = np.concatenate([block for _, block in Vectors((queries,), index.distance).blocks(BLOCK)] or [np.empty(queries.shape, np.float32)])
-    own = np.full(len(queries), -1) if own_rows is None else np.asarray(own_rows, dtype=np.int64)
-    n_candidates = min(k + (own_rows is not None) + SPARE, len(index))
-    near, candidates, longest = _candidates(asking, index, n_candidates, is_quiet)
-    error = _rounding(asking, longest, index.distance, 2.0**-24)
-    keys, rows = _in_order(asking, index, near, candidates, error, own)
-    if n_candidates < len(index):
-        is_unsure = keys[:, k - 1] <= near[:, -1] + 2 * error  # what is not a candidate is at most as near as the last one
-        for part in np.array_split(np.flatnonzero(is_unsure), -(-int(is_unsure.sum()) // N_TIED) or 1):
-            if len(part):
-                keys[part, :k], rows[part, :k] = _among_all(asking[part], index, k, own[part], longest)
-    keys, rows = keys[:, :k], np.where(np.isneginf(keys[:, :k]), -1, rows[:, :k])
+    first, number = distinct(asking)  # equal queries have equal neighbours, but for their own rows
+    n_wanted = min(k + (own_rows is not None), len(index))
+    keys, rows = _nearest(asking[first], index, n_wanted, is_quiet)
+    keys, rows = keys[number], rows[number]
+    if own_rows is not None:
+        is_own = rows == np.asarray(own_rows, dtype=np.int64)[:, None]
+        order = np.argsort(is_own, axis=1, kind="stable")  # the query's own row goes last
+        keys, rows = np.take_along_axis(np.where(is_own, -np.inf, keys), order, axis=1), np.take_along_axis(np.where(is_own, -1, rows), order, axis=1)
+    keys, rows = keys[:, :k], rows[:, :k]
     pad = ((0, 0), (0, k - keys.shape[1]))
     return np.pad(rows, pad, constant_values=-1), np.pad(keys, pad, constant_values=-np.inf).astype(np.float32)
+
+
+def _nearest(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities, float64 [n, k], and rows of the k <= len(index) nearest, in the order of the rule."""
+    n_candidates = min(k + SPARE, len(index))
+    near, candidates, longest = _candidates(queries, index, n_candidates, is_quiet)
+    error = _rounding(queries, longest, index.distance, 2.0**-24)
+    keys, rows = _in_order(queries, index, near, candidates, error)
+    keys, rows = keys[:, :k], rows[:, :k]
+    if n_candidates < len(index):
+        is_unsure = keys[:, -1] <= near[:, -1] + 2 * error  # what is not a candidate is at most as near as the last one
+        for part in np.array_split(np.flatnonzero(is_unsure), -(-int(is_unsure.sum()) // N_TIED) or 1):
+            if len(part):
+                keys[part], rows[part] = _among_all(queries[part], index, k, longest)
+    return keys, rows
 
 
 def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray, float]:
@@ -194,8 +209,8 @@ def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.nda
     return keys
 
 
-def _in_order(queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities and rows, the nearest first and of equal ones the lower row; the query itself is last, with -inf.
+def _in_order(queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and rows, the nearest first and of equal ones the lower row.
 
     Args:
         queries: float32 [n, dim].
@@ -203,43 +218,51 @@ def _in_order(queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.nd
         near: float64 [n, c], falling similarities that are wrong by at most `error`.
         rows: int64 [n, c].
         error: float64 [n].
-        own: int64 [n].
     """
     is_close = np.zeros(near.shape, dtype=bool)
     is_close[:, :-1] = near[:, :-1] - near[:, 1:] <= 2 * error[:, None]
     is_close[:, 1:] |= is_close[:, :-1]
     keys = near.copy()
     keys[is_close] = exact(queries, index, np.nonzero(is_close)[0], rows[is_close])
-    keys[rows == own[:, None]] = -np.inf
     order = np.lexsort((rows, -keys), axis=-1)
     return np.take_along_axis(keys, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def _among_all(queries: np.ndarray, index: Vectors, k: int, own: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same as `search` with all similarities in float64: for the few queries with near-ties at rank k."""
+def _among_all(queries: np.ndarray, index: Vectors, k: int, longest: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same as `_nearest` with all similarities in float64: for the few queries with near-ties at rank k."""
     n = len(queries)
-    slack = 2 * _rounding(queries, longest, index.distance, 2.0**-53)
-    floor = np.full(n, -np.inf)
+    scale, rounding = _scale(queries, longest, index.distance), 2 * _rounding(queries, longest, index.distance, 2.0**-53)
+    slack = np.zeros(n)
     keys, rows = [np.empty(0)] * n, [np.empty(0, dtype=np.int64)] * n
-    asking = queries.astype(np.float64)
+    asking, digits = queries.astype(np.float64), last_digit(queries)
     for first, block in index.blocks(TIE_BLOCK):
+        here = first_copies(block, k)
+        block = block[here]
+        if not slack.all():
+            slack = np.where(is_exact(digits, int(last_digit(block).min()), scale, index.distance), slack, rounding)
         near = all_similarities(asking, block.astype(np.float64), index.distance)
-        is_here = (own >= first) & (own < first + len(block))
-        near[is_here, own[is_here] - first] = -np.inf
+        floor = np.array([found.min() if len(found) >= k else -np.inf for found in keys]) - slack
         for q in range(n):
             new = np.flatnonzero(near[q] >= floor[q])
-            if len(new):
-                keys[q], rows[q] = np.append(keys[q], near[q, new]), np.append(rows[q], new + first)
-                if len(keys[q]) > k:
-                    floor[q] = np.partition(keys[q], -k)[-k] - slack[q]
-                    is_kept = keys[q] >= floor[q]
-                    keys[q], rows[q] = keys[q][is_kept], rows[q][is_kept]
+            keys[q], rows[q] = _best(np.append(keys[q], near[q, new]), np.append(rows[q], here[new] + first), k, slack[q])
     best_keys, best_rows = np.empty((n, k)), np.empty((n, k), dtype=np.int64)
     for q in range(n):
-        sure = exact(queries, index, np.full(len(rows[q]), q), rows[q])
+        sure = exact(queries, index, np.full(len(rows[q]), q), rows[q]) if slack[q] else keys[q]
         order = np.lexsort((rows[q], -sure))[:k]
         best_keys[q], best_rows[q] = sure[order], rows[q][order]
     return best_keys, best_rows
+
+
+def _best(keys: np.ndarray, rows: np.ndarray, k: int, slack: float) -> tuple[np.ndarray, np.ndarray]:
+    """Those of one query's similarities that may be among the k largest if each is wrong by half of `slack`; rows are ascending."""
+    if len(keys) <= k:
+        return keys, rows
+    floor = np.partition(keys, -k)[-k] - slack
+    kept = np.flatnonzero(keys >= floor)
+    if not slack and len(kept) > k:  # exact ties at rank k: the lower rows
+        above = kept[keys[kept] > floor]
+        kept = np.sort(np.append(above, kept[keys[kept] == floor][: k - len(above)]))
+    return keys[kept], rows[kept]
 
 
 def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> np.ndarray:
@@ -252,6 +275,10 @@ def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> n
 
 def _rounding(queries: np.ndarray, longest: float, distance: str, unit: float) -> np.ndarray:
     """Bound on the error of a computed similarity, float64 [n_queries]: (dim + 4) roundings of at most the product of the lengths."""
+    return (queries.shape[1] + 4) * unit * _scale(queries, longest, distance)
+
+
+def _scale(queries: np.ndarray, longest: float, distance: str) -> np.ndarray:
+    """Bound on the absolute value of every partial sum of a similarity, float64 [n_queries]."""
     lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-    scale = lengths * longest if distance == "cosine" else (lengths + longest) ** 2
-    return (queries.shape[1] + 4) * unit * scale
+    return lengths * longest if distance == "cosine" else (lengths + longest) ** 2

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from guie.embed.search import BLOCK, Vectors, all_similarities, exact, search
+from guie.embed.ties import distinct
 
 N_FOUND = 2**22  # neighbours held at a time: 32 MB of rows
 N_SIMILARITIES = 2**23  # similarities held at a time where every rank is wanted: 32 MB, twice
@@ -161,6 +162,7 @@ def all_ranks(queries: np.ndarray, index: Vectors, relevance: Relevance, own_row
     own = np.full(len(queries), -1) if own_rows is None else own_rows
     n_relevant = _without_own(relevance, own)
     asking = np.concatenate([block for _, block in Vectors((queries,), index.distance).blocks(BLOCK)])
+    contents = distinct(np.concatenate([block for _, block in index.blocks(BLOCK)]))
     n_rows = max(1, N_SIMILARITIES // len(index))
     found = [np.empty(0, dtype=np.int64)] * len(queries)
     for first in tqdm(range(0, len(queries), n_rows), desc="queries", disable=is_quiet or len(queries) * len(index) < 2**30):
@@ -171,26 +173,36 @@ def all_ranks(queries: np.ndarray, index: Vectors, relevance: Relevance, own_row
             near[:, start : start + len(block)] = all_similarities(part, block, index.distance)
             longest = max(longest, float(np.linalg.norm(block, axis=1).max()))
         for q in np.flatnonzero(n_relevant[first : first + n_rows] > 0):
-            found[first + q] = _places(part[q], index, near[q], relevance.of(first + q), int(own[first + q]), longest)
+            found[first + q] = _places(part[q], index, contents, near[q], relevance.of(first + q), int(own[first + q]), longest)
     query = np.repeat(np.arange(len(queries)), [len(ranks) for ranks in found])
     return Ranks(n_relevant, query, np.concatenate(found), np.full(len(queries), len(index)))
 
 
-def _places(asking: np.ndarray, index: Vectors, near: np.ndarray, relevant: np.ndarray, own: int, longest: float) -> np.ndarray:
-    """The ranks of one query's relevant rows, ascending."""
+def _places(
+    asking: np.ndarray, index: Vectors, contents: tuple[np.ndarray, np.ndarray], near: np.ndarray, relevant: np.ndarray, own: int, longest: float
+) -> np.ndarray:
+    """The ranks of one query's relevant rows, ascending; `contents` is what `distinct` found of the index."""
     relevant = relevant[relevant != own]
-    keys = exact(asking[None], index, np.zeros(len(relevant), dtype=np.int64), relevant)
+    keys = _sure(asking, index, contents, relevant)
     length = float(np.linalg.norm(asking))
     slack = SLACK * (len(asking) / 64 + 1) * (length * longest if index.distance == "cosine" else (length + longest) ** 2)
     rows = np.flatnonzero(near >= keys.min() - slack)
     rows = rows[rows != own]
     values = near[rows].astype(np.float64)
-    ordered = np.concatenate([[-np.inf], np.sort(keys), [np.inf]])
-    after = np.searchsorted(ordered, values)
-    is_close = (ordered[after] - values <= slack) | (values - ordered[after - 1] <= slack)
-    values[is_close] = exact(asking[None], index, np.zeros(int(is_close.sum()), dtype=np.int64), rows[is_close])
+    if slack:  # none of a query of length zero: all its cosines are 0
+        ordered = np.concatenate([[-np.inf], np.sort(keys), [np.inf]])
+        after = np.searchsorted(ordered, values)
+        is_close = (ordered[after] - values <= slack) | (values - ordered[after - 1] <= slack)
+        values[is_close] = _sure(asking, index, contents, rows[is_close])
     order = np.argsort(-values, kind="stable")  # rows ascend, so that of equal ones the lower comes first
     return np.flatnonzero(np.isin(rows[order], relevant)) + 1
+
+
+def _sure(asking: np.ndarray, index: Vectors, contents: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Exact similarities of one query to index rows, float64 [n_rows]; equal rows are computed once."""
+    first, number = contents
+    different, place = np.unique(number[rows], return_inverse=True)
+    return exact(asking[None], index, np.zeros(len(different), dtype=np.int64), first[different])[place]
 
 
 def _without_own(relevance: Relevance, own: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def brute_force(queries: np.ndarray, index: np.ndarray, k: int, own: np.ndarray,
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("spare", [0, 3])
-@pytest.mark.parametrize("kind", ["coarse", "smooth", "equal", "nearly equal", "triplets"])
+@pytest.mark.parametrize("kind", ["coarse", "smooth", "equal", "nearly equal", "triplets", "zeros", "group", "codes"])
 def test_search_equals_brute_force_row_by_row(kind: str, distance: str, spare: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     data = {
@@ -38,6 +38,9 @@ def test_search_equals_brute_force_row_by_row(kind: str, distance: str, spare: i
         "equal": np.ones((150, 4)),
         "nearly equal": 1 + 1e-6 * rng.normal(size=(150, 4)),  # float32 similarities cannot tell them apart
         "triplets": np.repeat(rng.normal(size=(50, 8)), 3, axis=0) + 1e-7 * rng.normal(size=(150, 8)),  # so is it in threes, far from the others
+        "zeros": rng.normal(size=(150, 8)) * (rng.random((150, 1)) < 0.6),  # 0 and -0 alike
+        "group": np.where(rng.random((150, 1)) < 0.4, np.full(8, 0.3), np.full(8, 0.3) + 0.1 * rng.normal(size=(150, 8))),  # nearest to everyone
+        "codes": np.sign(rng.normal(size=(150, 12))),  # different rows whose similarities are equal
     }[kind].astype(np.float32)
     monkeypatch.setattr(module, "SPARE", spare)
     monkeypatch.setattr(module, "BLOCK", 37)
@@ -109,3 +112,29 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
         vectors(np.ones((3, 2)), "manhattan")
     with pytest.raises(FileNotFoundError, match="holds no"):
         open_shards(tmp_path)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("kind", ["zero", "equal", "only in the index", "two thousand of ten"])
+def test_equal_rows_cost_no_more_exact_similarities_than_different_ones(kind: str, distance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 equal rows of 2,000: each of 600 queries with all of them would be 360,000 pairs, and of all queries with all of them 1.2 million."""
+    rng = np.random.default_rng(0)
+    different = rng.normal(size=(2000, 16)).astype(np.float32)
+    data, queries = different.copy(), None
+    data[rng.permutation(2000)[:600]] = 0 if kind == "zero" else different[0]
+    if kind == "only in the index":
+        data = 0.01 * data + different[0]
+        data[:600] = different[0]
+        queries = (different[0] + 0.001 * different).astype(np.float32)
+    if kind == "two thousand of ten":
+        data = different[rng.integers(10, size=2000)]
+    counted: list[int] = []
+    plain = module.exact
+    monkeypatch.setattr(module, "exact", lambda q, index, numbers, rows: (counted.append(len(rows)), plain(q, index, numbers, rows))[1])
+    own = np.arange(2000) if queries is None else None
+    found, _ = search(data if queries is None else queries, vectors(data, distance), 5, own)
+    assert sum(counted) < 20 * 2000
+    if kind == "equal":  # of the group the lowest others come first
+        group = np.flatnonzero((data == different[0]).all(axis=1))
+        for q in group[:9]:
+            assert found[q].tolist() == [row for row in group.tolist() if row != q][:5]

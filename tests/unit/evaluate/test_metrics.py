@@ -159,6 +159,20 @@ def test_one_large_class_does_not_make_the_search_deep_for_all(monkeypatch: pyte
     assert depths == [(100, 100), (900, 899)]
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_rows_cost_few_exact_similarities(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guie.evaluate import ranks as module
+
+    rng = np.random.default_rng(0)
+    labels, data = rng.integers(50, size=1000), rng.normal(size=(1000, 16)).astype(np.float32)
+    data[rng.permutation(1000)[:300]] = value  # of each class about six are equal rows: every query is near-tied with 300
+    counted: list[int] = []
+    plain = module.exact
+    monkeypatch.setattr(module, "exact", lambda q, index, numbers, rows: (counted.append(len(rows)), plain(q, index, numbers, rows))[1])
+    all_ranks(data, vectors(data), ByLabel(labels, labels), np.arange(1000))
+    assert sum(counted) < 1000 * 2 * 30  # each query with the about 15 to 20 different rows of its class, and few more
+
+
 def test_memory_grows_with_neither_pairs_nor_classes() -> None:
     n = 12_000  # all pairs: 576 MB of float32; classes x index: 72 MB of bool
     labels = np.arange(n) // 2
