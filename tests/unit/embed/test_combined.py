@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from guie.embed import pca
-from guie.embed.ensemble import Combined, embed
+from guie.embed.ensemble import Combined, embed, load_backbone
 from guie.recipe import Member, Setting, load_recipe
 from guie.run import Run
 
@@ -58,6 +60,29 @@ def test_rows_are_those_of_a_loop(run: Run, files: dict[tuple[int, str, str], Re
     expected = np.stack([by_hand(files, "val", i) for i in range(50)])
     np.testing.assert_allclose(combined[:], expected, atol=1e-6)
     np.testing.assert_allclose(combined[13:17], expected[13:17], atol=1e-6)
+
+
+def test_views_of_a_member_go_through_its_neck_without_dropout(run: Run, files: dict[tuple[int, str, str], Read]) -> None:
+    rng = np.random.default_rng(5)
+    matrix, shift = rng.normal(size=(64, WIDTH[96])).astype(np.float32), rng.normal(size=64).astype(np.float32)
+    weights = {"neck.linear.weight": torch.from_numpy(matrix), "neck.linear.bias": torch.from_numpy(shift)}
+    save_file(weights, run.stage_folder("s1_head") / "final.safetensors")
+    assert run.recipe.stage("s1_head").dropout == 0.2
+    outputs = [files[96, view, "val"].rows.astype(float) @ matrix.T.astype(float) + shift for view in ("plain", "flip")]
+    mean = (outputs[0] + outputs[1]) / 2
+    combined = Combined(run, Setting("views", (Member("s1_head", 96, ("plain", "flip")),)), reader(files), "val")
+    np.testing.assert_allclose(combined[:], mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_backbone_of_a_stage_is_what_the_stage_left(run: Run) -> None:
+    """And not the pretrained one, whose features are as wide and as plausible."""
+    fresh = load_backbone(run, "pretrained", 64)
+    left = {f"backbone.{name}": tensor + 0.25 if tensor.is_floating_point() else tensor for name, tensor in fresh.state_dict().items()}
+    save_file({name: tensor.contiguous() for name, tensor in left.items()}, run.stage_folder("s2_backbone") / "final.safetensors")
+    loaded = load_backbone(run, "s2_backbone", 80).state_dict()
+    assert len(loaded) > 20
+    for name, tensor in loaded.items():
+        torch.testing.assert_close(tensor, left[f"backbone.{name}"], rtol=0, atol=0)
 
 
 def test_projection_reads_a_block_at_a_time_and_is_fitted_on_training_images(

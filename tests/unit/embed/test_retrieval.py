@@ -58,14 +58,18 @@ def test_small_index_is_padded() -> None:
 
 
 def test_domains_count_alike_whatever_their_size() -> None:
-    # domain a: 4 images found perfectly; domain b: 2 images of two classes with one relevant each, never nearest
-    vectors = np.array([[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0.01, 1, 0], [0, 0, 1.0], [0, 0.02, 1], [0.01, 0, 1], [0.03, 0, 1]])
-    classes = np.array([0, 0, 1, 1, 2, 3, 3, 2])
-    domains = np.array(["a", "a", "a", "a", "b", "b", "b", "b"])
-    scores = summarise(retrieve(vectors, classes), domains)
-    assert scores["mp5_a"] == 1.0
-    assert scores["mp5"] == pytest.approx((scores["mp5_a"] + scores["mp5_b"]) / 2)
-    assert scores["mp5_b"] < 1.0
+    """Directions in degrees. Landmarks: six queries beside their one relevant image. Toys: three of class 3 at 120, 122 and 160, and a lone one at 161.
+
+    Of class 3, 120 finds 122 and then 81, a landmark: 1/2. 122 finds 120 and 160: 1. 160 finds the lone one first: 1/2 and no R@1. The mean over
+    domains is (1 + 2/3) / 2 = 5/6; over the nine queries it would be 8/9.
+    """
+    degrees = np.array([0, 1, 40, 41, 80, 81, 120, 122, 160, 161]) / 180 * np.pi
+    classes = np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 4])
+    domains = np.repeat(["landmarks", "toys"], [6, 4])
+    found = retrieve(np.stack([np.cos(degrees), np.sin(degrees)], axis=1), classes)
+    np.testing.assert_array_equal(found.precision, [1, 1, 1, 1, 1, 1, 1 / 2, 1, 1 / 2, np.nan])
+    expected = {"mp5": 5 / 6, "mp5_landmarks": 1.0, "mp5_toys": 2 / 3, "r1": 5 / 6, "r1_landmarks": 1.0, "r1_toys": 2 / 3}
+    assert summarise(found, domains) == pytest.approx(expected)
 
 
 def test_embedding_that_is_not_finite_is_refused() -> None:

@@ -59,6 +59,15 @@ def test_search_equals_brute_force_row_by_row(kind: str, distance: str, spare: i
     np.testing.assert_array_equal(search(queries, vectors(data, distance), 5)[0], brute_force(queries, data, 5, none, distance))
 
 
+def test_cosines_are_those_worked_out_by_hand() -> None:
+    """(3, 4) has length 5; a vector of zeros stays one, and is as far from all as a right angle."""
+    index = np.array([[0, 0], [-1, 0], [0, 2], [3, 4]], dtype=np.float32)
+    np.testing.assert_allclose(l2_normalised(index), [[0, 0], [-1, 0], [0, 1], [0.6, 0.8]], rtol=1e-6)
+    rows, cosines = search(np.array([[10, 0], [1, 1]], dtype=np.float32), vectors(index), 4)
+    assert rows.tolist() == [[3, 0, 2, 1], [3, 2, 0, 1]]
+    np.testing.assert_allclose(cosines, [[0.6, 0, 0, -1], [1.4 / 2**0.5, 0.5**0.5, 0, -(0.5**0.5)]], rtol=1e-6)
+
+
 def test_of_equal_images_the_lower_rows_come_first_and_the_query_is_left_out() -> None:
     found, _ = search(np.ones((40, 3)), vectors(np.ones((40, 3))), 3, np.arange(40))
     assert found[0].tolist() == [1, 2, 3] and found[1].tolist() == [0, 2, 3] and found[39].tolist() == [0, 1, 2]
