@@ -74,6 +74,20 @@ def test_branches_are_averaged():
     np.testing.assert_allclose(neck(features()).detach().numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["first", "third", "fourth", "two layers"])
+def test_dropout_takes_features_and_not_embedding_dimensions(name: str):
+    """With equal weights all six outputs are one number, whatever features are dropped; outputs that were dropped would be zeros among them."""
+    neck = neck_of(name).train()
+    for parameter in neck.parameters():
+        torch.nn.init.ones_(parameter) if parameter.ndim == 2 else torch.nn.init.zeros_(parameter)
+    outputs = neck(torch.ones(200, 10)).detach()
+    assert (outputs == outputs[:, :1]).all() and (outputs > 0).all() and len(outputs[:, 0].unique()) > 5
+    if name == "first":  # rate .2: each of the features that stay counts 1 / .8
+        n_kept = (outputs[:, 0] * 0.8).round()
+        torch.testing.assert_close(outputs[:, 0], n_kept / 0.8)
+        assert 7.5 < float(n_kept.mean()) < 8.5
+
+
 def test_samples_of_dropout_share_a_layer_and_differ_in_what_they_drop():
     neck = neck_of("fourth")
     assert [name for name, _ in neck.named_parameters()] == ["linear.weight"]
