@@ -102,6 +102,17 @@ def test_own_cosine_falls_with_the_angle_over_the_whole_circle() -> None:
     assert (slope >= 0).all()
 
 
+@pytest.mark.parametrize("margin", [0.1, 0.5, 0.8])
+def test_shifted_cosine_is_that_of_the_angle_on_both_sides_of_pi_minus_the_margin(margin: float) -> None:
+    """An own centre behind the embedding (angle + margin beyond pi): the reference implementation takes cos(angle) - margin * sin(margin)."""
+    angles = [0.2, 1.0, math.pi / 2, 2.0, math.pi - margin - 0.01, math.pi - margin + 0.01, math.pi - 0.05]
+    expected = [math.cos(a + margin) if a + margin < math.pi else math.cos(a) - margin * math.sin(margin) for a in angles]
+    got, slope = shifted_cosine(torch.tensor(angles, dtype=torch.float64).cos(), margin, "arcface")
+    assert got.tolist() == pytest.approx(expected, abs=1e-12)
+    slopes = [math.sin(a + margin) / math.sin(a) if a + margin < math.pi else 1.0 for a in angles]  # d cos(a + m) / d cos(a)
+    assert slope.tolist() == pytest.approx(slopes, abs=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("cosine", [1.0, -1.0, 1 - 1e-7, -1 + 1e-7, 0.0])
 def test_gradients_are_finite_at_extreme_cosines(cosine: float, dtype: torch.dtype) -> None:
