@@ -215,14 +215,36 @@ def test_color_turns_the_hue_but_leaves_grey_alone():
     assert set(brightness) == {120}
 
 
+def test_contrast_changes_by_the_stated_share():
+    halves = np.full((32, 32, 3), 80, np.uint8)
+    halves[16:] = 160
+    results = [TrainTransform(Augment(flip=0, brightness=0.2), 32)(halves, seed) for seed in range(80)]
+    contrasts = np.array([(int(result[31, 0, 0]) - int(result[0, 0, 0])) / 80 for result in results])
+    assert contrasts.min() >= 0.8 - 1 / 80 and contrasts.max() <= 1.2 + 1 / 80
+    assert contrasts.min() < 0.87 and contrasts.max() > 1.13
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_color_turns_hue_and_saturation_by_the_stated_share(strength: float):
+    """At strength 1 the hue turns by up to 36 degrees, 18 of OpenCV's, and the saturation moves by up to a quarter of its scale."""
+    transform = TrainTransform(Augment(flip=0, color=strength), 16)
+    colour = np.full((16, 16, 3), (150, 90, 90), np.uint8)  # hue 0, saturation 102 of 255
+    seen = np.array([cv2.cvtColor(transform(colour, seed), cv2.COLOR_RGB2HSV)[0, 0] for seed in range(80)]).astype(int)
+    turned, saturated = (seen[:, 0] + 90) % 180 - 90, seen[:, 1] - 102
+    for moves, most in ((turned, 18 * strength), (saturated, 64 * strength)):
+        assert np.abs(moves).max() <= most + 2 and moves.min() < -0.75 * most and moves.max() > 0.75 * most
+    assert abs(np.corrcoef(turned, saturated)[0, 1]) < 0.4
+
+
 def test_cutout_erases_one_rectangle_of_the_stated_size():
     sides = []
     for seed in range(60):
         hole = (TrainTransform(Augment(flip=0, cutout=1.0), 100)(np.zeros((100, 100, 3), np.uint8), seed) == GREY).all(2)
         rows, columns = hole.any(1).sum(), hole.any(0).sum()
         assert hole.sum() == rows * columns  # one, and full
-        sides += [rows, columns]
-    assert min(sides) >= 20 and max(sides) <= 40 and max(sides) - min(sides) > 10
+        sides.append((rows, columns))
+    for side in zip(*sides, strict=True):
+        assert min(side) >= 20 and max(side) <= 40 and max(side) - min(side) > 10
 
 
 def test_jpeg_changes_pixels_a_little():
@@ -230,6 +252,16 @@ def test_jpeg_changes_pixels_a_little():
     results = [TrainTransform(Augment(flip=0, jpeg=1.0), 64)(image, seed) for seed in range(20)]
     errors = [np.abs(result.astype(int) - image).mean() for result in results]
     assert 0 < min(errors) < max(errors) < 8
+
+
+def test_jpeg_is_of_quality_60_to_95():
+    image = np.repeat(photo(64, 64)[..., :1], 3, axis=2)  # grey: albumentations hands red to OpenCV as blue
+    files = {q: cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, q])[1], cv2.IMREAD_COLOR) for q in range(1, 101)}
+    qualities = []
+    for seed in range(40):
+        result = TrainTransform(Augment(flip=0, jpeg=1.0), 64)(image, seed)
+        qualities.append(min(q for q, file in files.items() if np.array_equal(file, result)))
+    assert 60 <= min(qualities) < 66 and 89 < max(qualities) <= 95, qualities
 
 
 def test_worker_processes_agree_with_this_one():

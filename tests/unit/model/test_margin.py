@@ -169,7 +169,8 @@ def test_class_margins_are_the_landmark_winners() -> None:
 def test_centers_start_at_the_class_means(n_sub: int) -> None:
     classifier = MarginClassifier(4, 8, 30.0, n_sub=n_sub)
     before = classifier.centers.detach().clone()
-    embeddings, labels = unit(30, 8, dtype=torch.float32) * 5, torch.arange(30) % 3  # class 3 has none
+    embeddings = unit(30, 8, dtype=torch.float32) * torch.linspace(0.3, 9, 30)[:, None]  # a long embedding counts as much as a short one
+    labels = torch.arange(30) % 3  # class 3 has none
     classifier.start_from_means(embeddings, labels)
     for c in range(3):
         mean = F.normalize(F.normalize(embeddings[labels == c]).mean(0), dim=0)
