@@ -1,0 +1,379 @@
+"""Stages of every kind against the same training written out in plain torch (`tests/replay.py`): equal weights at the end.
+
+From the outside: a recipe and packed images go in through the doors, `final.safetensors` and `metrics.csv` come out, and no private name of guie is
+touched. Only `recipe_of` knows how a recipe is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import pickle
+import runpy
+import shutil
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from replay import Outcome, Pack, Plan, Replay, Weights, fresh_head
+from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+
+from guie.recipe import (
+    Augment,
+    ClassFrequencyMargin,
+    Data,
+    Embed,
+    EpochMargin,
+    Limit,
+    Member,
+    Model,
+    NeckShape,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+)
+from guie.run import DOORS, PROJECT
+
+SEED = 11
+DIM = 64
+PHASE_OF = {4: "head", 5: "backbone"}
+AUGMENT = Augment(flip=0.5, shift=0.1, brightness=0.2, cutout=0.3)
+WEIGHTS_OF_SOURCES = {"toys": 2.0}
+SIZES = {"shops": (9, 9, 7, 5, 4, 3, 3, 2), "toys": (6, 5, 4, 3, 2, 2)}  # images of each class; shops' domain has more queries than toys'
+MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # as timm has it for its test networks
+
+
+def recipe_of(network: str, plans: tuple[Plan, ...]) -> Recipe:
+    """guie's recipe of these stages: the one place that knows its fields."""
+    sources = tuple(Source(name, "class_folders", name, name) for name in SIZES)
+    limits = tuple(Limit(name, weight=weight) for name, weight in WEIGHTS_OF_SOURCES.items())
+    data = Data(sources, limits=limits, fill_per_class=4, val_class_share=0.4, pack_px=40, duplicate_bits=-1)
+    model = Model("timm", network, weights=f"{network}.safetensors", mean=MEAN_STD[0], std=MEAN_STD[1])
+    embed = Embed((Setting("off the shelf", (Member("pretrained", 32, output="feature"),), pca_dim=64),))
+    return Recipe("replay", data, model, tuple(stage_of(plan) for plan in plans), embed, seed=SEED)
+
+
+def stage_of(plan: Plan) -> Stage:
+    return Stage(
+        name=plan.name,
+        phase="head" if plan.is_frozen and plan.starts_from == "pretrained" else "backbone",
+        trains=plan.trains,
+        image_px=plan.image_px,
+        n_epochs=plan.n_epochs,
+        batch_size=plan.batch_size,
+        lr=plan.lr,
+        starts_from=plan.starts_from,
+        fresh=plan.fresh,
+        embedding_dim=DIM,
+        dropout=plan.dropout,
+        sources=plan.sources,
+        classifier=plan.classifier,
+        n_sub_centers=plan.n_sub,
+        has_mean_centers=plan.starts_from_means,
+        neck=NeckShape(plan.has_norm, plan.has_size, plan.hidden_dim, plan.dropouts, plan.is_branched, plan.has_bias),
+        margin=EpochMargin(*plan.margin),
+        class_margin=ClassFrequencyMargin(*plan.class_margin),
+        scale=plan.scale,
+        label_smoothing=plan.smoothing,
+        optimizer=plan.optimizer,
+        momentum=plan.momentum,
+        sam_rho=plan.sam_rho,
+        weight_decay=plan.weight_decay,
+        schedule=plan.schedule,
+        drops=plan.drops,
+        warmup_share=plan.warmup_share,
+        backbone_lr_factor=plan.backbone_lr_factor,
+        open_blocks=plan.open_blocks,
+        layer_decay=plan.layer_decay,
+        block_edges=plan.block_edges,
+        block_factors=plan.block_factors,
+        n_accumulate=plan.n_accumulate,
+        has_grad_checkpoints=plan.has_grad_checkpoints,
+        clip_norm=plan.clip_norm,
+        ema_decay=plan.ema_decay,
+        sample_power=plan.sample_power,
+        images_per_class=plan.images_per_class,
+        n_cached_views=plan.n_cached_views,
+        augment=plan.augment,
+        validate_every=plan.validate_every,
+        keeps_best=plan.keeps_best,
+    )
+
+
+# ---------------------------------------------------------------------------------------------- packed images in, weights out
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw images and backbones' weights, and `packed/`, a run with doors 01 to 03 done."""
+    root = tmp_path_factory.mktemp("replay")
+    rng = np.random.default_rng(0)
+    for source, sizes in SIZES.items():
+        for c, n in enumerate(sizes):
+            folder = root / source / f"class_{c}"
+            folder.mkdir(parents=True)
+            ground = rng.integers(60, 196, (3, 3, 3))
+            for i in range(n):
+                pattern = np.clip(ground + rng.normal(0, 28, ground.shape), 0, 255).astype(np.uint8)
+                size = (int(rng.integers(36, 72)), int(rng.integers(36, 72)))
+                Image.fromarray(pattern).resize(size, Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    for name in ("test_convnext", "test_vit", "test_resnet"):
+        torch.manual_seed(5)
+        weights = timm.create_model(name, num_classes=0).state_dict()
+        for key, tensor in weights.items():
+            if "running_var" in key or (key.endswith("norm.weight") and tensor.ndim == 1):
+                tensor.mul_(torch.rand_like(tensor) + 0.5)
+        save_file(weights, root / f"{name}.safetensors")
+    for number in (1, 2, 3):
+        door(number, root, root / "packed", recipe_of("test_convnext", (Plan("unused", "head", 1, 0.1),)))
+    return root
+
+
+def door(number: int, root: Path, out: Path, recipe: Recipe) -> int:
+    """Opens a door in this process, as `python src/0N_....py` does, and gives its exit status."""
+    file = root / "recipe.py"
+    (root / "recipe.pkl").write_bytes(pickle.dumps(recipe))
+    file.write_text(f'"""For tests."""\nimport pickle\nRECIPE = pickle.load(open({str(root / "recipe.pkl")!r}, "rb"))\n')
+    words = ["door", "--recipe", str(file), "--data-root", str(root), "--out", str(out), "--device", "cpu"]
+    before, sys.argv = sys.argv, words
+    torch.manual_seed(number)  # no result may hang on what torch drew before
+    try:
+        runpy.run_path(str(PROJECT / DOORS[number]), run_name="__main__")
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    raise AssertionError("a door ends with its status")
+
+
+@dataclass
+class Case:
+    """Stages that start from each other, on one network, in a run folder of their own."""
+
+    root: Path
+    out: Path
+    network: str
+    plans: tuple[Plan, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("01_manifests", "02_balanced", "03_packed"):
+            if not (self.out / "replay" / name).exists():
+                shutil.copytree(self.root / "packed/replay" / name, self.out / "replay" / name)
+
+    def open(self, *numbers: int, status: int = 0) -> None:
+        """Opens doors that must end with the status; those of phases that the recipe has no stage of are passed over."""
+        recipe = recipe_of(self.network, self.plans)
+        phases = {stage.phase for stage in recipe.stages}
+        for number in numbers:
+            if PHASE_OF[number] in phases:
+                assert door(number, self.root, self.out, recipe) == status
+
+    def folder(self, plan: Plan) -> Path:
+        (folder,) = (self.out / "replay").glob(f"0?_*/{plan.name}")
+        return folder
+
+    def weights(self, plan: Plan) -> Weights:
+        return load_file(self.folder(plan) / "final.safetensors")
+
+    def curve(self, plan: Plan, column: str) -> dict[int, float]:
+        with (self.folder(plan) / "metrics.csv").open() as file:
+            return {int(row["epoch"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
+
+    def replayed(self, plan: Plan) -> tuple[Replay, Weights, Outcome]:
+        """The replay after its end, the weights it started with, and its outcome. It starts from what guie's parent stage has left."""
+        pack = Pack(self.out / "replay/03_packed", WEIGHTS_OF_SOURCES)
+        parents = {other.name: other for other in self.plans}
+        parent = self.weights(parents[plan.starts_from]) if plan.starts_from in parents else {}
+        own = {name.removeprefix("backbone.network."): tensor for name, tensor in parent.items() if name.startswith("backbone.")}
+        network = network_of(self.network, own or load_file(self.root / f"{self.network}.safetensors"), plan.image_px)
+        n_classes = len(set(pack.column("class_id", pack.rows("train", plan.sources))))
+        head = fresh_head(plan, SEED, network.num_features, DIM, n_classes)
+        head |= {name: tensor for name, tensor in parent.items() if name.split(".")[0] not in ("backbone", *plan.fresh)}
+        replay = Replay(plan, SEED, pack, network, head, MEAN_STD)
+        start = {name: tensor.detach().clone() for name, tensor in replay.all_weights().items()}
+        return replay, start, replay.run()
+
+
+def network_of(name: str, weights: Weights, image_px: int) -> nn.Module:
+    """timm's network with these weights, built for the size by timm itself, which also interpolates the position embedding."""
+    size = {"img_size": image_px} if "pos_embed" in weights else {}
+    network = timm.create_model(name, num_classes=0, **size)
+    if size:
+        embedding = resample_abs_pos_embed(weights["pos_embed"], network.patch_embed.grid_size, num_prefix_tokens=network.num_prefix_tokens)
+        weights = weights | {"pos_embed": embedding}
+    network.load_state_dict(weights)
+    return network.to(memory_format=torch.channels_last)
+
+
+CLOSE = 1e-6  # of the larger of 1 and a tensor's largest number; float32 against float32 with the loss in float64
+
+
+def compare(case: Case, plan: Plan) -> tuple[Weights, Outcome]:
+    """A finished stage against its replay: every weight, the mean loss of each epoch, the score of each validation.
+
+    Most tensors that train must have moved a hundred times as far as the two are apart; all else must be bit-equal to its start.
+    """
+    replay, start, outcome = case.replayed(plan)
+    got = case.weights(plan)
+    assert got.keys() == outcome.weights.keys()
+    apart = {name: distance(got[name], tensor) / max(1.0, float(tensor.abs().max())) for name, tensor in outcome.weights.items()}
+    moved = {name: distance(got[name], start[name]) for name in replay.trained}
+    share = float(np.mean([moved[name] > 100 * apart[name] for name in moved]))
+    worst = max(apart, key=apart.__getitem__)
+    print(f"{plan.name}: {worst} is {apart[worst]:.1e} apart; {share:.0%} of {len(moved)} tensors moved far, {max(moved.values()):.1e} at most")
+    assert apart[worst] <= CLOSE, f"{plan.name}: {worst} is {apart[worst]:.2e} from the replay's"
+    assert share > 0.8 and max(moved.values()) > 1e-3
+    fixed = [name for name in got if name not in replay.trained and "neck.norm" not in name]
+    assert all(torch.equal(got[name], start[name]) for name in fixed)
+    assert case.curve(plan, "loss") == pytest.approx(dict(enumerate(outcome.losses)), abs=2e-5)
+    assert case.curve(plan, "val_mp5") == pytest.approx(outcome.scores, abs=2e-6)
+    return start, outcome
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+# ---------------------------------------------------------------------------------------------- the kinds of stages
+
+BY_LABEL = (0.05, 0.45, -0.25)
+KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
+    "head_classifier_neck": (
+        "test_convnext",
+        (
+            Plan(
+                "head", "head", 4, 3e-3, optimizer="adamw", weight_decay=0.05, dropout=0.2, augment=AUGMENT, n_cached_views=2, sample_power=-0.5,
+                schedule="one_cycle", warmup_share=0.3, ema_decay=0.8,
+            ),
+            Plan(
+                "classifier", "classifier", 2, 0.05, starts_from="head", fresh=(), dropout=0.3, classifier="cosface", momentum=0.9, schedule="cosine",
+                warmup_share=0.2, smoothing=0.1, sample_power=-1.0, weight_decay=0.01, augment=Augment(flip=0.5),
+            ),
+            Plan(
+                "neck", "neck", 2, 2e-3, starts_from="classifier", fresh=("neck",), classifier="softmax", optimizer="adam", weight_decay=0.02,
+                warmup_share=0.4, hidden_dim=24, has_bias=False, images_per_class=2, clip_norm=0.5,
+            ),
+        ),
+    ),
+    "backbone_then_all": (
+        "test_convnext",
+        (
+            Plan("first", "head", 2, 0.02, dropout=0.2, margin=(0.1, 0.0, 0.1)),
+            Plan(
+                "backbone", "backbone", 2, 1e-3, starts_from="first", fresh=(), optimizer="adamw", weight_decay=0.05, augment=AUGMENT, n_accumulate=2,
+                clip_norm=0.7, ema_decay=0.7, schedule="one_cycle", warmup_share=0.2, sample_power=-0.5, margin=(0.1, 0.15, 0.3),
+            ),
+            Plan(
+                "all", "all", 3, 0.005, starts_from="backbone", fresh=(), dropout=0.2, augment=AUGMENT, schedule="step", drops=(1, 2),
+                backbone_lr_factor=4.0, sam_rho=0.05, weight_decay=1e-3, sample_power=-1.0,
+            ),
+        ),
+    ),
+    "transformer_blocks": (
+        "test_vit",
+        (
+            Plan(
+                "vit_head", "head", 2, 0.02, momentum=0.9, dropouts=(0.1, 0.4), n_sub=2, starts_from_means=True, class_margin=BY_LABEL,
+            ),
+            Plan(
+                "open_blocks", "backbone", 2, 0.1, starts_from="vit_head", fresh=(), n_sub=2, dropouts=(0.1, 0.4), momentum=0.9, open_blocks=3,
+                layer_decay=0.6, class_margin=BY_LABEL, augment=AUGMENT, weight_decay=1e-3,
+            ),
+            Plan(
+                "by_block", "all", 2, 0.03, starts_from="open_blocks", fresh=("classifier",), dropouts=(0.2,), momentum=0.5, image_px=48,
+                block_edges=(2, 4), block_factors=(0.25, 0.5), backbone_lr_factor=5.0, sam_rho=0.1, ema_decay=0.9, clip_norm=1.0, augment=AUGMENT,
+                has_grad_checkpoints=True,
+            ),
+        ),
+    ),
+    "shapes_of_neck": (
+        "test_convnext",
+        (
+            Plan(
+                "normed", "head", 3, 0.02, has_norm=True, has_size=True, dropouts=(0.1, 0.3), is_branched=True, optimizer="adam", weight_decay=0.01,
+                sources=("shops",),
+            ),
+        ),
+    ),
+    "batch_norm": (
+        "test_resnet",
+        (
+            Plan("plain", "head", 1, 0.02, has_norm=True),
+            Plan("resnet", "backbone", 2, 0.01, starts_from="plain", fresh=(), has_norm=True, dropout=0.1, momentum=0.9, augment=AUGMENT),
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stage_is_its_replay(root: Path, tmp_path: Path, kind: str) -> None:
+    network, plans = KINDS[kind]
+    case = Case(root, tmp_path, network, plans)
+    case.open(4, 5)
+    for plan in plans:
+        compare(case, plan)
+
+
+# ---------------------------------------------------------------------------------------------- the best epoch, and stages that are broken off
+
+
+def test_best_epoch_is_kept(root: Path, tmp_path: Path) -> None:
+    plan = Plan("best", "head", 6, 0.1, has_norm=True, momentum=0.8, dropout=0.5, validate_every=1, keeps_best=True, augment=Augment(flip=0.5))
+    case = Case(root, tmp_path, "test_convnext", (plan,))
+    case.open(4)
+    _, outcome = compare(case, plan)
+    print(outcome.scores, outcome.kept)
+    assert 0 < outcome.kept < plan.n_epochs - 1 and min(outcome.scores.values()) < outcome.scores[outcome.kept]
+
+
+def test_stages_that_are_broken_off_end_as_their_replay(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Plan(
+        "head", "head", 3, 2e-3, optimizer="adam", has_norm=True, dropout=0.2, n_cached_views=1, augment=AUGMENT, ema_decay=0.9,
+        schedule="one_cycle", warmup_share=0.3,
+    )  # fmt: skip
+    backbone = Plan(
+        "backbone", "backbone", 3, 0.002, starts_from="head", fresh=(), has_norm=True, dropout=0.2, momentum=0.9, augment=AUGMENT, margin=(0.1, 0.2, 0.5),
+        validate_every=1, keeps_best=True,
+    )  # fmt: skip
+    case = Case(root, tmp_path, "test_convnext", (head, backbone))
+    for number, plan in ((4, head), (5, backbone)):
+        for n_steps in (7, 2):  # after the second start two steps later
+            break_off(case, number, n_steps, monkeypatch)
+        case.open(number)
+        log = (case.folder(plan).parent / "log.txt").read_text()
+        assert log.count("resumes at epoch 2") == 2, log
+        compare(case, plan)
+
+
+def break_off(case: Case, number: int, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupts a door after `n_steps` steps with a checkpoint each and one without: the clock leaps, so that each is due, and saving the next fails."""
+    now, save, saved = time.time, torch.save, itertools.count()
+
+    def save_or_stop(*given: object, **words: object) -> None:
+        if next(saved) == n_steps:
+            raise KeyboardInterrupt
+        save(*given, **words)
+
+    with monkeypatch.context() as patch:
+        leap = itertools.count(step=100)
+        patch.setattr(time, "time", lambda: now() + next(leap))
+        patch.setattr(torch, "save", save_or_stop)
+        case.open(number, status=130)
+
+
+def test_checkpoint_of_other_settings_is_not_resumed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan("head", "head", 2, 0.05, momentum=0.9)
+    break_off(Case(root, tmp_path, "test_convnext", (plan,)), 4, 4, monkeypatch)
+    assert list(tmp_path.rglob("last.pt"))
+    other = Case(root, tmp_path, "test_convnext", (replace(plan, lr=0.02),))
+    other.open(4)
+    compare(other, other.plans[0])
