@@ -159,39 +159,20 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a safetensors file, or what torch.save wrote (by its ending, `PICKLED`), of which nothing but tensors, numbers and texts is unpickled.
-
-    A training checkpoint that holds its weights under `state_dict` or `model` is taken for these, and the prefix of a wrapped module is left out.
+    """Reads a safetensors file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no such file (a pickle named .safetensors, say), it is truncated, or it holds something else.
+        ValueError: it is no such file (a pickle named .safetensors, say), or it is truncated.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights {path} do not exist")
-    if path.suffix in PICKLED:
-        return _unpickled(path)
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
     except Exception as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again. Pickled weights are read as {', '.join(PICKLED)}") from error
-
-
-def _unpickled(path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        told = str(error).strip().split("\n")[0]
-        raise ValueError(f"{path} is damaged, or holds more than weights ({told}); fetch it again, or save its state_dict() as safetensors") from error
-    for name in ("state_dict", "model"):
-        found = found[name] if isinstance(found, dict) and isinstance(found.get(name), dict) else found
-    if not isinstance(found, dict) or not found or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
-        raise ValueError(f"{path} holds no weights by name: a {type(found).__name__}; save the model's state_dict() as safetensors")
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
 
 
 def digest_of_file(path: Path) -> str:

@@ -22,7 +22,6 @@ import pytest
 import torch
 
 from guie.checkpoint import (
-    PICKLED,
     checked_digest_of_file,
     digest_of_file,
     digest_of_tensors,
@@ -254,26 +253,6 @@ def test_weights_pickle_is_refused_and_not_run(tmp_path: Path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
     with pytest.raises(ValueError, match=r"not a whole safetensors file .* Pickled weights are read as"):
-        load_weights(path)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("ending", PICKLED)
-def test_weights_of_torch_save_are_read_and_nothing_of_them_is_run(tmp_path: Path, ending: str):
-    path, weights = tmp_path / f"w{ending}", {"a": torch.randn(3), "b.c": torch.ones(2, 2)}
-    for content in (weights, {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}, {"model": weights}):
-        torch.save(content, path)
-        loaded = load_weights(path)
-        assert loaded.keys() == weights.keys() and all(torch.equal(loaded[name], weights[name]) for name in weights)
-    for content in ({"a": 1}, [torch.ones(1)], {}):
-        torch.save(content, path)
-        with pytest.raises(ValueError, match="holds no weights by name"):
-            load_weights(path)
-    path.write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
-    with pytest.raises(ValueError, match="is damaged, or holds more than weights"):
-        load_weights(path)
-    torch.save(Evil(tmp_path / "ran"), path)
-    with pytest.raises(ValueError, match="is damaged, or holds more than weights"):
         load_weights(path)
     assert not (tmp_path / "ran").exists()
 

@@ -6,15 +6,15 @@ import copy
 import itertools
 import logging
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from guie.checkpoint import load_weights
+from guie.model.fitting import load_into
+from guie.model.libraries import build_network
 from guie.model.patches import set_resolution
 from guie.model.pooling import pooled_tokens, take_feature
+from guie.model.weights import read_weights
 from guie.recipe import Model
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _timm_network(model, model.weights_tag) if model.library == "timm" else _open_clip_network(model, model.weights_tag)
+        network = build_network(model)
     if weights is not None:
-        _load_strictly(network, load_weights(weights), weights)
+        load_into(network, read_weights(weights), str(weights))
     set_resolution(network, image_px, patch_stride)
     pooling = take_feature(network, model.feature)
     backbone = Backbone(network.eval().to(memory_format=torch.channels_last), 0, pooling)
@@ -118,39 +118,3 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
     conv.weight = nn.Parameter((conv.weight * gain[:, None, None, None]).detach().contiguous(memory_format=torch.channels_last), requires_grad=False)
     conv.bias = nn.Parameter(((bias - norm.running_mean) * gain + norm.bias).detach(), requires_grad=False)
-
-
-def _timm_network(model: Model, tag: str) -> nn.Module:
-    options: dict[str, Any] = {"pad_type": model.pad_type} if model.pad_type else {}
-    name = f"{model.name}.{tag}" if tag else model.name
-    try:
-        return timm.create_model(name, pretrained=bool(tag), num_classes=0, **options)
-    except RuntimeError as error:
-        close = timm.list_models(f"*{model.name[:12]}*")[:5]
-        raise ValueError(f"model.name {name!r}: {error}. Near it timm has: {', '.join(close) or 'nothing'}") from error
-
-
-def _open_clip_network(model: Model, tag: str) -> nn.Module:
-    import open_clip  # slow to import, and only needed here
-
-    if model.name not in open_clip.list_models():
-        raise ValueError(f"model.name {model.name!r} is no open_clip model; it has {', '.join(open_clip.list_models()[:5])}, ...")
-    wanted, own = (
-        bool((settings or {}).get("quick_gelu")) for settings in (open_clip.get_pretrained_cfg(model.name, tag), open_clip.get_model_config(model.name))
-    )
-    if tag and wanted != own:  # open_clip only warns, and the features are wrong
-        other = f"{model.name}-quickgelu" if wanted else model.name.removesuffix("-quickgelu")
-        raise ValueError(f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; name {other!r}")
-    return open_clip.create_model(model.name, pretrained=tag or None).visual
-
-
-def _load_strictly(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Loads `weights`, of a whole CLIP its image tower; a classification layer that the network does not have is the one thing left out."""
-    if any(name.startswith("visual.") for name in weights):
-        weights = {name.removeprefix("visual."): tensor for name, tensor in weights.items() if name.startswith("visual.")}
-    extra = [name for name in weights if name.split(".")[0] in ("classifier", "head", "fc") and name not in network.state_dict()]
-    kept = {name: tensor for name, tensor in weights.items() if name not in extra}
-    try:
-        network.load_state_dict(kept, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the backbone: {error}") from error

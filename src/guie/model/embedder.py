@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from guie.model.backbone import Backbone
+from guie.model.fitting import misfit
 from guie.model.margin import MarginClassifier
 from guie.model.neck import Neck
 from guie.recipe import Stage
@@ -54,7 +55,8 @@ def load_parts(embedder: Embedder, weights: dict[str, Tensor], fresh: Collection
     for part in PARTS:
         if part in fresh:
             continue
-        try:
-            getattr(embedder, part).load_state_dict(part_of(weights, part), strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"{where}: its {part} does not fit this stage ({error}); if it should start anew, name it in the stage's `fresh`") from error
+        module: nn.Module = getattr(embedder, part)
+        complaint = misfit(module.state_dict(), part_of(weights, part))
+        if complaint:
+            raise ValueError(f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in the stage's `fresh`")
+        module.load_state_dict(part_of(weights, part), strict=True)

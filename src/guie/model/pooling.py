@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,36 +12,90 @@ GEM_P = 3.0  # Radenovic et al., Fine-tuning CNN image retrieval with no human a
 
 
 def take_feature(network: Any, feature: str) -> str:
-    """Prepares `network`, whose weights are loaded, for a feature of `Model.feature`.
+    """Prepares `network`, whose weights are loaded, for a feature of `Model.feature`: what the feature does not need is taken out.
 
     Returns:
         What `pooled_tokens` is to be called with, or '' where the network's own forward gives the feature.
 
     Raises:
-        ValueError: the network has no such feature.
+        ValueError: the network has no such feature; the message says what it has.
     """
+    if type(network).__module__ == "open_clip.transformer":
+        return _of_open_clip_vit(network, feature)
     if not feature:
         return ""
-    is_open_clip = type(network).__module__ == "open_clip.transformer" and hasattr(network, "conv1")
-    if is_open_clip and feature in ("unprojected", "cls"):
-        network.proj = None
-        if feature == "cls" and network.pool_type != "tok":
-            raise ValueError(f"model.feature is 'cls', but this tower pools {network.pool_type!r}; use 'mean', 'max' or 'gem'")
-        return ""
-    if is_open_clip:
-        network.proj = None
-        network.output_tokens = True
+    if type(network).__module__ == "open_clip.modified_resnet":
+        if feature in ("unprojected", "cls"):
+            raise ValueError(_refusal(network, feature, "its attention pool is its projection", "'mean', 'max' or 'gem' of the map before it, or ''"))
+        network.attnpool = nn.Identity()
         return feature
-    if hasattr(network, "trunk"):  # open_clip's wrapper of a timm network; what it adds is the projection
-        network.head = nn.Identity()
+    if hasattr(network, "trunk"):  # open_clip's wrapper of a timm network
         if feature == "unprojected":
+            _drop_projection(network)
             return ""
-        network = network.trunk
-    if feature == "unprojected" or not hasattr(network, "forward_features"):
-        raise ValueError(f"model.feature is {feature!r}, which a {type(network).__name__} has not; leave it empty")
-    if feature == "cls" and not getattr(network, "num_prefix_tokens", 0):
-        raise ValueError(f"model.feature is 'cls', but a {type(network).__name__} has no class token; use 'mean', 'max' or 'gem'")
+        network.head = nn.Identity()
+    return _of_timm(getattr(network, "trunk", network), feature)
+
+
+def _refusal(network: Any, feature: str, why: str, instead: str) -> str:
+    trunk = getattr(network, "trunk", network)
+    return f"model.feature is {feature!r}, which a {type(trunk).__name__} has not: {why}; take {instead}"
+
+
+def _of_open_clip_vit(network: Any, feature: str) -> str:
+    """Of open_clip's own vision transformer, which always has a class token; CoCa's gives its tokens, too, which are left out."""
+    network.output_tokens = False
+    is_attentive = network.attn_pool is not None
+    if not feature and network.pool_type == "none" and not is_attentive:
+        raise ValueError(_refusal(network, feature, "it does not pool its tokens", "'mean', 'max' or 'gem'"))
+    if not feature:
+        return ""
+    if is_attentive and feature != "unprojected":
+        raise ValueError(
+            _refusal(network, feature, "it pools its tokens by attention, with the last norm behind that", "'unprojected', the pooled tokens, or ''")
+        )
+    if feature == "cls" and network.pool_type != "tok":
+        raise ValueError(_refusal(network, feature, f"it pools {network.pool_type!r} and has not trained its class token", "'mean', 'max' or 'gem'"))
+    if feature == "unprojected" and network.proj is None:
+        raise ValueError(_refusal(network, feature, "it has no projection", "''"))
+    network.proj = None
+    if feature in ("unprojected", "cls"):
+        return ""
+    network.output_tokens = True
     return feature
+
+
+def _drop_projection(network: Any) -> None:
+    """Takes the projection out of open_clip's wrapper: a layer of its head, or, where it has none, the classification layer of the timm network inside."""
+    layers = dict(network.head.named_children())
+    if "proj" in layers or "mlp" in layers:
+        network.head = nn.Sequential(*(layer for name, layer in layers.items() if name == "pool"))
+    elif "pool" in layers:
+        raise ValueError(_refusal(network, "unprojected", "its attention pool is its projection", "'mean', 'max' or 'gem' of the map before it, or ''"))
+    elif not network.trunk.num_classes:
+        raise ValueError(_refusal(network, "unprojected", "it has no projection, and its output is the pooled tokens", "''"))
+    else:
+        pool = getattr(network.trunk, "global_pool", None)
+        pool = getattr(pool, "pool_type", pool)  # a name, or a module that has one
+        network.trunk.reset_classifier(0, *([pool] if isinstance(pool, str) else []))
+
+
+def _of_timm(network: Any, feature: str) -> str:
+    """Of a timm network: what stands behind its tokens or map is taken out."""
+    if feature == "unprojected" or not hasattr(network, "forward_features"):
+        raise ValueError(_refusal(network, feature, "it has no projection" if feature == "unprojected" else "it gives no tokens", "''"))
+    if feature == "cls" and not _has_class_token(network):
+        raise ValueError(_refusal(network, feature, "it has no class token", "'mean', 'max' or 'gem'"))
+    if isinstance(getattr(network, "attn_pool", None), nn.Module):
+        network.attn_pool = None
+    if isinstance(getattr(network, "head", None), nn.Module):
+        network.head = nn.Identity()
+    return feature
+
+
+def _has_class_token(network: Any) -> bool:
+    """Register tokens are prefix tokens, too, but no class tokens."""
+    return any(getattr(part, "cls_token", None) is not None for part in (network, getattr(network, "embeds", None)))  # NaFlexVit's are in `embeds`
 
 
 def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
@@ -53,28 +108,51 @@ def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
 
     Returns:
         float [n, d].
+
+    Raises:
+        ValueError: a timm network whose tokens are several lists, or none beside the class token.
     """
     network = getattr(network, "trunk", network)
-    if hasattr(network, "forward_features"):
-        tokens = network.forward_features(pixels)
-        if tokens.ndim == 4:
-            tokens = tokens.flatten(2).transpose(1, 2) if tokens.shape[1] == network.num_features else tokens.flatten(1, 2)
-        else:
-            n_prefix = getattr(network, "num_prefix_tokens", 0)
-            if pooling == "cls":
-                return tokens[:, 0]
-            tokens = tokens[:, n_prefix:]
-    else:
+    if type(network).__module__ == "open_clip.transformer":
         tokens = network(pixels)[1]
-    pooled = tokens.mean(1) if pooling == "mean" else tokens.amax(1) if pooling == "max" else generalised_mean(tokens)
-    has_late_norm = isinstance(getattr(network, "norm", None), nn.Identity) and hasattr(network, "fc_norm")  # timm's, where the model itself takes the mean
-    return network.fc_norm(pooled) if has_late_norm else pooled
+        if network.pool_type == "none":
+            tokens = tokens[:, 1:]
+        late_norm = network.ln_post if network.final_ln_after_pool else None
+    elif type(network).__module__ == "open_clip.modified_resnet":
+        tokens, late_norm = network(pixels).flatten(2).transpose(1, 2), None
+    else:
+        tokens = _timm_tokens(network, network.forward_features(pixels), pooling)
+        has_late_norm = isinstance(getattr(network, "norm", None), nn.Identity) and isinstance(getattr(network, "fc_norm", None), nn.Module)
+        late_norm = network.fc_norm if has_late_norm else None
+    pooled = _POOLS[pooling](tokens)
+    return pooled if late_norm is None else late_norm(pooled)
+
+
+def _timm_tokens(network: Any, output: Any, pooling: str) -> Tensor:
+    """The tokens to pool, float [n, t, d], of what `forward_features` gave: [n, t, d], [n, d, h, w] or [n, h, w, d]."""
+    width = network.num_features
+    if isinstance(output, Tensor) and output.ndim == 4 and width in (output.shape[1], output.shape[3]):
+        is_channels_last = output.shape[1] != width or getattr(network, "output_fmt", "") == "NHWC"
+        return output.flatten(1, 2) if is_channels_last else output.flatten(2).transpose(1, 2)
+    if not isinstance(output, Tensor) or output.ndim != 3:
+        raise ValueError(_refusal(network, pooling, "it has tokens of several widths", "''"))
+    if pooling == "cls":
+        return output[:, :1]
+    n_prefix = getattr(network, "num_prefix_tokens", int(_has_class_token(network)))
+    if output.shape[1] <= n_prefix:
+        raise ValueError(_refusal(network, pooling, "its last layer keeps the class token alone", "'cls' or ''"))
+    return output[:, n_prefix:]
 
 
 def generalised_mean(tokens: Tensor) -> Tensor:
     """GeM: the mean of the third powers' third root, of what is above zero; float [n, t, d] -> [n, d], in float32."""
     with torch.autocast(tokens.device.type, enabled=False):
         return tokens.float().clamp(min=1e-6).pow(GEM_P).mean(1).pow(1 / GEM_P).to(tokens.dtype)
+
+
+_POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cls": lambda tokens: tokens[:, 0], "mean": lambda tokens: tokens.mean(1), "max": lambda tokens: tokens.amax(1), "gem": generalised_mean,
+}  # fmt: skip
 
 
 def keep_less(network: nn.Module) -> None:

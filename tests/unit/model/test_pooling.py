@@ -56,7 +56,7 @@ def test_maps_of_convolutions_are_pooled_over_their_places(name: str):
         places = network.forward_features(PIXELS)
     torch.testing.assert_close(feature_of(replace(model, feature="mean")), places.mean((2, 3)))
     torch.testing.assert_close(feature_of(replace(model, feature="max")), places.amax((2, 3)))
-    with pytest.raises(ValueError, match="has no class token; use 'mean', 'max' or 'gem'"):
+    with pytest.raises(ValueError, match="it has no class token; take 'mean', 'max' or 'gem'"):
         feature_of(replace(model, feature="cls"))
 
 

@@ -1,0 +1,179 @@
+"""Weights put into a network: under whatever prefix they lie, without classification heads, with position embeddings of another grid interpolated."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guie.model.patches import resized_position_embedding
+
+log = logging.getLogger(__name__)
+
+# First parts of names that stand behind or beside a backbone: its feature does not depend on them.
+HEADS = (
+    "head",
+    "heads",
+    "head_dist",
+    "fc",
+    "classifier",
+    "last_linear",
+    "linear_head",
+    "projector",
+    "projection_head",
+    "predictor",
+    "contrastive_head",
+    "dino_head",
+    "ibot_head",
+    "mask_token",
+    "decoder_embed",
+    "decoder_pos_embed",
+    "decoder_blocks",
+    "decoder_norm",
+    "decoder_pred",
+    "decoder",
+    "logit_scale",
+    "logit_bias",
+)
+POSITIONS = ("pos_embed", "positional_embedding")
+STRANGE_NAMES = {
+    "encoder.layers.encoder_layer_0": "torchvision's vision transformers",
+    "features.0.0.weight": "torchvision's networks",
+    "conv_proj.weight": "torchvision's vision transformers",
+    "embeddings.patch_embeddings": "Hugging Face's transformers",
+    "embeddings.patch_embedding": "Hugging Face's transformers",
+    "vision_model.": "Hugging Face's transformers",
+    "layers.0.blocks.0": "a Swin of Microsoft's repository",
+    "downsample_layers.0.0.weight": "a ConvNeXt of Meta's repository",
+    "visual.conv1.weight": "CLIP's",
+}
+
+
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Loads weights strictly: each parameter gets its value, but a head, a mask token or a decoder that the network has not is left out.
+
+    The prefix is the one under which most of the network's own names stand (`module.`, `backbone.`, `visual.`, `module.encoder_q.`, ...). Weights that do
+    not fit as they are go through the library's own conversion, if timm has one for this network.
+
+    Args:
+        network: Of timm, or the image tower of an open_clip model.
+        weights: By name.
+        what: The file, for messages.
+
+    Raises:
+        ValueError: in one line: several copies of the network, names that are missing or not known, other shapes, numbers that are not finite.
+    """
+    own = network.state_dict()
+    fitted = _fitted(own, weights, what)
+    complaint = misfit(own, fitted)
+    if complaint:
+        converted = _converted(network, weights)
+        fitted = _fitted(own, converted, what) if converted else fitted
+        if not converted or misfit(own, fitted):
+            raise ValueError(f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}")
+    _check_numbers(own, fitted, what)
+    network.load_state_dict(fitted, strict=False)  # names and shapes are checked; what may be missing are counters
+
+
+def misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """What keeps `given` from being loaded into tensors `own`, in one line, or ''."""
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in given if name not in own]
+    other = [f"{name} ({_shape(tensor)} for {_shape(own[name])})" for name, tensor in given.items() if name in own and tensor.shape != own[name].shape]
+    parts = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for names, what in ((missing, f"of its {len(own)} tensors are missing"), (unknown, "are not known to it"), (other, "have another shape"))
+        if names
+    ]
+    return "; ".join(parts)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """The tensors under the best prefix, without it and without heads, position embeddings on the network's grid."""
+    prefix = _best_prefix(weights, own, what)
+    inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    kept = {name: tensor for name, tensor in inside.items() if name in own or name.split(".")[0] not in HEADS}
+    if prefix:
+        log.debug("%s: %d tensors under %r, %d others are left out", what, len(kept), prefix, len(weights) - len(kept))
+    return {name: _on_grid(name, tensor, own.get(name)) for name, tensor in kept.items()}
+
+
+def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -> str:
+    """The prefix, '' or with its dot at the end, under which most names of `own` stand.
+
+    Raises:
+        ValueError: two prefixes, each with the whole network, whose tensors differ.
+    """
+    found: Counter[str] = Counter()
+    for name in names:
+        pieces = name.split(".")
+        found.update(".".join([*pieces[:i], ""]) for i in range(len(pieces)) if ".".join(pieces[i:]) in own)
+    best = max(found.values(), default=0)
+    prefixes = [prefix for prefix, n in found.items() if n == best]
+    if len(prefixes) < 2:
+        return prefixes[0] if prefixes else ""
+    first = {name.removeprefix(prefixes[0]): tensor for name, tensor in names.items() if name.startswith(prefixes[0])}
+    is_alike = all(torch.equal(first[name], names[prefix + name]) for prefix in prefixes[1:] for name in own if name in first and prefix + name in names)
+    if best > len(own) // 2 and not is_alike:
+        raise ValueError(f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save the one that is wanted alone")
+    return min(prefixes, key=len)
+
+
+def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
+    """A position embedding of another square grid, interpolated to the network's; anything else as it is."""
+    if own is None or tensor.shape == own.shape or name.rpartition(".")[2] not in POSITIONS or tensor.ndim != own.ndim or tensor.shape[-1] != own.shape[-1]:
+        return tensor
+    side, old_side = math.isqrt(own.shape[-2]), math.isqrt(tensor.shape[-2])
+    n_prefix = own.shape[-2] - side**2
+    if tensor.ndim not in (2, 3) or tensor.shape[-2] != old_side**2 + n_prefix:
+        return tensor
+    log.info("the position embedding is interpolated from %d x %d to %d x %d", old_side, old_side, side, side)
+    return resized_position_embedding(tensor, (old_side, old_side), (side, side))
+
+
+def _converted(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as timm's conversion of other projects' names for this network gives them; nothing where there is none."""
+    trunk: Any = getattr(network, "trunk", network)
+    convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
+    if convert is None or trunk is not network:
+        return {}
+    try:
+        converted = convert(dict(weights), network)
+    except Exception as error:  # written for some files; what others do to it is not known
+        log.debug("timm's conversion of these weights failed: %s: %s", type(error).__name__, error)
+        return {}
+    return {name: tensor for name, tensor in converted.items() if isinstance(tensor, Tensor)}
+
+
+def _origin(weights: Collection[str]) -> str:
+    """A guess of whose names these are."""
+    for piece, whose in STRANGE_NAMES.items():
+        if any(piece in name for name in weights):
+            return f". The names look like {whose}: take the weights under the library's own names"
+    return ". Are they of another network?"
+
+
+def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> None:
+    """Raises ValueError for weights of whole numbers or with numbers that are not finite."""
+    whole = [name for name, tensor in weights.items() if own[name].is_floating_point() and not tensor.is_floating_point()]
+    if whole:
+        raise ValueError(
+            f"{what}: {len(whole)} of its tensors, {whole[0]} first, are {weights[whole[0]].dtype}, quantised: take the weights in fp32, bf16 or fp16"
+        )
+    spoilt = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all()) and bool(own[name].isfinite().all())]
+    if spoilt:
+        n_bad = int((~weights[spoilt[0]].isfinite()).sum())
+        raise ValueError(
+            f"{what}: {len(spoilt)} of its {len(weights)} tensors hold NaN or infinite numbers, {spoilt[0]} first ({n_bad} of {weights[spoilt[0]].numel()}): "
+            "the training that wrote them diverged, or the file is damaged; take an earlier checkpoint"
+        )

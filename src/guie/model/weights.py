@@ -1,0 +1,176 @@
+"""Weights as people save them: safetensors or torch.save's files, plain, inside a training checkpoint, or in wrappers of wrappers."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guie.checkpoint import PICKLED, load_weights
+
+log = logging.getLogger(__name__)
+
+# Where training checkpoints keep their weights. Averages and teachers come before the trained copy, as in timm and DINO.
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema_model",
+    "params_ema",
+    "ema",
+    "teacher",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "params",
+    "module",
+    "student",
+    "backbone",
+    "network",
+    "net",
+    "encoder",
+    "weights",
+)
+INNER_PREFIXES = (
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+)  # of torch.compile, FSDP, checkpoint wrapper
+PLAIN_BUILTINS = ("bool", "bytes", "dict", "float", "frozenset", "int", "list", "object", "range", "slice", "str", "tuple")
+MAX_UNKNOWN = 100  # classes beside the weights
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a weights file: safetensors, or what torch.save wrote (by its ending, `PICKLED`), of which nothing but tensors, numbers and texts is taken.
+
+    A training checkpoint is taken for the weights that it holds (`WRAPPERS`, one inside the other). Objects of other classes beside them (argparse.Namespace,
+    numpy's numbers, dates, OmegaConf's) become empty placeholders: none of their code runs.
+
+    Returns:
+        The tensors by name, without the marks that torch.compile and FSDP leave inside names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, would run code, or holds no weights by name.
+    """
+    found: Any
+    if path.suffix in PICKLED and path.is_file():
+        found = _unpickled(path)
+    else:
+        found = load_weights(path)
+    weights, place = _named_tensors(found, ())
+    if not weights:
+        raise ValueError(f"{path} holds no weights by name: {_told(found)}; save the model's state_dict() as safetensors")
+    if place:
+        log.info("weights %s: taken from %s", path.name, " > ".join(repr(name) for name in place))
+    return {_without_inner(name): tensor for name, tensor in weights.items()}
+
+
+def _without_inner(name: str) -> str:
+    for prefix in INNER_PREFIXES:
+        name = name.replace(prefix, "")
+    return name
+
+
+class _Ignored:
+    """Stands for an object of a class that is not needed: takes any arguments, keeps nothing and does nothing."""
+
+    class_name = ""
+
+    def __new__(cls, *arguments: Any, **words: Any) -> _Ignored:
+        """An empty placeholder."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **words: Any) -> None:
+        """Forgets all."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Forgets all."""
+
+
+class _IgnoredList(_Ignored, list[Any]):
+    """The same for classes to which torch's reader appends."""
+
+
+class _IgnoredDict(_Ignored):
+    """The same for classes into which torch's reader puts items: it takes no other class for that."""
+
+    def __new__(cls, *arguments: Any, **words: Any) -> Any:
+        """An empty dict."""
+        return OrderedDict()
+
+
+def _unpickled(path: Path) -> Any:
+    """The file's content by torch's weights_only reader, which calls nothing but what rebuilds tensors, and `_Ignored`."""
+    ignored: dict[str, Any] = {"collections.defaultdict": _stand_in("collections.defaultdict", _IgnoredDict)}
+    ignored |= {f"builtins.{name}": _stand_in(name, _Ignored) for name in PLAIN_BUILTINS}
+    for _ in range(MAX_UNKNOWN):
+        try:
+            with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in ignored.items()]), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*TorchScript archive|Detected pickle protocol")
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            more = _further_stand_in(str(error), ignored)
+            if not more:
+                raise ValueError(_why_unreadable(path, error)) from error
+            ignored |= more
+    raise ValueError(f"{path} holds objects of more than {MAX_UNKNOWN} classes; save its state_dict() as safetensors")
+
+
+def _stand_in(name: str, kind: type[_Ignored]) -> Any:
+    return type(name.rpartition(".")[2], (kind,), {"class_name": name})
+
+
+def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
+    """What torch's reader stopped at, by its full name, with a placeholder for it; nothing where there can be none.
+
+    Functions among the builtins (exec, getattr), which torch names without their module, and the modules that torch blocks (os, sys) get none.
+    """
+    if found := re.search(r"Unsupported global: GLOBAL (\S+) was not an allowed global", message):
+        name = found[1]
+        return {name: _stand_in(name, _Ignored)} if "." in name and name not in known else {}
+    if found := re.search(r"Can only (SETITEM|append).* got <class '[^']*?(\w+)'>", message):
+        kind = _IgnoredList if found[1] == "append" else _IgnoredDict
+        return {name: _stand_in(name, kind) for name, old in known.items() if name.rpartition(".")[2] == found[2] and not issubclass(old, kind)}
+    return {}
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if "TorchScript" in str(error):
+        return (
+            f"{path} is a TorchScript archive, as OpenAI's first files are; make weights of it: "
+            f"python -c \"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pt')\""
+        )
+    if found := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error)):
+        return f"{path} would call {found[1]} when it is opened, as weights never do: it is damaged, or holds more than weights; fetch it from where you trust"
+    found = re.search(r"WeightsUnpickler error: *([^\n]+)", str(error))
+    told = found[1] if found else str(error).strip().split("\n")[0] or type(error).__name__
+    return f"{path} is damaged, or holds more than weights ({told[:120]}); fetch it again, or save its state_dict() as safetensors"
+
+
+def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors by name and under which keys they lie; nothing where there are none."""
+    if not isinstance(found, dict) or len(place) > 4:
+        return {}, place
+    inner = [name for name in found if isinstance(found[name], dict)]
+    for name in [*(name for name in WRAPPERS if name in inner), *(inner if len(inner) == 1 else [])]:
+        weights, where = _named_tensors(found[name], (*place, name))
+        if weights:
+            return weights, where
+    return {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}, place
+
+
+def _told(found: Any) -> str:
+    """What a file holds instead, in a few words."""
+    if isinstance(found, _Ignored):
+        return f"an object of {found.class_name} (a whole model, perhaps)"
+    if isinstance(found, dict) and found:
+        return f"a dict of {', '.join(repr(name) for name in list(found)[:5])}{', ...' if len(found) > 5 else ''}"
+    return f"a {type(found).__name__}"
