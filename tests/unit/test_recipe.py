@@ -291,6 +291,21 @@ def changed_leaf(recipe: Recipe, path: str) -> Recipe:
     raise AssertionError(f"nothing changes {path}")
 
 
+def test_backbone_of_a_stage_is_that_of_the_stage_its_weights_come_from():
+    """Two ingredients, of which the second has another backbone, and what starts from each: a stage, one further on, and a soup."""
+    large = Model("timm", "test_vit")
+    fresh = ("neck", "classifier")
+    own = replace(HEAD, name="s2_large", model=large, starts_from="pretrained", fresh=fresh)
+    then = replace(HEAD, name="s3_then", fresh=(), starts_from="s2_large")
+    last = replace(HEAD, name="s4_last", fresh=())  # of the row before
+    back = replace(HEAD, name="s5_back", fresh=(), starts_from="s1_head")
+    soup = replace(HEAD, name="s6_soup", trains="soup", soup=("s3_then", "s4_last"), n_epochs=0, fresh=())
+    recipe = replace(a_recipe(), stages=(HEAD, own, then, last, back, soup))
+    small = recipe.model
+    expected = {"pretrained": small, "s1_head": small, "s2_large": large, "s3_then": large, "s4_last": large, "s5_back": small, "s6_soup": large}
+    assert {name: recipe.model_of(name) for name in expected} == expected and small != large
+
+
 def test_digest_of_a_stage_changes_with_the_row_it_starts_from():
     recipe = a_recipe()
     between = replace(recipe.stages[0], name="s1b_head")
