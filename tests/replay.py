@@ -276,7 +276,7 @@ class Replay:
         """Starts from `network`, which is changed, and a neck and classifier; of `fresh_head`, or a parent's. `pixels`: mean and std."""
         self.plan, self.seed, self.pack, self.network, self.pixels = plan, seed, pack, network.eval(), pixels
         self.samples, self.head = Samples(plan, seed, pack), {name: tensor.clone() for name, tensor in head.items()}
-        self.buffers = {name: buffer for name, buffer in network.named_buffers()}
+        self.buffers = dict(network.named_buffers())
         if plan.is_frozen:
             self._cache_views()
             if plan.starts_from_means:
