@@ -252,7 +252,8 @@ def compare(case: Case, plan: Plan) -> Outcome:
     fixed = [name for name in got if name not in replay.trained and "neck.norm" not in name]
     assert all(torch.equal(got[name], start[name]) for name in fixed)
     assert case.curve(plan, "loss") == pytest.approx(dict(enumerate(outcome.losses)), abs=2e-5)
-    assert case.curve(plan, "val_mp5") == pytest.approx(outcome.scores, abs=2e-6)
+    one_rank = 0.03  # a backbone's features are rounded otherwise (its batch norms are folded): two of nearly equal images may change places
+    assert case.curve(plan, "val_mp5") == pytest.approx(outcome.scores, abs=2e-6 if plan.is_frozen else one_rank)
     return outcome
 
 
@@ -325,7 +326,7 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
         "test_resnet",
         (
             Plan("plain", "head", 1, 0.02, has_norm=True),
-            Plan("resnet", "backbone", 2, 0.01, starts_from="plain", fresh=(), has_norm=True, n_accumulate=2, momentum=0.9, augment=AUGMENT),
+            Plan("resnet", "backbone", 2, 0.001, starts_from="plain", fresh=(), has_norm=True, n_accumulate=2, momentum=0.9, augment=AUGMENT),
         ),
     ),
 }  # fmt: skip
