@@ -1,10 +1,12 @@
 """Opens doors as a user does: in a process of their own, on the smallest drawn world."""
 
+import contextlib
 import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from guie.run import DOORS, PROJECT
@@ -61,3 +63,25 @@ def _run_script(script: str, log: str) -> None:
         os.dup2(handle, stream)
     torch.set_num_threads(1)
     runpy.run_path(script, run_name="__main__")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from guie.done import locked
+sys.argv = ["05_train_backbone.py", "--recipe", "my recipe"]
+with locked(Path({out!r})) as is_held:
+    print(is_held, flush=True)
+    {then}
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def holder(out: Path, then: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Another process that has locked a run's folder while the block runs, and is killed then; `then` is what it does besides."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD.format(out=str(out), then=then)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "True\n"
+    yield process
+    process.kill()
+    process.wait()

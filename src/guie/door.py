@@ -54,6 +54,7 @@ VERSIONS: dict[int, dict[str, int]] = {
 # The doors whose outputs each door reads.
 EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
+BACKBONE = ("model", "image_px", "patch_stride")  # how a stage's backbone is built, before its weights are loaded
 COMPUTES = range(4, 9)  # the doors that need torch; the others start without it
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 
@@ -215,7 +216,7 @@ def _check_upstream(run: Run, number: int, arguments: argparse.Namespace) -> Non
 
 
 def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
-    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, and their ancestors' backbones."""
+    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, and which backbones their ancestors have."""
     if number in PHASES:
         used = {stage.name for stage in recipe.stages if stage.phase == PHASES[number]}
     elif number in (7, 8):
@@ -224,7 +225,7 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
         return READS[number]
     ancestors = {name for stage in used for name in recipe.ancestors(stage)} - used
     names = [stage.name for stage in recipe.stages]
-    return (*READS[number], *(f"stages.{n}" for n in names if n in used), *(f"stages.{n}.model" for n in names if n in ancestors))
+    return (*READS[number], *(f"stages.{n}" for n in names if n in used), *(f"stages.{n}.{field}" for n in names if n in ancestors for field in BACKBONE))
 
 
 def next_command(number: int, arguments: argparse.Namespace) -> str:

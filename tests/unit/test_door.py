@@ -3,12 +3,15 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from opening import holder
 
 from guie import done as done_module
 from guie import door as door_module
@@ -133,6 +136,177 @@ def test_lost_output_reruns_its_door(bench: Bench):
     bench.open_all()
     (bench.out(3) / "result.txt").unlink()
     assert bench.open_all() == [3]
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:2]),
+    "zeroed": lambda path: path.write_bytes(bytes(4)),
+    "edited": lambda path: path.write_text("sane"),
+    "lost": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_every_door_makes_its_damaged_output_again_and_no_other_door_has_work(bench: Bench, capsys: pytest.CaptureFixture[str], damage: str):
+    bench.open_all()
+    for number in DOORS:
+        path = bench.out(number) / "result.txt"
+        DAMAGES[damage](path)
+        capsys.readouterr()
+        assert bench.open_all() == [number]
+        told = [line for line in capsys.readouterr().out.splitlines() if str(path) in line]
+        assert len(told) == 1 and told[0].endswith("; it is made again")
+        assert path.read_text() == "same"
+        assert bench.open_all() == []
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_damaged_input_is_named_with_the_command_that_makes_it_again(bench: Bench, capsys: pytest.CaptureFixture[str], damage: str):
+    bench.open_all()
+    for number in DOORS:
+        for upstream in INPUTS[number]:
+            path = bench.out(upstream) / "result.txt"
+            DAMAGES[damage](path)
+            bench.calls.clear()
+            assert bench.open(number) == 0 and bench.calls == [], "a finished door does not need it"
+            capsys.readouterr()
+            assert bench.open(number, "--force") == 2
+            told = capsys.readouterr().err
+            assert told.startswith(f"error: {path} ") and f"make it again: python {DOORS[upstream]} --recipe" in told and told.count("\n") == 1
+            assert bench.calls == [] and (bench.out(number) / "done.json").exists(), "it has not begun"
+            assert bench.open_all() == [upstream]
+
+
+def test_damage_that_times_do_not_show_is_found_by_verify(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    bench.open_all()
+    path = bench.out(3) / "result.txt"
+    path.write_bytes(b"rot!")
+    mark = json.loads((bench.out(3) / "done.json").read_text())
+    mark["files"]["result.txt"] = done_module.state_of(path)  # as if the disk had done it
+    (bench.out(3) / "done.json").write_text(json.dumps(mark))
+    assert bench.open_all() == []
+    assert bench.open(4, "--force", "--verify") == 2
+    assert f"{path} has other bytes than were written; make it again: python {DOORS[3]}" in capsys.readouterr().err
+    assert bench.open_all("--verify") == [3]
+
+
+def test_result_of_other_code_is_told_in_one_line_and_kept(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    bench.open_all()
+    monkeypatch.setattr(done_module, "code_digest", lambda: "another")
+    monkeypatch.setattr(done_module, "commit", lambda: "new")
+    capsys.readouterr()
+    assert bench.open(5) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "05_backbone was made by: commit unknown (this is new); --force makes it again"
+    assert lines[2].startswith("already done") and len(lines) == 4
+    assert bench.open_all() == []
+
+
+def test_another_device_redoes_the_embeddings_and_is_told_of_the_training(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    bench.open_all("--device", "cuda")
+    assert bench.open_all("--device", "cuda") == bench.open_all("--device", "auto") == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench.open_all("--device", "auto") == [], "whoever asks for nothing keeps what is there"
+    capsys.readouterr()
+    assert bench.open_all("--device", "cpu") == [7]
+    told = capsys.readouterr().out
+    assert [f"{FOLDERS[n]} was made by: --device cuda; --force makes it again" in told for n in range(1, 9)] == [False] * 3 + [True] * 3 + [False] * 2
+    assert bench.open_all("--device", "cpu") == bench.open_all("--device", "auto") == []
+
+
+@pytest.mark.parametrize(("number", "name"), [(n, name) for n, names in door_module.VERSIONS.items() for name in names])
+def test_raised_version_of_the_code_makes_what_it_wrote_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int, name: str):
+    bench.open_all()
+    monkeypatch.setitem(door_module.VERSIONS, number, door_module.VERSIONS[number] | {name: 99})
+    assert bench.open_all() == [number]
+
+
+def test_raw_data_behind_links_reruns_the_doors_that_read_images(bench: Bench):
+    (bench.folder / "elsewhere").mkdir()
+    (bench.folder / "elsewhere/1.jpg").write_bytes(b"1")
+    (bench.folder / "data/toys/linked").symlink_to(bench.folder / "elsewhere")
+    bench.open_all()
+    (bench.folder / "elsewhere/1.jpg").write_bytes(b"2")
+    assert bench.open_all() == [1, 3]
+
+
+@pytest.mark.parametrize("number", [2, 5, 8])
+def test_second_start_is_told_and_touches_nothing(bench: Bench, capsys: pytest.CaptureFixture[str], number: int):
+    for earlier in range(1, number):
+        bench.open(earlier)
+    other = bench.out(number) / ".result.txt.01234567-1.tmp"
+    with holder(bench.out(number).parent) as process:
+        other.mkdir(parents=True)
+        capsys.readouterr()
+        bench.calls.clear()
+        assert bench.open(number) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: {bench.folder / 'out/mine'} is in use by process {process.pid} on ") and told.count("\n") == 1
+        assert bench.calls == [] and other.exists()
+        assert bench.open(1) == 0 and bench.calls == [], "what is done can be asked for"
+    assert bench.open(number) == 0 and bench.calls == [number]
+    assert not other.exists(), "what the killed process left is swept"
+    assert list(json.loads((bench.out(number) / "done.json").read_text())["outputs"]) == ["result.txt"]
+
+
+def test_of_several_processes_only_the_first_locks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "1")
+    with holder(bench.out(1).parent):
+        assert bench.open(1) == 0 and bench.calls == [1]
+
+
+def test_two_recipes_on_one_data_root_do_not_touch_each_other(bench: Bench, tmp_path: Path):
+    bench.open_all()
+    other = bench.folder / "other.py"
+    other.write_text(RECIPE.replace('"mine"', '"other"'))
+    with holder(bench.folder / "out/mine"):
+        before = {path: path.read_bytes() for path in bench.folder.rglob("*") if path.is_file()}
+        assert bench.open_all("--recipe", str(other)) == list(DOORS)
+        after = {path: path.read_bytes() for path in bench.folder.rglob("*") if path.is_file() and "out/other" not in str(path)}
+    assert after.keys() == before.keys()
+    assert {path for path in before if after[path] != before[path]} <= {bench.out(1).parent / ".lock"}
+    assert bench.open_all() == bench.open_all("--recipe", str(other)) == []
+
+
+AS_ANOTHER = """
+import os, sys
+from guie.door import open_door
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(open_door({number}, "A door.", lambda run: {{}}, {options!r}))
+"""
+
+
+def open_as_another(bench: Bench, number: int, *more: str) -> subprocess.CompletedProcess[str]:
+    code = AS_ANOTHER.format(number=number, options=bench.options(*more))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_finished_run_of_another_user_is_done_and_an_unfinished_one_is_told(bench: Bench):
+    bench.open_all()
+    for parent in bench.folder.parents[:3]:  # of pytest, for its user alone
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    folders = [path for path in [bench.folder, *bench.folder.rglob("*")] if path.is_dir()]
+    files = [path for path in bench.folder.rglob("*") if path.is_file()]
+    try:
+        for path in files:
+            path.chmod(0o444)
+        for path in folders:
+            path.chmod(0o555)
+        for number in DOORS:
+            done = open_as_another(bench, number)
+            assert done.returncode == 0 and "already done" in done.stdout and not done.stderr, done
+        refused = open_as_another(bench, 1, "--force")
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused
+        assert f"error: [Errno 13] {bench.out(1).parent} cannot be written to (Permission denied); choose another place with --out" in refused.stderr
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+    assert bench.open_all() == []
 
 
 def test_force_clears_and_does_it_again(bench: Bench):

@@ -30,7 +30,7 @@ from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT
 
 T4 = 14.6
-MARK = {"settings": "", "inputs": {}, "outputs": {}}
+MARK = {"settings": "", "inputs": {}, "outputs": {}, "metrics": {}, "seconds": 1.0}
 SETS = {"gldv2": Path("/data/gldv2"), "products10k": Path("/data/products10k")}
 
 
