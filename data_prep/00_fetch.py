@@ -13,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 
+from guie.errors import run_to_the_end
 from guie.run import set_up_logging
 
 
@@ -28,25 +29,22 @@ def main() -> int:
     p.add_argument("--keep", action="store_true", help="keep the archives after unpacking")
     arguments = p.parse_args()
     set_up_logging(None)
+    return run_to_the_end(lambda: fetch_or_list(arguments), "door 00", arguments.data_root, "the same command goes on")
+
+
+def fetch_or_list(arguments: argparse.Namespace) -> None:
+    """Fetches the set that was named, or lists those that are known."""
     from guie.data.catalogue import known_sets
     from guie.data.fetch import by_hand, fetch
 
-    try:
-        if arguments.kind:
-            n = fetch(arguments.kind, arguments.data_root, arguments.only, arguments.jobs, arguments.keep)
-            print(f"{n} files fetched. A recipe names the set as Source(NAME, {arguments.kind!r}, {known_sets()[arguments.kind].folder!r}, DOMAIN)")
-            return 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    if arguments.kind:
+        n = fetch(arguments.kind, arguments.data_root, arguments.only, arguments.jobs, arguments.keep)
+        print(f"{n} files fetched. A recipe names the set as Source(NAME, {arguments.kind!r}, {known_sets()[arguments.kind].folder!r}, DOMAIN)")
+        return
     for kind, known in known_sets().items():
         print(f"{kind}: {known.title}{f', {known.size}' if known.size else ''}\n  licence: {known.licence}")
         command = f"python data_prep/00_fetch.py {kind}"
         print(f"  {known.page}\n  {command}  (into {arguments.data_root / known.folder})\n" if known.files else f"  {by_hand(known, arguments.data_root)}\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,19 +9,23 @@ Prints  images a second of each domain, on one core; or the stages of each row
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from guie.checkpoint import whole_file
 from guie.data.augment import TrainTransform, squash
 from guie.data.drawn_scene import DOMAINS, draw_image
+from guie.errors import run_to_the_end
+from guie.machine import check_writable_file
 from guie.recipe import Augment, Stage, load_recipe
 
 
-def main() -> None:
-    """Draws, times, writes."""
+def main() -> int:
+    """Reads the command line; the exit status, after one line where something failed."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True, help="the JPEG to write")
     p.add_argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")
@@ -30,11 +34,28 @@ def main() -> None:
     p.add_argument("--image-px", type=int, default=160, help="longer side that is drawn (default: %(default)s)")
     p.add_argument("--recipe", help="show this recipe's augmentation instead: its name, or the path of its file")
     arguments = p.parse_args()
+    return run_to_the_end(lambda: make(arguments), "the contact sheet", arguments.out)
+
+
+def make(arguments: argparse.Namespace) -> None:
+    """Draws, times, writes.
+
+    Raises:
+        ValueError: a number or a name that makes no sheet.
+        OSError: the file cannot be written.
+    """
+    for name in ("n_instances", "n_views", "image_px"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}, must be at least 1")
+    if arguments.out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise ValueError(f"--out {arguments.out}: give it a name that ends in .jpg or .png")
+    check_writable_file(arguments.out)
     cv2.setNumThreads(1)
     sheet = augmented(arguments.recipe, arguments.seed) if arguments.recipe else world(arguments)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(arguments.out), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82]):
-        raise SystemExit(f"error: {arguments.out} cannot be written; give --out a name that ends in .jpg")
+    done, file = cv2.imencode(arguments.out.suffix, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    assert done
+    with whole_file(arguments.out) as temporary:
+        temporary.write_bytes(file.tobytes())
     print(arguments.out)
 
 
@@ -66,4 +87,4 @@ def augmented(name: str, seed: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

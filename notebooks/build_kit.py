@@ -12,6 +12,7 @@ Last line: guie_kit: 6 wheels, 6 MB
 import argparse
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -68,6 +69,11 @@ def main() -> int:
     except (KitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception as error:  # nobody foresaw it
+        if os.environ.get("GUIE_TRACEBACK"):
+            raise
+        print(f"error: the kit stopped: {type(error).__name__}: {' '.join(str(error).split())}; GUIE_TRACEBACK=1 shows the traceback", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from guie.errors import run_to_the_end
+from guie.machine import check_writable, check_writable_file
 from guie.run import DOORS, PROJECT, default_out, keep_freed_memory, set_up_logging
 
 HERE = Path(__file__).resolve().parent
@@ -31,17 +33,13 @@ def main() -> int:
     p.add_argument("--out", type=Path, default=default_out() / "make_vit", help="work folder (default: artifacts/make_vit)")
     p.add_argument("--weights", type=Path, default=HERE / NAME, help="the file to write (default: beside this script)")
     arguments = p.parse_args()
-    try:
-        make(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_to_the_end(lambda: make(arguments), "make_vit", arguments.out, "the same command goes on")
 
 
 def make(arguments: argparse.Namespace) -> None:
     """Draws and packs the images, distils, writes the weights."""
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    check_writable(arguments.out)
+    check_writable_file(arguments.weights, "--weights")
     set_up_logging(arguments.out)
     keep_freed_memory()
     drawn = packed(arguments.out, HERE / "drawn_for_vit.py")
@@ -59,7 +57,9 @@ def make(arguments: argparse.Namespace) -> None:
 def packed(out: Path, recipe: Path | str, *options: Path | str) -> Path:
     """The `03_packed` folder of a recipe, whose doors 01-03 are opened."""
     for number in (1, 2, 3):
-        subprocess.run([sys.executable, PROJECT / DOORS[number], "--recipe", recipe, "--out", out, *options], check=True)
+        status = subprocess.run([sys.executable, PROJECT / DOORS[number], "--recipe", recipe, "--out", out, *options], check=False).returncode
+        if status:
+            raise ValueError(f"door {number:02d} stopped with status {status}; the line above says why")
     return out / Path(recipe).stem / "03_packed"
 
 

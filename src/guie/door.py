@@ -19,7 +19,7 @@ from typing import Any
 from guie.checkpoint import sweep
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
-from guie.machine import n_cores
+from guie.machine import check_writable, n_cores
 from guie.recipe import PRETRAINED, Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
 from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
@@ -299,6 +299,7 @@ def _device(name: str) -> str:
 
 def _begin(run: Run, folder: Path, arguments: argparse.Namespace, is_locked: bool) -> None:
     """Takes away what must not be gone on from, the done-mark first of all, and notes the recipe."""
+    check_writable(folder)
     sweep(folder, is_locked)
     remove_damaged(folder, run.verify)
     (folder / "done.json").unlink(missing_ok=True)

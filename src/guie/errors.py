@@ -126,7 +126,7 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
     if isinstance(error, OSError) and error.errno is not None and error.strerror != os.strerror(error.errno):
         return _one_line(error.strerror or text), 2  # a line of our own, with the number of its kind
     if isinstance(error, OSError) and error.errno in BY_NUMBER:
-        return f"{error.filename or folder or what!s}: {error.strerror}; {BY_NUMBER[error.errno]}", 2
+        return f"{error.filename or folder or what!s}: {error.strerror}; {_remedy(error)}", 2
     if isinstance(error, ValueError | OSError) and getattr(error, "errno", None) is None and _is_ours(error):
         return text, 2
     kind = _short(f"{type(error).__name__}: {text}" if text else type(error).__name__)
@@ -135,6 +135,13 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
             at = f" at {folder}" if folder and "disk" in meaning else ""
             return f"{what}{at}: {meaning.format(memory=_noted(error) or 'give it more', limit=_limit())} ({kind}){_where()}", 2
     return f"{what} stopped at {_place(error)}: {kind}{_where()}", 1
+
+
+def _remedy(error: OSError) -> str:
+    """What to do about an error of the system; a folder that cannot be made is a matter of --out."""
+    frames = _frames(error)
+    is_unmade = error.errno == errno.ENOENT and frames and frames[-1].function == "mkdir"
+    return "choose another place with --out" if is_unmade else BY_NUMBER[error.errno or 0]
 
 
 def message(error: BaseException) -> str:

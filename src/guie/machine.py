@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,39 @@ def address_limit() -> int | None:
 def free_shared_memory() -> int | None:
     """Bytes that are free in /dev/shm, through which loader processes hand over batches; None where there is no such folder."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+
+
+def check_writable(folder: Path, option: str = "--out") -> None:
+    """Makes a folder where it is missing, and writes a page of a file there and takes it away: told before the work, not after it.
+
+    Args:
+        folder: Where files will be written.
+        option: What the user chose it with.
+
+    Raises:
+        OSError: it cannot be written, in one line.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".try.") as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+    except OSError as error:
+        remedy = f"free some space, or choose another place with {option}" if error.errno == errno.ENOSPC else f"choose another place with {option}"
+        raise OSError(error.errno, f"{folder} cannot be written ({os.strerror(error.errno or 0)}); {remedy}") from error
+
+
+def check_writable_file(path: Path, option: str = "--out") -> None:
+    """As `check_writable`, for a file that will be written or replaced.
+
+    Raises:
+        OSError: it cannot be written, in one line.
+    """
+    if path.is_dir():
+        raise OSError(errno.EISDIR, f"{path} is a folder; name a file with {option}")
+    check_writable(path.parent, option)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OSError(errno.EACCES, f"{path} may not be replaced; check its owner and mode, or choose another place with {option}")
 
 
 def _groups(root: Path, memberships: Path, kinds: set[str]) -> Iterator[tuple[str, Path]]:

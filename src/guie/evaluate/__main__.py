@@ -21,10 +21,12 @@ import numpy as np
 import pandas as pd
 
 from guie.embed.search import open_shards
+from guie.errors import run_to_the_end
 from guie.evaluate.geometry import clusters, geometry
 from guie.evaluate.intervals import mean_of_domains
 from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, read_ids, read_solution, score_predictions, scored, solution_task, spread, summary
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
+from guie.machine import check_writable_file
 
 ASKED = ("host_", "fold_", "mp5_std", "density", "spectral", "alignment", "uniformity", "nmi", "ami")  # columns that an option brings
 SHOWN = ("mp5", "mp5_low", "mp5_high", "p_vs_previous", "r1", "map_at_r", "r_precision", "map_at_100", "full_map", "full_map_with_self")
@@ -50,19 +52,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 2 after an error of the user's."""
+    """The exit status, after one line where something failed: see `guie.errors`."""
     arguments = parser().parse_args(argv)
-    try:
-        table = shifted(arguments) if arguments.shift else rows(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_to_the_end(lambda: score(arguments), "guie.evaluate", arguments.out or "")
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Prints the table, and writes it where --out says."""
+    if arguments.out:
+        check_writable_file(arguments.out)
+    table = shifted(arguments) if arguments.shift else rows(arguments)
     shown = [name for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control") if name in table]
     print(markdown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.out, index=False)
-    return 0
 
 
 def rows(arguments: argparse.Namespace) -> pd.DataFrame:
