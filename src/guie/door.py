@@ -126,6 +126,8 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
         log.warning("accelerate was asked for several processes and started one: on a CPU it needs pip install mpich, and --mpirun_hostfile FILE")
+    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
+        log.warning("--data-root %s is not read: recipe %s draws its own images (its data.drawn is set)", arguments.data_root, recipe.name)
     if number == 9 and arguments.compare:
         words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
     settings = settings_digest(recipe, number)

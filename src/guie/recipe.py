@@ -7,14 +7,18 @@ machine, the hours and the score to expect.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import importlib.util
 import itertools
 import json
+import re
+import traceback
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from guie.data_settings import Data as Data  # recipes import all from here
 from guie.data_settings import DrawnWorld as DrawnWorld
 from guie.data_settings import Limit as Limit
 from guie.data_settings import Source as Source
+from guie.fieldtypes import check_types
 from guie.model_settings import PRETRAINED_TAG as PRETRAINED_TAG
 from guie.model_settings import Model as Model
 from guie.override import nearest, override_field
@@ -246,10 +251,12 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
         known = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("[a-z]*.py"))
         if name_or_path not in known:
             raise ValueError(f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that defines RECIPE")
-        module = importlib.import_module(f"guie.recipes.{name_or_path}")
+        with _told_as_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
+            module = importlib.import_module(f"guie.recipes.{name_or_path}")
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{name_or_path} defines no RECIPE of type guie.recipe.Recipe")
+    check_types(recipe)
     for override in overrides:
         recipe = override_field(recipe, override)
     return recipe.validate()
@@ -261,11 +268,41 @@ def _module_from_file(path: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _told_as_recipe(path):
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file may raise: a misspelt field is a TypeError, a forgotten bracket a SyntaxError
-        raise ValueError(f"recipe file {path} cannot be read: {type(error).__name__}: {error}") from error
     return module
+
+
+@contextlib.contextmanager
+def _told_as_recipe(file: Path) -> Iterator[None]:
+    """Whatever a recipe's file may raise becomes one line: the file, the line in it, what is wrong, and the nearest name."""
+    try:
+        yield
+    except Exception as error:  # a misspelt field is a TypeError, a forgotten bracket a SyntaxError
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == file.resolve()]
+        at = f", line {frames[-1].lineno}," if frames else ""
+        raise ValueError(f"recipe file {file}{at} cannot be read: {_meaning(error)}") from error
+
+
+def _meaning(error: Exception) -> str:
+    """What is wrong in a recipe's file: a field that does not exist or was forgotten, a name that is none."""
+    text, kinds = str(error), {kind.__name__: kind for kind in _kinds()}
+    if found := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
+        kind, name = found.groups()
+        if kind in kinds:
+            return f"{kind} has no field {name!r}; {nearest(name, [f.name for f in dataclasses.fields(kinds[kind])])}"
+    if found := re.match(r"(\w+)\.__init__\(\) missing \d+ required positional arguments?: (.+)", text):
+        return f"{found[1]} lacks {found[2]}"
+    if found := re.match(r"(\w+)\.__init__\(\) takes from \d+ to (\d+) positional arguments but (\d+) were given", text):
+        return f"{found[1]} has {int(found[2]) - 1} fields, and {int(found[3]) - 1} values are given; name them"
+    if isinstance(error, NameError | ImportError | AttributeError) and (found := re.search(r"(?:name|attribute) '(\w+)'", text)):
+        return f"{text}; {nearest(found[1], list(kinds))}"
+    return f"{type(error).__name__}: {text}"
+
+
+def _kinds() -> list[type[Any]]:
+    """The classes of which recipes are made."""
+    return [value for value in globals().values() if isinstance(value, type) and is_dataclass(value)]
 
 
 def _follow(node: Any, path: str) -> Any:

@@ -451,6 +451,15 @@ def test_launcher_that_started_one_process_for_several_is_told(bench: Bench, mon
     assert "started one" not in "".join(capsys.readouterr())
 
 
+def test_data_root_that_a_drawn_world_does_not_read_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    given = ["--data-root", str(bench.folder / "data"), "--out", str(bench.folder / "out"), "--recipe"]
+    for recipe, number, n in (("tiny", 1, 1), (str(bench.recipe), 1, 0)):
+        assert open_door(number, "A door.", lambda run: {}, [*given, recipe]) == 0
+        assert capsys.readouterr().out.count(f"--data-root {bench.folder / 'data'} is not read: recipe tiny draws its own images") == n
+    assert open_door(1, "A door.", lambda run: {}, [*given[2:], "tiny"]) == 0  # nobody gave one
+    assert "is not read" not in capsys.readouterr().out
+
+
 def test_help_shows_the_docstring_and_the_options(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         open_door(1, "Door 01: reads\nand writes.", lambda run: {}, ["--help"])

@@ -21,7 +21,7 @@ from guie.train import trainer
 from guie.train.trainer import StageLoop, train_stage
 
 TINY = load_recipe("tiny")
-WORLD = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(6, 6, 64)))
+WORLD = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(12, 6, 64)))
 HEAD = replace(TINY.stages[0], n_epochs=2, batch_size=16, dropout=0.0, optimizer="sgd", momentum=0.0, weight_decay=0.0, schedule="constant", warmup_share=0.0)
 DOORS = {1: "guie.data.build:build_manifests", 2: "guie.data.balance:merge_and_balance", 3: "guie.data.packing:pack_images"}
 FILE = '''
@@ -29,7 +29,7 @@ FILE = '''
 from dataclasses import replace
 from guie.recipe import DrawnWorld
 from guie.recipes.tiny import RECIPE as TINY
-RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(6, 6, 64)))
+RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(12, 6, 64)))
 '''
 
 
