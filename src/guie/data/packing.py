@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import logging
 import os
@@ -304,6 +305,8 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
     """Packs shards in parallel and yields each with its table as it is finished."""
     if not shards:
         return
+    if _changes_sizes(shards[0]):
+        importlib.import_module("torch")  # once, before the processes are forked: each would take seconds and 200 MB for its own
     try:
         with (
             tqdm(total=n_rows, initial=n_rows - sum(len(shard.images) for shard in shards), desc="packing", unit="image", disable=None, leave=False) as bar,
@@ -318,6 +321,16 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
                 bar.update(len(table))
     except BrokenProcessPool as error:
         raise OSError("a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept") from error
+
+
+def _changes_sizes(shard: Shard) -> bool:
+    """Whether one of a shard's first images is larger than it is packed, so that `resized` has work."""
+    for path in shard.images[:16]:
+        with contextlib.suppress(ValueError):
+            _, (width, height) = load_image(read_file(path), min_short_side=shard.data.pack_px)
+            if shard.data.pack_square or min(width, height) > shard.data.pack_px:
+                return True
+    return False
 
 
 def _kept_table(shard: Shard, key: str, verify: bool = False) -> pd.DataFrame | None:

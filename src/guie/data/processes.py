@@ -68,7 +68,11 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
 
 
 def _start() -> None:
-    """Lets a process end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks on odd EXIF to itself."""
+    """Lets a process end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks on odd EXIF to itself.
+
+    A torch that it imports itself works in one thread, as the parent's does.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
     warnings.filterwarnings("ignore", module="PIL")
     parent = multiprocessing.parent_process()
     assert parent is not None
