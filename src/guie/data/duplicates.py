@@ -6,7 +6,8 @@ time). It is blind to colour (a red and a green heart are one
 picture to it), so a pair must also agree in colour, coarsely.
 
 Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web crawling, 2007): of six words
-of two hashes that differ in at most four bits two are equal, so the pairs lie side by side in one of fifteen orders. faiss' multi-index
+of two hashes that differ in at most four bits two are equal, so the pairs lie side by side in one of fifteen orders. Pairs are looked at in blocks
+and only the best twin of each picture is kept: memory does not grow with their number. faiss' multi-index
 hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -26,6 +28,8 @@ N_WORDS = 6
 HASH_PX, HASH_SIDE, COLOUR_SIDE = 32, 8, 4
 MAX_COLOUR_RMS = 10.0  # of 255; a JPEG of quality 30 or of half the size stays below 4, one brightened by a tenth is at 12
 MAX_TWINS = 100  # of one hash: thousands of blank pictures must not be compared each with each
+BLOCK = 1 << 17  # pairs that are looked at in one go
+BITS_AT, RANK_AT, NO_TWIN = 40, 48, np.uint64(2**64 - 1)  # how a twin is written as one number
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "class_id", "twin_class_id", "n_bits", "is_same_file", "outcome")
 log = logging.getLogger(__name__)
 
@@ -65,21 +69,34 @@ def near_pairs(hashes: np.ndarray, n_bits: int) -> tuple[np.ndarray, np.ndarray]
     """
     if not 0 <= n_bits <= MAX_BITS:
         raise ValueError(f"n_bits is {n_bits}; must be 0 to {MAX_BITS}")
-    n, found = len(hashes), [np.empty(0, np.int64)]
+    pairs = np.concatenate([np.empty((0, 2), np.int64), *_near_blocks(hashes, n_bits)])
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return pairs, np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
+
+
+def _near_blocks(hashes: np.ndarray, n_bits: int) -> Iterator[np.ndarray]:
+    """The pairs of `near_pairs`, each once, in no order, about `BLOCK` at a time."""
     edges = np.linspace(0, 64, N_WORDS + 1).astype(int)
     words = [np.uint64(2 ** int(high) - 2 ** int(low)) for low, high in itertools.pairwise(edges)]
-    for first, second in tqdm(list(itertools.combinations(words, 2)), desc="comparing hashes", disable=None, leave=False, delay=2):
-        keys = hashes & (first | second)
+    waiting: list[np.ndarray] = []
+    for first, second in tqdm(list(itertools.combinations(range(N_WORDS), 2)), desc="comparing hashes", disable=None, leave=False, delay=2):
+        keys = hashes & (words[first] | words[second])
         order = np.argsort(keys)
-        keys, there, step = keys[order], np.arange(n - 1), 1
-        while len(there := there[there + step < n]) and len(there := there[keys[there] == keys[there + step]]):
+        keys, there, step = keys[order], np.arange(len(hashes) - 1), 1
+        while len(there := there[there + step < len(hashes)]) and len(there := there[keys[there] == keys[there + step]]):
             left, right = order[there], order[there + step]
-            is_near = np.bitwise_count(hashes[left] ^ hashes[right]) <= n_bits
-            left, right = left[is_near], right[is_near]
-            found.append(np.minimum(left, right) * n + np.maximum(left, right))
+            difference = hashes[left] ^ hashes[right]
+            is_new = np.bitwise_count(difference) <= n_bits
+            for word in set(range(second)) - {first}:  # the pair is found in the order of the first two words that agree
+                is_new &= (difference & words[word]) != 0
+            if is_new.any():
+                waiting.append(np.stack([np.minimum(left, right), np.maximum(left, right)], axis=1)[is_new])
             step += 1
-    pairs = np.stack(np.divmod(np.unique(np.concatenate(found)), max(n, 1)), axis=1)
-    return pairs, np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
+            if sum(map(len, waiting)) >= BLOCK or len(waiting) >= BLOCK >> 8:
+                yield np.concatenate(waiting)
+                waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
@@ -97,39 +114,75 @@ def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
     """
     rows = rows[["image_id", "split", "class_id", "content", "phash", "colours"]].sort_values("image_id", ignore_index=True)
     keys = rows["phash"].to_numpy(np.uint64) if n_bits >= 0 else pd.factorize(rows["content"])[0].astype(np.uint64)
-    hashes, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
-    pairs, _ = near_pairs(hashes, max(0, n_bits)) if n_bits > 0 else (np.empty((0, 2), np.int64), None)
-    has_neighbour = sizes > 1
-    has_neighbour[pairs] = True
-    rows, group = rows[has_neighbour[group]].reset_index(drop=True), group[has_neighbour[group]]
-    if rows.empty:
-        return pd.DataFrame(columns=list(DUPLICATE_COLUMNS))
-    alone = np.flatnonzero(has_neighbour)
-    edges = np.concatenate([np.stack([alone, alone], axis=1), pairs, pairs[:, ::-1]])
-    found = _twins(rows, group, pd.DataFrame({"group": edges[:, 0], "near": edges[:, 1]}), is_near=n_bits >= 0)
-    rank = np.select([found["is_leak"], found["class_id"] != found["twin_class_id"]], [0, 1], 2)
-    found = found.assign(rank=rank, outcome=np.array(["left training", "two labels", "same label"], dtype=object)[rank])
-    found = found.sort_values(["image_id", "rank", "n_bits", "twin"]).drop_duplicates("image_id", ignore_index=True)
-    return found[list(DUPLICATE_COLUMNS)]
+    hashes, group = np.unique(keys, return_inverse=True)
+    search = _Search(rows, group, is_near=n_bits >= 0)
+    same = np.flatnonzero(np.bincount(group) > 1)
+    search.compare(same, same)
+    if n_bits > 0:
+        for pairs in _near_blocks(hashes, n_bits):
+            search.compare(pairs[:, 0], pairs[:, 1])
+            search.compare(pairs[:, 1], pairs[:, 0])
+    return search.found()
 
 
-def _twins(rows: pd.DataFrame, group: np.ndarray, edges: pd.DataFrame, is_near: bool) -> pd.DataFrame:
-    """All pairs of pictures whose groups an edge joins and whose colours agree, training pictures first where the other is in validation."""
-    tiles = np.frombuffer(b"".join(rows["colours"]), np.uint8).reshape(len(rows), -1).astype(np.int32)
-    places = pd.DataFrame({"group": group, "split": rows["split"], "place": np.arange(len(rows))})
-    some = places.groupby(["group", "split"], sort=False).head(MAX_TWINS)
-    if len(some) < len(places):
-        log.warning("%d pictures share their hash with more than %d others and are compared with the first of them only", len(places) - len(some), MAX_TWINS)
-    some = some.rename(columns={"group": "near", "split": "twin_split", "place": "twin_place"})
-    pairs = places.merge(edges, on="group").merge(some, on="near")
-    is_leak = (pairs["split"] == "train") & (pairs["twin_split"] == "val")
-    pairs = pairs.assign(is_leak=is_leak)[(pairs["place"] != pairs["twin_place"]) & (is_leak | (pairs["split"] == pairs["twin_split"]))]
-    left, right = pairs["place"].to_numpy(), pairs["twin_place"].to_numpy()
-    values = rows["phash"].to_numpy(np.uint64)
-    pairs["n_bits"] = np.bitwise_count(values[left] ^ values[right]).astype(np.int64)
-    for name in ("image_id", "class_id"):
-        pairs[name], pairs[f"twin_{name}".replace("twin_image_id", "twin")] = rows[name].to_numpy()[left], rows[name].to_numpy()[right]
-    pairs["is_same_file"] = rows["content"].to_numpy()[left] == rows["content"].to_numpy()[right]
-    if is_near:
-        pairs = pairs[np.sqrt(((tiles[left] - tiles[right]) ** 2).mean(axis=1)) <= MAX_COLOUR_RMS]
-    return pairs
+class _Search:
+    """The best twin of each picture so far; memory grows with the pictures, not with their pairs.
+
+    A twin is one number, smaller is better: its rank (0 leaves training, 1 two labels, 2 same label), the bits that differ, its row.
+    """
+
+    def __init__(self, rows: pd.DataFrame, group: np.ndarray, is_near: bool) -> None:
+        """Sorts the rows by the group of their hash."""
+        self.rows, self.is_near = rows, is_near
+        self.hashes, self.class_ids = rows["phash"].to_numpy(np.uint64), rows["class_id"].to_numpy()
+        self.tiles = np.frombuffer(b"".join(rows["colours"]), np.uint8).reshape(len(rows), -1) if is_near else None
+        self.is_val = (rows["split"] == "val").to_numpy()
+        self.members = np.argsort(group, kind="stable")
+        self.sizes = np.bincount(group)
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        splits = pd.DataFrame({"group": group, "is_val": self.is_val})
+        is_some = (splits.groupby(["group", "is_val"]).cumcount() < MAX_TWINS).to_numpy()
+        if not is_some.all():
+            text = "%d pictures share their hash with more than %d others and are compared with the first of them only"
+            log.warning(text, (~is_some).sum(), MAX_TWINS)
+        self.some = self.members[is_some[self.members]]
+        self.n_some = np.bincount(group[is_some], minlength=len(self.sizes))
+        self.some_starts = np.cumsum(self.n_some) - self.n_some
+        self.best = np.full(len(rows), NO_TWIN)
+
+    def compare(self, groups: np.ndarray, near: np.ndarray) -> None:
+        """Compares all pictures of each group with (some of) those of the group at the same place of `near`."""
+        ends = np.cumsum(self.sizes[groups] * self.n_some[near])
+        for first in range(0, int(ends[-1]) if len(ends) else 0, BLOCK):
+            pair = np.arange(first, min(first + BLOCK, int(ends[-1])))
+            edge = np.searchsorted(ends, pair, side="right")
+            g, h = groups[edge], near[edge]
+            place, twin_place = np.divmod(pair - (ends[edge] - self.sizes[g] * self.n_some[h]), self.n_some[h])
+            self._compare_pictures(self.members[self.starts[g] + place], self.some[self.some_starts[h] + twin_place])
+
+    def _compare_pictures(self, left: np.ndarray, right: np.ndarray) -> None:
+        is_leak = ~self.is_val[left] & self.is_val[right]
+        rank = np.where(is_leak, 0, np.where(self.class_ids[left] != self.class_ids[right], 1, 2)).astype(np.uint64)
+        bits = np.bitwise_count(self.hashes[left] ^ self.hashes[right]).astype(np.uint64)
+        value = (rank << np.uint64(RANK_AT)) | (bits << np.uint64(BITS_AT)) | right.astype(np.uint64)
+        is_better = (left != right) & (is_leak | (self.is_val[left] == self.is_val[right])) & (value < self.best[left])
+        left, right, value = left[is_better], right[is_better], value[is_better]
+        if self.tiles is not None and len(left):
+            difference = self.tiles[left].astype(np.int32) - self.tiles[right]
+            is_alike = np.sqrt((difference**2).mean(axis=1)) <= MAX_COLOUR_RMS
+            left, value = left[is_alike], value[is_alike]
+        np.minimum.at(self.best, left, value)
+
+    def found(self) -> pd.DataFrame:
+        """The rows of `find_duplicates`."""
+        left = np.flatnonzero(self.best != NO_TWIN)
+        value = self.best[left]
+        right = (value & np.uint64(2**BITS_AT - 1)).astype(np.int64)
+        outcomes = np.array(["left training", "two labels", "same label"], dtype=object)
+        columns = {"image_id": "twin", "split": "twin_split", "class_id": "twin_class_id"}
+        table = {name: self.rows[name].to_numpy()[left] for name in columns}
+        table |= {twin: self.rows[name].to_numpy()[right] for name, twin in columns.items()}
+        table["n_bits"] = (value >> np.uint64(BITS_AT) & np.uint64(0xFF)).astype(np.int64)
+        table["is_same_file"] = self.rows["content"].to_numpy()[left] == self.rows["content"].to_numpy()[right]
+        table["outcome"] = outcomes[(value >> np.uint64(RANK_AT)).astype(np.int64)]
+        return pd.DataFrame(table, columns=list(DUPLICATE_COLUMNS))
