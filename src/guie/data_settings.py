@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RESERVED_DOMAINS = ("low", "high", "std", "control")  # mp5_low, mp5_high, mp5_std and mp5_control are columns of their own
+
 
 @dataclass(frozen=True)
 class Source:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from guie.data_settings import RESERVED_DOMAINS as RESERVED_DOMAINS
 from guie.data_settings import Data as Data  # recipes import all from here
 from guie.data_settings import DrawnWorld as DrawnWorld
 from guie.data_settings import Limit as Limit

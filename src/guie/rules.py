@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from guie.checkpoint import PICKLED
 from guie.override import nearest
-from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, VIEWS, Data, Model, PostProcess, Recipe, Setting, Stage
+from guie.recipe import AUGMENT_HIGH, PRETRAINED, PRETRAINED_TAG, RESERVED_DOMAINS, VIEWS, Data, Model, PostProcess, Recipe, Setting, Stage
 
 PHASES = ("head", "backbone", "highres")
 TRAINS = ("classifier", "neck", "head", "backbone", "all", "soup")
@@ -70,8 +70,8 @@ def _check_data(data: Data) -> None:
     _unique("data.sources", [s.name for s in data.sources])
     for source in data.sources:
         _check_name("data.sources.name", source.name)
-        if source.domain in ("low", "high"):
-            raise ValueError(f"data.sources.{source.name}.domain is {source.domain!r}, as an end of an interval is called (mp5_low); name it otherwise")
+        if source.domain in RESERVED_DOMAINS:
+            raise ValueError(f"data.sources.{source.name}.domain is {source.domain!r}, as the column mp5_{source.domain} is; name it otherwise")
     _range("data.min_per_class", data.min_per_class, 1, 10**6)
     _range("data.max_per_class", data.max_per_class, data.min_per_class, 10**9)
     _range("data.fill_per_class", data.fill_per_class, 0, data.max_per_class)

@@ -170,10 +170,11 @@ def measure_metrics(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def measure_shards(arguments: argparse.Namespace) -> dict[str, Any]:
     """Our search of a folder."""
-    from guie.embed.search import open_shards, search, vectors
+    from guie.embed.search import search, vectors
+    from guie.evaluate.embedding_files import open_embeddings
 
     queries = unit(arguments.n_queries, 0)
-    rows, seconds, gib = timed(lambda: search(queries, vectors(open_shards(arguments.folder)), 5)[0])
+    rows, seconds, gib = timed(lambda: search(queries, vectors(open_embeddings(arguments.folder)), 5)[0])
     return {"s": seconds, "gib": gib, "rows": rows.tolist()}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from guie.checkpoint import whole_file
+from guie.recipe import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
 SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module in guie.data.sources returns; domain and group may be absent
@@ -50,6 +51,9 @@ def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, .
         raise ValueError(f"{where}: the image_id {twice!r} stands twice; ids must be unique within a source")
     if "path" in columns and frame["path"].str.startswith("/").any():
         raise ValueError(f"{where}: the path {frame['path'][frame['path'].str.startswith('/')].iloc[0]!r} is absolute; paths are relative to the data root")
+    reserved = sorted(set(frame["domain"].unique()) & set(RESERVED_DOMAINS)) if "domain" in columns else []
+    if reserved:
+        raise ValueError(f"{where}: a domain is called {reserved[0]!r}, as the column mp5_{reserved[0]} of scores.csv is; name it otherwise")
     unknown = sorted(set(frame["split"].unique()) - set(SPLITS))
     if unknown:
         raise ValueError(f"{where}: split {unknown[0]!r} is none of {SPLITS}")

@@ -7,10 +7,8 @@ for float32 to tell apart are computed again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import faiss
 import numpy as np
@@ -22,6 +20,8 @@ BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
 SPARE = 3  # candidates beyond those asked for; they tell whether float32 can have hidden a nearer one
 TIE_BLOCK = 4096  # index rows at a time for the few queries where it can
 N_TIED = 1024  # and queries at a time
+MAX_NUMBER = 1e15  # of embeddings as they are: the squares of ten million such numbers add up to less than float32 ends at
+MIN_NUMBER = 1e-15
 N_EXACT = 2**23  # float64 numbers at a time in the exact similarities: 64 MB
 
 
@@ -50,7 +50,7 @@ class Vectors:
             ValueError: a vector that is not finite.
         """
         for first, block in self._read(n_rows):
-            is_finite = np.isfinite(block.sum(axis=1))
+            is_finite = np.isfinite(block).all(axis=1)
             if not is_finite.all():
                 row = first + int(np.argmin(is_finite))
                 raise ValueError(f"embedding {row} is not finite; the stage it comes from has diverged: lower its lr")
@@ -58,14 +58,18 @@ class Vectors:
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """float32 [n, dim]: the rows of these numbers."""
+        return self._prepared(self.raw(numbers))
+
+    def raw(self, numbers: np.ndarray) -> np.ndarray:
+        """float [n, dim]: the rows of these numbers as the arrays hold them."""
         numbers = numbers if self.chosen is None else self.chosen[numbers]
         if len(self.parts) == 1:
-            return self._prepared(self.parts[0][numbers])
-        found = np.empty((len(numbers), self.parts[0].shape[1]), dtype=np.float32)
+            return self.parts[0][numbers]
+        found = np.empty((len(numbers), self.parts[0].shape[1]), dtype=np.result_type(*self.parts))
         start = 0
         for part in self.parts:
             is_here = (numbers >= start) & (numbers < start + len(part))
-            found[is_here] = self._prepared(part[numbers[is_here] - start])
+            found[is_here] = part[numbers[is_here] - start]
             start += len(part)
         return found
 
@@ -79,14 +83,33 @@ class Vectors:
             start += len(part)
 
     def _prepared(self, block: np.ndarray) -> np.ndarray:
-        return l2_normalised(block) if self.distance == "cosine" else np.ascontiguousarray(block, dtype=np.float32)
+        return l2_normalised(block) if self.distance == "cosine" else _as_float32(block)
 
 
 def l2_normalised(vectors: np.ndarray) -> np.ndarray:
-    """float32 [n, dim], each row divided by its length (zero rows stay zero)."""
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    """float32 [n, dim], each row divided by its length, however large or small that is (zero rows stay zero)."""
+    vectors = np.asarray(vectors)
+    if vectors.dtype.kind != "f" or vectors.dtype.itemsize < 4:
+        vectors = vectors.astype(np.float32)
+    largest = np.maximum(vectors.max(axis=1, keepdims=True, initial=0), -vectors.min(axis=1, keepdims=True, initial=0))
     with np.errstate(invalid="ignore"):  # infinite by infinite; what is not finite is told of where it matters
+        if ((largest > 1e9) | (largest < 1e-9)).any():  # squares of float32 end at 1e38 and begin at 1e-38
+            _, exponent = np.frexp(largest)
+            vectors = np.ldexp(vectors, -exponent)  # by a power of two, which costs no digit
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _as_float32(block: np.ndarray) -> np.ndarray:
+    """As they are, for Euclidean distances.
+
+    Raises:
+        ValueError: finite lengths whose squares float32 cannot hold.
+    """
+    largest = max(float(block.max(initial=0)), -float(block.min(initial=0)))
+    if MAX_NUMBER < largest < np.inf or 0 < largest < MIN_NUMBER:
+        raise ValueError(f"embeddings reach {largest:.3g}, whose square float32 cannot hold; multiply all by one number, which changes no neighbour")
+    return np.ascontiguousarray(block, dtype=np.float32)
 
 
 def vectors(arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine", chosen: np.ndarray | None = None) -> Vectors:
@@ -98,31 +121,14 @@ def vectors(arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine",
     parts = (arrays,) if isinstance(arrays, np.ndarray) else tuple(arrays)
     if distance not in ("cosine", "euclidean"):
         raise ValueError(f"distance {distance!r} is neither 'cosine' nor 'euclidean'")
+    for part in parts:
+        if part.dtype.kind not in "fiub":
+            raise ValueError(f"embeddings are of type {part.dtype}, must be real numbers")
     shapes = sorted({part.shape[1:] for part in parts})
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise ValueError(f"embeddings must be arrays [n_images, dim] of one dim; these have the shapes {[part.shape for part in parts]}")
     is_part = chosen is not None and len(chosen) < sum(len(part) for part in parts)
     return Vectors(parts, distance, chosen if is_part else None)
-
-
-def open_shards(path: Path) -> tuple[np.ndarray, ...]:
-    """A .npy file, or all of a folder in the order of their names (2 before 10), memory-mapped.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: a file that is not whole.
-    """
-    files = sorted(path.glob("*.npy"), key=_in_numbers) if path.is_dir() else [path]
-    if not files:
-        raise FileNotFoundError(f"{path} holds no .npy file")
-    try:
-        return tuple(np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
-    except EOFError as error:
-        raise ValueError(f"a file of {path} is empty; write it again") from error
-
-
-def _in_numbers(path: Path) -> list[tuple[int, str]]:
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path.name)]
 
 
 def search(queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | None = None, is_quiet: bool = True) -> tuple[np.ndarray, np.ndarray]:

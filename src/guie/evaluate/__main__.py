@@ -1,6 +1,6 @@
 """Scores embeddings of one's own, as honestly as door 07 scores a run.
 
-Several .npy files of the same images are the rows of a ladder: each is tested against the one before. As many id files as embeddings are runs of
+Several files of the same images are the rows of a ladder: each is tested against the one before. As many id files as embeddings are runs of
 their own (seeds): their mean and standard deviation follow. Distances are cosine unless --distance says euclidean, which the contest's host used.
 
   python -m guie.evaluate mine.npy --ids mine.csv
@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from guie.embed.search import open_shards
 from guie.errors import run_to_the_end
+from guie.evaluate.embedding_files import named, open_embeddings
 from guie.evaluate.geometry import clusters, geometry
+from guie.evaluate.id_tables import read_ids, read_solution
 from guie.evaluate.intervals import mean_of_domains
-from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, read_ids, read_solution, score_predictions, scored, solution_task, spread, summary
+from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, score_predictions, scored, solution_task, spread, summary
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
 from guie.machine import check_writable_file
 
@@ -35,7 +36,12 @@ SHOWN = ("mp5", "mp5_low", "mp5_high", "p_vs_previous", "r1", "map_at_r", "r_pre
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser("python -m guie.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("embeddings", type=Path, nargs="+", help=".npy, float [n_images, dim], or a folder of such shards")
+    p.add_argument(
+        "embeddings",
+        type=Path,
+        nargs="+",
+        help=".npy, float [n_images, dim], or a folder of such shards; .npz, .pt, .safetensors (FILE:NAME for one array of several), .csv, .parquet",
+    )
     p.add_argument(
         "--ids", type=Path, nargs="+", required=True, help=".csv or .parquet: image_id, class_id[, domain][, split: query or index]; one for all, or one each"
     )
@@ -84,15 +90,21 @@ def rows(arguments: argparse.Namespace) -> pd.DataFrame:
     before: pd.DataFrame | None = None
     for i, path in enumerate(files):
         ids = tables[i if are_seeds else 0]
-        row, before = one_row(path.stem, open_shards(path), ids, None if are_seeds else before, arguments)
+        row, before = one_row(row_name(path), open_embeddings(path, ids), ids, None if are_seeds else before, arguments)
         found.append(row)
     numbers = [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in found]
     if len(files) > 1 and (are_seeds or arguments.combine):
         found.append({"row": "mean" if are_seeds else "separated (mean)", **spread(numbers)})
     if len(files) > 1 and arguments.combine and not are_seeds:
-        together = concatenated([np.concatenate(open_shards(path)) for path in files])
+        together = concatenated([np.concatenate(open_embeddings(path, tables[0])) for path in files])
         found.append(one_row("concatenated", (together,), tables[0], None, arguments)[0])
     return pd.DataFrame(found)
+
+
+def row_name(path: Path) -> str:
+    """What the row of a file is called."""
+    file, name = named(path)
+    return f"{file.stem}:{name}" if name else file.stem
 
 
 def one_row(
@@ -128,8 +140,8 @@ def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
     if arguments.protocol != "merged" or arguments.solution or arguments.full or arguments.geometry or arguments.combine:
         raise ValueError("--shift has one index and its own scores; leave --protocol, --solution, --full, --geometry and --combine out")
     ids = read_ids(arguments.ids[0])
-    files = {path.stem: np.concatenate(open_shards(path)) for path in arguments.embeddings}
-    features = np.concatenate(open_shards(arguments.features)) if arguments.features else next(iter(files.values()))
+    files = {row_name(path): np.concatenate(open_embeddings(path, ids)) for path in arguments.embeddings}
+    features = np.concatenate(open_embeddings(arguments.features, ids)) if arguments.features else next(iter(files.values()))
     for name, array in (*files.items(), ("features", features)):
         if len(array) != len(ids):
             raise ValueError(f"{name} has {len(array)} rows and the ids {len(ids)}")

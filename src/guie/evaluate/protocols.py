@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from guie.embed.retrieval import K
 from guie.embed.search import l2_normalised, search, vectors
+from guie.evaluate.id_tables import COLUMNS, NO_CLASS
 from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
 from guie.evaluate.metrics import DEPTH, FULL_METRICS, METRICS
 from guie.evaluate.ranks import ByLabel, ByPair, Relevance, all_ranks, ranks_within
-
-COLUMNS = ("image_id", "class_id", "domain")
-NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -34,44 +31,6 @@ class Task:
     queries: np.ndarray
     index: np.ndarray
     relevance: Relevance
-
-
-def read_ids(path: Path) -> pd.DataFrame:
-    """The table of one's images: image_id, class_id, domain and perhaps split; its rows are the rows of the embeddings.
-
-    A class_id may be any text; an empty or negative one means no class (a distractor). Without the column `domain` all images are of one.
-
-    Returns:
-        image_id, domain and split as text; class_id as int64, as it stands where the file holds integers, else numbered; -1 for no class.
-
-    Raises:
-        ValueError: a column is missing, there is no row, an image_id stands twice, or a split is neither query nor index.
-    """
-    if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
-    else:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # as text: float64 would merge labels above 2**53
-    missing = [name for name in COLUMNS[:2] if name not in table.columns]
-    if missing or table.empty:
-        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; it needs image_id, class_id[, domain][, split]")
-    table = table.assign(image_id=table["image_id"].astype(str), class_id=_numbered(table["class_id"]))
-    table["domain"] = table["domain"].astype(str) if "domain" in table else "all"
-    if set(table["domain"]) & {"low", "high"}:
-        raise ValueError(f"{path}: a domain is called low or high, as the ends of an interval are (mp5_low); name it otherwise")
-    twice = table["image_id"][table["image_id"].duplicated()]
-    if len(twice):
-        raise ValueError(f"{path}: image_id {twice.iloc[0]!r} stands twice")
-    if "split" in table and not set(table["split"].unique()) <= {"query", "index"}:
-        raise ValueError(f"{path}: a split is query or index, not {sorted(set(table['split'].astype(str)) - {'query', 'index'})[:3]}")
-    return table
-
-
-def _numbered(class_ids: pd.Series) -> np.ndarray:
-    if pd.api.types.is_integer_dtype(class_ids) and not class_ids.isna().any():
-        return np.maximum(class_ids.to_numpy(dtype=np.int64), NO_CLASS)
-    texts = class_ids.fillna("").astype(str).str.strip()
-    texts = texts.mask(texts.str.fullmatch(r"-\d+"), "")
-    return pd.factorize(texts.mask(texts == ""))[0].astype(np.int64)
 
 
 def merged(ids: pd.DataFrame) -> list[Task]:
@@ -125,27 +84,6 @@ def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
         raise ValueError(f"{len(classes)} classes cannot be dealt to {n_folds} folds")
     dealt = classes.drop_duplicates("class_id").assign(fold=lambda c: np.arange(len(c)) % n_folds)
     return ids["class_id"].map(dealt.set_index("class_id")["fold"]).fillna(-1).to_numpy(dtype=np.int64)
-
-
-def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """The host's solution file: query id -> (usage, ids of the relevant index images).
-
-    The header is read and not looked at, as the host does; the columns are id, space-separated ids, Public or Private.
-
-    Raises:
-        ValueError: not three columns, an unknown usage, a query that stands twice or has nothing relevant.
-    """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if table.shape[1] != 3 or table.empty:
-        raise ValueError(f"{path} has {table.shape[1]} columns and {len(table)} rows; a solution has three: id, index ids, usage")
-    solution: dict[str, tuple[str, frozenset[str]]] = {}
-    for query, images, usage in table.itertuples(index=False):
-        if usage not in ("Public", "Private"):
-            raise ValueError(f"{path}: the usage of query {query!r} is {usage!r}, neither Public nor Private")
-        if query in solution or not images.split():
-            raise ValueError(f"{path}: query {query!r} stands twice or has no relevant image")
-        solution[query] = (usage, frozenset(images.split()))
-    return solution
 
 
 def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> Task:
@@ -279,7 +217,7 @@ PROTOCOLS: dict[str, Callable[[pd.DataFrame], list[Task]]] = {
 
 
 def _raw(embeddings: np.ndarray | Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    return vectors(embeddings, "euclidean").rows(rows)
+    return vectors(embeddings).raw(rows)
 
 
 def _among(name: str, rows: np.ndarray, ids: pd.DataFrame) -> Task:

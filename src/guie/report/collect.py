@@ -14,15 +14,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from guie.done import read_done
-from guie.recipe import Recipe
-from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run
+from guie.recipe import RESERVED_DOMAINS, Recipe
+from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run, read_done
 
 SCORE_COLUMNS = ("setting", "members", "views", "projection", "dim", "n_queries", "n_index", "mp5", "r1", "seed", "commit")
 CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "is_same_file", "outcome")
 SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # images a class: 1, 2, 3-4, 5-8, ... more than 128
-NOT_DOMAINS = ("low", "high")  # mp5_low and mp5_high are the ends of an interval
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def scores_in(out: Path, final: str) -> Scores:
     texts = ["setting", "members", "views", "projection", "commit"]
     table[texts] = table[texts].fillna("")
     found = [str(column).removeprefix("mp5_") for column in table.columns if str(column).startswith("mp5_")]
-    domains = tuple(name for name in found if name not in NOT_DOMAINS)
+    domains = tuple(name for name in found if name not in RESERVED_DOMAINS)
     shares = pca_shares(out)
     return Scores(table, domains, int(np.flatnonzero(table["setting"] == final)[-1]), None if shares is None else float(shares.sum()))
 

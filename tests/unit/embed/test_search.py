@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from guie.embed import search as module
-from guie.embed.search import l2_normalised, open_shards, search, vectors
+from guie.embed.search import l2_normalised, search, vectors
+from guie.evaluate.embedding_files import open_embeddings
 
 
 def brute_force(queries: np.ndarray, index: np.ndarray, k: int, own: np.ndarray, distance: str) -> np.ndarray:
@@ -92,7 +93,7 @@ def test_shards_on_disk_give_what_one_array_gives(tmp_path: Path, dtype: type) -
     data = np.random.default_rng(2).normal(size=(500, 16)).astype(dtype)
     for i, part in enumerate(np.array_split(data, 3)):
         np.save(tmp_path / f"shard{i}.npy", part)
-    shards = open_shards(tmp_path)
+    shards = open_embeddings(tmp_path)
     assert len(shards) == 3 and all(isinstance(part, np.memmap) for part in shards)
     (rows, similarities), (expected, cosines) = search(data[:50], vectors(shards), 7), search(data[:50], vectors(data), 7)
     np.testing.assert_array_equal(rows, expected)
@@ -106,7 +107,23 @@ def test_euclidean_distance_is_that_of_the_vectors_as_they_are() -> None:
     assert rows.tolist() == [[1]] and similarities[0, 0] == pytest.approx(-1.25)
 
 
-def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("magnitude", [1e-300, 1e-40, 1e-25, 1e-13, 1e-7, 6e3, 1e20, 1e38, 1e300])
+def test_lengths_that_overflow_change_no_cosine(dtype: type, magnitude: float) -> None:
+    info = np.finfo(dtype)
+    if not info.tiny <= magnitude <= info.max / 8:
+        pytest.skip("not a number of this type")
+    data = np.random.default_rng(3).normal(size=(40, 6)).round(3)
+    data = np.clip(data, 0.25, 4)  # no digits are lost below the smallest number
+    scaled = (data * magnitude).astype(dtype)
+    exact = scaled.astype(np.longdouble)
+    exact = exact / np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(l2_normalised(scaled), exact.astype(np.float64), rtol=3e-7)
+    expected = np.argsort(-(exact @ exact.T).astype(np.float64) + 9 * np.eye(40), axis=1)[:, :5]
+    np.testing.assert_array_equal(search(scaled, vectors(scaled), 5, np.arange(40))[0], expected)
+
+
+def test_what_cannot_be_searched_is_refused() -> None:
     bad = np.ones((9, 2))
     bad[7, 1] = np.inf
     with pytest.raises(ValueError, match="embedding 7 is not finite"):
@@ -119,8 +136,11 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
         search(np.ones((1, 3)), vectors(np.ones((3, 2))), 1)
     with pytest.raises(ValueError, match="manhattan"):
         vectors(np.ones((3, 2)), "manhattan")
-    with pytest.raises(FileNotFoundError, match="holds no"):
-        open_shards(tmp_path)
+    with pytest.raises(ValueError, match="complex64"):
+        vectors(np.ones((3, 2), dtype=np.complex64))
+    for value in (1e19, 1e200, 1e-30, 1e-200):  # their squares are no float32
+        with pytest.raises(ValueError, match="multiply all by one number"):
+            search(np.ones((1, 2)), vectors(np.full((3, 2), value), "euclidean"), 1)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from guie.evaluate.id_tables import read_solution
 from guie.evaluate.protocols import (
     Task,
     class_folds,
@@ -15,8 +16,6 @@ from guie.evaluate.protocols import (
     nearest_ids,
     per_domain,
     query_index,
-    read_ids,
-    read_solution,
     score_predictions,
     scored,
     solution_task,
@@ -147,21 +146,6 @@ def test_host_score_of_one_usage_and_of_unknown_queries(tmp_path: Path) -> None:
         score_predictions(predictions, truth, "public")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,images\nq1,a\n", "2 columns"),
-        ("id,images,Usage\n", "0 rows"),
-        ("id,images,Usage\nq1,,Public\n", "no relevant image"),
-        ("id,images,Usage\nq1,a,Public\nq1,b,Public\n", "twice"),
-        ("id,images,Usage\nq1,a,public\n", "usage of query 'q1' is 'public'"),
-    ],
-)
-def test_solution_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        solution(tmp_path, text)
-
-
 def test_embeddings_scored_by_a_solution_equal_their_lists_scored_by_the_host() -> None:
     rng = np.random.default_rng(1)
     n_queries, n_index = 30, 200
@@ -215,30 +199,6 @@ def test_concatenated_models_have_the_mean_of_their_cosines() -> None:
     ours = concatenated([a, b])
     unit = [m / np.linalg.norm(m, axis=1, keepdims=True) for m in (a, b)]
     np.testing.assert_allclose(ours @ ours.T, (unit[0] @ unit[0].T + unit[1] @ unit[1].T) / 2, atol=1e-6)
-
-
-def test_ids_of_any_kind_are_read_exactly(tmp_path: Path) -> None:
-    (tmp_path / "ids.csv").write_text(f"image_id,class_id\na,{2**53}\nb,{2**53 + 1}\nc,\nd,-1\ne,cup\nf,{2**53}\n")
-    ids = read_ids(tmp_path / "ids.csv")
-    assert ids["class_id"].tolist() == [0, 1, -1, -1, 2, 0]
-    assert set(ids["domain"]) == {"all"}
-    pd.DataFrame({"image_id": ["a", "b"], "class_id": [2**60, 2**60 + 1], "domain": ["x", "y"]}).to_parquet(tmp_path / "ids.parquet")
-    assert read_ids(tmp_path / "ids.parquet")["class_id"].tolist() == [2**60, 2**60 + 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("image_id,label\na,1\n", "class_id"),
-        ("image_id,class_id\n", "0 rows"),
-        ("image_id,class_id\na,1\na,2\n", "'a' stands twice"),
-        ("image_id,class_id,split\na,1,query\nb,1,train\n", "train"),
-    ],
-)
-def test_ids_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "ids.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_ids(tmp_path / "ids.csv")
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

@@ -1,0 +1,176 @@
+"""Embeddings in the formats that people save them in: read, or refused by name with the remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from guie.evaluate.id_tables import strict_csv
+
+REMEDY = "save the array with numpy.save('embeddings.npy', array)"
+ID_COLUMN = "image_id"
+T = TypeVar("T")
+
+
+def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.ndarray, ...]:
+    """Embeddings row by row as the ids, float [n_i, dim] each; arrays of .npy files are memory-mapped.
+
+    Args:
+        path: A .npy file or a folder of such shards, in the order of their names (2 before 10); .npz, .pt, .pth and .safetensors with one array, or
+            FILE:NAME for one of several; .csv and .parquet of numbers, or of lists, whose column image_id, if they have one, says which row is whose.
+        ids: image_id; only the order of .csv and .parquet files with ids follows it.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: a format that is not read, a file that is not whole, no or several arrays, numbers that are not real, ids that are not those of `ids`.
+    """
+    file, name = named(path)
+    if file.is_dir():
+        shards = sorted(file.glob("*.npy"), key=_in_numbers)
+        if not shards:
+            raise FileNotFoundError(f"{file} holds no .npy file")
+        parts = tuple(_npy(shard) for shard in shards)
+    elif not file.exists():
+        raise FileNotFoundError(f"{file} does not exist")
+    elif file.suffix.lower() in TABLES:
+        parts = (_from_table(file, ids),)
+    elif file.suffix.lower() == ".npy":
+        parts = (_npy(file),)
+    elif file.suffix.lower() in ARRAYS:
+        parts = (_chosen(file, name, _whole(file, ARRAYS[file.suffix.lower()])),)
+    else:
+        raise ValueError(f"{file}: {REFUSED.get(file.suffix.lower(), f'the ending {file.suffix!r} is not known')}; {REMEDY}")
+    for part in parts:
+        _check_numbers(file, part)
+    return parts
+
+
+def named(path: Path) -> tuple[Path, str]:
+    """`mine.npz:val` is the array `val` of mine.npz, unless there is a file of that name."""
+    stem, colon, name = str(path).rpartition(":")
+    return (Path(stem), name) if colon and Path(stem).suffix.lower() in ARRAYS and not path.exists() else (path, "")
+
+
+def _check_numbers(file: Path, array: np.ndarray) -> None:
+    if array.dtype.kind not in "fiub":
+        what = "complex numbers, which have no cosine here: put real and imaginary parts side by side"
+        what = what if array.dtype.kind == "c" else f"numbers of type {array.dtype}, not real numbers"
+        raise ValueError(f"{file} holds {what}; {REMEDY}")
+    if array.ndim != 2 or not len(array) or not array.shape[1]:
+        raise ValueError(f"{file} holds an array of shape {array.shape}; embeddings are [n_images, dim]: reshape it")
+
+
+def _whole(file: Path, read: Callable[[Path], T]) -> T:
+    """What `read` finds; its errors in one line with the remedy."""
+    try:
+        return read(file)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of five libraries, each with errors of its own kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{file} cannot be read as {file.suffix}: {reason[:160]}; {REMEDY}") from error
+
+
+def _npy(file: Path) -> np.ndarray:
+    array = _whole(file, lambda path: np.load(path, mmap_mode="r", allow_pickle=False))
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{file} is a .npz archive inside; rename it to .npz")
+    return array
+
+
+def _npz(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _torch(file: Path) -> dict[str, np.ndarray]:
+    import torch  # here, as .npy files need none of its second
+
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    named = found if isinstance(found, dict) else {"": found}
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
+    return {name: _as_numpy(value) for name, value in tensors.items()}
+
+
+def _safetensors(file: Path) -> dict[str, np.ndarray]:
+    from safetensors.torch import load_file  # of torch, as numpy has no bfloat16
+
+    return {name: _as_numpy(value) for name, value in load_file(file).items()}
+
+
+def _as_numpy(tensor: object) -> np.ndarray:
+    import torch
+
+    assert isinstance(tensor, torch.Tensor)
+    tensor = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
+    return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2) else tensor).numpy()
+
+
+def _chosen(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The array called `name`, or the only one of two axes."""
+    if name:
+        if name not in arrays:
+            raise ValueError(f"{file} has no array {name!r}; it has {', '.join(arrays) or 'none'}")
+        return arrays[name]
+    matrices = [key for key, array in arrays.items() if array.ndim == 2] or list(arrays)
+    if len(matrices) != 1:
+        example = f": choose one as {file}:{matrices[0]}" if matrices else f"; {REMEDY}"
+        raise ValueError(f"{file} holds {len(matrices)} arrays ({', '.join(matrices[:8]) or 'no tensor'}){example}")
+    return arrays[matrices[0]]
+
+
+def _from_table(file: Path, ids: pd.DataFrame | None) -> np.ndarray:
+    """Numbers of a table, float64 [n, dim], in the order of the ids."""
+    table = _whole(file, TABLES[file.suffix.lower()])
+    if ID_COLUMN in table:
+        names = table.pop(ID_COLUMN).astype(str)
+        place = pd.Series(np.arange(len(names)), index=names)
+        wanted = names if ids is None else ids[ID_COLUMN].astype(str)
+        absent = [name for name in wanted if name not in place.index]
+        if absent or len(place) != len(wanted) or place.index.has_duplicates:
+            first = f", {absent[0]!r} for one," if absent else ""
+            raise ValueError(f"{file}: {len(absent)} of the {len(wanted)} ids{first} have no row among its {len(names)}; its image_ids must be those of --ids")
+        table = table.iloc[place[wanted].to_numpy()]
+    if table.shape[1] == 1 and len(table) and isinstance(table.iloc[0, 0], np.ndarray | list):
+        lengths = {len(row) for row in table.iloc[:, 0]}
+        if len(lengths) != 1:
+            raise ValueError(f"{file}: the lists of column {table.columns[0]!r} have {sorted(lengths)[:3]} numbers; embeddings have one length")
+        return np.stack(table.iloc[:, 0].map(np.asarray).to_list())
+    texts = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    if texts:
+        raise ValueError(f"{file}: the columns {texts[:3]} are no numbers; leave image_id and one column a dimension")
+    return table.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _csv(file: Path) -> pd.DataFrame:
+    """With or without a header: numpy.savetxt writes none, and its first row is an embedding."""
+    separator = "\t" if file.suffix.lower() == ".tsv" else ","
+    first = strict_csv(file, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    is_numbered = list(first) == [str(i) for i in range(len(first))]  # as pandas names the columns of an array
+    has_header = is_numbered or not first.map(_is_number).all()
+    types = {ID_COLUMN: str} if has_header else None
+    table = strict_csv(file, sep=separator, header=0 if has_header else None, dtype=types)
+    return table.drop(columns=[name for name in table if str(name) == "Unnamed: 0"])  # the index that pandas writes
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _in_numbers(path: Path) -> list[tuple[int, str]]:
+    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path.name)]
+
+
+ARRAYS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".npz": _npz, ".pt": _torch, ".pth": _torch, ".safetensors": _safetensors}
+TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _csv, ".tsv": _csv, ".parquet": pd.read_parquet}
+REFUSED = dict.fromkeys((".pkl", ".pickle", ".joblib"), "a pickle can run any program when it is opened, so none is")
+REFUSED |= dict.fromkeys((".h5", ".hdf5", ".mat", ".feather", ".arrow", ".jsonl", ".json", ".txt", ".bin", ".fvecs"), "this format is not read")

@@ -1,0 +1,163 @@
+"""Tables of ids and labels as users write them: which image is of which class, and the host's solution file.
+
+Labels are compared as they were written: 7 and 007 are two classes, and no number passes through a type that would round it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from guie.recipe import RESERVED_DOMAINS
+
+COLUMNS = ("image_id", "class_id", "domain")
+NO_CLASS = -1
+GAPS = ("", "nan", "NaN", "None", "<NA>", "NaT")  # how pandas and Python write a missing value
+NEGATIVE = r"-(?=.*[1-9])(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+USAGES = ("Public", "Private")
+IGNORED = "Ignored"  # GLDv2's solution files have it: a query that does not count
+
+
+def read_ids(path: Path) -> pd.DataFrame:
+    """The table of one's images: image_id, class_id, domain and perhaps split; its rows are the rows of the embeddings.
+
+    A class_id may be any number or text. A negative number (-1, also written -1.0) and a gap (empty, nan, None, <NA>, NaT) mean no class: a
+    distractor. Without the column `domain` all images are of one.
+
+    Returns:
+        image_id, domain and split as text; class_id as int64, as it stands where the file is parquet of integers below 2**63, else numbered; -1
+        for no class.
+
+    Raises:
+        ValueError: a column is missing, there is no row, an image_id is missing or stands twice, a domain is missing or has the name of a column,
+            a split is neither query nor index, or labels that cannot be told apart with certainty.
+    """
+    table = _read_table(path)
+    missing = [name for name in COLUMNS[:2] if name not in table.columns]
+    if missing or table.empty:
+        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; it needs image_id, class_id[, domain][, split]")
+    for name in ("image_id", "domain"):
+        is_gap = table[name].isna() | (table[name].astype(str) == "") if name in table else np.zeros(1, dtype=bool)
+        if is_gap.any():
+            raise ValueError(f"{path}: row {int(np.argmax(is_gap)) + 1} has no {name}; write one in each row")
+    table = table.assign(image_id=_texts(table["image_id"]), class_id=numbered(table["class_id"], path))
+    table["domain"] = _texts(table["domain"]) if "domain" in table else "all"
+    reserved = sorted(set(table["domain"]) & set(RESERVED_DOMAINS))
+    if reserved:
+        raise ValueError(f"{path}: a domain is called {reserved[0]}, as the column mp5_{reserved[0]} is; name it otherwise")
+    twice = table["image_id"][table["image_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: image_id {twice.iloc[0]!r} stands twice")
+    if "split" in table:
+        table["split"] = _texts(table["split"])
+        unknown = sorted(set(table["split"]) - {"query", "index"})
+        if unknown:
+            raise ValueError(f"{path}: a split is query or index, not {unknown[:3]}")
+    return table
+
+
+def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
+    """int64 [n]: labels as numbers, -1 for no class; see `read_ids`.
+
+    Args:
+        class_ids: Labels of any type.
+        path: Where they come from, for the message.
+
+    Raises:
+        ValueError: floating-point labels from 2**53 on, complex ones, or texts that differ by white space around them alone.
+    """
+    if isinstance(class_ids.dtype, pd.CategoricalDtype):
+        of_category = np.append(numbered(pd.Series(class_ids.cat.categories), path), NO_CLASS)
+        return of_category[class_ids.cat.codes.to_numpy()]
+    is_gap = class_ids.isna().to_numpy()
+    if pd.api.types.is_bool_dtype(class_ids) or not pd.api.types.is_numeric_dtype(class_ids):
+        texts = pd.Series(_texts(class_ids), index=class_ids.index)
+        is_gap = is_gap | (texts.str.strip().isin(GAPS) | texts.str.strip().str.fullmatch(NEGATIVE)).to_numpy(dtype=bool)
+        return _numbered_texts(texts, is_gap, path)
+    if pd.api.types.is_complex_dtype(class_ids):
+        raise ValueError(f"{path}: class_id holds complex numbers; write integers or texts")
+    known = class_ids[~is_gap]
+    if pd.api.types.is_float_dtype(class_ids) and (known.abs() >= 2**53).any():
+        raise ValueError(f"{path}: class_id holds floats of 2**53 or more, which merge neighbouring integers; write them as integers or as text")
+    labels = np.full(len(class_ids), NO_CLASS, dtype=np.int64)
+    is_class = ~is_gap
+    is_class[is_class] = (known >= 0).to_numpy(dtype=bool)
+    values = class_ids[is_class].to_numpy(dtype=np.float64 if pd.api.types.is_float_dtype(class_ids) else None)
+    if pd.api.types.is_integer_dtype(class_ids) and (not len(values) or int(values.max()) < 2**63):
+        labels[is_class] = values.astype(np.int64)
+    else:
+        labels[is_class] = pd.factorize(values)[0]
+    return labels
+
+
+def _numbered_texts(texts: pd.Series, is_gap: np.ndarray, path: Path | str) -> np.ndarray:
+    known = pd.Series(texts[~is_gap].unique(), dtype=object)
+    bare = known.str.strip()
+    if bare.duplicated().any():
+        alike = known[bare == bare[bare.duplicated()].iloc[0]].tolist()
+        raise ValueError(f"{path}: the class_ids {alike[0]!r} and {alike[1]!r} differ by white space alone; write them alike, or name one otherwise")
+    return pd.factorize(texts.mask(is_gap))[0].astype(np.int64)
+
+
+def _texts(values: pd.Series) -> np.ndarray:
+    """Each value as text, bytes by their UTF-8 (or escaped), object [n]."""
+    return np.array([value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values], dtype=object)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """A parquet file, or a .csv file of texts (float64 would merge labels above 2**53).
+
+    Raises:
+        ValueError: it cannot be read, or a row has more fields than the header.
+    """
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return strict_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # of pandas and of pyarrow: no table, another encoding, broken
+        kind = "parquet" if path.suffix == ".parquet" else "CSV in UTF-8"
+        raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+
+
+def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """pandas.read_csv of UTF-8, but a row of more fields than the header is an error: pandas would move every column by one.
+
+    Raises:
+        ValueError: such a row, or what pandas raises.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, encoding="utf-8-sig", index_col=False, **options)
+        except pd.errors.ParserWarning as error:
+            raise ValueError("a row has more fields than the header; put texts that hold a comma in quotes") from error
+
+
+def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
+    """The host's solution file: query id -> (usage, ids of the relevant index images).
+
+    The header is read and not looked at, as the host does; the columns are id, space-separated ids, usage. Queries of usage Ignored, which GLDv2's
+    files have, are left out.
+
+    Raises:
+        ValueError: not three columns, an unknown usage, a query that stands twice or has nothing relevant, or no query that counts.
+    """
+    table = _read_table(path)
+    if table.shape[1] != 3 or table.empty:
+        raise ValueError(f"{path} has {table.shape[1]} columns and {len(table)} rows; a solution has three: id, index ids, usage")
+    solution: dict[str, tuple[str, frozenset[str]]] = {}
+    for query, images, usage in zip(*(_texts(table[name]) for name in table), strict=True):
+        if usage == IGNORED:
+            continue
+        if usage not in USAGES:
+            raise ValueError(f"{path}: the usage of query {query!r} is {usage!r}, neither Public nor Private nor Ignored")
+        if query in solution or not images.split():
+            raise ValueError(f"{path}: query {query!r} stands twice or has no relevant image")
+        solution[query] = (usage, frozenset(images.split()))
+    if not solution:
+        raise ValueError(f"{path}: every query has the usage Ignored, so that nothing counts")
+    return solution

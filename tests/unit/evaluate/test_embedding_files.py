@@ -1,0 +1,119 @@
+"""Embeddings in the formats that people save them in: the same numbers from each, or one line with the remedy."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from guie.evaluate.__main__ import main
+from guie.evaluate.embedding_files import open_embeddings
+
+DATA = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+IDS = pd.DataFrame({"image_id": [f"{i:03}" for i in range(12)]})
+
+
+def with_ids(order: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(DATA[order], columns=[f"d{i}" for i in range(5)]).assign(image_id=IDS["image_id"].to_numpy()[order])
+
+
+SHUFFLED = np.random.default_rng(1).permutation(12)
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "a.npy": lambda p: np.save(p, DATA),
+    "fortran.npy": lambda p: np.save(p, np.asfortranarray(DATA)),
+    "a.npz": lambda p: np.savez(p, DATA),
+    "compressed.npz": lambda p: np.savez_compressed(p, embeddings=DATA, labels=np.arange(12)),  # one array of two axes
+    "a.pt": lambda p: torch.save(torch.from_numpy(DATA), p),
+    "A.PTH": lambda p: torch.save({"embeddings": torch.from_numpy(DATA).requires_grad_(), "epoch": 3}, p),
+    "a.safetensors": lambda p: save_file({"embeddings": DATA}, p),
+    "a.csv": lambda p: pd.DataFrame(DATA).to_csv(p, index=False),  # its header is 0, 1, 2, 3, 4
+    "with_index.csv": lambda p: pd.DataFrame(DATA).to_csv(p),
+    "savetxt.csv": lambda p: np.savetxt(p, DATA, delimiter=","),  # without a header
+    "a.tsv": lambda p: pd.DataFrame(DATA).add_prefix("d").to_csv(p, index=False, sep="\t"),
+    "ids.csv": lambda p: with_ids(SHUFFLED).to_csv(p, index=False),
+    "ids.parquet": lambda p: with_ids(SHUFFLED).to_parquet(p),
+    "a.parquet": lambda p: pd.DataFrame(DATA).add_prefix("d").to_parquet(p),
+    "lists.parquet": lambda p: pd.DataFrame({"embedding": list(DATA), "image_id": IDS["image_id"]}).to_parquet(p),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_numbers(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    (found,) = open_embeddings(tmp_path / name, IDS)
+    np.testing.assert_allclose(found, DATA, rtol=1e-6)
+    assert found.shape == (12, 5)
+
+
+def test_half_precision_of_torch(tmp_path: Path) -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        torch.save(torch.from_numpy(DATA).to(dtype), tmp_path / "a.pt")
+        np.testing.assert_allclose(open_embeddings(tmp_path / "a.pt")[0], DATA, rtol=5e-3)
+
+
+def test_one_of_several_arrays_is_chosen_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", val=DATA, train=DATA + 1)
+    with pytest.raises(ValueError, match=r"holds 2 arrays \(val, train\): choose one as .*a.npz:val"):
+        open_embeddings(tmp_path / "a.npz")
+    np.testing.assert_array_equal(open_embeddings(tmp_path / "a.npz:train")[0], DATA + 1)
+    with pytest.raises(ValueError, match="no array 'test'; it has val, train"):
+        open_embeddings(tmp_path / "a.npz:test")
+    torch.save({"val": torch.from_numpy(DATA), "train": torch.ones(3, 5)}, tmp_path / "a.pt")
+    np.testing.assert_array_equal(open_embeddings(tmp_path / "a.pt:val")[0], DATA)
+
+
+class Model:
+    """What people pickle."""
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.pkl", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
+        ("a.joblib", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
+        ("model.pt", lambda p: torch.save({"model": Model()}, p), "cannot be read as .pt"),
+        ("objects.npy", lambda p: np.save(p, np.array([{}, None], dtype=object), allow_pickle=True), "cannot be read as .npy"),
+        ("a.h5", lambda p: p.write_bytes(b"\x89HDF"), "this format is not read"),
+        ("a.xyz", lambda p: p.write_bytes(b"1"), "the ending '.xyz' is not known"),
+        ("noending", lambda p: p.write_bytes(b"1"), "the ending '' is not known"),
+        ("empty.npy", lambda p: p.write_bytes(b""), "cannot be read as .npy"),
+        ("cut.npy", lambda p: (np.save(p, DATA), p.write_bytes(p.read_bytes()[:-8])), "cannot be read as .npy"),
+        ("cut.npz", lambda p: (np.savez(p, DATA), p.write_bytes(p.read_bytes()[:-40])), "cannot be read as .npz"),
+        ("cut.pt", lambda p: (torch.save(torch.ones(9, 9), p), p.write_bytes(p.read_bytes()[:-40])), "cannot be read as .pt"),
+        ("cut.safetensors", lambda p: (save_file({"a": DATA}, p), p.write_bytes(p.read_bytes()[:-8])), "cannot be read as .safetensors"),
+        ("no.parquet", lambda p: p.write_bytes(b"PAR1"), "cannot be read as .parquet"),
+        ("npz.npy", lambda p: (np.savez(p.with_suffix(".npz"), DATA), p.with_suffix(".npz").rename(p)), "rename it to .npz"),
+        ("complex.npy", lambda p: np.save(p, DATA * 1j), "complex numbers"),
+        ("texts.npy", lambda p: np.save(p, np.array([["a", "b"]])), "not real numbers"),
+        ("flat.npy", lambda p: np.save(p, DATA.ravel()), r"shape \(60,\)"),
+        ("maps.npy", lambda p: np.save(p, DATA.reshape(12, 5, 1)), r"shape \(12, 5, 1\)"),
+        ("none.npy", lambda p: np.save(p, DATA[:0]), r"shape \(0, 5\)"),
+        ("epoch.pt", lambda p: torch.save({"epoch": 3}, p), "no tensor"),
+        ("names.csv", lambda p: with_ids(SHUFFLED).assign(label="cup").to_csv(p, index=False), r"columns \['label'\] are no numbers"),
+        ("other.csv", lambda p: with_ids(SHUFFLED).assign(image_id=range(12)).to_csv(p, index=False), "'000' for one, have no row"),
+        ("more.csv", lambda p: pd.concat([with_ids(SHUFFLED)] * 2).to_csv(p, index=False), "image_ids must be those of --ids"),
+        ("ragged.parquet", lambda p: pd.DataFrame({"e": [[1.0], [1.0, 2.0]]}).to_parquet(p), "embeddings have one length"),
+        ("wide.csv", lambda p: p.write_text("a,b\n1,2,3\n4,5,6\n"), "more fields than the header"),
+    ],
+)
+def test_what_is_not_read_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, write: Callable[[Path], object], message: str
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        open_embeddings(tmp_path / name, IDS)
+    IDS.assign(class_id=1).to_csv(tmp_path / "ids.csv", index=False)
+    assert main([str(tmp_path / name), "--ids", str(tmp_path / "ids.csv")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert name in error and "\n" not in error and len(error) < 450
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no \.npy file"):
+        open_embeddings(tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_embeddings(tmp_path / "a.npy")
