@@ -1,24 +1,22 @@
 """Checks a submission.zip as the contest's scorer would meet it. Needs torch, Pillow and numpy; knows nothing of this project.
 
-    python submission/check_submission.py submission.zip
     python submission/check_submission.py submission.zip --expected artifacts/<recipe>/08_export/parity
     python submission/check_submission.py submission.zip --score FOLDER
 
 It unpacks the zip, loads saved_model.pt by torch.jit.load on the CPU in two fresh processes without network, and embeds images
 of odd sizes one by one. It ends at the first thing that is wrong with one line that says what (FAIL), one with the remedy (FIX),
-and status 1; "The submission is sound." and status 0 otherwise.
+and status 1; "The submission is sound." and status 0 otherwise. What the module prints itself is kept out of this table and counted.
 
 --score embeds FOLDER/query and FOLDER/index and prints the host's metric, mean precision at five by Euclidean distance. What is relevant says
 FOLDER/solution.csv (id, images, Usage; an id is a file's name), or the folders: query/<class>/<image> and index/<class>/<image>.
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +26,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -38,39 +36,44 @@ MODEL_NAME = "saved_model.pt"
 EMBEDDING_DIM = 64
 SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920), (4000, 3000))  # height, width
 BLACK = "black 64x64"
-N_TIMED, N_NEIGHBOURS = 9, 5
-BLOCK = 256  # queries whose distances are held at once
+N_TIMED, N_NEIGHBOURS, BLOCK = 9, 5, 256  # calls; neighbours; queries whose distances are held at once
 TOLD = 3  # status of an inner process that has printed what is wrong
+TABLE: list[TextIO] = []  # where an inner process writes, whose own stdout and stderr are a file
 MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
 N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = 205_000, 9.0, 13.0  # queries + index, the scoring notebook's time, its smaller machine
 
 
 class BreachError(Exception):
-    """One broken rule, and how to mend it."""
+    """One broken rule, and how to mend it: a line each."""
 
-    def __init__(self, what: str, remedy: str) -> None:
-        """One line each."""
+    def __init__(self, what: str, remedy: str) -> None:  # noqa: D107
         super().__init__(f"FAIL  {what}\nFIX   {remedy}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Checks, prints a table, and returns the exit status."""
     arguments = _parser().parse_args(argv)
+    is_inner = arguments.table is not None
     try:
-        if arguments.probe:
+        if is_inner:
+            TABLE.append(os.fdopen(arguments.table, "w"))
             _forbid_network()
+        if is_inner and arguments.score:
+            score(arguments.submission, arguments.score)
+        elif is_inner:
             embeddings = probe(arguments.submission, arguments.expected, arguments.min_cosine, arguments.backwards)
             np.savez(arguments.probe, names=np.array(list(embeddings)), embeddings=np.stack(list(embeddings.values())))
         else:
             check(arguments.submission, arguments.expected, arguments.min_cosine, arguments.timeout)
             if arguments.card:
                 sign(arguments.card)
-            print("The submission is sound.")
+            _say("The submission is sound.")
             if arguments.score:
-                score(arguments.submission, arguments.score)
+                with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
+                    _run_inner(unpack(arguments.submission, Path(scratch)), ["--score", arguments.score], Path(scratch) / "printed.txt", None)
     except Exception as error:
-        print(error if isinstance(error, BreachError) else BreachError(f"{type(error).__name__}: {_line(error)}", "try another machine, or torch"), flush=True)
-        return TOLD if arguments.probe else 1
+        _say(str(error if isinstance(error, BreachError) else BreachError(f"{type(error).__name__}: {_line(error)}", "try another machine, or torch")))
+        return TOLD if is_inner else 1
     return 0
 
 
@@ -82,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--score", type=Path, metavar="FOLDER", help="also embed FOLDER/query and FOLDER/index and print the host's metric")
     p.add_argument("--card", type=Path, help="the export's card.json, in which a sound submission's torch version is noted")
     p.add_argument("--timeout", type=float, default=3600.0, help="seconds that one of the two processes may take (default: %(default)s)")
-    p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # the two inner processes write their embeddings here
+    p.add_argument("--table", type=int, help=argparse.SUPPRESS)  # of an inner process: the file descriptor of the table
+    p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # the two that check write their embeddings here
     p.add_argument("--backwards", action="store_true", help=argparse.SUPPRESS)
     return p
 
@@ -96,10 +100,8 @@ def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: flo
         second = _run_process(model_path, Path(scratch) / "second.npz", None, min_cosine, timeout, backwards=True)
     worst = max(first, key=lambda name: _difference(first[name], second[name]))
     if not _difference(first[worst], second[worst]) <= MAX_DIFFERENCE:
-        raise BreachError(
-            f"two processes disagree on {worst} by {_difference(first[worst], second[worst]):.2g}",
-            "the module keeps state or draws random numbers: call .eval() before tracing, and keep no running statistics",
-        )
+        remedy = "the module keeps state or draws random numbers: call .eval() before tracing, and keep no running statistics"
+        raise BreachError(f"two processes disagree on {worst} by {_difference(first[worst], second[worst]):.2g}", remedy)
     row("second process", f"the same within {_difference(first[worst], second[worst]):.1g}, images in reverse order")
 
 
@@ -123,11 +125,7 @@ def unpack(zip_path: Path, folder: Path) -> Path:
 
 
 def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards: bool = False) -> dict[str, np.ndarray]:
-    """Loads the module and embeds every test image; what one of the two processes does.
-
-    Returns:
-        float32 [64] for each test image.
-    """
+    """Loads the module and embeds every test image, to float32 [64] each; what one of the two processes does."""
     started = time.perf_counter()
     module = load(model_path)
     row("torch.jit.load", f"{time.perf_counter() - started:.1f} s, torch {torch.__version__}, {torch.get_num_threads()} threads", not backwards)
@@ -152,10 +150,8 @@ def load(model_path: Path) -> Any:
             warnings.simplefilter("ignore")  # torch calls all of torch.jit deprecated
             return torch.jit.load(str(model_path)).eval()
     except Exception as error:
-        raise BreachError(
-            f"torch.jit.load cannot read {MODEL_NAME}: {_line(error)}",
-            "write it by torch.jit.save of a traced or scripted module on the CPU (not torch.save), and let the writing finish",
-        ) from error
+        remedy = "write it by torch.jit.save of a traced or scripted module on the CPU (not torch.save), and let the writing finish"
+        raise BreachError(f"torch.jit.load cannot read {MODEL_NAME}: {_line(error)}", remedy) from error
 
 
 def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
@@ -165,10 +161,8 @@ def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
         with torch.no_grad():
             output = module(pixels.unsqueeze(0))
     except Exception as error:
-        raise BreachError(
-            f"it raises on {name}: {_line(error, -1)}",
-            "resize inside the graph, and script (not trace) whatever depends on height and width; no op may need a GPU, the network or torchvision",
-        ) from error
+        remedy = "resize inside the graph, and script (not trace) whatever depends on height and width; no op may need a GPU, the network or torchvision"
+        raise BreachError(f"it raises on {name}: {_line(error, -1)}", remedy) from error
     if not isinstance(output, torch.Tensor):
         raise BreachError(f"it returns a {type(output).__name__} on {name}", f"return one tensor, float32 [1, {EMBEDDING_DIM}]")
     if output.dim() == 0 or output.shape[0] != 1 or output[0].numel() != EMBEDDING_DIM:
@@ -176,8 +170,7 @@ def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
     if output.dtype != torch.float32:
         raise BreachError(f"it returns {str(output.dtype).removeprefix('torch.')} on {name}", "end the forward with .float()")
     embedding: np.ndarray = output[0].flatten().cpu().numpy()
-    if not np.isfinite(embedding).all():
-        n_bad = int((~np.isfinite(embedding)).sum())
+    if n_bad := int((~np.isfinite(embedding)).sum()):
         remedy = "divide by max(length, 1e-12) when normalising; look for half precision, and for a log or root of 0"
         raise BreachError(f"{n_bad} of {EMBEDDING_DIM} numbers are not finite on {name}", remedy)
     return embedding
@@ -185,16 +178,14 @@ def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
 
 def compare(module: Any, folder: Path, min_cosine: float) -> None:
     """Compares with the embeddings in `folder`/expected.npz of the images beside it."""
-    names, expected = read_expected(folder)
     worst, worst_name = 2.0, ""
+    names, expected = read_expected(folder)
     for name, target in zip(names, expected, strict=True):
         got = embed(module, _opened(folder / name), name)
         cosine = float(got @ target / max(float(np.linalg.norm(got) * np.linalg.norm(target)), 1e-12))
         if not cosine >= min_cosine:
-            raise BreachError(
-                f"{name}: cosine {cosine:.6f} to the expected embedding, below {min_cosine}",
-                "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: run the export again",
-            )
+            remedy = "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: run the export again"
+            raise BreachError(f"{name}: cosine {cosine:.6f} to the expected embedding, below {min_cosine}", remedy)
         worst, worst_name = min((worst, worst_name), (cosine, name))
     row("expected embeddings", f"{len(names)} images, smallest cosine {worst:.7f} ({worst_name})")
 
@@ -211,17 +202,15 @@ def sign(card: Path) -> None:
     row("card", f"loaded in torch {', '.join(content['loaded_in'])}")
 
 
-def score(zip_path: Path, folder: Path) -> None:
+def score(model_path: Path, folder: Path) -> None:
     """Prints the host's metric of the images under `folder`, by usage where the solution names one."""
     path = folder / "solution.csv"
     queries, index = (_images_under(folder / part, path.is_file()) for part in ("query", "index"))
     solution = read_solution(path) if path.is_file() else _solution_of_folders(queries, index)
-    missing = [name for name in solution if name not in queries] + sorted({i for relevant, _ in solution.values() for i in relevant if i not in index})
-    if missing:
+    if missing := [i for i in solution if i not in queries] + sorted({i for relevant, _ in solution.values() for i in relevant if i not in index}):
         raise BreachError(f"{folder} lacks {_listed(missing)} of the solution", "each of its ids is the name of an image in query/ or index/")
-    with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
-        module = load(unpack(zip_path, Path(scratch)))
-        found = nearest(_embedded(module, {name: queries[name] for name in solution}, "queries"), _embedded(module, index, "index"))
+    module = load(model_path)
+    found = nearest(_embedded(module, {name: queries[name] for name in solution}, "queries"), _embedded(module, index, "index"))
     for usage in sorted({usage for _, usage in solution.values()}):
         values = [precision(found[name], relevant) for name, (relevant, own) in solution.items() if own == usage]
         row(f"mP@5 {usage}".strip(), f"{np.mean(values):.4f}   {len(values):,} queries, {len(index):,} index images")
@@ -247,8 +236,7 @@ def nearest(queries: dict[str, np.ndarray], index: dict[str, np.ndarray]) -> dic
 
 def read_solution(path: Path) -> dict[str, tuple[set[str], str]]:
     """Relevant index ids and usage of every query of the host's file: id, space-separated ids, Usage."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.reader(handle))[1:]
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:]
     solution = {line[0]: (set(line[1].split()), line[2] if len(line) > 2 else "") for line in rows if len(line) > 1}
     if not solution or not all(relevant for relevant, _ in solution.values()):
         raise BreachError(f"{path} has no query, or one without a relevant image", "it has a header and three columns: id, index ids between spaces, Usage")
@@ -260,8 +248,8 @@ def _solution_of_folders(queries: dict[str, Path], index: dict[str, Path]) -> di
     for name, path in index.items():
         by_class.setdefault(path.parent.name, set()).add(name)
     solution = {name: (by_class[path.parent.name], "") for name, path in queries.items() if path.parent.name in by_class}
-    if len(solution) < len(queries):
-        row("queries", f"{len(queries) - len(solution)} of {len(queries)} have no class folder in index/ and are left out", mark="look")
+    n_left_out = len(queries) - len(solution)
+    row("queries", f"{n_left_out} of {len(queries)} have no class folder in index/ and are left out", n_left_out > 0, "look")
     if not solution:
         raise BreachError("no query has a relevant image", "name the folders of query/ and index/ by class, or add solution.csv")
     return solution
@@ -298,8 +286,7 @@ def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
         raise BreachError(f"{folder / 'expected.npz'} cannot be read ({_line(error)})", remedy) from error
     if not names or embeddings.shape != (len(names), EMBEDDING_DIM):
         raise BreachError(f"{folder / 'expected.npz'} has {len(names)} names and embeddings of shape {list(embeddings.shape)}", remedy)
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in names if not (folder / name).is_file()]:
         raise BreachError(f"{folder} lacks {_listed(missing)}", remedy)
     return names, embeddings
 
@@ -314,7 +301,11 @@ def probe_images() -> dict[str, Image.Image]:
 def row(what: str, value: str, is_shown: bool = True, mark: str = "ok") -> None:
     """One line of the table: a check that held (ok), or something to look at (look)."""
     if is_shown:
-        print(f"{mark:<5} {what:<22} {value}", flush=True)
+        _say(f"{mark:<5} {what:<22} {value}")
+
+
+def _say(text: str) -> None:
+    print(text, file=TABLE[0] if TABLE else sys.stdout, flush=True)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -332,21 +323,14 @@ def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray
     second = embed(module, image, name)
     seconds = time.perf_counter() - started
     if not _difference(first, second) <= MAX_DIFFERENCE:
-        raise BreachError(
-            f"two calls on {name} differ by {_difference(first, second):.2g}",
-            "the module is not deterministic: call .eval() before tracing (dropout, batch norm), and draw no random numbers",
-        )
+        remedy = "the module is not deterministic: call .eval() before tracing (dropout, batch norm), and draw no random numbers"
+        raise BreachError(f"two calls on {name} differ by {_difference(first, second):.2g}", remedy)
     return second, seconds
 
 
 def _report_cost(module: Any, image: Image.Image) -> None:
     """Time (the median of a few calls) and memory beside what the scoring machine has: a hint, no rule, since that machine is another."""
-    seconds = []
-    for _ in range(N_TIMED):
-        started = time.perf_counter()
-        embed(module, image, "a photo")
-        seconds.append(time.perf_counter() - started)
-    typical = float(np.median(seconds))
+    typical = float(np.median([_embed_twice(module, image, "a photo")[1] for _ in range(N_TIMED)]))
     hours = typical * N_TEST_IMAGES / 3600
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     time_mark, memory_mark = "ok" if hours <= LIMIT_HOURS else "look", "ok" if memory_gb <= HOST_MEMORY_GB else "look"
@@ -355,23 +339,31 @@ def _report_cost(module: Any, image: Image.Image) -> None:
 
 
 def _run_process(model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False) -> dict[str, np.ndarray]:
-    """Runs `probe` in a fresh process without GPU and network, and returns what it wrote."""
-    command = [sys.executable, __file__, str(model_path), "--probe", str(results), "--min-cosine", str(min_cosine)]
-    command += ["--expected", str(expected)] if expected else []
-    command += ["--backwards"] if backwards else []
+    """Runs `probe` in a fresh process, and returns what it wrote."""
+    options = ["--probe", results, "--min-cosine", min_cosine, *(["--expected", expected] if expected else []), *(["--backwards"] if backwards else [])]
+    _run_inner(model_path, options, results.with_suffix(".txt"), timeout, not backwards)
+    with np.load(results) as stored:
+        return dict(zip(stored["names"].tolist(), stored["embeddings"], strict=True))
+
+
+def _run_inner(model_path: Path, options: Sequence[object], printed: Path, timeout: float | None, is_shown: bool = True) -> None:
+    """Runs this script in a fresh process without GPU and network. Its table comes here; what module and libraries print goes to the file `printed`."""
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "CUDA_VISIBLE_DEVICES": ""}
     try:
-        status = subprocess.run(command, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "CUDA_VISIBLE_DEVICES": ""}, timeout=timeout, check=False).returncode
+        with os.fdopen(os.dup(1), "w") as table, printed.open("wb") as file:
+            command = [sys.executable, __file__, str(model_path), "--table", str(table.fileno()), *map(str, options)]
+            status = subprocess.run(command, env=environment, timeout=timeout, pass_fds=[table.fileno()], stdout=file, stderr=file, check=False).returncode
     except subprocess.TimeoutExpired:
         raise BreachError(f"the process was not done after {timeout:.0f} s", "use a smaller model, or give a larger --timeout on a slow machine") from None
+    lines = printed.read_text(encoding="utf-8", errors="replace").splitlines()
     if status == TOLD:
         raise SystemExit(1)
     if status != 0:
-        raise BreachError(
-            f"the process that ran the model ended with status {status}",
-            "a negative status is a signal: -9 is mostly too little memory, -11 a crash inside an op; otherwise see the lines above",
-        )
-    with np.load(results) as stored:
-        return dict(zip(stored["names"].tolist(), stored["embeddings"], strict=True))
+        print(*(f"      {line}" for line in lines[-20:]), sep="\n", file=sys.stderr, flush=True)
+        remedy = "a negative status is a signal: -9 is mostly too little memory, -11 a crash inside an op; otherwise see the lines above"
+        raise BreachError(f"the process that ran the model ended with status {status}", remedy)
+    if lines:
+        row("printed meanwhile", f"{len(lines):,} lines that are not this checker's, such as: {lines[0][:80]}", is_shown, "look")
 
 
 def _forbid_network() -> None:
@@ -396,5 +388,13 @@ def _line(error: Exception, which: int = 0) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[which][:300]
 
 
+def _end(number: int, _: object) -> None:
+    """Ends by an exception, so that the scratch folder and the inner process go, too."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, _end)
     sys.exit(main())

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -317,6 +319,75 @@ def test_network_is_forbidden_in_the_inner_process() -> None:
     assert done.stdout.count("the scorer has no network") == 2, done.stderr
 
 
+class Talking(Sound):
+    """Prints at every call, as a debugging line left in a forward does."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        print("ok    the module's own words", images.size(2))
+        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1)
+
+
+@pytest.mark.slow
+def test_a_modules_own_prints_stay_out_of_the_table(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "data", LAYOUT)
+    done = run_checker(zipped(tmp_path, Talking()), "--score", folder)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("ok    ") for line in lines) == 1 + 1 + 10 + 2 + 1 + 1  # the table of a silent module, and the score
+    shown = [line for line in lines if "the module's own words" in line]
+    assert len(shown) == 2 and all(line.startswith("look  printed meanwhile") for line in shown)  # of the checks, and of the score
+    assert "The submission is sound." in lines and "0.5833   2 queries" in done.stdout
+
+
+def test_what_a_dying_process_said_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho to stdout\necho terminate called >&2\nexit 7\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(checker.sys, "executable", str(python))
+    with pytest.raises(checker.BreachError, match="ended with status 7"):
+        checker._run_process(tmp_path / "saved_model.pt", tmp_path / "out.npz", None, 0.999, 9.0)
+    told = capsys.readouterr()
+    assert told.err.split() == ["to", "stdout", "terminate", "called"] and told.out == ""
+
+
+class Slow(Sound):
+    """Takes a second or two an image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        x = torch.zeros(1200, 1200)
+        for _ in range(40):
+            x = torch.matmul(x, x)
+        return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1) + x[0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_scratch_and_inner_process_go_when_it_is_ended(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    path, scratch = zipped(tmp_path, Slow()), tmp_path / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    with subprocess.Popen([sys.executable, str(CHECKER), str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None and process.stdout.readline().startswith("ok    zip")
+        assert process.stdout.readline().startswith("ok    torch.jit.load")  # the inner process is at work
+        (folder,) = scratch.iterdir()
+        inner = [p for p in Path("/proc").glob("[0-9]*") if str(folder).encode() in read_if_there(p / "cmdline")]
+        assert len(inner) == 1 and (folder / "saved_model.pt").is_file()
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == status and told == ""
+    assert list(scratch.iterdir()) == []
+    assert not inner[0].exists() or str(folder).encode() not in read_if_there(inner[0] / "cmdline")
+
+
+def read_if_there(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def test_checker_imports_nothing_of_ours() -> None:
     lines = CHECKER.read_text().splitlines()
     imported = {line.split()[1].split(".")[0] for line in lines if line.strip().startswith(("import ", "from "))}
@@ -354,8 +425,8 @@ def a_folder(root: Path, layout: dict[str, list[int]]) -> Path:
     return root
 
 
-def sound_zip(tmp_path: Path) -> Path:
-    return zipped(tmp_path, Sound())
+def sound_model(tmp_path: Path) -> Path:
+    return save_script(Sound(), tmp_path / "saved_model.pt")
 
 
 # The nearest by brightness: 10 finds 11 (a), 14 (b), 30 (a), ...; 100 finds 101 (b), 90 (b), 130 (c), ...
@@ -363,7 +434,7 @@ LAYOUT = {"query/a": [10], "query/b": [100], "query/lonely": [5], "index/a": [11
 
 
 def test_score_of_class_folders_is_the_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checker.score(sound_zip(tmp_path), a_folder(tmp_path / "data", LAYOUT))
+    checker.score(sound_model(tmp_path), a_folder(tmp_path / "data", LAYOUT))
     told = capsys.readouterr().out
     # a: 11 is right, 14 is not, and only two ranks count: 1/2. b: 101 and 90 are right, the third, 130, is not: 2/3
     assert "mP@5                   0.5833   2 queries, 7 index images" in told and "1 of 3 have no class folder" in told
@@ -374,7 +445,7 @@ def test_score_takes_equal_names_in_folders_of_classes(tmp_path: Path, capsys: p
     for path in sorted(folder.rglob("*.png")):
         path.rename(path.with_name(path.stem.split("_")[-1].zfill(3)[-2:] + ".png"))  # 11 of a and 01 of b, but 30 twice: in c as 130
     assert (folder / "index/a/30.png").is_file() and (folder / "index/c/30.png").is_file()
-    checker.score(sound_zip(tmp_path), folder)
+    checker.score(sound_model(tmp_path), folder)
     assert "mP@5                   0.5833   2 queries, 7 index images" in capsys.readouterr().out
 
 
@@ -383,7 +454,7 @@ def test_score_by_the_hosts_solution_file_and_usage(tmp_path: Path, capsys: pyte
     (folder / "solution.csv").write_text(
         "id,images,Usage\nquery_a_10,index_b_14 index_a_11,Public\nquery_b_100,index_c_200,Private\nquery_lonely_5,index_a_11,Private\n"
     )
-    checker.score(sound_zip(tmp_path), folder)
+    checker.score(sound_model(tmp_path), folder)
     told = capsys.readouterr().out
     assert "mP@5 Public            1.0000   1 queries" in told and "mP@5 Private           0.5000   2 queries" in told
 
@@ -401,12 +472,12 @@ def test_score_refuses_a_solution_that_does_not_fit(solution: str, what: str, tm
     folder = a_folder(tmp_path / "data", LAYOUT)
     (folder / "solution.csv").write_text(solution)
     with pytest.raises(checker.BreachError, match=what):
-        checker.score(sound_zip(tmp_path), folder)
+        checker.score(sound_model(tmp_path), folder)
 
 
 def test_score_refuses_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(checker.BreachError, match="holds no image"):
-        checker.score(sound_zip(tmp_path), a_folder(tmp_path / "data", {"query/a": [1], "index/a": []}))
+        checker.score(sound_model(tmp_path), a_folder(tmp_path / "data", {"query/a": [1], "index/a": []}))
 
 
 def test_nearest_equals_a_loop() -> None:

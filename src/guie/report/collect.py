@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from guie.done import read_done
 from guie.recipe import RESERVED_DOMAINS, Recipe
-from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run, read_done
+from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run
 
 SCORE_COLUMNS = ("setting", "members", "views", "projection", "dim", "n_queries", "n_index", "mp5", "r1", "seed", "commit")
 CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
