@@ -1,18 +1,18 @@
 """One stage of training, written out step by step in plain torch: what a checkpoint, a rerun and a resumed run rest on.
 
-Nothing of `guie.train` or of the neck and the classifier in `guie.model` is imported. From guie come only the augmented pixels of one image
-and one seed, which have tests of their own. The rules that no docstring states stand here, so that they can be read:
+Nothing of `guie.train`, or of the neck and the classifier in `guie.model`, is imported. From guie come only the augmented pixels
+of one image and one seed; they have tests of their own. The rules that no docstring of guie states stand here:
 
 * A seed is made of words: the first four bytes of the SHA-256 of the words joined by "/", little-endian, halved (`seed_of`).
-* Fresh neck and classifier: torch is seeded with (recipe's seed, stage). Then come the neck's layers in their order, branch by branch, of two
+* Fresh neck and classifier: torch is seeded with (recipe's seed, stage). First come the neck's layers, branch by branch, of two
   layers the second first; then the centres, normal numbers times `CENTRE_STD`.
-* Order of an epoch: numpy's generator of (seed, stage, epoch, "order"), or of (..., "class batches"). See `order_of`.
-* The number n image of an epoch is augmented with the seed (seed, stage, epoch, n), n counted from the epoch's first step.
-* Cached views: plain, flip if the augmentation flips, then the augmented ones. View i is called "view<i>-<seed>", where the seed is that of
-  (seed, i, the augmentation as a dict, the augmentation's version); row r of the pack is changed with the seed (that name, r).
-  Which view a sample takes is one draw of `integers(number of views)` for the whole epoch by the generator of (seed, stage, epoch, "views").
-* A step seeds torch with (seed, stage, step of the whole stage, process), and so does the second pass of SAM: its dropout masks are the same.
-* Dropout of a neck that does not train is active; batch norm of a neck that does not train, and all batch norm of a backbone, are in eval mode.
+* Order of an epoch: numpy's generator of (seed, stage, epoch, "order"), or of (..., "class batches"); see `order_of`.
+* Image number n of an epoch is augmented with the seed (seed, stage, epoch, n), where n counts from the epoch's first step.
+* Cached views: plain, flip if the augmentation flips, then the augmented ones. View i is called "view<i>-<seed>", with the seed
+  of (seed, i, the augmentation as a dict, the augmentation's version). Row r of the pack is changed with the seed (that name, r).
+  The views of an epoch's samples are one draw of `integers(number of views)` by the generator of (seed, stage, epoch, "views").
+* A step seeds torch with (seed, stage, step of the whole stage, process). The second pass of SAM seeds it again: same dropout.
+* Dropout of a neck that does not train is active. Batch norm of such a neck, and of every backbone, is in eval mode.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The stage's weights by their names in `final.safetensors`; by epoch the mean loss and, where it validates, mP@5; and the epoch that was kept."""
+    """The end of a stage.
+
+    Attributes:
+        weights: By their names in `final.safetensors`.
+        losses: The mean of each epoch.
+        scores: mP@5 of each epoch that was validated.
+        kept: The epoch whose weights these are.
+    """
 
     weights: Weights
     losses: list[float]
@@ -134,7 +141,7 @@ class Pack:
 
 
 class Samples:
-    """The training images of a stage: rows of the pack, labels counted from 0, repeats in the balanced list, weights of their sources."""
+    """The training images of a stage: rows of the pack, labels from 0, repeats in the balanced list, weights of their sources."""
 
     def __init__(self, plan: Plan, seed: int, pack: Pack) -> None:
         self.plan, self.seed, self.rows = plan, seed, pack.rows("train", plan.sources)
@@ -155,7 +162,7 @@ class Samples:
     def order_of(self, epoch: int) -> np.ndarray:
         """Numbers of images, [n_steps, batch_size].
 
-        All rows alike: the rows of the balanced list, shuffled, as often as needed. Weighted: one draw with replacement for the whole epoch.
+        All rows alike: the rows of the balanced list, shuffled, as often as needed. Weighted: one draw with replacement.
         """
         plan, n = self.plan, self.n_steps * self.plan.batch_size
         words = (self.seed, plan.name, epoch)
@@ -171,7 +178,10 @@ class Samples:
         return rng.choice(len(self.labels), n, p=self.chances()).reshape(-1, plan.batch_size)
 
     def _by_class(self, rng: np.random.Generator) -> np.ndarray:
-        """Different classes by their chance: as many draws at once as a batch has classes, again until enough are different; then their images."""
+        """Different classes by their chance, then their images.
+
+        As many numbers are drawn at once as a batch has classes, and again until enough classes are different.
+        """
         plan, n_classes = self.plan, self.plan.batch_size // self.plan.images_per_class
         raw = np.array(self.chances())
         ends = np.cumsum([raw[[c == label for c in self.labels]].sum() for label in range(self.n_classes)])
@@ -273,7 +283,7 @@ class Replay:
     """The epochs of one stage."""
 
     def __init__(self, plan: Plan, seed: int, pack: Pack, network: nn.Module, head: Weights, pixels: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
-        """Starts from `network`, which is changed, and a neck and classifier; of `fresh_head`, or a parent's. `pixels`: mean and std."""
+        """Starts from `network`, which is changed, and a neck and classifier: `fresh_head`, or a parent's. `pixels`: mean, std."""
         self.plan, self.seed, self.pack, self.network, self.pixels = plan, seed, pack, network.eval(), pixels
         self.samples, self.head = Samples(plan, seed, pack), {name: tensor.clone() for name, tensor in head.items()}
         self.buffers = dict(network.named_buffers())
@@ -312,26 +322,33 @@ class Replay:
         plan, n_steps = self.plan, self.samples.n_steps
         averaged = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
         memory: dict[str, Weights] = {name: {} for name in self.trained}
-        losses, scores, kept, best = [], {}, plan.n_epochs - 1, Weights()
+        outcome = Outcome({}, [], {}, plan.n_epochs - 1)
         for epoch in range(plan.n_epochs):
-            total = 0.0
+            margins, losses = margins_of(plan, self.samples, epoch), []
             for step, (inputs, labels) in enumerate(self.batches(epoch)):
                 t = epoch * n_steps + step
-                total += self.step(t, inputs, labels, margins_of(plan, self.samples, epoch), learning_rate(plan, t, plan.n_epochs * n_steps), memory)
+                lr = learning_rate(plan, t, plan.n_epochs * n_steps)
+                losses.append(self.step(t, inputs, labels, margins, lr, memory))
                 decay = min(plan.ema_decay, (1 + t) / (10 + t))
-                for name, tensor in self.trained.items():
-                    averaged[name] = decay * averaged[name] + (1 - decay) * tensor.detach()
-            losses.append(total / n_steps)
+                averaged = {name: decay * averaged[name] + (1 - decay) * w.detach() for name, w in self.trained.items()}
             is_last = epoch == plan.n_epochs - 1
             if is_last and plan.ema_decay:
                 with torch.no_grad():
                     for name, tensor in self.trained.items():
                         tensor.copy_(averaged[name])
-            if (plan.validate_every and (epoch + 1) % plan.validate_every == 0) or is_last:
-                scores[epoch] = self.validation()
-            if plan.keeps_best and epoch in scores and scores[epoch] == max(scores.values()) and list(scores.values()).count(scores[epoch]) == 1:
-                kept, best = epoch, {name: tensor.detach().clone() for name, tensor in self.all_weights().items()}
-        return Outcome(best or {name: tensor.detach() for name, tensor in self.all_weights().items()}, losses, scores, kept)
+            outcome = self.noted(outcome, epoch, sum(losses) / n_steps, is_last)
+        return outcome
+
+    def noted(self, before: Outcome, epoch: int, loss: float, is_last: bool) -> Outcome:
+        """The outcome after an epoch: with keeps_best the first of those epochs whose score is highest, else the last."""
+        plan = self.plan
+        is_validated = is_last or (plan.validate_every > 0 and (epoch + 1) % plan.validate_every == 0)
+        scores = before.scores | ({epoch: self.validation()} if is_validated else {})
+        is_best = is_validated and scores[epoch] > max(before.scores.values(), default=-1.0)
+        if plan.keeps_best and not is_best:
+            return replace(before, losses=[*before.losses, loss], scores=scores)
+        weights = {name: tensor.detach().clone() for name, tensor in self.all_weights().items()}
+        return Outcome(weights, [*before.losses, loss], scores, epoch)
 
     def step(self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor, lr: float, memory: dict[str, Weights]) -> float:
         """Changes the weights; returns the loss of the batch before that."""
@@ -357,7 +374,7 @@ class Replay:
         return loss
 
     def gradient(self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor) -> tuple[float, Weights]:
-        """The loss, and its gradient by each weight that trains: the sum over the parts of the batch, each with its share."""
+        """The loss, and its gradient by each weight that trains: the sum over the parts of the batch, each by its share."""
         torch.manual_seed(seed_of(self.seed, self.plan.name, t, 0))
         total, n = 0.0, self.plan.n_accumulate
         gradient = {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()}
@@ -399,7 +416,7 @@ class Replay:
             self.views.append(self.features(rows, change=lambda image, row, name=name: transform(image, seed_of(name, row))))
 
     def features(self, rows: list[int], is_mirrored: bool = False, change=lambda image, row: image) -> Tensor:
-        """Of images of the pack, squashed to squares; beside them the packed image's H/W, H/224 and W/224 where the neck takes them."""
+        """Of images of the pack, squashed to squares; beside them the packed image's H/W, H/224, W/224 if the neck takes them."""
         squares, sizes = [], []
         for row in rows:
             image = self.pack.image(row)
@@ -412,7 +429,10 @@ class Replay:
         return torch.cat([features, torch.tensor(sizes)], dim=1) if self.plan.has_size else features
 
     def _start_from_means(self) -> None:
-        """Each class' centre points at the mean of its unit embeddings of the plain view; sub-centres beside it; all are as long as those drawn."""
+        """Each class' centre points at the mean of its unit embeddings of the plain view, sub-centres beside it.
+
+        All are as long as those that were drawn are on average.
+        """
         units, drawn = F.normalize(neck_output(self.plan, self.head, self.views[0], is_training=False)), self.head["classifier.centers"]
         length = drawn.norm(dim=1).mean()
         for c in range(self.samples.n_classes):
@@ -421,9 +441,9 @@ class Replay:
                 beside = 0.1 * F.normalize(drawn[k], dim=0) if self.plan.n_sub > 1 else 0.0
                 drawn[k] = F.normalize(mean + beside, dim=0) * length
 
-    def validation(self, split: str = "val") -> float:
-        """mP@5 of the plain view: every image of the split queries all others; the mean over the domains of their queries' means."""
-        rows = self.pack.rows(split)
+    def validation(self) -> float:
+        """mP@5 of the plain view: every image queries all others; the mean over the domains of their queries' means."""
+        rows = self.pack.rows("val")
         with torch.no_grad():
             units = F.normalize(neck_output(self.plan, self.head, self.features(rows), is_training=False).double())
         classes, domains = (self.pack.column(name, rows) for name in ("class_id", "domain"))
@@ -442,7 +462,7 @@ def norm_of(gradient: Weights) -> float:
 
 
 def update(plan: Plan, weight: Tensor, gradient: Tensor, lr: float, decay: float, memory: Weights, t: int) -> None:
-    """Step t, counted from 1, of SGD, Adam (decay in the gradient) or AdamW (decay of the weight), as their papers have it."""
+    """Step t, from 1, of SGD, Adam (decay in the gradient) or AdamW (decay of the weight), as their papers have it."""
     if plan.optimizer == "adamw":
         weight *= 1 - lr * decay
     else:

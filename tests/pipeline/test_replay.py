@@ -1,7 +1,7 @@
 """Stages of every kind against the same training written out in plain torch (`tests/replay.py`): equal weights at the end.
 
-From the outside: a recipe and packed images go in through the doors, `final.safetensors` and `metrics.csv` come out, and no private name of guie is
-touched. Only `recipe_of` knows how a recipe is written.
+From the outside: a recipe and packed images go in through the doors, `final.safetensors` and `metrics.csv` come out. No private
+name of guie is touched. Only `recipe_of` and `stage_of` know how a recipe is written.
 """
 
 from __future__ import annotations
@@ -235,26 +235,27 @@ CLOSE = 1e-6  # of the larger of 1 and a tensor's largest number; float32 agains
 
 
 def compare(case: Case, plan: Plan) -> Outcome:
-    """A finished stage against its replay: every weight, the mean loss of each epoch, the score of each validation.
-
-    Most tensors that train must have moved a hundred times as far as the two are apart; all else must be bit-equal to its start.
-    """
+    """A finished stage against its replay: every weight, the mean loss of each epoch, the score of each validation."""
     replay, start, outcome = case.replayed(plan)
-    got = case.weights(plan)
-    assert got.keys() == outcome.weights.keys()
-    apart = {name: distance(got[name], tensor) / max(1.0, float(tensor.abs().max())) for name, tensor in outcome.weights.items()}
-    moved = {name: distance(got[name], start[name]) for name in replay.trained}
-    share = float(np.mean([moved[name] > 100 * apart[name] for name in moved]))
-    worst = max(apart, key=apart.__getitem__)
-    print(f"{plan.name}: {worst} is {apart[worst]:.1e} apart; {share:.0%} of {len(moved)} tensors moved far, {max(moved.values()):.1e} at most")
-    assert all(value <= CLOSE for value in apart.values()), f"{plan.name}: {worst} is {apart[worst]:.2e} from the replay's"
-    assert share > 0.8 and max(moved.values()) > 1e-3
-    fixed = [name for name in got if name not in replay.trained and "neck.norm" not in name]
-    assert all(torch.equal(got[name], start[name]) for name in fixed)
+    compare_weights(case.weights(plan), outcome.weights, start, set(replay.trained), plan.name)
     assert case.curve(plan, "loss") == pytest.approx(dict(enumerate(outcome.losses)), abs=2e-5)
-    one_rank = 0.03  # a backbone's features are rounded otherwise (its batch norms are folded): two of nearly equal images may change places
-    assert case.curve(plan, "val_mp5") == pytest.approx(outcome.scores, abs=2e-6 if plan.is_frozen else one_rank)
+    # A backbone's features are rounded otherwise (its batch norms are folded): two of nearly equal images may change places.
+    assert case.curve(plan, "val_mp5") == pytest.approx(outcome.scores, abs=2e-6 if plan.is_frozen else 0.03)
     return outcome
+
+
+def compare_weights(got: Weights, expected: Weights, start: Weights, trained: set[str], stage: str) -> None:
+    """Most tensors that train must have moved a hundred times as far as the two are apart; all else must be bit-equal to its start."""
+    assert got.keys() == expected.keys()
+    apart = {name: distance(got[name], tensor) / max(1.0, float(tensor.abs().max())) for name, tensor in expected.items()}
+    worst = max(apart, key=apart.__getitem__)
+    assert all(value <= CLOSE for value in apart.values()), f"{stage}: {worst} is {apart[worst]:.2e} from the replay's"
+    moved = {name: distance(got[name], start[name]) for name in trained}
+    share = float(np.mean([moved[name] > 100 * apart[name] for name in moved]))
+    print(f"{stage}: {worst} is {apart[worst]:.1e} apart; {share:.0%} of {len(moved)} moved far, the farthest {max(moved.values()):.1e}")
+    assert share > 0.8 and max(moved.values()) > 1e-3
+    fixed = [name for name in got if name not in trained and "neck.norm" not in name]
+    assert all(torch.equal(got[name], start[name]) for name in fixed)
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
