@@ -111,6 +111,13 @@ def test_min_max_and_fill_by_hand(n_images: int, n_rows: int, repeats: list[int]
     assert sorted(Counter(train["image_id"]).values(), reverse=True) == repeats
 
 
+def test_class_of_exactly_the_least_number_of_images_is_trained_on() -> None:
+    rows = _rows({("s", f"c{i}"): n for i, n in enumerate([2, 3, 4] * 6)})
+    classes = split_classes(rows, _data(min_per_class=3), seed=0)
+    sizes = {split: set(group["n_images"]) for split, group in classes.groupby("split")}
+    assert sizes["train"] == {3, 4} and sizes["left out"] == {2}
+
+
 def test_min_max_and_fill_leave_validation_alone() -> None:
     rows = _rows({("s", f"c{i}"): n for i, n in enumerate([2, 2, 2, 50, 50, 50])})
     data = _data(min_per_class=3, max_per_class=10, fill_per_class=10)
