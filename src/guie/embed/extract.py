@@ -133,7 +133,7 @@ def extract(
 def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
     """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
     parts[0].parent.mkdir(parents=True, exist_ok=True)
-    n_done = min(_n_done(part, len(squares) * backbone.feature_dim * 4) for part in parts)
+    n_done = min(_n_done(part, len(squares)) for part in parts)
     for part in parts if n_done == 0 else []:
         part.with_suffix(".json").unlink(missing_ok=True)
         _allocate(part, (len(squares), backbone.feature_dim))
@@ -169,12 +169,12 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
     backbone.train(is_training)
 
 
-def _n_done(part: Path, n_bytes: int) -> int:
-    """Rows of a part that are written for certain: none when it was cut to less than its `n_bytes`, or when its note is no JSON."""
+def _n_done(part: Path, n_rows: int) -> int:
+    """Rows of a part that are written for certain: none when it does not hold its `n_rows` any more, or when its note is no JSON."""
     try:
         noted: int = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["n_done"]
-        return noted if part.stat().st_size > n_bytes else 0
-    except (OSError, ValueError, KeyError, TypeError):
+        return noted if len(np.load(part, mmap_mode="r")) == n_rows else 0
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return 0
 
 

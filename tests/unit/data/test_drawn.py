@@ -183,6 +183,26 @@ def test_missing_image_or_table_is_made_again_and_the_rest_left_alone(world: Pat
     assert [path.stat().st_mtime_ns for path in others] == times
 
 
+@pytest.mark.parametrize("damage", ["emptied", "truncated", "zeroed", "another image", "edited table"])
+def test_changed_image_or_table_is_made_again(tmp_path: Path, damage: str):
+    world = DrawnWorld(n_instances=2, n_views=2, image_px=48)
+    draw_world(tmp_path, world, seed=5)
+    expected = contents(tmp_path)
+    victim, other = sorted((tmp_path / "toys").rglob("*.jpg"))[:2]
+    table, whole = tmp_path / "products10k/train.csv", victim.read_bytes()
+    changed = {"emptied": b"", "truncated": whole[:-30], "zeroed": bytes(len(whole)), "another image": other.read_bytes()}
+    time.sleep(0.02)  # the clock of a file system ticks in up to 10 ms
+    if damage == "edited table":
+        table.write_bytes(table.read_bytes().replace(b",", b";"))
+    else:
+        times = victim.stat()
+        victim.write_bytes(changed[damage])
+        os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))
+    draw_world(tmp_path, world, seed=5)
+    found = contents(tmp_path)
+    assert found == expected
+
+
 def test_interrupted_drawing_goes_on_where_it_was(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls = []
 

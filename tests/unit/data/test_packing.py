@@ -183,6 +183,38 @@ def test_loose_files_hold_the_same_bytes_and_are_kept_when_nothing_changes(root:
         pack_images(run)
 
 
+def other_bytes(path: Path) -> None:
+    """As many zeros, and the old times."""
+    times = path.stat()
+    path.write_bytes(bytes(times.st_size))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("is_loose", [False, True])
+def test_zeroed_shard_of_an_unfinished_door_is_packed_again_and_a_copied_one_kept(
+    root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_loose: bool
+):
+    run = _run(root, pack_loose=is_loose)
+    pack_images(run)
+    folder = run.out / "03_packed"
+    expected = {path: path.read_bytes() for path in folder.rglob("shard_*/*.jpg" if is_loose else "shard_*.tar")}
+    victim = folder / "shard_00001/0002.jpg" if is_loose else folder / "shard_00001.tar"
+    other_bytes(victim)
+    (folder / ".shard_00003.parquet").write_bytes(b"PAR1")  # its table: what is in the shard is not known any more
+    packed_again = []
+    pack_all = packing._pack_all
+    monkeypatch.setattr(packing, "_pack_all", lambda shards, *rest: packed_again.extend(s.path.stem for s in shards) or pack_all(shards, *rest))
+    pack_images(run)
+    assert packed_again == ["shard_00001", "shard_00003"]
+    assert {path: path.read_bytes() for path in expected} == expected
+    assert f"{folder / 'shard_00001'}{'' if is_loose else '.tar'} has other bytes than were written; it is packed again" in caplog.messages
+    packed_again.clear()
+    for path in expected:
+        path.touch()
+    pack_images(run)
+    assert packed_again == []
+
+
 def test_squares_are_squashed(root: Path):
     pack_images(_run(root, pack_square=True))
     images = PackedImages(root / "out/03_packed")
@@ -210,7 +242,6 @@ def test_pack_images_with_other_settings_or_rows_leaves_nothing_stale(root: Path
     pack_images(run)
     val = run.folder(2) / "val.parquet"
     write_manifest(val, pd.read_parquet(val).iloc[:1], BALANCED_COLUMNS)
-    (run.out / "03_packed/.shard_00009.tar.77.tmp").write_bytes(b"x")
     changed = _run(root, pack_px=16)
     pack_images(changed)
     index = PackedImages(run.out / "03_packed").index

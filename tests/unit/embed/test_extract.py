@@ -1,5 +1,7 @@
 """Extraction in another precision than float32, and the keys of what is cached."""
 
+import os
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -108,3 +110,45 @@ def test_a_view_that_is_behind_holds_the_other_back(tmp_path: Path, backbone: Ba
     assert pack.n_read == 4
     np.testing.assert_allclose(plain, whole[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(features(tmp_path, backbone, pack, flip), whole[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "truncated", "zeroed", "seal lost", "seal emptied"])
+def test_damaged_features_in_the_cache_are_told_and_made_again(tmp_path: Path, backbone: Backbone, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+    expected = np.array(features(tmp_path, backbone, Pack(), REQUEST))
+    path = tmp_path / f"{REQUEST.key}.npy"
+    times, whole = path.stat(), path.read_bytes()
+    if damage.startswith("seal"):
+        seal = path.with_suffix(".json")
+        seal.unlink() if damage == "seal lost" else seal.write_bytes(b"")
+    else:
+        path.write_bytes({"emptied": b"", "truncated": whole[:-8], "zeroed": whole[:-400] + bytes(400)}[damage])
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    pack = Pack()
+    np.testing.assert_array_equal(features(tmp_path, backbone, pack, REQUEST), expected)
+    assert pack.n_read == 6
+    assert [str(path) in line for line in caplog.messages] == ([] if damage == "seal lost" else [True])
+    np.testing.assert_array_equal(features(tmp_path, backbone, pack, REQUEST), expected)
+    assert pack.n_read == 6
+
+
+def test_copied_features_are_taken_as_they_are(tmp_path: Path, backbone: Backbone) -> None:
+    expected = np.array(features(tmp_path / "one", backbone, Pack(), REQUEST))
+    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
+    pack = Pack()
+    np.testing.assert_array_equal(features(tmp_path / "two", backbone, pack, REQUEST), expected)
+    assert pack.n_read == 0
+
+
+@pytest.mark.parametrize("damage", ["part truncated", "note emptied", "part lost"])
+def test_half_extracted_features_that_are_damaged_begin_anew(tmp_path: Path, backbone: Backbone, damage: str) -> None:
+    expected = np.array(features(tmp_path / "whole", backbone, Pack(), REQUEST))
+    part = tmp_path / f"{REQUEST.key}.part0of1.npy"
+    np.save(part, np.where(np.arange(6)[:, None] < 4, expected, np.nan))
+    part.with_suffix(".json").write_text('{"n_done": 4}')
+    if damage == "note emptied":
+        part.with_suffix(".json").write_text("")
+    else:
+        part.write_bytes(part.read_bytes()[:-100]) if damage == "part truncated" else part.unlink()
+    pack = Pack()
+    np.testing.assert_allclose(features(tmp_path, backbone, pack, REQUEST), expected, rtol=1e-4, atol=1e-4)
+    assert pack.n_read == 6

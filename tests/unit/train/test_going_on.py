@@ -1,0 +1,158 @@
+"""What a stage goes on from: a checkpoint of another thread count, a damaged one, damaged weights; and what is told before it begins."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_trainer import HEAD, WORLD, apart, out, trained  # noqa: F401  (out is a fixture)
+
+from guie import run as run_module
+from guie.checkpoint import load_state, save_json
+from guie.data.packing import PackedImages
+from guie.done import read_done
+from guie.embed.ensemble import check_rows, note_pretrained
+from guie.model.backbone import Backbone
+from guie.recipe import Model, Setting, load_recipe
+from guie.run import Run, keep_conditions
+from guie.train import trainer
+from guie.train.trainer import StageLoop, train_phase
+
+FOLDER = f"04_head/{HEAD.name}"
+
+
+@pytest.fixture(autouse=True)
+def clean(out: Path, caplog: pytest.LogCaptureFixture) -> Iterator[None]:  # noqa: F811
+    n = torch.get_num_threads()
+    caplog.set_level(logging.INFO, "guie")
+    yield
+    torch.set_num_threads(n)
+    for file in out.glob("04_head/*/*"):
+        file.unlink()
+
+
+def interrupted(out: Path, monkeypatch: pytest.MonkeyPatch, n_steps: int = 3) -> Path:  # noqa: F811
+    """The checkpoint of a stage that was stopped after some steps."""
+    steps = []
+    train_step = StageLoop._train_step
+
+    def step(loop: StageLoop, *given: object) -> float:
+        if len(steps) == n_steps:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return train_step(loop, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "CHECKPOINT_S", -1)
+        patch.setattr(StageLoop, "_train_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            trained(out, HEAD)
+    return out / FOLDER / "last.pt"
+
+
+def test_resumed_stage_computes_in_the_threads_it_was_begun_in(
+    out: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr(run_module, "n_cores", lambda: 2)
+    torch.set_num_threads(2)
+    assert load_state(interrupted(out, monkeypatch))["threads"] == 2
+    torch.set_num_threads(1)
+    caplog.clear()
+    trained(out, HEAD)
+    assert torch.get_num_threads() == 2
+    assert f"stage {HEAD.name}: was begun in 2 threads, which are kept; this start would take 1" in caplog.messages
+    mark = read_done(out / FOLDER)
+    assert mark is not None and mark["threads"] == 2
+    torch.set_num_threads(1)
+    trained(out, HEAD)  # done: the stages after it go on in its threads
+    assert torch.get_num_threads() == 2
+
+
+def test_too_few_cores_or_another_device_are_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(run_module, "n_cores", lambda: 2)
+    n = torch.get_num_threads()
+    keep_conditions("s", {"threads": n + 64, "device": "cpu"}, "cpu")
+    keep_conditions("s", {"threads": n, "device": "cuda:1"}, "cpu")
+    assert torch.get_num_threads() == n
+    assert caplog.messages == [
+        f"stage s: was begun in {n + 64} threads and goes on in {n}: not bit-equal to an undisturbed run",
+        "stage s: was begun on cuda and goes on on cpu: the weights are not those of an undisturbed run",
+    ]
+    caplog.clear()
+    keep_conditions("s", {"threads": n, "device": "cuda:1"}, "cuda")
+    keep_conditions("s", {}, "cpu")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("n_kept", [0, 1000, None], ids=["emptied", "truncated", "zeroed inside"])
+def test_damaged_checkpoint_is_told_and_the_stage_ends_as_an_undisturbed_one(
+    out: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    n_kept: int | None,
+):
+    expected = trained(out, HEAD)
+    for file in (out / FOLDER).iterdir():
+        file.unlink()
+    path = interrupted(out, monkeypatch)
+    data = path.read_bytes()
+    path.write_bytes(data[:n_kept] if n_kept is not None else data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :])
+    caplog.clear()
+    assert apart(expected, trained(out, HEAD)) == 0
+    told = [line for line in caplog.messages if "training starts anew" in line]
+    assert len(told) == 1 and str(path) in told[0]
+
+
+def test_damaged_weights_of_a_finished_stage_are_trained_again(out: Path, caplog: pytest.LogCaptureFixture):  # noqa: F811
+    expected = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
+    path = out / FOLDER / "final.safetensors"
+    times, whole = path.stat(), path.read_bytes()
+    path.write_bytes(whole[:-40] + bytes(40))  # safetensors itself does not notice
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    caplog.clear()
+    assert apart(expected, trained(out, HEAD)) == 0
+    assert f"{path} has other bytes than were written; it is made again" in caplog.messages
+    assert path.read_bytes() == whole
+
+
+def test_pca_of_too_few_images_is_told_before_anything_is_trained(out: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    n = int((PackedImages(out / "03_packed").index["split"] == "train").sum())
+    monkeypatch.setattr(trainer, "train_stage", lambda *_: pytest.fail("training has begun"))
+    for dim, is_told in ((n - 1, False), (n, True)):
+        settings = tuple(replace(row, pca_dim=dim if row.pca_dim else 0) for row in WORLD.embed.settings)
+        recipe = replace(WORLD, embed=replace(WORLD.embed, settings=settings))
+        if not is_told:
+            check_rows(recipe, PackedImages(out / "03_packed"))
+            continue
+        with pytest.raises(ValueError, match=rf"TTA, re-ranked.pca_dim is {n}, which needs more than {n} training images; the pack has {n}"):
+            train_phase(Run(recipe, out, out), "head")
+
+
+def test_pca_wider_than_its_members_is_no_recipe():
+    recipe = load_recipe("tiny")
+    row = Setting("wide", recipe.embed.final.members, pca_dim=129)
+    with pytest.raises(ValueError, match=r"embed.settings.wide.pca_dim is 129, more than the 128 numbers that its members give"):
+        replace(recipe, embed=replace(recipe.embed, settings=(row, *recipe.embed.settings))).validate()
+
+
+def test_weights_behind_a_tag_are_recorded_and_others_refused(tmp_path: Path):
+    model = Model("timm", "x", "pretrained:in1k")
+    run = Run(load_recipe("tiny"), tmp_path, tmp_path)
+
+    def loaded(value: float) -> Backbone:
+        return Backbone(torch.nn.Linear(2, 2).requires_grad_(False), 2).apply(lambda m: m.weight.fill_(value) if hasattr(m, "weight") else None)
+
+    first = loaded(1.0)
+    first.network.bias.zero_()
+    note_pretrained(run, model, first)
+    note_pretrained(run, model, first)
+    note_pretrained(run, replace(model, weights="pretrained:other"), loaded(2.0))
+    with pytest.raises(ValueError, match=r"timm x pretrained:in1k: the library gives weights of digest \w{16}, this run has begun with \w{16}"):
+        note_pretrained(run, model, loaded(3.0))
+    save_json(tmp_path / "pretrained.json", {})
+    note_pretrained(run, model, loaded(3.0))
