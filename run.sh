@@ -78,6 +78,8 @@ source "$here/.ci/setup.sh"
 set_up run
 python=$venv/bin/python
 
+export PYTHONUTF8=1 # file names and logs are UTF-8 whatever the shell's language
+
 # Before any door: does the recipe exist, and does it take these fields?
 name=$("$python" -P - "$recipe" ${sets[@]+"${sets[@]}"} <<'END'
 import sys

@@ -19,7 +19,7 @@ from typing import Any
 from guie.checkpoint import sweep
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
-from guie.machine import check_writable, n_cores
+from guie.machine import check_names, check_writable, n_cores
 from guie.recipe import PRETRAINED, Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
 from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
@@ -117,6 +117,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
+    check_names(out=arguments.out.resolve(), **{"data-root": arguments.data_root.resolve()})
     out = (arguments.out / recipe.name).resolve()
     run = Run(recipe, arguments.data_root.resolve(), out, scheduler=arguments.scheduler, verify=arguments.verify)
     folder = run.folder(number)

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,20 @@ def address_limit() -> int | None:
 def free_shared_memory() -> int | None:
     """Bytes that are free in /dev/shm, through which loader processes hand over batches; None where there is no such folder."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+
+
+def check_names(**paths: Path) -> None:
+    """Raises ValueError where file names are not UTF-8 here, or a path that was given is not: tables and weights are stored under UTF-8 names.
+
+    Args:
+        **paths: By the option that they were given with.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding.replace("-", "").lower() != "utf8":
+        raise ValueError(f"this shell's file names are {encoding} (LC_ALL, LANG or PYTHONUTF8=0), and a run needs UTF-8; export PYTHONUTF8=1 and start again")
+    for option, path in paths.items():
+        if any(character < " " or "\ud800" <= character <= "\udfff" for character in str(path)):
+            raise ValueError(f"--{option} {str(path)!r} holds bytes that are no text in UTF-8, or a control character; choose another place")
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:

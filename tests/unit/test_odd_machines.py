@@ -1,0 +1,54 @@
+"""Locales without UTF-8, odd names, full disks and little address space: the work goes on, or one line says what and where."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guie.run import DOORS, PROJECT
+
+SMALL = ("--recipe", "tiny", "--set", "data.drawn.n_instances=4", "--set", "data.drawn.n_views=4", "--device", "cpu")
+
+
+def opened(number: int, out: str | Path, *, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """The door's end, after a line of shell: a mount of its own, or a limit."""
+    if "mount" in before and (os.getuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode):
+        pytest.skip("only root may mount a file system of its own")
+    command = [sys.executable, str(PROJECT / DOORS[number]), *SMALL, "--out", str(out)]
+    wrapped = [*(("unshare", "-m") if "mount" in before else ()), "sh", "-c", f'{before} exec "$@"', "sh", *command]
+    return subprocess.run(wrapped, capture_output=True, text=True, errors="surrogateescape", timeout=300, env=os.environ | environment)
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_locale_without_utf8_is_told_with_what_to_export(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert "this shell's file names are ascii" in error_of(opened(1, tmp_path, **ascii_only))
+    assert "export PYTHONUTF8=1" in error_of(opened(1, tmp_path / "ü", **ascii_only))
+    done = opened(1, tmp_path / "ü", LC_ALL="C", PYTHONUTF8="1")  # what the line says
+    assert done.returncode == 0 and (tmp_path / "ü/tiny/01_manifests/done.json").is_file()
+
+
+def test_terminal_that_cannot_show_a_name_stops_nothing(tmp_path: Path) -> None:
+    done = opened(1, tmp_path / "ü 中", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "\\xfc \\u4e2d/tiny/01_manifests" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["b\udcff", "line\nbreak"])
+def test_name_that_is_no_text_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    done = opened(1, tmp_path / name)
+    assert "--out " in error_of(done) and "choose another place" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kilobytes", [500_000, 1_000_000])
+def test_little_address_space_is_one_line(tmp_path: Path, kilobytes: int) -> None:
+    line = error_of(opened(1, tmp_path, before=f"ulimit -v {kilobytes};"))
+    assert f"ulimit -v is {kilobytes * 1024 / 1e9:.1f} GB" in line and str(tmp_path) in line
