@@ -52,3 +52,28 @@ def test_name_that_is_no_text_is_refused_before_the_work(tmp_path: Path, name: s
 def test_little_address_space_is_one_line(tmp_path: Path, kilobytes: int) -> None:
     line = error_of(opened(1, tmp_path, before=f"ulimit -v {kilobytes};"))
     assert f"ulimit -v is {kilobytes * 1024 / 1e9:.1f} GB" in line and str(tmp_path) in line
+
+
+FULL = """
+mount -t tmpfs -o size=4m tmpfs {place}
+fill() {{ dd if=/dev/zero of={place}/fill bs=1K count=$(( $(df --output=avail -B1K {place} | tail -1) - {free} )) status=none; }}
+for door in {doors}; do fill; $door 2>> {told}; echo "status $?" >> {told}; rm {place}/fill; $door > /dev/null 2>> {told} || exit 1; done
+ls -A {place}/tiny/03_packed > {told}.files
+"""
+
+
+@pytest.mark.parametrize("free_kb", [pytest.param(0, marks=pytest.mark.slow), 70, pytest.param(120, marks=pytest.mark.slow)])
+def test_full_disk_at_doors_01_to_03_is_one_line_and_the_door_goes_on_when_there_is_room(tmp_path: Path, free_kb: int) -> None:
+    if os.getuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk of its own")
+    place, told = tmp_path / "disk", tmp_path / "told"
+    place.mkdir()
+    doors = " ".join(f"'{sys.executable} {PROJECT / DOORS[number]} {' '.join(SMALL)} --out {place}'" for number in (1, 2, 3))
+    script = FULL.format(place=place, free=free_kb, doors=doors, told=told)
+    done = subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=300)
+    lines = told.read_text().splitlines()
+    assert done.returncode == 0, done.stdout + done.stderr + told.read_text()
+    failed = [line for line in lines if line.startswith("error: ")]
+    assert lines.count("status 2") == len(failed) >= 1 and len(lines) == 3 + len(failed)  # nothing but those
+    assert all(str(place) in line and "free some space, or choose another place with --out" in line for line in failed)
+    assert {"index.parquet", "done.json"} <= set((tmp_path / "told.files").read_text().split())
