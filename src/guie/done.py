@@ -167,6 +167,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
 
 
+def readers() -> dict[str, str]:
+    """Installed packages that read images which nothing else here reads: with another one, files that were left out may be read."""
+    try:
+        return {"pillow-heif": importlib.metadata.version("pillow-heif")}
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+
+
 @functools.cache
 def code_digest() -> str:
     """One hash over the package's source files: unlike the commit it knows uncommitted changes, and needs no git."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from guie.checkpoint import sweep
-from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
+from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, readers, remove_damaged, renew_states
 from guie.errors import run_to_the_end
 from guie.machine import check_names, check_writable, n_cores
 from guie.recipe import PRETRAINED, Recipe, load_recipe
@@ -166,7 +166,7 @@ def _inputs(run: Run, number: int, arguments: argparse.Namespace) -> dict[str, s
     known: dict[int, str] = {}
     inputs = {FOLDERS[n]: _finished(run, n, arguments, known) for n in INPUTS[number]}
     if number in (1, 3):
-        inputs["raw"] = _raw(run)
+        inputs |= readers() | {"raw": _raw(run)}
     if number >= 4:
         inputs["weights"] = run.weights_digest()
     if number == 7:

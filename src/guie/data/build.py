@@ -31,8 +31,9 @@ from guie.data.manifest import (
     write_manifest,
     write_table,
 )
+from guie.data.names import name_on_disk, safe_name
 from guie.data.processes import process_pool
-from guie.data.sources import SHARED, is_there, read_csv
+from guie.data.sources import SHARED, is_there, passed_over, read_csv
 from guie.recipe import Source
 from guie.run import Run
 
@@ -113,7 +114,11 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
     """
     if PurePosixPath(source.folder).is_absolute():
         raise ValueError(f"data.sources.{source.name}.folder is {source.folder!r}; give it relative to --data-root")
+    passed_over.clear()
     listed = build(images_root / source.folder)
+    if passed_over:
+        told = [f"{n:,} {what}" for what, n in sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))]
+        log.debug("%s: passed over, as they are no images: %s", source.name, ", ".join(told))
     columns = (*SOURCE_COLUMNS, "group") if "group" in listed else SOURCE_COLUMNS
     rows = check_manifest(listed, f"source {source.name!r}", columns, is_unique=False)
     domain = listed["domain"].reset_index(drop=True).replace("", source.domain) if "domain" in listed else source.domain
@@ -122,10 +127,13 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
         raise ValueError(f"source {source.name!r} lists {rows['image_id'][is_outside].iloc[0]!r}; a path may not hold '..'")
     if rows.empty:
         raise ValueError(f"source {source.name!r} lists no image in {images_root / source.folder}; fetch the data set again")
-    rows["group"] = _groups(rows, source.name, images_root / source.folder / GROUPS)
+    groups = _groups(rows, source.name, images_root / source.folder / GROUPS)
+    rows["group"] = ["\n".join(map(safe_name, group.split(GROUP_SEPARATOR))) for group in groups]
+    for name in ("image_id", "path", "source_label"):
+        rows[name] = [safe_name(text) for text in rows[name]]
     rows = rows.assign(
         image_id=f"{source.name}/" + rows["image_id"],
-        path=rows["path"].map(lambda path: posixpath.normpath(f"{source.folder}/{path}")),
+        path=rows["path"].map(lambda path: posixpath.normpath(f"{safe_name(source.folder)}/{path}")),
         source=source.name,
         domain=domain,
     )
@@ -183,4 +191,4 @@ def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "")
 def _header_problems(images_root: Path, paths: list[str]) -> list[str]:
     with warnings.catch_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # its remarks on odd EXIF; what cannot be used becomes a problem
-        return list(pool.map(lambda path: header_problem(images_root / path), paths))
+        return list(pool.map(lambda path: header_problem(images_root / name_on_disk(path)), paths))

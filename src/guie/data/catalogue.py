@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from guie.recipe import Data, Source
 
-GENERIC = ("class_folders", "csv_list")  # layouts of anyone's sets
 UNKNOWN = "not known"
 
 
@@ -67,11 +66,12 @@ class Licence:
 
 
 def known_sets() -> dict[str, DataSet]:
-    """The sets by kind, in alphabetical order."""
+    """The sets by kind, in alphabetical order; a reader without `SET` is of anyone's sets, of which nothing is known."""
     from guie.data import sources  # the readers know this module
 
     kinds = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
-    return {kind: importlib.import_module(f"{sources.__name__}.{kind}").SET for kind in kinds if kind not in GENERIC}
+    modules = {kind: importlib.import_module(f"{sources.__name__}.{kind}") for kind in kinds}
+    return {kind: module.SET for kind, module in modules.items() if hasattr(module, "SET")}
 
 
 def licence_of(data: Data, source: Source) -> Licence:

@@ -13,8 +13,27 @@ from PIL import Image, UnidentifiedImageError
 from guie.data.metadata import exif_orientation, kind_of, orientation_of, without_metadata
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
+with contextlib.suppress(ImportError):
+    from pillow_heif import register_heif_opener  # used where it is installed
+
+    register_heif_opener()
+    FORMATS.append("HEIF")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"),
+    *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif"),
+)
+UNREAD = (  # what a file is that no decoder here reads: where its mark stands, the mark, the name
+    *((8, brand, "HEIC; pip install pillow-heif reads it") for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
+    *((0, mark, "JPEG XL; convert it") for mark in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    (0, b"8BPS", "Photoshop; convert it"),
+    (0, b"%PDF", "PDF; convert it"),
+    (0, b"v/1\x01", "OpenEXR; convert it"),
+    (0, b"II\xbc\x01", "JPEG XR; convert it"),
+    (0, b"\0\0\1\0", "icon; convert it"),
+    (128, b"DICM", "DICOM; convert it"),
+)
+NO_IMAGE = "unreadable header: no image, or of an unknown kind"
 _LIES_ON_ITS_SIDE = (5, 6, 7, 8)
 _TURN = Image.Transpose
 _TURNS = {
@@ -110,17 +129,33 @@ def header_problem(path: str | Path) -> str:
     try:
         with _open(path):
             return ""
-    except (OSError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
         reason = _reason(error)
-        if not isinstance(error, UnidentifiedImageError):
-            return reason
+    except (OSError, Image.DecompressionBombError) as error:
+        return _reason(error)
     except Exception as error:
         reason = _reason(error)
     try:
-        with _open(without_metadata(Path(path).read_bytes())):
+        file = Path(path).read_bytes()
+        if unread := _unread(file):
+            return f"unreadable header: {unread}"
+        with _open(without_metadata(file)):
             return ""
     except Exception:
         return reason
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether the content of a file is that of an image, readable here or not, whatever its name."""
+    reason = header_problem(path)
+    return not reason or reason.startswith("too large") or (reason.startswith("unreadable header: ") and reason != NO_IMAGE)
+
+
+def _unread(file: bytes) -> str:
+    """What a file is that is an image, but of a kind that is not read here; '' otherwise."""
+    if b"<svg" in file[:1000]:
+        return "SVG; convert it"
+    return next((name for at, mark, name in UNREAD if file[at : at + len(mark)] == mark and (at != 8 or file[4:8] == b"ftyp")), "")
 
 
 def _open(source: str | Path | bytes) -> Image.Image:
@@ -133,12 +168,13 @@ def _open(source: str | Path | bytes) -> Image.Image:
     if limit is not None and width * height > limit:  # PIL only warns up to twice the limit
         image.close()
         raise Image.DecompressionBombError(f"{width} x {height} pixels, more than {limit}")
+    if image.mode == "F":
+        image.close()
+        raise ValueError("floating-point pixels, whose range is unknown")
     return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is unknown")
     if image.mode == "I" or image.mode.startswith("I;"):
         return _from_16_bit(np.asarray(image))
     if image.has_transparency_data:
@@ -160,9 +196,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "missing"
     if isinstance(error, UnidentifiedImageError):
-        return "unreadable header: no image, or of an unknown kind"
+        return NO_IMAGE
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {error}"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"
-    return str(error) if str(error) == "zero bytes" else f"cannot be decoded: {error or type(error).__name__}"
+    return str(error) if str(error) == "zero bytes" else f"cannot be decoded: {str(error) or type(error).__name__}"

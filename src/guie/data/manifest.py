@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -97,7 +97,7 @@ def log_table(rows: list[dict[str, object]]) -> None:
 
 
 def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_share: float, remedy: str) -> None:
-    """Stops the run when too large a share of a source's images is bad.
+    """Tells in a line how many of a source's images are left out and why, and stops the run when their share is too large.
 
     Args:
         problems: The source's problems, with the columns path and reason.
@@ -109,6 +109,12 @@ def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_s
     Raises:
         ValueError: with the count, the first three and the remedy.
     """
+    if len(problems):
+        endings = problems["path"].map(lambda path: PurePosixPath(path).suffix.lower() or "without an ending")
+        kinds = problems.groupby([endings, "reason"]).size().sort_values(ascending=False, kind="stable")
+        told = [f"{n:,} {ending} ({reason})" for (ending, reason), n in kinds.head(4).items()]
+        more = [f"{kinds.iloc[4:].sum():,} others"] if len(kinds) > 4 else []
+        log.info("%s: %s of %s images are left out: %s", source, f"{len(problems):,}", f"{n_rows:,}", ", ".join(told + more))
     if len(problems) <= max_bad_share * n_rows:
         return
     first = "; ".join(f"{row.path} ({row.reason})" for row in problems.head(3).itertuples())

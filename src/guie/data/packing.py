@@ -33,9 +33,10 @@ from guie.data.balance import BALANCED_COLUMNS
 from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash
 from guie.data.image import load_image, read_file
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
+from guie.data.names import name_on_disk
 from guie.data.processes import process_pool
 from guie.data.resize import resized
-from guie.done import state_of
+from guie.done import readers, state_of
 from guie.machine import n_cores
 from guie.recipe import Data
 from guie.run import Run
@@ -71,7 +72,7 @@ class Shard:
 
     def key(self) -> str:
         """Changes with the rows, the settings, and the size or time of any raw file."""
-        settings = (self.data.pack_px, self.data.pack_square, self.data.jpeg_quality, Image.__version__)
+        settings = (self.data.pack_px, self.data.pack_square, self.data.jpeg_quality, Image.__version__, *readers().values())
         sha = hashlib.sha256(f"{PACKING} {settings}\n".encode())
         for image_id, image in zip(self.image_ids, self.images, strict=True):
             try:
@@ -218,7 +219,7 @@ def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data)
     shards = []
     for number, start in enumerate(range(0, len(rows), n)):
         part = rows.iloc[start : start + n]
-        images = tuple(images_root / path for path in part["path"])
+        images = tuple(images_root / name_on_disk(path) for path in part["path"])
         name = f"shard_{number:05d}" if data.pack_loose else f"shard_{number:05d}.tar"
         shards.append(Shard(folder / name, tuple(part["image_id"]), images, data))
     return shards

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from guie.data.image import EXTENSIONS
+from guie.data.image import EXTENSIONS, is_image
+from guie.data.names import safe_name
 
 SHARED = "shared:"
+NO_IMAGES = {".txt", ".csv", ".json", ".xml", ".html", ".md", ".ini", ".db", ".log", ".py", ".npy", ".mat", ".pkl", ".zip", ".tar", ".gz"}  # not looked into
+passed_over: Counter[str] = Counter()  # what `images_in` has passed over, by ending; `list_source` reads and clears it
 
 
 def read_csv(path: Path, *columns: str) -> pd.DataFrame:
@@ -146,13 +150,30 @@ def shared_group(data_set: str, image: str) -> str:
 
 def table_of(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
     """A source's table of (path, source_label, split); the path is the image's id, too."""
-    frame = pd.DataFrame(list(rows), columns=["path", "source_label", "split"], dtype=str)
+    frame = pd.DataFrame(list(rows), columns=["path", "source_label", "split"], dtype=object)  # names that are no UTF-8 are no `str` of pandas
     return frame.assign(image_id=frame["path"])
 
 
 def images_in(folder: Path) -> list[str]:
-    """Sorted names of the images in a folder; other files and hidden ones are passed over."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in EXTENSIONS and not entry.name.startswith("."))
+    """Sorted names of the images in a folder: files with an image's ending, and others whose content is an image's.
+
+    Hidden files and files of other kinds are counted in `passed_over`.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            ending = PurePosixPath(entry.name).suffix.lower()
+            if entry.name.startswith("."):
+                passed_over["hidden"] += 1
+            elif ending in EXTENSIONS:
+                names.append(entry.name)
+            elif not entry.is_file():
+                continue
+            elif ending not in NO_IMAGES and is_image(entry.path):
+                names.append(entry.name)
+            else:
+                passed_over[safe_name(ending) or "without an ending"] += 1
+    return sorted(names)
 
 
 def folders_in(folder: Path) -> list[str]:
