@@ -13,7 +13,7 @@ PHASES = ("head", "backbone", "highres")
 TRAINS = ("classifier", "neck", "head", "backbone", "all", "soup")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 CLASSIFIERS = ("arcface", "cosface", "softmax")
-SCHEDULES = ("one_cycle", "cosine", "step", "constant")
+SCHEDULES = ("one_cycle", "cosine", "step", "exponential", "constant")
 SAME_IN_SOUP = ("image_px", "patch_stride", "embedding_dim", "neck", "n_sub_centers", "sources")
 LIBRARIES = ("timm", "open_clip")
 FEATURES = ("", "unprojected", "cls", "mean", "max", "gem")
@@ -22,7 +22,7 @@ STAGE_RANGES = {
     "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "weight_decay": (0.0, 10.0), "warmup_share": (0.0, 1.0), "backbone_lr_factor": (0.0, 1e3),
     "clip_norm": (0.0, 1e6), "ema_decay": (0.0, 0.999999), "sample_power": (-1.0, 0.0), "n_cached_views": (0, 1000), "validate_every": (0, 10**6),
     "patch_stride": (0, 4096), "n_sub_centers": (1, 100), "momentum": (0.0, 0.9999), "sam_rho": (0.0, 10.0), "open_blocks": (0, 1000),
-    "layer_decay": (0.01, 1.0), "n_accumulate": (1, 10**4), "images_per_class": (0, 10**4),
+    "layer_decay": (0.01, 1.0), "epoch_decay": (1e-6, 1.0), "end_share": (0.0, 1.0), "n_accumulate": (1, 10**4), "images_per_class": (0, 10**4),
 }  # fmt: skip
 
 POST_RANGES = {
@@ -157,10 +157,17 @@ def _check_stages(recipe: Recipe) -> None:
         _range(f"{at}.class_margin.high_rad", stage.class_margin.high_rad, 0.0, 1.57)
         _range(f"{at}.class_margin.power", stage.class_margin.power, -10.0, 0.0)
         _range(f"{at}.neck.hidden_dim", stage.neck.hidden_dim, 0, 10**5)
+        _range(f"{at}.neck.norm_eps", stage.neck.norm_eps, 1e-12, 1.0)
         for rate in stage.neck.dropouts:
             _range(f"{at}.neck.dropouts", rate, 0.0, 0.99)
         for name, high in AUGMENT_HIGH.items():
             _range(f"{at}.augment.{name}", getattr(stage.augment, name), 0.0, high)
+        for name, least in (("cutout", 1e-3), ("jpeg", 1)):
+            low, high = (getattr(stage.augment, f"{name}_{end}") for end in ("low", "high"))
+            if not least <= low <= high:
+                raise ValueError(f"{at}.augment.{name}_low is {low} and {name}_high {high}; the low one must be at least {least:g} and not above the high one")
+        if (stage.epoch_decay != 1.0 and stage.schedule != "exponential") or (stage.end_share and stage.schedule != "cosine"):
+            raise ValueError(f"{at}: epoch_decay is for the schedule 'exponential', end_share for 'cosine'; this one is {stage.schedule!r}")
         for part in stage.fresh:
             _one_of(f"{at}.fresh", part, ("neck", "classifier"))
         if seen and PHASES.index(stage.phase) < PHASES.index(next(reversed(seen.values())).phase):

@@ -8,7 +8,7 @@ from guie.model_settings import Model
 
 AUGMENT_HIGH = {
     "flip": 1.0, "shift": 0.5, "scale": 0.9, "rotate_deg": 180.0, "brightness": 1.0, "color": 1.0, "cutout": 1.0, "jpeg": 1.0,
-    "randaugment": 14, "randaugment_strength": 1.0,
+    "randaugment": 14, "randaugment_strength": 1.0, "affine": 1.0, "cutout_low": 1.0, "cutout_high": 1.0, "jpeg_low": 100, "jpeg_high": 100,
 }  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class NeckShape:
 
     Attributes:
         has_norm: Batch norm without weights of its own comes first (5th and 6th place).
+        norm_eps: What that adds to the variance (5th place: 1e-6).
         has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the stage's backbone is frozen.
         hidden_dim: Width of a layer between, with a GELU; 0 is none.
         dropouts: Rates of several dropouts whose outputs are averaged (4th: .1 to .5); empty is the stage's `dropout` alone.
@@ -47,6 +48,7 @@ class NeckShape:
     """
 
     has_norm: bool = False
+    norm_eps: float = 1e-5
     has_size: bool = False
     hidden_dim: int = 0
     dropouts: tuple[float, ...] = ()
@@ -63,10 +65,17 @@ class Augment:
         shift: Largest shift, as a share of the side.
         scale: Largest change of scale, as a share.
         rotate_deg: Largest rotation.
+        affine: Probability of shift, scale and rotation together (1st and 6th place: .7).
         brightness: Largest change of brightness and contrast, as a share.
         color: Strength of hue and saturation changes, 0..1.
-        cutout: Probability of one erased rectangle (20-40 % of a side).
-        jpeg: Probability of JPEG recompression at quality 60-95.
+        cutout: Probability of one erased rectangle.
+        cutout_low: Its shortest side, as a share of the image's (1st place: .4; 2nd: .1).
+        cutout_high: Its longest side (1st place: .4; 2nd: .2).
+        has_black_fill: The border that shift, scale and rotation leave, and the erased rectangle, are black (1st and 6th place), not a reflection and
+            grey.
+        jpeg: Probability of JPEG recompression.
+        jpeg_low: Lowest quality of that (1st and 6th place: 99).
+        jpeg_high: Highest quality.
         randaugment: Operations per image, drawn one after the other from fourteen, thirteen changes and nothing, as in RandAugment (Cubuk et al.,
             CVPRW 2020, arXiv 1909.13719); 0 is off.
         randaugment_strength: Of these, 0..1; each is as strong as drawn up to this share of the paper's level 10.
@@ -76,10 +85,16 @@ class Augment:
     shift: float = 0.0
     scale: float = 0.0
     rotate_deg: float = 0.0
+    affine: float = 1.0
     brightness: float = 0.0
     color: float = 0.0
     cutout: float = 0.0
+    cutout_low: float = 0.2
+    cutout_high: float = 0.4
+    has_black_fill: bool = False
     jpeg: float = 0.0
+    jpeg_low: int = 60
+    jpeg_high: int = 95
     randaugment: int = 0
     randaugment_strength: float = 0.3
 
@@ -117,9 +132,12 @@ class Stage:
         optimizer: adamw, adam or sgd.
         momentum: Of sgd.
         sam_rho: Sharpness-aware minimisation: each step's gradient is taken so far up the slope; 0 is off (5th place: .05).
-        weight_decay: Of the optimizer.
-        schedule: one_cycle, cosine, step or constant.
+        weight_decay: Of the optimizer; of matrices alone, unless has_full_decay.
+        has_full_decay: Biases and norms are decayed, too, as by torch's optimizers where nobody sets groups (1st, 2nd and 5th place).
+        schedule: one_cycle, cosine, step, exponential or constant.
         drops: Epochs, counted from 0, from which the step schedule's learning rate is a tenth of what it was before.
+        epoch_decay: The exponential schedule multiplies the learning rate, after the warm-up, by this in each epoch (3rd place: .93 in each tenth).
+        end_share: The cosine schedule ends at this share of lr (5th place: 1e-4).
         warmup_share: Share of the steps in which the learning rate climbs.
         backbone_lr_factor: With trains="all": the backbone's learning rate is lr times this.
         open_blocks: Of a transformer, only the last so many blocks (and the norm after them) train; 0 is all (6th place: 17 of 32).
@@ -174,8 +192,11 @@ class Stage:
     momentum: float = 0.9
     sam_rho: float = 0.0
     weight_decay: float = 1e-4
+    has_full_decay: bool = False
     schedule: str = "one_cycle"
     drops: tuple[int, ...] = ()
+    epoch_decay: float = 1.0
+    end_share: float = 0.0
     warmup_share: float = 0.1
     backbone_lr_factor: float = 1e-3
     open_blocks: int = 0

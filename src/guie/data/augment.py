@@ -28,8 +28,8 @@ GREY = 128  # of the erased rectangle: close to zero after normalisation
 class TrainTransform:
     """Squashes an image to a square and changes it as an `Augment` says.
 
-    In order: squash, affine (shift, scale, rotate about the centre; the border is a reflection, so that no black wedges betray
-    the change), flip, brightness and contrast, hue and saturation, RandAugment, one erased rectangle, JPEG. A change that `augment` sets to
+    In order: squash, affine (shift, scale, rotate about the centre; the border is a reflection, so that no black wedges betray the change, unless
+    `has_black_fill`), flip, brightness and contrast, hue and saturation, RandAugment, one erased rectangle, JPEG. A change that `augment` sets to
     zero is not there at all.
     """
 
@@ -84,8 +84,8 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
                 rotate=(-a.rotate_deg, a.rotate_deg),
                 keep_ratio=True,
                 interpolation=cv2.INTER_LINEAR,
-                border_mode=cv2.BORDER_REFLECT_101,
-                p=1.0,
+                border_mode=cv2.BORDER_CONSTANT if a.has_black_fill else cv2.BORDER_REFLECT_101,
+                p=a.affine,
             )
         )
     if a.flip:
@@ -97,9 +97,10 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
     if a.randaugment:
         changes += [A.OneOf(_operations(a.randaugment_strength), p=1.0) for _ in range(a.randaugment)]  # SomeOf would sort them
     if a.cutout:
-        changes.append(A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(0.2, 0.4), hole_width_range=(0.2, 0.4), fill=GREY, p=a.cutout))
+        sides, fill = (a.cutout_low, a.cutout_high), 0 if a.has_black_fill else GREY
+        changes.append(A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=sides, hole_width_range=sides, fill=fill, p=a.cutout))
     if a.jpeg:
-        changes.append(A.ImageCompression(quality_range=(60, 95), p=a.jpeg))
+        changes.append(A.ImageCompression(quality_range=(a.jpeg_low, a.jpeg_high), p=a.jpeg))
     return changes
 
 

@@ -43,7 +43,7 @@ class Neck(nn.Module):
         super().__init__()
         shape, rates = stage.neck, stage.neck.dropouts or (stage.dropout,)
         feature_dim += n_sizes(shape)
-        self.norm = nn.BatchNorm1d(feature_dim, affine=False) if shape.has_norm else nn.Identity()
+        self.norm = nn.BatchNorm1d(feature_dim, eps=shape.norm_eps, affine=False) if shape.has_norm else nn.Identity()
         self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in rates)
         if not shape.is_branched:
             self.linear = _layers(feature_dim, stage)

@@ -13,6 +13,7 @@ ALIPRODUCTS = Source("aliproducts", "aliproducts", "aliproducts", "packaged")
 SHOPEE = Source("shopee", "shopee", "shopee", "packaged")
 RP2K = Source("rp2k", "rp2k", "rp2k", "packaged")
 GROCERY = Source("grocery", "grocery_store", "grocery_store/dataset", "packaged")
+HM = Source("hm", "hm", "hm", "apparel")
 MET = Source("met", "met", "met", "artworks")
 C2S = Source("deepfashion_c2s", "deepfashion_c2s", "deepfashion_c2s", "apparel")
 C2S_KAGGLE = Source("deepfashion_c2s", "deepfashion_c2s_kaggle", "deepfashion_c2s", "apparel")  # re-packed: classes of three or more
@@ -23,6 +24,7 @@ FOOD101 = Source("food101", "food101", "food-101", "dishes")
 GPR1200 = Source("gpr1200", "gpr1200", "gpr1200", "storefronts")
 
 FRESH = ("neck", "classifier")
+NO_CAP = 10**9  # images of a class: whoever names no cap had none
 
 
 def ladder(model_dim: int, last: Stage, views: tuple[str, ...] = ("plain",)) -> tuple[Setting, ...]:

@@ -10,7 +10,7 @@ moments of 316 M open parameters 3.8 GB; activations of 16 images with checkpoin
 These are estimates from arithmetic; nobody has timed this recipe on those cards yet.
 
 Start it as: accelerate launch --num_processes 2 src/05_train_backbone.py --recipe kaggle_t4
-Machine: two T4 of 16 GB, nine hours. Score to expect: not measured; between the 5th place's .688 and the 2nd's .709.
+Machine: two T4 of 16 GB, nine hours. Score to expect: not measured, and nothing is known of it.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """unifex_2024: a frozen SigLIP at 384 px and ten epochs of one linear layer: as good as the winners, two years later (.721).
 
 Source: M. Florek et al., GCPR 2024, arXiv 2409.13513, github.com/morrisfl/UniFEx. timm's SoViT-400M/14, 1152 numbers;
-dropout .2, Linear 64; ArcFace of .5 and scale 30 with three centres; Adam, 2e-2 to 1e-3 along a cosine (to nothing here), weight decay 1e-4,
+dropout .2, Linear 64; ArcFace of .5 and scale 30 with three centres; Adam, 2e-2 to 1e-3 along a cosine, weight decay 1e-4,
 one epoch of warm-up, batch 128. Its data, M4D-35k: Products-10K, 79,000 images of 10,000 landmarks, Consumer-to-shop, and cars re-labelled by
 colour (by model here). .721 is the mean of public and private score of a late submission.
 
@@ -15,7 +15,7 @@ from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, Member, Model,
 from guie.recipes._winners import C2S_KAGGLE, CARS, FRESH, GLDV2, PRODUCTS10K
 
 HEAD = Stage("s1_head", "head", "head", 384, 10, 128, 2e-2, fresh=FRESH, n_sub_centers=3, margin=EpochMargin(0.5, 0.0, 0.5), optimizer="adam")
-HEAD = replace(HEAD, schedule="cosine", warmup_share=0.1, sample_power=0.0, augment=Augment(flip=0.5))
+HEAD = replace(HEAD, schedule="cosine", end_share=0.05, warmup_share=0.1, sample_power=0.0, augment=Augment(flip=0.5))
 
 RECIPE = Recipe(
     name="unifex_2024",

@@ -67,12 +67,12 @@ def lr_factor(name: str, n_blocks: int, stage: Stage) -> float:
 
 
 def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:
-    """The stage's optimizer over the parameters that train; vectors (biases, norms) are not decayed."""
+    """The stage's optimizer over the parameters that train; vectors (biases, norms) are not decayed, unless the stage has_full_decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     n_blocks = n_blocks_of(embedder)
     for name, parameter in embedder.named_parameters():
         if parameter.requires_grad:
-            key = (lr_factor(name, n_blocks, stage), stage.weight_decay if parameter.ndim > 1 else 0.0)
+            key = (lr_factor(name, n_blocks, stage), stage.weight_decay if parameter.ndim > 1 or stage.has_full_decay else 0.0)
             groups.setdefault(key, []).append(parameter)
     listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay), params in groups.items()]
     if stage.optimizer == "sgd":

@@ -87,8 +87,8 @@ def class_batches(class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batc
 def lr_at(stage: Stage, step: int, n_steps: int) -> float:
     """The learning rate of a step, counted from 0, of `n_steps` in the whole stage.
 
-    one_cycle climbs and falls along cosines; cosine climbs along a line and falls along a cosine; step drops to a tenth at the epochs named; constant
-    only climbs.
+    one_cycle climbs and falls along cosines; the others climb along a line. Then cosine falls along a cosine to `end_share` of lr, exponential by
+    `epoch_decay` in each epoch, step drops to a tenth at the epochs named, and constant stays.
     """
     warmup = max(1, round(stage.warmup_share * n_steps)) if stage.warmup_share else 0
     if step < warmup:
@@ -101,5 +101,7 @@ def lr_at(stage: Stage, step: int, n_steps: int) -> float:
     if stage.schedule == "step":
         epoch = step * stage.n_epochs // n_steps
         return stage.lr * 0.1 ** sum(epoch >= drop for drop in stage.drops)
+    if stage.schedule == "exponential":
+        return stage.lr * stage.epoch_decay ** ((step - warmup) * stage.n_epochs / n_steps)
     share = (step - warmup + 1) / max(1, n_steps - warmup)
-    return stage.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    return stage.lr * (stage.end_share + (1 - stage.end_share) * (1 + math.cos(math.pi * min(1.0, share))) / 2)

@@ -247,6 +247,30 @@ def test_cutout_erases_one_rectangle_of_the_stated_size():
         assert min(side) >= 20 and max(side) <= 40 and max(side) - min(side) > 10
 
 
+def test_cutout_of_the_first_place_is_black_and_of_one_size():
+    image = np.full((100, 100, 3), 200, np.uint8)
+    for seed in range(20):
+        hole = (TrainTransform(Augment(flip=0, cutout=1.0, cutout_low=0.4, cutout_high=0.4, has_black_fill=True), 100)(image, seed) == 0).all(2)
+        assert (hole.any(1).sum(), hole.any(0).sum(), hole.sum()) == (40, 40, 1600)
+
+
+def test_affine_comes_as_often_as_it_is_said_and_its_border_may_be_black():
+    image = np.full((40, 40, 3), 200, np.uint8)
+    transform = TrainTransform(Augment(flip=0, shift=0.3, affine=0.7, has_black_fill=True), 40)
+    changed = sum(bool((transform(image, seed) == 0).any()) for seed in range(400))
+    assert 240 < changed < 320  # 280 expected, four standard deviations of 9.2; a shift of less than a pixel is rare
+
+
+@pytest.mark.parametrize("qualities", [(99, 100), (20, 22)])
+def test_jpeg_has_the_stated_quality(qualities: tuple[int, int]):
+    image, transform = photo(64, 64), TrainTransform(Augment(flip=0, jpeg=1.0, jpeg_low=qualities[0], jpeg_high=qualities[1]), 64)
+    expected = {}  # albumentations gives OpenCV the channels as they are
+    for quality in range(qualities[0], qualities[1] + 1):
+        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        expected[cv2.imdecode(encoded, cv2.IMREAD_COLOR).tobytes()] = quality
+    assert {expected[transform(image, seed).tobytes()] for seed in range(30)} == set(range(qualities[0], qualities[1] + 1))
+
+
 def test_jpeg_changes_pixels_a_little():
     image = photo(64, 64)
     results = [TrainTransform(Augment(flip=0, jpeg=1.0), 64)(image, seed) for seed in range(20)]

@@ -109,6 +109,13 @@ def test_norm_has_no_weights_and_uses_what_training_saw():
     torch.testing.assert_close(neck(x), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_norm_adds_its_epsilon():
+    neck = Neck(10, replace(STAGE, neck=NeckShape(has_norm=True, norm_eps=0.5))).eval()
+    expected = torch.nn.functional.linear(features() / (1 + 0.5) ** 0.5, neck.linear.weight, neck.linear.bias)  # a fresh norm's variance is 1, its mean 0
+    torch.testing.assert_close(neck(features()), expected)
+    torch.testing.assert_close(neck.folded()(features()), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_two_layers():
     neck = neck_of("two layers").eval()
     first, _, last = neck.linear

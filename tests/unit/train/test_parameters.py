@@ -1,5 +1,6 @@
 """Which parameters train and how fast, on timm's and open_clip's own names; the climb of SAM by hand."""
 
+import copy
 from dataclasses import replace
 
 import open_clip
@@ -78,6 +79,22 @@ def test_optimizers_get_every_open_parameter_once(towers: dict[str, nn.Module]):
         listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
         assert sorted(listed) == sorted(id(p) for p in embedder.parameters() if p.requires_grad)
         assert all(group["weight_decay"] == 0 for group in optimizer.param_groups for p in group["params"] if p.ndim < 2)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.Module], optimizer: str):
+    mine = embedder_of(copy.deepcopy(towers["timm"]))
+    plain, before = copy.deepcopy(mine), copy.deepcopy(mine).state_dict()
+    stage = replace(STAGE, lr=0.1, optimizer=optimizer, momentum=0.0, weight_decay=0.3, has_full_decay=True)
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    steps = make_optimizer(mine, stage), kind(plain.parameters(), lr=0.1, weight_decay=0.3)
+    for embedder, step in zip((mine, plain), steps, strict=True):
+        for parameter in embedder.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        step.step()
+    for name, tensor in plain.named_parameters():
+        torch.testing.assert_close(dict(mine.named_parameters())[name], tensor)
+        torch.testing.assert_close(tensor.detach(), before[name] * 0.97)  # 1 - .1 x .3, vectors too
 
 
 def test_step_schedule_drops_at_its_epochs():

@@ -34,6 +34,30 @@ def test_cosine_climbs_on_a_line_and_ends_at_nothing() -> None:
     assert rates[64] == pytest.approx(0.005) and rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_cosine_ends_at_its_share() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.01)
+    oracle = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100, eta_min=0.0005)
+    theirs = []
+    for _ in range(100):
+        optimizer.step()
+        oracle.step()
+        theirs.append(optimizer.param_groups[0]["lr"])
+    stage = replace(STAGE, schedule="cosine", warmup_share=0.0, end_share=0.05)
+    assert [lr_at(stage, i, 100) for i in range(100)] == pytest.approx(theirs, rel=1e-6)
+
+
+def test_exponential_is_the_third_places() -> None:
+    # twenty epochs of ten steps: a ramp of a hundred steps to .01, then .93 of itself at each
+    stage = replace(STAGE, schedule="exponential", epoch_decay=0.93**10, n_epochs=20, warmup_share=0.5)
+    rates = [lr_at(stage, step, 200) for step in range(200)]
+    expected, rate = [0.01 * (step + 1) / 100 for step in range(100)], 0.01
+    for _ in range(100):
+        expected.append(rate)
+        rate *= 0.93
+    assert rates == pytest.approx(expected)
+
+
 def test_images_of_a_source_are_drawn_as_often_as_its_limit_says() -> None:
     factors = np.array([3.0, 3.0, 1.0, 1.0])
     order = epoch_order(np.arange(4), ONES[:4], 40000, 0.0, factors, 0)
