@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guie.errors import is_of_the_machine
+
 if TYPE_CHECKING:
     import torch  # at run time only where tensors are: the doors of data_prep/ start without it
 
@@ -144,6 +146,8 @@ def load_state(path: Path) -> dict[str, Any]:
             raise OSError(f"{damaged} inside has another checksum than when it was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if is_of_the_machine(error):
+            raise
         raise ValueError(f"{path} cannot be read as a training state ({type(error).__name__}: {error}); delete it to start the stage anew") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a training state; delete it to start the stage anew")
@@ -172,6 +176,8 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except Exception as error:
+        if is_of_the_machine(error):
+            raise
         raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again. Pickled weights are read as {', '.join(PICKLED)}") from error
 
 

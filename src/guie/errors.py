@@ -24,6 +24,12 @@ LONGEST = 400  # characters of a library's message
 _MEMORY_NOTE = "less memory: "
 _TRACEBACK = "Traceback (most recent call last)"
 
+_MEMORY = (
+    r"^(numpy\S*)?_?\w*MemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|Insufficient memory|Unable to allocate"
+    r"|failed to map segment|[Oo]ut of memory"
+)
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT)
+
 # What libraries say, and what it means. {memory} is the remedy of the work that was under way, see `memory_remedy`.
 KNOWN: tuple[tuple[str, str], ...] = (
     (
@@ -39,8 +45,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
         "a process that loads or makes images was killed, mostly for lack of memory; {memory}. The same command goes on from what is finished",
     ),
     (
-        r"^(numpy\S*)?_?\w*MemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|Insufficient memory|Unable to allocate"
-        r"|failed to map segment|[Oo]ut of memory",
+        _MEMORY,
         "the memory is full{limit}; {memory}",
     ),
     (r"can't start new thread|Resource temporarily unavailable", "no more threads or processes may be started{limit}; raise ulimit -u and ulimit -v"),
@@ -142,6 +147,14 @@ def _remedy(error: OSError) -> str:
     frames = _frames(error)
     is_unmade = error.errno == errno.ENOENT and frames and frames[-1].function == "mkdir"
     return "choose another place with --out" if is_unmade else BY_NUMBER[error.errno or 0]
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error that came while a file was read says nothing about the file: memory or files ran out, the disk failed. It must pass, lest the
+    user is told to delete or fetch again what is whole."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+        return True
+    return isinstance(error, RuntimeError | OSError) and re.search(_MEMORY, f"{type(error).__name__}: {error}") is not None
 
 
 def message(error: BaseException) -> str:

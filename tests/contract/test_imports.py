@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "recipe": {"data_settings", "fieldtypes", "model_settings", "override", "rules", "stage_settings"},
     "stage_settings": {"model_settings"},
     "rules": {"checkpoint", "override", "recipe"},
-    "checkpoint": set(),
+    "checkpoint": {"errors"},
     "machine": set(),
     "errors": {"machine"},
     "run": {"recipe", "checkpoint", "machine"},

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from guie.checkpoint import load_state, load_weights, save_state, save_weights
+from guie.data.image import header_problem, load_image
 from guie.errors import explained, memory_remedy, message, run_to_the_end
 from guie.run import set_up_logging
 
@@ -237,3 +241,55 @@ def test_without_a_folder_libraries_speak_as_they_do() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "a warning" in done.stderr
     set_up_logging(None)
+
+
+def dies_of_memory() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory is short
+
+
+class Killed(Dataset[torch.Tensor]):
+    """Whose process the kernel kills."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        dies_of_memory()
+        return torch.zeros(1)
+
+
+def test_killed_loader_process_is_told() -> None:
+    line, status = line_of(lambda: list(DataLoader(Killed(), num_workers=1)))
+    assert status == 2 and line.startswith("door 05: a process that loads or makes images was killed, mostly for lack of memory; give it more.")
+
+
+OF_THE_MACHINE = [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error"),
+                  RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", OF_THE_MACHINE, ids=[type(error).__name__ + str(i) for i, error in enumerate(OF_THE_MACHINE)])
+def test_fault_of_the_machine_is_not_told_as_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.jpg")
+    save_state(tmp_path / "x.pt", {"a": torch.zeros(2)})
+    save_weights(tmp_path / "x.safetensors", {"a": torch.zeros(2)})
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    for module, name, read, path in (
+        (torch, "load", load_state, "x.pt"),
+        (torch, "load", load_weights, "x.pt"),
+        (safetensors.torch, "load_file", load_weights, "x.safetensors"),
+        (Image, "open", load_image, "x.jpg"),
+        (Image, "open", header_problem, "x.jpg"),
+    ):
+        read(tmp_path / path)  # it is whole
+        with monkeypatch.context() as patch, pytest.raises(type(error)) as caught:
+            patch.setattr(module, name, fails)
+            read(tmp_path / path)
+        assert caught.value is error
+
+
+def test_missing_or_damaged_image_stays_a_problem_of_the_image(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff rubbish")
+    assert header_problem(tmp_path / "x.jpg").startswith("unreadable header") and header_problem(tmp_path / "none.jpg") == "missing"

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from guie.data.metadata import exif_orientation, kind_of, orientation_of, without_metadata
+from guie.errors import is_of_the_machine
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
@@ -73,6 +74,8 @@ def read_file(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
+        if is_of_the_machine(error):  # not the image's fault: it must not be left out for it
+            raise
         raise ValueError(_reason(error)) from error
 
 
@@ -91,6 +94,8 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     except Image.DecompressionBombError as error:
         raise ValueError(_reason(error)) from error
     except Exception as error:  # damaged files make PIL raise anything, from struct.error to KeyError
+        if is_of_the_machine(error):
+            raise
         with contextlib.suppress(Exception):
             return _decoded(without_metadata(file), file, min_short_side)
         raise ValueError(_reason(error)) from error
@@ -132,8 +137,12 @@ def header_problem(path: str | Path) -> str:
     except UnidentifiedImageError as error:
         reason = _reason(error)
     except (OSError, Image.DecompressionBombError) as error:
+        if is_of_the_machine(error):
+            raise
         return _reason(error)
     except Exception as error:
+        if is_of_the_machine(error):
+            raise
         reason = _reason(error)
     try:
         file = Path(path).read_bytes()

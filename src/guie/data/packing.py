@@ -37,6 +37,7 @@ from guie.data.names import name_on_disk
 from guie.data.processes import process_pool
 from guie.data.resize import resized
 from guie.done import readers, state_of
+from guie.errors import is_of_the_machine
 from guie.machine import n_cores
 from guie.recipe import Data
 from guie.run import Run
@@ -154,6 +155,8 @@ class PackedImages:
                     image.draft("RGB", (least_px, least_px))
                 return np.array(image)
         except (OSError, SyntaxError) as error:
+            if is_of_the_machine(error):
+                raise
             raise ValueError(f"{self.folder / self._shards[i]} is damaged at image {i} ({error}); delete that file and run door 03 again") from error
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from guie.checkpoint import PICKLED, load_weights
+from guie.errors import is_of_the_machine
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ def _unpickled(path: Path) -> Any:
                 warnings.filterwarnings("ignore", message=".*TorchScript archive|Detected pickle protocol")
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
+            if is_of_the_machine(error):
+                raise
             more = _further_stand_in(str(error), ignored)
             if not more:
                 raise ValueError(_why_unreadable(path, error)) from error
