@@ -18,10 +18,11 @@ class Model:
             data root or to `weights/`); `pretrained:TAG` for weights that the library fetches; empty for random weights.
         feature: Which of its outputs: empty is the library's own (open_clip: after the projection; timm: as the model pools); `unprojected` is
             open_clip's before the projection (1st place 1024 numbers, 2nd and 3rd 1280 of the same tower); `cls`, `mean`, `max` or `gem` (p = 3)
-            pool the last layer's tokens (of open_clip's towers that are timm's, too).
+            pool the last layer's tokens (of open_clip's towers that are timm's, too). A tower that has no such output is refused.
         pad_type: timm's padding of TensorFlow ports (`same`); empty leaves the library's default.
-        mean: Mean of each channel, of pixels in 0..1.
+        mean: Mean of each channel, of pixels in 0..1. None, for both, takes what the library has for these weights (`guie.model.normalisation`).
         std: Standard deviation of each channel, of pixels in 0..1.
+        own_normalisation_of: `mean` and `std` may differ from the library's where this repeats `weights`: they are stated for these weights and no others.
     """
 
     library: str
@@ -29,8 +30,9 @@ class Model:
     weights: str = ""
     feature: str = ""
     pad_type: str = ""
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    own_normalisation_of: str = ""
 
     @property
     def weights_tag(self) -> str:

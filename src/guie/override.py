@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import types
 import typing
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -47,8 +48,10 @@ def _replaced(node: Any, keys: list[str], value: str, whole: str) -> Any:
 
 
 def _converted(text: str, hint: Any, whole: str) -> Any:
-    """`text` as the type `hint`: str, bool, int, float, or a tuple of those written with commas."""
+    """`text` as the type `hint`: str, bool, int, float, or a tuple of those written with commas; `none` where the field may be None."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType and args[-1] is types.NoneType and typing.get_origin(args[0]) is tuple:
+        return None if text.lower() == "none" else _converted(text, args[0], whole)
     if origin is tuple and args and args[0] in (str, int, float):
         parts = [p.strip() for p in text.split(",") if p.strip()]
         if (len(args) != 2 or args[1] is not Ellipsis) and len(parts) != len(args):

@@ -104,9 +104,16 @@ def _check_model(model: Model) -> None:
     if model.weights_file and not model.weights_file.endswith((".safetensors", *PICKLED)):
         endings = ", ".join((".safetensors", *PICKLED))
         raise ValueError(f"model.weights is {model.weights!r}, must be a file ({endings}), {PRETRAINED_TAG}TAG, or empty for random weights")
-    for name, value in (("mean", model.mean), ("std", model.std)):
+    for name, value in (("mean", model.mean or ()), ("std", model.std or ())):
         for v in value:
             _range(f"model.{name}", v, 1e-6 if name == "std" else 0, 1)
+    if (model.mean is None) != (model.std is None):
+        raise ValueError(f"model.mean is {model.mean} and model.std is {model.std}: state both, or neither to take the library's")
+    if model.own_normalisation_of and (model.mean is None or model.own_normalisation_of != model.weights):
+        raise ValueError(
+            f"model.own_normalisation_of is {model.own_normalisation_of!r}, and model.weights is {model.weights!r}: mean {model.mean} and std {model.std} are "
+            "stated for the former alone. Set own_normalisation_of='' and mean and std to none to take the library's"
+        )
 
 
 def _check_stages(recipe: Recipe) -> None:
@@ -133,6 +140,11 @@ def _check_stages(recipe: Recipe) -> None:
             _range(f"{at}.margin.{name}", getattr(stage.margin, name), 0.0, 1.57)
         if stage.batch_size % stage.n_accumulate:
             raise ValueError(f"{at}.n_accumulate is {stage.n_accumulate}, must divide the batch_size {stage.batch_size}")
+        if stage.neck.has_norm and stage.trains in ("neck", "head", "all") and stage.batch_size < 2 * stage.n_accumulate:
+            raise ValueError(
+                f"{at}.neck.has_norm is true, but batch_size {stage.batch_size} in n_accumulate {stage.n_accumulate} parts leaves the batch norm of the neck "
+                "one image at a time, which has no variance; take a larger batch_size, a smaller n_accumulate, or has_norm=False"
+            )
         if stage.images_per_class and stage.batch_size % stage.images_per_class:
             raise ValueError(f"{at}.images_per_class is {stage.images_per_class}, must divide the batch_size {stage.batch_size}")
         if stage.has_sharded_weights and stage.trains not in ("backbone", "all"):
@@ -203,7 +215,7 @@ def _check_start(recipe: Recipe, stage: Stage, seen: dict[str, Stage]) -> None:
     at, parent = f"stages.{stage.name}", recipe.parent(stage)
     if stage.model and parent != PRETRAINED:
         raise ValueError(f"{at}.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} has its already")
-    if stage.model and (stage.model.mean, stage.model.std) != (recipe.model.mean, recipe.model.std):
+    if stage.model and stage.model.mean and recipe.model.mean and (stage.model.mean, stage.model.std) != (recipe.model.mean, recipe.model.std):
         raise ValueError(f"{at}.model has the mean {stage.model.mean} and std {stage.model.std}, must have the recipe's: images are normalised once")
     for name in stage.soup:
         if name not in seen:

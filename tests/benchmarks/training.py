@@ -32,12 +32,14 @@ from guie.run import DOORS, FOLDERS, PROJECT, Run
 PX, N_EPOCHS, BATCH, LR, MARGIN = 112, 10, 128, 2e-3, 0.3
 N_STEPS, STEP_BATCH = 40, 32  # of a backbone stage, after four to warm up
 MODELS = {
-    "mobilenetv2": ("mobilenetv2_100", "mobilenetv2_100_imagenet.safetensors", ', pad_type="same"'),
+    "mobilenetv2": ("mobilenetv2_100", "mobilenetv2_100_imagenet.safetensors", ', pad_type="same", **OWN'),
     "vit": ("vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", ""),
 }
 RECIPE = '''"""{name}: a head stage and a backbone stage of one epoch, for tests/benchmarks/training.py."""
 from guie.recipe import *
+from guie.recipes.minibench import HALF, WEIGHTS
 from guie.recipes.minibench import RECIPE as MINIBENCH
+OWN = {{"mean": HALF, "std": HALF, "own_normalisation_of": WEIGHTS}}
 FIXED = EpochMargin({margin}, 0.0, {margin})
 RECIPE = Recipe(
     "{name}", MINIBENCH.data, Model("timm", "{model}", "{weights}"{more}),

@@ -94,6 +94,7 @@ def test_recipe_cannot_be_changed_in_place():
         ("data.drawn.n_views=3", lambda r: r.data.drawn.n_views, 3),
         ("model.weights=", lambda r: r.model.weights, ""),
         ("model.mean=0.1, 0.2,0.3", lambda r: r.model.mean, (0.1, 0.2, 0.3)),
+        ("model.mean=none", lambda r: r.model.mean, None),
         ("stages.s2_backbone.n_epochs=5", lambda r: r.stages[1].n_epochs, 5),
         ("stages.s2_backbone.lr=3e-4", lambda r: r.stages[1].lr, 3e-4),
         ("stages.s2_backbone.fresh=classifier", lambda r: r.stages[1].fresh, ("classifier",)),
@@ -147,6 +148,7 @@ def test_override_refuses_with_the_remedy(text: str, complaint: str):
         override_field(a_recipe(), text)
 
 
+GREY = (0.5, 0.5, 0.5)
 BROKEN: list[tuple[Callable[[Recipe], Recipe], str]] = [
     (lambda r: replace(r, embed=replace(r.embed, precision="int8")), "embed.precision is 'int8', must be one of auto, float32, bfloat16"),
     (with_setting(0, combine="sum"), "embed.settings.raw.combine is 'sum', must be one of concatenate, mean"),
@@ -225,7 +227,12 @@ BROKEN: list[tuple[Callable[[Recipe], Recipe], str]] = [
     (with_stage(1, trains="soup", soup=("s1_haed",), n_epochs=0), "stages.s2_backbone.soup names 's1_haed', which is no earlier stage; did you mean"),
     (with_stage(2, trains="soup", soup=("s1_head",), n_epochs=0), "stages.s3_highres.image_px is 96, s1_head has 64; a soup is of alike models"),
     (with_stage(1, model=Model("timm", "test_vit")), "stages.s2_backbone.model: only a stage that starts from 'pretrained' has a backbone of its own"),
-    (with_stage(0, model=Model("timm", "test_vit", mean=(0.4, 0.4, 0.4))), "stages.s1_head.model has the mean .* must have the recipe's"),
+    (
+        lambda r: with_stage(0, model=Model("timm", "test_vit", mean=(0.4, 0.4, 0.4), std=GREY))(with_model(mean=GREY, std=GREY)(r)),
+        "stages.s1_head.model has the mean .* must have the recipe's",
+    ),
+    (with_model(mean=(0.4, 0.4, 0.4)), "model.mean is .* and model.std is None: state both"),
+    (with_model(weights="a.pth", own_normalisation_of="a.pth"), "model.own_normalisation_of is 'a.pth'"),
     (with_stage(1, keeps_best=True), "stages.s2_backbone.keeps_best needs validate_every"),
     (with_stage(1, images_per_class=3), "stages.s2_backbone.images_per_class is 3, must divide the batch_size 8"),
     (with_stage(1, n_accumulate=3), "stages.s2_backbone.n_accumulate is 3, must divide the batch_size 8"),

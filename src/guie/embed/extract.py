@@ -26,6 +26,7 @@ from guie.embed.loading import load_batches
 from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.errors import memory_remedy
 from guie.model.backbone import Backbone, folded
+from guie.model.normalisation import mean_std
 from guie.recipe import Model
 from guie.versions import EXTRACTION
 
@@ -61,8 +62,8 @@ class FeatureRequest:
 
     @property
     def key(self) -> str:
-        """First 16 hex digits of the SHA-256 over all fields."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 over all fields, with the numbers that the library has where the recipe states no mean and std."""
+        return hashlib.sha256(f"{self!r} {mean_std(self.model)}".encode()).hexdigest()[:16]
 
 
 class _Squares(Dataset[Tensor]):
@@ -153,7 +154,7 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
     bar = tqdm(total=len(squares), initial=n_done, unit="img", desc=what, disable=hidden)
     with torch.inference_mode(), bar:
         for images in loader:
-            normal = normalise(images.to(accelerator.device), request.model.mean, request.model.std)
+            normal = normalise(images.to(accelerator.device), *mean_std(request.model))
             for wanted, rows in zip(requests, features, strict=True):
                 pixels = apply_view(normal, wanted.view if squares.change is None else "plain")
                 pixels = pixels.to(dtype) if has_half_weights else pixels

@@ -29,6 +29,8 @@ from guie.export.plain import write_out
 from guie.export.program import Program, export_program, save_program
 from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
+from guie.model.normalisation import check_normalisation, mean_std
+from guie.recipe import Model
 from guie.run import PROJECT, Run, commit
 
 log = logging.getLogger(__name__)
@@ -135,12 +137,13 @@ def _towers(run: Run) -> list[Tower]:
 
 def _assembly(run: Run) -> dict[str, Any]:
     """What follows the towers, as `build_submission` and `Program` take it."""
-    final, model, projection = run.recipe.embed.final, run.recipe.model, None
+    final, projection = run.recipe.embed.final, None
+    mean, std = check_normalisation(run.recipe)
     if final.pca_dim:
         pca = PCA.load(run.folder(7) / "pca.npz")
         projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
     return {
-        "mean": model.mean, "std": model.std, "projection": projection, "pack_px": run.recipe.data.pack_px, "is_mean": final.combine == "mean",
+        "mean": mean, "std": std, "projection": projection, "pack_px": run.recipe.data.pack_px, "is_mean": final.combine == "mean",
         "power": final.power, "has_unit_length": run.recipe.export.has_unit_length,
     }  # fmt: skip
 
@@ -221,7 +224,7 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, program: Parity | No
         "recipe_digest": recipe.digest(),
         "seed": recipe.seed,
         "commit": commit(),
-        "models": [asdict(model) for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)],
+        "models": [_with_mean_std(model) for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)],
         "setting": asdict(recipe.embed.final),
         "scores": scores,
         "data": json.loads((run.folder(2) / "licences.json").read_text(encoding="utf-8")),  # of the training images, by source
@@ -234,6 +237,12 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, program: Parity | No
         "parity": {"n_images": len(parity.cosines), "min_cosine": float(parity.cosines.min()), "checked_by": "submission/check_submission.py"},
         "program_parity": None if program is None else {"n_images": len(program.cosines), "min_cosine": float(program.cosines.min())},
     }
+
+
+def _with_mean_std(model: Model) -> dict[str, Any]:
+    """The model's settings with the numbers that its pixels got."""
+    mean, std = mean_std(model)
+    return asdict(replace(model, mean=mean, std=std))
 
 
 def _final_scores(run: Run) -> dict[str, Any]:

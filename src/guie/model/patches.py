@@ -6,6 +6,8 @@ stride of 12 (24 x 24 tokens) in its last stage.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+MAX_TRIES = 40  # sizes to look for one that a network takes
 
 
 def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> None:
@@ -25,7 +29,7 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
 
     Raises:
         ValueError: a patch stride for a network without patches, or outside 1 to the patch's side; an image smaller than a patch; a
-            transformer that cannot be changed once it is built.
+            network that cannot take this size, with sizes that it can.
     """
     network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
     if isinstance(network, VisionTransformer) and isinstance(network.patch_embed, PatchEmbed) and network.pos_embed is not None:
@@ -107,10 +111,51 @@ def _resized_parameter(embedding: Tensor, old: tuple[int, int], new: tuple[int, 
 
 
 def _set_image_px(network: nn.Module, image_px: int) -> None:
+    """Of any other network: by its own means, where it has some, and tried."""
+    try:
+        _adapt(network, image_px, next(network.parameters()).device)
+    except Exception as error:  # an assertion, a shape that does not fit: whatever the network does with a size that it cannot take
+        sides = sides_taken(network, image_px)
+        takes = f"near that it takes {', '.join(map(str, sides))} px" if sides else "no size near that was found that it takes"
+        raise ValueError(f"a {type(network).__name__} cannot take images of {image_px} px: {takes}; set these in image_px of stages and members") from error
+
+
+def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
+    """Up to `n` sides nearest to `image_px` that a network takes: tried without computing anything, on tensors that have a shape only."""
+    with torch.no_grad():
+        shapes = copy.deepcopy(network).to("meta")
+    tried = sorted({*range(32, 1025, 32), *range(48, 673, 48), *range(56, 673, 28)}, key=lambda side: abs(side - image_px))
+    taken: list[int] = []
+    for side in tried[:MAX_TRIES]:
+        trial = copy.deepcopy(shapes)
+        with contextlib.suppress(Exception):
+            _adapt(trial, side, torch.device("meta"))
+            taken.append(side)
+        if len(taken) == n:
+            break
+    return sorted(taken)
+
+
+def _adapt(network: Any, image_px: int, device: torch.device) -> None:
+    """Changes a network that knows its size, or one that fails at another and can change; raises whatever the network raises at a size that it cannot take."""
     native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
-    if native is None or native == (image_px, image_px):
-        return
-    change = getattr(network, "set_input_size", None)
-    if change is None:
-        raise ValueError(f"a {type(network).__name__} built for {native[0]} px cannot be changed to {image_px} px; use one image_px in all its stages")
-    change(img_size=image_px)
+    if hasattr(network, "set_input_size") and native not in (None, (image_px, image_px)):
+        network.set_input_size(img_size=image_px)
+    try:
+        _try_size(network, image_px, device)
+    except Exception:
+        if native is not None or not hasattr(network, "set_input_size"):
+            raise
+        network.set_input_size(img_size=image_px)
+        _try_size(network, image_px, device)
+
+
+def _try_size(network: nn.Module, image_px: int, device: torch.device) -> None:
+    """One pass in eval mode; raises whatever the network raises."""
+    is_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, image_px, image_px, device=device))
+    finally:
+        network.train(is_training)

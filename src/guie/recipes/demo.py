@@ -45,7 +45,7 @@ RECIPE = Recipe(
         drawn=DrawnWorld(n_instances=80, n_views=8, image_px=200, difficulty=0.6),
         pack_px=160,
     ),
-    model=Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors"),
+    model=Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     stages=(
         head("s1_head", "head", 112),
         backbone("s2_backbone", "backbone", 112, 3, 4e-4),

@@ -29,6 +29,8 @@ def backbone(name: str, phase: str, image_px: int, n_epochs: int, lr: float) -> 
     return Stage(name, phase, "backbone", image_px, n_epochs, 32, lr, margin=FULL, warmup_share=0.2, augment=STRONG)
 
 
+WEIGHTS = "mobilenetv2_100_imagenet.safetensors"  # TensorFlow's, from -1 to 1; timm's own of that name have ImageNet's mean and std
+HALF = (0.5, 0.5, 0.5)
 WIDE = (Member("s4_wide_head_224", 224, BOTH), Member("s8_wide_head_288", 288, BOTH))
 
 RECIPE = Recipe(
@@ -42,7 +44,7 @@ RECIPE = Recipe(
         ),
         pack_px=320,
     ),
-    model=Model("timm", "mobilenetv2_100", "mobilenetv2_100_imagenet.safetensors", pad_type="same"),
+    model=Model("timm", "mobilenetv2_100", WEIGHTS, pad_type="same", mean=HALF, std=HALF, own_normalisation_of=WEIGHTS),
     stages=(
         head("s1_head_224", "head", 224),
         backbone("s2_backbone_160", "backbone", 160, 4, 1e-4),

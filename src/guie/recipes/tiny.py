@@ -23,7 +23,7 @@ RECIPE = Recipe(
         drawn=DrawnWorld(n_instances=24, n_views=8, image_px=128, domains=("landmarks", "products", "toys"), difficulty=0.2),
         pack_px=128,
     ),
-    model=Model("timm", "test_convnext"),
+    model=Model("timm", "test_convnext", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     stages=(
         Stage("s1_head", "head", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
         Stage("s2_backbone", "backbone", "backbone", 64, 18, 16, 2e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),

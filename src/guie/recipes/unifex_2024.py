@@ -25,7 +25,7 @@ RECIPE = Recipe(
         val_class_share=0.05,
         pack_px=384,
     ),
-    model=Model("timm", "vit_so400m_patch14_siglip_384", "pretrained:webli"),
+    model=Model("timm", "vit_so400m_patch14_siglip_384", "pretrained:webli"),  # mean and std .5, the library's
     stages=(HEAD,),
     embed=Embed(
         settings=(

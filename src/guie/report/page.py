@@ -143,7 +143,7 @@ def render(report: Report) -> str:
         "gallery": sections_gallery.gallery(report.gallery),
         "data": sections_data.data(facts.data),
         "cost": sections.cost(facts.steps),
-        "settings": sections.settings(facts.recipe),
+        "settings": sections.settings(facts.recipe, facts.steps),
     }
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text in NAVIGATION.items() if body[name])
     return (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from guie.recipe import Recipe
+from guie.recipe import Model, Recipe
 from guie.report.charts import MAX_POINTS, Bar, BarRow, Line, bar_chart, line_chart, thinned
 from guie.report.collect import CURVE_COLUMNS, Scores, StageCurves, Step, is_number
 from guie.report.markup import Markup, absent, folded, legend, memory_text, note, score_text, seconds_text, section, table
@@ -108,8 +108,8 @@ def training(stages: Sequence[StageCurves]) -> str:
     return section("training", "Training", note("One block a stage, in the order they ran. Point at a curve for its values."), *parts)
 
 
-def settings(recipe: Recipe) -> str:
-    """The recipe: its stages and its ladder as tables, and all of it as JSON."""
+def settings(recipe: Recipe, steps: Sequence[Step] = ()) -> str:
+    """The recipe, with the mean and std of the pixels as door 04 noted them in `steps`: its stages and its ladder as tables, and all of it as JSON."""
     stage_rows = []
     for stage in recipe.stages:
         m = stage.margin
@@ -124,6 +124,7 @@ def settings(recipe: Recipe) -> str:
     rows = [
         ["backbone", f"{model.library} {model.name}"],
         ["weights", model.weights or "random"],
+        ["pixels", _pixels(model, steps)],
         ["training classes", f"{d.min_per_class} to {d.max_per_class} images each" + (f", filled up to {d.fill_per_class}" if d.fill_per_class else "")],
         ["validation", f"{d.val_class_share:.0%} of the classes of each domain"],
         ["packed images", f"shorter side {d.pack_px} px, JPEG quality {d.jpeg_quality}"],
@@ -132,6 +133,15 @@ def settings(recipe: Recipe) -> str:
     whole = folded("The whole recipe as JSON", f"<pre tabindex=0><code>{escape(recipe.to_json())}</code></pre>")
     short = f'<div class="short">{table(("what", "value"), rows, "The recipe in short", ("value",))}</div>'
     return section("settings", "Settings", short, "<h3>Stages</h3>", stages, whole)
+
+
+def _pixels(model: Model, steps: Sequence[Step]) -> str:
+    """Mean and standard deviation with which the pixels are normalised: what door 04 noted, or else what the recipe states."""
+    noted = next(((step.mark or {}).get("metrics") or {} for step in steps if step.door == 4 and not step.is_stage), {})
+    mean, std = noted.get("mean", model.mean), noted.get("std", model.std)
+    if not mean or not std:
+        return f"mean and std as {model.library} has them"
+    return f"mean {', '.join(f'{v:.4g}' for v in mean)}; std {', '.join(f'{v:.4g}' for v in std)}" + ("" if model.mean else f" ({model.library}'s)")
 
 
 def cost(steps: Sequence[Step]) -> str:

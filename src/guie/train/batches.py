@@ -22,6 +22,7 @@ from guie.embed.views import normalise
 from guie.model.backbone import Backbone
 from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
+from guie.model.normalisation import mean_std
 from guie.recipe import VIEWS, Recipe, Stage
 from guie.run import Run
 from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
@@ -81,7 +82,7 @@ class ImageBatches:
 
     def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator) -> None:
         """Batches for `stage` on the accelerator's device."""
-        self.model, self.stage, self.train_set, self.accelerator = run.recipe.model_of(stage.name), stage, train_set, accelerator
+        self.mean_std, self.stage, self.train_set, self.accelerator = mean_std(run.recipe.model_of(stage.name)), stage, train_set, accelerator
         self.dataset = _Augmented(packed, train_set.rows, TrainTransform(stage.augment, stage.image_px))
 
     def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
@@ -96,7 +97,7 @@ class ImageBatches:
         loader = load_batches(self.dataset, plan, batch_bytes=steps.shape[1] // n * 3 * self.stage.image_px**2, prefetch=4)
         for items, pixels in zip(steps[start:], loader, strict=True):
             mine = items[rank::n]
-            inputs = normalise(pixels.to(self.accelerator.device).permute(0, 3, 1, 2).float(), self.model.mean, self.model.std)
+            inputs = normalise(pixels.to(self.accelerator.device).permute(0, 3, 1, 2).float(), *self.mean_std)
             labels = torch.from_numpy(self.train_set.labels[mine]).to(self.accelerator.device)
             yield inputs.contiguous(memory_format=torch.channels_last), labels, mine
 

@@ -20,8 +20,10 @@ from guie.done import is_done, mark_done, outputs_digest, read_done, remove_dama
 from guie.embed.accelerator import make_accelerator, precision_of
 from guie.embed.ensemble import check_rows, load_backbone, stage_weights
 from guie.errors import memory_remedy
+from guie.model.check import check_models
 from guie.model.embedder import Embedder, build_embedder, load_parts
 from guie.model.margin import class_margins, margin_at
+from guie.model.normalisation import check_normalisation
 from guie.model.pooling import keep_less
 from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, keep_conditions, peak_memory_gb
@@ -49,9 +51,10 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     """Runs the recipe's stages of one phase, one after the other; finished ones are skipped.
 
     Returns:
-        The validation scores of the phase's last stage, the number of stages and their seconds.
+        The validation scores of the phase's last stage, the number of stages and their seconds, and the mean and std of the pixels.
     """
     accelerator = make_accelerator(run.device, precision_of(run.device))
+    mean, std = check_models(run.recipe) if phase == "head" else check_normalisation(run.recipe)  # door 04 is the first that needs them
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
     stages = [s for s in run.recipe.stages if s.phase == phase]
@@ -62,7 +65,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     if not stages:
         log.info("the recipe has no stage of phase %r; nothing to train", phase)
     last = results[-1] if results else {}
-    return {"n_stages": len(stages), **last, "stage_seconds": sum(r["stage_seconds"] for r in results)}
+    return {"n_stages": len(stages), **last, "mean": mean, "std": std, "stage_seconds": sum(r["stage_seconds"] for r in results)}
 
 
 def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""What is told before any image is read: networks that there are not, features and sizes that they cannot have."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+
+from guie.model.backbone import Backbone
+from guie.model.libraries import build_network
+from guie.model.normalisation import MeanStd, log_normalisation
+from guie.model.patches import set_resolution
+from guie.model.pooling import take_feature
+from guie.recipe import Model, Recipe
+
+log = logging.getLogger(__name__)
+
+
+def check_models(recipe: Recipe) -> MeanStd:
+    """What can be said of the recipe's networks before hours of work: `check_networks`, and mean and std of the pixels, which are told and given back.
+
+    Raises:
+        ValueError: see `check_networks` and `check_normalisation`.
+    """
+    check_networks(recipe)
+    return log_normalisation(recipe)
+
+
+def check_networks(recipe: Recipe) -> None:
+    """Builds each network of the recipe without its weights, on tensors that have a shape only, and tries every size that a stage or member asks of it.
+
+    Raises:
+        ValueError: a name or tag that the library does not have; a feature, size or patch stride that the network cannot have, with the field.
+    """
+    for model, sizes in _sizes(recipe).items():
+        with torch.device("meta"):
+            network = build_network(model, has_tag_weights=False)
+        if not _runs_without_values(network):
+            log.debug("%s needs values to run; its sizes are not tried beforehand", model.name)
+            continue
+        for (image_px, patch_stride), field in sizes.items():
+            trial = copy.deepcopy(network)
+            try:
+                set_resolution(trial, image_px, patch_stride)
+                backbone = Backbone(trial, 0, take_feature(trial, model.feature)).eval()
+            except ValueError as error:
+                raise ValueError(f"{field}: model.name {model.name!r}: {error}") from error
+            with torch.no_grad():
+                width = backbone(torch.zeros(1, 3, image_px, image_px, device="meta")).shape
+            log.debug("%s at %d px: features of %s", model.name, image_px, tuple(width))
+
+
+def _runs_without_values(network: Any) -> bool:
+    """Whether a network at the size that it was made for can be tried on shapes alone: a custom operator may not know how."""
+    side = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
+    side = getattr(network, "image_size", side)
+    side = side[0] if isinstance(side, tuple) else side
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, side, side, device="meta"))
+    except Exception:  # whatever the network raises
+        return False
+    return True
+
+
+def _sizes(recipe: Recipe) -> dict[Model, dict[tuple[int, int], str]]:
+    """By network the (image_px, patch_stride) that are asked of it, each with the field that asks first."""
+    sizes: dict[Model, dict[tuple[int, int], str]] = {}
+    for stage in recipe.stages:
+        sizes.setdefault(recipe.model_of(stage.name), {}).setdefault((stage.image_px, stage.patch_stride), f"stages.{stage.name}.image_px")
+    for row in recipe.embed.settings:
+        for member in row.members:
+            asked = sizes.setdefault(recipe.model_of(member.stage), {})
+            asked.setdefault((member.image_px, member.patch_stride), f"embed.settings.{row.name}: the member {member.stage!r} at {member.image_px} px")
+    return sizes

@@ -1,0 +1,121 @@
+"""Which mean and standard deviation the pixels get: the library's for these weights, unless the recipe states others for exactly these weights."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+
+from guie.recipe import Model, Recipe
+
+log = logging.getLogger(__name__)
+
+Channels = tuple[float, float, float]
+MeanStd = tuple[Channels, Channels]
+OF_RANDOM: MeanStd = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of random weights for which the library has none: nothing was trained with any
+TOLERANCE = 5e-4  # CLIP's numbers are often written with three or four decimals
+
+
+@functools.lru_cache(maxsize=64)
+def mean_std(model: Model) -> MeanStd:
+    """Mean and standard deviation of each channel, of pixels in 0..1, with which `model` is to be fed.
+
+    The library's configuration decides: of the tag, or for a file of weights what all tags of that name have in common.
+
+    Raises:
+        ValueError: the recipe states others than the library has and does not say that they are these weights' own (`own_normalisation_of`); or it states
+            none, and the library has several for this name, or none.
+    """
+    stated = (model.mean, model.std) if model.mean and model.std else None
+    if stated and (not model.weights or model.own_normalisation_of == model.weights):
+        return stated
+    known = _known(model)
+    if stated:
+        if known and not any(_is_close(stated, pair) for pair in known):
+            raise ValueError(
+                f"model.mean and model.std are {_text(stated)}, but {model.library} has for {model.name} {_listed(known)}. Leave both out to take the "
+                f"library's; if they are these weights' own, say so: model.own_normalisation_of={model.weights!r}"
+            )
+        return stated
+    if len(known) == 1 or (known and not model.weights):
+        return next(iter(known))
+    if not model.weights:
+        return OF_RANDOM
+    which = f"{model.library} has for {model.name} {_listed(known)}" if known else f"{model.library} has none for {model.name}"
+    raise ValueError(f"model.mean and model.std are not stated, and {which}; state those with which {model.weights} was trained")
+
+
+def check_normalisation(recipe: Recipe) -> MeanStd:
+    """The mean and standard deviation of all the recipe's backbones; images are normalised once.
+
+    Raises:
+        ValueError: two backbones that need different ones.
+    """
+    first = mean_std(recipe.model)
+    for model in recipe.models[1:]:
+        if not _is_close(mean_std(model), first):
+            raise ValueError(
+                f"images are normalised once, but {recipe.model.name} needs {_text(first)} and {model.name} {_text(mean_std(model))}; take backbones of one "
+                "convention, or make a recipe of each and join their embeddings"
+            )
+    return first
+
+
+def log_normalisation(recipe: Recipe) -> MeanStd:
+    """`check_normalisation`, told in the log: which numbers, and whose."""
+    pair, model = check_normalisation(recipe), recipe.model
+    whose = "as the recipe states" if model.mean else f"as {model.library} has it for {model.name} {model.weights_tag}".strip()
+    log.info("pixels: %s, %s", _text(pair), whose)
+    return pair
+
+
+def _known(model: Model) -> Mapping[MeanStd, list[str]]:
+    """What the library has: by mean and standard deviation the tags, the library's first tag first."""
+    found: dict[MeanStd, list[str]] = {}
+    for tag, pair in _timm_tags(model) if model.library == "timm" else _open_clip_tags(model):
+        close = next((other for other in found if _is_close(pair, other)), pair)
+        found.setdefault(close, []).append(tag)
+    return found
+
+
+def _timm_tags(model: Model) -> list[tuple[str, MeanStd]]:
+    import timm
+
+    name, _, tag = model.name.partition(".")
+    tag = model.weights_tag or tag
+    if tag or not timm.is_model(name):
+        names = [f"{name}.{tag}"]
+    else:
+        default = timm.get_pretrained_cfg(name)
+        pretrained = [known for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]
+        names = sorted(pretrained, key=lambda known: known.partition(".")[2] != (default.tag if default else ""))
+    settings = [(known.partition(".")[2], timm.get_pretrained_cfg(known, allow_unregistered=False) if timm.is_model(name) else None) for known in names]
+    return [(tag, _pair(values.mean, values.std)) for tag, values in settings if values is not None]
+
+
+def _open_clip_tags(model: Model) -> list[tuple[str, MeanStd]]:
+    import open_clip  # slow to import
+
+    tags = [model.weights_tag] if model.weights_tag else open_clip.list_pretrained_tags_by_model(model.name)
+    settings = [(tag, open_clip.get_pretrained_cfg(model.name, tag)) for tag in tags]
+    return [(tag, _pair(values["mean"], values["std"])) for tag, values in settings if values]
+
+
+def _pair(mean: tuple[float, ...], std: tuple[float, ...]) -> MeanStd:
+    channels = [tuple(float(v) for v in values) for values in (mean, std)]
+    return channels[0], channels[1]  # type: ignore[return-value]
+
+
+def _is_close(a: MeanStd, b: MeanStd) -> bool:
+    return all(abs(x - y) <= TOLERANCE for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True))
+
+
+def _text(pair: MeanStd) -> str:
+    mean, std = (", ".join(f"{v:.4g}" for v in (values if len(set(values)) > 1 else values[:1])) for values in pair)
+    return f"mean {mean} and std {std}"
+
+
+def _listed(known: Mapping[MeanStd, list[str]]) -> str:
+    """Each convention with up to three tags."""
+    parts = [f"{_text(pair)} (tag {', '.join(tags[:3])}{', ...' if len(tags) > 3 else ''})" for pair, tags in known.items()]
+    return "; ".join(parts)

@@ -1,0 +1,101 @@
+"""Door 04 says before any work which network, feature or size cannot be, with sizes that can."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+
+from guie.model.check import check_networks
+from guie.model.patches import set_resolution, sides_taken
+from guie.recipe import Member, Model, Recipe, Setting, load_recipe
+
+TINY = load_recipe("tiny")
+
+
+def with_model(name: str, **options: str) -> Recipe:
+    return replace(TINY, model=replace(TINY.model, name=name, **options))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "complaint"),
+    [
+        (with_model("convit_tiny"), r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: near that it takes 224 px"),
+        (with_model("inception_v3"), r"an? InceptionV3 cannot take images of 64 px: near that it takes 84, 96, 112 px"),
+        (with_model("nothing_of_that_name"), "is no model of timm"),
+        (with_model("test_vit", weights="pretrained:nothing"), "timm has for test_vit the tags r160_in1k"),
+        (with_model("test_convnext", feature="cls"), "stages.s1_head.image_px: .*has no class token"),
+        (replace(TINY, stages=(*TINY.stages[:4], replace(TINY.stages[4], patch_stride=8))), "stages.s5_highres_backbone.image_px: .*no patches to overlap"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_field(recipe: Recipe, complaint: str):
+    with pytest.raises(ValueError, match=complaint) as caught:
+        check_networks(recipe)
+    assert "\n" not in str(caught.value)
+
+
+def test_size_of_a_member_is_tried_too():
+    rows = (*TINY.embed.settings, Setting("wrong", (Member("s1_head", 64), Member("pretrained", 40, output="feature")), pca_dim=64))
+    recipe = replace(with_model("test_vit"), embed=replace(TINY.embed, settings=rows))
+    check_networks(recipe)  # a transformer takes any
+    with pytest.raises(ValueError, match=r"embed.settings.wrong: the member 'pretrained' at 12 px: .*image_px is 12, must be at least 16, the patch's side"):
+        check_networks(replace(recipe, embed=replace(recipe.embed, settings=(replace(rows[-1], members=(Member("pretrained", 12, output="feature"),)),))))
+
+
+@pytest.mark.parametrize("name", ["first_place", "second_place", "fifth_place", "unifex_2024", "demo", "minibench", "tiny"])
+def test_recipes_pass_without_weights_and_in_seconds(name: str):
+    started = time.process_time()
+    check_networks(load_recipe(name))
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("name", ["convit_tiny", "test_maxvit", "test_coatnet"])
+def test_sides_that_are_named_are_taken(name: str):
+    """Each in a network of its own, with numbers."""
+    sides = sides_taken(timm.create_model(name, num_classes=0), 100)
+    assert sides
+    for side in sides[:2]:
+        network = timm.create_model(name, num_classes=0).eval()
+        set_resolution(network, side)
+        with torch.no_grad():
+            assert network(torch.zeros(1, 3, side, side)).ndim == 2
+
+
+def test_networks_that_know_no_size_are_not_refused_for_their_patches():
+    """XCiT's patches have a size noted, but it takes any."""
+    network = timm.create_model("xcit_nano_12_p16_224", num_classes=0).eval()
+    set_resolution(network, 96)
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 96, 96)).shape == (1, 128)
+
+
+def test_network_that_can_change_only_when_it_must_keeps_its_windows():
+    """MaxViT at a multiple of its windows stays as it was trained; at another side its windows change."""
+    network = timm.create_model("test_maxvit", num_classes=0).eval()
+    before = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    set_resolution(network, 320)
+    assert before == {name: tensor.shape for name, tensor in network.state_dict().items()}
+    set_resolution(network, 64)
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+
+
+@pytest.mark.parametrize(("batch_size", "n_accumulate", "is_refused"), [(1, 1, True), (8, 8, True), (8, 4, False), (2, 1, False)])
+def test_batch_norm_of_one_image_is_told_by_the_recipe(batch_size: int, n_accumulate: int, is_refused: bool):
+    changes = [f"stages.{name}.neck.has_norm=true" for name in ("s1_head", "s2_backbone")]
+    changes += [f"stages.s1_head.batch_size={batch_size}", f"stages.s1_head.n_accumulate={n_accumulate}"]
+    if not is_refused:
+        assert load_recipe("tiny", changes).stages[0].batch_size == batch_size
+        torch.nn.BatchNorm1d(3).train()(torch.randn(batch_size, 3).chunk(n_accumulate)[0])
+        return
+    with pytest.raises(ValueError, match=r"stages.s1_head.neck.has_norm is true, but batch_size \d in n_accumulate \d parts .* one image at a time"):
+        load_recipe("tiny", changes)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):  # what torch says of it in the middle of the work
+        torch.nn.BatchNorm1d(3).train()(torch.randn(batch_size, 3).chunk(n_accumulate)[0])
+
+
+def test_model_settings_of_other_stages_are_checked():
+    first = replace(TINY.stages[0], model=Model("timm", "convit_tiny"))
+    with pytest.raises(ValueError, match=r"stages.s1_head.image_px: model.name 'convit_tiny'"):
+        check_networks(replace(TINY, stages=(first, *TINY.stages[1:])))
