@@ -117,6 +117,21 @@ def _is_disk_full(error: Exception, folder: Path) -> bool:
     return isinstance(error, RuntimeError | OSError) and shutil.disk_usage(folder).free < 1 << 20  # torch, numpy
 
 
+@contextlib.contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Lets an error for want of space name the disk; for what is written without `whole_file`.
+
+    Raises:
+        OSError: with a line that names the disk, when it is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if _is_disk_full(error, folder):
+            raise OSError(errno.ENOSPC, f"the disk is full at {folder}; free some space, or choose another place with --out") from error
+        raise
+
+
 def save_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     with whole_file(path) as temporary:

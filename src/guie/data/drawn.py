@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, save_json, whole_file
+from guie.checkpoint import digest_of_file, full_disk_told, save_json, whole_file
 from guie.data.drawn_scene import DOMAINS, draw_image, generator
 from guie.data.manifest import GROUPS
 from guie.data.processes import process_pool
@@ -158,12 +158,16 @@ def _rows(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, .
 
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     """Writes beside, then renames, without whole_file's fsync: a world that a power cut damages is drawn again in seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     is_encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert is_encoded
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)
+    try:
+        with full_disk_told(path.parent.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data.tobytes())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _missing(folder: Path, settings: dict[str, Any], shots: list[Shot]) -> list[Shot]:

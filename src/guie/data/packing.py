@@ -28,7 +28,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, whole_file
+from guie.checkpoint import digest_of_file, full_disk_told, whole_file
 from guie.data.balance import BALANCED_COLUMNS
 from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash
 from guie.data.image import load_image, read_file
@@ -259,7 +259,8 @@ def _opened(shard: Shard) -> Iterator[Callable[[int, str, bytes], tuple[str, int
 
         def add(number: int, image_id: str, jpeg: bytes) -> tuple[str, int]:
             name = f"{shard.path.name}/{number:04d}.jpg"
-            (shard.path.parent / name).write_bytes(jpeg)
+            with full_disk_told(shard.path.parent):
+                (shard.path.parent / name).write_bytes(jpeg)
             return name, 0
 
         yield add

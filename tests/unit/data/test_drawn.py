@@ -1,6 +1,7 @@
 """The drawn world: its layouts, its order-free randomness, and that it is worth learning."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -221,6 +222,28 @@ def test_interrupted_drawing_goes_on_where_it_was(world: Path, tmp_path: Path, m
     monkeypatch.setattr(drawn, "draw_image", lambda *key: rest.append(key) or draw_image(*key))
     draw_world(tmp_path, SMALL, seed=5)
     assert len(rest) == 28 and contents(tmp_path) == contents(world)
+
+
+def test_full_disk_is_told_with_its_place_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write = Path.write_bytes
+    left = [30_000]  # bytes of the disk
+
+    def fills(path: Path, data: bytes) -> int:
+        left[0] -= len(data)
+        if left[0] < 0:
+            write(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write does: without the path
+        return write(path, data)
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(OSError, match=r"the disk is full at /.+; free some space, or choose another place"),
+    ):
+        patched.setattr(Path, "write_bytes", fills)
+        draw_world(tmp_path, SMALL, seed=5)
+    assert not list(tmp_path.rglob(".*.tmp")) and 0 < len(list(tmp_path.rglob("*.jpg"))) < 48
+    draw_world(tmp_path, SMALL, seed=5)
+    assert len(list(tmp_path.rglob("*.jpg"))) == 48
 
 
 @pytest.mark.parametrize("other", [DrawnWorld(4, 3, 40), DrawnWorld(4, 2, 48), DrawnWorld(3, 3, 48)])

@@ -48,7 +48,7 @@ def test_gldv2_index_and_test_have_their_own_landmarks(tmp_path: Path):
     index = [f"{x[0]}/{x[1]}/{x[2]}/{x}.jpg" for x in (*a[:1], b, c)]
     images(tmp_path / "set", *(f"index/{name}" for name in index), "test/c/a/1/ca1.jpg", "test/c/b/2/cb2.jpg")
     text(tmp_path / "set/index_image_to_landmark.csv", "id,landmark_id\naa0,7\nab1,7\nb02,12\n")
-    text(tmp_path / "set/retrieval_solution_v2.1.csv", f"id,images,Usage\n{t},b02 ab1,Private\n{u},None,Ignored\n")
+    text(tmp_path / "set/retrieval_solution_v2.1.csv", f"id,images,Usage\n{t},b02 ab1,Private\n{u},None,Ignored\ncc3,,Ignored\ncd4,zzz,Public\n")
     assert listed(tmp_path, "gldv2_index") == [
         ("set/index/a/a/0/aa0.jpg", "7", "test"),
         ("set/index/a/b/1/ab1.jpg", "7", "test"),
