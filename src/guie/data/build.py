@@ -122,7 +122,7 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
     columns = (*SOURCE_COLUMNS, "group") if "group" in listed else SOURCE_COLUMNS
     rows = check_manifest(listed, f"source {source.name!r}", columns, is_unique=False)
     domain = listed["domain"].reset_index(drop=True).replace("", source.domain) if "domain" in listed else source.domain
-    is_outside = rows["image_id"].map(lambda name: ".." in PurePosixPath(name).parts)
+    is_outside = rows["image_id"].map(lambda name: ".." in name.split("/"))
     if is_outside.any():
         raise ValueError(f"source {source.name!r} lists {rows['image_id'][is_outside].iloc[0]!r}; a path may not hold '..'")
     if rows.empty:

@@ -162,7 +162,7 @@ def images_in(folder: Path) -> list[str]:
     names = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            ending = PurePosixPath(entry.name).suffix.lower()
+            ending = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
                 passed_over["hidden"] += 1
             elif ending in EXTENSIONS:
