@@ -100,6 +100,8 @@ class Setting:
         combine: `concatenate`, or `mean` of outputs of one width.
         power: Before PCA each number x becomes sign(x) |x| ** power; 1 leaves it.
         post: What is done at search time.
+        is_chosen_on_validation: One of its values was picked by looking at validation scores, so that its own score is too good; `scores.csv`, report
+            and tables mark it. What follows from the stages (keeps_best, greedy soups) is marked without it.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Setting:
     combine: str = "concatenate"
     power: float = 1.0
     post: PostProcess = field(default_factory=PostProcess)
+    is_chosen_on_validation: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,22 @@ class Recipe:
                 return stage.model
             name = self.parent(stage)
         return self.model
+
+    def chosen_on_validation(self, setting: Setting) -> tuple[str, ...]:
+        """What of a setting was chosen by validation scores: `the setting`, `STAGE: best epoch`, `STAGE: greedy soup`; stages in the recipe's order."""
+        behind: set[str] = set()
+        waiting = [member.stage for member in setting.members]
+        while waiting:
+            name = waiting.pop()
+            if name != PRETRAINED and name not in behind:
+                behind.add(name)
+                stage = self.stage(name)
+                waiting += [self.parent(stage), *stage.soup]
+        reasons = ["the setting"] if setting.is_chosen_on_validation else []
+        for stage in self.stages:
+            if stage.name in behind and (stage.keeps_best or stage.is_greedy):
+                reasons.append(f"{stage.name}: {'greedy soup' if stage.is_greedy else 'best epoch'}")
+        return tuple(reasons)
 
     @property
     def models(self) -> tuple[Model, ...]:

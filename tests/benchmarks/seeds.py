@@ -16,11 +16,16 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from scipy import stats
 
-from guie.recipe import load_recipe
+from guie.recipe import RESERVED_DOMAINS, load_recipe
 from guie.run import DOORS, PROJECT
 
 HERE = Path(__file__).resolve().parent
+DOUBT = 0.05
+NOISE = "≈: a step within noise: the 95 % interval of its mean over the seeds (Student's t) holds 0, or with one seed p_vs_previous is .05 or more."
+CHOSEN = "†: something of this row was chosen by its validation score, which is therefore too good."
+INTERVAL = "95 %: other classes of the same kind, with these weights (mean of the seeds' ends); ±: other training runs and other splits."
 
 
 def run_seed(seed: int, arguments: argparse.Namespace) -> None:
@@ -39,17 +44,38 @@ def spread(values: pd.Series, digits: int = 3) -> str:
     return f"{mean.removeprefix('0')} ± {std.removeprefix('0')}"
 
 
+def is_within_noise(rows: pd.DataFrame, before: pd.DataFrame | None) -> bool:
+    """Whether a row's step from the row before may be luck, see `NOISE`."""
+    if before is None:
+        return False
+    if len(rows) == 1:
+        return "p_vs_previous" in rows and bool(rows["p_vs_previous"].iloc[0] >= DOUBT)
+    steps = rows.set_index("seed")["mp5"] - before.set_index("seed")["mp5"]
+    return bool(abs(steps.mean()) <= stats.t.ppf(1 - DOUBT / 2, len(steps) - 1) * steps.std(ddof=1) / len(steps) ** 0.5)
+
+
 def ladder(scores: pd.DataFrame) -> str:
-    """The markdown table of README: a row a setting, mean and spread over the seeds."""
-    domains = [c.removeprefix("mp5_") for c in scores.columns if c.startswith("mp5_") and c not in ("mp5_low", "mp5_high")]
-    lines = ["| | dim | mP@5 | R@1 | " + " | ".join(f"mP@5 {d}" for d in domains) + " |", "|" + "---|" * (4 + len(domains))]
+    """The markdown table of README: a row a setting, mean and spread over the seeds, marks, and below it what they mean."""
+    domains = [c.removeprefix("mp5_") for c in scores.columns if c.startswith("mp5_") and c.removeprefix("mp5_") not in RESERVED_DOMAINS]
+    has_interval = "mp5_low" in scores
+    head = ["", "dim", "mP@5", *(["95 %"] if has_interval else []), "R@1", *(f"mP@5 {d}" for d in domains)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    before, marks = None, ""
     for setting in scores["setting"].unique():
         rows = scores[scores["setting"] == setting]
-        cells = [spread(rows[c]) for c in ("mp5", "r1", *(f"mp5_{d}" for d in domains))]
-        if len(rows) == 1 and "mp5_low" in rows:
-            cells[0] += f" ({spread(rows['mp5_low'])} to {spread(rows['mp5_high'])})"
-        lines.append(f"| {setting} | {int(rows['dim'].iloc[0])} | **{cells[0]}** | {cells[1]} | " + " | ".join(cells[2:]) + " |")
-    return "\n".join(lines)
+        mark = " ≈" if is_within_noise(rows, before) else ""
+        mark += " †" if "chosen_on" in rows and rows["chosen_on"].notna().any() else ""
+        before, marks = rows, marks + mark
+        between = [f"{end(rows['mp5_low'])} to {end(rows['mp5_high'])}"] if has_interval else []
+        cells = [f"**{spread(rows['mp5'])}**{mark}", *between, spread(rows["r1"]), *(f"{rows[f'mp5_{d}'].mean():.3f}".removeprefix("0") for d in domains)]
+        lines.append(f"| {setting} | {int(rows['dim'].iloc[0])} | " + " | ".join(cells) + " |")
+    notes = [NOISE if "≈" in marks else "", CHOSEN if "†" in marks else "", INTERVAL if has_interval else ""]
+    return "\n".join(lines) + "\n\n" + " ".join(note for note in notes if note)
+
+
+def end(values: pd.Series) -> str:
+    """An end of the intervals, mean over the seeds: `.62`."""
+    return f"{values.mean():.2f}".removeprefix("0")
 
 
 def costs(runs: list[Path]) -> str:
@@ -71,8 +97,12 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     parser.add_argument("--out", type=Path, default=PROJECT / "artifacts/seeds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table-only", action="store_true", help="print the ladder of <recipe>_scores.csv and end")
     parser.add_argument("--gather-only", action="store_true", help="run nothing; write the tables of the runs that are there")
     arguments = parser.parse_args()
+    if arguments.table_only:
+        print(ladder(pd.read_csv(HERE / f"{Path(arguments.recipe).stem}_scores.csv")))
+        return
     if not arguments.gather_only:
         for seed in arguments.seeds:
             run_seed(seed, arguments)
@@ -85,7 +115,7 @@ def main() -> None:
     text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
 `{command}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.
-{"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "In brackets the 95 % interval, from classes drawn again"}; \
+{"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "One seed"}; \
 a seed decides which classes are unseen, too.
 
 {ladder(scores)}

@@ -3,7 +3,8 @@
 A ladder stands between `<!-- ladder RECIPE -->` and `<!-- /ladder -->`. Its first column names settings of
 `tests/benchmarks/RECIPE_scores.csv` (the rows of `scores.csv` of every seed, one below the other), in that order. The other columns
 are headed `dim`, `mP@5`, `R@1`, `mP@5 <domain>` or `R@1 <domain>`; a figure is the mean over the seeds, `± x` behind it their standard
-deviation (n - 1), both rounded as they are written. Columns headed otherwise are text.
+deviation (n - 1), both rounded as they are written. `95 %` has the means of the intervals' ends. Behind mP@5, ≈ marks a step within noise and † a row
+that was chosen on validation; both are worked out here again. Columns headed otherwise are text.
 """
 
 import csv
@@ -102,9 +103,23 @@ def scores(recipe: str) -> dict[str, dict[str, list[float]]]:
     by_setting: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         for column, value in row.items():
-            if column in ("dim", "seed") or column.startswith(("mp5", "r1")):
-                by_setting.setdefault(row["setting"], {}).setdefault(column, []).append(float(value))
+            if column in ("dim", "seed", "p_vs_previous") or column.startswith(("mp5", "r1")):
+                by_setting.setdefault(row["setting"], {}).setdefault(column, []).append(float(value or "nan"))
+        by_setting[row["setting"]].setdefault("chosen_on", []).append(float(bool(row.get("chosen_on"))))
     return by_setting
+
+
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t with n - 1 degrees of freedom, from a printed table
+
+
+def marks_of(columns: dict[str, list[float]], before: dict[str, list[float]] | None) -> str:
+    """The marks that a row's mP@5 must have."""
+    steps = [a - b for a, b in zip(columns["mp5"], before["mp5"], strict=False)] if before else []
+    if len(steps) > 1:
+        is_noise = abs(statistics.mean(steps)) <= T_95[len(steps)] * statistics.stdev(steps) / len(steps) ** 0.5
+    else:
+        is_noise = bool(steps) and columns.get("p_vs_previous", [0.0])[0] >= 0.05
+    return ("≈" if is_noise else "") + ("†" if any(columns["chosen_on"]) else "")
 
 
 def assert_rounds_to(text: str, value: float, what: str) -> None:
@@ -117,20 +132,28 @@ def check_ladder(text: str, recipe: str) -> int:
     marked = re.search(rf"<!-- ladder {recipe} -->\n(.*?)<!-- /ladder -->", text, re.DOTALL)
     assert marked, f"README has no table between <!-- ladder {recipe} --> and <!-- /ladder -->"
     (table,) = tables(marked[1])
-    measured, n_figures = scores(recipe), 0
+    measured, n_figures, before = scores(recipe), 0, None
     assert [row[0].strip("*") for row in table[1:]] == list(measured)
     for row in table[1:]:
         columns = measured[row[0].strip("*")]
         for heading, cell in zip(table[0][1:], row[1:], strict=True):
+            if heading == "95 %":
+                for text, name in zip(cell.split(" to "), ("mp5_low", "mp5_high"), strict=True):
+                    assert_rounds_to(text, statistics.mean(columns[name]), f"{row[0]}, {name}")
+                n_figures += 2
+                continue
             column = heading.lower().replace("mp@5", "mp5").replace("r@1", "r1").replace(" ", "_")
             if column not in columns:
                 assert not re.match(r"dim|mp5|r1", column), f"the csv of {recipe} has no column {column}"
                 continue
-            mean, _, spread = (part.strip("* ") for part in cell.partition("±"))
+            marks = "".join(re.findall("[≈†]", cell))
+            assert marks == (marks_of(columns, before) if column == "mp5" else ""), f"{row[0]}, {heading}: the marks are {marks or 'none'}"
+            mean, _, spread = (part.strip("* ") for part in re.sub("[≈†]", "", cell).partition("±"))
             assert_rounds_to(mean, statistics.mean(columns[column]), f"{row[0]}, {heading}")
             if spread:
                 assert_rounds_to(spread, statistics.stdev(columns[column]), f"{row[0]}, spread of {heading}")
             n_figures += 1
+        before = columns
     return n_figures
 
 
@@ -148,6 +171,15 @@ def test_ladder_check_finds_a_wrong_figure(tmp_path: Path, monkeypatch: pytest.M
     good = "| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | **.70** | 4 |\n"
     good = f"<!-- ladder x -->\n{good}<!-- /ladder -->\n"
     assert check_ladder(good, "x") == 4
+    marked = "setting,dim,mp5,mp5_low,mp5_high,r1,seed,chosen_on,p_vs_previous\na,64,.61,.5,.7,.5,0,,\na,64,.63,.5,.7,.5,1,,\n"
+    marked += "b,64,.62,.5,.7,.5,0,validation (the setting),.4\nb,64,.63,.5,.8,.5,1,validation (the setting),.3\n"
+    (tmp_path / "y_scores.csv").write_text(marked)
+    rows = "| setting | mP@5 | 95 % |\n|---|---|---|\n| a | .620 ± .014 | .50 to .70 |\n| b | .625 ± .007 ≈ † | .50 to .75 |\n"
+    ladder = f"<!-- ladder y -->\n{rows}<!-- /ladder -->\n"
+    assert check_ladder(ladder, "y") == 6
+    for old, new in ((" ≈", ""), (" †", ""), (".014", ".014 ≈"), (".75", ".76")):
+        with pytest.raises(AssertionError):
+            check_ladder(ladder.replace(old, new, 1), "y")
     for old, new in ((".630", ".631"), (".020", ".021"), ("| 64 |", "| 65 |"), (".70", ".8"), ("a, b", "a"), ("mP@5", "mP@5 toys"), ("<!-- /ladder -->", "")):
         with pytest.raises(AssertionError):
             check_ladder(good.replace(old, new, 1), "x")

@@ -406,3 +406,35 @@ def test_tiny_copy_of_batches_by_class_and_of_many_backbones_is_valid():
 def test_mean_of_equal_widths_is_exported_without_pca():
     recipe = with_setting(1, combine="mean", pca_dim=0, power=0.5)(a_recipe())
     assert recipe.validate() is recipe
+
+
+def test_what_was_chosen_on_validation_is_found_in_all_ancestors() -> None:
+    best = replace(HEAD, name="best", keeps_best=True, validate_every=1)
+    greedy = replace(BACKBONE, name="greedy", starts_from="", trains="soup", soup=("plain", "child"), n_epochs=0, is_greedy=True)
+    stages = (
+        replace(HEAD, name="plain"),
+        best,
+        replace(BACKBONE, name="child", starts_from="best"),
+        replace(BACKBONE, name="grandchild", starts_from="child"),
+        replace(BACKBONE, name="other", starts_from="plain"),
+        greedy,
+        replace(BACKBONE, name="after", starts_from="greedy"),
+        replace(BACKBONE, name="soup", starts_from="", trains="soup", soup=("other", "child"), n_epochs=0),
+    )
+    recipe = replace(a_recipe(), stages=stages)
+
+    def found(*names: str, **fields: Any) -> tuple[str, ...]:
+        return recipe.chosen_on_validation(Setting("row", tuple(Member(name, 64) for name in names), **fields))
+
+    assert found("pretrained") == found("plain") == found("other", "pretrained") == ()
+    assert found("best") == found("child") == found("other", "grandchild") == found("soup") == ("best: best epoch",)
+    assert found("greedy") == found("after") == ("best: best epoch", "greedy: greedy soup")
+    assert found("pretrained", is_chosen_on_validation=True) == ("the setting",)
+    assert found("best", is_chosen_on_validation=True) == ("the setting", "best: best epoch")
+
+
+def test_recipes_that_choose_on_validation_say_so() -> None:
+    chosen = {name: [row.name for row in r.embed.settings if r.chosen_on_validation(row)] for name in ("minibench", "demo") for r in [load_recipe(name)]}
+    assert chosen == {"minibench": ["+ PCA half whitened"], "demo": []}
+    fifth = load_recipe("fifth_place")
+    assert all(fifth.chosen_on_validation(row) for row in fifth.embed.settings if any(m.stage != "pretrained" for m in row.members))

@@ -1,7 +1,8 @@
 """Scores embeddings of one's own, as honestly as door 07 scores a run.
 
-Several files of the same images are the rows of a ladder: each is tested against the one before. As many id files as embeddings are runs of
-their own (seeds): their mean and standard deviation follow. Distances are cosine unless --distance says euclidean, which the contest's host used.
+Several files of the same images are the rows of a ladder: each is tested against the one before (p_vs_previous: whether the difference holds for
+other classes of the same kind, with these weights; it says nothing about other training runs). As many id files as embeddings are runs of their own
+(seeds): their mean and standard deviation follow. Distances are cosine unless --distance says euclidean, which the contest's host used.
 
   python -m guie.evaluate mine.npy --ids mine.csv
   python -m guie.evaluate before.npy after.npy --ids mine.csv --protocol per_domain --full --geometry --out scores.csv

@@ -45,7 +45,8 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in settings:
         embeddings, pca = embed(run, setting, features)
         found = retrieve(embeddings["val"], val["class_id"].to_numpy(), setting.post)
-        rows.append(_score_row(run, setting, embeddings["val"], found, val) | _certainty(found, before, val))
+        chosen = "; ".join(run.recipe.chosen_on_validation(setting))
+        rows.append(_score_row(run, setting, embeddings["val"], found, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)})
         before = found
         r = rows[-1]
         log.info("%-42s %5d-d   mP@5 %.3f [%.3f, %.3f]   R@1 %.3f", setting.name, r["dim"], r["mp5"], r["mp5_low"], r["mp5_high"], r["r1"])
@@ -78,11 +79,16 @@ def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict
 
 
 def _certainty(found: Retrieval, before: Retrieval | None, val: pd.DataFrame) -> dict[str, float]:
-    """The interval of mp5 (95 %, classes drawn again) and how likely its difference from the row before is chance."""
+    """The interval of mp5 (95 %, classes drawn again) and a test whether its difference from the row before holds for other classes."""
     class_ids, domains = val["class_id"].to_numpy(), val["domain"].to_numpy()
     low, high = class_interval(found.precision, class_ids, domains)
     p = np.nan if before is None else paired_p(found.precision, before.precision, class_ids, domains)
     return {"mp5_low": round(low, 6), "mp5_high": round(high, 6), "p_vs_previous": round(p, 6)}
+
+
+def _chosen_on(reasons: str) -> str:
+    """The cell of `scores.csv`: on which images something was chosen by its score; empty where nothing was."""
+    return f"validation ({reasons})" if reasons else ""
 
 
 def _projection(setting: Setting) -> str:

@@ -172,7 +172,7 @@ def scored(
 
 
 def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str = "mp5") -> dict[str, float]:
-    """Means over domains of all metrics, the interval of one of them, and how likely its difference from another row is chance.
+    """Means over domains of all metrics, the interval of one of them, and a test of its difference from another row.
 
     Args:
         queries: As `scored` returns them.
@@ -180,7 +180,8 @@ def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str
         name: The metric of the interval and the test.
 
     Returns:
-        n_queries; every metric; `<name>_low` and `<name>_high`, 95 % by resampling classes; p_vs_previous (NaN without `before`).
+        n_queries; every metric; `<name>_low` and `<name>_high`, 95 % by resampling classes; p_vs_previous, see `paired_p` (NaN without
+        `before`).
     """
     metrics = [column for column in queries.columns if column in FULL_METRICS]
     domains, values = queries["domain"].to_numpy(), queries[name].to_numpy()

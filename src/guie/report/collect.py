@@ -29,7 +29,8 @@ class Scores:
     """The ladder of door 07.
 
     Attributes:
-        table: `scores.csv`, one row per setting, in the order of the ladder; `mp5_low`, `mp5_high` and `p_vs_previous` where door 07 estimated them.
+        table: `scores.csv`, one row per setting, in the order of the ladder; `mp5_low`, `mp5_high`, `p_vs_previous`
+            and `chosen_on` where door 07 wrote them.
         domains: The domains that have a score.
         final: Position of the exported setting.
         pca_share: Share of the training images' variance that the final projection keeps; None without PCA.
@@ -134,7 +135,12 @@ def scores_in(out: Path, final: str) -> Scores:
     if not path.is_file():
         raise ValueError(f"{path} does not exist, and a report needs its scores; {remedy}")
     try:
-        table = pd.read_csv(path, dtype={"setting": str, "members": str, "views": str, "projection": str, "commit": str}, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(
+            path,
+            dtype={"setting": str, "members": str, "views": str, "projection": str, "commit": str, "chosen_on": str},
+            keep_default_na=False,
+            na_values=[""],
+        )
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty; {remedy}") from None
     missing = [name for name in SCORE_COLUMNS if name not in table.columns]
@@ -142,7 +148,7 @@ def scores_in(out: Path, final: str) -> Scores:
         raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy}")
     if final not in set(table["setting"]):
         raise ValueError(f"{path} has no row for {final!r}, the setting that the recipe exports; {remedy}")
-    texts = ["setting", "members", "views", "projection", "commit"]
+    texts = ["setting", "members", "views", "projection", "commit", *(["chosen_on"] if "chosen_on" in table else [])]
     table[texts] = table[texts].fillna("")
     found = [str(column).removeprefix("mp5_") for column in table.columns if str(column).startswith("mp5_")]
     domains = tuple(name for name in found if name not in RESERVED_DOMAINS)

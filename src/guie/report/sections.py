@@ -16,6 +16,8 @@ from guie.report.markup import Markup, absent, folded, legend, memory_text, note
 
 MAX_OPEN_STAGES = 8  # a recipe with more stages shows their curves folded
 DOUBT = 0.05  # a rung whose p is larger may be luck
+P_WORDS = "p tests whether the step from the row above holds for other classes of the same kind, with these weights; it says nothing about other training runs"
+CHOSEN_WORDS = "†: something of this row was chosen by its score on these very images, which is therefore too good."
 # Title, columns of metrics.csv (with name and style of the line), whether the axis begins at 0.
 FIGURES = (
     ("loss", (("loss", "loss", "one"),), False),
@@ -54,6 +56,7 @@ def ladder(scores: Scores) -> str:
     rows = []
     for i, row in enumerate(records):
         made_of = f"<small>{escape(row['members'])} · views {escape(row['views'])} · projection {escape(row['projection'])}</small>"
+        made_of += f"<small>† chosen on {escape(row['chosen_on'])}</small>" if row.get("chosen_on") else ""
         interval = scores.interval(i)
         ends = f"<small>{score_text(interval[0])} to {score_text(interval[1])}</small>" if interval else ""
         cells: list[Any] = [Markup(escape(row["setting"]) + made_of), Markup(score_text(row["mp5"]) + ends, "n"), score_text(row["r1"]), row["dim"]]
@@ -63,7 +66,8 @@ def ladder(scores: Scores) -> str:
     text += "mP@5 is the contest's: hits among the first m ranks over m, where m is the number of relevant images, at most five; "
     text += "R@1 is the share of queries whose nearest image is right. Both are means over domains with equal weight."
     text += f" The final projection keeps {scores.pca_share:.1%} of the training images' variance." if scores.pca_share is not None else ""
-    text += f" p: how often luck alone would part a row from the one above it as far; above {DOUBT:g} (≈) the step may be luck." if has_p else ""
+    text += f" {P_WORDS}; above {DOUBT:g} (≈) the step is within luck." if has_p else ""
+    text += f" {CHOSEN_WORDS}" if any(row.get("chosen_on") for row in records) else ""
     head = ("setting", "mP@5", "R@1", "dims", *(["p, to the row above"] if has_p else []))
     numbers = table(head, rows, "The ladder", (), [_rung(scores, i) for i in range(len(rows))])
     return section("ladder", "The ladder", note(text), f'<div class="pair">{chart}{numbers}</div>')

@@ -31,7 +31,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
     member = (Member("pretrained", 64),)
     names = (Setting("first", member), Setting("better", member), Setting("the same", member), Setting("expanded", member, post=PostProcess(n_expanded=3)))
     by_name = {setting.name: vectors for setting, vectors in zip(names, embeddings, strict=True)}
-    recipe = SimpleNamespace(embed=Embed(settings=names), seed=3)
+    recipe = SimpleNamespace(embed=Embed(settings=names), seed=3, chosen_on_validation=lambda setting: ("the setting",) * (setting.name == "the same"))
     run = SimpleNamespace(device="cpu", recipe=recipe, folder=lambda number: folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ladder, "PackedImages", lambda folder: packed())
@@ -75,7 +75,7 @@ def test_columns_that_were_there_come_first(scores: tuple[pd.DataFrame, list[np.
         "seed",
         "commit",
     ]
-    new = ["r5", "r10", "map_at_r", "r_precision", "map_at_100", "mp5_low", "mp5_high", "p_vs_previous"]
+    new = ["r5", "r10", "map_at_r", "r_precision", "map_at_100", "mp5_low", "mp5_high", "p_vs_previous", "chosen_on"]
     assert scores[0].columns.tolist() == old + new
 
 
@@ -96,6 +96,10 @@ def test_interval_and_test_of_every_row(scores: tuple[pd.DataFrame, list[np.ndar
     labels, domains = index["class_id"].to_numpy(), index["domain"].to_numpy()
     precision = [retrieve(vectors, labels, post).precision for vectors, post in ((embeddings[3], PostProcess(n_expanded=3)), (embeddings[2], PostProcess()))]
     assert table["p_vs_previous"][3] == pytest.approx(paired_p(*precision, labels, domains), abs=1e-6)
+
+
+def test_row_that_was_chosen_on_validation_says_so(scores: tuple[pd.DataFrame, list[np.ndarray]]) -> None:
+    assert scores[0]["chosen_on"].fillna("").tolist() == ["", "", "validation (the setting)", ""]
 
 
 def test_deeper_metrics_are_empty_where_the_ranking_is_not_that_of_the_embeddings(scores: tuple[pd.DataFrame, list[np.ndarray]]) -> None:

@@ -369,6 +369,17 @@ def test_intervals_are_no_domain_and_are_drawn(run: Run) -> None:
     assert len(page.all("line", "whisker")) == 3 * len(table)
 
 
+def test_row_that_was_chosen_on_validation_is_marked(run: Run) -> None:
+    path = run.out / FOLDERS[7] / "scores.csv"
+    table = pd.read_csv(path)
+    assert not any("† chosen" in text for text in facts_only(run).texts)
+    table.assign(chosen_on=["", "", "", "", "validation (the setting)"], p_vs_previous=0.5).to_csv(path, index=False)
+    texts = facts_only(run).texts
+    assert sum("† chosen on validation (the setting)" in text for text in texts) == 1
+    assert any("chosen by its score on these very images" in text for text in texts)
+    assert any("holds for other classes of the same kind, with these weights; it says nothing about other training runs" in text for text in texts)
+
+
 def test_interval_that_is_known_for_some_rows_only(run: Run) -> None:
     path = run.out / FOLDERS[7] / "scores.csv"
     pd.read_csv(path).assign(mp5_low=[math.nan, 0.5, 0.6, 0.6, 0.7], mp5_high=[0.6, math.nan, 0.7, 0.7, 0.72]).to_csv(path, index=False)
