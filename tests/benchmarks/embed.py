@@ -1,7 +1,8 @@
 """Door 07's extraction beside the loop that people write: open_clip in float32, its own transforms, a DataLoader with default settings.
 
-The photographs are minibench's groceries, enlarged to 1,200 pixels: what comes out of a camera or a shop is larger than what a backbone sees. The loop
-reads these; extraction reads what door 03 packed of them, once, at the shorter side that recipes have. Both have the same random weights.
+The images are minibench's groceries, enlarged from about 300 to 1,200 pixels with a little noise: what comes out of a camera or a shop is larger than
+what a backbone sees, and such photographs are not at hand. The loop reads these; extraction reads what door 03 packed of them, once, at the shorter
+side that recipes have. Both have the same random weights.
 
 Run     python tests/benchmarks/embed.py --data-root ../shared/data > tests/benchmarks/embed.md
 """
@@ -63,8 +64,10 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
     packing_s = pack(folder)
     has_amx = torch.cpu._is_amx_tile_supported()
     machine = f"{n_cores()} cores, {'AMX' if has_amx else 'no AMX'}, torch {torch.__version__}"
-    print(f"# Features of photographs: door 07 beside the plain loop\n\n`python tests/benchmarks/embed.py`, {machine}. Photographs of {SIDE} pixels at")
-    print(f"the longer side; packing {max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not counted.\n")
+    print(f"# Features of large images: door 07 beside the plain loop\n\n`python tests/benchmarks/embed.py`, {machine}. Small pictures of groceries,")
+    print(f"enlarged to {SIDE} pixels at the longer side and with noise, so that their JPEGs are as heavy as photographs'. Packing")
+    print(f"{max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not counted.")
+    print("The plain loop runs with torch's own settings of its threads.\n")
     heading = ("network", "images", "plain loop, images/s", "door 07", "images/s", "ratio", "smallest cosine", "after the mean is taken off")
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
     for network, n in n_images.items():
