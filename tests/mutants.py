@@ -28,7 +28,8 @@ ROWS = Path(__file__).with_suffix(".txt")
 LIMIT_S = 300  # a row that makes its tests hang is killed, too
 PROCESSES = multiprocessing.get_context("forkserver")
 LIBRARIES = ("torch", "timm", "pandas", "scipy.sparse", "albumentations", "faiss", "accelerate", "pytest", "PIL.Image")  # imported once for all rows
-NOT_COPIED = (".git", ".venv", "artifacts", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "*.egg-info")
+NOT_COPIED = (".git", ".venv", "artifacts", "data", ".pytest_cache", ".mypy_cache", ".ruff_cache")  # at the top; src/guie/data is
+LINKED = ("weights",)  # perhaps gigabytes, and never broken
 EXAMPLES = """
 examples:
   python tests/mutants.py                      all rows, about a quarter of an hour on two idle cores
@@ -190,11 +191,19 @@ def try_all(rows: list[Mutant], n_jobs: int) -> int:
 
 def copied(folder: Path) -> Path:
     """A copy of the tree in `folder`, beside a link to the shared images where the checkout has them."""
-    shutil.copytree(PROJECT, folder / "guie", ignore=shutil.ignore_patterns(*NOT_COPIED))
+    copy = folder / "guie"
+    copy.mkdir(parents=True)
+    for path in PROJECT.iterdir():
+        if path.name in LINKED:
+            (copy / path.name).symlink_to(path)
+        elif path.is_dir() and path.name not in NOT_COPIED:
+            shutil.copytree(path, copy / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        elif path.is_file() and path.name not in NOT_COPIED:  # .git is a file in a worktree
+            shutil.copy2(path, copy)
     shared = PROJECT.parent / "shared"
     if shared.is_dir():
         (folder / "shared").symlink_to(shared)
-    return folder / "guie"
+    return copy
 
 
 def in_copy(copy: Path, row: Mutant) -> tuple[bool, str]:
