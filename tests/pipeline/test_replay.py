@@ -270,8 +270,8 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
         "test_convnext",
         (
             Plan(
-                "head", "head", 4, 3e-3, optimizer="adamw", weight_decay=0.05, dropout=0.2, augment=AUGMENT, n_cached_views=2, sample_power=-0.5,
-                schedule="one_cycle", warmup_share=0.3, ema_decay=0.8,
+                "head", "head", 4, 3e-3, batch_size=10, optimizer="adamw", weight_decay=0.05, dropout=0.2, augment=AUGMENT, n_cached_views=2,
+                sample_power=-0.5, schedule="one_cycle", warmup_share=0.3, ema_decay=0.8,
             ),
             Plan(
                 "classifier", "classifier", 2, 0.05, starts_from="head", fresh=(), dropout=0.3, classifier="cosface", momentum=0.9, schedule="cosine",
