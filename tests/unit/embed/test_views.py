@@ -35,6 +35,8 @@ def test_crop_keeps_the_middle_nine_tenths() -> None:
     image = torch.zeros(1, 3, 40, 100)
     image[:, :, 2:38, 5:95] = 200.0  # what is left has no edge
     assert (to_square(image, 16, "crop").round() == 200).all() and not (to_square(image, 16) == 200).all()
+    image = torch.rand(2, 3, 40, 100, generator=torch.Generator().manual_seed(0)) * 255  # and no more is cut off than a twentieth of each side
+    torch.testing.assert_close(to_square(image, 16, "crop"), to_square(image[:, :, 2:38, 5:95].contiguous(), 16), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("height", "width", "inner"), [(20, 40, (16, 32)), (40, 20, (32, 16)), (1, 900, (2, 32)), (64, 64, (32, 32))])
