@@ -97,6 +97,28 @@ def check_writable(folder: Path, option: str = "--out") -> None:
         raise OSError(error.errno, f"{folder} cannot be written ({os.strerror(error.errno or 0)}); {remedy}") from error
 
 
+def check_room(folder: Path, n_bytes: int, option: str = "--out") -> None:
+    """Takes so much room in a folder and gives it back, for libraries that end the process on a full disk (torch.jit.save does, in C++).
+
+    Args:
+        folder: Where a file will be written.
+        n_bytes: Its size.
+        option: What the user chose the place with.
+
+    Raises:
+        OSError: there is no such room, in one line.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, max(1, n_bytes))
+            elif shutil.disk_usage(folder).free < n_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        told = f"no room for {n_bytes / 1e6:,.0f} MB at {folder} ({error.strerror}); free some space, or choose another place with {option}"
+        raise OSError(error.errno, told) from error
+
+
 def check_writable_file(path: Path, option: str = "--out") -> None:
     """As `check_writable`, for a file that will be written or replaced.
 

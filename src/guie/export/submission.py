@@ -29,6 +29,7 @@ from guie.export.plain import write_out
 from guie.export.program import Program, export_program, save_program
 from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
+from guie.machine import check_room
 from guie.model.normalisation import check_normalisation, mean_std
 from guie.recipe import Model
 from guie.run import PROJECT, Run, commit
@@ -148,9 +149,16 @@ def _assembly(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _n_bytes(module: torch.jit.ScriptModule) -> int:
+    """Of its tensors, each memory once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in (*module.parameters(), *module.buffers())}
+    return sum(storages.values())
+
+
 def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
     """Writes the module, whole or not at all."""
     with whole_file(path) as temporary:
+        check_room(path.parent, int(1.05 * _n_bytes(module)) + (4 << 20))  # the weights, and code beside them
         try:
             with quiet_jit():
                 torch.jit.save(module, str(temporary))

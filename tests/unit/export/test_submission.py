@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -215,3 +218,21 @@ def test_zip_has_the_same_bytes_for_the_same_model(tmp_path: Path) -> None:
     model.touch()
     write_zip(model, tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_full_disk_ends_in_an_error_and_not_the_process(tmp_path: Path) -> None:
+    if os.getuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk of its own")
+    code = (
+        "import torch; from pathlib import Path; from guie.export.submission import _save_module\n"
+        "module = torch.jit.script(torch.nn.Linear(1024, 1024))  # 4.2 MB\n"
+        f"_save_module(module, Path({str(tmp_path)!r}) / 'saved_model.pt')\n"
+    )
+    for size, expected in (("2m", "OSError: [Errno 28] the disk is full at "), ("40m", "")):
+        script = f'mount -t tmpfs -o size={size} tmpfs {tmp_path}; {sys.executable} -c "$1" 2>&1 | tail -1; echo status ${{PIPESTATUS[0]}}; ls -A {tmp_path}'
+        done = subprocess.run(["unshare", "-m", "bash", "-c", script, "bash", code], capture_output=True, text=True)
+        lines = done.stdout.splitlines()
+        if expected:
+            assert lines[0].startswith(f"{expected}{tmp_path}") and lines[1:] == ["status 1"]
+        else:
+            assert lines[-2:] == ["status 0", "saved_model.pt"]
