@@ -75,9 +75,7 @@ def _drop_projection(network: Any) -> None:
     elif not network.trunk.num_classes:
         raise ValueError(_refusal(network, "unprojected", "it has no projection, and its output is the pooled tokens", "''"))
     else:
-        pool = getattr(network.trunk, "global_pool", None)
-        pool = getattr(pool, "pool_type", pool)  # a name, or a module that has one
-        network.trunk.reset_classifier(0, *([pool] if isinstance(pool, str) else []))
+        network.trunk.reset_classifier(0)  # leaves its pooling
 
 
 def _of_timm(network: Any, feature: str) -> str:
