@@ -160,3 +160,14 @@ def test_extraction_feeds_the_network_with_the_librarys_numbers(tmp_path: Path):
     expected = (grey - torch.tensor(IMAGENET[0]).view(1, 3, 1, 1)) / torch.tensor(IMAGENET[1]).view(1, 3, 1, 1)
     with torch.no_grad():
         np.testing.assert_allclose(features, backbone.eval()(expected.expand(1, 3, 64, 64).contiguous()).numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_report_shows_what_door_04_noted():
+    from guie.report.collect import Step
+    from guie.report.sections import settings
+
+    recipe = replace(load_recipe("tiny"), model=Model("timm", "test_efficientnet"))
+    noted = Step("04_head", 4, False, {"metrics": {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1])}})
+    assert "mean 0.485, 0.456, 0.406; std 0.229, 0.224, 0.225 (timm&#x27;s)" in settings(recipe, [noted]).replace("&#39;", "&#x27;")
+    assert "mean 0.5, 0.5, 0.5; std 0.5, 0.5, 0.5<" in settings(load_recipe("tiny"))
+    assert "mean and std as timm has them" in settings(recipe)
