@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate import Accelerator
 from opening import SMALL, open_door
 
-from guie.run import DOORS, FOLDERS, PROJECT
+from guie.data.packing import PackedImages
+from guie.embed.ensemble import Combined, MemberFeatures
+from guie.recipe import load_recipe
+from guie.run import DOORS, FOLDERS, PROJECT, Run
 
 pytestmark = pytest.mark.slow
 
@@ -55,12 +59,24 @@ def test_scores_agree_with_a_loop_over_the_stored_embeddings(house: tuple[Path, 
 
 
 def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
-    run, _ = house
-    with np.load(run / "07_embeddings/pca.npz") as pca:
-        assert pca["components"].shape[0] == 64
-        np.testing.assert_allclose(pca["components"] @ pca["components"].T, np.eye(64), atol=1e-9)
-    train = np.load(run / "07_embeddings/train_embeddings.npy")
-    assert len(train) == (pd.read_parquet(run / "03_packed/index.parquet")["split"] == "train").sum()
+    """Its mean and directions are those of the training features, by NumPy, and not those of the validation features or of both."""
+    out, _ = house
+    run, packed = Run(load_recipe("tiny", SMALL), out.parent, out.parent, device="cpu"), PackedImages(out / FOLDERS[3])
+    features = MemberFeatures(run, packed, Accelerator(cpu=True))
+    rows = {split: Combined(run, run.recipe.embed.final, features, split).whole().astype(np.float64) for split in ("train", "val")}
+    rows["both"] = np.concatenate([rows["train"], rows["val"]])
+    assert len(rows["train"]) == (packed.index["split"] == "train").sum() > 64
+    with np.load(out / "07_embeddings/pca.npz") as pca:
+        mean, components = pca["mean"], pca["components"]
+    np.testing.assert_allclose(components @ components.T, np.eye(64), atol=1e-9)
+    variance = {split: np.cov(part.T) for split, part in rows.items()}
+    kept = {split: float(np.trace(components[:8] @ matrix @ components[:8].T)) for split, matrix in variance.items()}
+    best = {split: float(np.linalg.eigvalsh(matrix)[-8:].sum()) for split, matrix in variance.items()}
+    np.testing.assert_allclose(mean, rows["train"].mean(axis=0), atol=1e-6)
+    assert kept["train"] == pytest.approx(best["train"], rel=1e-6)
+    for split in ("val", "both"):
+        assert np.abs(mean - rows[split].mean(axis=0)).max() > 1e-4
+        assert kept[split] < best[split] * (1 - 1e-5)
 
 
 def test_submission_is_sound_to_a_checker_that_knows_nothing_of_us(house: tuple[Path, list[str]]) -> None:

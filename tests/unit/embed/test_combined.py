@@ -100,3 +100,18 @@ def test_projection_reads_a_block_at_a_time_and_is_fitted_on_training_images(
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         signs = np.sign((expected * embeddings[split]).sum(0))
         np.testing.assert_allclose(embeddings[split] * signs, expected, atol=1e-5)
+
+
+def test_pca_sees_training_images_only(run: Run, files: dict[tuple[int, str, str], Read]) -> None:
+    """Mean and directions are those of the 90 training images, by NumPy; the validation images lie elsewhere and spread in other directions."""
+    for (_, _, split), read in files.items():
+        read.rows[:, 0] += 4.0 * (split == "val")
+        read.rows[:, 1 + (split == "val")] *= 5.0
+    found, fitted = embed(run, Setting("both", MEMBERS, pca_dim=3), reader(files))
+    assert fitted is not None and set(found) == {"train", "val"}
+    rows = {split: np.stack([by_hand(files, split, i) for i in range(N[split])]) for split in N}
+    expected = {split: np.linalg.eigh(np.cov(part.T))[1][:, ::-1][:, :3].T for split, part in rows.items()}
+    np.testing.assert_allclose(fitted.mean_, rows["train"].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(np.abs((fitted.components_ * expected["train"]).sum(axis=1)), 1.0, atol=1e-5)
+    assert np.abs(rows["val"].mean(axis=0) - fitted.mean_).max() > 0.1  # what a PCA of validation images, or of both, would have
+    assert np.abs(np.concatenate([rows["train"], rows["val"]]).mean(axis=0) - fitted.mean_).max() > 0.05
