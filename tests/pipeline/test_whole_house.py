@@ -1,6 +1,9 @@
 """All nine doors on the drawn world, as a user runs them: step NN of this test is door NN."""
 
 import json
+import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +87,90 @@ def test_submission_is_sound_to_a_checker_that_knows_nothing_of_us(house: tuple[
     checker = [sys.executable, "-P", str(PROJECT / "submission/check_submission.py"), str(run / "08_export/submission.zip")]
     done = subprocess.run([*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "sound" in done.stdout, done.stdout + done.stderr
+
+
+def test_files_have_the_permissions_of_the_umask_and_nothing_half_written_is_left(house: tuple[Path, list[str]]) -> None:
+    run, _ = house
+    probe = run.parent / "probe"
+    probe.touch()
+    wanted = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert {str(path): oct(stat.S_IMODE(path.stat().st_mode)) for path in files if stat.S_IMODE(path.stat().st_mode) != wanted} == {}
+    assert [path for path in run.rglob("*") if path.name.endswith(".tmp") or ".part" in path.name] == []
+
+
+def zeroed(path: Path) -> None:
+    """Keeps size and times."""
+    times = path.stat()
+    path.write_bytes(path.read_bytes()[: times.st_size // 2] + bytes(times.st_size - times.st_size // 2))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def swapped_with_validation(path: Path) -> None:
+    other = path.with_name(path.name.replace("train", "val"))
+    one, two = path.read_bytes(), other.read_bytes()
+    path.write_bytes(two)
+    other.write_bytes(one)
+
+
+def other_classes(path: Path) -> None:
+    table = pd.read_parquet(path)
+    table.assign(class_id=table["class_id"].to_numpy()[::-1]).to_parquet(path, index=False)
+
+
+def better_scores(path: Path) -> None:
+    path.write_text(path.read_text().replace("0.", "0.9"))
+
+
+DAMAGES = {
+    1: [("toys.parquet", emptied)],
+    2: [("train.parquet", swapped_with_validation), ("classes.parquet", cut)],
+    3: [("shard_00000.tar", zeroed), ("index.parquet", other_classes)],
+    4: [("s1_head/final.safetensors", zeroed)],
+    5: [("s2_backbone/final.safetensors", cut), ("s3_head_again/done.json", emptied)],
+    6: [("s5_highres_backbone/final.safetensors", emptied)],
+    7: [("val_embeddings.npy", zeroed), ("pca.npz", cut), ("scores.csv", better_scores)],
+    8: [("submission.zip", zeroed), ("saved_model.pt", cut), ("parity/expected.npz", emptied)],
+    9: [("index.html", zeroed)],
+}
+
+
+def test_every_damage_is_named_and_the_doors_in_their_order_heal_it(house: tuple[Path, list[str]], tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(house[0], run)
+    for number in DOORS:  # copied: the bytes are compared once
+        assert "already done" in open_door(number, tmp_path)
+    places = [run / FOLDERS[number] / name for number, damages in DAMAGES.items() for name, _ in damages]
+    places += [run / FOLDERS[2] / "val.parquet", *(run / "cache").glob("*.npy")]
+    expected = {path: path.read_bytes() for path in places if path.name not in ("done.json", "scores.csv", "index.html", "submission.zip")}
+    for number, damages in DAMAGES.items():
+        for name, damage in damages:
+            damage(run / FOLDERS[number] / name)
+    for path in (run / "cache").glob("*.npy"):
+        zeroed(path)
+    for upstream, door in ((3, 4), (3, 5), (3, 7)):
+        command = [sys.executable, str(PROJECT / DOORS[door]), "--recipe", "tiny", "--out", str(tmp_path), "--device", "cpu", "--force"]
+        refused = subprocess.run([*command, *(word for text in SMALL for word in ("--set", text))], capture_output=True, text=True, check=False)
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+        assert f"{run / FOLDERS[upstream]}/" in refused.stderr and f"make it again: python {DOORS[upstream]}" in refused.stderr
+    for number in DOORS:
+        output = open_door(number, tmp_path)
+        assert "it is made again" in output and "already done: " not in output, (number, output)
+    assert {path: path.read_bytes() == data for path, data in expected.items()} == dict.fromkeys(expected, True)
+    scores = [pd.read_csv(folder / "07_embeddings/scores.csv") for folder in (house[0], run)]
+    pd.testing.assert_frame_equal(*scores)
+    for number in DOORS:
+        assert "already done" in open_door(number, tmp_path, "--verify")
 
 
 def test_changed_setting_reruns_only_what_rests_on_it(house: tuple[Path, list[str]]) -> None:
