@@ -304,6 +304,7 @@ def _begin(run: Run, folder: Path, arguments: argparse.Namespace, is_locked: boo
     """Takes away what must not be gone on from, the done-mark first of all, and notes the recipe."""
     check_writable(folder)
     sweep(folder, is_locked)
+    sweep(run.cache, is_locked=False)  # other processes of this start may be writing there
     remove_damaged(folder, run.verify)
     (folder / "done.json").unlink(missing_ok=True)
     if arguments.force:

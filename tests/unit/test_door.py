@@ -1,6 +1,9 @@
 """What every door does around its one call."""
 
+import hashlib
 import json
+import os
+import platform
 import re
 import shlex
 import subprocess
@@ -249,6 +252,17 @@ def test_second_start_is_told_and_touches_nothing(bench: Bench, capsys: pytest.C
     assert bench.open(number) == 0 and bench.calls == [number]
     assert not other.exists(), "what the killed process left is swept"
     assert list(json.loads((bench.out(number) / "done.json").read_text())["outputs"]) == ["result.txt"]
+
+
+def test_cache_loses_what_dead_processes_left_and_keeps_what_others_may_write(bench: Bench):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    cache = bench.out(1).parent / "cache"
+    here = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    for writer in (f"{here}-{dead.pid}", f"{here}-{os.getppid()}", f"01234567-{dead.pid}"):
+        (cache / f".a.npy.{writer}.tmp").mkdir(parents=True)
+    assert bench.open(1) == 0
+    assert sorted(path.name for path in cache.iterdir()) == sorted([f".a.npy.{here}-{os.getppid()}.tmp", f".a.npy.01234567-{dead.pid}.tmp"])
 
 
 def test_of_several_processes_only_the_first_locks(bench: Bench, monkeypatch: pytest.MonkeyPatch):

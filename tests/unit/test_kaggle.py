@@ -190,6 +190,7 @@ def test_copy_of_a_read_only_run_is_whole_and_can_be_written_to(tmp_path: Path) 
     assert names == sorted(str(path.relative_to(run)) for path in run.rglob("*")) and len(names) >= 8
     assert all((run / name).read_bytes() == (earlier / name).read_bytes() for name in names if (earlier / name).is_file())
     assert all(path.stat().st_mode & 0o200 for path in run.rglob("*"))
+    assert all((run / name).stat().st_mtime_ns == (earlier / name).stat().st_mtime_ns for name in names if (earlier / name).is_file())
     assert [path.name for path in run.parent.iterdir()] == ["tiny"]
 
 
