@@ -81,7 +81,7 @@ def stage_of(plan: Plan) -> Stage:
         classifier=plan.classifier,
         n_sub_centers=plan.n_sub,
         has_mean_centers=plan.starts_from_means,
-        neck=NeckShape(plan.has_norm, plan.has_size, plan.hidden_dim, plan.dropouts, plan.is_branched, plan.has_bias),
+        neck=NeckShape(**{name: getattr(plan, name) for name in ("has_norm", "has_size", "hidden_dim", "dropouts", "is_branched", "has_bias")}),
         margin=EpochMargin(*plan.margin),
         class_margin=ClassFrequencyMargin(*plan.class_margin),
         scale=plan.scale,

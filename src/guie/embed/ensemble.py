@@ -93,7 +93,7 @@ def check_rows(recipe: Recipe, packed: PackedImages) -> None:
     """
     n = len(rows_of(packed, "train"))
     for row in recipe.embed.settings:
-        if row.pca_dim >= n:
+        if row.pca_dim and row.pca_dim >= n:
             raise ValueError(
                 f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} training images; the pack has {n}. "
                 f"Add images, lower data.val_class_share, or set a smaller pca_dim"

@@ -135,7 +135,7 @@ def test_door_hands_the_folders_on_and_opens_again_when_they_change(tmp_path: Pa
 
     def mark(digest: str) -> None:
         (tmp_path / "b" / FOLDERS[7]).mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"settings": "", "inputs": {}, "outputs": {"scores.csv": digest}})
+        text = json.dumps({"settings": "", "inputs": {}, "outputs": {"scores.csv": digest}, "metrics": {}, "seconds": 1.0})
         (tmp_path / "b" / FOLDERS[7] / "done.json").write_text(text)
 
     folders = tuple(tmp_path / name for name in "abc")
