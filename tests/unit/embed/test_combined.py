@@ -1,5 +1,6 @@
 """Combinations of members, row by row against a loop, and how much of the features is read at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.special import ndtr
 
 from guie.embed import pca
-from guie.embed.ensemble import Combined, embed, load_backbone
-from guie.recipe import Member, Setting, load_recipe
+from guie.embed.ensemble import Combined, embed, load_backbone, load_neck
+from guie.recipe import Member, NeckShape, Setting, load_recipe
 from guie.run import Run
 
 N = {"train": 90, "val": 50}
@@ -72,6 +74,21 @@ def test_views_of_a_member_go_through_its_neck_without_dropout(run: Run, files: 
     mean = (outputs[0] + outputs[1]) / 2
     combined = Combined(run, Setting("views", (Member("s1_head", 96, ("plain", "flip")),)), reader(files), "val")
     np.testing.assert_allclose(combined[:], mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_neck_with_a_hidden_layer_is_read_without_dropout(run: Run) -> None:
+    rng = np.random.default_rng(6)
+    shapes = {"linear.0.weight": (9, 12), "linear.0.bias": (9,), "linear.2.weight": (64, 9), "linear.2.bias": (64,)}
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    head = replace(run.recipe.stage("s1_head"), neck=NeckShape(hidden_dim=9), dropout=0.5)
+    run = replace(run, recipe=replace(run.recipe, stages=(head, *run.recipe.stages[1:])))
+    save_file({f"neck.{name}": torch.from_numpy(tensor) for name, tensor in weights.items()}, run.stage_folder("s1_head") / "final.safetensors")
+    features = rng.normal(size=(7, 12)).astype(np.float32)
+    hidden = features.astype(float) @ weights["linear.0.weight"].T + weights["linear.0.bias"]
+    hidden *= ndtr(hidden)  # GELU is x times the normal distribution's share below x
+    with torch.no_grad():
+        got = load_neck(run, "s1_head")(torch.from_numpy(features))
+    np.testing.assert_allclose(got, hidden @ weights["linear.2.weight"].T + weights["linear.2.bias"], atol=1e-4)
 
 
 def test_backbone_of_a_stage_is_what_the_stage_left(run: Run) -> None:
