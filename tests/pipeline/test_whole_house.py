@@ -165,9 +165,9 @@ def test_every_damage_is_named_and_the_doors_in_their_order_heal_it(house: tuple
         assert f"{run / FOLDERS[upstream]}/" in refused.stderr and f"make it again: python {DOORS[upstream]}" in refused.stderr
     for number in DOORS:
         output = open_door(number, tmp_path)
-        assert "it is made again" in output and "already done: " not in output, (number, output)
+        assert "already done: " not in output and ("it is made again" in output or number > 7), (number, output)  # 08 and 09 follow scores.csv's commit
     assert {path: path.read_bytes() == data for path, data in expected.items()} == dict.fromkeys(expected, True)
-    scores = [pd.read_csv(folder / "07_embeddings/scores.csv") for folder in (house[0], run)]
+    scores = [pd.read_csv(folder / "07_embeddings/scores.csv").drop(columns="commit") for folder in (house[0], run)]
     pd.testing.assert_frame_equal(*scores)
     for number in DOORS:
         assert "already done" in open_door(number, tmp_path, "--verify")
