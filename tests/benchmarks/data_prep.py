@@ -130,7 +130,9 @@ def write_catalogue(run: Run, millions: float) -> float:
         labels = np.sort(np.minimum((n_classes * rng.random(n) ** 2).astype(np.int64), n_classes - 1))  # few large classes, many small
         ids = np.char.mod(f"{source.name}/%016x", np.arange(n))
         table = pd.DataFrame({"image_id": ids, "path": np.char.add(ids, ".jpg"), "source_label": labels.astype(str)})
-        table = table.assign(source=source.name, domain=source.domain, split="train")
+        table = table.assign(source=source.name, domain=source.domain, split="train", group="")
+        if source.kind == "gldv2":  # as its reader names them
+            table["group"] = np.char.add("shared:", ids)
         started = time.time()
         write_manifest(run.folder(1) / f"{source.name}.parquet", table)
         seconds += time.time() - started
