@@ -111,7 +111,7 @@ def test_euclidean_distance_is_that_of_the_vectors_as_they_are() -> None:
 @pytest.mark.parametrize("magnitude", [1e-300, 1e-40, 1e-25, 1e-13, 1e-7, 6e3, 1e20, 1e38, 1e300])
 def test_lengths_that_overflow_change_no_cosine(dtype: type, magnitude: float) -> None:
     info = np.finfo(dtype)
-    if not info.tiny <= magnitude <= info.max / 8:
+    if not float(info.tiny) <= magnitude <= float(info.max) / 8:
         pytest.skip("not a number of this type")
     data = np.random.default_rng(3).normal(size=(40, 6)).round(3)
     data = np.clip(data, 0.25, 4)  # no digits are lost below the smallest number
