@@ -64,7 +64,7 @@ def test_scores_agree_with_a_loop_over_the_stored_embeddings(house: tuple[Path, 
 def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
     """Its mean and directions are those of the training features, by NumPy, and not those of the validation features or of both."""
     out, _ = house
-    run, packed = Run(load_recipe("tiny", SMALL), out.parent, out.parent, device="cpu"), PackedImages(out / FOLDERS[3])
+    run, packed = Run(load_recipe("tiny", SMALL), out.parent, out), PackedImages(out / FOLDERS[3])
     features = MemberFeatures(run, packed, Accelerator(cpu=True))
     rows = {split: Combined(run, run.recipe.embed.final, features, split).whole().astype(np.float64) for split in ("train", "val")}
     rows["both"] = np.concatenate([rows["train"], rows["val"]])
