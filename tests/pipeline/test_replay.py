@@ -60,7 +60,7 @@ def recipe_of(network: str, plans: tuple[Plan, ...]) -> Recipe:
     limits = tuple(Limit(name, weight=weight) for name, weight in WEIGHTS_OF_SOURCES.items())
     data = Data(sources, limits=limits, fill_per_class=4, val_class_share=0.4, pack_px=40, duplicate_bits=-1)
     model = Model("timm", network, weights=f"{network}.safetensors", mean=MEAN_STD[0], std=MEAN_STD[1])
-    embed = Embed((Setting("off the shelf", (Member("pretrained", 32, output="feature"),), pca_dim=64),))
+    embed = Embed((Setting("the first stage", (Member(plans[0].name, 32),)),))  # 64-d without a PCA: there are fewer than 64 training images
     return Recipe("replay", data, model, tuple(stage_of(plan) for plan in plans), embed, seed=SEED)
 
 
