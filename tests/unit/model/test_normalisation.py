@@ -59,6 +59,7 @@ def test_library_decides(library: str, name: str, weights: str, expected: tuple[
             r"0.224, 0.225 \(tag lvd1689m\).*own_normalisation_of='pretrained:lvd1689m'",
         ),
         (Model("open_clip", "ViT-H-14", "pretrained:laion2b_s32b_b79k", mean=IMAGENET[0], std=IMAGENET[1]), "mean 0.4815, 0.4578, 0.4082 and std"),
+        (Model("timm", "mobilenetv2_100", "new.pth", mean=HALF[0], std=HALF[1], own_normalisation_of="old.pth"), "own_normalisation_of='new.pth'"),
         (Model("timm", "mobilenetv2_100", "tf.safetensors", mean=HALF[0], std=HALF[1]), "own_normalisation_of='tf.safetensors'"),
         (
             Model("timm", "vit_base_patch16_224", "mine.pth"),
