@@ -63,11 +63,12 @@ def sweep(folder: Path, is_locked: bool) -> None:
         is_locked: Whether the caller holds the lock of the run, so that nobody else writes there. Otherwise only the scratch folders of dead
             processes of this machine go.
     """
-    for stale in [*folder.rglob(f".*{SCRATCH}")]:
-        if is_locked:
-            _remove(stale)
-        else:
-            _remove_if_dead(stale)
+    for path, subfolders, files in os.walk(folder):  # which bears that others remove theirs meanwhile, as glob does not
+        for stale in [Path(path, name) for name in (*subfolders, *files) if name.startswith(".") and name.endswith(SCRATCH)]:
+            if is_locked:
+                _remove(stale)
+            else:
+                _remove_if_dead(stale)
 
 
 def _writer() -> str:

@@ -155,7 +155,7 @@ def disturbed(recipe: Path, out: Path, doors: tuple[int, ...], n: int, *launcher
 def test_changed_stage_does_not_resume_from_other_settings(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, whole = uninterrupted
     process = start(4, recipe, with_images(whole, tmp_path), every_step=True)
-    while process.poll() is None and not list(tmp_path.rglob("last.pt")):
+    while process.poll() is None and not list(tmp_path.glob("kill/04_head/s1_head/last.pt")):
         time.sleep(0.01)
     assert kill(process)[0]
     recipe.with_name("other.py").write_text(RECIPE.replace("batch_size=8", "batch_size=8, lr=s.lr / 2", 1))
