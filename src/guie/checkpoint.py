@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch  # at run time only where tensors are: the doors of data_prep/ start without it
 
 SCRATCH = ".tmp"  # the ending of what is not yet written whole
-PICKLED = (".pt", ".pth", ".bin", ".ckpt")  # endings of files that torch.save wrote
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")  # endings of files that torch.save wrote
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ class Model:
     Attributes:
         library: `timm` or `open_clip`.
         name: The model's name in that library.
-        weights: A `.safetensors` file, or one of torch.save's (.pt, .pth, .bin, .ckpt): weights, or a checkpoint with them (absolute, or relative to the
+        weights: A `.safetensors` file, or one of torch.save's (`guie.checkpoint.PICKLED`): weights, or a checkpoint with them (absolute, or relative to the
             data root or to `weights/`); `pretrained:TAG` for weights that the library fetches; empty for random weights.
         feature: Which of its outputs: empty is the library's own (open_clip: after the projection; timm: as the model pools); `unprojected` is
             open_clip's before the projection (1st place 1024 numbers, 2nd and 3rd 1280 of the same tower); `cls`, `mean`, `max` or `gem` (p = 3)

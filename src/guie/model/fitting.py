@@ -164,12 +164,12 @@ def _origin(weights: Collection[str]) -> str:
 
 
 def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> None:
-    """Raises ValueError for weights of whole numbers or with numbers that are not finite."""
-    whole = [name for name, tensor in weights.items() if own[name].is_floating_point() and not tensor.is_floating_point()]
-    if whole:
-        raise ValueError(
-            f"{what}: {len(whole)} of its tensors, {whole[0]} first, are {weights[whole[0]].dtype}, quantised: take the weights in fp32, bf16 or fp16"
-        )
+    """Raises ValueError for weights that are quantised, sparse or without values, or with numbers that are not finite."""
+    odd = [name for name, tensor in weights.items() if own[name].is_floating_point() and not _has_plain_numbers(tensor)]
+    if odd:
+        tensor = weights[odd[0]]
+        kind = "without values" if tensor.is_meta else "quantised" if tensor.layout == torch.strided else "sparse"
+        raise ValueError(f"{what}: {len(odd)} of its tensors, {odd[0]} first, are {tensor.dtype}, {kind}: take the weights in fp32, bf16 or fp16")
     spoilt = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all()) and bool(own[name].isfinite().all())]
     if spoilt:
         n_bad = int((~weights[spoilt[0]].isfinite()).sum())
@@ -177,3 +177,8 @@ def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wha
             f"{what}: {len(spoilt)} of its {len(weights)} tensors hold NaN or infinite numbers, {spoilt[0]} first ({n_bad} of {weights[spoilt[0]].numel()}): "
             "the training that wrote them diverged, or the file is damaged; take an earlier checkpoint"
         )
+
+
+def _has_plain_numbers(tensor: Tensor) -> bool:
+    """Floating-point numbers of two bytes or more: those of one byte need scales that no network here knows."""
+    return tensor.is_floating_point() and tensor.dtype.itemsize > 1 and tensor.layout == torch.strided and not tensor.is_meta

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 GEM_P = 3.0  # Radenovic et al., Fine-tuning CNN image retrieval with no human annotation, TPAMI 2019: learnt values end near 3
@@ -144,8 +143,7 @@ def _timm_tokens(network: Any, output: Any, pooling: str) -> Tensor:
 
 def generalised_mean(tokens: Tensor) -> Tensor:
     """GeM: the mean of the third powers' third root, of what is above zero; float [n, t, d] -> [n, d], in float32."""
-    with torch.autocast(tokens.device.type, enabled=False):
-        return tokens.float().clamp(min=1e-6).pow(GEM_P).mean(1).pow(1 / GEM_P).to(tokens.dtype)
+    return tokens.float().clamp(min=1e-6).pow(GEM_P).mean(1).pow(1 / GEM_P).to(tokens.dtype)
 
 
 _POOLS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -62,7 +62,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ValueError: it is damaged, would run code, or holds no weights by name.
     """
     found: Any
-    if path.suffix in PICKLED and path.is_file():
+    if path.name.endswith(PICKLED) and path.is_file():
         found = _unpickled(path)
     else:
         found = load_weights(path)
@@ -167,7 +167,8 @@ def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor
         weights, where = _named_tensors(found[name], (*place, name))
         if weights:
             return weights, where
-    return {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}, place
+    tensors = {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+    return tensors if any(tensor.ndim for tensor in tensors.values()) else {}, place  # single numbers: an average's decay, a counter
 
 
 def _told(found: Any) -> str:

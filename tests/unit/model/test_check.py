@@ -35,6 +35,12 @@ def test_what_cannot_be_is_told_with_its_field(recipe: Recipe, complaint: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("feature", ["", "cls", "mean", "max", "gem"])
+def test_every_feature_can_be_tried_on_shapes_alone(feature: str):
+    check_networks(with_model("test_vit", feature=feature))
+    check_networks(with_model("test_convnext", feature=feature if feature != "cls" else ""))
+
+
 def test_size_of_a_member_is_tried_too():
     rows = (*TINY.embed.settings, Setting("wrong", (Member("s1_head", 64), Member("pretrained", 40, output="feature")), pca_dim=64))
     recipe = replace(with_model("test_vit"), embed=replace(TINY.embed, settings=rows))

@@ -48,6 +48,14 @@ def test_gem_by_hand():
     torch.testing.assert_close(generalised_mean(tokens), torch.tensor([[4.5 ** (1 / 3), 4 ** (1 / 3)]]))
 
 
+def test_gem_of_half_precision_is_computed_in_single():
+    tokens = torch.tensor([[[60.0], [70.0]]], dtype=torch.float16)  # 70 ** 3 is no number of 16 bits
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pooled = generalised_mean(tokens)
+    assert pooled.dtype == torch.float16
+    torch.testing.assert_close(pooled, torch.tensor([[((60**3 + 70**3) / 2) ** (1 / 3)]], dtype=torch.float16))
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
 def test_maps_of_convolutions_are_pooled_over_their_places(name: str):
     model = Model("timm", name)

@@ -79,6 +79,7 @@ WRAPPED = {
     "DINO's teacher before the student": lambda w, other: {"student": other, "teacher": {f"backbone.{k}": t for k, t in w.items()}},
     "params_ema": lambda w, other: {"params": other, "params_ema": w},
     "an average without weights": lambda w, other: {"ema": {"decay": 0.999, "updates": 7}, "model": w},
+    "an average's counters as tensors": lambda w, other: {"ema": {"decay": torch.tensor(0.999), "updates": torch.tensor(7)}, "model": w},
     "two levels": lambda w, other: {"checkpoint": {"model": {"module": w}}},
     "an unknown name": lambda w, other: {"generator": w, "step": 1},
 }
@@ -364,6 +365,14 @@ def test_quantised_weights_are_told(tmp_path: Path):
     weights = vit().state_dict()
     weights["norm.weight"] = (weights["norm.weight"] * 100).to(torch.int8)
     assert "1 of its tensors, norm.weight first, are torch.int8, quantised" in complaint(weights, tmp_path)
+    weights["norm.weight"] = torch.ones(64).to(torch.float8_e4m3fn)
+    assert "1 of its tensors, norm.weight first, are torch.float8_e4m3fn, quantised" in complaint(weights, tmp_path)
+
+
+def test_sparse_weights_and_those_without_values_are_told(tmp_path: Path):
+    weights = vit().state_dict()
+    assert "norm.weight first, are torch.float32, sparse" in complaint({**weights, "norm.weight": weights["norm.weight"].to_sparse()}, tmp_path)
+    assert "norm.weight first, are torch.float32, without values" in complaint({**weights, "norm.weight": weights["norm.weight"].to("meta")}, tmp_path)
 
 
 def test_weights_of_the_whole_road(tmp_path: Path):
