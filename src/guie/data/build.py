@@ -10,6 +10,7 @@ import posixpath
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -127,8 +128,7 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
         raise ValueError(f"source {source.name!r} lists {rows['image_id'][is_outside].iloc[0]!r}; a path may not hold '..'")
     if rows.empty:
         raise ValueError(f"source {source.name!r} lists no image in {images_root / source.folder}; fetch the data set again")
-    groups = _groups(rows, source.name, images_root / source.folder / GROUPS)
-    rows["group"] = ["\n".join(map(safe_name, group.split(GROUP_SEPARATOR))) for group in groups]
+    rows["group"] = _groups(rows, source.name, images_root / source.folder / GROUPS)
     for name in ("image_id", "path", "source_label"):
         rows[name] = [safe_name(text) for text in rows[name]]
     rows = rows.assign(
@@ -140,24 +140,27 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
     return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split", "group"], ignore_index=True)
 
 
-def _groups(rows: pd.DataFrame, name: str, listed: Path) -> pd.Series:
+def _groups(rows: pd.DataFrame, source: str, listed: Path) -> list[str]:
     """The groups of each row: what the set's own files say, and the list `groups.csv` (label,group) where the folder holds one.
 
     Raises:
         ValueError: `groups.csv` lacks a column, or names a label that no image has.
     """
-    groups = rows["group"] if "group" in rows else pd.Series("", index=rows.index, dtype=str)
-    groups = groups.where(groups.str.startswith(SHARED) | (groups == ""), f"{name}/" + groups)
-    if not is_there(listed):
-        return groups
-    table = read_csv(listed, "label", "group")
-    table = table[table["group"] != ""]
-    unknown = table["label"][~table["label"].isin(rows["source_label"])]
-    if len(unknown):
-        raise ValueError(f"{listed} names the label {unknown.iloc[0]!r}, which no image has")
-    of_label = (f"{name}/" + table["group"]).groupby(table["label"]).agg(GROUP_SEPARATOR.join)
-    more = rows["source_label"].map(of_label).fillna("")
-    return (groups + GROUP_SEPARATOR + more).str.strip(GROUP_SEPARATOR)
+    own, more = rows["group"] if "group" in rows else repeat("", len(rows)), repeat("", len(rows))
+    if is_there(listed):
+        table = read_csv(listed, "label", "group")
+        table = table[table["group"] != ""]
+        unknown = table["label"][~table["label"].isin(rows["source_label"])]
+        if len(unknown):
+            raise ValueError(f"{listed} names the label {unknown.iloc[0]!r}, which no image has")
+        more = rows["source_label"].map(table.groupby("label")["group"].agg(GROUP_SEPARATOR.join)).fillna("")
+    return [_qualified(f"{names}{GROUP_SEPARATOR}{others}", source) for names, others in zip(own, more, strict=True)]
+
+
+def _qualified(groups: str, source: str) -> str:
+    """The names of groups, one a line, each with its source's name before it unless it counts in all sources."""
+    names = (name if name.startswith(SHARED) else f"{source}/{name}" for name in groups.split(GROUP_SEPARATOR) if name)
+    return GROUP_SEPARATOR.join(map(safe_name, names))
 
 
 def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -34,6 +34,7 @@ UNREAD = (  # what a file is that no decoder here reads: where its mark stands, 
     (0, b"\0\0\1\0", "icon; convert it"),
     (128, b"DICM", "DICOM; convert it"),
 )
+N_HEAD = 1000  # bytes that say what a file is
 NO_IMAGE = "unreadable header: no image, or of an unknown kind"
 _LIES_ON_ITS_SIDE = (5, 6, 7, 8)
 _TURN = Image.Transpose
@@ -145,10 +146,13 @@ def header_problem(path: str | Path) -> str:
             raise
         reason = _reason(error)
     try:
-        file = Path(path).read_bytes()
-        if unread := _unread(file):
+        with open(path, "rb") as file:
+            head = file.read(N_HEAD)
+        if unread := _unread(head):
             return f"unreadable header: {unread}"
-        with _open(without_metadata(file)):
+        if not kind_of(head):  # such as an archive of many GB
+            return reason
+        with _open(without_metadata(Path(path).read_bytes())):
             return ""
     except Exception:
         return reason
@@ -161,8 +165,8 @@ def is_image(path: str | Path) -> bool:
 
 
 def _unread(file: bytes) -> str:
-    """What a file is that is an image, but of a kind that is not read here; '' otherwise."""
-    if b"<svg" in file[:1000]:
+    """What a file that begins so is, if it is an image of a kind that is not read here; '' otherwise."""
+    if b"<svg" in file[:N_HEAD]:
         return "SVG; convert it"
     return next((name for at, mark, name in UNREAD if file[at : at + len(mark)] == mark and (at != 8 or file[4:8] == b"ftyp")), "")
 

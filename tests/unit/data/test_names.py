@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,17 @@ def test_depths_that_are_read(tmp_path: Path):
         image.save(tmp_path / name)
         assert header_problem(tmp_path / name) == ""
         np.testing.assert_allclose(read_image(tmp_path / name).astype(int), expected, atol=1, err_msg=name)
+
+
+def test_large_file_that_is_no_image_is_not_read_whole(tmp_path: Path):
+    with (tmp_path / "features.h5").open("wb") as file:
+        file.write(b"\x89HDF\r\n\x1a\n")
+        file.truncate(200 << 20)
+    tracemalloc.start()
+    assert not is_image(tmp_path / "features.h5")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_is_image_looks_at_the_content(tmp_path: Path):

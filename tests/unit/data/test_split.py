@@ -240,6 +240,22 @@ def test_csv_list_takes_groups_from_its_own_column(tmp_path: Path):
     assert listed(tmp_path, "m", "csv_list", "mine") == {"1": {"m/shoes"}, "2": {"m/shoes"}, "3": set()}
 
 
+def test_every_name_of_several_counts_within_its_source_unless_it_is_shared(tmp_path: Path):
+    write(tmp_path / "mine/images.csv", 'path,label,group\na.jpg,1,"shoes\nboots"\nb.jpg,2,"shared:x\nshoes"\nc.jpg,3,\n')
+    assert listed(tmp_path, "m", "csv_list", "mine") == {"1": {"m/shoes", "m/boots"}, "2": {"shared:x", "m/shoes"}, "3": set()}
+    write(tmp_path / "mine/groups.csv", "label,group\n3,shared:x\n3,hats\n")
+    assert listed(tmp_path, "m", "csv_list", "mine")["3"] == {"shared:x", "m/hats"}
+
+
+def test_places_without_a_category_are_no_group(tmp_path: Path):
+    write(tmp_path / "gld/train.csv", "id,landmark_id\n1111,8\n2222,9\n")
+    write(tmp_path / "gld/train_label_to_category.csv", "landmark_id,category\n8,\n9,\n")
+    write(tmp_path / "gpr/images/0_3333.jpg", "x")
+    write(tmp_path / "gpr/GPR1200_categoryNumber_to_text.json", json.dumps({"0": None}))
+    assert listed(tmp_path, "gld", "gldv2", "gld") == {"8": {"shared:gldv2/1111"}, "9": {"shared:gldv2/2222"}}
+    assert listed(tmp_path, "gpr", "gpr1200", "gpr") == {"0": {"shared:gldv2/3333"}}
+
+
 def test_no_triple_of_the_drawn_world_is_parted(tmp_path: Path):
     """The drawn twins are what a third of the validation classes had in training before there were groups."""
     world = DrawnWorld(n_instances=30, n_views=2, image_px=32)

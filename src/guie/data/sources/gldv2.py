@@ -61,6 +61,7 @@ def groups_of(ids: pd.Series, landmarks: pd.Series, categories: Path) -> list[st
     if not is_there(categories):
         return groups
     table = read_csv(categories, "landmark_id", "category")
+    table = table[table["category"] != ""]
     place = dict(zip(table["landmark_id"], map(place_group, table["category"]), strict=True))
     return [f"{group}{GROUP_SEPARATOR}{place[landmark]}" if landmark in place else group for group, landmark in zip(groups, landmarks, strict=True)]
 

@@ -52,4 +52,4 @@ def _group(image: str, places: dict[str, str]) -> str:
     if not origin:
         return ""
     group = shared_group(origin, original)
-    return f"{group}{GROUP_SEPARATOR}{place_group(places[category])}" if origin == "gldv2" and category in places else group
+    return f"{group}{GROUP_SEPARATOR}{place_group(places[category])}" if origin == "gldv2" and places.get(category) else group
