@@ -140,7 +140,7 @@ class Stage:
         end_share: The cosine schedule ends at this share of lr (5th place: 1e-4).
         warmup_share: Share of the steps in which the learning rate climbs.
         backbone_lr_factor: With trains="all": the backbone's learning rate is lr times this.
-        open_blocks: Of a transformer, only the last so many blocks (and the norm after them) train; 0 is all (6th place: 17 of 32).
+        open_blocks: Of a transformer, only the last so many blocks and what follows them train; 0 is all (6th place: 17 of 32).
         layer_decay: The learning rate of each block is so many times that of the block after it; 1 is off.
         block_edges: Blocks before the first of these have the learning rate times the first of `block_factors`, and so on; those from the
             last edge on have the whole (4th place: 10, 20, 26).

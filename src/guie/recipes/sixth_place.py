@@ -7,7 +7,7 @@ and contrast, an affine change, JPEG. About 655,000 images of 43,625 classes.
 
 Different here. They normalised with ImageNet's mean and std in front of a CLIP backbone; CLIP's are used here. Which sets and how many classes of each is
 invented here, to come near their numbers, with the caps of the recipe's defaults. Their shift of the colours by up to 5 of 255 and their cut-out of small
-squares in a tenth of the images are missing. The norm after the blocks trains here and not there.
+squares in a tenth of the images are missing. The norm and the projection after the blocks train here and not there.
 
 Hours: not stated.
 Machine: one card of 40 GB or more. Score to expect: .685 on the private test, as published; not run by us.
