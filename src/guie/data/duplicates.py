@@ -1,14 +1,13 @@
 """The same picture twice: exactly, by the bytes of its file, and nearly, by a perceptual hash and its colours.
 
 The hash is pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010): which of the lowest 8 x 8 cosine frequencies
-of the grey picture at 32 x 32 are above their median, as the library imagehash has it (but for the way to 32 x 32: area averages, in a tenth of the
-time). It is blind to colour (a red and a green heart are one
-picture to it), so a pair must also agree in colour, coarsely.
+of the grey picture at 32 x 32 are above their median, as in the library imagehash, but with area averages on the way to 32 x 32, which take a tenth of
+the time. The hash does not see colour (a red and a green heart have the same one), so a pair must also agree in the mean colours of 4 x 4 tiles.
 
-Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web crawling, 2007): of six words
-of two hashes that differ in at most four bits two are equal, so the pairs lie side by side in one of fifteen orders. Pairs are looked at in blocks
-and only the best twin of each picture is kept: memory does not grow with their number. faiss' multi-index
-hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
+Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web crawling, 2007). A hash is cut
+into six words. Two hashes that differ in at most four bits have at least two equal words, so they lie side by side when all are sorted by those two: there
+are fifteen choices of two. Pairs are compared in blocks and only the best twin of each picture is kept, so memory does not grow with their number. faiss'
+multi-index hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"),
     *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif"),
 )
-UNREAD = (  # what a file is that no decoder here reads: where its mark stands, the mark, the name
+UNREAD = (  # kinds of image files that no decoder here reads: the offset of their mark, the mark, their name
     *((8, brand, "HEIC; pip install pillow-heif reads it") for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
     *((0, mark, "JPEG XL; convert it") for mark in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     (0, b"8BPS", "Photoshop; convert it"),
