@@ -74,8 +74,8 @@ def ladder(scores: pd.DataFrame) -> str:
 
 
 def end(values: pd.Series) -> str:
-    """An end of the intervals, mean over the seeds: `.62`."""
-    return f"{values.mean():.2f}".removeprefix("0")
+    """An end of the intervals, mean over the seeds: `.62`; `?` where a seed has none, as a domain has a single class."""
+    return "?" if values.isna().any() else f"{values.mean():.2f}".removeprefix("0")
 
 
 def costs(runs: list[Path]) -> str:

@@ -53,7 +53,7 @@ class Vectors:
             is_finite = np.isfinite(block).all(axis=1)
             if not is_finite.all():
                 row = first + int(np.argmin(is_finite))
-                raise ValueError(f"embedding {row} is not finite; the stage it comes from has diverged: lower its lr")
+                raise ValueError(f"embedding {row} is not finite; if a stage of a recipe made it, that stage has diverged: lower its lr")
             yield first, block
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from guie.errors import run_to_the_end
 from guie.evaluate.embedding_files import named, open_embeddings
 from guie.evaluate.geometry import clusters, geometry
 from guie.evaluate.id_tables import read_ids, read_solution
-from guie.evaluate.intervals import mean_of_domains
+from guie.evaluate.intervals import NO_INTERVAL, mean_of_domains
 from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, score_predictions, scored, solution_task, spread, summary
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
 from guie.machine import check_writable_file
@@ -71,6 +71,8 @@ def score(arguments: argparse.Namespace) -> None:
     table = shifted(arguments) if arguments.shift else rows(arguments)
     shown = [name for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control") if name in table]
     print(markdown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
+    if "mp5_low" in table and table["mp5_low"].isna().any():
+        print(f"\n{NO_INTERVAL}")
     if arguments.out:
         table.to_csv(arguments.out, index=False)
 

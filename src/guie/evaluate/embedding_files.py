@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,10 +12,12 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from guie.evaluate.id_tables import strict_csv
+from guie.evaluate.id_tables import COLUMNS, strict_csv, with_index
 
 REMEDY = "save the array with numpy.save('embeddings.npy', array)"
+PICKLE = "a pickle can run any program when it is opened, so none is"
 ID_COLUMN = "image_id"
+LABELS = (*COLUMNS[1:], "split")  # of the table of ids; no dimensions where a table of embeddings has them, too
 T = TypeVar("T")
 
 
@@ -22,8 +26,9 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
 
     Args:
         path: A .npy file or a folder of such shards, in the order of their names (2 before 10); .npz, .pt, .pth and .safetensors with one array, or
-            FILE:NAME for one of several; .csv and .parquet of numbers, or of lists, whose column image_id, if they have one, says which row is whose.
-        ids: image_id; only the order of .csv and .parquet files with ids follows it.
+            FILE:NAME for one of several, or with one vector under each image_id; .csv and .parquet of numbers, or of lists. Where a table has a
+            column image_id, or an archive a list of the ids, that says which row is whose.
+        ids: image_id; the rows of files with ids follow its order.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -42,7 +47,7 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
     elif file.suffix.lower() == ".npy":
         parts = (_npy(file),)
     elif file.suffix.lower() in ARRAYS:
-        parts = (_chosen(file, name, _whole(file, ARRAYS[file.suffix.lower()])),)
+        parts = (_of_archive(file, name, _whole(file, ARRAYS[file.suffix.lower()]), ids),)
     else:
         raise ValueError(f"{file}: {REFUSED.get(file.suffix.lower(), f'the ending {file.suffix!r} is not known')}; {REMEDY}")
     for part in parts:
@@ -68,11 +73,15 @@ def _check_numbers(file: Path, array: np.ndarray) -> None:
 def _whole(file: Path, read: Callable[[Path], T]) -> T:
     """What `read` finds; its errors in one line with the remedy."""
     try:
-        return read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about old formats
+            return read(file)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of five libraries, each with errors of its own kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) or re.search("pickle|Python object", str(error)):
+            reason = f"it is damaged, or it holds Python objects ({PICKLE})"
         raise ValueError(f"{file} cannot be read as {file.suffix}: {reason[:160]}; {REMEDY}") from error
 
 
@@ -89,12 +98,15 @@ def _npz(file: Path) -> dict[str, np.ndarray]:
 
 
 def _torch(file: Path) -> dict[str, np.ndarray]:
+    """Tensors and lists of texts by their names, those of a list by their place in it."""
     import torch  # here, as .npy files need none of its second
 
     found = torch.load(file, map_location="cpu", weights_only=True)
-    named = found if isinstance(found, dict) else {"": found}
-    tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
-    return {name: _as_numpy(value) for name, value in tensors.items()}
+    if not isinstance(found, dict):
+        found = dict(enumerate(found)) if isinstance(found, list | tuple) else {"": found}
+    arrays = {str(name): _as_numpy(value) for name, value in found.items() if isinstance(value, torch.Tensor)}
+    texts = {str(name): value for name, value in found.items() if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)}
+    return arrays | {name: np.array(value, dtype=np.str_) for name, value in texts.items()}
 
 
 def _safetensors(file: Path) -> dict[str, np.ndarray]:
@@ -111,6 +123,20 @@ def _as_numpy(tensor: object) -> np.ndarray:
     return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2) else tensor).numpy()
 
 
+def _of_archive(file: Path, name: str, arrays: dict[str, np.ndarray], ids: pd.DataFrame | None) -> np.ndarray:
+    """The embeddings of an archive, in the order of the ids where it names them."""
+    wanted = [] if ids is None else ids[ID_COLUMN].astype(str).to_list()
+    if wanted and not name and set(arrays) == set(wanted):
+        return _stacked(file, [arrays[image] for image in wanted], "vectors")
+    texts = {key: array.astype(str).tolist() for key, array in arrays.items() if array.ndim == 1 and (array.dtype.kind == "U" or key == ID_COLUMN)}
+    array = _chosen(file, name, {key: value for key, value in arrays.items() if key not in texts})
+    if wanted:
+        for key, names in texts.items():
+            if key == ID_COLUMN or set(names) == set(wanted):
+                return array[_places(file, names, wanted)]
+    return array
+
+
 def _chosen(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The array called `name`, or the only one of two axes."""
     if name:
@@ -124,26 +150,45 @@ def _chosen(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return arrays[matrices[0]]
 
 
+def _places(file: Path, names: list[str], wanted: list[str]) -> np.ndarray:
+    """In which row of `names` each id stands, int64 [n_ids].
+
+    Raises:
+        ValueError: the two do not hold the same ids, each once.
+    """
+    place = {name: row for row, name in enumerate(names)}
+    absent = [name for name in wanted if name not in place]
+    if absent or not len(place) == len(names) == len(wanted):
+        first = f", {absent[0]!r} for one," if absent else ""
+        raise ValueError(f"{file}: {len(absent)} of the {len(wanted)} ids{first} have no row among its {len(names)}; its image_ids must be those of --ids")
+    return np.array([place[name] for name in wanted])
+
+
+def _stacked(file: Path, vectors: list[np.ndarray], what: str) -> np.ndarray:
+    lengths = {np.shape(vector) for vector in vectors}
+    if len(lengths) != 1:
+        raise ValueError(f"{file}: its {what} have the shapes {sorted(lengths)[:3]}; embeddings have one length")
+    return np.stack([np.asarray(vector) for vector in vectors])
+
+
 def _from_table(file: Path, ids: pd.DataFrame | None) -> np.ndarray:
     """Numbers of a table, float64 [n, dim], in the order of the ids."""
     table = _whole(file, TABLES[file.suffix.lower()])
     if ID_COLUMN in table:
-        names = table.pop(ID_COLUMN).astype(str)
-        place = pd.Series(np.arange(len(names)), index=names)
-        wanted = names if ids is None else ids[ID_COLUMN].astype(str)
-        absent = [name for name in wanted if name not in place.index]
-        if absent or len(place) != len(wanted) or place.index.has_duplicates:
-            first = f", {absent[0]!r} for one," if absent else ""
-            raise ValueError(f"{file}: {len(absent)} of the {len(wanted)} ids{first} have no row among its {len(names)}; its image_ids must be those of --ids")
-        table = table.iloc[place[wanted].to_numpy()]
+        names = table.pop(ID_COLUMN).astype(str).to_list()
+        table = table.iloc[_places(file, names, names if ids is None else ids[ID_COLUMN].astype(str).to_list())]
+    table = table.drop(columns=[name for name in LABELS if name in table])
     if table.shape[1] == 1 and len(table) and isinstance(table.iloc[0, 0], np.ndarray | list):
-        lengths = {len(row) for row in table.iloc[:, 0]}
-        if len(lengths) != 1:
-            raise ValueError(f"{file}: the lists of column {table.columns[0]!r} have {sorted(lengths)[:3]} numbers; embeddings have one length")
-        return np.stack(table.iloc[:, 0].map(np.asarray).to_list())
+        return _stacked(file, table.iloc[:, 0].to_list(), f"lists of column {table.columns[0]!r}")
     texts = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     if texts:
         raise ValueError(f"{file}: the columns {texts[:3]} are no numbers; leave image_id and one column a dimension")
+    whole = [name for name in table if not pd.api.types.is_float_dtype(table[name])]
+    whole = [str(name) for name in whole if table[name].nunique() > 1] if len(whole) < table.shape[1] else []
+    if whole:
+        raise ValueError(
+            f"{file}: the columns {whole[:3]} hold integers and the others do not, as ids and labels do; leave image_id and one column a dimension"
+        )
     return table.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -155,7 +200,15 @@ def _csv(file: Path) -> pd.DataFrame:
     has_header = is_numbered or not first.map(_is_number).all()
     types = {ID_COLUMN: str} if has_header else None
     table = strict_csv(file, sep=separator, header=0 if has_header else None, dtype=types)
-    return table.drop(columns=[name for name in table if str(name) == "Unnamed: 0"])  # the index that pandas writes
+    if "Unnamed: 0" not in table:
+        return table
+    if pd.api.types.is_numeric_dtype(table["Unnamed: 0"]) or ID_COLUMN in table:  # the index that pandas writes
+        return table.drop(columns="Unnamed: 0")
+    return table.rename(columns={"Unnamed: 0": ID_COLUMN})  # an index of texts
+
+
+def _parquet(file: Path) -> pd.DataFrame:
+    return with_index(pd.read_parquet(file))
 
 
 def _is_number(text: str) -> bool:
@@ -171,6 +224,6 @@ def _in_numbers(path: Path) -> list[tuple[int, str]]:
 
 
 ARRAYS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".npz": _npz, ".pt": _torch, ".pth": _torch, ".safetensors": _safetensors}
-TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _csv, ".tsv": _csv, ".parquet": pd.read_parquet}
-REFUSED = dict.fromkeys((".pkl", ".pickle", ".joblib"), "a pickle can run any program when it is opened, so none is")
+TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+REFUSED = dict.fromkeys((".pkl", ".pickle", ".joblib"), PICKLE)
 REFUSED |= dict.fromkeys((".h5", ".hdf5", ".mat", ".feather", ".arrow", ".jsonl", ".json", ".txt", ".bin", ".fvecs"), "this format is not read")

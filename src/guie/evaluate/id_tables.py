@@ -39,7 +39,8 @@ def read_ids(path: Path) -> pd.DataFrame:
     table = _read_table(path)
     missing = [name for name in COLUMNS[:2] if name not in table.columns]
     if missing or table.empty:
-        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; it needs image_id, class_id[, domain][, split]")
+        found = ", ".join(repr(str(name)) for name in table.columns[:6])
+        raise ValueError(f"{path} has {len(table)} rows and the columns {found}, without {missing}; it needs image_id, class_id[, domain][, split]")
     for name in ("image_id", "domain"):
         is_gap = table[name].isna() | (table[name].astype(str) == "") if name in table else np.zeros(1, dtype=bool)
         if is_gap.any():
@@ -109,18 +110,26 @@ def _texts(values: pd.Series) -> np.ndarray:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """A parquet file, or a .csv file of texts (float64 would merge labels above 2**53).
+    """A .parquet file, or a .csv or .tsv file of texts (float64 would merge labels above 2**53).
 
     Raises:
         ValueError: it cannot be read, or a row has more fields than the header.
     """
+    ending = path.suffix.lower()
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return strict_csv(path, dtype=str, keep_default_na=False)
+        if ending == ".parquet":
+            return with_index(pd.read_parquet(path))
+        return strict_csv(path, dtype=str, keep_default_na=False, sep="\t" if ending == ".tsv" else ",")
     except ValueError as error:  # of pandas and of pyarrow: no table, another encoding, broken
-        kind = "parquet" if path.suffix == ".parquet" else "CSV in UTF-8"
+        kind = "parquet" if ending == ".parquet" else "CSV in UTF-8"
         raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+
+
+def with_index(table: pd.DataFrame) -> pd.DataFrame:
+    """The index of a parquet file as columns, where it says something: it has names, or it holds texts, which are image_ids."""
+    if isinstance(table.index, pd.MultiIndex) or table.index.name is not None:
+        return table.reset_index()
+    return table if pd.api.types.is_numeric_dtype(table.index) else table.rename_axis(COLUMNS[0]).reset_index()
 
 
 def strict_csv(path: Path, **options: Any) -> pd.DataFrame:

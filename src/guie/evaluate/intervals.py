@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 N_RESAMPLES = 2000
+NO_INTERVAL = "no interval: a domain has a single class, which does not tell how far others would fall from it"
 N_UNITS = 2048  # classes of a domain that are drawn one by one; beyond, an interval of 200,000 classes took half a minute
 N_WEIGHTS = 2**20  # random numbers at a time, each with the five sums of a class: 40 MB
 

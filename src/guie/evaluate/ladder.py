@@ -17,7 +17,7 @@ from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.pca import PCA
 from guie.embed.retrieval import Retrieval, retrieve, summarise
-from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
+from guie.evaluate.intervals import NO_INTERVAL, class_interval, mean_of_domains, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
 from guie.recipe import PostProcess, Setting
@@ -49,8 +49,11 @@ def score_ladder(run: Run) -> dict[str, Any]:
         rows.append(_score_row(run, setting, embeddings["val"], found, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)})
         before = found
         r = rows[-1]
-        log.info("%-42s %5d-d   mP@5 %.3f [%.3f, %.3f]   R@1 %.3f", setting.name, r["dim"], r["mp5"], r["mp5_low"], r["mp5_high"], r["r1"])
+        between = "" if np.isnan(r["mp5_low"]) else f" [{r['mp5_low']:.3f}, {r['mp5_high']:.3f}]"
+        log.info("%-42s %5d-d   mP@5 %.3f%s   R@1 %.3f", setting.name, r["dim"], r["mp5"], between, r["r1"])
         neighbours.append(_neighbour_table(setting.name, found, val))
+    if np.isnan(rows[-1]["mp5_low"]):
+        log.info(NO_INTERVAL)
     if "train" not in embeddings:
         embeddings["train"] = Combined(run, settings[-1], features, "train").whole()
     if accelerator.is_main_process:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from guie.evaluate.intervals import NO_INTERVAL
 from guie.recipe import Model, Recipe
 from guie.report.charts import MAX_POINTS, Bar, BarRow, Line, bar_chart, line_chart, thinned
 from guie.report.collect import CURVE_COLUMNS, Scores, StageCurves, Step, is_number
@@ -67,6 +68,8 @@ def ladder(scores: Scores) -> str:
     text += "R@1 is the share of queries whose nearest image is right. Both are means over domains with equal weight."
     text += f" The final projection keeps {scores.pca_share:.1%} of the training images' variance." if scores.pca_share is not None else ""
     text += f" {P_WORDS}; above {DOUBT:g} (≈) the step is within luck." if has_p else ""
+    has_no_interval = "mp5_low" in scores.table and not any(scores.interval(i) for i in range(len(records)))
+    text += f" {NO_INTERVAL[0].upper()}{NO_INTERVAL[1:]}." if has_no_interval else ""
     text += f" {CHOSEN_WORDS}" if any(row.get("chosen_on") for row in records) else ""
     head = ("setting", "mP@5", "R@1", "dims", *(["p, to the row above"] if has_p else []))
     numbers = table(head, rows, "The ladder", (), [_rung(scores, i) for i in range(len(rows))])

@@ -21,6 +21,17 @@ def write(folder: Path, name: str, noise: float, seed: int = 0) -> tuple[str, st
     return str(folder / f"{name}.npy"), str(folder / f"{name}.csv")
 
 
+def test_domain_of_a_single_class_has_no_interval_and_the_command_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, ids = write(tmp_path, "a", 0.7)
+    assert main([file, "--ids", ids]) == 0
+    assert "single class" not in capsys.readouterr().out
+    table = pd.read_csv(ids)
+    table.assign(domain=np.where(table["class_id"] == 4, "toys", "art")).to_csv(ids, index=False)
+    assert main([file, "--ids", ids, "--out", str(tmp_path / "scores.csv")]) == 0
+    assert "no interval: a domain has a single class" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "scores.csv")[["mp5_low", "mp5_high"]].isna().all(axis=None)
+
+
 def test_ladder_of_two_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (before, ids), (after, _) = write(tmp_path, "before", 1.5), write(tmp_path, "after", 0.7)
     out = tmp_path / "deep/scores.csv"

@@ -37,6 +37,15 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "ids.csv": lambda p: with_ids(SHUFFLED).to_csv(p, index=False),
     "ids.parquet": lambda p: with_ids(SHUFFLED).to_parquet(p),
     "a.parquet": lambda p: pd.DataFrame(DATA).add_prefix("d").to_parquet(p),
+    "labelled.csv": lambda p: with_ids(SHUFFLED).assign(class_id=range(12), domain="x", split="query").to_csv(p, index=False),  # labels are no dimensions
+    "indexed.parquet": lambda p: with_ids(SHUFFLED).set_index("image_id").to_parquet(p),
+    "text_index.parquet": lambda p: with_ids(SHUFFLED).set_index("image_id").rename_axis(None).to_parquet(p),
+    "text_index.csv": lambda p: with_ids(SHUFFLED).set_index("image_id").rename_axis(None).rename(index="i{}".format).to_csv(p),
+    "number_index.parquet": lambda p: pd.DataFrame(DATA, index=range(12, 0, -1)).add_prefix("d").to_parquet(p),
+    "ids.npz": lambda p: np.savez(p, names=IDS["image_id"].to_numpy()[SHUFFLED].astype(str), e=DATA[SHUFFLED]),
+    "ids.pt": lambda p: torch.save({"names": IDS["image_id"].to_list()[::-1], "e": torch.from_numpy(DATA[::-1].copy())}, p),
+    "labels.pt": lambda p: torch.save((torch.from_numpy(DATA), torch.arange(12)), p),
+    "each.pt": lambda p: torch.save({name: torch.from_numpy(DATA[int(name)]) for name in reversed(IDS["image_id"])}, p),
     "lists.parquet": lambda p: pd.DataFrame({"embedding": list(DATA), "image_id": IDS["image_id"]}).to_parquet(p),
 }
 
@@ -44,7 +53,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_numbers(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
-    (found,) = open_embeddings(tmp_path / name, IDS)
+    ids = IDS.assign(image_id="i" + IDS["image_id"]) if name == "text_index.csv" else IDS
+    (found,) = open_embeddings(tmp_path / name, ids)
     np.testing.assert_allclose(found, DATA, rtol=1e-6)
     assert found.shape == (12, 5)
 
@@ -75,7 +85,7 @@ class Model:
     [
         ("a.pkl", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
         ("a.joblib", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
-        ("model.pt", lambda p: torch.save({"model": Model()}, p), "cannot be read as .pt"),
+        ("model.pt", lambda p: torch.save({"model": Model()}, p), "it holds Python objects"),
         ("objects.npy", lambda p: np.save(p, np.array([{}, None], dtype=object), allow_pickle=True), "cannot be read as .npy"),
         ("a.h5", lambda p: p.write_bytes(b"\x89HDF"), "this format is not read"),
         ("a.xyz", lambda p: p.write_bytes(b"1"), "the ending '.xyz' is not known"),
@@ -97,6 +107,9 @@ class Model:
         ("other.csv", lambda p: with_ids(SHUFFLED).assign(image_id=range(12)).to_csv(p, index=False), "'000' for one, have no row"),
         ("more.csv", lambda p: pd.concat([with_ids(SHUFFLED)] * 2).to_csv(p, index=False), "image_ids must be those of --ids"),
         ("ragged.parquet", lambda p: pd.DataFrame({"e": [[1.0], [1.0, 2.0]]}).to_parquet(p), "embeddings have one length"),
+        ("numbers.csv", lambda p: with_ids(SHUFFLED).assign(label=range(12)).to_csv(p, index=False), r"columns \['label'\] hold integers and the others"),
+        ("other.npz", lambda p: np.savez(p, image_id=np.arange(12), e=DATA), "'000' for one, have no row"),
+        ("ragged.pt", lambda p: torch.save({name: torch.ones(3 + (name == "000")) for name in IDS["image_id"]}, p), "embeddings have one length"),
         ("wide.csv", lambda p: p.write_text("a,b\n1,2,3\n4,5,6\n"), "more fields than the header"),
     ],
 )

@@ -108,6 +108,7 @@ def test_complex_labels_are_refused() -> None:
     ("text", "message"),
     [
         ("image_id,label\na,1\n", "class_id"),
+        ("image_id;class_id\na;1\n", "the columns 'image_id;class_id', without"),
         ("image_id,class_id\n", "0 rows"),
         ("", "cannot be read as CSV"),
         ("image_id,class_id\na,1\na,2\n", "'a' stands twice"),
@@ -123,6 +124,16 @@ def test_ids_that_are_none_are_refused_in_one_line(tmp_path: Path, text: str, me
     with pytest.raises(ValueError, match=message) as told:
         read_ids(tmp_path / "ids.csv")
     assert "ids.csv" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_ids_of_every_ending_are_the_same(tmp_path: Path) -> None:
+    table = pd.DataFrame({"image_id": ["007", "b"], "class_id": ["x", "y"]})
+    table.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    table.to_csv(tmp_path / "a.CSV", index=False)
+    table.to_parquet(tmp_path / "a.PARQUET")
+    table.set_index("image_id").to_parquet(tmp_path / "indexed.parquet")
+    for path in tmp_path.iterdir():
+        assert read_ids(path)[["image_id", "class_id"]].to_numpy().tolist() == [["007", 0], ["b", 1]], path
 
 
 def test_files_of_another_encoding_are_told_by_name(tmp_path: Path) -> None:

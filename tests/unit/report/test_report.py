@@ -403,3 +403,14 @@ def test_page_counts_duplicates_and_names_them(html: str, finished: Run) -> None
     duplicates = pd.read_parquet(finished.out / FOLDERS[3] / "duplicates.parquet")
     assert "2 pictures are there twice" in page.texts
     assert set(duplicates["image_id"]) | set(duplicates["twin"]) <= set(page.texts)
+
+
+def test_ladder_without_intervals_says_why(run: Run) -> None:
+    path = run.out / FOLDERS[7] / "scores.csv"
+    table = pd.read_csv(path).drop(columns=["mp5_low", "mp5_high"], errors="ignore")
+    table.to_csv(path, index=False)
+    assert not any("single class" in text for text in facts_only(run).texts)
+    table.assign(mp5_low=math.nan, mp5_high=math.nan).to_csv(path, index=False)
+    page = facts_only(run)
+    assert any("No interval: a domain has a single class" in text for text in page.texts)
+    assert not any("nan" in text.lower().split() for text in page.texts)
