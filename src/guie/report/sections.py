@@ -67,7 +67,7 @@ def ladder(scores: Scores) -> str:
     text += "mP@5 is the contest's: hits among the first m ranks over m, where m is the number of relevant images, at most five; "
     text += "R@1 is the share of queries whose nearest image is right. Both are means over domains with equal weight."
     text += f" The final projection keeps {scores.pca_share:.1%} of the training images' variance." if scores.pca_share is not None else ""
-    text += f" {P_WORDS}; above {DOUBT:g} (≈) the step is within luck." if has_p else ""
+    text += f" {P_WORDS}; above {DOUBT:g} (≈) the step may be luck." if has_p else ""
     has_no_interval = "mp5_low" in scores.table and not any(scores.interval(i) for i in range(len(records)))
     text += f" {NO_INTERVAL[0].upper()}{NO_INTERVAL[1:]}." if has_no_interval else ""
     text += f" {CHOSEN_WORDS}" if any(row.get("chosen_on") for row in records) else ""
