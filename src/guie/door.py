@@ -106,11 +106,27 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
     return run_to_the_end(lambda: _run_door(number, work, words, arguments), f"door {number:02d}", arguments.out, goes_on)
 
 
-def _of_launcher(name: str, default: str) -> str:
-    """RANK or WORLD_SIZE as torchrun sets them, or under the names of MPICH and Intel MPI, Open MPI, MVAPICH."""
+def _of_launcher(name: str, default: int) -> int:
+    """RANK or WORLD_SIZE as torchrun sets them, or under the names of MPICH and Intel MPI, Open MPI, MVAPICH.
+
+    Raises:
+        ValueError: the variable holds no whole number.
+    """
     mpi = name.removeprefix("WORLD_")
     names = (name, f"PMI_{mpi}", f"OMPI_COMM_WORLD_{mpi}", f"MV2_COMM_WORLD_{mpi}")
-    return next((os.environ[name] for name in names if name in os.environ), default)
+    variable = next((name for name in names if name in os.environ), "")
+    if not re.fullmatch(r"\d+", os.environ.get(variable, "0")):
+        raise ValueError(f"the environment has {variable}={os.environ[variable]!r}, which is no whole number; unset it")
+    return int(os.environ.get(variable, default))
+
+
+def _processes() -> tuple[bool, int]:
+    """Whether this process keeps the run's folder, which the first of several does, and how many processes there are.
+
+    A rank without a number of processes is a rest of another program: this process is alone, as accelerate also takes it.
+    """
+    n = _of_launcher("WORLD_SIZE", 1)
+    return n <= 1 or _of_launcher("RANK", 0) == 0, max(1, n)
 
 
 def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
@@ -121,8 +137,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     out = (arguments.out / recipe.name).resolve()
     run = Run(recipe, arguments.data_root.resolve(), out, scheduler=arguments.scheduler, verify=arguments.verify)
     folder = run.folder(number)
-    is_main = _of_launcher("RANK", "0") == "0"  # of several processes one keeps the folder
-    n_processes = int(_of_launcher("WORLD_SIZE", "1"))
+    is_main, n_processes = _processes()
     set_up_logging(folder, is_main)
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
@@ -204,7 +219,7 @@ def _tell_done(run: Run, number: int, arguments: argparse.Namespace) -> None:
         others.append(f"--device {mark['device']}")  # hours of training are not thrown away for an option
     if any(others):
         log.warning("%s was made by: %s; --force makes it again", folder.name, ", ".join(filter(None, others)))
-    if _of_launcher("RANK", "0") == "0":
+    if _processes()[0]:
         renew_states(run.out, folder)
     log.info("already done: %s", folder)
 

@@ -73,7 +73,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    for name in ("GUIE_OUT", "GUIE_DATA", "GUIE_TRACEBACK", "RANK"):
+    for name in ("GUIE_OUT", "GUIE_DATA", "GUIE_TRACEBACK", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(door_module, "keep_freed_memory", lambda: True)  # it cannot be undone, and the tests share one process
     monkeypatch.setattr(done_module, "commit", lambda: "unknown")  # git takes longer than the doors of these tests
@@ -267,6 +267,7 @@ def test_cache_loses_what_dead_processes_left_and_keeps_what_others_may_write(be
 
 def test_of_several_processes_only_the_first_locks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with holder(bench.out(1).parent):
         assert bench.open(1) == 0 and bench.calls == [1]
 
@@ -455,6 +456,23 @@ def test_of_several_processes_the_first_keeps_the_folder(bench: Bench, monkeypat
     assert (bench.folder / "out/mine/01_manifests/done.json").is_file() == writes
 
 
+@pytest.mark.parametrize("variables", [{"RANK": "1"}, {"RANK": "3", "WORLD_SIZE": "1"}, {"PMI_RANK": "2", "WORLD_SIZE": "0"}])
+def test_rank_of_no_launcher_loses_no_work(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str]):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert bench.open(1) == 0
+    assert (bench.out(1) / "done.json").is_file() and "next: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "first"), ("OMPI_COMM_WORLD_RANK", "-1"), ("WORLD_SIZE", "two"), ("PMI_SIZE", "")])
+def test_rank_that_is_no_number_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str):
+    monkeypatch.setenv(name, value)
+    if name.endswith("RANK"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    assert bench.open(1) == 2 and bench.calls == []
+    assert capsys.readouterr().err == f"error: the environment has {name}={value!r}, which is no whole number; unset it\n"
+
+
 def test_launcher_that_started_one_process_for_several_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
@@ -530,6 +548,7 @@ def test_mark_and_recipe_are_saved(bench: Bench):
 
 def test_other_processes_leave_the_folder_to_the_first(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert bench.open(1) == 0
     assert bench.calls == [1]
     assert not (bench.out(1) / "done.json").exists() and not (bench.out(1) / "log.txt").exists()
