@@ -32,8 +32,10 @@ def check_networks(recipe: Recipe) -> None:
     """Builds each network of the recipe without its weights, on tensors that have a shape only, and tries every size that a stage or member asks of it.
 
     Raises:
-        ValueError: a name or tag that the library does not have; a feature, size or patch stride that the network cannot have, with the field.
+        ValueError: a name or tag that the library does not have; a feature, size or patch stride that the network cannot have, or a PCA to more
+            dimensions than its features have, with the field.
     """
+    widths: dict[Model, int] = {}
     for model, sizes in _sizes(recipe).items():
         with torch.device("meta"):
             network = build_network(model, has_tag_weights=False)
@@ -48,8 +50,23 @@ def check_networks(recipe: Recipe) -> None:
             except ValueError as error:
                 raise ValueError(f"{field}: model.name {model.name!r}: {error}") from error
             with torch.no_grad():
-                width = backbone(torch.zeros(1, 3, image_px, image_px, device="meta")).shape
-            log.debug("%s at %d px: features of %s", model.name, image_px, tuple(width))
+                widths[model] = backbone(torch.zeros(1, 3, image_px, image_px, device="meta")).shape[1]
+            log.debug("%s at %d px: %d features", model.name, image_px, widths[model])
+    _check_pca(recipe, widths)
+
+
+def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:
+    """Raises ValueError where a PCA is to give more numbers than its members, of networks whose features are that wide; unknown ones pass."""
+    for row in recipe.embed.settings:
+        models = [recipe.model_of(member.stage) for member in row.members]
+        if not row.pca_dim or any(member.output == "feature" and model not in widths for member, model in zip(row.members, models, strict=True)):
+            continue
+        outputs = [
+            widths[model] if member.output == "feature" else recipe.stage(member.stage).embedding_dim for member, model in zip(row.members, models, strict=True)
+        ]
+        width = outputs[0] if row.combine == "mean" else sum(outputs)
+        if row.pca_dim > width:
+            raise ValueError(f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, more than the {width} numbers that its members give")
 
 
 def _runs_without_values(network: Any) -> bool:

@@ -105,3 +105,18 @@ def test_model_settings_of_other_stages_are_checked():
     first = replace(TINY.stages[0], model=Model("timm", "convit_tiny"))
     with pytest.raises(ValueError, match=r"stages.s1_head.image_px: model.name 'convit_tiny'"):
         check_networks(replace(TINY, stages=(first, *TINY.stages[1:])))
+
+
+@pytest.mark.parametrize(
+    ("members", "combine", "pca_dim", "width"),
+    [
+        ((Member("pretrained", 64, output="feature"),), "concatenate", 65, 64),  # test_convnext has 64 features
+        ((Member("pretrained", 64, output="feature"), Member("s1_head", 64)), "concatenate", 129, 128),
+        ((Member("pretrained", 64, output="feature"), Member("s2_backbone", 64, output="feature")), "mean", 65, 64),
+    ],
+)
+def test_pca_to_more_numbers_than_features_is_told_before_the_training(members: tuple[Member, ...], combine: str, pca_dim: int, width: int):
+    row = Setting("wide", members, pca_dim=pca_dim, combine=combine)
+    with pytest.raises(ValueError, match=f"^embed.settings.wide.pca_dim is {pca_dim}, more than the {width} numbers that its members give$"):
+        check_networks(replace(TINY, embed=replace(TINY.embed, settings=(row, *TINY.embed.settings))))
+    check_networks(replace(TINY, embed=replace(TINY.embed, settings=(replace(row, pca_dim=width), *TINY.embed.settings))))
