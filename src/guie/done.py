@@ -42,8 +42,10 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         mark = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # no JSON, or no UTF-8
         mark = None
-    kinds = {"settings": str, "inputs": dict, "outputs": dict, "metrics": dict, "seconds": int | float}
-    if not isinstance(mark, dict) or not all(isinstance(mark.get(name), kind) for name, kind in kinds.items()):
+    needed = {"settings": str, "inputs": dict, "outputs": dict, "metrics": dict, "seconds": int | float}
+    later = {"files": dict, "marks": list, "versions": dict}  # which the marks of earlier code lack
+    is_mark = isinstance(mark, dict) and all(isinstance(mark.get(name), kind) for name, kind in needed.items())
+    if not is_mark or not all(isinstance(mark.get(name, kind()), kind) for name, kind in later.items()):
         log.warning("%s is damaged; the step runs again", path)
         return None
     return mark

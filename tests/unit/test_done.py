@@ -42,6 +42,17 @@ def test_unfinished_folder_is_not_done(tmp_path: Path):
     folder = a_run(tmp_path).folder(1)
     assert read_done(folder) is None
     assert not is_done(folder, "s", {})
+
+
+@pytest.mark.parametrize("name", ["files", "marks", "versions"])
+def test_mark_whose_later_parts_are_damaged_counts_as_unfinished(tmp_path: Path, name: str):
+    mark = {"settings": "s", "inputs": {}, "outputs": {}, "metrics": {}, "seconds": 1.0}
+    folder = a_run(tmp_path).folder(1)
+    (folder / "done.json").write_text(json.dumps(mark))
+    assert is_done(folder, "s", {})
+    for value in (None, 3, "text"):
+        (folder / "done.json").write_text(json.dumps(mark | {name: value}))
+        assert not is_done(folder, "s", {})
     assert outputs_digest(folder) == ""
 
 
