@@ -46,12 +46,18 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
         if given.lower() not in ("no", "1", ours):  # accelerate launch writes "no" where nobody asked for anything
             log.warning("ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours)
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision=mixed_precision,
-        dynamo_plugin=TorchDynamoPlugin(backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False),
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-    )
+    try:
+        accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=mixed_precision,
+            dynamo_plugin=TorchDynamoPlugin(backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        )
+    except (ValueError, RuntimeError) as error:  # a variable that holds no word for yes or no, a device that there is not
+        held = ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_"))
+        if not held:
+            raise
+        raise ValueError(f"accelerate cannot start with what the environment holds ({held}); unset what is wrong there: {error}") from error
     if accelerator.device.type != torch.device(device).type:
         names = [name for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE") if name in os.environ]
         why = f"{' and '.join(f'{name}={os.environ[name]}' for name in names)} of the environment" if names else "accelerate"

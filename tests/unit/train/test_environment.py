@@ -117,3 +117,11 @@ def test_device_that_the_environment_changes_is_refused() -> None:
         "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta of the environment asks for 'meta'; "
         "unset ACCELERATE_TORCH_DEVICE, or give the same --device"
     )
+
+
+@pytest.mark.parametrize(("name", "value"), [("ACCELERATE_USE_CPU", "maybe"), ("ACCELERATE_TORCH_DEVICE", "no_device")])
+def test_word_that_accelerate_does_not_know_is_told_with_its_variable(name: str, value: str) -> None:
+    code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: value})
+    assert done.stderr.splitlines()[-1].startswith("ValueError: accelerate cannot start with what the environment holds (")
+    assert f"{name}={value}" in done.stderr.splitlines()[-1]
