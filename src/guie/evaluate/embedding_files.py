@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from guie.errors import is_of_the_machine
 from guie.evaluate.id_tables import COLUMNS, strict_csv, with_index
 
 REMEDY = "save the array with numpy.save('embeddings.npy', array)"
@@ -76,9 +77,9 @@ def _whole(file: Path, read: Callable[[Path], T]) -> T:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about old formats
             return read(file)
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # of five libraries, each with errors of its own kinds
+        if isinstance(error, OSError) or is_of_the_machine(error):
+            raise
         reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
         if isinstance(error, pickle.UnpicklingError) or re.search("pickle|Python object", str(error)):
             reason = f"it is damaged, or it holds Python objects ({PICKLE})"

@@ -130,3 +130,16 @@ def test_nothing_there(tmp_path: Path) -> None:
         open_embeddings(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_embeddings(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
+def test_full_memory_is_not_told_as_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    torch.save(torch.zeros(2, 3), tmp_path / "x.pt")
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(type(error)) as caught:
+        open_embeddings(tmp_path / "x.pt")
+    assert caught.value is error
