@@ -131,7 +131,8 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
     if isinstance(error, OSError) and error.errno is not None and error.strerror != os.strerror(error.errno):
         return _one_line(error.strerror or text), 2  # a line of our own, with the number of its kind
     if isinstance(error, OSError) and error.errno in BY_NUMBER:
-        return f"{error.filename or folder or what!s}: {error.strerror}; {_remedy(error)}", 2
+        place = error.filename2 or error.filename or folder or what  # of two files the second is the one that was to be made
+        return f"{place}: {error.strerror}; {_remedy(error)}", 2
     if isinstance(error, ValueError | OSError) and getattr(error, "errno", None) is None and _is_ours(error):
         return text, 2
     kind = _short(f"{type(error).__name__}: {text}" if text else type(error).__name__)

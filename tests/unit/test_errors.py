@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from guie.checkpoint import load_state, load_weights, save_state, save_weights
 from guie.data.image import header_problem, load_image
 from guie.errors import explained, memory_remedy, message, run_to_the_end
+from guie.model.weights import read_weights
 from guie.run import set_up_logging
 
 FULL = "No space left on device"
@@ -144,6 +145,12 @@ def test_known_errors_of_libraries_are_explained(error: Exception, meaning: str)
 def test_errors_of_the_system_name_the_path_and_the_remedy(number: int, meaning: str, path: str | None) -> None:
     line, status = line_of(throw(OSError(number, os.strerror(number), path)))
     assert status == 2 and line.startswith(f"{path or '/out'}: {os.strerror(number)}; ") and meaning in line
+
+
+def test_error_about_two_files_names_the_one_to_be_made(tmp_path: Path) -> None:
+    (tmp_path / "made").touch()
+    (tmp_path / "wanted").mkdir()
+    assert line_of(lambda: (tmp_path / "made").replace(tmp_path / "wanted"))[0].startswith(f"{tmp_path / 'wanted'}: Is a directory; a folder lies where")
 
 
 def test_our_own_words_are_told_as_they_are() -> None:
@@ -278,7 +285,7 @@ def test_fault_of_the_machine_is_not_told_as_a_damaged_file(tmp_path: Path, monk
 
     for module, name, read, path in (
         (torch, "load", load_state, "x.pt"),
-        (torch, "load", load_weights, "x.pt"),
+        (torch, "load", read_weights, "x.pt"),
         (safetensors.torch, "load_file", load_weights, "x.safetensors"),
         (Image, "open", load_image, "x.jpg"),
         (Image, "open", header_problem, "x.jpg"),
