@@ -83,7 +83,7 @@ def test_optimizers_get_every_open_parameter_once(towers: dict[str, nn.Module]):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.Module], optimizer: str):
-    mine = embedder_of(copy.deepcopy(towers["timm"]))
+    mine = embedder_of(copy.deepcopy(towers["timm"])).requires_grad_()  # a test before may have frozen blocks
     plain, before = copy.deepcopy(mine), copy.deepcopy(mine).state_dict()
     stage = replace(STAGE, lr=0.1, optimizer=optimizer, momentum=0.0, weight_decay=0.3, has_full_decay=True)
     kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
