@@ -20,7 +20,7 @@ def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: t
     for text in sets:
         command += ["--set", text]
     done = subprocess.run(command, capture_output=True, text=True, cwd=out, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, f"status {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
