@@ -55,6 +55,7 @@ VERSIONS: dict[int, dict[str, int]] = {
 EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
 BACKBONE = ("model", "image_px", "patch_stride")  # how a stage's backbone is built, before its weights are loaded
+CHOICES = ("keeps_best", "is_greedy", "soup")  # of such a stage: what was chosen on validation, which door 07 notes
 COMPUTES = range(4, 9)  # the doors that need torch; the others start without it
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 
@@ -234,7 +235,7 @@ def _check_upstream(run: Run, number: int, arguments: argparse.Namespace) -> Non
 
 
 def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
-    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, and which backbones their ancestors have."""
+    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, which backbones their ancestors have, and door 07 what was chosen."""
     if number in PHASES:
         used = {stage.name for stage in recipe.stages if stage.phase == PHASES[number]}
     elif number in (7, 8):
@@ -243,7 +244,8 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
         return READS[number]
     ancestors = {name for stage in used for name in recipe.ancestors(stage)} - used
     names = [stage.name for stage in recipe.stages]
-    return (*READS[number], *(f"stages.{n}" for n in names if n in used), *(f"stages.{n}.{field}" for n in names if n in ancestors for field in BACKBONE))
+    of_ancestors = (*BACKBONE, *(CHOICES if number == 7 else ()))
+    return (*READS[number], *(f"stages.{n}" for n in names if n in used), *(f"stages.{n}.{field}" for n in names if n in ancestors for field in of_ancestors))
 
 
 def next_command(number: int, arguments: argparse.Namespace) -> str:

@@ -21,6 +21,7 @@ from guie.data.drawn import draw_world
 from guie.door import READS, VERSIONS, reads, settings_digest
 from guie.recipe import Data, DrawnWorld, Embed, Export, Limit, Member, Model, Recipe, Setting, Source, Stage, load_recipe
 from guie.run import DOORS, PROJECT, set_up_logging
+from guie.train import trainer
 from guie.versions import DRAWING
 
 # Fields that no digest before the report's needs to hold.
@@ -66,7 +67,8 @@ def another(path: str, value: Any) -> Any:
     if name in WORDS and value != WORDS[name]:
         return WORDS[name]
     if is_dataclass(value) or value is None:
-        return {"drawn": None, "model": Model("timm", "resnet34")}.get(name, value) if name != "drawn" or value is not None else DrawnWorld()
+        others = {"drawn": None, "model": Model("timm", "resnet34"), "mean": (0.1, 0.2, 0.3), "std": (0.1, 0.2, 0.3)}
+        return others.get(name, value) if name != "drawn" or value is not None else DrawnWorld()
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -261,6 +263,7 @@ def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(door_module, "_imported", watched)
     recorder.install(monkeypatch)
+    monkeypatch.setattr(trainer, "check_models", recorder.paused(trainer.check_models))  # it tries all stages' and members' sizes, and refuses
     unread: dict[int, list[str]] = {}
     for number in range(1, 9):
         recorder.seen = set()

@@ -107,12 +107,18 @@ def weights_of(out: Path) -> dict[str, torch.Tensor]:
     return {f"{f.parent.name}.{name}": tensor for f in files for name, tensor in load_weights(f).items()}
 
 
+def _is_being_written(path: Path, out: Path) -> bool:
+    """Whether a file still lies in a writer's scratch folder, whose name begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(out).parts)
+
+
 def wait_for_work(process: subprocess.Popen[str] | ForkedScript, out: Path) -> None:
     """Until the process has written a checkpoint or a slice of features."""
     began = time.time()
     while process.poll() is None:
         with contextlib.suppress(FileNotFoundError):  # renamed just now
-            if any(p.stat().st_mtime > began for pattern in ("last.pt", "*.part*") for p in out.rglob(pattern) if p.suffix != ".tmp"):
+            files = [p for pattern in ("last.pt", "*.part*") for p in out.rglob(pattern) if not _is_being_written(p, out)]
+            if any(p.stat().st_mtime > began for p in files):
                 return
         time.sleep(0.01)
 
