@@ -141,6 +141,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums of the replay and of the doors in one order on every machine: the tolerances were measured so."""
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
+@pytest.fixture(autouse=True, scope="module")
 def log_as_before() -> Iterator[None]:
     """A door in this process sends guie's log to its own places; the tests after these find it as it was."""
     log = logging.getLogger("guie")
