@@ -97,8 +97,11 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     except Exception as error:  # damaged files make PIL raise anything, from struct.error to KeyError
         if is_of_the_machine(error):
             raise
-        with contextlib.suppress(Exception):
+        try:
             return _decoded(without_metadata(file), file, min_short_side)
+        except Exception as again:
+            if is_of_the_machine(again):
+                raise
         raise ValueError(_reason(error)) from error
 
 
@@ -154,7 +157,9 @@ def header_problem(path: str | Path) -> str:
             return reason
         with _open(without_metadata(Path(path).read_bytes())):
             return ""
-    except Exception:
+    except Exception as error:
+        if is_of_the_machine(error):
+            raise
         return reason
 
 
