@@ -1,10 +1,24 @@
 """Fixtures shared by all tests."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A door that runs in this process sends the log to its own places; the next test finds it as it was."""
+    loggers = logging.getLogger("guie"), logging.getLogger()
+    before = [(log, log.handlers[:], log.level, log.propagate) for log in loggers]
+    yield
+    for log, handlers, level, propagate in before:
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

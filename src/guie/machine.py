@@ -63,6 +63,18 @@ def free_shared_memory() -> int | None:
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
+def peak_memory() -> int:
+    """Bytes of this process' largest resident memory.
+
+    Linux' VmHWM where there is one: `ru_maxrss` survives exec, so that a process would be told the peak of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.is_file() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def check_names(**paths: Path) -> None:
     """Raises ValueError where file names are not UTF-8 here, or a path that was given is not: tables and weights are stored under UTF-8 names.
 

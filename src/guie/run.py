@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from guie.checkpoint import checked_digest_of_file, save_json
-from guie.machine import n_cores
+from guie.machine import n_cores, peak_memory
 from guie.recipe import Recipe
 
 # Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
@@ -198,8 +198,8 @@ def keep_freed_memory() -> bool:
 
 def peak_memory_gb() -> float:
     """Largest resident memory of any single process so far, this one or a finished child (loader processes share most of it), in GB."""
-    kb = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-    return round(kb / (1e9 if platform.system() == "Darwin" else 1e6), 3)
+    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    return round(max(peak_memory(), of_children) / 1e9, 3)
 
 
 def commit() -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import multiprocessing
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from guie.data.balance import merge_and_balance
 from guie.data.duplicates import MAX_BITS, near_pairs
 from guie.data.manifest import write_manifest
 from guie.data.packing import as_jpeg, small_image
-from guie.machine import n_cores
+from guie.machine import n_cores, peak_memory
 from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
 from guie.run import Run
 
@@ -104,7 +103,7 @@ def plot(x: Sequence[float], y: Sequence[float], path: Path) -> None:
 
 
 def _gigabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_memory() / 2**30
 
 
 def merging(millions: float) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import logging
 import pickle
 import runpy
 import shutil
@@ -147,15 +146,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def log_as_before() -> Iterator[None]:
-    """A door in this process sends guie's log to its own places; the tests after these find it as it was."""
-    log = logging.getLogger("guie")
-    before = log.handlers[:], log.level, log.propagate
-    yield
-    log.handlers[:], log.level, log.propagate = before
 
 
 def door(number: int, root: Path, out: Path, recipe: Recipe) -> int:

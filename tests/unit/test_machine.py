@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,11 @@ def test_address_limit_is_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert address_limit() == 3 << 30
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert address_limit() is None
+
+
+def test_peak_memory_is_the_process_own_not_that_of_who_started_it():
+    """A process of 800 MB starts one that does nothing: `ru_maxrss` would say 800 MB of it."""
+    inner = "from guie.machine import peak_memory; print(peak_memory())"
+    outer = f"import subprocess, sys; fat = b'x' * 800_000_000; subprocess.run([sys.executable, '-c', {inner!r}], check=True)"
+    done = subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, check=True)
+    assert 5e6 < int(done.stdout) < 200e6

@@ -40,16 +40,17 @@ def test_hundred_thousand_classes_of_two_in_threes(tmp_path: Path):
     run = run_of(tmp_path, tmp_path / "out")
     write_manifest(run.folder(1) / "s.parquet", rows)
     code = f"""
-import resource, sys
+import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_scale import run_of
 from guie.data.balance import merge_and_balance
-print(merge_and_balance(run_of(Path({str(tmp_path)!r}), Path({str(tmp_path / "out")!r})))["n_val_classes"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+from guie.machine import peak_memory
+print(merge_and_balance(run_of(Path({str(tmp_path)!r}), Path({str(tmp_path / "out")!r})))["n_val_classes"], peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
-    n_val, peak_kb = map(int, done.stdout.split()[-2:])
-    assert abs(n_val - n / 2) <= 1 and peak_kb < 1_500_000
+    n_val, peak = map(int, done.stdout.split()[-2:])
+    assert abs(n_val - n / 2) <= 1 and peak < 1.5e9
     classes = pd.read_parquet(tmp_path / "out/02_balanced/classes.parquet")
     assert len(classes) == n and classes.groupby(classes["source_label"].astype(int) // 3)["split"].nunique().max() == 1
 

@@ -86,11 +86,11 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_checkpoints_are_taken_for_their_weights(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture):
+def test_checkpoints_are_taken_for_their_weights(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     weights = vit().state_dict()
     torch.save(WRAPPED[name](weights, vit(7).state_dict()), tmp_path / "w.pt")
     with caplog.at_level(logging.INFO, logger="guie"):
-        logging.getLogger("guie").propagate = True
+        monkeypatch.setattr(logging.getLogger("guie"), "propagate", True)
         assert are_loaded(tmp_path / "w.pt", weights)
 
 
