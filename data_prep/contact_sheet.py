@@ -74,9 +74,8 @@ def world(arguments: argparse.Namespace) -> np.ndarray:
 def augmented(name: str, seed: int) -> np.ndarray:
     """The sheet of a recipe's augmentations, uint8 RGB."""
     kinds: dict[Augment, list[Stage]] = {}
-    for stage in load_recipe(name).stages:
-        if not stage.soup:
-            kinds.setdefault(stage.augment, []).append(stage)
+    for stage in load_recipe(name).stages.trained:
+        kinds.setdefault(stage.augment, []).append(stage)
     images = [draw_image(domain, 1, 0, 200, seed) for domain in DOMAINS]
     rows = []
     for i, (augment, stages) in enumerate(kinds.items(), 1):

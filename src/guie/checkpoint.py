@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guie.errors import is_of_the_machine
+from guie.settings.model import PICKLED
 
 if TYPE_CHECKING:
     import torch  # at run time only where tensors are: the doors of data_prep/ start without it
 
 SCRATCH = ".tmp"  # the ending of what is not yet written whole
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")  # endings of files that torch.save wrote
 
 
 @contextlib.contextmanager

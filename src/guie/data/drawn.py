@@ -28,7 +28,7 @@ from guie.data.drawn_scene import DOMAINS, draw_image, generator
 from guie.data.manifest import GROUPS
 from guie.data.processes import process_pool
 from guie.machine import n_cores
-from guie.recipe import DrawnWorld
+from guie.settings.data import DrawnWorld
 from guie.versions import DRAWING
 
 MIN_FOR_PROCESSES = 200  # fewer images are drawn before processes have started

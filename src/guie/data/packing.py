@@ -39,8 +39,8 @@ from guie.data.resize import resized
 from guie.done import readers, state_of
 from guie.errors import is_of_the_machine
 from guie.machine import n_cores
-from guie.recipe import Data
 from guie.run import Run
+from guie.settings.data import Data
 from guie.versions import PACKING
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most

@@ -25,8 +25,11 @@ from guie.model.backbone import Backbone, build_backbone
 from guie.model.embedder import part_of
 from guie.model.neck import Neck, n_sizes
 from guie.model.patches import set_resolution
-from guie.recipe import PRETRAINED, Member, Model, Recipe, Setting
 from guie.run import Run
+from guie.settings.embed import Member, Setting
+from guie.settings.model import Model
+from guie.settings.names import PRETRAINED
+from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
 Features = Callable[[Member, str, str], np.ndarray | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
@@ -109,8 +112,8 @@ def load_neck(run: Run, stage: str) -> nn.Module:
     """The neck as `stage` left it, in eval mode and as one linear layer where it is one (`Neck.folded`)."""
     weights = part_of(stage_weights(run, stage), "neck")
     first = next(name for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight") if name in weights)
-    trained = run.recipe.stage(stage)
-    neck = Neck(weights[first].shape[1] - n_sizes(trained.neck), trained)
+    shape = run.recipe.stage(stage).neck
+    neck = Neck(weights[first].shape[1] - n_sizes(shape), shape)
     neck.load_state_dict(weights, strict=True)
     return neck.folded()
 
@@ -123,7 +126,7 @@ def load_tower(run: Run, member: Member) -> Tower:
     neck = load_neck(run, member.stage)
     if not n_sizes(run.recipe.stage(member.stage).neck):
         return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
-    assert isinstance(neck, nn.Linear)  # rules.py allows sizes beside linear necks alone
+    assert isinstance(neck, nn.Linear)  # the settings allow sizes beside linear necks alone
     of_feature, of_sizes = split_sizes(neck)
     return Tower(nn.Sequential(backbone, of_feature).eval(), member.image_px, member.views, member.weight, of_sizes)
 

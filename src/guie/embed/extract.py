@@ -27,7 +27,7 @@ from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.errors import memory_remedy
 from guie.model.backbone import Backbone, folded
 from guie.model.normalisation import mean_std
-from guie.recipe import Model
+from guie.settings.model import Model
 from guie.versions import EXTRACTION
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from guie.data.packing import PackedImages
 from guie.model.neck import N_SIZES, n_sizes, size_inputs
-from guie.recipe import NeckShape
+from guie.settings.stage import Neck
 
 
 def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
     return size_inputs(heights, widths).numpy()
 
 
-def sized(features: np.ndarray, packed: PackedImages, rows: np.ndarray, shape: NeckShape) -> np.ndarray:
+def sized(features: np.ndarray, packed: PackedImages, rows: np.ndarray, shape: Neck) -> np.ndarray:
     """The features of `rows` as a neck of this shape takes them: float32 [n_rows, feature_dim], or with three more columns."""
     return np.concatenate([features, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else features
 

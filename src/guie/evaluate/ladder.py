@@ -20,8 +20,8 @@ from guie.embed.retrieval import Retrieval, retrieve, summarise
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, mean_of_domains, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
-from guie.recipe import PostProcess, Setting
 from guie.run import Run, commit
+from guie.settings.embed import PostProcess, Setting
 
 log = logging.getLogger(__name__)
 DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))

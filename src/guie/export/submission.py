@@ -31,8 +31,8 @@ from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.machine import check_room
 from guie.model.normalisation import check_normalisation, mean_std
-from guie.recipe import Model
 from guie.run import PROJECT, Run, commit
+from guie.settings.model import Model
 
 log = logging.getLogger(__name__)
 MODEL_NAME = "saved_model.pt"  # the only name that the scorer looks for inside the zip

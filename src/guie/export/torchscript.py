@@ -18,7 +18,7 @@ from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of, to_square
 from guie.export.plain import PlainCalls
 from guie.model.neck import N_SIZES, size_inputs
-from guie.recipe import VIEWS
+from guie.settings.embed import VIEWS
 
 EMBEDDING_DIM = 64  # the contest's limit
 MAX_SIDE = 8192  # pixels of a side, that tests go up to

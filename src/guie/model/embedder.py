@@ -11,7 +11,7 @@ from guie.model.backbone import Backbone
 from guie.model.fitting import misfit
 from guie.model.margin import MarginClassifier
 from guie.model.neck import Neck
-from guie.recipe import Stage
+from guie.settings.stage import Stage
 
 PARTS = ("backbone", "neck", "classifier")
 
@@ -36,8 +36,8 @@ def build_embedder(backbone: Backbone, stage: Stage, n_classes: int, seed: int) 
     """An embedder with a fresh neck and classifier, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        neck = Neck(backbone.feature_dim, stage)
-        classifier = MarginClassifier(n_classes, stage.embedding_dim, stage.scale, stage.classifier, stage.label_smoothing, stage.n_sub_centers)
+        neck = Neck(backbone.feature_dim, stage.neck)
+        classifier = MarginClassifier(n_classes, stage.neck.dim, stage.objective)
     return Embedder(backbone, neck, classifier)
 
 
@@ -53,10 +53,10 @@ def load_parts(embedder: Embedder, weights: dict[str, Tensor], fresh: Collection
         ValueError: names or shapes that do not fit, with the part and the file.
     """
     for part in PARTS:
-        if part in fresh:
+        if part in fresh or (part == "classifier" and "objective" in fresh):
             continue
         module: nn.Module = getattr(embedder, part)
         complaint = misfit(module.state_dict(), part_of(weights, part))
         if complaint:
-            raise ValueError(f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in the stage's `fresh`")
+            raise ValueError(f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in the stage's `start.fresh`")
         module.load_state_dict(part_of(weights, part), strict=True)

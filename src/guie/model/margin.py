@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.recipe import ClassFrequencyMargin, EpochMargin
+from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings
 
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the cosine
 # of a vector with itself above 1 for a fifth of all vectors.
@@ -23,12 +23,12 @@ BLOCK = 1 << 20  # logits at a time: 4 MB
 KINDS = ("arcface", "cosface", "softmax")
 
 
-def margin_at(margin: EpochMargin, epoch: int) -> float:
-    """The margin in radians of the epoch, counted from 0. Source: 2nd place of GUIE, arXiv 2210.08735."""
-    return min(margin.start_rad + epoch * margin.step_rad, margin.max_rad)
+def margin_at(margin: GrowingMargin, epoch: int) -> float:
+    """The margin of the epoch, counted from 0."""
+    return min(margin.start + epoch * margin.step, margin.max)
 
 
-def class_margins(margin: ClassFrequencyMargin, counts: Tensor) -> Tensor:
+def class_margins(margin: ClassMargin, counts: Tensor) -> Tensor:
     """The margin of each class in radians, float32 [n_classes], of its training rows, [n_classes].
 
     Source: 3rd place of Google Landmark Recognition 2020, arXiv 2010.05350; there the powers of the data's own extremes are the ends.
@@ -36,7 +36,7 @@ def class_margins(margin: ClassFrequencyMargin, counts: Tensor) -> Tensor:
     powers = counts.double().clamp_min(1) ** margin.power
     low, high = powers.min(), powers.max()
     share = (powers - low) / (high - low) if high > low else torch.ones_like(powers)
-    return (margin.low_rad + (margin.high_rad - margin.low_rad) * share).float()
+    return (margin.low + (margin.high - margin.low) * share).float()
 
 
 def shifted_cosine(cosine: Tensor, margin: float | Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -165,14 +165,22 @@ def _own_in(labels: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
     return rows, labels[rows] - start
 
 
+def margin_of(settings: ObjectiveSettings) -> float | GrowingMargin | ClassMargin:
+    """What the settings say of the margin, in radians or as a cosine; 0 without one."""
+    if isinstance(settings, ArcFace):
+        return settings.margin_rad
+    return settings.margin_cosine if isinstance(settings, CosFace) else 0.0
+
+
 class MarginClassifier(nn.Module):
     """A classifier whose class centres are its weights; kept in float32 whatever the precision around it."""
 
-    def __init__(self, n_classes: int, embedding_dim: int, scale: float, kind: str = "arcface", smoothing: float = 0.0, n_sub: int = 1) -> None:
+    def __init__(self, n_classes: int, embedding_dim: int, settings: ObjectiveSettings) -> None:
         """Centres start as small normal noise; only their directions matter."""
         super().__init__()
-        self.scale, self.kind, self.smoothing, self.n_sub = scale, kind, smoothing, n_sub
-        self.centers = nn.Parameter(torch.randn(n_classes * n_sub, embedding_dim) * 0.01)
+        self.kind, self.scale = type(settings).__name__.lower(), settings.scale
+        self.smoothing, self.n_sub = settings.label_smoothing, settings.n_sub_centers
+        self.centers = nn.Parameter(torch.randn(n_classes * self.n_sub, embedding_dim) * 0.01)
 
     @torch.no_grad()
     def start_from_means(self, embeddings: Tensor, labels: Tensor) -> None:

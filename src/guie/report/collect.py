@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from guie.done import read_done
-from guie.recipe import RESERVED_DOMAINS, Recipe
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run
+from guie.settings.data import RESERVED_DOMAINS
+from guie.settings.recipe import Recipe
 
 SCORE_COLUMNS = ("setting", "members", "views", "projection", "dim", "n_queries", "n_index", "mp5", "r1", "seed", "commit")
 CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
@@ -169,11 +170,11 @@ def read_stages(run: Run) -> tuple[StageCurves, ...]:
     """The curves of every stage of the recipe, in its order."""
     result = []
     for stage in run.recipe.stages:
-        path = run.out / PHASE_FOLDERS[stage.phase] / stage.name / "metrics.csv"
+        path = run.out / PHASE_FOLDERS[run.recipe.stages.phase_of(stage.name)] / stage.name / "metrics.csv"
         metrics = pd.read_csv(path) if path.is_file() and path.stat().st_size else None
         if metrics is not None:
             metrics = metrics.reindex(columns=list(CURVE_COLUMNS)).apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-        result.append(StageCurves(stage.name, stage.phase, metrics))
+        result.append(StageCurves(stage.name, run.recipe.stages.phase_of(stage.name), metrics))
     return tuple(result)
 
 

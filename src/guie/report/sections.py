@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from guie.evaluate.intervals import NO_INTERVAL
-from guie.recipe import Model, Recipe
 from guie.report.charts import MAX_POINTS, Bar, BarRow, Line, bar_chart, line_chart, thinned
 from guie.report.collect import CURVE_COLUMNS, Scores, StageCurves, Step, is_number
 from guie.report.markup import Markup, absent, folded, legend, memory_text, note, score_text, seconds_text, section, table
+from guie.settings.model import Model
+from guie.settings.recipe import Recipe
 
 MAX_OPEN_STAGES = 8  # a recipe with more stages shows their curves folded
 DOUBT = 0.05  # a rung whose p is larger may be luck
@@ -27,8 +28,6 @@ FIGURES = (
     ("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), False),
 )
 FIGURE_TITLES = tuple(title for title, _, _ in FIGURES)
-STAGE_FIELDS = {"phase": "phase", "trains": "trains", "image_px": "px", "patch_stride": "stride", "n_epochs": "epochs", "batch_size": "batch", "lr": "lr"}
-STAGE_FIELDS |= {"embedding_dim": "dims", "scale": "scale"}
 
 
 def ladder_chart(scores: Scores) -> str:
@@ -117,16 +116,8 @@ def training(stages: Sequence[StageCurves]) -> str:
 
 def settings(recipe: Recipe, steps: Sequence[Step] = ()) -> str:
     """The recipe, with the mean and std of the pixels as door 04 noted them in `steps`: its stages and its ladder as tables, and all of it as JSON."""
-    stage_rows = []
-    for stage in recipe.stages:
-        m = stage.margin
-        c = stage.class_margin
-        text = f"{m.start_rad:g} to {m.max_rad:g} by {m.step_rad:g} an epoch" if m.step_rad else f"{m.start_rad:g}"
-        margin = Markup(f"{c.low_rad:g} to {c.high_rad:g} by class, n^{c.power:g}" if c.high_rad else text, "tight")
-        values = [f"{value:g}" if isinstance(value, float) else value for value in (getattr(stage, name) for name in STAGE_FIELDS)]
-        stage_rows.append([stage.name, recipe.parent(stage), *values, margin])
-    head = ("stage", "starts from", *STAGE_FIELDS.values(), "margin (rad)")
-    stages = table(head, stage_rows, "The stages", ("starts from", "phase", "trains", "margin (rad)"))
+    cells = [[*row[:-1], Markup(escape(str(row[-1])), "tight")] for row in stage_rows(recipe)]
+    stages = table(COLUMNS, cells, "The stages", TEXTS)
     model, d = recipe.model, recipe.data
     rows = [
         ["backbone", f"{model.library} {model.name}"],

@@ -23,8 +23,10 @@ from guie.model.backbone import Backbone
 from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
 from guie.model.normalisation import mean_std
-from guie.recipe import VIEWS, Recipe, Stage
 from guie.run import Run
+from guie.settings.embed import VIEWS
+from guie.settings.recipe import Recipe
+from guie.settings.stage import PerClass, Stage
 from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
 
 
@@ -51,23 +53,24 @@ class TrainSet:
         self.repeats = index["repeats"].to_numpy()[self.rows]
         weights = {limit.name: limit.weight for limit in recipe.data.limits}
         self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)[self.rows]
-        self.n_steps = n_steps_of(stage, int(self.repeats.sum()))
+        self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
         self.seed, self.stage = recipe.seed, stage
-        if stage.images_per_class and stage.batch_size // stage.images_per_class > self.n_classes:
+        batch_size, sampling = stage.optim.batch_size, stage.sampling
+        if isinstance(sampling, PerClass) and batch_size // sampling.images_per_class > self.n_classes:
             raise ValueError(
-                f"stages.{stage.name}: a batch of {stage.batch_size} with {stage.images_per_class} images per class needs "
-                f"{stage.batch_size // stage.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
+                f"stages.{stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class needs "
+                f"{batch_size // sampling.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
             )
 
     def step_items(self, epoch: int) -> np.ndarray:
         """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
-        stage = self.stage
-        seed = (self.seed, stage.name, epoch)
-        if stage.images_per_class:
-            weights = sample_weights(self.labels, self.repeats, stage.sample_power, self.factors)
-            return class_batches(self.labels, weights, self.n_steps, stage.batch_size, stage.images_per_class, *seed)
-        order = epoch_order(self.labels, self.repeats, self.n_steps * stage.batch_size, stage.sample_power, self.factors, *seed)
-        return order.reshape(self.n_steps, stage.batch_size)
+        sampling, batch_size = self.stage.sampling, self.stage.optim.batch_size
+        seed = (self.seed, self.stage.name, epoch)
+        if isinstance(sampling, PerClass):
+            weights = sample_weights(self.labels, self.repeats, sampling.power, self.factors)
+            return class_batches(self.labels, weights, self.n_steps, batch_size, sampling.images_per_class, *seed)
+        order = epoch_order(self.labels, self.repeats, self.n_steps * batch_size, sampling.power, self.factors, *seed)
+        return order.reshape(self.n_steps, batch_size)
 
 
 class Batches(Protocol):
@@ -125,13 +128,13 @@ class _AugmentedView:
 
 
 class FeatureBatches:
-    """Cached features of a frozen backbone: plain, mirrored and `n_cached_views` augmented views, drawn at random."""
+    """Cached features of a frozen backbone: plain, mirrored and `cost.n_cached_augmentations` augmented views, drawn at random."""
 
     def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator, backbone: Backbone) -> None:
         """Extracts what is not in the cache yet."""
         self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
         transform = TrainTransform(stage.augment, stage.image_px)
-        augmented = [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment), VERSION)}" for i in range(stage.n_cached_views)]
+        augmented = [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment), VERSION)}" for i in range(stage.cost.n_cached_augmentations)]
         names = ["plain", *(["flip"] if stage.augment.flip else []), *augmented]
         digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []
@@ -175,8 +178,9 @@ def start_centers(embedder: Embedder, batches: FeatureBatches, train_set: TrainS
 
 def less_memory(stage: Stage) -> str:
     """What to set when a stage's memory is full."""
-    parts = next((n for n in range(2 * stage.n_accumulate, stage.batch_size + 1) if stage.batch_size % n == 0), 0)
-    remedies = [f"--set stages.{stage.name}.n_accumulate={parts} (the same gradient in parts, now {stage.n_accumulate})"] if parts else []
-    if not stage.has_grad_checkpoints and not stage.is_backbone_frozen:
-        remedies.append(f"--set stages.{stage.name}.has_grad_checkpoints=true")
-    return ", or ".join([*remedies, f"a smaller stages.{stage.name}.batch_size (now {stage.batch_size})"])
+    at, n, batch_size = f"stages.{stage.name}", stage.cost.n_parts, stage.optim.batch_size
+    parts = next((more for more in range(2 * n, batch_size + 1) if batch_size % more == 0), 0)
+    remedies = [f"--set {at}.cost.n_parts={parts} (the same gradient in parts, now {n})"] if parts else []
+    if not stage.cost.has_grad_checkpoints and not stage.is_backbone_frozen:
+        remedies.append(f"--set {at}.cost.has_grad_checkpoints=true")
+    return ", or ".join([*remedies, f"a smaller {at}.optim.batch_size (now {batch_size})"])

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from guie.model.embedder import Embedder
-from guie.recipe import Stage
+from guie.settings.optim import Adam, BlockFactors, LayerDecay, Sgd
+from guie.settings.stage import Stage
 from guie.train.sharding import whole
 
 BLOCK = re.compile(r"(?:[A-Za-z_]+\.)*(?:res)?blocks\.(\d+)\.")  # timm's blocks.3., open_clip's transformer.resblocks.3.; not stages.0.blocks.3.
@@ -41,43 +42,52 @@ def close_blocks(embedder: Embedder, stage: Stage) -> None:
     Raises:
         ValueError: the backbone has not so many blocks.
     """
-    if not stage.open_blocks:
+    n_open = stage.optim.open_blocks
+    if not n_open:
         return
     n = n_blocks_of(embedder)
-    if stage.open_blocks > n:
+    if n_open > n:
         text = f"has {n} blocks" if n else "is no transformer of numbered blocks"
-        raise ValueError(f"stages.{stage.name}.open_blocks is {stage.open_blocks}; the backbone {text}")
+        raise ValueError(f"stages.{stage.name}.optim.open_blocks is {n_open}; the backbone {text}")
     for name, parameter in embedder.backbone.named_parameters():
-        if block_of(name, n) < n - stage.open_blocks:
+        if block_of(name, n) < n - n_open:
             parameter.requires_grad_(False)
 
 
 def lr_factor(name: str, n_blocks: int, stage: Stage) -> float:
     """How many times the stage's learning rate a parameter of the embedder learns with.
 
-    With trains="all" the backbone's is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7); within it blocks follow
-    layer_decay or block_edges.
+    With trains="all" the backbone's is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7); within it the blocks follow
+    `optim.blocks`.
     """
     if not name.startswith("backbone."):
         return 1.0
-    factor, block = stage.backbone_lr_factor if stage.trains == "all" else 1.0, block_of(name, n_blocks)
-    if stage.block_edges:
-        return factor * next((share for edge, share in zip(stage.block_edges, stage.block_factors, strict=True) if block < edge), 1.0)
-    return factor * stage.layer_decay ** (n_blocks - block if n_blocks else 0)
+    factor = stage.optim.backbone_lr_factor if stage.trains == "all" else 1.0
+    block = block_of(name, n_blocks)
+    match stage.optim.blocks:
+        case BlockFactors(edges=edges, factors=factors):
+            return factor * next((share for edge, share in zip(edges, factors, strict=True) if block < edge), 1.0)
+        case LayerDecay(factor=decay):
+            return factor * decay ** (n_blocks - block if n_blocks else 0)
+    return factor
 
 
 def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:
     """The stage's optimizer over the parameters that train; vectors (biases, norms) are not decayed, unless the stage has_full_decay."""
+    optim = stage.optim
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     n_blocks = n_blocks_of(embedder)
     for name, parameter in embedder.named_parameters():
         if parameter.requires_grad:
-            key = (lr_factor(name, n_blocks, stage), stage.weight_decay if parameter.ndim > 1 or stage.has_full_decay else 0.0)
+            key = (lr_factor(name, n_blocks, stage), optim.weight_decay if parameter.ndim > 1 or optim.has_full_decay else 0.0)
             groups.setdefault(key, []).append(parameter)
     listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay), params in groups.items()]
-    if stage.optimizer == "sgd":
-        return torch.optim.SGD(listed, lr=stage.lr, momentum=stage.momentum)
-    return torch.optim.Adam(listed, lr=stage.lr) if stage.optimizer == "adam" else torch.optim.AdamW(listed, lr=stage.lr)
+    match optim.method:
+        case Sgd(momentum=momentum):
+            return torch.optim.SGD(listed, lr=optim.lr, momentum=momentum)
+        case Adam():
+            return torch.optim.Adam(listed, lr=optim.lr)
+    return torch.optim.AdamW(listed, lr=optim.lr)
 
 
 @contextlib.contextmanager

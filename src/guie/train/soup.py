@@ -13,8 +13,8 @@ from guie.data.packing import PackedImages
 from guie.done import read_done
 from guie.embed.ensemble import stage_weights
 from guie.model.embedder import Embedder
-from guie.recipe import Stage
 from guie.run import Run
+from guie.settings.stage import Soup
 from guie.train.validation import validated
 
 log = logging.getLogger(__name__)
@@ -37,23 +37,25 @@ def averaged(ingredients: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: means[name].to(tensor.dtype) if name in means else tensor for name, tensor in first.items()}
 
 
-def cook(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, accelerator: Accelerator) -> None:
-    """Fills `embedder` with the soup of the stage's ingredients: all of them, or those that do not lower the score (greedy)."""
-    if not stage.is_greedy:
-        embedder.load_state_dict(averaged([stage_weights(run, name) for name in stage.soup]))
+def cook(run: Run, soup: Soup, embedder: Embedder, packed: PackedImages, accelerator: Accelerator) -> None:
+    """Fills `embedder` with the soup of the row's ingredients: all of them, or those that do not lower the score (greedy)."""
+    if not soup.is_greedy:
+        embedder.load_state_dict(averaged([stage_weights(run, name) for name in soup.of]))
         return
+
+    stage = run.recipe.stage(soup.name)
 
     def score_of(names: Sequence[str]) -> float:
         embedder.load_state_dict(averaged([stage_weights(run, name) for name in names]))
         return validated(run, stage, embedder, packed, accelerator, is_kept=False)["mp5"]
 
-    marks = {name: read_done(run.stage_folder(name)) for name in stage.soup}
-    rest = sorted(stage.soup, key=lambda name: -(marks[name] or {"metrics": {"mp5": 0.0}})["metrics"]["mp5"])
+    marks = {name: read_done(run.stage_folder(name)) for name in soup.of}
+    rest = sorted(soup.of, key=lambda name: -(marks[name] or {"metrics": {"mp5": 0.0}})["metrics"]["mp5"])
     chosen = rest[:1]
     best = score_of(chosen)
     for name in rest[1:]:
         score = score_of([*chosen, name])
-        log.info("stage %s: %s with %s has mP@5 %.4f, %.4f without", stage.name, " + ".join(chosen), name, score, best)
+        log.info("stage %s: %s with %s has mP@5 %.4f, %.4f without", soup.name, " + ".join(chosen), name, score, best)
         if score >= best:
             chosen, best = [*chosen, name], score
     embedder.load_state_dict(averaged([stage_weights(run, name) for name in chosen]))

@@ -22,11 +22,13 @@ from guie.embed.ensemble import check_rows, load_backbone, stage_weights
 from guie.errors import memory_remedy
 from guie.model.check import check_models
 from guie.model.embedder import Embedder, build_embedder, load_parts
-from guie.model.margin import class_margins, margin_at
+from guie.model.margin import class_margins, margin_at, margin_of
 from guie.model.normalisation import check_normalisation
 from guie.model.pooling import keep_less
-from guie.recipe import PRETRAINED, Stage
 from guie.run import Run, keep_conditions, peak_memory_gb
+from guie.settings.names import PRETRAINED
+from guie.settings.objective import ClassMargin, GrowingMargin
+from guie.settings.stage import Soup, Stage
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, less_memory, start_centers
 from guie.train.curves import Curves, write_metrics
 from guie.train.parameters import blocks_of, climbed, close_blocks, make_optimizer
@@ -39,7 +41,7 @@ from guie.versions import AUGMENTATION, EXTRACTION
 log = logging.getLogger(__name__)
 CHECKPOINT_S = 60.0
 TRAINED_PARTS = {
-    "classifier": ("classifier",),
+    "objective": ("classifier",),
     "neck": ("neck",),
     "head": ("neck", "classifier"),
     "backbone": ("backbone",),
@@ -57,50 +59,52 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     mean, std = check_models(run.recipe) if phase == "head" else check_normalisation(run.recipe)  # door 04 is the first that needs them
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
-    stages = [s for s in run.recipe.stages if s.phase == phase]
+    stages = run.recipe.stages.of_phase(phase)
     results = []
-    for stage in stages:
-        with memory_remedy(less_memory(stage)):
-            results.append(train_stage(run, stage, packed, accelerator))
+    for row in stages:
+        with memory_remedy(less_memory(run.recipe.stage(row.name))):
+            results.append(train_stage(run, row, packed, accelerator))
     if not stages:
         log.info("the recipe has no stage of phase %r; nothing to train", phase)
     last = results[-1] if results else {}
     return {"n_stages": len(stages), **last, "mean": mean, "std": std, "stage_seconds": sum(r["stage_seconds"] for r in results)}
 
 
-def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:
+def train_stage(run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Accelerator) -> dict[str, Any]:
     """Trains one stage from its parent's weights and writes its folder; returns its validation scores and seconds.
 
     Raises:
         ValueError: a batch that the processes cannot share equally, or a batch norm's statistics.
     """
-    if stage.batch_size % accelerator.num_processes:
+    stage, soup = run.recipe.stage(row.name), row if isinstance(row, Soup) else None
+    batch_size = stage.optim.batch_size
+    if batch_size % accelerator.num_processes:
         raise ValueError(
-            f"stages.{stage.name}.batch_size is {stage.batch_size}, which {accelerator.num_processes} processes cannot share equally; "
+            f"stages.{stage.name}.optim.batch_size is {batch_size}, which {accelerator.num_processes} processes cannot share equally; "
             f"make it a multiple of {accelerator.num_processes}"
         )
-    if stage.neck.has_norm and "neck" in TRAINED_PARTS.get(stage.trains, ()) and accelerator.num_processes > 1 and accelerator.device.type != "cuda":
+    if stage.neck.has_norm and "neck" in TRAINED_PARTS[stage.trains] and accelerator.num_processes > 1 and accelerator.device.type != "cuda":
         raise ValueError(f"stages.{stage.name}.neck.has_norm: its statistics are those of the whole batch, which CPUs do not share; start one process")
-    folder = run.stage_folder(stage.name)
-    settings = run.recipe.digest("model", "data.limits", "seed", f"stages.{stage.name}", augmentation=AUGMENTATION, extraction=EXTRACTION)
-    parent = run.recipe.parent(stage)
+    folder = run.stage_folder(row.name)
+    settings = run.recipe.digest("model", "data.limits", "seed", f"stages.{row.name}", augmentation=AUGMENTATION, extraction=EXTRACTION)
+    parent = run.recipe.parent(row)
     inputs = {
         "03_packed": outputs_digest(run.folder(3)),
         "parent": f"{PRETRAINED} {run.weights_digest()}" if parent == PRETRAINED else outputs_digest(run.stage_folder(parent)),
     }
-    if stage.soup:
-        inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in stage.soup)
+    if soup:
+        inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in soup.of)
     if is_done(folder, settings, inputs, run.verify):
-        log.info("stage %s: already done", stage.name)
+        log.info("stage %s: already done", row.name)
         mark = read_done(folder)
         assert mark is not None
-        keep_conditions(stage.name, mark, accelerator.device.type)
+        keep_conditions(row.name, mark, accelerator.device.type)
         return {**mark["metrics"], "stage_seconds": mark["seconds"]}
     sees = f"{stage.image_px} px" + (f", patch stride {stage.patch_stride}," if stage.patch_stride else "")
-    if stage.soup:
-        log.info("stage %s: the soup of %s", stage.name, ", ".join(stage.soup))
+    if soup:
+        log.info("stage %s: the soup of %s", row.name, ", ".join(soup.of))
     else:
-        log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.n_epochs, parent)
+        log.info("stage %s: trains %s at %s for %d epochs, from %s", stage.name, stage.trains, sees, stage.optim.n_epochs, parent)
     started = time.time()
     if accelerator.is_main_process:
         remove_damaged(folder, run.verify)
@@ -108,26 +112,26 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
         for name in ("done.json", "not_finite.txt"):
             (folder / name).unlink(missing_ok=True)
     train_set = TrainSet(run.recipe, stage, packed)
-    embedder = _start_embedder(run, stage, train_set.n_classes).to(accelerator.device)
+    embedder = _start_embedder(run, stage, train_set.n_classes, is_soup=bool(soup)).to(accelerator.device)
     history: list[dict[str, Any]] = [{}]
     is_best = False
-    if stage.soup:
-        cook(run, stage, embedder, packed, accelerator)
+    if soup:
+        cook(run, soup, embedder, packed, accelerator)
     else:
         loop = StageLoop(run, stage, packed, train_set, embedder, accelerator, key=f"{settings} {inputs}")
         loop.run_epochs()
         embedder = loop.whole_embedder()
         history, started, is_best = loop.history, started - loop.seconds_before, bool(loop.best)
     scores = {name: round(value, 6) for name, value in validated(run, stage, embedder, packed, accelerator, is_kept=True).items()}
-    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", stage.name, scores["mp5"], scores["r1"])
+    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", row.name, scores["mp5"], scores["r1"])
     if accelerator.is_main_process:
         if not is_best:  # whose own row has them
             history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
         write_metrics(folder / "metrics.csv", history)
         save_weights(folder / "final.safetensors", embedder.state_dict())
-        mark_done(run, folder, f"stage {stage.name}", settings, inputs, started, scores)
+        mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores)
         (folder / "last.pt").unlink(missing_ok=True)
-    if not stage.soup:
+    if not soup:
         loop.curves.add({"step": history[-1]["step"], "result_mp5": scores["mp5"], "result_r1": scores["r1"]})
         loop.curves.close()
         del loop
@@ -136,13 +140,13 @@ def train_stage(run: Run, stage: Stage, packed: PackedImages, accelerator: Accel
     return {**scores, "stage_seconds": time.time() - started}
 
 
-def _start_embedder(run: Run, stage: Stage, n_classes: int) -> Embedder:
+def _start_embedder(run: Run, stage: Stage, n_classes: int, is_soup: bool) -> Embedder:
     """The embedder with its parent's weights, but for the parts that the stage starts anew."""
     parent = run.recipe.parent(stage)
     backbone = load_backbone(run, parent, stage.image_px, stage.patch_stride, run.recipe.model_of(stage.name))
     embedder = build_embedder(backbone, stage, n_classes, seed_of(run.recipe.seed, stage.name))
-    if parent != PRETRAINED:
-        load_parts(embedder, stage_weights(run, parent), {"backbone", *stage.fresh}, f"stage {stage.name} from {parent}")  # its backbone is loaded
+    if parent != PRETRAINED and not is_soup:
+        load_parts(embedder, stage_weights(run, parent), {"backbone", *stage.start.fresh}, f"stage {stage.name} from {parent}")  # its backbone is loaded
     return embedder
 
 
@@ -158,11 +162,12 @@ class StageLoop:
         self.started, self.seconds_before = time.time(), 0.0  # of earlier starts
         self.best: dict[str, Any] = {}  # of the stage so far: epoch, mp5, weights
         self.running: list[float] = [0.0, 0.0, 0.0]  # of this epoch: sum of losses, steps, seconds
-        if stage.has_grad_checkpoints:
+        if stage.cost.has_grad_checkpoints:
             keep_less(embedder.backbone.network)
         trained = TRAINED_PARTS[stage.trains]
         counts = torch.from_numpy(np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes))
-        self.class_margins = class_margins(stage.class_margin, counts).to(accelerator.device) if stage.class_margin.high_rad else None
+        self.margin = margin_of(stage.objective)
+        self.class_margins = class_margins(self.margin, counts).to(accelerator.device) if isinstance(self.margin, ClassMargin) else None
         for name, parameter in embedder.named_parameters():
             parameter.requires_grad_(name.split(".")[0] in trained)
         close_blocks(embedder, stage)
@@ -171,12 +176,12 @@ class StageLoop:
             if stage.is_backbone_frozen
             else ImageBatches(run, stage, packed, train_set, accelerator)
         )
-        if stage.has_mean_centers:
+        if stage.start.has_mean_centers:
             assert isinstance(self.batches, FeatureBatches)
             start_centers(embedder, self.batches, train_set, accelerator)
         if stage.neck.has_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             embedder.neck = torch.nn.SyncBatchNorm.convert_sync_batchnorm(embedder.neck)
-        self.is_sharded = stage.has_sharded_weights and accelerator.num_processes > 1
+        self.is_sharded = stage.cost.has_sharded_weights and accelerator.num_processes > 1
         if self.is_sharded:
             self.plain = copy.deepcopy(embedder).cpu()
             whole_size = sum(p.numel() for p in embedder.parameters())
@@ -190,18 +195,18 @@ class StageLoop:
             accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)
         self.embedder = embedder if self.is_sharded else accelerator.prepare(embedder)
         self.optimizer = accelerator.prepare(optimizer)
-        self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.ema_decay else {}
+        self.ema = {n: p.detach().clone() for n, p in self._trained()} if stage.optim.ema_decay else {}
         self._resume()
         self.curves = Curves(run.out / "tensorboard" / stage.name, self.history, accelerator.is_main_process)
 
     def run_epochs(self) -> None:
         """Trains from the next step to the stage's end; afterwards the embedder holds the stage's result."""
-        n_all = self.stage.n_epochs * self.train_set.n_steps
+        n_all = self.stage.optim.n_epochs * self.train_set.n_steps
         done = self.epoch * self.train_set.n_steps + self.step
         bar = tqdm(total=n_all, initial=done, unit="step", desc=self.stage.name, disable=None if self.accelerator.is_local_main_process else True)
         saved = time.time()
         with bar:
-            while self.epoch < self.stage.n_epochs:
+            while self.epoch < self.stage.optim.n_epochs:
                 self._set_mode()
                 began = time.time()
                 for inputs, labels, numbers in self.batches.epoch(self.epoch, self.step):
@@ -217,7 +222,7 @@ class StageLoop:
                         saved = began = time.time()
                 self._end_epoch()
         if self.best:
-            log.info("stage %s: keeps epoch %d of %d, mP@5 %.4f", self.stage.name, self.best["epoch"] + 1, self.stage.n_epochs, self.best["mp5"])
+            log.info("stage %s: keeps epoch %d of %d, mP@5 %.4f", self.stage.name, self.best["epoch"] + 1, self.stage.optim.n_epochs, self.best["mp5"])
             for name, tensor in [*self._trained(), *self._buffers().items()]:
                 tensor.data.copy_(like(tensor.data, self.best["weights"][name]))
         for name, parameter in self._trained():
@@ -315,7 +320,7 @@ class StageLoop:
         stage, position = self.stage, self.epoch * self.train_set.n_steps + self.step
         seed = seed_of(self.run.recipe.seed, stage.name, position, self.accelerator.process_index)
         torch.manual_seed(seed)
-        lr = lr_at(stage, position, stage.n_epochs * self.train_set.n_steps)
+        lr = lr_at(stage.optim, position, stage.optim.n_epochs * self.train_set.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         value = self._gradient(inputs, labels)
@@ -324,22 +329,22 @@ class StageLoop:
             with whole_file(path) as temporary:
                 temporary.write_text("\n".join(ids) + "\n", encoding="utf-8")
             raise ValueError(self._not_finite(f"the loss is {value}", f", images {', '.join(ids[:4])}, ... (all {len(ids)}: {path})"))
-        if stage.sam_rho:
+        if stage.optim.sam_rho:
             torch.manual_seed(seed)  # the same neurons are dropped on the slope
-            with climbed([p for _, p in self._trained()], stage.sam_rho):
+            with climbed([p for _, p in self._trained()], stage.optim.sam_rho):
                 self._gradient(inputs, labels)
-        if stage.clip_norm:
-            self.accelerator.clip_grad_norm_([p for _, p in self._trained()], stage.clip_norm)
+        if stage.optim.clip_norm:
+            self.accelerator.clip_grad_norm_([p for _, p in self._trained()], stage.optim.clip_norm)
         self.optimizer.step()
         for name, parameter in self._trained() if self.ema else []:
             # the average forgets its start: at step t it weighs the last min(t, 1 / (1 - decay)) steps
-            self.ema[name].lerp_(parameter.detach(), 1 - min(stage.ema_decay, (1 + position) / (10 + position)))
+            self.ema[name].lerp_(parameter.detach(), 1 - min(stage.optim.ema_decay, (1 + position) / (10 + position)))
         return value
 
     def _not_finite(self, what: str, more: str = "") -> str:
         return (
-            f"stage {self.stage.name}: {what} at epoch {self.epoch + 1}, step {self.step}{more}; try a lower stages.{self.stage.name}.lr (now "
-            f"{self.stage.lr:g}) or clip_norm=1, with which the stage starts anew; the last checkpoint, if there is one, is kept as it is"
+            f"stage {self.stage.name}: {what} at epoch {self.epoch + 1}, step {self.step}{more}; try a lower stages.{self.stage.name}.optim.lr (now "
+            f"{self.stage.optim.lr:g}) or optim.clip_norm=1, with which the stage starts anew; the last checkpoint, if there is one, is kept as it is"
         )
 
     def _check_weights(self) -> None:
@@ -348,12 +353,12 @@ class StageLoop:
             raise ValueError(self._not_finite("a weight is not finite"))
 
     def _gradient(self, inputs: Tensor, labels: Tensor) -> float:
-        """Leaves the gradient of the batch in the parameters, computed in `n_accumulate` parts; returns the loss."""
-        n, total = self.stage.n_accumulate, 0.0
+        """Leaves the gradient of the batch in the parameters, computed in `cost.n_parts` parts; returns the loss."""
+        n, total = self.stage.cost.n_parts, 0.0
         self.optimizer.zero_grad()
         for part, own in zip(inputs.chunk(n), labels.chunk(n), strict=True):
             with self.accelerator.autocast():
-                margin = margin_at(self.stage.margin, self.epoch) if self.class_margins is None else self.class_margins[own]
+                margin = self._margin() if self.class_margins is None else self.class_margins[own]
                 loss = self.embedder(part, own, margin) * (len(own) / len(labels))
             total += float(loss.detach())
             self.accelerator.backward(loss)
@@ -369,18 +374,20 @@ class StageLoop:
             "step": (self.epoch + 1) * self.train_set.n_steps,
             "loss": round(loss / max(1, n), 6),
             "margin_rad": self._margin(),
-            "lr": lr_at(self.stage, (self.epoch + 1) * self.train_set.n_steps - 1, self.stage.n_epochs * self.train_set.n_steps),
-            "images_per_s": round(steps * self.stage.batch_size / max(seconds, 1e-9), 1),
+            "lr": lr_at(self.stage.optim, (self.epoch + 1) * self.train_set.n_steps - 1, self.stage.optim.n_epochs * self.train_set.n_steps),
+            "images_per_s": round(steps * self.stage.optim.batch_size / max(seconds, 1e-9), 1),
             "seconds": round(seconds, 2),
         }
         self.epoch, self.step, self.running = self.epoch + 1, 0, [0.0, 0.0, 0.0]
-        is_last = self.epoch == self.stage.n_epochs  # which is validated anyway when the stage ends
-        if (self.stage.validate_every and self.epoch % self.stage.validate_every == 0 and not is_last) or (self.stage.keeps_best and is_last):
+        is_last = self.epoch == self.stage.optim.n_epochs  # which is validated anyway when the stage ends
+        if (self.stage.validation.every_epochs and self.epoch % self.stage.validation.every_epochs == 0 and not is_last) or (
+            self.stage.validation.keeps_best and is_last
+        ):
             scores = validated(self.run, self.stage, self.whole_embedder(), self.packed, self.accelerator, is_kept=self.stage.is_backbone_frozen)
             if self.is_sharded:
                 self.plain.cpu()  # the card has no room for it while it trains
             row |= {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}
-            if self.stage.keeps_best and scores["mp5"] > self.best.get("mp5", -1.0):
+            if self.stage.validation.keeps_best and scores["mp5"] > self.best.get("mp5", -1.0):
                 weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in [*self._trained(), *self._buffers().items()]}
                 self.best = {"epoch": self.epoch - 1, "mp5": scores["mp5"], "weights": weights}
         self.history.append(row)
@@ -388,10 +395,13 @@ class StageLoop:
 
     def _margin(self) -> float:
         """The margin of the epoch, or the mean over the classes."""
-        return margin_at(self.stage.margin, self.epoch) if self.class_margins is None else round(float(self.class_margins.mean()), 6)
+        if self.class_margins is not None:
+            return round(float(self.class_margins.mean()), 6)
+        assert not isinstance(self.margin, ClassMargin)
+        return margin_at(self.margin, self.epoch) if isinstance(self.margin, GrowingMargin) else self.margin
 
     def _status(self) -> str:
         total, steps, seconds = self.running
-        rate = steps * self.stage.batch_size / max(seconds, 1e-9)
+        rate = steps * self.stage.optim.batch_size / max(seconds, 1e-9)
         lr = self.optimizer.param_groups[0]["lr"]
         return f"loss {total / max(1, steps):.3f} margin {self._margin():.2f} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"

@@ -13,8 +13,8 @@ from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_row
 from guie.embed.retrieval import retrieve, summarise
 from guie.embed.sizes import sized
 from guie.model.embedder import Embedder
-from guie.recipe import Stage
 from guie.run import Run
+from guie.settings.stage import Stage
 
 
 def validated(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, accelerator: Accelerator, is_kept: bool) -> dict[str, float]:

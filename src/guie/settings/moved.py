@@ -1,0 +1,57 @@
+"""Where a field went that recipes and --set once knew by another path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guie.settings.fields import classes_of, hints_of, items_of, joined
+
+# Fields of a stage that have another name now. Those that only moved are found by their names.
+RENAMED = {
+    "classifier": "objective",
+    "margin": "objective.margin_rad",
+    "class_margin": "objective.margin_rad",
+    "starts_from": "start.of",
+    "embedding_dim": "neck.dim",
+    "dropout": "neck.dropouts",
+    "optimizer": "optim.method",
+    "layer_decay": "optim.blocks.factor",
+    "block_edges": "optim.blocks.edges",
+    "block_factors": "optim.blocks.factors",
+    "n_accumulate": "cost.n_parts",
+    "n_cached_views": "cost.n_cached_augmentations",
+    "sample_power": "sampling.power",
+    "validate_every": "validation.every_epochs",
+    "soup": "of",
+    "start_rad": "start",
+    "step_rad": "step",
+    "max_rad": "max",
+    "low_rad": "low",
+    "high_rad": "high",
+}
+
+
+def new_path(kind: type, key: str) -> str:
+    """The path below a settings class at which a field that it lacks is found, or '' where there is none.
+
+    `optim.lr` for `lr` of a stage; for a field that only another kind has, `objective.margin_cosine`.
+    """
+    known = RENAMED.get(key, "")
+    if known and known.split(".")[0] in hints_of(kind):
+        return known
+    for name, hint in hints_of(kind).items():
+        for inner in classes_of(hint):
+            if key in hints_of(inner):
+                return joined(name, key)
+    for name, hint in hints_of(kind).items():
+        for inner in classes_of(hint):
+            if found := new_path(inner, key):
+                return joined(name, found)
+    return ""
+
+
+def kinds_with(node: Any, name: str, key: str) -> list[str]:
+    """The classes that the field `name` of `node` may hold and that have the field `key`."""
+    if name not in {field.name for field, _, _ in items_of(node)}:
+        return []
+    return [kind.__name__ for kind in classes_of(hints_of(type(node))[name]) if key in hints_of(kind)]
