@@ -13,6 +13,7 @@ from guie.evaluate.intervals import NO_INTERVAL
 from guie.report.charts import MAX_POINTS, Bar, BarRow, Line, bar_chart, line_chart, thinned
 from guie.report.collect import CURVE_COLUMNS, Scores, StageCurves, Step, is_number
 from guie.report.markup import Markup, absent, folded, legend, memory_text, note, score_text, seconds_text, section, table
+from guie.report.stage_rows import COLUMNS, TEXTS, stage_rows
 from guie.settings.model import Model
 from guie.settings.recipe import Recipe
 

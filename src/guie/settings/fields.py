@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, is_dataclass
-from functools import cache
 from typing import Any
 
 
@@ -26,10 +25,9 @@ def rows(default: Any = ()) -> Any:
     return dataclasses.field(default=default, metadata={"is_unnamed": True})
 
 
-@cache
 def hints_of(kind: Any) -> dict[str, Any]:
     """The types of a settings class' fields, by name."""
-    return dict(typing.get_type_hints(kind))
+    return typing.get_type_hints(kind)
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:
