@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guie.checkpoint import sweep
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, readers, remove_damaged, renew_states
 from guie.errors import run_to_the_end
+from guie.files import sweep
 from guie.machine import check_names, check_writable, n_cores
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
@@ -40,9 +40,7 @@ READS: dict[int, tuple[str, ...]] = {
         "seed",
     ),
     3: (*(f"data.{name}" for name in ("drawn", "pack_px", "pack_square", "pack_loose", "jpeg_quality", "shard_mb", "max_bad_share", "duplicate_bits")),),
-    4: ("model", "data.limits", "seed"),
-    5: ("model", "data.limits", "seed"),
-    6: ("model", "data.limits", "seed"),
+    **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "seed")),
     7: ("model", "embed.settings", "embed.precision", "seed"),
     8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
     9: (),  # none named: the whole recipe, which the report shows

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from guie.checkpoint import checked_digest_of_file, save_json
+from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
 from guie.settings.recipe import Recipe
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from opening import ForkedScript
 
-from guie.checkpoint import load_weights
+from guie.files import load_weights
 from guie.run import DOORS, PROJECT
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from opening import holder
 
 from guie import done as done_module
-from guie.checkpoint import digest_of_file
+from guie.files import digest_of_file
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
 from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
 from guie.run import Run

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from guie.checkpoint import load_state, load_weights, save_state, save_weights
+from guie.files import load_state, load_weights, save_state, save_weights
 from guie.data.image import header_problem, load_image
 from guie.errors import explained, memory_remedy, message, run_to_the_end
 from guie.model.weights import read_weights

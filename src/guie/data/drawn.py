@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, full_disk_told, save_json, whole_file
 from guie.data.drawn_scene import DOMAINS, draw_image, generator
 from guie.data.manifest import GROUPS
 from guie.data.processes import process_pool
+from guie.files import digest_of_file, full_disk_told, save_json, whole_file
 from guie.machine import n_cores
 from guie.settings.data import DrawnWorld
 from guie.versions import DRAWING

@@ -24,8 +24,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from guie.checkpoint import whole_file
 from guie.data.catalogue import DataSet, Download, known_sets
+from guie.files import whole_file
 from guie.settings.fields import nearest
 
 N_TRIES = 5  # in a row without a byte more

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from guie.checkpoint import whole_file
+from guie.files import whole_file
 from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from guie.checkpoint import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.data.packing import PackedImages
 from guie.done import state_of
 from guie.embed.loading import load_batches
 from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.errors import memory_remedy
+from guie.files import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.model.backbone import Backbone, folded
 from guie.model.normalisation import mean_std
 from guie.settings.model import Model

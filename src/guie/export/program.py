@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from guie.checkpoint import whole_file
 from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of
 from guie.export.torchscript import MAX_SIDE, checked_projection, combine
+from guie.files import whole_file
 from guie.model.neck import size_inputs
 
 CUBIC = -0.5  # of Keys' kernel, as torch has it where it antialiases

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.checkpoint import digest_of_tensors
 from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of, to_square
 from guie.export.plain import PlainCalls
+from guie.files import digest_of_tensors
 from guie.model.neck import N_SIZES, size_inputs
 from guie.settings.embed import VIEWS
 

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from guie.checkpoint import whole_file
+from guie.files import whole_file
 from guie.report import sections, sections_data, sections_embedding, sections_gallery, sections_runs
 from guie.report.charts import grid, keyed
 from guie.report.collect import Facts, Scores, collect

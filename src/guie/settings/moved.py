@@ -22,7 +22,6 @@ RENAMED = {
     "n_cached_views": "cost.n_cached_augmentations",
     "sample_power": "sampling.power",
     "validate_every": "validation.every_epochs",
-    "soup": "of",
     "start_rad": "start",
     "step_rad": "step",
     "max_rad": "max",

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from guie.checkpoint import whole_file
 from guie.data.packing import PackedImages
 from guie.embed.pca import PCA, fit_pca
+from guie.files import whole_file
 from guie.model.backbone import Backbone, build_backbone, folded
 from guie.settings.model import Model
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from guie.checkpoint import save_weights
+from guie.files import save_weights
 from guie.embed.ensemble import load_neck
 from guie.model.neck import Neck
 from guie.recipe import load_recipe

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from guie.checkpoint import digest_of_file
+from guie.files import digest_of_file
 from guie.embed.ensemble import Tower
 from guie.embed.pca import PCA
 from guie.embed.views import normalise, to_square

@@ -13,7 +13,7 @@ from fake_run import make_fake_run
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guie.checkpoint import save_weights
+from guie.files import save_weights
 from guie.embed.pca import PCA
 from guie.train import distil as module
 from guie.train.distil import batch_at, distil, jittered, lr_at, save_student

@@ -10,7 +10,7 @@ from pathlib import Path
 import accelerate
 import pytest
 
-from guie.checkpoint import digest_of_tensors, load_weights
+from guie.files import digest_of_tensors, load_weights
 from guie.embed.accelerator import OTHER_TRAINERS, make_accelerator
 
 SCRIPT = """

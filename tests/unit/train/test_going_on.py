@@ -11,7 +11,7 @@ import torch
 from test_trainer import HEAD, WORLD, apart, out, trained  # noqa: F401  (out is a fixture)
 
 from guie import run as run_module
-from guie.checkpoint import load_state, save_json
+from guie.files import load_state, save_json
 from guie.data.packing import PackedImages
 from guie.done import read_done
 from guie.embed.ensemble import check_rows, note_pretrained

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from guie.checkpoint import load_weights
+from guie.files import load_weights
 from guie.data.packing import PackedImages
 from guie.door import open_door
 from guie.embed import extract as extraction

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 
-from guie.checkpoint import (
+from guie.files import (
     checked_digest_of_file,
     digest_of_file,
     digest_of_tensors,
