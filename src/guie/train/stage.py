@@ -122,7 +122,7 @@ def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
 
 def _settings(run: Run, row: Stage | Soup) -> str:
     """Digest of all fields that decide the row's weights."""
-    fields = ["model", "data.limits", "embed.precision", "seed", f"stages.{row.name}"]
+    fields = ["model", "data.limits", "embed.precision", "embed.storage", "seed", f"stages.{row.name}"]
     return run.recipe.digest(*fields, augmentation=AUGMENTATION, extraction=EXTRACTION)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from guie.model.neck import Neck
 from guie.settings.objective import ArcFace, ClassMargin
 from guie.settings.stage import Neck as NeckSettings
-from guie.train.gradient import Moment, StepInputs, gradient
+from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.margin import MarginSoftmax
@@ -92,7 +92,7 @@ def trained(
         zeros = torch.zeros_like(labels)
         given = StepInputs(pixels[rank::world], labels, torch.arange(N), zeros)
         optimizer.zero_grad()
-        batch, _ = gradient(model.train(), given, n_parts, Moment(0, step, 1000 + step), accelerator)
+        batch, _ = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
             model.objective.after_step(batch, None)  # type: ignore[arg-type]
