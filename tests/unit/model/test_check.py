@@ -100,7 +100,7 @@ def test_batch_norm_of_one_image_is_told_by_the_recipe(batch_size: int, n_parts:
         assert load_recipe("tiny", changes).stage("s1_head").optim.batch_size == batch_size
         norm(batch)
         return
-    with pytest.raises(ValueError, match="s1_head.neck.has_norm is true, but batch_size 1 .* one image at a time"):
+    with pytest.raises(ValueError, match=r"s1_head.neck.has_norm is true, but batch_size 1 .* one image at a time"):
         load_recipe("tiny", changes)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):  # what torch says of it later
         norm(batch)
