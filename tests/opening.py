@@ -11,7 +11,11 @@ from pathlib import Path
 
 from guie.run import DOORS, PROJECT
 
-SMALL = ("data.drawn.n_instances=8", "stages.s2_backbone.n_epochs=6", "stages.s5_highres_backbone.n_epochs=2")
+SMALL = (
+    "data.drawn.n_instances=8",
+    "stages.s2_backbone.optim.n_epochs=6",
+    "stages.s5_highres_backbone.optim.n_epochs=2",
+)
 
 
 def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: tuple[str, ...] = SMALL) -> str:

@@ -46,15 +46,28 @@ from guie.recipe import *
 from guie.recipes.minibench import HALF, WEIGHTS
 from guie.recipes.minibench import RECIPE as MINIBENCH
 OWN = {{"mean": HALF, "std": HALF, "own_normalisation_of": WEIGHTS}}
-FIXED = EpochMargin({margin}, 0.0, {margin})
+FIRST = Stage(
+    "head",
+    trains="head",
+    image_px={px},
+    start=Start(fresh=HEAD),
+    objective=ArcFace(margin_rad={margin}),
+    optim=Optim(n_epochs={n_epochs}, batch_size={batch}, lr={lr}, schedule=Constant(warmup_share=0.0)),
+    sampling=Weighted(power=0.0),
+)
+SECOND = Stage(
+    "backbone",
+    trains="backbone",
+    image_px={px},
+    objective=ArcFace(margin_rad={margin}),
+    optim=Optim(n_epochs=1, batch_size={step_batch}, lr=1e-4),
+)
 RECIPE = Recipe(
-    "{name}", MINIBENCH.data, Model("timm", "{model}", "{weights}"{more}),
-    (
-        Stage("head", "head", "head", {px}, {n_epochs}, {batch}, {lr}, fresh=("neck", "classifier"), margin=FIXED, schedule="constant", warmup_share=0.0,
-              sample_power=0.0),
-        Stage("backbone", "backbone", "backbone", {px}, 1, {step_batch}, 1e-4, margin=FIXED),
-    ),
-    Embed((Setting("head", (Member("head", {px}),)),)),
+    name="{name}",
+    data=MINIBENCH.data,
+    model=Model("timm", "{model}", "{weights}"{more}),
+    stages=Stages(head=(FIRST,), backbone=(SECOND,)),
+    embed=Embed((Setting("head", (Member("head", {px}),)),)),
 )
 '''
 

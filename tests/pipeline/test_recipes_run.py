@@ -37,8 +37,9 @@ def recipe_file(folder: Path, name: str) -> Path:
         f'"""{name} on a drawn world of few and small images."""\n'
         "from dataclasses import replace\n"
         "from guie.recipe import DrawnWorld\n"
+        "from guie.recipes._shrunk import shrunk\n"
         f"from guie.recipes.{name} import RECIPE as WHOLE\n"
-        "TINY = WHOLE.tiny()\n"
+        "TINY = shrunk(WHOLE)\n"
         "RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(10, 8, 64)))\n"
     )
     return path

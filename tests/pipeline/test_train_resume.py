@@ -22,27 +22,60 @@ pytestmark = pytest.mark.slow
 RECIPE = '''
 """A small run for tests."""
 from dataclasses import replace
-from guie.recipe import ClassFrequencyMargin, DrawnWorld, NeckShape
+from guie.recipe import (
+    HEAD, ArcFace, ClassMargin, Cost, DrawnWorld, GrowingMargin, Neck, Optim, Stage, Stages, Start, Validation,
+)
+from guie.recipes.tiny import AUGMENT
 from guie.recipes.tiny import RECIPE as TINY
 
-STAGES = tuple(replace(s, n_epochs=3 if s.trains == "backbone" else 4, batch_size=8, ema_decay=0.9 if s.trains == "backbone" else 0.0) for s in TINY.stages[:3])
-LAST = replace(
-    STAGES[2],
-    fresh=("neck", "classifier"),
-    neck=NeckShape(dropouts=(0.1, 0.3)),
-    n_sub_centers=2,
-    has_mean_centers=True,
-    sam_rho=0.05,
-    n_accumulate=2,
-    validate_every=1,
-    keeps_best=True,
-    class_margin=ClassFrequencyMargin(0.1, 0.4),
+def head(name, image_px):
+    return Stage(
+        name,
+        trains="head",
+        image_px=image_px,
+        start=Start(fresh=HEAD),
+        neck=Neck(dropouts={one}),
+        objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=0.4)),
+        optim=Optim(n_epochs=4, batch_size=8, lr={lr}),
+        cost=Cost(n_cached_augmentations=1),
+        augment=AUGMENT,
+    )
+
+def backbone(name, image_px, n_epochs, lr, ema_decay):
+    return Stage(
+        name,
+        trains="backbone",
+        image_px=image_px,
+        neck=Neck(dropouts={one}),
+        objective=ArcFace(margin_rad=0.4),
+        optim=Optim(n_epochs=n_epochs, batch_size=8, lr=lr, ema_decay=ema_decay),
+        augment=AUGMENT,
+    )
+
+AGAIN = Stage(
+    "s3_head_again",
+    trains="head",
+    image_px=64,
+    start=Start(fresh=HEAD, has_mean_centers=True),
+    neck=Neck(dropouts={two}),
+    objective=ArcFace(margin_rad=ClassMargin(low=0.1, high=0.4), n_sub_centers=2),
+    optim=Optim(n_epochs=4, batch_size=8, lr={lr}, sam_rho=0.05),
+    cost=Cost(n_cached_augmentations=1, n_parts=2),
+    validation=Validation(every_epochs=1, keeps_best=True),
+    augment=AUGMENT,
 )
 RECIPE = replace(
     TINY,
     name="kill",
     data=replace(TINY.data, drawn=DrawnWorld(6, 6, 64)),
-    stages=(*STAGES[:2], LAST, replace(TINY.stages[3], n_epochs=4, batch_size=8), replace(TINY.stages[4], n_epochs=2, batch_size=8)),
+    stages=Stages(
+        head=(head("s1_head", 64),),
+        backbone=(backbone("s2_backbone", 64, n_epochs=3, lr=2e-3, ema_decay=0.9), AGAIN),
+        highres=(
+            head("s4_highres_head", 80),
+            backbone("s5_highres_backbone", 80, n_epochs=2, lr=1e-3, ema_decay=0.0),
+        ),
+    ),
     embed=replace(TINY.embed, settings=TINY.embed.settings[:3]),
 )
 '''
@@ -53,6 +86,11 @@ N_KILLS = 7  # of each door
 HOSTS = Path(__file__).parent / "localhost.txt"  # without it accelerate's launcher says nothing and starts one process on a CPU
 LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no",
             "--dynamo_backend", "no", "--mpirun_hostfile", str(HOSTS), "--main_process_port", str(random.SystemRandom().randrange(20000, 30000)))  # fmt: skip
+
+
+def recipe_text(lr: float = 3e-3, one: tuple[float, ...] = (0.2,), two: tuple[float, float] = (0.1, 0.3)) -> str:
+    """The recipe with another learning rate of the heads, or other rates of one dropout and of two."""
+    return RECIPE.format(lr=lr, one=one, two=two)
 
 
 def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False) -> subprocess.Popen[str] | ForkedScript:
@@ -88,7 +126,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     """The recipe file, and a run of doors 01-06 that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole")
     recipe = out / "kill.py"
-    recipe.write_text(RECIPE)
+    recipe.write_text(recipe_text())
     for number in range(1, 7):
         finish(start(number, recipe, out))
     return recipe, out
@@ -164,14 +202,14 @@ def test_changed_stage_does_not_resume_from_other_settings(uninterrupted: tuple[
     while process.poll() is None and not list(tmp_path.glob("kill/04_head/s1_head/last.pt")):
         time.sleep(0.01)
     assert kill(process)[0]
-    recipe.with_name("other.py").write_text(RECIPE.replace("batch_size=8", "batch_size=8, lr=s.lr / 2", 1))
+    recipe.with_name("other.py").write_text(recipe_text(lr=1.5e-3))
     output = finish(start(4, recipe.with_name("other.py"), tmp_path))
     assert "made with other settings" in output and "resumes" not in output
 
 
 def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     single = tmp_path / "no_dropout.py"  # dropout draws other numbers in each process
-    single.write_text(RECIPE.replace("batch_size=8", "batch_size=8, dropout=0.0").replace("dropouts=(0.1, 0.3)", "dropouts=(0.0, 0.0)"))
+    single.write_text(recipe_text(one=(0.0,), two=(0.0, 0.0)))
     outs = [with_images(uninterrupted[1], tmp_path / name) for name in ("one", "two", "killed")]
     for out, words in zip(outs[:2], ((), LAUNCHER), strict=True):
         for number in (4, 5):
@@ -189,14 +227,40 @@ def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], tmp_path: 
 SHARDED = """
 \"\"\"A transformer, all of it trained, its weights spread over the processes where there are several.\"\"\"
 from dataclasses import replace
-from guie.recipe import DrawnWorld, Member, Setting
+from guie.recipe import (
+    HEAD, ArcFace, Cost, DrawnWorld, GrowingMargin, Member, Neck, Optim, Setting, Stage, Stages, Start, Validation,
+)
+from guie.recipes.tiny import AUGMENT
 from guie.recipes.tiny import RECIPE as TINY
 
-HEAD = replace(TINY.stages[0], n_epochs=1, batch_size=8, dropout=0.0)
-ALL = replace(TINY.stages[1], n_epochs=2, batch_size=8, dropout=0.0, trains="all", backbone_lr_factor=0.1, has_sharded_weights=True, ema_decay=0.9,
-              clip_norm=1.0, n_accumulate=2, sam_rho=0.05, validate_every=1)
+FIRST = Stage(
+    "s1_head",
+    trains="head",
+    image_px=64,
+    start=Start(fresh=HEAD),
+    neck=Neck(dropouts=(0.0,)),
+    objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=0.4)),
+    optim=Optim(n_epochs=1, batch_size=8, lr=3e-3),
+    cost=Cost(n_cached_augmentations=1),
+    augment=AUGMENT,
+)
+ALL = Stage(
+    "s2_backbone",
+    trains="all",
+    image_px=64,
+    neck=Neck(dropouts=(0.0,)),
+    objective=ArcFace(margin_rad=0.4),
+    optim=Optim(n_epochs=2, batch_size=8, lr=2e-3, backbone_lr_factor=0.1, sam_rho=0.05, clip_norm=1.0, ema_decay=0.9),
+    cost=Cost(n_parts=2, has_sharded_weights=True),
+    validation=Validation(every_epochs=1),
+    augment=AUGMENT,
+)
 RECIPE = replace(
-    TINY, name="kill", model=replace(TINY.model, name="test_vit"), data=replace(TINY.data, drawn=DrawnWorld(6, 6, 64)), stages=(HEAD, ALL),
+    TINY,
+    name="kill",
+    model=replace(TINY.model, name="test_vit"),
+    data=replace(TINY.data, drawn=DrawnWorld(6, 6, 64)),
+    stages=Stages(head=(FIRST,), backbone=(ALL,)),
     embed=replace(TINY.embed, settings=(Setting("all", (Member("s2_backbone", 64),)),)),
 )
 """

@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 from guie.model.backbone import Backbone, build_backbone, folded
 from guie.model.embedder import build_embedder, load_parts, part_of
 from guie.model.patches import set_resolution
-from guie.recipe import Model, Stage, load_recipe
+from guie.recipe import Model, load_recipe
 
 SMALL = Model("timm", "test_convnext")
-FRESH = ("neck", "classifier")
 
 
 def test_seed_decides_random_weights() -> None:
@@ -109,9 +108,9 @@ def test_unknown_name_is_refused(library: str) -> None:
 
 
 def test_parts_load_strictly_but_for_the_fresh_ones() -> None:
-    stage: Stage = load_recipe("tiny").stages[0]
+    stage = load_recipe("tiny").stage("s1_head")
     a, b = (build_embedder(build_backbone(SMALL, 64, seed=s), stage, 5, s) for s in (0, 1))
-    load_parts(b, a.state_dict(), ("classifier",), "here")
+    load_parts(b, a.state_dict(), ("objective",), "here")
     assert torch.equal(a.neck.linear.weight, b.neck.linear.weight)
     assert not torch.equal(a.classifier.centers, b.classifier.centers)
     more_classes = build_embedder(build_backbone(SMALL, 64), stage, 6, 0)

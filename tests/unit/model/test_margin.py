@@ -1,6 +1,7 @@
 """The margin losses against pytorch-metric-learning, a loop by hand, and the places where others' gradients break."""
 
 import math
+import typing
 from collections.abc import Callable
 
 import pytest
@@ -11,8 +12,7 @@ from torch import Tensor
 
 from guie.model import margin as module
 from guie.model.margin import KINDS, MarginClassifier, class_margins, margin_at, margin_cross_entropy, shifted_cosine
-from guie.recipe import ClassFrequencyMargin, EpochMargin
-from guie.rules import CLASSIFIERS
+from guie.recipe import ArcFace, ClassMargin, GrowingMargin, ObjectiveSettings
 
 
 def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -140,7 +140,7 @@ def test_loss_is_finite_where_every_class_is_behind() -> None:
 
 
 def test_loss_stays_float32_under_bf16_autocast() -> None:
-    classifier = MarginClassifier(5, 8, 30.0)
+    classifier = MarginClassifier(5, 8, ArcFace())
     embeddings, labels = unit(6, 8, dtype=torch.float32), torch.arange(6) % 5
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = classifier(embeddings, labels, 0.3)
@@ -149,25 +149,26 @@ def test_loss_stays_float32_under_bf16_autocast() -> None:
 
 
 def test_margin_grows_by_the_epoch_to_its_cap() -> None:
-    second_place = EpochMargin(0.1, 0.1, 0.8)
+    second_place = GrowingMargin(start=0.1, step=0.1, max=0.8)
     assert [round(margin_at(second_place, e), 3) for e in range(10)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8, 0.8]
 
 
 def test_recipes_name_the_kinds_that_there_are() -> None:
-    assert CLASSIFIERS == KINDS
+    kinds = [MarginClassifier(4, 8, settings()).kind for settings in typing.get_args(ObjectiveSettings)]
+    assert sorted(kinds) == sorted(KINDS)
 
 
 def test_class_margins_are_the_landmark_winners() -> None:
     """facts/metric_learning.md D2: counts 1 to 10,000 at power -1/4, .05 to .5."""
     counts = torch.tensor([1, 3, 10, 30, 100, 1000, 10_000])
-    margins = class_margins(ClassFrequencyMargin(0.05, 0.5), counts)
+    margins = class_margins(ClassMargin(low=0.05, high=0.5), counts)
     assert [round(value, 2) for value in margins.tolist()] == [0.50, 0.38, 0.28, 0.21, 0.16, 0.09, 0.05]
-    assert class_margins(ClassFrequencyMargin(0.05, 0.5), torch.tensor([7, 7])).tolist() == [0.5, 0.5]
+    assert class_margins(ClassMargin(low=0.05, high=0.5), torch.tensor([7, 7])).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("n_sub", [1, 2])
 def test_centers_start_at_the_class_means(n_sub: int) -> None:
-    classifier = MarginClassifier(4, 8, 30.0, n_sub=n_sub)
+    classifier = MarginClassifier(4, 8, ArcFace(n_sub_centers=n_sub))
     before = classifier.centers.detach().clone()
     embeddings = unit(30, 8, dtype=torch.float32) * torch.linspace(0.3, 9, 30)[:, None]  # a long embedding counts as much as a short one
     labels = torch.arange(30) % 3  # class 3 has none
@@ -182,7 +183,7 @@ def test_centers_start_at_the_class_means(n_sub: int) -> None:
 
 def test_single_image_classes_start_exactly_at_their_image_and_stay_finite() -> None:
     """The trap of facts/metric_learning.md A2: the cosine is 1 for sure, and others' gradients are infinite there."""
-    classifier = MarginClassifier(50, 16, 64.0)
+    classifier = MarginClassifier(50, 16, ArcFace(scale=64.0))
     embeddings = unit(50, 16, dtype=torch.float32).requires_grad_()
     classifier.start_from_means(embeddings.detach(), torch.arange(50))
     classifier(embeddings, torch.arange(50), 0.5).backward()
