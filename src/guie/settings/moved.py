@@ -29,6 +29,15 @@ RENAMED = {
     "high_rad": "high",
 }
 
+# What a stage no longer says, and what says it now.
+GONE = {
+    "phase": "the phase follows from the place: Stages(head=(...), backbone=(...), highres=(...))",
+    "soup": "a soup is a row of its own kind: Soup(name, of=(...))",
+    "is_greedy": "a soup is a row of its own kind: Soup(name, of=(...), is_greedy=True)",
+}
+# Classes of settings that have another name now.
+KINDS = {"EpochMargin": "GrowingMargin", "ClassFrequencyMargin": "ClassMargin", "NeckShape": "Neck"}
+
 
 def new_path(kind: type, key: str) -> str:
     """The path below a settings class at which a field that it lacks is found, or '' where there is none.
@@ -49,8 +58,8 @@ def new_path(kind: type, key: str) -> str:
     return ""
 
 
-def kinds_with(node: Any, name: str, key: str) -> list[str]:
+def kinds_with(node: Any, name: str, key: str) -> list[type]:
     """The classes that the field `name` of `node` may hold and that have the field `key`."""
     if name not in {field.name for field, _, _ in items_of(node)}:
         return []
-    return [kind.__name__ for kind in classes_of(hints_of(type(node))[name]) if key in hints_of(kind)]
+    return [kind for kind in classes_of(hints_of(type(node))[name]) if key in hints_of(kind)]
