@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -151,7 +152,7 @@ def _named(kind: Any) -> str:
         arguments = typing.get_args(kind)
         items = " or ".join(_named(item).split(" ", 1)[1] + "s" for item in kinds_of(arguments[0]))
         return f"a tuple of {items}" if arguments[1:] == (Ellipsis,) else f"a tuple of {len(arguments)} {items}"
-    return words.get(kind) or f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    return words.get(kind) or f"{'an' if re.match('[AEIOU](?!ne)', kind.__name__) else 'a'} {kind.__name__}"
 
 
 def _remedy(value: Any, kind: Any) -> str:
