@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
-from guie.settings.fields import classes_of, hints_of, items_of, joined
+from guie.settings.fields import hints_of, items_of, joined, kinds_of
 
 # Fields of a stage that have another name now. Those that only moved are found by their names.
 RENAMED = {
@@ -48,11 +49,11 @@ def new_path(kind: type, key: str) -> str:
     if known and known.split(".")[0] in hints_of(kind):
         return known
     for name, hint in hints_of(kind).items():
-        for inner in classes_of(hint):
+        for inner in _kinds(hint):
             if key in hints_of(inner):
                 return joined(name, key)
     for name, hint in hints_of(kind).items():
-        for inner in classes_of(hint):
+        for inner in _kinds(hint):
             if found := new_path(inner, key):
                 return joined(name, found)
     return ""
@@ -62,4 +63,9 @@ def kinds_with(node: Any, name: str, key: str) -> list[type]:
     """The classes that the field `name` of `node` may hold and that have the field `key`."""
     if name not in {field.name for field, _, _ in items_of(node)}:
         return []
-    return [kind for kind in classes_of(hints_of(type(node))[name]) if key in hints_of(kind)]
+    return [kind for kind in _kinds(hints_of(type(node))[name]) if key in hints_of(kind)]
+
+
+def _kinds(hint: Any) -> list[type]:
+    """The settings classes that a field may hold; not those of a tuple's items, which only their own names reach."""
+    return [kind for kind in kinds_of(hint) if isinstance(kind, type) and is_dataclass(kind)]
