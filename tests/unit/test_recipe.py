@@ -258,6 +258,7 @@ def as_default(kind: type) -> Any:
         ("stages.s1_head.optim=AdamW", r"no single value"),
         ("stages.s1_head.optim=Optim", r"it has no default for n_epochs, batch_size, lr; write a recipe file"),
         ("seed.deeper=1", r"'deeper' goes deeper than the field does"),
+        ("embed.pca_dim=3", r"Embed has no field 'pca_dim'; known: settings, batch_size, precision"),
         ("seed=1.5", r"seed=1.5: takes a whole number"),
         ("seed=", r"takes a whole number"),
         ("stages.s1_head.optim.lr=fast", r"lr=fast: takes a number"),
