@@ -67,6 +67,11 @@ class Leaf:
         return self.owner.__name__, self.path.rpartition(".")[2]
 
     @property
+    def default(self) -> Any:
+        """The field's default; MISSING where it must be given."""
+        return next(field.default for field in dataclasses.fields(self.owner) if field.name == self.key[1])
+
+    @property
     def kinds(self) -> tuple[Any, ...]:
         """The members of a union; otherwise the one type."""
         is_union = typing.get_origin(self.hint) in (typing.Union, types.UnionType)
