@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
 from typing import Any
 
@@ -26,9 +27,14 @@ def rows(default: Any = ()) -> Any:
     return dataclasses.field(default=default, metadata={"is_unnamed": True})
 
 
-def hints_of(kind: Any) -> dict[str, Any]:
+def hints_of(kind: Any) -> Mapping[str, Any]:
     """The types of a settings class' fields, by name."""
-    return typing.get_type_hints(kind)
+    return _hints(kind)
+
+
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return types.MappingProxyType(typing.get_type_hints(kind))  # which reads them anew from text each time
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:
