@@ -430,6 +430,8 @@ def test_old_fields_that_are_gone_are_gone(kind: type):
 
 GREY = (0.5, 0.5, 0.5)
 VIT = Model("timm", "test_vit")
+NORM = Neck(has_norm=True)
+SINGLE = Optim(n_epochs=1, batch_size=1, lr=0.1)
 BROKEN: list[tuple[Change, str]] = [
     (at(embed__precision="int8"), "embed.precision is 'int8', must be one of auto, float32, bfloat16"),
     (raw(combine="sum"), "embed.settings.raw.combine is 'sum', must be one of concatenate, mean"),
@@ -484,7 +486,7 @@ BROKEN: list[tuple[Change, str]] = [
     (at(model__library="keras"), "model.library is 'keras', must be one of timm, open_clip"),
     (
         at(model__feature="max pooled"),
-        "model.feature is 'max pooled', must be one of , unprojected, cls, mean, max, gem",
+        "model.feature is 'max pooled', must be one of '', unprojected, cls, mean, max, gem",
     ),
     (at(model__feature="unprojected"), "model.feature is 'unprojected', which open_clip's towers have"),
     (at(model__weights="a.onnx"), "model.weights is 'a.onnx', must be a file (.safetensors, .pt,"),
@@ -554,6 +556,13 @@ BROKEN: list[tuple[Change, str]] = [
     (s2(neck__has_bias=False), "stages.s2_backbone.neck is another than s1_head's; name start.fresh="),
     (
         s2(neck=Neck(dropouts=(0.1, 0.2), is_branched=True)),
+        "stages.s2_backbone.neck is another than s1_head's; name start.fresh=",
+    ),
+    (
+        rows(
+            replace(S2, neck=Neck(dropouts=(0.1, 0.2, 0.3), is_branched=True)),
+            head=(replace(S1, neck=Neck(dropouts=(0.1, 0.2), is_branched=True)),),
+        ),
         "stages.s2_backbone.neck is another than s1_head's; name start.fresh=",
     ),
     (
@@ -754,15 +763,9 @@ def test_validate_takes_the_ends_of_a_range(change: str):
         s3(sources=("shoes",), start__fresh=("objective",)),
         s3(objective=CosFace(n_sub_centers=3), start__fresh=("objective",)),
         s3(objective=CosFace()),  # the same centres, another loss
-        rows(
-            replace(
-                S2,
-                neck=Neck(has_norm=True),
-                start=Start(fresh=("neck",)),
-                optim=Optim(n_epochs=1, batch_size=2, lr=0.1),
-            )
-        ),
+        rows(replace(S1, name="s2", neck=NORM, optim=replace(SINGLE, batch_size=2))),
         s1(start__has_mean_centers=True),
+        rows(replace(S2, neck=NORM, optim=SINGLE), head=(replace(S1, neck=NORM),)),  # a frozen neck has its statistics
         rows(S2, Soup("soup", of=("s1_head", "s2_backbone"), is_greedy=True)),
         rows(S2, Soup("soup", of=("s1_head",)), replace(S2, name="after", start=Start(of="soup"))),
         rows(S2, Soup("soup", of=("s1_head",)), Soup("of_soups", of=("soup", "s2_backbone"))),
