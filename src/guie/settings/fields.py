@@ -116,7 +116,8 @@ def _check_value(value: Any, hint: Any, place: str, field: str) -> None:
     else:
         raise ValueError(f"{field} is {_shown(value)}, must be {_wanted(value, hint)}")
     if typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
-        raise ValueError(f"{place} is {value!r}, must be one of {', '.join(typing.get_args(kind))}")
+        words = ", ".join(word or "''" for word in typing.get_args(kind))
+        raise ValueError(f"{place} is {value!r}, must be one of {words}")
     if typing.get_origin(kind) is tuple:
         for i, item in enumerate(value):
             own = place if _is_word(kind) else joined(place, name_of(item, i))
