@@ -11,22 +11,22 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"settings", "run", "done", "checkpoint", "versions", "machine", "errors"}
+FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors"}
 MAY_IMPORT = {
     "__init__": set(),
     "settings": set(),
     "override": {"settings"},
     "recipe": {"override", "settings"},
-    "checkpoint": {"errors", "settings"},
+    "files": {"errors", "settings"},
     "machine": set(),
     "errors": {"machine"},
-    "run": {"checkpoint", "machine", "settings"},
+    "run": {"files", "machine", "settings"},
     "versions": set(),
-    "done": {"checkpoint", "run"},
+    "done": {"files", "run"},
     "recipes": {"recipe"},
-    "door": {"checkpoint", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
+    "door": {"files", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
     "terminal": set(),
-    "kaggle": {"checkpoint", "done", "recipe", "run", "door", "settings", "terminal"},
+    "kaggle": {"files", "done", "recipe", "run", "door", "settings", "terminal"},
     "data": FLOOR,
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
