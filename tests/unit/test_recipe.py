@@ -888,20 +888,28 @@ def test_digest_is_the_same_for_an_equal_recipe():
     assert a_recipe().digest("model", "seed") == a_recipe().digest("seed", "model")
 
 
-def test_json_holds_every_field():
+def at_path(tree: Any, path: str) -> dict[str, Any]:
+    """What stands at a path of a recipe as JSON has it; rows are reached without their phase."""
+    for key in path.split("."):
+        if isinstance(tree, list):
+            tree = {item.get("name", str(i)): item for i, item in enumerate(tree)}
+        elif set(tree) == {"head", "backbone", "highres"}:
+            tree = {row["name"]: row for rows in tree.values() for row in rows}
+        tree = tree[key]
+    return tree
+
+
+def test_json_holds_every_field_and_the_kind_where_there_are_several():
     recipe = every_kind()
-    written = json.loads(recipe.to_json())
-    for phase in ("head", "backbone", "highres"):  # paths name a row without its phase
-        written["stages"] |= {row["name"]: row for row in written["stages"].pop(phase)}
-    for leaf in leaves(recipe):
-        node = written
-        for key in leaf.path.split("."):
-            rows = {item.get("name", str(i)): item for i, item in enumerate(node)} if isinstance(node, list) else node
-            node = rows[key]
-        if is_dataclass(leaf.value):
-            assert set(node) - {"kind"} == {field.name for field in fields(leaf.value)}, leaf.path
-        else:
-            assert node == (list(leaf.value) if isinstance(leaf.value, tuple) else leaf.value), leaf.path
+    expected = json.loads(json.dumps(asdict(recipe)))
+    for row in recipe.stages:
+        at_path(expected, f"stages.{row.name}")["kind"] = type(row).__name__
+    for leaf in walk(recipe):
+        kinds = [kind for kind in leaf.kinds if is_dataclass(kind)]
+        assert len(kinds) < 2 or all("kind" not in {field.name for field in fields(kind)} for kind in kinds)
+        if len(kinds) > 1 and is_dataclass(leaf.value):
+            at_path(expected, leaf.path)["kind"] = type(leaf.value).__name__
+    assert json.loads(recipe.to_json()) == expected
 
 
 def test_json_says_of_which_kind_settings_are():
