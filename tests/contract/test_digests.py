@@ -22,7 +22,7 @@ from guie.data.drawn import draw_world
 from guie.door import READS, VERSIONS, reads, settings_digest
 from guie.recipe import DrawnWorld, Recipe, Stages, load_recipe
 from guie.run import DOORS, PROJECT, set_up_logging
-from guie.train import trainer
+from guie.train import stage as train_stage
 from guie.versions import DRAWING
 
 # Fields that no digest before the report's needs to hold.
@@ -246,7 +246,7 @@ def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(door_module, "_imported", watched)
     recorder.install(monkeypatch)
-    monkeypatch.setattr(trainer, "check_models", recorder.paused(trainer.check_models))  # it tries all stages' and members' sizes, and refuses
+    monkeypatch.setattr(train_stage, "check_models", recorder.paused(train_stage.check_models))  # it tries all stages' and members' sizes, and refuses
     unread: dict[int, list[str]] = {}
     for number in range(1, 9):
         recorder.seen = set()
