@@ -35,8 +35,8 @@ def main() -> None:
 def measure(name: str, n_classes: int) -> None:
     """Prints seconds (best of three), extra memory in GiB, and the norm of the centres' gradient."""
     import torch
-
     from guie.model.margin import MarginClassifier
+
     from guie.recipe import ArcFace
 
     torch.manual_seed(0)

@@ -135,8 +135,9 @@ def environment_of_a_script() -> dict[str, str]:
 
 def door_4_from(start: float, options: list[str]) -> None:
     """Door 04 with longer centres at the start: what they would be worth, not a setting of the doors."""
-    from guie.door import open_door
     from guie.model.margin import MarginClassifier
+
+    from guie.door import open_door
 
     usual = MarginClassifier.__init__
 
@@ -145,7 +146,7 @@ def door_4_from(start: float, options: list[str]) -> None:
         self.centers.data.mul_(start / STARTS["ours"])
 
     MarginClassifier.__init__ = longer  # type: ignore[method-assign]
-    sys.exit(open_door(4, None, "guie.train.trainer:train_phase", options, phase="head"))
+    sys.exit(open_door(4, None, "guie.train.stage:train_phase", options, phase="head"))
 
 
 def curve(stage: Path) -> Any:

@@ -18,9 +18,9 @@ WORK = {
     1: ("guie.data.build:build_manifests", {}),
     2: ("guie.data.balance:merge_and_balance", {}),
     3: ("guie.data.packing:pack_images", {}),
-    4: ("guie.train.trainer:train_phase", {"phase": "head"}),
-    5: ("guie.train.trainer:train_phase", {"phase": "backbone"}),
-    6: ("guie.train.trainer:train_phase", {"phase": "highres"}),
+    4: ("guie.train.stage:train_phase", {"phase": "head"}),
+    5: ("guie.train.stage:train_phase", {"phase": "backbone"}),
+    6: ("guie.train.stage:train_phase", {"phase": "highres"}),
     7: ("guie.evaluate.ladder:score_ladder", {}),
     8: ("guie.export.submission:export_submission", {}),
 }

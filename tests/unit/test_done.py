@@ -16,8 +16,8 @@ import pytest
 from opening import holder
 
 from guie import done as done_module
-from guie.files import digest_of_file
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
+from guie.files import digest_of_file
 from guie.recipe import HEAD, Data, Embed, Member, Model, Optim, Recipe, Setting, Source, Stage, Stages, Start
 from guie.run import Run
 

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from guie.files import load_state, load_weights, save_state, save_weights
 from guie.data.image import header_problem, load_image
 from guie.errors import explained, memory_remedy, message, run_to_the_end
+from guie.files import load_state, load_weights, save_state, save_weights
 from guie.model.weights import read_weights
 from guie.run import set_up_logging
 

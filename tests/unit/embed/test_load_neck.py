@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from guie.files import save_weights
 from guie.embed.ensemble import load_neck
+from guie.files import save_weights
 from guie.model.neck import Neck
 from guie.recipe import load_recipe
 from guie.run import Run

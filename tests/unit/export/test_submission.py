@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from guie.files import digest_of_file
 from guie.embed.ensemble import Tower
 from guie.embed.pca import PCA
 from guie.embed.views import normalise, to_square
 from guie.export import submission
 from guie.export.submission import export_submission, write_zip
+from guie.files import digest_of_file
 from guie.recipe import (
     HEAD,
     Data,

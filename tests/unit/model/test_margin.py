@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from guie.model.margin import KINDS, MarginClassifier, class_margins, margin_at, margin_cross_entropy, shifted_cosine
 from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, NormalizedSoftmaxLoss, SubCenterArcFaceLoss
 from torch import Tensor
 
 from guie.model import margin as module
-from guie.model.margin import KINDS, MarginClassifier, class_margins, margin_at, margin_cross_entropy, shifted_cosine
 from guie.recipe import ArcFace, ClassMargin, GrowingMargin, ObjectiveSettings
 
 

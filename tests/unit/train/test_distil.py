@@ -13,8 +13,8 @@ from fake_run import make_fake_run
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guie.files import save_weights
 from guie.embed.pca import PCA
+from guie.files import save_weights
 from guie.train import distil as module
 from guie.train.distil import batch_at, distil, jittered, lr_at, save_student
 from guie.train.teacher import Distillation, ImagePool, crop_at, teach

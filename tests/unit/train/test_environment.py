@@ -10,8 +10,8 @@ from pathlib import Path
 import accelerate
 import pytest
 
-from guie.files import digest_of_tensors, load_weights
 from guie.embed.accelerator import OTHER_TRAINERS, make_accelerator
+from guie.files import digest_of_tensors, load_weights
 
 SCRIPT = """
 import sys

@@ -11,10 +11,10 @@ import torch
 from test_trainer import HEAD, WORLD, apart, out, trained  # noqa: F401  (out is a fixture)
 
 from guie import run as run_module
-from guie.files import load_state, save_json
 from guie.data.packing import PackedImages
 from guie.done import read_done
 from guie.embed.ensemble import check_rows, note_pretrained
+from guie.files import load_state, save_json
 from guie.model.backbone import Backbone
 from guie.recipe import Model, Setting, load_recipe
 from guie.run import Run, keep_conditions

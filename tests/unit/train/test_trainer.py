@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from guie.files import load_weights
 from guie.data.packing import PackedImages
 from guie.door import open_door
 from guie.embed import extract as extraction
+from guie.files import load_weights
 from guie.recipe import DrawnWorld, Recipe, Stage, load_recipe
 from guie.run import Run
 from guie.train import trainer
