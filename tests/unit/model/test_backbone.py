@@ -7,13 +7,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from guie.files import load_weights, save_weights
 from guie.model.backbone import Backbone, build_backbone, folded
-from guie.model.embedder import build_embedder, load_parts, part_of
 from guie.model.patches import set_resolution
-from guie.recipe import Model, Stage, load_recipe
+from guie.recipe import Model, load_recipe
+from guie.train.model import build_model, load_parts
 
 SMALL = Model("timm", "test_convnext")
-FRESH = ("neck", "classifier")
 
 
 def test_seed_decides_random_weights() -> None:
@@ -108,16 +108,26 @@ def test_unknown_name_is_refused(library: str) -> None:
         build_backbone(Model(library, "no_such_net"), 64)
 
 
-def test_parts_load_strictly_but_for_the_fresh_ones() -> None:
-    stage: Stage = load_recipe("tiny").stages[0]
-    a, b = (build_embedder(build_backbone(SMALL, 64, seed=s), stage, 5, s) for s in (0, 1))
-    load_parts(b, a.state_dict(), ("classifier",), "here")
-    assert torch.equal(a.neck.linear.weight, b.neck.linear.weight)
-    assert not torch.equal(a.classifier.centers, b.classifier.centers)
-    more_classes = build_embedder(build_backbone(SMALL, 64), stage, 6, 0)
-    with pytest.raises(ValueError, match="classifier does not fit"):
-        load_parts(more_classes, a.state_dict(), (), "here")
-    assert set(part_of(a.state_dict(), "classifier")) == {"centers"}
+def test_parts_load_strictly_but_for_the_fresh_ones(tmp_path: Path) -> None:
+    stage = load_recipe("tiny").stage("s1_head")
+    a, b = (build_model(build_backbone(SMALL, 64, seed=s), stage, 5, torch.ones(5), s) for s in (0, 1))
+    save_weights(tmp_path / "a.safetensors", a.state_dict())
+
+    def weights_of(part: str) -> dict[str, torch.Tensor]:
+        return load_weights(tmp_path / "a.safetensors", f"{part}.")
+
+    own = {name: tensor.clone() for name, tensor in b.state_dict().items()}
+    load_parts(b, weights_of, ("objective",), "here")
+    differ = {name for name, tensor in b.state_dict().items() if not torch.equal(tensor, own[name])}
+    assert differ == {"neck.linear.weight", "neck.linear.bias"}
+    assert all(torch.equal(b.state_dict()[name], a.state_dict()[name]) for name in differ)
+    load_parts(b, weights_of, (), "here")
+    assert torch.equal(b.objective.centers, a.objective.centers) and not torch.equal(own["objective.centers"], a.objective.centers)
+    more_classes = build_model(build_backbone(SMALL, 64), stage, 6, torch.ones(6), 0)
+    with pytest.raises(ValueError, match=r"here: its objective does not fit this stage .* name it in start\.fresh"):
+        load_parts(more_classes, weights_of, (), "here")
+    assert set(weights_of("objective")) == {"centers"}
+    assert {name.split(".")[0] for name in load_weights(tmp_path / "a.safetensors")} == {"backbone", "neck", "objective"}
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])

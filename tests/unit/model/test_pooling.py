@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guie.model.backbone import Backbone, build_backbone
-from guie.model.pooling import generalised_mean, keep_less, pooled_tokens, take_feature
+from guie.model.pooling import enable_gradient_checkpointing, generalised_mean, pooled_tokens, take_feature
 from guie.recipe import Model, load_recipe
 
 VIT = Model("timm", "test_vit")
@@ -115,13 +115,13 @@ def test_towers_of_open_clip_that_are_timms_are_pooled_as_timm_pools():
 
 def test_gradient_checkpoints_change_no_gradient():
     backbones = [build_backbone(VIT, 96, seed=1).train() for _ in range(2)]
-    keep_less(backbones[1].network)
+    enable_gradient_checkpointing(backbones[1].network)
     for backbone in backbones:
         backbone(PIXELS).square().sum().backward()
     for a, b in zip(backbones[0].parameters(), backbones[1].parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
     with pytest.raises(ValueError, match="has no gradient checkpointing"):
-        keep_less(torch.nn.Linear(1, 1))
+        enable_gradient_checkpointing(torch.nn.Linear(1, 1))
 
 
 def test_recipe_names_what_a_library_has():

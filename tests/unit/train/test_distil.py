@@ -13,8 +13,8 @@ from fake_run import make_fake_run
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guie.files import save_weights
 from guie.embed.pca import PCA
+from guie.files import save_weights
 from guie.train import distil as module
 from guie.train.distil import batch_at, distil, jittered, lr_at, save_student
 from guie.train.teacher import Distillation, ImagePool, crop_at, teach
@@ -38,16 +38,17 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_interrupted_training_ends_bit_equal(pack: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = distil([pack], pack, teacher, tmp_path / "whole", SMALL)
     monkeypatch.setattr(module, "CHECKPOINT_S", -1.0)
-    train_step, n_calls = module._Training._train_step, 0
+    n_calls = 0
 
-    def stumble(self: module._Training, crops: Tensor, seen: Tensor) -> float:
+    def stumble(crops: Tensor, settings: Distillation, step: int) -> Tensor:
+        """Once at the start of each step."""
         nonlocal n_calls
         n_calls += 1
         if n_calls in (3, 5):
             raise KeyboardInterrupt
-        return train_step(self, crops, seen)
+        return jittered(crops, settings, step)
 
-    monkeypatch.setattr(module._Training, "_train_step", stumble)
+    monkeypatch.setattr(module, "jittered", stumble)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             distil([pack], pack, teacher, tmp_path / "halting", SMALL)

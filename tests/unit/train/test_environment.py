@@ -10,8 +10,8 @@ from pathlib import Path
 import accelerate
 import pytest
 
-from guie.files import digest_of_tensors, load_weights
 from guie.embed.accelerator import OTHER_TRAINERS, make_accelerator
+from guie.files import digest_of_tensors, load_weights
 
 SCRIPT = """
 import sys
@@ -19,8 +19,8 @@ from pathlib import Path
 from guie.door import open_door
 
 FOLDER = Path(sys.argv[1])
-WORK = ["guie.data.build:build_manifests", "guie.data.balance:merge_and_balance", "guie.data.packing:pack_images", "guie.train.trainer:train_phase",
-        "guie.train.trainer:train_phase"]
+WORK = ["guie.data.build:build_manifests", "guie.data.balance:merge_and_balance", "guie.data.packing:pack_images",
+        "guie.train.stage:train_phase", "guie.train.stage:train_phase"]
 for number, work in enumerate(WORK, 1):
     words = {4: {"phase": "head"}, 5: {"phase": "backbone"}}.get(number, {})
     options = ["--recipe", str(FOLDER / "small.py"), "--out", str(FOLDER), "--device", "cpu"]
@@ -31,15 +31,19 @@ for number, work in enumerate(WORK, 1):
 RECIPE = '''
 """Two stages on a small world: one on cached features, one through the backbone."""
 from dataclasses import replace
-from guie.recipe import DrawnWorld
+from guie.recipe import Cost, DrawnWorld, Stages
 from guie.recipes.tiny import RECIPE as TINY
 
-STAGES = tuple(replace(stage, n_epochs=2, batch_size=8) for stage in TINY.stages[:2])
+HEAD, BACKBONE = (
+    replace(stage, optim=replace(stage.optim, n_epochs=2, batch_size=8)) for stage in (TINY.stage("s1_head"), TINY.stage("s2_backbone"))
+)
 RECIPE = replace(
     TINY,
     name="small",
     data=replace(TINY.data, drawn=DrawnWorld(4, 6, 48)),
-    stages=(STAGES[0], replace(STAGES[1], n_accumulate=2, clip_norm=1.0)),
+    stages=Stages(
+        head=(HEAD,), backbone=(replace(BACKBONE, cost=Cost(n_parts=2), optim=replace(BACKBONE.optim, clip_norm=1.0)),)
+    ),
     embed=replace(TINY.embed, settings=TINY.embed.settings[:2]),
 )
 '''
