@@ -42,6 +42,29 @@ class TrainState:
     best: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def mean_loss(self) -> float:
+        """Of this epoch so far."""
+        return self.running[0] / max(1, self.running[1])
+
+    def images_per_s(self, batch_size: int) -> float:
+        """Of this epoch so far."""
+        return self.running[1] * batch_size / max(self.running[2], 1e-9)
+
+    def count_step(self, loss: float, seconds: float) -> None:
+        """A step is done."""
+        self.step += 1
+        self.running = [self.running[0] + loss, self.running[1] + 1, self.running[2] + seconds]
+
+    def average(self, model: Model, ema_decay: float, step: int) -> None:
+        """Takes the model's weights into the moving average, if there is one.
+
+        It forgets its start: at step t it weighs the last min(t, 1 / (1 - ema_decay)) steps.
+        """
+        decay = min(ema_decay, (1 + step) / (10 + step))
+        for name, average in self.ema.items():
+            average.lerp_(model.get_parameter(name).detach(), 1 - decay)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -140,6 +163,8 @@ class Checkpoint:
             log.warning("stage %s: training starts anew, since %s", self.stage, error)
             return None
         if stored["key"] != self.key:
-            log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage)
+            log.warning(
+                "stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage
+            )
             return None
         return stored

@@ -27,7 +27,7 @@ from guie.train.state import Checkpoint, TrainState
 
 CHECKPOINT_EVERY_S = 60.0
 # Told to `notice`, in the order in which they come: a test may end the process there.
-MOMENTS = ("step", "after SAM's ascent", "checkpoint", "validated", "best kept", "epoch end")
+MOMENTS = ("after SAM's ascent", "step", "checkpoint", "validated", "best kept", "epoch end")
 
 
 class Trainer:
@@ -94,13 +94,7 @@ class Trainer:
                 self.model.set_mode(self.stage)
                 began = time.time()
                 for given in self.batches.epoch(state.epoch, state.step):
-                    loss = self._step(given)
-                    state.step += 1
-                    state.running = [
-                        state.running[0] + loss,
-                        state.running[1] + 1,
-                        state.running[2] + time.time() - began,
-                    ]
+                    state.count_step(self._step(given), time.time() - began)
                     began = time.time()
                     bar.update()
                     if bar.n % 10 == 0:
@@ -135,7 +129,9 @@ class Trainer:
             group["lr"] = lr * group["lr_factor"]
         moment = Moment(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
         batch, loss = self._gradient(given, moment)
-        check_loss(loss, self.stage, state, given.items, self.train_set, self.checkpoint.path.with_name("not_finite.txt"))
+        check_loss(
+            loss, self.stage, state, given.items, self.train_set, self.checkpoint.path.with_name("not_finite.txt")
+        )
         if optim.sam_rho:
             with sam_ascent(list(self.model.trained().values()), optim.sam_rho):
                 self._gradient(given, moment)  # the same neurons are dropped there
@@ -144,10 +140,7 @@ class Trainer:
             self.accelerator.unscale_gradients(self.optimizer)
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
-        for name, average in state.ema.items():
-            # the average forgets its start: at step t it weighs the last min(t, 1 / (1 - decay)) steps
-            decay = min(optim.ema_decay, (1 + position) / (10 + position))
-            average.lerp_(self.model.get_parameter(name).detach(), 1 - decay)
+        state.average(self.model, optim.ema_decay, position)
         if batch is not None:
             self.model.objective.after_step(batch, self.look)
         return loss
@@ -161,16 +154,15 @@ class Trainer:
         """A row of metrics.csv, and the validation where one is due."""
         check_weights(self.model, self.stage, self.state)
         state, validation = self.state, self.stage.validation
-        loss, steps, seconds = state.running
         done = (state.epoch + 1) * self.train_set.n_steps
         row: dict[str, Any] = {
             "epoch": state.epoch,
             "step": done,
-            "loss": round(loss / max(1, steps), 6),
+            "loss": round(state.mean_loss, 6),
             **self.model.objective.curves(state.epoch),
             "lr": lr_at(self.stage.optim, done - 1, self.n_steps),
-            "images_per_s": round(steps * self.stage.optim.batch_size / max(seconds, 1e-9), 1),
-            "seconds": round(seconds, 2),
+            "images_per_s": round(state.images_per_s(self.stage.optim.batch_size), 1),
+            "seconds": round(state.running[2], 2),
         }
         state.epoch, state.step, state.running = state.epoch + 1, 0, [0.0, 0.0, 0.0]
         is_last = state.epoch == self.stage.optim.n_epochs  # which is validated anyway when the stage ends
@@ -199,8 +191,7 @@ class Trainer:
             tensors[name].copy_(like(tensors[name].detach(), value))
 
     def _status(self) -> str:
-        total, steps, seconds = self.state.running
-        rate = steps * self.stage.optim.batch_size / max(seconds, 1e-9)
-        curves = " ".join(f"{name} {value:.2f}" for name, value in self.model.objective.curves(self.state.epoch).items())
-        lr = self.optimizer.param_groups[0]["lr"]
-        return f"loss {total / max(1, steps):.3f} {curves} lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
+        state, lr = self.state, self.optimizer.param_groups[0]["lr"]
+        curves = "".join(f"{name} {value:.2f} " for name, value in self.model.objective.curves(state.epoch).items())
+        rate = state.images_per_s(self.stage.optim.batch_size)
+        return f"loss {state.mean_loss:.3f} {curves}lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"
