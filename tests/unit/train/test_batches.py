@@ -59,12 +59,13 @@ def test_images_per_class_needs_as_many_classes():
     [
         (
             {"trains": "backbone", "optim__batch_size": 12, "cost__n_parts": 2},
-            "--set stages.s.cost.n_parts=4 (the same gradient in parts, now 2), or --set stages.s.cost.has_grad_checkpoints=true, "
-            "or a smaller stages.s.optim.batch_size (now 12)",
+            "--set stages.s.cost.n_parts=4 (the same gradient in parts, now 2), "
+            "or --set stages.s.cost.has_grad_checkpoints=true, or a smaller stages.s.optim.batch_size (now 12)",
         ),
         (
             {"trains": "all", "optim__batch_size": 7, "cost__n_parts": 1, "cost__has_grad_checkpoints": True},
-            "--set stages.s.cost.n_parts=7 (the same gradient in parts, now 1), or a smaller stages.s.optim.batch_size (now 7)",
+            "--set stages.s.cost.n_parts=7 (the same gradient in parts, now 1), "
+            "or a smaller stages.s.optim.batch_size (now 7)",
         ),
         ({"trains": "head", "optim__batch_size": 4, "cost__n_parts": 4}, "a smaller stages.s.optim.batch_size (now 4)"),
     ],

@@ -1,4 +1,4 @@
-"""What `accelerate config` and the environment hold changes no weight: it is overruled, or refused in one line before the work."""
+"""What `accelerate config` and the environment hold changes no weight: it is overruled, or refused in one line."""
 
 import os
 import re
@@ -35,7 +35,8 @@ from guie.recipe import Cost, DrawnWorld, Stages
 from guie.recipes.tiny import RECIPE as TINY
 
 HEAD, BACKBONE = (
-    replace(stage, optim=replace(stage.optim, n_epochs=2, batch_size=8)) for stage in (TINY.stage("s1_head"), TINY.stage("s2_backbone"))
+    replace(stage, optim=replace(stage.optim, n_epochs=2, batch_size=8))
+    for stage in (TINY.stage("s1_head"), TINY.stage("s2_backbone"))
 )
 RECIPE = replace(
     TINY,
@@ -49,13 +50,15 @@ RECIPE = replace(
 '''
 # Values that another kind of training would set.
 CHANGES = {
-    "dynamo": {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_DYNAMO_MODE": "default", "ACCELERATE_DYNAMO_USE_DYNAMIC": "true"},
+    "dynamo": {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_DYNAMO_MODE": "default",
+               "ACCELERATE_DYNAMO_USE_DYNAMIC": "true"},
     "accumulation": {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
     "precision": {"ACCELERATE_MIXED_PRECISION": "bf16"},
     "fp8": {"ACCELERATE_MIXED_PRECISION": "fp8"},
-    "rest": {"ACCELERATE_DEBUG_MODE": "1", "ACCELERATE_CPU_AFFINITY": "1", "ACCELERATE_DOWNCAST_BF16": "1", "FP8_BACKEND": "TE",
-             "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "ANY", "FSDP_OFFLOAD_PARAMS": "true",
-             "ACCELERATE_GRADIENT_CLIPPING": "0.001", "ACCELERATE_USE_DEEPSPEED": "false"},
+    "rest": {"ACCELERATE_DEBUG_MODE": "1", "ACCELERATE_CPU_AFFINITY": "1", "ACCELERATE_DOWNCAST_BF16": "1",
+             "FP8_BACKEND": "TE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "ANY",
+             "FSDP_OFFLOAD_PARAMS": "true", "ACCELERATE_GRADIENT_CLIPPING": "0.001",
+             "ACCELERATE_USE_DEEPSPEED": "false"},
 }  # fmt: skip
 
 
@@ -64,7 +67,9 @@ def trained(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
     (folder / "train.py").write_text(SCRIPT)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_", "FP8_"))}
     command = [sys.executable, str(folder / "train.py"), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, env=clean | {"OMP_NUM_THREADS": "1"} | environment, timeout=300)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=clean | {"OMP_NUM_THREADS": "1"} | environment, timeout=300
+    )
 
 
 def digests(folder: Path) -> list[str]:
@@ -96,7 +101,9 @@ def test_weights_are_the_same_bits_whatever_the_environment_holds(tmp_path: Path
 @pytest.mark.parametrize("word", ["true", "True", "1"])
 def test_other_kind_of_training_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, word: str) -> None:
     monkeypatch.setenv(name, word)
-    with pytest.raises(ValueError, match=f"^{name}={word}, .* unset it, or start with accelerate launch --multi_gpu") as caught:
+    with pytest.raises(
+        ValueError, match=f"^{name}={word}, .* unset it, or start with accelerate launch --multi_gpu"
+    ) as caught:
         make_accelerator("cpu")
     assert "\n" not in str(caught.value)
 
@@ -116,7 +123,12 @@ def test_other_kind_of_training_that_is_off_is_no_matter(monkeypatch: pytest.Mon
 
 def test_device_that_the_environment_changes_is_refused() -> None:
     code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"},
+    )
     assert done.stderr.splitlines()[-1] == (
         "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta of the environment asks for 'meta'; "
         "unset ACCELERATE_TORCH_DEVICE, or give the same --device"
@@ -127,5 +139,7 @@ def test_device_that_the_environment_changes_is_refused() -> None:
 def test_word_that_accelerate_does_not_know_is_told_with_its_variable(name: str, value: str) -> None:
     code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: value})
-    assert done.stderr.splitlines()[-1].startswith("ValueError: accelerate cannot start with what the environment holds (")
+    assert done.stderr.splitlines()[-1].startswith(
+        "ValueError: accelerate cannot start with what the environment holds ("
+    )
     assert f"{name}={value}" in done.stderr.splitlines()[-1]

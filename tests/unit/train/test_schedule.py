@@ -16,14 +16,18 @@ def test_one_cycle_equals_torch() -> None:
     n = 100
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.01)
-    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=n + 1, pct_start=0.3, cycle_momentum=False)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=n + 1, pct_start=0.3, cycle_momentum=False
+    )
     theirs = []
     for _ in range(n):
         optimizer.step()
         oracle.step()
         theirs.append(optimizer.param_groups[0]["lr"])
     ours = [lr_at(changed(OPTIM, schedule=OneCycle(warmup_share=0.3)), i, n) for i in range(n)]
-    assert np.abs(np.array(ours) - np.array(theirs)).max() < 3e-4  # torch ends its warm-up one step of the hundred earlier
+    assert (
+        np.abs(np.array(ours) - np.array(theirs)).max() < 3e-4
+    )  # torch ends its warm-up one step of the hundred earlier
     assert max(ours) == pytest.approx(0.01) and ours[-1] == pytest.approx(0.0, abs=1e-6)
 
 

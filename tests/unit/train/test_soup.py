@@ -38,8 +38,10 @@ def test_unequal_models_are_refused(other: dict[str, torch.Tensor], complaint: s
 
 
 @pytest.mark.parametrize(("is_greedy", "expected"), [(False, 0.8), (True, 2.0)])
-def test_greedy_soup_takes_in_what_does_not_lower_the_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_greedy: bool, expected: float):
-    """Weights 3, 1 and -1.6 whose score is the nearness to 2: the best alone is 1 (it scores .7), with 3 it is 2, with the third .8."""
+def test_greedy_soup_takes_in_what_does_not_lower_the_score(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_greedy: bool, expected: float
+):
+    """Weights 3, 1, -1.6 and nearness to 2: the best alone is 1 (it scores .7), with 3 it is 2, with the third .8."""
     weights = {"a": 3.0, "b": 1.0, "c": -1.6}
     known = {"a": 0.6, "b": 0.7, "c": 0.1}
 
