@@ -50,6 +50,15 @@ class TrainState:
         self.step += 1
         self.running = [total + loss, n + 1, before + seconds]
 
+    def average(self, model: Model, ema_decay: float, step: int) -> None:
+        """Takes the model's weights into the moving average, if there is one.
+
+        It forgets its start: at step t it weighs the last min(t, 1 / (1 - ema_decay)) steps.
+        """
+        decay = min(ema_decay, (1 + step) / (10 + step))
+        for name, average in self.ema.items():
+            average.lerp_(model.get_parameter(name).detach(), 1 - decay)
+
     def mean_loss(self) -> float:
         """Of this epoch so far."""
         return self.running[0] / max(1.0, self.running[1])

@@ -28,7 +28,7 @@ from guie.train.state import Checkpoint, TrainState
 log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 60.0
 # Told to `notice`, in the order in which they come: a test may end the process there.
-MOMENTS = ("step", "after SAM's ascent", "checkpoint", "validated", "best kept", "epoch end")
+MOMENTS = ("after SAM's ascent", "step", "checkpoint", "validated", "best kept", "epoch end")
 
 
 class Trainer:
@@ -133,10 +133,7 @@ class Trainer:
             self.accelerator.unscale_gradients(self.optimizer)
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
-        for name, average in state.ema.items():
-            # the average forgets its start: at step t it weighs the last min(t, 1 / (1 - decay)) steps
-            decay = min(optim.ema_decay, (1 + position) / (10 + position))
-            average.lerp_(self.model.get_parameter(name).detach(), 1 - decay)
+        state.average(self.model, optim.ema_decay, position)
         if batch is not None:
             self.model.objective.after_step(batch, self.look)
         return loss
