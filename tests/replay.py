@@ -37,7 +37,7 @@ from guie.recipe import Augment
 CENTRE_STD = 0.01
 BATCH_NORM = (0.1, 1e-5)  # momentum and eps
 ADAM = (0.9, 0.999, 1e-8)
-OBJECTIVE = "classifier"  # the part that holds the centres, as the tensors of `final.safetensors` call it
+OBJECTIVE = "objective"  # the part that holds the centres, as the tensors of `final.safetensors` call it
 TRAINED = {"objective": {OBJECTIVE}, "neck": {"neck"}, "head": {"neck", OBJECTIVE}, "backbone": {"backbone"}}
 Weights = dict[str, Tensor]
 
@@ -385,18 +385,14 @@ class Replay:
         return loss
 
     def gradient(self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor) -> tuple[float, Weights]:
-        """The loss, and its gradient by each weight that trains: the sum over the parts of the batch, each by its share."""
+        """The loss, and its gradient by each weight that trains, of the unsplit batch: in how many parts the stage computes it
+        changes nothing."""
+        features = inputs if self.plan.is_frozen else self.network(inputs)
         torch.manual_seed(seed_of(self.seed, self.plan.name, t, 0))
-        total, n = 0.0, self.plan.n_parts
-        gradient = {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()}
-        for part, own in zip(inputs.chunk(n), labels.chunk(n), strict=True):
-            features = part if self.plan.is_frozen else self.network(part)
-            embeddings = neck_output(self.plan, self.head, features, is_training=True)
-            loss = margin_loss(self.plan, embeddings, self.head[f"{OBJECTIVE}.centers"], own, margins) / n
-            total += float(loss.detach())
-            for name, g in zip(self.trained, torch.autograd.grad(loss, list(self.trained.values())), strict=True):
-                gradient[name] += g
-        return total, gradient
+        embeddings = neck_output(self.plan, self.head, features, is_training=True)
+        loss = margin_loss(self.plan, embeddings, self.head[f"{OBJECTIVE}.centers"], labels, margins)
+        gradients = torch.autograd.grad(loss, list(self.trained.values()))
+        return float(loss.detach()), dict(zip(self.trained, gradients, strict=True))
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan, samples, order = self.plan, self.samples, self.samples.order_of(epoch)
