@@ -40,6 +40,7 @@ from guie.train.gradient import Moment, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.schedule import seed_of
 from guie.train.stage import train_row
 from guie.train.state import Checkpoint
 from guie.train.trainer import MOMENTS, Trainer
@@ -116,8 +117,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(out: Path, mine: None) -> None:
     results = []
     for words in ({}, {"cost__n_parts": 4}, {"optim__batch_size": 8}):
         results.append({name: tensor.clone() for name, tensor in trained(out, changed(stage, **words)).items()})
-        parts = {name.split(".")[0] for name in results[-1]}
-        assert parts == {"backbone", "neck", "objective"}
+        assert {name.split(".")[0] for name in results[-1]} == {"backbone", "neck", "objective"}
     whole, parts, other = results
     assert apart(whole, parts) < 1e-5 < 1e-4 < apart(whole, other)
 
@@ -143,6 +143,27 @@ def lengths(seen: list[dict[str, Tensor]]) -> list[float]:
 def test_no_step_is_longer_than_the_clipped_gradient(tmp_path: Path) -> None:
     clipped, plain = (lengths(weights_of(tmp_path, optim__lr=1.0, optim__clip_norm=norm)[0]) for norm in (0.02, 0.0))
     assert len(clipped) == 8 and max(clipped) <= 0.02 * (1 + 1e-4) < min(plain)
+
+
+def test_sharpness_aware_step_is_its_formula(tmp_path: Path) -> None:
+    """w - lr * g(w + rho * g(w) / |g(w)|), with the same neurons dropped both times."""
+    seen, _ = weights_of(tmp_path, optim__lr=0.05, optim__sam_rho=0.5)
+    model, train_set = small_model(SMALL), TrainSet(WORLD, SMALL, cast(PackedImages, SmallPack()))
+    given = next(SmallBatches(train_set).epoch(0, 0))
+
+    def gradients() -> dict[str, Tensor]:
+        model.zero_grad()
+        gradient(model.train(), given, 1, Moment(0, 0, seed_of(0, "small", 0, 0)), Accelerator(cpu=True))
+        return {name: parameter.grad.double() for name, parameter in model.trained().items()}
+
+    plain = gradients()
+    length = sum(float(g.square().sum()) for g in plain.values()) ** 0.5
+    with torch.no_grad():
+        for name, parameter in model.trained().items():
+            parameter += 0.5 / length * plain[name]
+    for name, steepest in gradients().items():
+        torch.testing.assert_close(seen[1][name].double(), seen[0][name] - 0.05 * steepest, rtol=1e-5, atol=1e-6)
+    assert max(float((steepest - plain[name]).abs().max()) for name, steepest in gradients().items()) > 1e-2
 
 
 def test_average_of_the_weights_is_its_formula(tmp_path: Path) -> None:
