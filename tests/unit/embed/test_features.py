@@ -1,4 +1,4 @@
-"""Features that training, validation and door 07 share: one precision, one file for each request, gone when forgotten."""
+"""Features that training, validation and door 07 share: one precision, one file a request, gone when forgotten."""
 
 import shutil
 from collections.abc import Iterator

@@ -105,6 +105,18 @@ def test_damaged_checkpoint_is_told_and_the_stage_ends_as_an_undisturbed_one(
     assert len(told) == 1 and str(path) in told[0]
 
 
+def test_checkpoint_of_other_settings_is_told_and_not_used(out: Path, caplog: pytest.LogCaptureFixture):  # noqa: F811
+    other = changed(HEAD, optim__lr=HEAD.optim.lr / 2)
+    expected = {name: tensor.clone() for name, tensor in trained(out, other).items()}
+    for file in (out / FOLDER).iterdir():
+        file.unlink()
+    interrupted(out)
+    caplog.clear()
+    assert apart(expected, trained(out, other)) == 0
+    told = f"stage {HEAD.name}: the checkpoint there was made with other settings or data; training starts anew"
+    assert told in caplog.messages
+
+
 def test_damaged_weights_of_a_finished_stage_are_trained_again(out: Path, caplog: pytest.LogCaptureFixture):  # noqa: F811
     expected = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
     path = out / FOLDER / "final.safetensors"

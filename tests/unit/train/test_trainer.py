@@ -40,6 +40,7 @@ from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.schedule import lr_at, seed_of
 from guie.train.stage import train_row
 from guie.train.state import Checkpoint
 from guie.train.trainer import MOMENTS, Trainer
@@ -116,8 +117,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(out: Path, mine: None) -> None:
     results = []
     for words in ({}, {"cost__n_parts": 4}, {"optim__batch_size": 8}):
         results.append({name: tensor.clone() for name, tensor in trained(out, changed(stage, **words)).items()})
-        parts = {name.split(".")[0] for name in results[-1]}
-        assert parts == {"backbone", "neck", "objective"}
+        assert {name.split(".")[0] for name in results[-1]} == {"backbone", "neck", "objective"}
     whole, parts, other = results
     assert apart(whole, parts) < 1e-5 < 1e-4 < apart(whole, other)
 
@@ -143,6 +143,27 @@ def lengths(seen: list[dict[str, Tensor]]) -> list[float]:
 def test_no_step_is_longer_than_the_clipped_gradient(tmp_path: Path) -> None:
     clipped, plain = (lengths(weights_of(tmp_path, optim__lr=1.0, optim__clip_norm=norm)[0]) for norm in (0.02, 0.0))
     assert len(clipped) == 8 and max(clipped) <= 0.02 * (1 + 1e-4) < min(plain)
+
+
+def test_sharpness_aware_step_is_its_formula(tmp_path: Path) -> None:
+    """w - lr * g(w + rho * g(w) / |g(w)|), with the same neurons dropped both times."""
+    seen, _ = weights_of(tmp_path, optim__lr=0.05, optim__sam_rho=0.5)
+    model, train_set = small_model(SMALL), TrainSet(WORLD, SMALL, cast(PackedImages, SmallPack()))
+    given = next(SmallBatches(train_set).epoch(0, 0))
+
+    def gradients() -> dict[str, Tensor]:
+        model.zero_grad()
+        gradient(model.train(), given, 1, Moment(0, 0, seed_of(0, "small", 0, 0)), Accelerator(cpu=True))
+        return {name: parameter.grad.double() for name, parameter in model.trained().items()}
+
+    plain = gradients()
+    length = sum(float(g.square().sum()) for g in plain.values()) ** 0.5
+    with torch.no_grad():
+        for name, parameter in model.trained().items():
+            parameter += 0.5 / length * plain[name]
+    for name, steepest in gradients().items():
+        torch.testing.assert_close(seen[1][name].double(), seen[0][name] - 0.05 * steepest, rtol=1e-5, atol=1e-6)
+    assert max(float((steepest - plain[name]).abs().max()) for name, steepest in gradients().items()) > 1e-2
 
 
 def test_average_of_the_weights_is_its_formula(tmp_path: Path) -> None:
@@ -190,8 +211,10 @@ class Counting(MarginSoftmax):
         self.told[1 + epoch] += 1
 
 
-def run_to(folder: Path, scores: tuple[float, ...], stop_at: int | None = None) -> tuple[list[str], Trainer]:
-    """Trains `WHOLE`, or goes on with it, until it has told so many moments."""
+def run_to(
+    folder: Path, stop_at: int | None = None, scores: tuple[float, ...] = (0.5, 0.75, 0.25), stage: Stage = WHOLE
+) -> tuple[list[str], Trainer]:
+    """Trains the stage, or goes on with it, until it has told so many moments."""
     moments: list[str] = []
 
     def notice(moment: str) -> None:
@@ -199,11 +222,11 @@ def run_to(folder: Path, scores: tuple[float, ...], stop_at: int | None = None) 
         if len(moments) == stop_at:
             raise KeyboardInterrupt
 
-    model = small_model(WHOLE)
+    model = small_model(stage)
     model.objective = Counting()
     with torch.no_grad():
         model.objective.centers.copy_(torch.eye(5, 6))
-    trainer = small_trainer(folder, WHOLE, model, scores, notice=notice, checkpoint_every_s=-1.0)
+    trainer = small_trainer(folder, stage, model, scores, notice=notice, checkpoint_every_s=-1.0)
     if stop_at is None:
         trainer.run()
     else:
@@ -214,13 +237,13 @@ def run_to(folder: Path, scores: tuple[float, ...], stop_at: int | None = None) 
 
 STEP = ["after SAM's ascent", "step", "checkpoint"]
 KEPT, LEFT = ["validated", "best kept", "epoch end"], ["validated", "epoch end"]
-SCORES = (0.5, 0.25, 0.75)
-EXPECTED = [*STEP * 4, *KEPT, *STEP * 4, *LEFT, *STEP * 4, *KEPT]
+EXPECTED = [*STEP * 4, *KEPT, *STEP * 4, *KEPT, *STEP * 4, *LEFT]
 
 
 def test_moments_come_in_their_order(tmp_path: Path) -> None:
-    moments, trainer = run_to(tmp_path, SCORES)
-    assert moments == EXPECTED
+    assert run_to(tmp_path / "other")[0] == EXPECTED
+    moments, trainer = run_to(tmp_path, scores=(0.5, 0.25, 0.75))
+    assert moments == [*STEP * 4, *KEPT, *STEP * 4, *LEFT, *STEP * 4, *KEPT]
     assert tuple(dict.fromkeys(moments)) == MOMENTS
     assert trainer.model.objective.told.tolist() == [12, 1, 1, 1]
     history = trainer.state.history
@@ -229,7 +252,7 @@ def test_moments_come_in_their_order(tmp_path: Path) -> None:
 
 
 def test_best_epoch_is_the_result_with_its_statistics(tmp_path: Path) -> None:
-    _, trainer = run_to(tmp_path, (0.5, 0.75, 0.25))
+    _, trainer = run_to(tmp_path)
     assert trainer.state.best["epoch"] == 1
     assert trainer.model.objective.told.tolist() == [8, 1, 1, 0]
     assert trainer.model.neck.norm.num_batches_tracked == 16  # SAM looks twice
@@ -246,17 +269,48 @@ PLACES = sorted(
 
 @pytest.mark.parametrize("stop_at", PLACES, ids=[f"{i} {EXPECTED[i - 1]}" for i in PLACES])
 def test_stage_that_is_stopped_anywhere_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
-    _, whole = run_to(tmp_path / "whole", SCORES)
-    moments, _ = run_to(tmp_path / "stopped", SCORES, stop_at)
+    _, whole = run_to(tmp_path / "whole")
+    moments, _ = run_to(tmp_path / "stopped", stop_at)
     assert moments == EXPECTED[:stop_at]
-    rest, again = run_to(tmp_path / "stopped", SCORES)
+    rest, again = run_to(tmp_path / "stopped")
     n_steps = moments.count("checkpoint")
     assert rest.count("step") == 12 - n_steps  # no step that is saved is taken again
-    expected, got = whole.model.state_dict(), again.model.state_dict()
-    assert expected.keys() == got.keys() and all(torch.equal(expected[name], got[name]) for name in expected)
+    assert is_same(whole.model, again.model)
     unlike = ("images_per_s", "seconds")
     for a, b in zip(whole.state.history, again.state.history, strict=True):
         assert {k: v for k, v in a.items() if k not in unlike} == {k: v for k, v in b.items() if k not in unlike}
+
+
+def is_same(one: Model, other: Model) -> bool:
+    """Bit by bit."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_average_of_the_weights_goes_on(tmp_path: Path) -> None:
+    stage = changed(WHOLE, optim__ema_decay=0.9, validation=Validation())
+    _, whole = run_to(tmp_path / "whole", stage=stage)
+    run_to(tmp_path / "stopped", 17, stage=stage)
+    _, again = run_to(tmp_path / "stopped", stage=stage)
+    assert is_same(whole.model, again.model)
+
+
+def test_every_parameter_has_its_share_of_the_learning_rate(tmp_path: Path) -> None:
+    stage = changed(WHOLE, validation=Validation())
+    model, rates = small_model(stage), []
+
+    def look(moment: str) -> None:
+        if moment == "step":
+            groups = trainer.optimizer.param_groups
+            rates.append({id(p): group["lr"] for group in groups for p in group["params"]})
+
+    trainer = small_trainer(tmp_path, stage, model, notice=look)
+    trainer.run()
+    assert len(rates) == 12
+    for step, now in enumerate(rates):
+        lr = lr_at(stage.optim, step, 12)
+        for name, parameter in model.named_parameters():
+            assert now[id(parameter)] == pytest.approx(0.1 * lr if name.startswith("backbone.") else lr)
 
 
 def test_no_checkpoint_is_written_before_it_is_due(tmp_path: Path) -> None:
