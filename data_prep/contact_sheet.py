@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 
 from guie.data.augment import TrainTransform, squash
-from guie.data.drawn_scene import DOMAINS, draw_image
 from guie.errors import run_to_the_end
 from guie.files import whole_file
 from guie.machine import check_writable_file
 from guie.recipe import Augment, Stage, load_recipe
+from guie.synthetic.scene import DOMAINS, draw_image
 
 
 def main() -> int:

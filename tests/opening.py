@@ -29,7 +29,7 @@ def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: t
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["guie.train.stage", "guie.data.augment", "guie.data.drawn", "guie.data.packing", "sklearn.decomposition", "timm"])
+FORKS.set_forkserver_preload(["guie.train.stage", "guie.data.augment", "guie.synthetic.world", "guie.data.packing", "sklearn.decomposition", "timm"])
 
 
 class ForkedScript:

@@ -46,8 +46,8 @@ def make(arguments: argparse.Namespace) -> None:
     packs = [drawn]
     if arguments.real_data:
         packs.append(packed(arguments.out, "minibench", "--data-root", arguments.real_data))
-    from guie.train.distil import distil, save_student  # after the threads are set up
-    from guie.train.teacher import Distillation
+    from distil import distil, save_student  # after the threads are set up
+    from teacher import Distillation
 
     weights = distil(packs, drawn, arguments.teacher, arguments.out / "distil", Distillation(n_steps=arguments.steps, seed=arguments.seed))
     save_student(arguments.weights, weights)

@@ -1,7 +1,7 @@
 """The picture in the README: random queries of each domain, their five nearest by the last setting, and which are right.
 
 Prints, of all wrong neighbours that the metric counts and of those in the picture, how many show a near-twin or sibling of the query: the drawn world
-gives every third thing the form of the one before (src/guie/data/drawn_scene.py).
+gives every third thing the form of the one before (src/guie/synthetic/scene.py).
 
 Run: python tests/benchmarks/neighbours_picture.py artifacts/demo
 Writes tests/benchmarks/demo_neighbours.jpg (--out)

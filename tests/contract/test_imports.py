@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors"}
+FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors", "processes"}
 MAY_IMPORT = {
     "__init__": set(),
     "settings": set(),
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "recipe": {"override", "settings"},
     "files": {"errors", "settings"},
     "machine": set(),
+    "processes": set(),
     "errors": {"machine"},
     "run": {"files", "machine", "settings"},
     "versions": set(),
@@ -27,7 +28,8 @@ MAY_IMPORT = {
     "door": {"files", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
     "terminal": set(),
     "kaggle": {"files", "done", "recipe", "run", "door", "settings", "terminal"},
-    "data": FLOOR,
+    "synthetic": FLOOR,
+    "data": FLOOR | {"synthetic"},
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
     "train": FLOOR | {"data", "model", "embed"},

@@ -23,7 +23,6 @@ from guie.data.image import header_problem
 from guie.data.manifest import (
     COLUMNS,
     GROUP_SEPARATOR,
-    GROUPS,
     PROBLEM_COLUMNS,
     SOURCE_COLUMNS,
     check_manifest,
@@ -33,10 +32,10 @@ from guie.data.manifest import (
     write_table,
 )
 from guie.data.names import name_on_disk, safe_name
-from guie.data.processes import process_pool
 from guie.data.sources import SHARED, is_there, passed_over, read_csv
+from guie.processes import process_pool
 from guie.run import Run
-from guie.settings.data import Source
+from guie.settings.data import GROUPS, Source
 
 N_THREADS = 16  # they wait for the disk most of the time
 CHUNK = 2000  # images that are checked in one go
@@ -63,7 +62,7 @@ def build_manifests(run: Run) -> dict[str, Any]:
     if PROBLEMS in builders:
         raise ValueError(f"data.sources: the name {PROBLEMS!r} is taken by {PROBLEMS}.parquet; call the source something else")
     if data.drawn is not None:
-        from guie.data.drawn import draw_world  # only recipes that draw need it
+        from guie.synthetic.world import draw_world  # only recipes that draw need it
 
         draw_world(folder=run.images_root, world=data.drawn, seed=run.recipe.seed)
     for stale in set(folder.glob("*.parquet")) - {folder / f"{name}.parquet" for name in builders}:

@@ -15,7 +15,6 @@ SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module 
 PROBLEM_COLUMNS = ("source", "path", "reason")
 SPLITS = ("train", "val", "test", "")
 MAY_BE_EMPTY = ("split", "group")
-GROUPS = "groups.csv"  # label,group in a source's folder: which of its classes are near-twins
 GROUP_SEPARATOR = "\n"  # between the names of groups, where an image has several
 CLASS_KEY = ["source", "source_label"]  # what makes a class: two sources never share one
 log = logging.getLogger(__name__)

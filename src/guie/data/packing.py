@@ -33,12 +33,12 @@ from guie.data.duplicates import colours, content_hash, find_duplicates, percept
 from guie.data.image import load_image, read_file
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
 from guie.data.names import name_on_disk
-from guie.data.processes import process_pool
 from guie.data.resize import resized
 from guie.done import readers, state_of
 from guie.errors import is_of_the_machine
 from guie.files import digest_of_file, full_disk_told, whole_file
 from guie.machine import n_cores
+from guie.processes import process_pool
 from guie.run import Run
 from guie.settings.data import Data
 from guie.versions import PACKING

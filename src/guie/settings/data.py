@@ -8,6 +8,7 @@ from typing import Literal
 from guie.settings.fields import check_range, check_unique, nearest, within
 from guie.settings.names import check_name
 
+GROUPS = "groups.csv"  # label,group in a source's folder: which of its classes are near-twins
 RESERVED_DOMAINS = ("low", "high", "std", "control")  # mp5_low, mp5_high, mp5_std and mp5_control are columns of their own
 
 

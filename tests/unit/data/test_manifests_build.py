@@ -107,9 +107,9 @@ def test_build_manifests_draws_the_world_first(root: Path, monkeypatch: pytest.M
         assert (world, seed) == (DrawnWorld(n_views=3), 0)
         _image(folder / "sets/things/a/1.jpg")
 
-    module = types.ModuleType("guie.data.drawn")
+    module = types.ModuleType("guie.synthetic.world")
     module.draw_world = draw_world
-    monkeypatch.setitem(sys.modules, "guie.data.drawn", module)
+    monkeypatch.setitem(sys.modules, "guie.synthetic.world", module)
     run = _run(root, SOURCES[:1], drawn=DrawnWorld(n_views=3))
     assert build_manifests(run)["n_images"] == 1
     assert (run.out / "drawn/sets/things/a/1.jpg").is_file()

@@ -10,10 +10,10 @@ import pytest
 
 from guie.data.balance import balanced_rows, set_apart, split_classes
 from guie.data.build import builder, list_source
-from guie.data.drawn import draw_world
 from guie.data.manifest import COLUMNS, read_manifest
 from guie.data.split import groups_of
 from guie.recipe import Data, DrawnWorld, Source, load_recipe
+from guie.synthetic.world import draw_world
 
 Key = tuple[str, str]
 

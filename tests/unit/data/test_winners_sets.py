@@ -12,8 +12,8 @@ import pytest
 import scipy.io
 
 from guie.data.build import builder, list_source, split_problems
-from guie.data.drawn_scene import draw_image
 from guie.recipe import Source
+from guie.synthetic.scene import draw_image
 
 Rows = list[tuple[str, str, str]]
 

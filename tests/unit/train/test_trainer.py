@@ -153,7 +153,7 @@ def test_sharpness_aware_step_is_its_formula(tmp_path: Path) -> None:
 
     def gradients() -> dict[str, Tensor]:
         model.zero_grad()
-        gradient(model.train(), given, 1, Moment(0, 0, seed_of(0, "small", 0, 0)), Accelerator(cpu=True))
+        gradient(model.train(), given, 1, Position(0, 0, seed_of(0, "small", 0, 0)), Accelerator(cpu=True))
         return {name: parameter.grad.double() for name, parameter in model.trained().items()}
 
     plain = gradients()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from guie.data.drawing import Colour, Part, mottled, patterned, plain, rotation, tint
+from guie.synthetic.drawing import Colour, Part, mottled, patterned, plain, rotation, tint
 
 SYLLABLES = ("BA", "BEL", "CO", "DU", "FIZ", "GA", "HOL", "KO", "LU", "MI", "NO", "OR", "PE", "RI", "RU", "SO", "TA", "VE", "XI", "ZA")
 FLAVOURS = ("mint", "plum", "lemon", "cocoa", "chili", "apple", "berry", "malt", "honey", "peach", "curry", "anis")

@@ -1,4 +1,4 @@
-"""What the teacher of a distillation sees in a few crops of each image, worked out once; see `guie.train.distil`."""
+"""What the teacher of a distillation sees in a few crops of each image, worked out once; see `distil.py`."""
 
 from __future__ import annotations
 

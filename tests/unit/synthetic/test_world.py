@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from guie.data import drawn
-from guie.data.drawn import draw_world
-from guie.data.drawn_scene import DOMAINS, dice_of, draw_image
 from guie.recipe import DrawnWorld
+from guie.synthetic.scene import DOMAINS, dice_of, draw_image
+from guie.synthetic.world import draw_world
 from guie.versions import DRAWING
 
 SMALL = DrawnWorld(n_instances=4, n_views=3, image_px=48)
@@ -317,7 +317,7 @@ def test_colours_alone_find_some_instances_but_not_most():
 
 @pytest.mark.slow
 def test_drawing_that_is_killed_ends_in_the_same_world(world: Path, tmp_path: Path):
-    code = f"from pathlib import Path; from guie.data.drawn import draw_world, DrawnWorld; draw_world(Path({str(tmp_path)!r}), DrawnWorld(4, 3, 48), 5)"
+    code = f"from pathlib import Path; from guie.synthetic.world import draw_world, DrawnWorld; draw_world(Path({str(tmp_path)!r}), DrawnWorld(4, 3, 48), 5)"
     process = subprocess.Popen([sys.executable, "-c", code])
     while len(list(tmp_path.rglob("*.jpg"))) < 10 and process.poll() is None:
         time.sleep(0.005)

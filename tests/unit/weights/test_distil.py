@@ -5,19 +5,19 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import distil as module
 import numpy as np
 import pytest
 import timm
 import torch
+from distil import batch_at, distil, jittered, lr_at, save_student
 from fake_run import make_fake_run
 from safetensors.torch import load_file
+from teacher import Distillation, ImagePool, crop_at, teach
 from torch import Tensor
 
 from guie.embed.pca import PCA
 from guie.files import save_weights
-from guie.train import distil as module
-from guie.train.distil import batch_at, distil, jittered, lr_at, save_student
-from guie.train.teacher import Distillation, ImagePool, crop_at, teach
 
 SMALL = Distillation(arch="test_vit", n_steps=6, batch_size=40, student_px=32, teacher_px=40)
 

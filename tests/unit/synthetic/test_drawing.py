@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from guie.data.drawing import Camera, Light, Part, floor, plain, render, rotation, shadows, tint
+from guie.synthetic.drawing import Camera, Light, Part, floor, plain, render, rotation, shadows, tint
 
 LIGHT = Light(np.array([0, 0, 1], np.float32), 0.0, 1.0)  # no shading: a part shows its skin
 WHITE = plain((255, 255, 255))

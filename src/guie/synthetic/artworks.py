@@ -7,8 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from guie.data.drawing import Colour, Part, plain, tint
-from guie.data.drawn_things import Dice
+from guie.synthetic.drawing import Colour, Part, plain, tint
+from guie.synthetic.things import Dice
 
 LONG_PX = 144  # longer side of a painted canvas
 

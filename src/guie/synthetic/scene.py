@@ -12,9 +12,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from guie.data.drawing import Camera, Colour, Light, Part, floor, mottled, patterned, plain, render, rotation, shadows, tint
-from guie.data.drawn_artworks import artwork
-from guie.data.drawn_things import Dice, landmark, product, toy
+from guie.synthetic.artworks import artwork
+from guie.synthetic.drawing import Camera, Colour, Light, Part, floor, mottled, patterned, plain, render, rotation, shadows, tint
+from guie.synthetic.things import Dice, landmark, product, toy
 
 SUPERSAMPLING = 1.5  # rays per pixel and axis; 2 draws a third fewer images a second and looks the same
 

@@ -1,7 +1,7 @@
 """Distillation: a small transformer learns the features of a convolutional network, so that the project has a pretrained ViT of its own.
 
 Teacher and student see the same crops of each image, for many epochs ("consistent and patient": Beyer et al., Knowledge distillation: a good
-teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher works but once (`guie.train.teacher`). The
+teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher works but once (`teacher.py`). The
 target is the teacher's feature after a PCA to the student's own width, whitened in part and fitted on the same images; the student's
 feature itself shall point there, so that nothing is thrown away afterwards and cosines mean what they meant to the teacher. No label is used.
 
@@ -29,13 +29,13 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from teacher import MEAN_STD, Distillation, ImagePool, crop_at, normalised, teach
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from guie.embed.retrieval import retrieve, summarise
 from guie.files import load_state, save_json, save_state, save_weights, whole_file
-from guie.train.teacher import MEAN_STD, Distillation, ImagePool, crop_at, normalised, teach
 
 CHECKPOINT_S = 60.0
 log = logging.getLogger(__name__)
