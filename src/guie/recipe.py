@@ -39,12 +39,7 @@ from guie.settings.model import PRETRAINED_TAG as PRETRAINED_TAG
 from guie.settings.model import Model as Model
 from guie.settings.moved import GONE, KINDS, new_path
 from guie.settings.names import PRETRAINED as PRETRAINED
-from guie.settings.objective import ArcFace as ArcFace
-from guie.settings.objective import ClassMargin as ClassMargin
-from guie.settings.objective import CosFace as CosFace
-from guie.settings.objective import GrowingMargin as GrowingMargin
-from guie.settings.objective import ObjectiveSettings as ObjectiveSettings
-from guie.settings.objective import Softmax as Softmax
+from guie.settings.objective import *  # noqa: F403 (its __all__ names the kinds)
 from guie.settings.optim import Adam as Adam
 from guie.settings.optim import AdamW as AdamW
 from guie.settings.optim import BlockFactors as BlockFactors

@@ -17,10 +17,11 @@ from trees import Leaf, another, classes, every_kind, inner, leaves, put, rename
 
 from guie import door as door_module
 from guie import recipe as recipe_module
-from guie.data import drawn, packing
+from guie.data import packing
 from guie.door import READS, VERSIONS, reads, settings_digest
 from guie.recipe import DrawnWorld, Recipe, Stages, load_recipe
 from guie.run import DOORS, PROJECT, set_up_logging
+from guie.synthetic import world as drawn
 from guie.synthetic.world import draw_world
 from guie.train import stage as train_stage
 from guie.versions import DRAWING

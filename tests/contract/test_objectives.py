@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as mp
 from accelerate import Accelerator
 from changing import changed
-from small_model import COLORS, COUNTS, DIM, N_CLASSES, NECK, inputs_at, small_model
+from small_model import COLORS, COUNTS, DIM, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
 from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax
@@ -246,5 +246,5 @@ def test_loss_of_pairs_is_seen_to_be_no_mean_of_parts() -> None:
 
 def test_every_kind_is_built_from_a_stage() -> None:
     for row in ROWS.values():
-        objective = build_objective(changed(STAGE, objective=row), N_CLASSES, COUNTS)
+        objective = build_objective(changed(STAGE, objective=row), N_CLASSES, WIDTH, COUNTS)
         assert [p for p in objective.parameters() if p.requires_grad]

@@ -89,7 +89,7 @@ def test_commands_name_recipes_and_fields_that_exist():
 
 
 def test_fields_that_the_texts_set_exist():
-    files = ("README.md", "run.sh", "data_prep/README.md", "notebooks/README.md", "weights/README.md")
+    files = ("README.md", "run.sh", *map(str, PAGES))
     texts = "".join((PROJECT / name).read_text(encoding="utf-8") for name in files)
     found = set(re.findall(r"--set\s+([a-z][\w.]*=[\w.-]+)", texts))
     assert len(found) >= 6
@@ -98,7 +98,8 @@ def test_fields_that_the_texts_set_exist():
 
 
 def test_row_of_a_recipe_is_that_of_the_recipe():
-    (row,) = (block for language, block in fenced(readme()) if language == "python")
+    text = (PROJECT / "src/guie/recipes/README.md").read_text(encoding="utf-8")
+    (row,) = (block for language, block in fenced(text) if language == "python")
     assert eval(row, vars(recipe_module) | {"STRONG": demo.STRONG}) == load_recipe("demo").row("s2_backbone")
 
 
@@ -112,9 +113,15 @@ def test_table_of_doors_agrees_with_the_doors():
         assert not [other for n, other in DOORS.items() if n != number and other in line], line
 
 
-def test_links_lead_to_files():
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme()) if "://" not in link]
-    assert [link for link in links if not (PROJECT / link).exists()] == []
+PAGES = sorted(path.relative_to(PROJECT) for path in PROJECT.glob("*/**/README.md") if ".venv" not in path.parts)
+
+
+@pytest.mark.parametrize("page", [Path("README.md"), *PAGES], ids=str)
+def test_links_lead_to_files(page: Path):
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    links = [link for link in found if "://" not in link]
+    assert [link for link in links if not ((PROJECT / page).parent / link).exists()] == []
 
 
 def scores(recipe: str) -> dict[str, dict[str, list[float]]]:

@@ -49,7 +49,7 @@ def _trained(recipe: Recipe, stage: Stage) -> list[str | int]:
         f"{optim.lr:g}",
         stage.neck.dim,
         type(objective).__name__,
-        f"{objective.scale:g}",
+        f"{objective.scale:g}" if hasattr(objective, "scale") else "",
         margin_text(objective),
     ]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from guie.settings.fields import check_range, within
 
+__all__ = ["ArcFace", "ClassMargin", "CosFace", "GrowingMargin", "ObjectiveSettings", "Softmax"]
 LARGEST_MARGIN = 1.57  # half a turn's half, in radians
 
 
@@ -39,8 +41,33 @@ class ClassMargin:
         check_range(f"{at}.low", self.low, 0.0, self.high)
 
 
+class Kind:
+    """What all objectives' settings have in common.
+
+    Attributes:
+        has_centers: Its weights are class centres, which may start as their classes' means.
+    """
+
+    has_centers = False
+
+    def state_shape(self) -> tuple[Any, ...]:
+        """What decides which weights and buffers the objective has: rows that agree in it can load each other's objective."""
+        return (type(self).__name__,)
+
+
+class _Centers(Kind):
+    """Kinds whose weights are class centres."""
+
+    has_centers = True
+    n_sub_centers: int
+
+    def state_shape(self) -> tuple[Any, ...]:
+        """See `Kind`; the centres of one kind serve another."""
+        return ("centers", self.n_sub_centers)
+
+
 @dataclass(frozen=True)
-class ArcFace:
+class ArcFace(_Centers):
     """Cross entropy over cosines to class centres; the margin is added to the angle of the own class.
 
     Attributes:
@@ -59,7 +86,7 @@ class ArcFace:
 
 
 @dataclass(frozen=True)
-class CosFace:
+class CosFace(_Centers):
     """Cross entropy over cosines to class centres; the margin is subtracted from the cosine of the own class.
 
     Attributes:
@@ -78,7 +105,7 @@ class CosFace:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(_Centers):
     """Normalised softmax: cross entropy over scaled cosines to class centres, without a margin.
 
     Attributes:

@@ -175,10 +175,10 @@ class Recipe:
             return
         if set(before.sources) != set(stage.sources):
             raise ValueError(f"{at}.sources are others than {parent}'s, and so are the classes; name start.fresh=('objective',)")
-        if before.objective.n_sub_centers != stage.objective.n_sub_centers:
+        own, other = stage.objective.state_shape(), before.objective.state_shape()
+        if own != other:
             raise ValueError(
-                f"{at}.objective.n_sub_centers is {stage.objective.n_sub_centers}, {parent} has "
-                f"{before.objective.n_sub_centers}; name start.fresh=('objective',)"
+                f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)}); name start.fresh=('objective',)"
             )
 
     def _check_soup(self, soup: Soup, seen: list[Stage | Soup]) -> None:
@@ -192,8 +192,9 @@ class Recipe:
                     raise ValueError(
                         f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has {getattr(first, field)!r}; a soup is of alike models"
                     )
-            if (shape_of(first.neck), first.objective.n_sub_centers) != (shape_of(other.neck), other.objective.n_sub_centers):
-                raise ValueError(f"{at}: {name} has another neck or other centres than {soup.of[0]}; a soup is of alike models")
+            of_first, of_other = ((shape_of(s.neck), s.objective.state_shape()) for s in (first, other))
+            if of_first != of_other:
+                raise ValueError(f"{at}: {name} has another neck or another objective than {soup.of[0]}; a soup is of alike models")
             if self.model_of(name) != self.model_of(soup.of[0]):
                 raise ValueError(f"{at}.of: {name} has another backbone than {soup.of[0]}; make a soup of each and concatenate them as members")
 
@@ -224,6 +225,11 @@ class Recipe:
             raise ValueError(
                 f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); set its pca_dim to {EXPORTED_DIM}"
             )
+
+
+def _worded(state_shape: tuple[Any, ...]) -> str:
+    """`centers 3`, of what `Kind.state_shape` gives."""
+    return " ".join(map(str, state_shape))
 
 
 def shape_of(neck: Neck) -> Neck:

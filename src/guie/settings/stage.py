@@ -191,8 +191,9 @@ class Stage:
             raise ValueError(f"{at}.validation.keeps_best needs every_epochs, the epochs between validations, and no optim.ema_decay")
         if self.neck.has_size and not self.is_backbone_frozen:
             raise ValueError(f"{at}.neck.has_size needs a frozen backbone, whose features are cached")
-        if self.start.has_mean_centers and not (self.is_backbone_frozen and "objective" in self.start.fresh):
-            raise ValueError(f"{at}.start.has_mean_centers needs a fresh objective and a frozen backbone, whose features are cached")
+        may_start_there = self.objective.has_centers and self.is_backbone_frozen and "objective" in self.start.fresh
+        if self.start.has_mean_centers and not may_start_there:
+            raise ValueError(f"{at}.start.has_mean_centers needs a fresh objective with class centres, and a frozen backbone, whose features are cached")
 
 
 @dataclass(frozen=True)

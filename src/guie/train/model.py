@@ -74,7 +74,7 @@ def build_model(backbone: Backbone, stage: Stage, n_classes: int, counts: Tensor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         neck = Neck(backbone.feature_dim, stage.neck)
-        objective = build_objective(stage, n_classes, counts)
+        objective = build_objective(stage, n_classes, backbone.feature_dim, counts)
     return Model(backbone, neck, objective)
 
 
