@@ -18,11 +18,12 @@ from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.machine import n_cores
 from guie.model.backbone import Backbone, build_backbone
-from guie.model.embedder import build_embedder
-from guie.model.pooling import keep_less
+from guie.model.pooling import enable_gradient_checkpointing
 from guie.recipe import load_recipe
 from guie.run import keep_freed_memory, peak_memory_gb
-from guie.train.parameters import close_blocks, make_optimizer
+from guie.train.model import build_model
+from guie.train.objectives.base import Batch
+from guie.train.parameters import freeze_early_blocks, make_optimizer
 
 RECIPE = load_recipe("first_place")
 BATCH = 2
@@ -61,22 +62,24 @@ def step(name: str, size: str, stride: str) -> None:
     """One row of the first table: the second of two steps is timed."""
     keep_freed_memory()
     px, stage = int(size), RECIPE.stage("s2_backbone")
-    embedder = build_embedder(vit_h(px, int(stride)), stage, 1000, 0)
-    tokens = embedder.backbone.network.grid_size
+    model = build_model(vit_h(px, int(stride)), stage, 1000, torch.ones(1000), 0)
+    tokens = model.backbone.network.grid_size
     pixels, labels = torch.randn(BATCH, 3, px, px), torch.arange(BATCH)
-    keep_less(embedder.backbone.network)
-    embedder.neck.requires_grad_(False)
-    embedder.classifier.requires_grad_(False)
-    close_blocks(embedder, stage)
-    optimizer = make_optimizer(embedder, stage) if name == "train" else None
+    enable_gradient_checkpointing(model.backbone.network)
+    model.open(stage)
+    freeze_early_blocks(model, stage)
+    optimizer = make_optimizer(model, stage) if name == "train" else None
     for _ in range(2):
         started = time.time()
         if optimizer is None:
             with torch.no_grad():
-                assert embedder.eval().neck(embedder.backbone(pixels)).shape == (BATCH, 64)
+                assert model.eval().neck(model.backbone(pixels)).shape == (BATCH, 64)
         else:
             optimizer.zero_grad()
-            embedder.train()(pixels, labels, 0.5).backward()
+            model.set_mode(stage)
+            features = model.backbone(pixels)
+            batch = Batch(features, model.neck(features), labels, labels, torch.zeros_like(labels), epoch=0, step=0)
+            sum(model.objective(batch).values()).backward()
             optimizer.step()
     print(f"| {name} | {px} | {int(stride) or 14} | {tokens[0]} x {tokens[1]} | {BATCH} | {time.time() - started:.1f} | {peak_memory_gb():.1f} |")
 

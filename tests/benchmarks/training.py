@@ -135,17 +135,16 @@ def environment_of_a_script() -> dict[str, str]:
 
 def door_4_from(start: float, options: list[str]) -> None:
     """Door 04 with longer centres at the start: what they would be worth, not a setting of the doors."""
-    from guie.model.margin import MarginClassifier
-
     from guie.door import open_door
+    from guie.train.objectives.margin import MarginSoftmax
 
-    usual = MarginClassifier.__init__
+    usual = MarginSoftmax.__init__
 
-    def longer(self: MarginClassifier, *args: Any, **words: Any) -> None:
+    def longer(self: MarginSoftmax, *args: Any, **words: Any) -> None:
         usual(self, *args, **words)
         self.centers.data.mul_(start / STARTS["ours"])
 
-    MarginClassifier.__init__ = longer  # type: ignore[method-assign]
+    MarginSoftmax.__init__ = longer  # type: ignore[method-assign]
     sys.exit(open_door(4, None, "guie.train.stage:train_phase", options, phase="head"))
 
 
