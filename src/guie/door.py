@@ -40,8 +40,8 @@ READS: dict[int, tuple[str, ...]] = {
         "seed",
     ),
     3: (*(f"data.{name}" for name in ("drawn", "pack_px", "pack_square", "pack_loose", "jpeg_quality", "shard_mb", "max_bad_share", "duplicate_bits")),),
-    **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "seed")),
-    7: ("model", "embed.settings", "embed.precision", "seed"),
+    **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "embed.storage", "seed")),
+    7: ("model", "embed.settings", "embed.precision", "embed.storage", "seed"),
     8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
     9: (),  # none named: the whole recipe, which the report shows
 }

@@ -9,7 +9,7 @@ from dataclasses import MISSING, is_dataclass, replace
 from typing import Any, TypeVar
 
 from guie.settings.fields import classes_of, hints_of, items_of, joined, kinds_of, name_of, nearest
-from guie.settings.moved import kinds_with, new_path
+from guie.settings.moved import GONE, kinds_with, new_path
 
 Tree = TypeVar("Tree")
 
@@ -60,14 +60,12 @@ class _Change:
         value = getattr(node, key)
         if not rest:
             return replace(node, **{key: self._converted(self.value, hints_of(type(node))[key])})  # type: ignore[type-var]
-        if not is_dataclass(value) and (kinds := kinds_with(node, key, rest[0])):
-            raise ValueError(f"--set {self.path}: {joined(at, key)} is {value}; --set {joined(at, key)}={kinds[0]} first, which has {rest[0]}")
-        if is_dataclass(value) and rest[0] not in hints_of(type(value)) and (kinds := kinds_with(node, key, rest[0])):
-            raise ValueError(
-                f"--set {self.path}: {type(value).__name__} has no field {rest[0]!r}, {' and '.join(kinds)} "
-                f"{'has' if len(kinds) == 1 else 'have'}; --set {joined(at, key)}={kinds[0]} first"
-            )
-        return replace(node, **{key: self.within(value, rest, joined(at, key))})  # type: ignore[type-var]
+        place = joined(at, key)
+        has = hints_of(type(value)) if is_dataclass(value) else {}
+        if rest[0] not in has and not isinstance(value, tuple) and (kinds := kinds_with(node, key, rest[0])):
+            lack = f"{type(value).__name__} has no field {rest[0]!r}" if is_dataclass(value) else f"{place} is {value}"
+            raise ValueError(f"--set {self.path}: {lack}; {self._first(kinds, rest[0], place)}")
+        return replace(node, **{key: self.within(value, rest, place)})  # type: ignore[type-var]
 
     def _row(self, items: tuple[Any, ...], key: str, rest: list[str], at: str) -> tuple[Any, ...]:
         """`items`, with a field of the one called `key` replaced."""
@@ -80,10 +78,18 @@ class _Change:
             raise ValueError(f"--set {self.path}: names a whole row; name one of its fields: {fields}")
         return (*items[:i], self.within(items[i], rest, joined(at, key)), *items[i + 1 :])
 
+    def _first(self, kinds: list[type], field: str, place: str) -> str:
+        """Which kinds have a field, and how `place` comes to hold one."""
+        names = " and ".join(kind.__name__ for kind in kinds)
+        has = f"{names} {'has' if len(kinds) == 1 else 'have'} {field}"
+        if needed := _without_default(kinds[0]):
+            return f"{has}, but no default for {', '.join(needed)}: write it into a recipe file"
+        return f"{has}: --set {place}={kinds[0].__name__} first"
+
     def _missing(self, node: Any, key: str, known: list[str], at: str) -> str:
         """That a class has no such field, and which path is meant."""
         found = new_path(type(node), key)
-        hint = f"did you mean {joined(at, found)}?" if found else nearest(key, known)
+        hint = GONE.get(key) or (f"did you mean {joined(at, found)}?" if found else nearest(key, known))
         return f"{type(node).__name__} has no field {key!r}; {hint}"
 
     def _converted(self, text: str, hint: Any) -> Any:
@@ -107,8 +113,7 @@ class _Change:
 
     def _fresh(self, kind: type) -> Any:
         """A settings object with its defaults."""
-        needed = [f.name for f in dataclasses.fields(kind) if f.default is MISSING and f.default_factory is MISSING]
-        if needed:
+        if needed := _without_default(kind):
             raise ValueError(f"--set {self.path}={kind.__name__}: it has no default for {', '.join(needed)}; write a recipe file")
         return kind()
 
@@ -133,3 +138,8 @@ class _Change:
                 words = "a whole number" if kind is int else "a number"
                 raise ValueError(f"--set {self.path}={text}: takes {words}") from None
         raise ValueError(f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file")
+
+
+def _without_default(kind: Any) -> list[str]:
+    """The fields of a class of settings that must be given."""
+    return [f.name for f in dataclasses.fields(kind) if f.default is MISSING and f.default_factory is MISSING]

@@ -37,7 +37,7 @@ from guie.settings.embed import Views as Views
 from guie.settings.fields import nearest
 from guie.settings.model import PRETRAINED_TAG as PRETRAINED_TAG
 from guie.settings.model import Model as Model
-from guie.settings.moved import new_path
+from guie.settings.moved import GONE, KINDS, new_path
 from guie.settings.names import PRETRAINED as PRETRAINED
 from guie.settings.objective import ArcFace as ArcFace
 from guie.settings.objective import ClassMargin as ClassMargin
@@ -127,14 +127,14 @@ def _meaning(error: Exception) -> str:
         kind, name = found.groups()
         if kind in kinds:
             path = new_path(kinds[kind], name)
-            hint = f"it is {path} now" if path else nearest(name, [f.name for f in dataclasses.fields(kinds[kind])])
+            hint = GONE.get(name) or (f"it is {path} now" if path else nearest(name, [f.name for f in dataclasses.fields(kinds[kind])]))
             return f"{kind} has no field {name!r}; {hint}"
-    if found := re.match(r"(\w+)\.__init__\(\) missing \d+ required positional arguments?: (.+)", text):
+    if found := re.match(r"(\w+)\.__init__\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text):
         return f"{found[1]} lacks {found[2]}"
-    if found := re.match(r"(\w+)\.__init__\(\) takes from \d+ to (\d+) positional arguments but (\d+) were given", text):
-        return f"{found[1]} has {int(found[2]) - 1} fields, and {int(found[3]) - 1} values are given; name them"
+    if found := re.match(r"(\w+)\.__init__\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) ", text):
+        return f"{found[1]} takes {int(found[2]) - 1} values without a name, and {int(found[3]) - 1} are given; name them"
     if isinstance(error, NameError | ImportError | AttributeError) and (found := re.search(r"(?:name|attribute) '(\w+)'", text)):
-        return f"{text}; {nearest(found[1], list(kinds))}"
+        return f"{text}; {f'it is {KINDS[found[1]]} now' if found[1] in KINDS else nearest(found[1], list(kinds))}"
     return f"{type(error).__name__}: {text}"
 
 

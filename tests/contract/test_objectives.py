@@ -18,7 +18,7 @@ from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.curves import COLUMNS
-from guie.train.gradient import Moment, gradient
+from guie.train.gradient import Position, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.build import build_objective
@@ -72,7 +72,7 @@ def take_steps(
         items = torch.randint(0, 200, (N,), generator=torch.Generator().manual_seed(step))
         given = inputs_at(step, items % N_CLASSES, items, dtype)
         optimizer.zero_grad()
-        batch, terms = gradient(model.train(), given, n_parts, Moment(0, step, 1000 + step), accelerator)
+        batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
             model.objective.after_step(batch, LOOK)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from guie.data.packing import PackedImages
 from guie.embed.features import Encoder, FeatureStore
+from guie.embed.halves import Halves
 from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
@@ -29,7 +30,7 @@ from guie.settings.names import PRETRAINED
 from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
-Features = Callable[[Member, str, str], np.ndarray | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
+Features = Callable[[Member, str, str], np.ndarray | Halves | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class MemberFeatures:
         self.store, self.run = store, store.run
         self._loaded: tuple[tuple[str, int, int], Encoder] | None = None
 
-    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Sized:
+    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Sized:
         """float32 [n_images_of_split, feature_dim] on the disk, followed by the images' sizes where the member's neck takes them."""
         packed = self.store.packed
         rows = rows_of(packed, split)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from guie.data.packing import PackedImages
 from guie.done import outputs_digest
 from guie.embed.extract import Change, FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
+from guie.embed.halves import Halves
 from guie.model.backbone import Backbone
 from guie.run import Run
 from guie.settings.model import Model
@@ -56,7 +57,7 @@ class FeatureStore:
         rows: np.ndarray,
         change: Change | None = None,
         other_views: Sequence[str] = (),
-    ) -> np.ndarray:
+    ) -> np.ndarray | Halves:
         """Features, float32 [n_rows, feature_dim], memory-mapped; extracted now where they are not in the cache.
 
         Args:
@@ -89,4 +90,5 @@ class FeatureStore:
             digest_of_rows(rows),
             encoder.patch_stride,
             self.precision,
+            self.run.recipe.embed.storage,
         )

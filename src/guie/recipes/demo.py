@@ -35,14 +35,14 @@ BOTH: Views = ("plain", "flip")
 OVERLAP = 12  # pixels from one patch of 16 to the next
 
 
-def head(name: str, image_px: int, patch_stride: int = 0) -> Stage:
-    """A head-only stage on cached features, which takes seconds."""
+def head(name: str, image_px: int, patch_stride: int = 0, of: str = "") -> Stage:
+    """A head-only stage on cached features, which takes seconds; `of` is the row whose backbone it takes."""
     return Stage(
         name,
         trains="head",
         image_px=image_px,
         patch_stride=patch_stride,
-        start=Start(fresh=HEAD),
+        start=Start(of=of, fresh=HEAD),
         objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=MARGIN_RAD)),
         optim=Optim(n_epochs=30, batch_size=128, lr=2e-3, schedule=OneCycle(warmup_share=0.3)),
         augment=Augment(flip=0.5),

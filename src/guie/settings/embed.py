@@ -111,12 +111,15 @@ class Embed:
     Attributes:
         settings: The ladder.
         batch_size: Of feature extraction.
-        precision: In which door 07's backbones compute: auto (half on a card, float32 on a CPU), float32, or bfloat16, for transformers on a CPU with AMX.
+        precision: In which backbones compute cached features: auto (half on a card, float32 on a CPU), float32, or bfloat16, for
+            transformers on a CPU with AMX.
+        storage: Of cached features on the disk; bfloat16 halves the bytes and rounds to 3 significant digits.
     """
 
     settings: tuple[Setting, ...]
     batch_size: int = within(32, low=1, high=10**6)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    storage: Literal["float32", "bfloat16"] = "float32"
 
     def check(self, at: str) -> None:
         """Raises ValueError without a setting, or where two have one name."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
 from typing import Any
 
@@ -25,9 +27,14 @@ def rows(default: Any = ()) -> Any:
     return dataclasses.field(default=default, metadata={"is_unnamed": True})
 
 
-def hints_of(kind: Any) -> dict[str, Any]:
+def hints_of(kind: Any) -> Mapping[str, Any]:
     """The types of a settings class' fields, by name."""
-    return typing.get_type_hints(kind)
+    return _hints(kind)
+
+
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return types.MappingProxyType(typing.get_type_hints(kind))  # which reads them anew from text each time
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:
@@ -109,7 +116,8 @@ def _check_value(value: Any, hint: Any, place: str, field: str) -> None:
     else:
         raise ValueError(f"{field} is {_shown(value)}, must be {_wanted(value, hint)}")
     if typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
-        raise ValueError(f"{place} is {value!r}, must be one of {', '.join(typing.get_args(kind))}")
+        words = ", ".join(word or "''" for word in typing.get_args(kind))
+        raise ValueError(f"{place} is {value!r}, must be one of {words}")
     if typing.get_origin(kind) is tuple:
         for i, item in enumerate(value):
             own = place if _is_word(kind) else joined(place, name_of(item, i))
@@ -151,7 +159,7 @@ def _named(kind: Any) -> str:
         arguments = typing.get_args(kind)
         items = " or ".join(_named(item).split(" ", 1)[1] + "s" for item in kinds_of(arguments[0]))
         return f"a tuple of {items}" if arguments[1:] == (Ellipsis,) else f"a tuple of {len(arguments)} {items}"
-    return words.get(kind) or f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    return words.get(kind) or f"{'an' if re.match('[AEIOU](?!ne)', kind.__name__) else 'a'} {kind.__name__}"
 
 
 def _remedy(value: Any, kind: Any) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
-from guie.settings.fields import classes_of, hints_of, items_of, joined
+from guie.settings.fields import hints_of, items_of, joined, kinds_of
 
 # Fields of a stage that have another name now. Those that only moved are found by their names.
 RENAMED = {
@@ -29,6 +30,15 @@ RENAMED = {
     "high_rad": "high",
 }
 
+# What a stage no longer says, and what says it now.
+GONE = {
+    "phase": "the phase follows from the place: Stages(head=(...), backbone=(...), highres=(...))",
+    "soup": "a soup is a row of its own kind: Soup(name, of=(...))",
+    "is_greedy": "a soup is a row of its own kind: Soup(name, of=(...), is_greedy=True)",
+}
+# Classes of settings that have another name now.
+KINDS = {"EpochMargin": "GrowingMargin", "ClassFrequencyMargin": "ClassMargin", "NeckShape": "Neck"}
+
 
 def new_path(kind: type, key: str) -> str:
     """The path below a settings class at which a field that it lacks is found, or '' where there is none.
@@ -39,18 +49,23 @@ def new_path(kind: type, key: str) -> str:
     if known and known.split(".")[0] in hints_of(kind):
         return known
     for name, hint in hints_of(kind).items():
-        for inner in classes_of(hint):
+        for inner in _kinds(hint):
             if key in hints_of(inner):
                 return joined(name, key)
     for name, hint in hints_of(kind).items():
-        for inner in classes_of(hint):
+        for inner in _kinds(hint):
             if found := new_path(inner, key):
                 return joined(name, found)
     return ""
 
 
-def kinds_with(node: Any, name: str, key: str) -> list[str]:
+def kinds_with(node: Any, name: str, key: str) -> list[type]:
     """The classes that the field `name` of `node` may hold and that have the field `key`."""
     if name not in {field.name for field, _, _ in items_of(node)}:
         return []
-    return [kind.__name__ for kind in classes_of(hints_of(type(node))[name]) if key in hints_of(kind)]
+    return [kind for kind in _kinds(hints_of(type(node))[name]) if key in hints_of(kind)]
+
+
+def _kinds(hint: Any) -> list[type]:
+    """The settings classes that a field may hold; not those of a tuple's items, which only their own names reach."""
+    return [kind for kind in kinds_of(hint) if isinstance(kind, type) and is_dataclass(kind)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, is_dataclass, replace
@@ -256,7 +255,7 @@ def _at(node: Any, path: str) -> Any:
         if isinstance(node, tuple):
             node = next(item for item in node if item.name == key)
             continue
-        if isinstance(node, Stages) and key not in {field.name for field in dataclasses.fields(node)}:
+        if isinstance(node, Stages):
             node = next(row for row in node if row.name == key)
             continue
         is_choice = len(classes_of(hints_of(type(node))[key])) > 1

@@ -50,7 +50,7 @@ class StepInputs:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Position:
     """Where in a stage a step is.
 
     Attributes:
@@ -64,14 +64,14 @@ class Moment:
     seed: int
 
 
-def gradient(model: Model, given: StepInputs, n_parts: int, moment: Moment, accelerator: Accelerator) -> tuple[Batch | None, dict[str, float]]:
+def gradient(model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator) -> tuple[Batch | None, dict[str, float]]:
     """Adds the gradient of the whole batch to every parameter that trains.
 
     Args:
         model: With its modes set.
         given: The step's inputs.
         n_parts: Parts in which the backbone computes.
-        moment: Epoch, step and seed.
+        position: Epoch, step and seed.
         accelerator: Of all processes; in fp16 gradients are left scaled.
 
     Returns:
@@ -79,26 +79,26 @@ def gradient(model: Model, given: StepInputs, n_parts: int, moment: Moment, acce
         objective was computed in parts.
     """
     if not given.are_pixels:
-        batch, terms = _head(model, given.inputs, given, moment, accelerator)
+        batch, terms = _head(model, given.inputs, given, position, accelerator)
         return batch, terms
     parts = given.inputs.chunk(n_parts)
     if n_parts > 1 and model.objective.is_additive and isinstance(model.neck.norm, nn.Identity):
-        return None, _by_parts(model, parts, given, moment, accelerator)
+        return None, _by_parts(model, parts, given, position, accelerator)
     with torch.set_grad_enabled(n_parts == 1):
-        own = torch.cat([_features(model, part, i, moment, accelerator) for i, part in enumerate(parts)])
+        own = torch.cat([_features(model, part, i, position, accelerator) for i, part in enumerate(parts)])
     features = _gathered(own.detach(), accelerator).requires_grad_()
-    batch, terms = _head(model, features, given, moment, accelerator)
+    batch, terms = _head(model, features, given, position, accelerator)
     assert features.grad is not None
     back = features.grad[accelerator.process_index :: accelerator.num_processes]
-    _send_back(model, [own] if n_parts == 1 else parts, back, moment, accelerator)
+    _send_back(model, [own] if n_parts == 1 else parts, back, position, accelerator)
     if not is_sharded(model.backbone):
         _sum_gradients(model.backbone.parameters(), accelerator)
     return batch, terms
 
 
-def _features(model: Model, pixels: Tensor, part: int, moment: Moment, accelerator: Accelerator) -> Tensor:
+def _features(model: Model, pixels: Tensor, part: int, position: Position, accelerator: Accelerator) -> Tensor:
     """The backbone's features of a part, in float32 at least; its noise (drop-path) is the same whenever the part is computed."""
-    torch.manual_seed(seed_of(moment.seed, "noise", accelerator.process_index, part))
+    torch.manual_seed(seed_of(position.seed, "noise", accelerator.process_index, part))
     with accelerator.autocast():
         features: Tensor = model.backbone(pixels)
     return features if features.dtype == torch.float64 else features.float()
@@ -113,12 +113,12 @@ def _gathered(own: Tensor, accelerator: Accelerator) -> Tensor:
     return by_process.unflatten(0, (n, -1)).transpose(0, 1).flatten(0, 1).contiguous()
 
 
-def _head(model: Model, features: Tensor, given: StepInputs, moment: Moment, accelerator: Accelerator) -> tuple[Batch, dict[str, float]]:
+def _head(model: Model, features: Tensor, given: StepInputs, position: Position, accelerator: Accelerator) -> tuple[Batch, dict[str, float]]:
     """Neck and objective over the whole batch, forward and backward."""
-    torch.manual_seed(moment.seed)  # the same dropout on every process
+    torch.manual_seed(position.seed)  # the same dropout on every process
     with accelerator.autocast():
         embeddings = model.neck(features)
-        batch = Batch(features, embeddings, given.labels, given.items, given.views, moment.epoch, moment.step)
+        batch = Batch(features, embeddings, given.labels, given.items, given.views, position.epoch, position.step)
         terms = model.objective(batch)
     accelerator.backward(_total(terms))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -132,7 +132,7 @@ def _share_head(model: Model, accelerator: Accelerator) -> None:
         _copy_back(broadcast(_flat(gradients)), gradients)
 
 
-def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, moment: Moment, accelerator: Accelerator) -> dict[str, float]:
+def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, position: Position, accelerator: Accelerator) -> dict[str, float]:
     """Forward and backward of an additive objective, part by part, without a first pass.
 
     Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch.
@@ -141,13 +141,13 @@ def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, moment
     own_rows = torch.arange(rank, n, world, device=given.labels.device).chunk(len(parts))
     sums: dict[str, Tensor] = {}
     for i, (part, rows) in enumerate(zip(parts, own_rows, strict=True)):
-        own = _features(model, part, i, moment, accelerator)
+        own = _features(model, part, i, position, accelerator)
         cut = own.detach().requires_grad_()
-        torch.manual_seed(moment.seed)
+        torch.manual_seed(position.seed)
         with accelerator.autocast():
             embeddings = model.neck(cut.new_zeros(n, cut.shape[1]).index_copy(0, rows, cut))[rows]
             items, views = given.items[rows], given.views[rows]
-            terms = model.objective(Batch(cut, embeddings, given.labels[rows], items, views, moment.epoch, moment.step))
+            terms = model.objective(Batch(cut, embeddings, given.labels[rows], items, views, position.epoch, position.step))
         share = len(rows) / n
         accelerator.backward(_total(terms) * share)
         for name, term in terms.items():
@@ -160,11 +160,11 @@ def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, moment
     return {name: float(accelerator.reduce(value, reduction="sum")) for name, value in sums.items()}
 
 
-def _send_back(model: Model, parts: Iterable[Tensor], back: Tensor, moment: Moment, accelerator: Accelerator) -> None:
+def _send_back(model: Model, parts: Iterable[Tensor], back: Tensor, position: Position, accelerator: Accelerator) -> None:
     """The gradient of the features through the backbone; `parts` are pixels, or features that still have their graph."""
     parts = list(parts)
     for i, (part, share) in enumerate(zip(parts, back.chunk(len(parts)), strict=True)):
-        own = part if part.ndim == 2 else _features(model, part, i, moment, accelerator)
+        own = part if part.ndim == 2 else _features(model, part, i, position, accelerator)
         _backward(model, own, share, i == len(parts) - 1, accelerator)
 
 

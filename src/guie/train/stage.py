@@ -122,7 +122,7 @@ def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
 
 def _settings(run: Run, row: Stage | Soup) -> str:
     """Digest of all fields that decide the row's weights."""
-    fields = ["model", "data.limits", "embed.precision", "seed", f"stages.{row.name}"]
+    fields = ["model", "data.limits", "embed.precision", "embed.storage", "seed", f"stages.{row.name}"]
     return run.recipe.digest(*fields, augmentation=AUGMENTATION, extraction=EXTRACTION)
 
 
@@ -197,9 +197,6 @@ def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoi
     curves = run.out / "tensorboard" / stage.name
     trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, curves, **words)
     trainer.run()
-    if best := trainer.state.best:
-        text = "stage %s: keeps epoch %d of %d, mP@5 %.4f"
-        log.info(text, stage.name, best["epoch"] + 1, stage.optim.n_epochs, best["mp5"])
     return trainer, _whole(model, plain, accelerator)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from guie.files import load_state, save_state
@@ -42,19 +44,11 @@ class TrainState:
     best: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def mean_loss(self) -> float:
-        """Of this epoch so far."""
-        return self.running[0] / max(1, self.running[1])
-
-    def images_per_s(self, batch_size: int) -> float:
-        """Of this epoch so far."""
-        return self.running[1] * batch_size / max(self.running[2], 1e-9)
-
-    def count_step(self, loss: float, seconds: float) -> None:
-        """A step is done."""
+    def add(self, loss: float, seconds: float) -> None:
+        """Counts a step of this epoch."""
+        total, n, before = self.running
         self.step += 1
-        self.running = [self.running[0] + loss, self.running[1] + 1, self.running[2] + seconds]
+        self.running = [total + loss, n + 1, before + seconds]
 
     def average(self, model: Model, ema_decay: float, step: int) -> None:
         """Takes the model's weights into the moving average, if there is one.
@@ -64,6 +58,14 @@ class TrainState:
         decay = min(ema_decay, (1 + step) / (10 + step))
         for name, average in self.ema.items():
             average.lerp_(model.get_parameter(name).detach(), 1 - decay)
+
+    def mean_loss(self) -> float:
+        """Of this epoch so far."""
+        return self.running[0] / max(1.0, self.running[1])
+
+    def images_per_s(self, batch_size: int) -> float:
+        """In this epoch so far."""
+        return self.running[1] * batch_size / max(self.running[2], 1e-9)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,16 @@ class Checkpoint:
     key: str
     stage: str
     accelerator: Accelerator
+
+    def is_due(self, saved: float, every_s: float, model: Model) -> bool:
+        """Whether more than `every_s` seconds are over since `saved`, as `time.time()` gives it.
+
+        With sharded weights all processes write together, so process 0 decides for all.
+        """
+        is_late = time.time() - saved > every_s
+        if not is_sharded(model.backbone):
+            return is_late
+        return bool(broadcast(torch.tensor([is_late], device=self.accelerator.device)))
 
     def save(self, state: TrainState, model: Model, optimizer: Any) -> None:
         """Writes everything, whole or not at all; with sharded weights all processes must call it.
@@ -163,8 +175,6 @@ class Checkpoint:
             log.warning("stage %s: training starts anew, since %s", self.stage, error)
             return None
         if stored["key"] != self.key:
-            log.warning(
-                "stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage
-            )
+            log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage)
             return None
         return stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,22 +10,22 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from tqdm.auto import tqdm
 
-from guie.run import peak_memory_gb
 from guie.settings.stage import Stage
 from guie.train.batches import Batches, TrainSet
 from guie.train.curves import Curves
 from guie.train.finite import check_loss, check_weights
-from guie.train.gradient import Moment, StepInputs, gradient
+from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
 from guie.train.parameters import clip, make_optimizer, sam_ascent
+from guie.train.progress import status
 from guie.train.schedule import lr_at, seed_of
-from guie.train.sharding import is_sharded, like, whole
+from guie.train.sharding import like, whole
 from guie.train.state import Checkpoint, TrainState
 
+log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 60.0
 # Told to `notice`, in the order in which they come: a test may end the process there.
 MOMENTS = ("after SAM's ascent", "step", "checkpoint", "validated", "best kept", "epoch end")
@@ -85,7 +86,7 @@ class Trainer:
         """Trains from the next step to the stage's end; afterwards the model holds the stage's result."""
         state = self.state
         done = state.epoch * self.train_set.n_steps + state.step
-        hidden = None if self.accelerator.is_local_main_process else True
+        hidden = None if self.accelerator.is_local_main_process else True  # None: where the output is no terminal
         saved = time.time()
         with tqdm(total=self.n_steps, initial=done, unit="step", desc=self.stage.name, disable=hidden) as bar:
             while state.epoch < self.stage.optim.n_epochs:
@@ -94,13 +95,14 @@ class Trainer:
                 self.model.set_mode(self.stage)
                 began = time.time()
                 for given in self.batches.epoch(state.epoch, state.step):
-                    state.count_step(self._step(given), time.time() - began)
+                    loss = self._step(given)
+                    state.add(loss, time.time() - began)
                     began = time.time()
                     bar.update()
                     if bar.n % 10 == 0:
-                        bar.set_postfix_str(self._status(), refresh=False)
+                        bar.set_postfix_str(status(state, self.stage, self.model, self.optimizer), refresh=False)
                     self.notice("step")
-                    if self._is_due(saved):
+                    if self.checkpoint.is_due(saved, self.checkpoint_every_s, self.model):
                         self.save()
                         saved = began = time.time()
                 self._end_epoch()
@@ -113,13 +115,6 @@ class Trainer:
         self.checkpoint.save(self.state, self.model, self.optimizer)
         self.notice("checkpoint")
 
-    def _is_due(self, saved: float) -> bool:
-        """Whether a checkpoint is due. With sharded weights all processes write it together, so process 0 decides for all."""
-        is_late = time.time() - saved > self.checkpoint_every_s
-        if not is_sharded(self.model.backbone):
-            return is_late
-        return bool(broadcast(torch.tensor([is_late], device=self.accelerator.device)))
-
     def _step(self, given: StepInputs) -> float:
         """One step of the optimizer; returns the loss."""
         optim, state = self.stage.optim, self.state
@@ -127,14 +122,12 @@ class Trainer:
         lr = lr_at(optim, position, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        moment = Moment(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
-        batch, loss = self._gradient(given, moment)
-        check_loss(
-            loss, self.stage, state, given.items, self.train_set, self.checkpoint.path.with_name("not_finite.txt")
-        )
+        place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
+        batch, loss = self._gradient(given, place)
+        check_loss(loss, self.stage, state, given.items, self.train_set, self.checkpoint.path.with_name("not_finite.txt"))
         if optim.sam_rho:
             with sam_ascent(list(self.model.trained().values()), optim.sam_rho):
-                self._gradient(given, moment)  # the same neurons are dropped there
+                self._gradient(given, place)  # the same neurons are dropped there
             self.notice("after SAM's ascent")
         if optim.clip_norm:
             self.accelerator.unscale_gradients(self.optimizer)
@@ -145,9 +138,9 @@ class Trainer:
             self.model.objective.after_step(batch, self.look)
         return loss
 
-    def _gradient(self, given: StepInputs, moment: Moment) -> tuple[Batch | None, float]:
+    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch | None, float]:
         self.optimizer.zero_grad()
-        batch, terms = gradient(self.model, given, self.stage.cost.n_parts, moment, self.accelerator)
+        batch, terms = gradient(self.model, given, self.stage.cost.n_parts, place, self.accelerator)
         return batch, sum(terms.values())
 
     def _end_epoch(self) -> None:
@@ -158,7 +151,7 @@ class Trainer:
         row: dict[str, Any] = {
             "epoch": state.epoch,
             "step": done,
-            "loss": round(state.mean_loss, 6),
+            "loss": round(state.mean_loss(), 6),
             **self.model.objective.curves(state.epoch),
             "lr": lr_at(self.stage.optim, done - 1, self.n_steps),
             "images_per_s": round(state.images_per_s(self.stage.optim.batch_size), 1),
@@ -186,12 +179,10 @@ class Trainer:
     @torch.no_grad()
     def _take_result(self) -> None:
         """The best epoch's weights, or the moving average, become the model's."""
+        best = self.state.best
+        if best:
+            text = "stage %s: keeps epoch %d of %d, mP@5 %.4f"
+            log.info(text, self.stage.name, best["epoch"] + 1, self.stage.optim.n_epochs, best["mp5"])
         tensors = self.model.trained() | self.model.changing_buffers()
-        for name, value in (self.state.best.get("weights") or self.state.ema).items():
+        for name, value in (best.get("weights") or self.state.ema).items():
             tensors[name].copy_(like(tensors[name].detach(), value))
-
-    def _status(self) -> str:
-        state, lr = self.state, self.optimizer.param_groups[0]["lr"]
-        curves = "".join(f"{name} {value:.2f} " for name, value in self.model.objective.curves(state.epoch).items())
-        rate = state.images_per_s(self.stage.optim.batch_size)
-        return f"loss {state.mean_loss:.3f} {curves}lr {lr:.1e} {rate:.0f} img/s {peak_memory_gb():.1f} GB"

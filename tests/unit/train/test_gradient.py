@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from guie.model.neck import Neck
 from guie.settings.objective import ArcFace, ClassMargin
 from guie.settings.stage import Neck as NeckSettings
-from guie.train.gradient import Moment, StepInputs, gradient
+from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.schedule import seed_of
 
 N_CLASSES, DIM, WIDTH, N = 5, 6, 8, 64
 PATTERNS = 4 * torch.randn(N_CLASSES, 3, 1, 1, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
@@ -92,7 +93,7 @@ def trained(
         zeros = torch.zeros_like(labels)
         given = StepInputs(pixels[rank::world], labels, torch.arange(N), zeros)
         optimizer.zero_grad()
-        batch, _ = gradient(model.train(), given, n_parts, Moment(0, step, 1000 + step), accelerator)
+        batch, _ = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
             model.objective.after_step(batch, None)  # type: ignore[arg-type]
@@ -146,3 +147,28 @@ def test_two_processes_train_as_one(two_processes: list[dict]) -> None:
         one = trained(kind, 1, dtype, has_norm)
         assert apart(one, weights) < (1e-12 if dtype == torch.float64 else 1e-5), (kind, has_norm, n_parts, dtype)
         assert apart(weights, second[kind, has_norm, n_parts, dtype]) == 0.0  # both have the same bits
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_noise_of_the_backbone_is_the_same_in_both_passes(kind: str) -> None:
+    """Dropout within the backbone, four parts: the gradient is that of one graph whose parts have the same seeds."""
+    accelerator, place = Accelerator(cpu=True), Position(0, 0, 77)
+    torch.manual_seed(3)
+    neck = Neck(WIDTH, NeckSettings(dim=DIM, dropouts=(0.2,), has_norm=True))
+    model = Model(Tower(0.5), neck, OBJECTIVES[kind]()).double().train()  # type: ignore[arg-type]
+    labels = torch.arange(N) % N_CLASSES
+    pixels = torch.randn(N, 3, 8, 8, dtype=torch.float64) + PATTERNS[labels]
+    zeros = torch.zeros_like(labels)
+    gradient(model, StepInputs(pixels, labels, zeros, zeros), 4, place, accelerator)
+    got = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    parts = []
+    for i, part in enumerate(pixels.chunk(4)):
+        torch.manual_seed(seed_of(77, "noise", 0, i))
+        parts.append(model.backbone(part))
+    torch.manual_seed(77)
+    features = torch.cat(parts)
+    batch = Batch(features, model.neck(features), labels, zeros, zeros, 0, 0)
+    sum(model.objective(batch).values()).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(got[name], parameter.grad, rtol=1e-12, atol=1e-13)

@@ -36,7 +36,7 @@ from guie.recipe import (
 from guie.run import Run
 from guie.train import trainer as module
 from guie.train.batches import TrainSet
-from guie.train.gradient import Moment, StepInputs, gradient
+from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
 from guie.train.objectives.margin import MarginSoftmax
@@ -153,7 +153,7 @@ def test_sharpness_aware_step_is_its_formula(tmp_path: Path) -> None:
 
     def gradients() -> dict[str, Tensor]:
         model.zero_grad()
-        gradient(model.train(), given, 1, Moment(0, 0, seed_of(0, "small", 0, 0)), Accelerator(cpu=True))
+        gradient(model.train(), given, 1, Position(0, 0, seed_of(0, "small", 0, 0)), Accelerator(cpu=True))
         return {name: parameter.grad.double() for name, parameter in model.trained().items()}
 
     plain = gradients()
@@ -353,7 +353,7 @@ def test_what_is_not_finite_stops_the_stage_and_the_good_checkpoint_goes_on(
     batches: list[list[str]] = []
 
     def spoilt(
-        model: Model, given: StepInputs, n_parts: int, moment: Moment, accelerator: Accelerator
+        model: Model, given: StepInputs, n_parts: int, moment: Position, accelerator: Accelerator
     ) -> tuple[Batch | None, dict[str, float]]:
         batches.append([str(image_id) for image_id in train_set.image_ids[given.items.numpy()]])
         batch, terms = gradient(model, given, n_parts, moment, accelerator)
