@@ -197,9 +197,6 @@ def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoi
     curves = run.out / "tensorboard" / stage.name
     trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, curves, **words)
     trainer.run()
-    if best := trainer.state.best:
-        text = "stage %s: keeps epoch %d of %d, mP@5 %.4f"
-        log.info(text, stage.name, best["epoch"] + 1, stage.optim.n_epochs, best["mp5"])
     return trainer, _whole(model, plain, accelerator)
 
 
