@@ -63,14 +63,14 @@ def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_new_loss_keeps_what_every_objective_keeps(project: Path):
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_objectives.py", "-k", "Pairs or example")
+    done = run(project, "-m", "pytest", "-p", "no:cacheprovider", "tests/contract/test_objectives.py", "-k", "Pairs or example")
     assert done.returncode == 0, done.stdout
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5
 
 
 @pytest.mark.slow
 def test_new_loss_trains(project: Path, tmp_path: Path):
-    sets = ["data.drawn.n_instances=4", "data.drawn.n_views=4", "stages.s1_head.optim.n_epochs=2", "stages.s1_head.optim.batch_size=8"]
+    sets = ["data.drawn.n_instances=8", "stages.s1_head.optim.n_epochs=2", "stages.s1_head.optim.batch_size=8"]
     sets += ["stages.s1_head.objective=Pairs", "stages.s2_backbone.objective=Pairs"]
     options = [word for text in sets for word in ("--set", text)]
     doors = [("01_build_manifests", 1), ("02_merge_and_balance", 2), ("03_pack_images", 3)]
