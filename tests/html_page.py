@@ -34,4 +34,6 @@ class Page(HTMLParser):
         self.texts.append(data)
 
     def all(self, tag: str, style: str = "") -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag and (not style or style in (attributes.get("class") or "").split())]
+        """The attributes of all elements of a kind; with `style`, of those that have this class."""
+        found = [attributes for name, attributes in self.elements if name == tag]
+        return [attributes for attributes in found if not style or style in (attributes.get("class") or "").split()]

@@ -12,9 +12,17 @@ from markupsafe import Markup
 from guie.report.svg import diamond, element, svg, title, whisker
 
 # Sizes are in units of the view box.
-BAR_W, BAR_LEFT, BAR_RIGHT = 380, 8, 14
-BAR_LABEL_H, BAR_GAP = 22, 10  # above and below the bars of a row
-LINE_W, LINE_H, LINE_LEFT, LINE_RIGHT, LINE_TOP, LINE_BOTTOM = 260, 165, 42, 12, 10, 34
+BAR_W = 380  # of a whole bar chart
+BAR_LEFT = 8  # its margins
+BAR_RIGHT = 14
+BAR_LABEL_H = 22  # above the bars of a row, for its label
+BAR_GAP = 10  # below them
+LINE_W = 260  # of a whole line chart
+LINE_H = 165
+LINE_LEFT = 42  # its margins
+LINE_RIGHT = 12
+LINE_TOP = 10
+LINE_BOTTOM = 34
 MAX_POINTS = 120  # of a line: of more points, every n-th is drawn, and the last one
 CHAR_PX = 6.6  # width of a digit in the font of 12 px, roughly
 

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from guie.report.svg import element, key, placed, svg, view_box
 
-TITLE_H, KEY_H, GRID_TITLE_H = 20, 16, 20
+TITLE_H = 20
+KEY_H = 16
 
 
 def keyed(chart: str, title: str, keys: Sequence[tuple[str, str]]) -> Markup:
@@ -26,11 +27,11 @@ def keyed(chart: str, title: str, keys: Sequence[tuple[str, str]]) -> Markup:
 def grid(charts: Sequence[Sequence[str]], titles: Sequence[Sequence[str]]) -> Markup:
     """Charts of one size in rows and columns, a title above each; '' leaves a place empty."""
     width, height = view_box(next(chart for row in charts for chart in row if chart))
-    row_h = height + GRID_TITLE_H
+    row_h = height + TITLE_H
     parts = []
     for i, (row, names) in enumerate(zip(charts, titles, strict=True)):
         for j, (chart, name) in enumerate(zip(row, names, strict=True)):
             if chart:
                 parts.append(element("text", name, class_="label", x=j * width + 8, y=i * row_h + 14))
-                parts.append(placed(chart, j * width, i * row_h + GRID_TITLE_H))
+                parts.append(placed(chart, j * width, i * row_h + TITLE_H))
     return svg(width * max(map(len, charts)), row_h * len(charts), "", *parts)

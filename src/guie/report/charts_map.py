@@ -9,7 +9,9 @@ from markupsafe import Markup
 
 from guie.report.svg import element, marker, svg, title
 
-MAP_W, MAP_H, MAP_PAD = 720, 540, 16
+MAP_W = 720
+MAP_H = 540
+MAP_PAD = 16
 
 
 @dataclass(frozen=True)

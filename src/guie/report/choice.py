@@ -130,7 +130,7 @@ def _in_order(rows: pd.DataFrame, word: str) -> pd.DataFrame:
 
 
 def _trimmed(chosen: pd.DataFrame, n_queries: int) -> pd.DataFrame:
-    """At most `n_queries`: the first query of each domain and kind, in the order of `PICKS`, then the second ones, ..."""
+    """At most `n_queries`: the first query of each domain and kind, in the order of `PICKS`; then the second ones."""
     turn = chosen.groupby(["domain", "picked"]).cumcount()
     kind = chosen["picked"].map({word: i for i, word in enumerate(PICKS)})
     order = pd.DataFrame({"turn": turn, "kind": kind}).sort_values(["turn", "kind"], kind="stable")

@@ -23,7 +23,8 @@ from guie.run import DOORS, FOLDERS, Run
 
 MAX_MAPPED = 800  # images on the map
 MAX_ROWS = 50_000  # of the spectrum
-TILE_PX, TILE_QUALITY = 72, 70  # some 1.7 kB a tile
+TILE_PX = 72
+TILE_QUALITY = 70  # some 1.7 kB a tile
 log = logging.getLogger(__name__)
 
 

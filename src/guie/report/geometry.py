@@ -10,8 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-N_QUERIES, N_INDEX = 2_000, 20_000  # pairs that are compared: a sample above, of a fixed cost
-BLOCK = 256
+# Similarities compare so many queries with so many images. Of more images, a sample is taken: the cost stays limited.
+N_QUERIES = 2_000
+N_INDEX = 20_000
+BLOCK = 256  # queries at a time
 N_BINS = 2_000  # of cosines from -1 to 1
 MIN_MAPPED = 10
 

@@ -26,12 +26,15 @@ PLAIN = "#8c959f"
 INK = "#24292f"
 N_ROWS = 2  # of each domain
 MAX_ROWS = 12
-GAP, FRAME, LEFT = 8, 4, 96
+GAP = 8  # between the thumbnails
+FRAME = 4  # around each of them
+LEFT = 96  # for the names of the domains
 CELL = THUMB_PX + 2 * FRAME
 DISC = 16  # side of a tick's or cross's disc
 TICK = (((4, 8), (7, 12)), ((7, 12), (12, 4)))
 CROSS = (((4, 4), (12, 12)), ((12, 4), (4, 12)))
-PNG_PX, OVERSAMPLING = 1_140, 2  # a PNG is at least so wide, and drawn twice as large
+PNG_PX = 1_140  # a PNG is at least so wide
+OVERSAMPLING = 2  # it is drawn so many times as large, and then reduced
 ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
