@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from guie.evaluate.intervals import NO_INTERVAL
 from guie.recipe import Model, Recipe
-from guie.report.charts import Bar, BarRow, bar_chart
+from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.collect import Scores, Step, is_number
 from guie.report.markup import NOTHING, filled, score_text
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from guie.report.charts import Bar, BarRow, Line, bar_chart, line_chart
+from guie.report.charts import Line, line_chart
+from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.collect import DataSummary
 from guie.report.markup import NOTHING, count_text, filled
 from guie.report.palette import kind

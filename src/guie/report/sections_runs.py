@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guie.report.charts import Bar, BarRow, bar_chart
+from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.markup import filled, memory_text, score_text, seconds_text
 from guie.report.palette import kind
 from guie.report.runs import Compared, differences, seeds
