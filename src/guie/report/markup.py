@@ -77,7 +77,7 @@ def _environment() -> Environment:
         "score": score_text,
         "seconds": seconds_text,
         "memory": memory_text,
-        "count_text": count_text,
+        "thousands": count_text,
         "percent": percent_text,
     }
     return environment

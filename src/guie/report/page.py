@@ -89,17 +89,17 @@ def read_report(run: Run, compare: Sequence[Path] = ()) -> Report:
 def render(report: Report) -> str:
     """The whole page as HTML: a pure function of what was collected."""
     facts = report.facts
-    table = facts.scores.table
-    first = table.iloc[0]
-    final = table.iloc[facts.scores.final]
+    rows = facts.scores.table.to_dict("records")
+    first = rows[0]
+    final = rows[facts.scores.final]
     doors = [step.mark for step in facts.steps if step.mark and not step.is_stage]
-    return filled(
+    page = filled(
         "page.html",
         recipe=facts.recipe,
         commit=facts.commit,
         first=first,
         final=final,
-        gain=float(final["mp5"]) - float(first["mp5"]) if facts.scores.final else None,
+        gain=final["mp5"] - first["mp5"] if facts.scores.final else None,
         n_domains=len(facts.scores.domains),
         seconds=float(sum(mark.get("seconds", 0.0) for mark in doors)),
         sections=_sections(report),
@@ -107,6 +107,7 @@ def render(report: Report) -> str:
         style_sheet=asset("report.css"),
         script=asset("report.js"),
     )
+    return str(page)
 
 
 def ladder_text(scores: Scores) -> str:

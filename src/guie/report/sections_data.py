@@ -26,7 +26,7 @@ HEAD = (
     "rows after balancing",
     "validation classes",
     "images",
-    "images a training class",
+    "images per training class",
 )
 OUTCOMES = {
     "left training": "in training and in validation: the training copy was left out",
