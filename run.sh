@@ -15,7 +15,7 @@ inputs and settings have not changed is skipped, so after an interruption just s
   --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
   --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
   --licence commercial    keep only data sets whose licence is known to allow commercial use
-  --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable
+  --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.optim.n_epochs=5; repeatable
   --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
   --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
   --from N, --to N        only the doors N to N (1 to 9)

@@ -16,10 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from guie.checkpoint import whole_file
 from guie.data.augment import TrainTransform, squash
 from guie.data.drawn_scene import DOMAINS, draw_image
 from guie.errors import run_to_the_end
+from guie.files import whole_file
 from guie.machine import check_writable_file
 from guie.recipe import Augment, Stage, load_recipe
 
@@ -74,9 +74,8 @@ def world(arguments: argparse.Namespace) -> np.ndarray:
 def augmented(name: str, seed: int) -> np.ndarray:
     """The sheet of a recipe's augmentations, uint8 RGB."""
     kinds: dict[Augment, list[Stage]] = {}
-    for stage in load_recipe(name).stages:
-        if not stage.soup:
-            kinds.setdefault(stage.augment, []).append(stage)
+    for stage in load_recipe(name).stages.trained:
+        kinds.setdefault(stage.augment, []).append(stage)
     images = [draw_image(domain, 1, 0, 200, seed) for domain in DOMAINS]
     rows = []
     for i, (augment, stages) in enumerate(kinds.items(), 1):

@@ -1,4 +1,4 @@
-"""Door 04: trains the head (neck + margin classifier) on the features of a frozen backbone.
+"""Door 04: trains the head (neck and class centres) on the features of a frozen backbone.
 
 Reads   03_packed/, the pretrained backbone of the recipe
 Writes  04_head/<stage>/: metrics.csv, final.safetensors, done.json; cache/: the backbone's features
@@ -11,4 +11,4 @@ import sys
 from guie.door import open_door
 
 if __name__ == "__main__":
-    sys.exit(open_door(4, __doc__, "guie.train.trainer:train_phase", phase="head"))
+    sys.exit(open_door(4, __doc__, "guie.train.stage:train_phase", phase="head"))

@@ -11,4 +11,4 @@ import sys
 from guie.door import open_door
 
 if __name__ == "__main__":
-    sys.exit(open_door(6, __doc__, "guie.train.trainer:train_phase", phase="highres"))
+    sys.exit(open_door(6, __doc__, "guie.train.stage:train_phase", phase="highres"))

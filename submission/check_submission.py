@@ -332,19 +332,10 @@ def _report_cost(module: Any, image: Image.Image) -> None:
     """Time (the median of a few calls) and memory beside what the scoring machine has: a hint, no rule, since that machine is another."""
     typical = float(np.median([_embed_twice(module, image, "a photo")[1] for _ in range(N_TIMED)]))
     hours = typical * N_TEST_IMAGES / 3600
-    memory_gb = _peak_memory() / 1e9
+    memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     time_mark, memory_mark = "ok" if hours <= LIMIT_HOURS else "look", "ok" if memory_gb <= HOST_MEMORY_GB else "look"
     row("time", f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} of {LIMIT_HOURS:.0f} hours there on this CPU", mark=time_mark)
     row("memory", f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)", mark=memory_mark)
-
-
-def _peak_memory() -> int:
-    """Bytes at the peak of this process; `ru_maxrss` alone would also hold the peak of the process that started it."""
-    status = Path("/proc/self/status")
-    own = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")] if status.is_file() else []
-    if own:
-        return int(own[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _run_process(model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False) -> dict[str, np.ndarray]:

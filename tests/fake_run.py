@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import HEAD, Data, Embed, Member, Model, Neck, Optim, Recipe, Setting, Source, Stage, Stages, Start
 from guie.run import FOLDERS, PHASE_FOLDERS, Run
 
 FINAL = "ensemble, flip, PCA-64"
@@ -23,13 +23,18 @@ N_CLASSES, N_IMAGES = 8, 6  # of each domain; half of the classes are for valida
 
 def fake_recipe() -> Recipe:
     """Four stages in three phases, a ladder of five settings."""
-    fresh = ("neck", "classifier")
-    stages = (
-        Stage("s1_head", "head", "head", 224, 30, 256, 1e-3, fresh=fresh),
-        Stage("s2_backbone", "backbone", "backbone", 224, 4, 32, 1e-4),
-        Stage("s3_head_wide", "highres", "head", 288, 20, 256, 1e-3, starts_from="s2_backbone", fresh=fresh, embedding_dim=256),
-        Stage("s4_backbone_288", "highres", "backbone", 288, 1, 32, 3e-5),
+    first = Stage("s1_head", trains="head", start=Start(fresh=HEAD), optim=Optim(n_epochs=30, batch_size=256, lr=1e-3))
+    second = Stage("s2_backbone", trains="backbone", optim=Optim(n_epochs=4, batch_size=32, lr=1e-4))
+    wide = Stage(
+        "s3_head_wide",
+        trains="head",
+        image_px=288,
+        start=Start(of="s2_backbone", fresh=HEAD),
+        optim=Optim(n_epochs=20, batch_size=256, lr=1e-3),
+        neck=Neck(dim=256),
     )
+    large = Stage("s4_backbone_288", trains="backbone", image_px=288, optim=Optim(n_epochs=1, batch_size=32, lr=3e-5))
+    stages = Stages(head=(first,), backbone=(second,), highres=(wide, large))
     settings = (
         Setting(FIRST, (Member("pretrained", 224, output="feature"),), 64),
         Setting("head only", (Member("s1_head", 224),)),
@@ -48,7 +53,7 @@ def make_fake_run(out: Path, n_images: int = N_IMAGES) -> Run:
     rows = _rows(n_images)
     _write_data(run, rows)
     index = _pack(run, rows, rng)
-    for stage in run.recipe.stages:
+    for stage in run.recipe.stages.trained:
         _write_stage(run, stage, rng)
     _write_scores(run, index, rng)
     for number in range(1, 9):
@@ -128,19 +133,20 @@ def _draw(class_id: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _write_stage(run: Run, stage: Stage, rng: np.random.Generator) -> None:
-    folder = run.out / PHASE_FOLDERS[stage.phase] / stage.name
-    n, per_epoch = stage.n_epochs, 16 if stage.phase == "head" else 127
+    phase = run.recipe.stages.phase_of(stage.name)
+    folder = run.out / PHASE_FOLDERS[phase] / stage.name
+    n, per_epoch = stage.optim.n_epochs, 16 if phase == "head" else 127
     epoch = np.arange(n)
     at = (epoch + 0.5) / n
     table = pd.DataFrame({"epoch": epoch, "step": (epoch + 1) * per_epoch, "loss": 12 * np.exp(-3 * at) + 2 + rng.normal(0, 0.2, n)})
     table["margin_rad"] = np.minimum(0.1 + 0.1 * epoch, 0.5)
-    table["lr"] = stage.lr * np.sin(np.pi * at)
+    table["lr"] = stage.optim.lr * np.sin(np.pi * at)
     table["images_per_s"], table["seconds"] = 22.5, 180.0
-    table["val_mp5"] = [0.58 + 0.1 * a if stage.phase == "backbone" or n == 1 else np.nan for a in at]
+    table["val_mp5"] = [0.58 + 0.1 * a if phase == "backbone" or n == 1 else np.nan for a in at]
     table["val_r1"] = table["val_mp5"] + 0.08
     folder.mkdir(parents=True)
     table.to_csv(folder / "metrics.csv", index=False)
-    _mark(folder, f"stage {stage.name}", 12.0 if stage.phase == "head" else 640.0, {"loss": float(table["loss"].iloc[-1])})
+    _mark(folder, f"stage {stage.name}", 12.0 if phase == "head" else 640.0, {"loss": float(table["loss"].iloc[-1])})
 
 
 def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> None:

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from guie.run import DOORS, PROJECT
 
-SMALL = ("data.drawn.n_instances=8", "stages.s2_backbone.n_epochs=6", "stages.s5_highres_backbone.n_epochs=2")
+SMALL = (
+    "data.drawn.n_instances=8",
+    "stages.s2_backbone.optim.n_epochs=6",
+    "stages.s5_highres_backbone.optim.n_epochs=2",
+)
 
 
 def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: tuple[str, ...] = SMALL) -> str:
@@ -25,7 +29,7 @@ def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: t
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["guie.train.trainer", "guie.data.augment", "guie.data.drawn", "guie.data.packing", "sklearn.decomposition", "timm"])
+FORKS.set_forkserver_preload(["guie.train.stage", "guie.data.augment", "guie.data.drawn", "guie.data.packing", "sklearn.decomposition", "timm"])
 
 
 class ForkedScript:

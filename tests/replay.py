@@ -1,11 +1,11 @@
 """One stage of training, written out step by step in plain torch: what a checkpoint, a rerun and a resumed run rest on.
 
-Nothing of `guie.train`, or of the neck and the classifier in `guie.model`, is imported. From guie come only the augmented pixels
-of one image and one seed; they have tests of their own. The rules that no docstring of guie states stand here:
+Nothing of `guie.train`, or of the neck and the objective in `guie.model`, is imported. From guie come only the
+augmented pixels of one image and one seed; they have tests of their own. The rules that no docstring of guie states:
 
 * A seed is made of words: the first four bytes of the SHA-256 of the words joined by "/", little-endian, halved (`seed_of`).
-* Fresh neck and classifier: torch is seeded with (recipe's seed, stage). First come the neck's layers, branch by branch, of two
-  layers the second first; then the centres, normal numbers times `CENTRE_STD`.
+* Fresh neck and objective: torch is seeded with (recipe's seed, stage). First come the neck's layers, branch by
+  branch, of two layers the second first; then the centres, normal numbers times `CENTRE_STD`.
 * Order of an epoch: numpy's generator of (seed, stage, epoch, "order"), or of (..., "class batches"); see `order_of`.
 * Image number n of an epoch is augmented with the seed (seed, stage, epoch, n), where n counts from the epoch's first step.
 * Cached views: plain, flip if the augmentation flips, then the augmented ones. View i is called "view<i>-<seed>", with the seed
@@ -37,7 +37,8 @@ from guie.recipe import Augment
 CENTRE_STD = 0.01
 BATCH_NORM = (0.1, 1e-5)  # momentum and eps
 ADAM = (0.9, 0.999, 1e-8)
-TRAINED = {"classifier": {"classifier"}, "neck": {"neck"}, "head": {"neck", "classifier"}, "backbone": {"backbone"}}
+OBJECTIVE = "objective"  # the part that holds the centres, as the tensors of `final.safetensors` call it
+TRAINED = {"objective": {OBJECTIVE}, "neck": {"neck"}, "head": {"neck", OBJECTIVE}, "backbone": {"backbone"}}
 Weights = dict[str, Tensor]
 
 
@@ -52,19 +53,18 @@ class Plan:
     batch_size: int = 8
     image_px: int = 32
     starts_from: str = "pretrained"
-    fresh: tuple[str, ...] = ("neck", "classifier")
+    fresh: tuple[str, ...] = ("neck", OBJECTIVE)
     sources: tuple[str, ...] = ()
-    classifier: str = "arcface"
+    objective: str = "arcface"
     n_sub: int = 1
     starts_from_means: bool = False
-    dropout: float = 0.0
-    dropouts: tuple[float, ...] = ()  # several, in place of one
+    dropouts: tuple[float, ...] = (0.0,)
     is_branched: bool = False
     has_norm: bool = False
     has_size: bool = False
     hidden_dim: int = 0
     has_bias: bool = True
-    margin: tuple[float, float, float] = (0.1, 0.1, 0.3)  # start, step, max
+    margin: tuple[float, float, float] = (0.1, 0.1, 0.3)  # start, step, max; radians, of cosface cosines
     class_margin: tuple[float, float, float] = (0.0, 0.0, -0.25)  # low, high, power
     scale: float = 16.0
     smoothing: float = 0.0
@@ -80,7 +80,7 @@ class Plan:
     layer_decay: float = 1.0
     block_edges: tuple[int, ...] = ()
     block_factors: tuple[float, ...] = ()
-    n_accumulate: int = 1
+    n_parts: int = 1
     has_grad_checkpoints: bool = False  # changes memory, not the result
     clip_norm: float = 0.0
     ema_decay: float = 0.0
@@ -94,7 +94,7 @@ class Plan:
     @property
     def is_frozen(self) -> bool:
         """Whether the backbone is, so that its features are cached."""
-        return self.trains in ("classifier", "neck", "head")
+        return self.trains in ("objective", "neck", "head")
 
 
 @dataclass(frozen=True)
@@ -232,17 +232,17 @@ def margin_loss(plan: Plan, embeddings: Tensor, centres: Tensor, labels: Tensor,
     cosines = F.normalize(embeddings.double()) @ F.normalize(centres.double()).T
     cosines = cosines.view(len(labels), -1, plan.n_sub).amax(dim=2)
     own, margin = cosines.gather(1, labels[:, None])[:, 0], margins[labels]
-    if plan.classifier == "arcface":
+    if plan.objective == "arcface":
         angle = own.clamp(-1 + 1e-6, 1 - 1e-6).acos()
         shifted = torch.where(angle + margin < math.pi, (angle + margin).cos(), own - margin * margin.sin())
     else:
-        shifted = own - margin if plan.classifier == "cosface" else own
+        shifted = own - margin if plan.objective == "cosface" else own
     logits = plan.scale * cosines.scatter(1, labels[:, None], shifted[:, None])
     return F.cross_entropy(logits, labels, label_smoothing=plan.smoothing)
 
 
 def fresh_head(plan: Plan, seed: int, feature_dim: int, embedding_dim: int, n_classes: int) -> Weights:
-    """Neck and classifier as they begin, under their names in `final.safetensors`."""
+    """Neck and centres as they begin, under their names in `final.safetensors`."""
     width, head = feature_dim + 3 * plan.has_size, Weights()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, plan.name))
@@ -251,7 +251,7 @@ def fresh_head(plan: Plan, seed: int, feature_dim: int, embedding_dim: int, n_cl
             last = nn.Linear(plan.hidden_dim or width, embedding_dim, bias=plan.has_bias)
             layers = {f"{at}.2": last, f"{at}.0": nn.Linear(width, plan.hidden_dim)} if plan.hidden_dim else {at: last}
             head |= {f"{where}.{name}": tensor.detach() for where, layer in layers.items() for name, tensor in layer.named_parameters()}
-        head["classifier.centers"] = torch.randn(n_classes * plan.n_sub, embedding_dim) * CENTRE_STD
+        head[f"{OBJECTIVE}.centers"] = torch.randn(n_classes * plan.n_sub, embedding_dim) * CENTRE_STD
     if plan.has_norm:
         head |= {"neck.norm.running_mean": torch.zeros(width), "neck.norm.running_var": torch.ones(width)}
         head["neck.norm.num_batches_tracked"] = torch.tensor(0)
@@ -266,7 +266,7 @@ def neck_output(plan: Plan, head: Weights, features: Tensor, is_training: bool) 
         mean, variance = head["neck.norm.running_mean"], head["neck.norm.running_var"]
         features = F.batch_norm(features, mean, variance, None, None, is_batch, *BATCH_NORM)
     outputs = []
-    for i, rate in enumerate(plan.dropouts or (plan.dropout,)):
+    for i, rate in enumerate(plan.dropouts):
         at = f"neck.branches.{i}" if plan.is_branched else "neck.linear"
         inputs = F.dropout(features, rate, is_training)
         if plan.hidden_dim:
@@ -276,14 +276,25 @@ def neck_output(plan: Plan, head: Weights, features: Tensor, is_training: bool) 
 
 
 def parts_of(plan: Plan) -> set[str]:
-    return TRAINED.get(plan.trains, {"backbone", "neck", "classifier"})
+    return TRAINED.get(plan.trains, {"backbone", "neck", OBJECTIVE})
 
 
 class Replay:
     """The epochs of one stage."""
 
-    def __init__(self, plan: Plan, seed: int, pack: Pack, network: nn.Module, head: Weights, pixels: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
-        """Starts from `network`, which is changed, and a neck and classifier: `fresh_head`, or a parent's. `pixels`: mean, std."""
+    def __init__(
+        self,
+        plan: Plan,
+        seed: int,
+        pack: Pack,
+        network: nn.Module,
+        head: Weights,
+        pixels: tuple[tuple[float, ...], tuple[float, ...]],
+    ) -> None:
+        """Starts from `network`, which is changed, and a neck and centres: `fresh_head`, or a parent's.
+
+        `pixels`: mean and std.
+        """
         self.plan, self.seed, self.pack, self.network, self.pixels = plan, seed, pack, network.eval(), pixels
         self.samples, self.head = Samples(plan, seed, pack), {name: tensor.clone() for name, tensor in head.items()}
         self.buffers = dict(network.named_buffers())
@@ -374,18 +385,14 @@ class Replay:
         return loss
 
     def gradient(self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor) -> tuple[float, Weights]:
-        """The loss, and its gradient by each weight that trains: the sum over the parts of the batch, each by its share."""
+        """The loss, and its gradient by each weight that trains, of the unsplit batch: in how many parts the stage computes it
+        changes nothing."""
+        features = inputs if self.plan.is_frozen else self.network(inputs)
         torch.manual_seed(seed_of(self.seed, self.plan.name, t, 0))
-        total, n = 0.0, self.plan.n_accumulate
-        gradient = {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()}
-        for part, own in zip(inputs.chunk(n), labels.chunk(n), strict=True):
-            features = part if self.plan.is_frozen else self.network(part)
-            embeddings = neck_output(self.plan, self.head, features, is_training=True)
-            loss = margin_loss(self.plan, embeddings, self.head["classifier.centers"], own, margins) / n
-            total += float(loss.detach())
-            for name, g in zip(self.trained, torch.autograd.grad(loss, list(self.trained.values())), strict=True):
-                gradient[name] += g
-        return total, gradient
+        embeddings = neck_output(self.plan, self.head, features, is_training=True)
+        loss = margin_loss(self.plan, embeddings, self.head[f"{OBJECTIVE}.centers"], labels, margins)
+        gradients = torch.autograd.grad(loss, list(self.trained.values()))
+        return float(loss.detach()), dict(zip(self.trained, gradients, strict=True))
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan, samples, order = self.plan, self.samples, self.samples.order_of(epoch)
@@ -433,7 +440,8 @@ class Replay:
 
         All are as long as those that were drawn are on average.
         """
-        units, drawn = F.normalize(neck_output(self.plan, self.head, self.views[0], is_training=False)), self.head["classifier.centers"]
+        units = F.normalize(neck_output(self.plan, self.head, self.views[0], is_training=False))
+        drawn = self.head[f"{OBJECTIVE}.centers"]
         length = drawn.norm(dim=1).mean()
         for c in range(self.samples.n_classes):
             mean = F.normalize(sum(unit for unit, label in zip(units, self.samples.labels, strict=True) if label == c), dim=0)

@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, save_json
+from guie.files import digest_of_file, save_json
 from guie.run import Run, commit, peak_memory_gb
 
 MARK = "done.json"

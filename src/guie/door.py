@@ -16,12 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guie.checkpoint import sweep
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, readers, remove_damaged, renew_states
 from guie.errors import run_to_the_end
+from guie.files import sweep
 from guie.machine import check_names, check_writable, n_cores
-from guie.recipe import PRETRAINED, Recipe, load_recipe
+from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
+from guie.settings.names import PRETRAINED
+from guie.settings.recipe import Recipe
+from guie.settings.stage import Soup
 from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
 
 log = logging.getLogger(__name__)
@@ -37,10 +40,8 @@ READS: dict[int, tuple[str, ...]] = {
         "seed",
     ),
     3: (*(f"data.{name}" for name in ("drawn", "pack_px", "pack_square", "pack_loose", "jpeg_quality", "shard_mb", "max_bad_share", "duplicate_bits")),),
-    4: ("model", "data.limits", "seed"),
-    5: ("model", "data.limits", "seed"),
-    6: ("model", "data.limits", "seed"),
-    7: ("model", "embed.settings", "embed.precision", "seed"),
+    **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "embed.storage", "seed")),
+    7: ("model", "embed.settings", "embed.precision", "embed.storage", "seed"),
     8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
     9: (),  # none named: the whole recipe, which the report shows
 }
@@ -54,8 +55,8 @@ VERSIONS: dict[int, dict[str, int]] = {
 # The doors whose outputs each door reads.
 EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
-BACKBONE = ("model", "image_px", "patch_stride")  # how a stage's backbone is built, before its weights are loaded
-CHOICES = ("keeps_best", "is_greedy", "soup")  # of such a stage: what was chosen on validation, which door 07 notes
+BACKBONE = ("start.model", "image_px", "patch_stride")  # how a stage's backbone is built, before its weights are loaded
+CHOICES = ("validation.keeps_best",)  # of such a stage: what was chosen on validation, which door 07 notes
 COMPUTES = range(4, 9)  # the doors that need torch; the others start without it
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 
@@ -65,7 +66,11 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--recipe", default="demo", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
     p.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field, e.g. --set seed=1 --set stages.s1_head.n_epochs=5; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one field, e.g. --set stages.s1_head.optim.n_epochs=5; repeatable",
     )
     p.add_argument(
         "--licence",
@@ -237,15 +242,20 @@ def _check_upstream(run: Run, number: int, arguments: argparse.Namespace) -> Non
 def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
     """The recipe fields that door `number` reads; doors 04 to 08 also read stages, which backbones their ancestors have, and door 07 what was chosen."""
     if number in PHASES:
-        used = {stage.name for stage in recipe.stages if stage.phase == PHASES[number]}
+        used = {row.name for row in recipe.stages.of_phase(PHASES[number])}
     elif number in (7, 8):
         used = {member.stage for row in recipe.embed.settings for member in row.members} - {PRETRAINED}
     else:
         return READS[number]
     ancestors = {name for stage in used for name in recipe.ancestors(stage)} - used
-    names = [stage.name for stage in recipe.stages]
     of_ancestors = (*BACKBONE, *(CHOICES if number == 7 else ()))
-    return (*READS[number], *(f"stages.{n}" for n in names if n in used), *(f"stages.{n}.{field}" for n in names if n in ancestors for field in of_ancestors))
+    paths = list(READS[number])
+    for row in recipe.stages:
+        if row.name in used or (row.name in ancestors and isinstance(row, Soup)):
+            paths.append(f"stages.{row.name}")
+        elif row.name in ancestors:
+            paths += [f"stages.{row.name}.{field}" for field in of_ancestors]
+    return tuple(paths)
 
 
 def next_command(number: int, arguments: argparse.Namespace) -> str:

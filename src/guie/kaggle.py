@@ -22,11 +22,13 @@ from pathlib import Path
 
 from tqdm import tqdm  # not tqdm.auto, whose bar for notebooks needs ipywidgets
 
-from guie.checkpoint import PICKLED, whole_file
 from guie.done import read_done
 from guie.door import parser
-from guie.recipe import Recipe, load_recipe
+from guie.files import whole_file
+from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, PROJECT
+from guie.settings.model import PICKLED
+from guie.settings.recipe import Recipe
 from guie.terminal import run_until
 
 LARGE, SMALL = "kaggle_t4", "demo"

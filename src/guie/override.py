@@ -1,75 +1,145 @@
-"""One field of a tree of dataclasses, changed from a text: `--set stages.s02_backbone.n_epochs=1`."""
+"""One field of a tree of settings, changed from a text: `--set stages.s02_backbone.optim.n_epochs=1`."""
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import types
 import typing
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, is_dataclass, replace
 from typing import Any, TypeVar
+
+from guie.settings.fields import classes_of, hints_of, items_of, joined, kinds_of, name_of, nearest
+from guie.settings.moved import GONE, kinds_with, new_path
 
 Tree = TypeVar("Tree")
 
 
 def override_field(tree: Tree, text: str) -> Tree:
-    """A copy of `tree` (frozen dataclasses and tuples of them) with one field changed, from a text such as `stages.s02_backbone.n_epochs=1`.
+    """A copy of a tree of settings with one field changed.
+
+    Args:
+        tree: Frozen dataclasses and tuples of them.
+        text: `PATH=VALUE`. The value of a field that may hold several kinds of settings is the name of a class, with its defaults:
+            `stages.s1.objective=CosFace`.
 
     Raises:
-        ValueError: no `=`, no such field, or a value that the field's type does not take.
+        ValueError: no `=`, no such field (with the path that is meant), or a value that the field's type does not take.
     """
     path, sep, value = text.partition("=")
     if not sep:
         raise ValueError(f"--set {text!r} has no '='; write --set field.path=value, for instance --set seed=1")
-    result = _replaced(tree, path.strip().split("."), value.strip(), path)
+    result = _Change(path.strip(), value.strip()).within(tree, path.strip().split("."), "")
     assert isinstance(result, type(tree))
     return result
 
 
-def _replaced(node: Any, keys: list[str], value: str, whole: str) -> Any:
-    """`node` with the leaf at `keys` replaced by the converted `value`."""
-    key, rest = keys[0], keys[1:]
-    if isinstance(node, tuple) and all(is_dataclass(item) for item in node):
-        names = [getattr(item, "name", str(i)) for i, item in enumerate(node)]
+@dataclasses.dataclass(frozen=True)
+class _Change:
+    """The change that one --set asks for."""
+
+    path: str
+    value: str
+
+    def within(self, node: Any, keys: list[str], at: str) -> Any:
+        """`node`, which lies at the path `at`, with the leaf at `keys` below it replaced."""
+        key, rest = keys[0], keys[1:]
+        if isinstance(node, tuple) and node and all(is_dataclass(item) for item in node):
+            return self._row(node, key, rest, at)
+        if not is_dataclass(node):
+            raise ValueError(f"--set {self.path}: {key!r} goes deeper than the field does")
+        named = [field.name for field, _, is_unnamed in items_of(node) if not is_unnamed]
+        unnamed = {field.name: value for field, value, is_unnamed in items_of(node) if is_unnamed}
+        for name, items in unnamed.items():
+            if any(item.name == key for item in items):
+                return replace(node, **{name: self._row(items, key, rest, at)})  # type: ignore[type-var]
+        if unnamed:
+            known = [item.name for items in unnamed.values() for item in items]
+            raise ValueError(f"--set {self.path}: no {key!r} here; {nearest(key, known)}")
+        if key not in named:
+            raise ValueError(f"--set {self.path}: {self._missing(node, key, named, at)}")
+        value = getattr(node, key)
+        if not rest:
+            return replace(node, **{key: self._converted(self.value, hints_of(type(node))[key])})  # type: ignore[type-var]
+        place = joined(at, key)
+        has = hints_of(type(value)) if is_dataclass(value) else {}
+        if rest[0] not in has and not isinstance(value, tuple) and (kinds := kinds_with(node, key, rest[0])):
+            lack = f"{type(value).__name__} has no field {rest[0]!r}" if is_dataclass(value) else f"{place} is {value}"
+            raise ValueError(f"--set {self.path}: {lack}; {self._first(kinds, rest[0], place)}")
+        return replace(node, **{key: self.within(value, rest, place)})  # type: ignore[type-var]
+
+    def _row(self, items: tuple[Any, ...], key: str, rest: list[str], at: str) -> tuple[Any, ...]:
+        """`items`, with a field of the one called `key` replaced."""
+        names = [name_of(item, i) for i, item in enumerate(items)]
         if key not in names:
-            raise ValueError(f"--set {whole}: no {key!r} here; {nearest(key, names)}")
+            raise ValueError(f"--set {self.path}: no {key!r} here; {nearest(key, names)}")
         i = names.index(key)
         if not rest:
-            raise ValueError(f"--set {whole}: names a whole row; name one of its fields: {', '.join(f.name for f in fields(node[i]))}")
-        return (*node[:i], _replaced(node[i], rest, value, whole), *node[i + 1 :])
-    if not is_dataclass(node):
-        raise ValueError(f"--set {whole}: {key!r} goes deeper than the field does")
-    names = [f.name for f in fields(node)]
-    if key not in names:
-        raise ValueError(f"--set {whole}: {type(node).__name__} has no field {key!r}; {nearest(key, names)}")
-    if rest:
-        return replace(node, **{key: _replaced(getattr(node, key), rest, value, whole)})  # type: ignore[type-var]
-    hint = typing.get_type_hints(type(node))[key]
-    return replace(node, **{key: _converted(value, hint, whole)})  # type: ignore[type-var]
+            fields = ", ".join(field.name for field, _, _ in items_of(items[i]))
+            raise ValueError(f"--set {self.path}: names a whole row; name one of its fields: {fields}")
+        return (*items[:i], self.within(items[i], rest, joined(at, key)), *items[i + 1 :])
 
+    def _first(self, kinds: list[type], field: str, place: str) -> str:
+        """Which kinds have a field, and how `place` comes to hold one."""
+        names = " and ".join(kind.__name__ for kind in kinds)
+        has = f"{names} {'has' if len(kinds) == 1 else 'have'} {field}"
+        if needed := _without_default(kinds[0]):
+            return f"{has}, but no default for {', '.join(needed)}: write it into a recipe file"
+        return f"{has}: --set {place}={kinds[0].__name__} first"
 
-def _converted(text: str, hint: Any, whole: str) -> Any:
-    """`text` as the type `hint`: str, bool, int, float, or a tuple of those written with commas; `none` where the field may be None."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType and args[-1] is types.NoneType and typing.get_origin(args[0]) is tuple:
-        return None if text.lower() == "none" else _converted(text, args[0], whole)
-    if origin is tuple and args and args[0] in (str, int, float):
-        parts = [p.strip() for p in text.split(",") if p.strip()]
-        if (len(args) != 2 or args[1] is not Ellipsis) and len(parts) != len(args):
-            raise ValueError(f"--set {whole}={text}: takes {len(args)} values, separated by commas")
-        return tuple(_converted(p, args[0], whole) for p in parts)
-    if hint is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise ValueError(f"--set {whole}={text}: takes true or false")
-    if hint in (int, float, str):
+    def _missing(self, node: Any, key: str, known: list[str], at: str) -> str:
+        """That a class has no such field, and which path is meant."""
+        found = new_path(type(node), key)
+        hint = GONE.get(key) or (f"did you mean {joined(at, found)}?" if found else nearest(key, known))
+        return f"{type(node).__name__} has no field {key!r}; {hint}"
+
+    def _converted(self, text: str, hint: Any) -> Any:
+        """`text` as one of the types of a field."""
+        kinds = kinds_of(hint)
+        if types.NoneType in kinds and text.lower() == "none":
+            return None
+        classes = {kind.__name__: kind for kind in classes_of(hint) if kind in kinds}
+        if text in classes:
+            return self._fresh(classes[text])
+        plain = [kind for kind in kinds if kind is not types.NoneType and not is_dataclass(kind)]
+        if not plain and len(classes) > 1:
+            raise ValueError(f"--set {self.path}={text}: takes a kind; {nearest(text, list(classes))}")
+        if not plain:
+            raise ValueError(f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file")
         try:
-            return hint(text)
-        except ValueError:
-            raise ValueError(f"--set {whole}={text}: takes {'a whole number' if hint is int else 'a number'}") from None
-    raise ValueError(f"--set {whole}: is no single value; set one of its fields, or write a recipe file")
+            return self._as(text, plain[0])
+        except ValueError as error:
+            others = f", or a kind: {', '.join(classes)}" if classes else ""
+            raise ValueError(f"{error}{others}") from None
+
+    def _fresh(self, kind: type) -> Any:
+        """A settings object with its defaults."""
+        if needed := _without_default(kind):
+            raise ValueError(f"--set {self.path}={kind.__name__}: it has no default for {', '.join(needed)}; write a recipe file")
+        return kind()
+
+    def _as(self, text: str, kind: Any) -> Any:
+        """`text` as str, bool, int, float, a word, or a tuple of those written with commas."""
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is tuple and not is_dataclass(arguments[0]) and len(kinds_of(arguments[0])) == 1:
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            if arguments[1:] != (Ellipsis,) and len(parts) != len(arguments):
+                raise ValueError(f"--set {self.path}={text}: takes {len(arguments)} values, separated by commas")
+            return tuple(self._as(part, arguments[0]) for part in parts)
+        if kind is str or origin is typing.Literal:
+            return text
+        if kind is bool:
+            if text.lower() in ("true", "false"):
+                return text.lower() == "true"
+            raise ValueError(f"--set {self.path}={text}: takes true or false")
+        if kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                words = "a whole number" if kind is int else "a number"
+                raise ValueError(f"--set {self.path}={text}: takes {words}") from None
+        raise ValueError(f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file")
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """`did you mean ...?` with the name most like `name`, or the list of all when none is."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+def _without_default(kind: Any) -> list[str]:
+    """The fields of a class of settings that must be given."""
+    return [f.name for f in dataclasses.fields(kind) if f.default is MISSING and f.default_factory is MISSING]

@@ -19,9 +19,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from guie.checkpoint import checked_digest_of_file, save_json
+from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
-from guie.recipe import Recipe
+from guie.settings.recipe import Recipe
 
 # Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
 # MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it: no module that is imported above or before may import torch.
@@ -82,7 +82,8 @@ class Run:
 
     def stage_folder(self, name: str) -> Path:
         """The folder of the stage called `name`."""
-        path = self.out / PHASE_FOLDERS[self.recipe.stage(name).phase] / name
+        self.recipe.row(name)  # or an error that names the nearest
+        path = self.out / PHASE_FOLDERS[self.recipe.stages.phase_of(name)] / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 

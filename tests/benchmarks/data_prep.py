@@ -30,7 +30,21 @@ from guie.data.duplicates import MAX_BITS, near_pairs
 from guie.data.manifest import write_manifest
 from guie.data.packing import as_jpeg, small_image
 from guie.machine import n_cores, peak_memory
-from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import (
+    HEAD,
+    Data,
+    Embed,
+    Limit,
+    Member,
+    Model,
+    Optim,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+    Stages,
+    Start,
+)
 from guie.run import Run
 
 # Rows and classes: the sizes of data_prep/README.md, the last ones rounded so that the sum is 5.5 million of 350,000 classes.
@@ -110,8 +124,15 @@ def merging(millions: float) -> None:
     """Door 02 on so many rows, the sources in proportion."""
     sources = tuple(Source(name, "class_folders", name, f"domain{i % 4}") for i, name in enumerate(SIZES))
     data = Data(sources, min_per_class=3, max_per_class=100, fill_per_class=20, val_class_share=0.1, limits=(Limit("rest", n_images=10**6),))
-    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
-    recipe = Recipe("scale", data, Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),)))
+    stage = Stage(
+        "s1",
+        trains="head",
+        image_px=32,
+        start=Start(fresh=HEAD),
+        optim=Optim(n_epochs=1, batch_size=4, lr=1e-3),
+    )
+    embed = Embed((Setting("a", (Member("s1", 32),)),))
+    recipe = Recipe("scale", data, Model("timm", "x"), Stages(head=(stage,)), embed)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe.validate(), Path(folder), Path(folder) / "out")
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:  # its memory is not counted

@@ -33,10 +33,13 @@ SIDE, PX, BATCH = 1200, 224, 32
 N_IMAGES = {"ViT-B-32": 512, "ViT-L-14": 64}
 RECIPE = '''"""bench: one data set and any stage, for tests/benchmarks/embed.py."""
 from guie.recipe import *
+FIRST = Stage("head", trains="head", start=Start(fresh=HEAD), optim=Optim(n_epochs=1, batch_size=32, lr=1e-3))
 RECIPE = Recipe(
-    "bench", Data((Source("photos", "class_folders", "photos", "packaged"),)), Model("timm", "test_vit"),
-    (Stage("head", "head", "head", 224, 1, 32, 1e-3, fresh=("neck", "classifier")),),
-    Embed((Setting("head", (Member("head", 224),)),)),
+    name="bench",
+    data=Data((Source("photos", "class_folders", "photos", "packaged"),)),
+    model=Model("timm", "test_vit"),
+    stages=Stages(head=(FIRST,)),
+    embed=Embed((Setting("head", (Member("head", 224),)),)),
 )
 '''
 

@@ -35,8 +35,9 @@ def main() -> None:
 def measure(name: str, n_classes: int) -> None:
     """Prints seconds (best of three), extra memory in GiB, and the norm of the centres' gradient."""
     import torch
-
     from guie.model.margin import MarginClassifier
+
+    from guie.recipe import ArcFace
 
     torch.manual_seed(0)
     embeddings, labels = torch.randn(BATCH, DIM), torch.randint(n_classes, (BATCH,))
@@ -46,7 +47,7 @@ def measure(name: str, n_classes: int) -> None:
         loss = ArcFaceLoss(num_classes=n_classes, embedding_size=DIM, margin=MARGIN_RAD * 180 / torch.pi, scale=SCALE)
         weight = loss.W
     else:
-        loss = MarginClassifier(n_classes, DIM, SCALE)
+        loss = MarginClassifier(n_classes, DIM, ArcFace(scale=SCALE))
         weight = loss.centers
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)

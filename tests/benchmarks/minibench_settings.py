@@ -8,8 +8,8 @@ Run, after tests/benchmarks/seeds.py for the recipe minibench: the same for this
 
 from dataclasses import replace
 
-from guie.recipe import Member, PostProcess, Setting
-from guie.recipes.minibench import BOTH, WIDE, backbone
+from guie.recipe import Member, PostProcess, Setting, Soup
+from guie.recipes.minibench import BOTH, WIDE
 from guie.recipes.minibench import RECIPE as MINIBENCH
 
 
@@ -19,7 +19,7 @@ def one(name: str, *views: str, stage: str = "s7_head_288") -> Setting:
 
 
 FINAL = MINIBENCH.embed.final
-SOUP = replace(backbone("s9_soup_288", "highres", 288, 0, 5e-5), trains="soup", soup=("s5_head_288", "s6_backbone_288"))  # they share one neck
+SOUP = Soup("s9_soup_288", of=("s5_head_288", "s6_backbone_288"))  # they share one neck
 VIEWS = (
     one("plain", "plain"),
     one("flip", *BOTH),
@@ -51,6 +51,6 @@ SEARCHED = tuple(
 
 RECIPE = replace(
     MINIBENCH,
-    stages=(*MINIBENCH.stages, SOUP),
+    stages=replace(MINIBENCH.stages, highres=(*MINIBENCH.stages.highres, SOUP)),
     embed=replace(MINIBENCH.embed, settings=(*MINIBENCH.embed.settings[:-1], *VIEWS, *COMBINED, *SEARCHED, FINAL)),
 )

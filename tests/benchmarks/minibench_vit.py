@@ -14,10 +14,13 @@ RECIPE = replace(
     DEMO,
     name="minibench_vit",
     data=replace(MINIBENCH.data, pack_px=200),
-    stages=(
-        *DEMO.stages,
-        replace(head("x7_head_148", "highres", 148), starts_from="s6_backbone_144"),
-        backbone("x8_backbone_148", "highres", 148, 1, 1e-4),
+    stages=replace(
+        DEMO.stages,
+        highres=(
+            *DEMO.stages.highres,
+            head("x7_head_148", 148, of="s6_backbone_144"),
+            backbone("x8_backbone_148", 148, n_epochs=1, lr=1e-4),
+        ),
     ),
     embed=replace(
         DEMO.embed,

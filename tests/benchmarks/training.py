@@ -46,15 +46,28 @@ from guie.recipe import *
 from guie.recipes.minibench import HALF, WEIGHTS
 from guie.recipes.minibench import RECIPE as MINIBENCH
 OWN = {{"mean": HALF, "std": HALF, "own_normalisation_of": WEIGHTS}}
-FIXED = EpochMargin({margin}, 0.0, {margin})
+FIRST = Stage(
+    "head",
+    trains="head",
+    image_px={px},
+    start=Start(fresh=HEAD),
+    objective=ArcFace(margin_rad={margin}),
+    optim=Optim(n_epochs={n_epochs}, batch_size={batch}, lr={lr}, schedule=Constant(warmup_share=0.0)),
+    sampling=Weighted(power=0.0),
+)
+SECOND = Stage(
+    "backbone",
+    trains="backbone",
+    image_px={px},
+    objective=ArcFace(margin_rad={margin}),
+    optim=Optim(n_epochs=1, batch_size={step_batch}, lr=1e-4),
+)
 RECIPE = Recipe(
-    "{name}", MINIBENCH.data, Model("timm", "{model}", "{weights}"{more}),
-    (
-        Stage("head", "head", "head", {px}, {n_epochs}, {batch}, {lr}, fresh=("neck", "classifier"), margin=FIXED, schedule="constant", warmup_share=0.0,
-              sample_power=0.0),
-        Stage("backbone", "backbone", "backbone", {px}, 1, {step_batch}, 1e-4, margin=FIXED),
-    ),
-    Embed((Setting("head", (Member("head", {px}),)),)),
+    name="{name}",
+    data=MINIBENCH.data,
+    model=Model("timm", "{model}", "{weights}"{more}),
+    stages=Stages(head=(FIRST,), backbone=(SECOND,)),
+    embed=Embed((Setting("head", (Member("head", {px}),)),)),
 )
 '''
 
@@ -122,8 +135,9 @@ def environment_of_a_script() -> dict[str, str]:
 
 def door_4_from(start: float, options: list[str]) -> None:
     """Door 04 with longer centres at the start: what they would be worth, not a setting of the doors."""
-    from guie.door import open_door
     from guie.model.margin import MarginClassifier
+
+    from guie.door import open_door
 
     usual = MarginClassifier.__init__
 
@@ -132,7 +146,7 @@ def door_4_from(start: float, options: list[str]) -> None:
         self.centers.data.mul_(start / STARTS["ours"])
 
     MarginClassifier.__init__ = longer  # type: ignore[method-assign]
-    sys.exit(open_door(4, None, "guie.train.trainer:train_phase", options, phase="head"))
+    sys.exit(open_door(4, None, "guie.train.stage:train_phase", options, phase="head"))
 
 
 def curve(stage: Path) -> Any:

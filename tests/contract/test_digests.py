@@ -1,6 +1,6 @@
 """Every field of a recipe is in the digest of a door, and whatever a door reads is in its own."""
 
-import functools
+import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -13,104 +13,91 @@ import numpy as np
 import pytest
 from opening import SMALL
 from PIL import Image
+from trees import Leaf, another, classes, every_kind, inner, leaves, put, renamed, sample, walk
 
 from guie import door as door_module
 from guie import recipe as recipe_module
 from guie.data import drawn, packing
 from guie.data.drawn import draw_world
 from guie.door import READS, VERSIONS, reads, settings_digest
-from guie.recipe import Data, DrawnWorld, Embed, Export, Limit, Member, Model, Recipe, Setting, Source, Stage, load_recipe
+from guie.recipe import DrawnWorld, Recipe, Stages, load_recipe
 from guie.run import DOORS, PROJECT, set_up_logging
-from guie.train import trainer
+from guie.train import stage as train_stage
 from guie.versions import DRAWING
 
 # Fields that no digest before the report's needs to hold.
 COSTS_ONLY = {"embed.batch_size": "how many images a forward pass takes"}
 
-MODEL = Model("timm", "resnet18")
-EVERY_KIND = Recipe(
-    name="all",
-    data=Data((Source("a", "class_folders", "a", "x"), Source("b", "class_folders", "b", "y")), DrawnWorld(), limits=(Limit("a"),), distractors=("b",)),
-    model=MODEL,
-    stages=(
-        Stage("s1", "head", "head", 64, 1, 8, 0.01, fresh=("neck", "classifier")),
-        Stage("s2", "head", "head", 64, 1, 8, 0.01, fresh=("neck", "classifier"), starts_from="pretrained", model=MODEL, sources=("a",)),
-        Stage("s3", "backbone", "backbone", 64, 1, 8, 0.01, drops=(1,), block_edges=(2, 4), block_factors=(0.1, 0.5)),
-        Stage("s4", "highres", "soup", 64, 1, 8, 0.01, soup=("s1", "s2")),
-    ),
-    embed=Embed((Setting("one", (Member("s1", 64), Member("s3", 64))), Setting("two", (Member("s4", 64),), pca_dim=64))),
-    export=Export(),
-)
-WORDS = {"stage": "pretrained", "starts_from": "pretrained", "phase": "backbone"}  # which must name something
-
-
-def walk(node: Any, path: str, put: Callable[[Any], Any]) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
-    """Every leaf below `node`: its path, its value, and what makes a whole recipe of another value for it."""
-    for item in fields(node):
-        value, here = getattr(node, item.name), f"{path}{item.name}"
-        put_here = functools.partial(lambda name, new: put(replace(node, **{name: new})), item.name)
-        if is_dataclass(value):
-            yield here, value, put_here
-            yield from walk(value, f"{here}.", put_here)
-        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
-            yield here, value, put_here
-            for i, row in enumerate(value):
-                put_row = functools.partial(lambda i, rows, put_rows, new: put_rows((*rows[:i], new, *rows[i + 1 :])), i, value, put_here)
-                yield from walk(row, f"{here}.{getattr(row, 'name', i)}.", put_row)
-        else:
-            yield here, value, put_here
-
-
-def another(path: str, value: Any) -> Any:
-    """A value of the same type that is not `value`."""
-    name = path.rpartition(".")[2]
-    if name in WORDS and value != WORDS[name]:
-        return WORDS[name]
-    if is_dataclass(value) or value is None:
-        others = {"drawn": None, "model": Model("timm", "resnet34"), "mean": (0.1, 0.2, 0.3), "std": (0.1, 0.2, 0.3)}
-        return others.get(name, value) if name != "drawn" or value is not None else DrawnWorld()
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int | float):
-        return value + 1
-    if isinstance(value, tuple):
-        return value[::-1] if len(set(value)) > 1 else value[1:] if value else {"soup": ("pretrained",), "drops": (3,)}.get(name, ("a",))
-    return {"highres": "backbone", "pretrained": "s1"}.get(value, f"{value}_other")
-
-
-def leaves() -> list[tuple[str, Any, Callable[[Any], Any]]]:
-    return [leaf for leaf in walk(EVERY_KIND, "", lambda recipe: recipe) if not (isinstance(leaf[1], tuple) and leaf[1] and is_dataclass(leaf[1][0]))]
+EVERY_KIND = every_kind()
 
 
 def test_walk_reaches_every_class_of_settings():
-    paths = [path for path, _, _ in leaves()]
-    assert len(paths) == len(set(paths)) > 250
-    classes = [value for value in vars(recipe_module).values() if isinstance(value, type) and is_dataclass(value)]
-    assert len(classes) >= 16
-    for kind in classes:
-        some = fields(kind)[-1].name
-        assert any(path.rpartition(".")[2] == some for path in paths), (kind, some)
+    found = leaves(EVERY_KIND)
+    assert len({leaf.path for leaf in found}) == len(found) > 400
+    exported = {value for value in vars(recipe_module).values() if isinstance(value, type) and is_dataclass(value)}
+    assert exported == set(classes()) and len(exported) == 37
+    held = {leaf.owner for leaf in found} | {type(leaf.value) for leaf in found if is_dataclass(leaf.value)}
+    assert exported - held == {Stages}  # whose rows are reached by their names
+    walked = {leaf.key for leaf in walk(EVERY_KIND)}
+    assert walked == {(kind.__name__, item.name) for kind in exported - {Stages} for item in fields(kind)}
 
 
-@pytest.mark.parametrize("leaf", leaves(), ids=lambda leaf: leaf[0])
-def test_changed_field_changes_the_digest_of_a_door_before_the_report(leaf: tuple[str, Any, Callable[[Any], Any]]):
-    path, value, put = leaf
-    new = another(path, value)
-    if new == value and is_dataclass(value):
-        return  # its own fields are tried one by one
-    assert new != value, path
-    changed = put(new)
-    if path.startswith("stages.") and path.endswith(".name"):  # what refers to the stage follows it
-        changed = renamed(changed, value, new)
-    holders = [number for number in range(1, 9) if settings_digest(EVERY_KIND, number) != settings_digest(changed, number)]
-    assert bool(holders) != (path in COSTS_ONLY), (path, holders)
+@pytest.mark.parametrize("leaf", leaves(EVERY_KIND), ids=lambda leaf: leaf.path)
+def test_changed_field_changes_the_digest_of_a_door_before_the_report(leaf: Leaf):
+    new = another(leaf)
+    assert new != leaf.value or type(new) is not type(leaf.value)
+    if re.fullmatch(r"stages\.\w+\.name", leaf.path):
+        changed = renamed(EVERY_KIND, leaf.value, new)  # what refers to the row follows it
+    else:
+        changed = put(EVERY_KIND, leaf.path, new)
+    assert bool(holders(changed)) != (leaf.path in COSTS_ONLY), leaf.path
     assert settings_digest(EVERY_KIND, 9) != settings_digest(changed, 9), "the report shows the whole recipe"
 
 
-def renamed(recipe: Recipe, old: str, new: str) -> Recipe:
-    stages = tuple(replace(stage, soup=tuple(new if name == old else name for name in stage.soup)) for stage in recipe.stages)
-    rows = tuple(replace(row, members=tuple(replace(m, stage=new if m.stage == old else m.stage) for m in row.members)) for row in recipe.embed.settings)
-    return replace(recipe, stages=stages, embed=replace(recipe.embed, settings=rows))
+def holders(changed: Recipe) -> list[int]:
+    """The doors before the report whose digest another recipe changes."""
+    return [number for number in range(1, 9) if settings_digest(EVERY_KIND, number) != settings_digest(changed, number)]
+
+
+def choices() -> list[tuple[Leaf, Any]]:
+    """Every field that takes several kinds, with each of the others that it may hold."""
+    found = [leaf for leaf in leaves(EVERY_KIND) if leaf.is_choice]
+    others = [(leaf, sample(kind)) for leaf in found for kind in leaf.kinds]
+    return [(leaf, other) for leaf, other in others if type(other) is not type(leaf.value)]
+
+
+@pytest.mark.parametrize(("leaf", "other"), choices(), ids=lambda value: getattr(value, "path", type(value).__name__))
+def test_every_other_kind_changes_the_digest_of_a_door(leaf: Leaf, other: Any):
+    """The fields that two kinds share stay as they are: AdamW and Adam have none, OneCycle and Constant the same."""
+    if is_dataclass(other) and is_dataclass(leaf.value):
+        shared = {item.name for item in fields(leaf.value)} & {item.name for item in fields(other)}
+        other = replace(other, **{name: getattr(leaf.value, name) for name in shared})
+    assert holders(put(EVERY_KIND, leaf.path, other))
+    assert settings_digest(EVERY_KIND, 9) != settings_digest(put(EVERY_KIND, leaf.path, other), 9)
+
+
+def test_choices_are_all_of_them():
+    kinds = {(*leaf.key, type(other).__name__) for leaf, other in choices()}
+    assert {name for _, name, _ in kinds} == {
+        *("objective", "margin_rad", "margin_cosine", "sampling"),
+        *("method", "schedule", "blocks", "model", "drawn"),
+    }
+    assert {("Stage", "objective", kind) for kind in ("ArcFace", "CosFace", "Softmax")} <= kinds
+    assert {("Optim", "method", kind) for kind in ("AdamW", "Adam", "Sgd")} <= kinds
+    schedules = ("OneCycle", "Cosine", "Steps", "Exponential", "Constant")
+    assert {("Optim", "schedule", kind) for kind in schedules} <= kinds
+    assert {("Optim", "blocks", kind) for kind in ("LayerDecay", "BlockFactors", "NoneType")} <= kinds
+    assert {("ArcFace", "margin_rad", kind) for kind in ("float", "GrowingMargin", "ClassMargin")} <= kinds
+
+
+def test_place_of_a_row_is_in_the_digest_of_a_door():
+    """The phase, which is no field: the same rows in the same order, the last of the backbone's among the highres."""
+    stages = EVERY_KIND.stages
+    *kept, moved = stages.backbone
+    other = replace(stages, backbone=tuple(kept), highres=(moved, *stages.highres))
+    assert list(other) == list(stages)
+    assert holders(replace(EVERY_KIND, stages=other)) == [5, 6]
+    assert settings_digest(EVERY_KIND, 9) != settings_digest(replace(EVERY_KIND, stages=other), 9)
 
 
 @pytest.mark.parametrize(("number", "name"), [(n, name) for n in VERSIONS for name in VERSIONS[n]])
@@ -165,7 +152,7 @@ def fields_of(path: Path) -> np.ndarray:
 
 # Reads that decide nothing: a check that refuses, the choice of a door's own stages.
 REFUSES = dict.fromkeys((4, 5, 6), ("embed.settings.*.pca_dim", "embed.settings.*.name"))
-CHOOSES = ("stages.*.phase", "stages.*.name", "name", "embed.batch_size")
+CHOOSES = ("stages.*.name", "name", "embed.batch_size")
 
 
 @dataclass
@@ -179,25 +166,21 @@ class Recorder:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         places = {id(self.recipe): ""}
-        for path, value, _ in walk(self.recipe, "", lambda recipe: recipe):
-            if is_dataclass(value):
-                places.setdefault(id(value), f"{path}.")
-            elif isinstance(value, tuple) and value and is_dataclass(value[0]):
-                places.update({id(row): f"{path}.{getattr(row, 'name', i)}." for i, row in enumerate(value)})
-        kinds = {type(part) for part in parts_of(self.recipe)}
-        names = {kind: {item.name for item in fields(kind)} for kind in kinds}
+        for path, row in ((f"stages.{row.name}", row) for row in self.recipe.stages):
+            places[id(row)] = f"{path}."
+        for leaf in walk(self.recipe):
+            places |= {id(part): f"{path}." for path, part in inner(leaf.value, leaf.path)}
+        # A field that takes several kinds is read by asking for its kind alone; of a section its own fields are.
+        told = {leaf.path for leaf in leaves(self.recipe)} | {"model"}
 
         def read(part: Any, name: str) -> Any:
-            value = object.__getattribute__(part, name)
-            if self.is_on and not self.n_paused and name in names[type(part)] and id(part) in places:
-                is_container = (is_dataclass(value) or (isinstance(value, tuple) and value and is_dataclass(value[0]))) and name not in ("drawn", "model")
-                if not is_container or (name == "model" and type(part) is Recipe):
-                    self.seen.add(places[id(part)] + name)
-            return value
+            if self.is_on and not self.n_paused and (path := places.get(id(part), "?") + name) in told:
+                self.seen.add(path)
+            return object.__getattribute__(part, name)
 
-        for kind in kinds:
+        for kind in {type(part) for part in parts_of(self.recipe)} - {Stages}:
             monkeypatch.setattr(kind, "__getattribute__", read, raising=False)
-        for name in ("digest", "stage", "parent", "ancestors", "to_json"):  # digests, and look-ups by name
+        for name in ("digest", "row", "stage", "parent", "ancestors", "to_json"):  # digests, and look-ups by name
             monkeypatch.setattr(Recipe, name, self.paused(getattr(Recipe, name)))
         monkeypatch.setattr(Recipe, "models", property(self.paused(Recipe.models.fget)))  # whose weights' digests are an input of doors 04 to 08
 
@@ -242,7 +225,7 @@ def matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 @pytest.mark.slow
 def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    recipe = without_sharing(load_recipe("tiny", [*SMALL, *(f"stages.{s.name}.n_epochs=1" for s in load_recipe("tiny").stages)]))
+    recipe = without_sharing(load_recipe("tiny", [*SMALL, *(f"stages.{row.name}.optim.n_epochs=1" for row in load_recipe("tiny").stages)]))
     recorder = Recorder(recipe)
     monkeypatch.setattr(door_module, "load_recipe", lambda *_: recipe)
     monkeypatch.setattr(door_module, "keep_freed_memory", lambda: True)  # it cannot be undone
@@ -263,7 +246,7 @@ def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(door_module, "_imported", watched)
     recorder.install(monkeypatch)
-    monkeypatch.setattr(trainer, "check_models", recorder.paused(trainer.check_models))  # it tries all stages' and members' sizes, and refuses
+    monkeypatch.setattr(train_stage, "check_models", recorder.paused(train_stage.check_models))  # it tries all stages' and members' sizes, and refuses
     unread: dict[int, list[str]] = {}
     for number in range(1, 9):
         recorder.seen = set()

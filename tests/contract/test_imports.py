@@ -11,27 +11,23 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"recipe", "run", "done", "checkpoint", "versions", "machine", "errors"}
+FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors"}
 MAY_IMPORT = {
     "__init__": set(),
-    "data_settings": set(),
-    "override": set(),
-    "model_settings": set(),
-    "fieldtypes": set(),
-    "recipe": {"data_settings", "fieldtypes", "model_settings", "override", "rules", "stage_settings"},
-    "stage_settings": {"model_settings"},
-    "rules": {"checkpoint", "override", "recipe"},
-    "checkpoint": {"errors"},
+    "settings": set(),
+    "override": {"settings"},
+    "recipe": {"override", "settings"},
+    "files": {"errors", "settings"},
     "machine": set(),
     "errors": {"machine"},
-    "run": {"recipe", "checkpoint", "machine"},
+    "run": {"files", "machine", "settings"},
     "versions": set(),
-    "done": {"checkpoint", "run"},
+    "done": {"files", "run"},
     "recipes": {"recipe"},
-    "door": {"checkpoint", "done", "errors", "machine", "recipe", "run", "versions"},
+    "door": {"files", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
     "terminal": set(),
-    "kaggle": {"checkpoint", "done", "recipe", "run", "door", "terminal"},
-    "data": FLOOR | {"override"},
+    "kaggle": {"files", "done", "recipe", "run", "door", "settings", "terminal"},
+    "data": FLOOR,
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
     "train": FLOOR | {"data", "model", "embed"},
@@ -40,12 +36,28 @@ MAY_IMPORT = {
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
 }
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "src", "data_prep", "weights", "submission", "tests"}
-TOP_LEVEL |= {"run.sh", "test.sh", "pyproject.toml", "constraints.txt", ".ci", ".gitignore", ".gitattributes", "LICENSE", "NOTICE"}
+TOP_LEVEL |= {
+    "run.sh",
+    "test.sh",
+    "pyproject.toml",
+    "constraints.txt",
+    ".ci",
+    ".gitignore",
+    ".gitattributes",
+    "LICENSE",
+    "NOTICE",
+}
 
 
 def tracked() -> list[str]:
     """All files of the project, without those that git ignores."""
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode != 0:
         pytest.skip("this is no git checkout: which files are ours cannot be told")
     return [name for name in listed.stdout.splitlines() if (PROJECT / name).exists()]
@@ -63,6 +75,11 @@ def imported(path: Path) -> Iterator[str]:
             yield from ([f"{module}.{alias.name}" for alias in node.names] if module == "guie" else [module])
 
 
+def name_of(path: Path) -> str:
+    """`guie.data.packing` for src/guie/data/packing.py."""
+    return ".".join(path.relative_to(PROJECT / "src").with_suffix("").parts)
+
+
 def room(name: str) -> str:
     """`guie.data.packing` is in room `data`."""
     return [*name.split("."), "__init__"][1]
@@ -71,16 +88,52 @@ def room(name: str) -> str:
 def test_every_room_imports_only_what_the_table_allows():
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) >= 40
-    rooms = {room(".".join(path.relative_to(PROJECT / "src").with_suffix("").parts)) for path in files}
+    rooms = {room(name_of(path)) for path in files}
     assert rooms == set(MAY_IMPORT)
     n_imports = 0
     for path in files:
-        here = room(".".join(path.relative_to(PROJECT / "src").with_suffix("").parts))
+        here = room(name_of(path))
         for name in imported(path):
             if name.split(".")[0] == "guie":
                 n_imports += 1
                 assert room(name) in MAY_IMPORT[here] | {here}, f"{path.relative_to(PROJECT)} imports {name}"
     assert n_imports > 80
+
+
+def parts_imported(path: Path) -> Iterator[str]:
+    """`guie.data.packing` of `from guie.data import packing`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def circle(needs: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next and the last the first; empty where there is none."""
+    done: set[str] = set()
+
+    def below(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        found = next((found for other in sorted(needs[name] - done) if (found := below(other, [*way, name]))), [])
+        done.add(name)
+        return found
+
+    return next((found for name in sorted(needs) if (found := below(name, []))), [])
+
+
+def test_circles_are_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circle({"a": {"a"}}) == ["a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_modules_import_each_other():
+    """Nor inside a function: recipe and rules did until settings checked themselves."""
+    names = {name_of(path).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
+    needs = {name: {*imported(path), *parts_imported(path)} & names.keys() for name, path in names.items()}
+    assert "guie.report.geometry" in needs["guie.report.embedding"]  # as a part of guie.report
+    assert sum(map(len, needs.values())) > 250
+    assert circle(needs) == []
 
 
 @pytest.mark.parametrize(

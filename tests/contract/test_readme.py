@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from guie import recipe as recipe_module
 from guie.door import parser
 from guie.recipe import load_recipe
+from guie.recipes import demo
 from guie.run import DOORS, FOLDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,9 +33,14 @@ def readme() -> str:
     return (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
+def fenced(text: str) -> list[tuple[str, str]]:
+    """The language and the text of every code block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """The commands of all code blocks, and those in `quotes` within the text, as words."""
-    blocks = re.findall(r"^```(?:sh|bash|shell|console|text)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fenced(text) if language in ("", "sh", "bash", "shell", "console", "text")]
     lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     for line in lines:
@@ -79,6 +86,20 @@ def test_commands_name_recipes_and_fields_that_exist():
             continue  # the reader's own
         loaded.add(load_recipe(recipe, [value for option, value in values if option == "--set"]).name)
     assert {"demo", "tiny", "minibench"} <= loaded
+
+
+def test_fields_that_the_texts_set_exist():
+    files = ("README.md", "run.sh", "data_prep/README.md", "notebooks/README.md", "weights/README.md")
+    texts = "".join((PROJECT / name).read_text(encoding="utf-8") for name in files)
+    found = set(re.findall(r"--set\s+([a-z][\w.]*=[\w.-]+)", texts))
+    assert len(found) >= 6
+    for override in found:
+        load_recipe("demo", [override])
+
+
+def test_row_of_a_recipe_is_that_of_the_recipe():
+    (row,) = (block for language, block in fenced(readme()) if language == "python")
+    assert eval(row, vars(recipe_module) | {"STRONG": demo.STRONG}) == load_recipe("demo").row("s2_backbone")
 
 
 def test_table_of_doors_agrees_with_the_doors():

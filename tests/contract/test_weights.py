@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from guie.checkpoint import load_weights
+from guie.files import load_weights
 from guie.recipe import Model, load_recipe
 from guie.run import PROJECT, Run
 

@@ -18,9 +18,9 @@ WORK = {
     1: ("guie.data.build:build_manifests", {}),
     2: ("guie.data.balance:merge_and_balance", {}),
     3: ("guie.data.packing:pack_images", {}),
-    4: ("guie.train.trainer:train_phase", {"phase": "head"}),
-    5: ("guie.train.trainer:train_phase", {"phase": "backbone"}),
-    6: ("guie.train.trainer:train_phase", {"phase": "highres"}),
+    4: ("guie.train.stage:train_phase", {"phase": "head"}),
+    5: ("guie.train.stage:train_phase", {"phase": "backbone"}),
+    6: ("guie.train.stage:train_phase", {"phase": "highres"}),
     7: ("guie.evaluate.ladder:score_ladder", {}),
     8: ("guie.export.submission:export_submission", {}),
 }
@@ -37,8 +37,9 @@ def recipe_file(folder: Path, name: str) -> Path:
         f'"""{name} on a drawn world of few and small images."""\n'
         "from dataclasses import replace\n"
         "from guie.recipe import DrawnWorld\n"
+        "from guie.recipes._shrunk import shrunk\n"
         f"from guie.recipes.{name} import RECIPE as WHOLE\n"
-        "TINY = WHOLE.tiny()\n"
+        "TINY = shrunk(WHOLE)\n"
         "RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(10, 8, 64)))\n"
     )
     return path

@@ -22,31 +22,50 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from replay import Outcome, Pack, Plan, Replay, Samples, Weights, fresh_head
+from replay import OBJECTIVE, Outcome, Pack, Plan, Replay, Samples, Weights, fresh_head
 from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from guie.recipe import (
+    Adam,
+    AdamW,
+    ArcFace,
     Augment,
-    ClassFrequencyMargin,
+    BlockFactors,
+    ClassMargin,
+    Constant,
+    CosFace,
+    Cosine,
+    Cost,
     Data,
     Embed,
-    EpochMargin,
+    GrowingMargin,
+    LayerDecay,
     Limit,
     Member,
     Model,
-    NeckShape,
+    Neck,
+    ObjectiveSettings,
+    OneCycle,
+    Optim,
+    PerClass,
     Recipe,
     Setting,
+    Sgd,
+    Softmax,
     Source,
     Stage,
+    Stages,
+    Start,
+    Steps,
+    Validation,
+    Weighted,
 )
 from guie.run import DOORS, PROJECT
 
 SEED = 11
 DIM = 64
-PHASE_OF = {4: "head", 5: "backbone"}
 AUGMENT = Augment(flip=0.5, shift=0.1, brightness=0.2, cutout=0.3)
 WEIGHTS_OF_SOURCES = {"toys": 2.0}
 SIZES = {"shops": (9, 9, 7, 5, 4, 3, 3, 2), "toys": (6, 5, 4, 3, 2, 2)}  # images of each class; shops' domain has more queries than toys'
@@ -54,60 +73,97 @@ MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # as timm has it for its test net
 
 
 def recipe_of(network: str, plans: tuple[Plan, ...]) -> Recipe:
-    """guie's recipe of these stages: the one place that knows its fields."""
+    """guie's recipe of these stages: the one place, with `stage_of`, that knows its fields."""
     sources = tuple(Source(name, "class_folders", name, name) for name in SIZES)
     limits = tuple(Limit(name, weight=weight) for name, weight in WEIGHTS_OF_SOURCES.items())
-    data = Data(sources, limits=limits, fill_per_class=4, val_class_share=0.4, pack_px=40, duplicate_bits=-1)
-    model = Model("timm", network, weights=f"{network}.safetensors", mean=MEAN_STD[0], std=MEAN_STD[1])
-    embed = Embed((Setting("the first stage", (Member(plans[0].name, 32),)),))  # 64-d without a PCA: there are fewer than 64 training images
-    return Recipe("replay", data, model, tuple(stage_of(plan) for plan in plans), embed, seed=SEED)
+    rows = {door: tuple(stage_of(plan) for plan in plans if door_of(plan) == door) for door in (4, 5)}
+    first = Member(plans[0].name, 32)  # 64-d without a PCA: there are fewer than 64 training images
+    return Recipe(
+        name="replay",
+        data=Data(sources, limits=limits, fill_per_class=4, val_class_share=0.4, pack_px=40, duplicate_bits=-1),
+        model=Model("timm", network, weights=f"{network}.safetensors", mean=MEAN_STD[0], std=MEAN_STD[1]),
+        stages=Stages(head=rows[4], backbone=rows[5]),
+        embed=Embed((Setting("the first stage", (first,)),)),
+        seed=SEED,
+    )
 
 
 def stage_of(plan: Plan) -> Stage:
     return Stage(
-        name=plan.name,
-        phase="head" if plan.is_frozen and plan.starts_from == "pretrained" else "backbone",
+        plan.name,
         trains=plan.trains,
         image_px=plan.image_px,
-        n_epochs=plan.n_epochs,
-        batch_size=plan.batch_size,
-        lr=plan.lr,
-        starts_from=plan.starts_from,
-        fresh=plan.fresh,
-        embedding_dim=DIM,
-        dropout=plan.dropout,
-        sources=plan.sources,
-        classifier=plan.classifier,
-        n_sub_centers=plan.n_sub,
-        has_mean_centers=plan.starts_from_means,
-        neck=NeckShape(**{name: getattr(plan, name) for name in ("has_norm", "has_size", "hidden_dim", "dropouts", "is_branched", "has_bias")}),
-        margin=EpochMargin(*plan.margin),
-        class_margin=ClassFrequencyMargin(*plan.class_margin),
-        scale=plan.scale,
-        label_smoothing=plan.smoothing,
-        optimizer=plan.optimizer,
-        momentum=plan.momentum,
-        sam_rho=plan.sam_rho,
-        weight_decay=plan.weight_decay,
-        schedule=plan.schedule,
-        drops=plan.drops,
-        warmup_share=plan.warmup_share,
-        backbone_lr_factor=plan.backbone_lr_factor,
-        open_blocks=plan.open_blocks,
-        layer_decay=plan.layer_decay,
-        block_edges=plan.block_edges,
-        block_factors=plan.block_factors,
-        n_accumulate=plan.n_accumulate,
-        has_grad_checkpoints=plan.has_grad_checkpoints,
-        clip_norm=plan.clip_norm,
-        ema_decay=plan.ema_decay,
-        sample_power=plan.sample_power,
-        images_per_class=plan.images_per_class,
-        n_cached_views=plan.n_cached_views,
+        objective=objective_of(plan),
+        optim=Optim(
+            n_epochs=plan.n_epochs,
+            batch_size=plan.batch_size,
+            lr=plan.lr,
+            method={"sgd": Sgd(plan.momentum), "adam": Adam(), "adamw": AdamW()}[plan.optimizer],
+            weight_decay=plan.weight_decay,
+            schedule=schedule_of(plan),
+            backbone_lr_factor=plan.backbone_lr_factor,
+            blocks=blocks_of(plan),
+            open_blocks=plan.open_blocks,
+            sam_rho=plan.sam_rho,
+            clip_norm=plan.clip_norm,
+            ema_decay=plan.ema_decay,
+        ),
+        start=Start(
+            of=plan.starts_from,
+            fresh=tuple("objective" if part == OBJECTIVE else part for part in plan.fresh),
+            has_mean_centers=plan.starts_from_means,
+        ),
+        neck=Neck(
+            dim=DIM,
+            dropouts=plan.dropouts,
+            is_branched=plan.is_branched,
+            has_norm=plan.has_norm,
+            has_size=plan.has_size,
+            hidden_dim=plan.hidden_dim,
+            has_bias=plan.has_bias,
+        ),
+        sampling=sampling_of(plan),
         augment=plan.augment,
-        validate_every=plan.validate_every,
-        keeps_best=plan.keeps_best,
+        cost=Cost(
+            n_parts=plan.n_parts,
+            has_grad_checkpoints=plan.has_grad_checkpoints,
+            n_cached_augmentations=plan.n_cached_views,
+        ),
+        validation=Validation(every_epochs=plan.validate_every, keeps_best=plan.keeps_best),
+        sources=plan.sources,
     )
+
+
+def objective_of(plan: Plan) -> ObjectiveSettings:
+    """A margin that does not grow is written as a number."""
+    same = {"scale": plan.scale, "label_smoothing": plan.smoothing, "n_sub_centers": plan.n_sub}
+    (start, step, most), (low, high, power) = plan.margin, plan.class_margin
+    margin = ClassMargin(low, high, power) if high else GrowingMargin(start, step, most) if step else start
+    if plan.objective == "arcface":
+        return ArcFace(margin_rad=margin, **same)
+    return CosFace(margin_cosine=margin, **same) if plan.objective == "cosface" else Softmax(**same)
+
+
+def sampling_of(plan: Plan) -> Weighted | PerClass:
+    n = plan.images_per_class
+    return PerClass(images_per_class=n, power=plan.sample_power) if n else Weighted(power=plan.sample_power)
+
+
+def schedule_of(plan: Plan) -> OneCycle | Cosine | Steps | Constant:
+    if plan.schedule == "step":
+        return Steps(drops=plan.drops, warmup_share=plan.warmup_share)
+    kind = {"one_cycle": OneCycle, "cosine": Cosine, "constant": Constant}[plan.schedule]
+    return kind(warmup_share=plan.warmup_share)
+
+
+def blocks_of(plan: Plan) -> LayerDecay | BlockFactors | None:
+    if plan.block_edges:
+        return BlockFactors(edges=plan.block_edges, factors=plan.block_factors)
+    return LayerDecay(plan.layer_decay) if plan.layer_decay != 1 else None
+
+
+def door_of(plan: Plan) -> int:
+    return 4 if plan.is_frozen and plan.starts_from == "pretrained" else 5
 
 
 # ---------------------------------------------------------------------------------------------- packed images in, weights out
@@ -180,11 +236,10 @@ class Case:
                 shutil.copytree(self.root / "packed/replay" / name, self.out / "replay" / name)
 
     def open(self, *numbers: int, status: int = 0) -> None:
-        """Opens doors that must end with the status; those of phases that the recipe has no stage of are passed over."""
+        """Opens doors that must end with the status; those that have no stage to train are passed over."""
         recipe = recipe_of(self.network, self.plans)
-        phases = {stage.phase for stage in recipe.stages}
         for number in numbers:
-            if PHASE_OF[number] in phases:
+            if number in map(door_of, self.plans):
                 assert door(number, self.root, self.out, recipe) == status
 
     def folder(self, plan: Plan) -> Path:
@@ -269,30 +324,35 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
         "test_convnext",
         (
             Plan(
-                "head", "head", 4, 3e-3, batch_size=10, optimizer="adamw", weight_decay=0.05, dropout=0.2, augment=AUGMENT, n_cached_views=2,
-                sample_power=-0.5, schedule="one_cycle", warmup_share=0.3, ema_decay=0.8,
+                "head", "head", 4, 3e-3, batch_size=10, optimizer="adamw", weight_decay=0.05, dropouts=(0.2,),
+                augment=AUGMENT, n_cached_views=2, sample_power=-0.5, schedule="one_cycle", warmup_share=0.3,
+                ema_decay=0.8,
             ),
             Plan(
-                "classifier", "classifier", 2, 0.05, starts_from="head", fresh=(), dropout=0.3, classifier="cosface", momentum=0.9, schedule="cosine",
-                warmup_share=0.2, smoothing=0.1, sample_power=-1.0, weight_decay=0.01, augment=Augment(flip=0.5),
+                "objective", "objective", 2, 0.05, starts_from="head", fresh=(), dropouts=(0.3,), objective="cosface",
+                momentum=0.9, schedule="cosine", warmup_share=0.2, smoothing=0.1, sample_power=-1.0, weight_decay=0.01,
+                augment=Augment(flip=0.5),
             ),
             Plan(
-                "neck", "neck", 2, 2e-3, starts_from="classifier", fresh=("neck",), classifier="softmax", optimizer="adam", weight_decay=0.02,
-                warmup_share=0.4, hidden_dim=24, has_bias=False, images_per_class=2, clip_norm=0.5,
+                "neck", "neck", 2, 2e-3, starts_from="objective", fresh=("neck",), objective="softmax",
+                optimizer="adam", weight_decay=0.02, warmup_share=0.4, hidden_dim=24, has_bias=False,
+                images_per_class=2, clip_norm=0.5,
             ),
         ),
     ),
     "backbone_then_all": (
         "test_convnext",
         (
-            Plan("first", "head", 2, 0.02, dropout=0.2, margin=(0.1, 0.0, 0.1)),
+            Plan("first", "head", 2, 0.02, dropouts=(0.2,), margin=(0.1, 0.0, 0.1)),
             Plan(
-                "backbone", "backbone", 2, 1e-3, starts_from="first", fresh=(), optimizer="adamw", weight_decay=0.05, augment=AUGMENT, n_accumulate=2,
-                clip_norm=0.7, ema_decay=0.7, schedule="one_cycle", warmup_share=0.2, sample_power=-0.5, margin=(0.1, 0.15, 0.3),
+                "backbone", "backbone", 2, 1e-3, starts_from="first", fresh=(), optimizer="adamw", weight_decay=0.05,
+                augment=AUGMENT, n_parts=2, clip_norm=0.7, ema_decay=0.7, schedule="one_cycle", warmup_share=0.2,
+                sample_power=-0.5, margin=(0.1, 0.15, 0.3),
             ),
             Plan(
-                "all", "all", 3, 0.005, starts_from="backbone", fresh=(), dropout=0.2, augment=AUGMENT, schedule="step", drops=(1, 2),
-                backbone_lr_factor=4.0, sam_rho=0.05, weight_decay=1e-3, sample_power=-1.0,
+                "all", "all", 3, 0.005, starts_from="backbone", fresh=(), dropouts=(0.2,), augment=AUGMENT,
+                schedule="step", drops=(1, 2), backbone_lr_factor=4.0, sam_rho=0.05, weight_decay=1e-3,
+                sample_power=-1.0,
             ),
         ),
     ),
@@ -300,16 +360,17 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
         "test_vit",
         (
             Plan(
-                "vit_head", "head", 2, 0.02, momentum=0.9, dropouts=(0.1, 0.4), n_sub=2, starts_from_means=True, class_margin=BY_LABEL,
+                "vit_head", "head", 2, 0.02, momentum=0.9, dropouts=(0.1, 0.4), n_sub=2, starts_from_means=True,
+                class_margin=BY_LABEL,
             ),
             Plan(
-                "open_blocks", "backbone", 2, 0.1, starts_from="vit_head", fresh=(), n_sub=2, dropouts=(0.1, 0.4), momentum=0.9, open_blocks=3,
-                layer_decay=0.6, class_margin=BY_LABEL, augment=AUGMENT, weight_decay=1e-3,
+                "open_blocks", "backbone", 2, 0.1, starts_from="vit_head", fresh=(), n_sub=2, dropouts=(0.1, 0.4),
+                momentum=0.9, open_blocks=3, layer_decay=0.6, class_margin=BY_LABEL, augment=AUGMENT, weight_decay=1e-3,
             ),
             Plan(
-                "by_block", "all", 2, 0.03, starts_from="open_blocks", fresh=("classifier",), dropouts=(0.2,), momentum=0.5, image_px=48,
-                block_edges=(2, 4), block_factors=(0.25, 0.5), backbone_lr_factor=5.0, sam_rho=0.1, ema_decay=0.9, clip_norm=1.0, augment=AUGMENT,
-                has_grad_checkpoints=True,
+                "by_block", "all", 2, 0.03, starts_from="open_blocks", fresh=(OBJECTIVE,), dropouts=(0.2,),
+                momentum=0.5, image_px=48, block_edges=(2, 4), block_factors=(0.25, 0.5), backbone_lr_factor=5.0,
+                sam_rho=0.1, ema_decay=0.9, clip_norm=1.0, augment=AUGMENT, has_grad_checkpoints=True,
             ),
         ),
     ),
@@ -317,8 +378,8 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
         "test_convnext",
         (
             Plan(
-                "normed", "head", 3, 0.02, has_norm=True, has_size=True, dropouts=(0.1, 0.3), is_branched=True, optimizer="adam", weight_decay=0.01,
-                sources=("shops",),
+                "normed", "head", 3, 0.02, has_norm=True, has_size=True, dropouts=(0.1, 0.3), is_branched=True,
+                optimizer="adam", weight_decay=0.01, sources=("shops",),
             ),
         ),
     ),
@@ -326,7 +387,10 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
         "test_resnet",
         (
             Plan("plain", "head", 1, 0.02, has_norm=True),
-            Plan("resnet", "backbone", 2, 0.001, starts_from="plain", fresh=(), has_norm=True, n_accumulate=2, momentum=0.9, augment=AUGMENT),
+            Plan(
+                "resnet", "backbone", 2, 0.001, starts_from="plain", fresh=(), has_norm=True, n_parts=2, momentum=0.9,
+                augment=AUGMENT,
+            ),
         ),
     ),
 }  # fmt: skip
@@ -345,7 +409,10 @@ def test_stage_is_its_replay(root: Path, tmp_path: Path, kind: str) -> None:
 
 
 def test_best_epoch_is_kept_though_the_stage_is_broken_off_later(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan("best", "head", 6, 0.1, has_norm=True, momentum=0.8, dropout=0.5, validate_every=1, keeps_best=True, augment=Augment(flip=0.5))
+    plan = Plan(
+        "best", "head", 6, 0.1, has_norm=True, momentum=0.8, dropouts=(0.5,), validate_every=1, keeps_best=True,
+        augment=Augment(flip=0.5),
+    )  # fmt: skip
     case = Case(root, tmp_path, "test_convnext", (plan,))
     n_steps = len(Samples(plan, SEED, case.pack()).order_of(0))
     break_off(case, 4, 4 * n_steps + 1, monkeypatch)
@@ -357,11 +424,12 @@ def test_best_epoch_is_kept_though_the_stage_is_broken_off_later(root: Path, tmp
 
 def test_stages_that_are_broken_off_end_as_their_replay(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = Plan(
-        "head", "head", 3, 2e-3, optimizer="adam", has_norm=True, dropout=0.2, n_cached_views=1, augment=AUGMENT, ema_decay=0.9,
-        schedule="one_cycle", warmup_share=0.3,
+        "head", "head", 3, 2e-3, optimizer="adam", has_norm=True, dropouts=(0.2,), n_cached_views=1, augment=AUGMENT,
+        ema_decay=0.9, schedule="one_cycle", warmup_share=0.3,
     )  # fmt: skip
     backbone = Plan(
-        "backbone", "backbone", 3, 0.002, starts_from="head", fresh=(), has_norm=True, dropout=0.2, momentum=0.9, augment=AUGMENT, margin=(0.1, 0.2, 0.5),
+        "backbone", "backbone", 3, 0.002, starts_from="head", fresh=(), has_norm=True, dropouts=(0.2,), momentum=0.9,
+        augment=AUGMENT, margin=(0.1, 0.2, 0.5),
     )  # fmt: skip
     case = Case(root, tmp_path, "test_convnext", (head, backbone))
     for number, plan in ((4, head), (5, backbone)):

@@ -16,18 +16,19 @@ import pytest
 from opening import holder
 
 from guie import done as done_module
-from guie.checkpoint import digest_of_file
 from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
-from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.files import digest_of_file
+from guie.recipe import HEAD, Data, Embed, Member, Model, Optim, Recipe, Setting, Source, Stage, Stages, Start
 from guie.run import Run
 
 
 def a_run(tmp_path: Path) -> Run:
+    optim = Optim(n_epochs=1, batch_size=8, lr=0.01)
     recipe = Recipe(
         name="example",
         data=Data((Source("a", "class_folders", "a", "d"),)),
         model=Model("timm", "resnet18"),
-        stages=(Stage("s1", "head", "head", 64, 1, 8, 0.01, fresh=("neck", "classifier")),),
+        stages=Stages(head=(Stage("s1", trains="head", image_px=64, start=Start(fresh=HEAD), optim=optim),)),
         embed=Embed((Setting("only", (Member("s1", 64),)),)),
         seed=5,
     )

@@ -24,15 +24,15 @@ from guie.run import DOORS, FOLDERS, PROJECT, Run, set_up_logging
 
 RECIPE = """
 from guie.recipe import *
-HEAD = ("neck", "classifier")
+ONCE = Optim(n_epochs=1, batch_size=8, lr=0.01)
 RECIPE = Recipe(
     "mine",
     Data((Source("toys", "class_folders", "toys", "toys"),)),
     Model("timm", "resnet18"),
-    (
-        Stage("s1", "head", "head", 64, 1, 8, 0.01, fresh=HEAD),
-        Stage("s2", "backbone", "backbone", 64, 1, 8, 0.01),
-        Stage("s3", "highres", "backbone", 96, 1, 8, 0.01),
+    Stages(
+        head=(Stage("s1", trains="head", image_px=64, start=Start(fresh=HEAD), optim=ONCE),),
+        backbone=(Stage("s2", trains="backbone", image_px=64, optim=ONCE),),
+        highres=(Stage("s3", trains="backbone", image_px=96, optim=ONCE),),
     ),
     Embed((Setting("first", (Member("s1", 64),)), Setting("last", (Member("s3", 96),)))),
 )
@@ -92,9 +92,9 @@ def test_sequence_runs_once_and_is_skipped_the_second_time(bench: Bench):
         ("data.val_class_share=0.4", 2),
         ("data.jpeg_quality=90", 3),
         ("model.name=resnet34", 4),
-        ("stages.s1.n_epochs=2", 4),
-        ("stages.s2.n_epochs=2", 5),
-        ("stages.s3.n_epochs=2", 6),
+        ("stages.s1.optim.n_epochs=2", 4),
+        ("stages.s2.optim.n_epochs=2", 5),
+        ("stages.s3.optim.n_epochs=2", 6),
         ("embed.settings.last.whiten=0.5", 7),
         ("export.n_parity_images=3", 8),
         ("seed=1", 1),
@@ -400,7 +400,7 @@ def test_door_before_with_other_settings_is_named_by_its_command(bench: Bench, c
     ("more", "complaint"),
     [
         (("--set", "sed=1"), "no field 'sed'; did you mean 'seed'?"),
-        (("--set", "stages.s1.n_epochs=0"), "stages.s1.n_epochs is 0, must be 1 to"),
+        (("--set", "stages.s1.optim.n_epochs=0"), "stages.s1.optim.n_epochs is 0, must be 1 to"),
         (("--recipe", "tinny"), "no recipe 'tinny'"),
         (("--recipe", "nowhere.py"), "recipe file nowhere.py does not exist"),
         (("--device", "gpu"), "--device 'gpu' is no device; use cpu, cuda, cuda:N or auto"),

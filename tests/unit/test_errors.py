@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from guie.checkpoint import load_state, load_weights, save_state, save_weights
 from guie.data.image import header_problem, load_image
 from guie.errors import explained, memory_remedy, message, run_to_the_end
+from guie.files import load_state, load_weights, save_state, save_weights
 from guie.model.weights import read_weights
 from guie.run import set_up_logging
 
@@ -62,6 +62,7 @@ def huge_table() -> object:
     return pa.allocate_buffer(1 << 60)
 
 
+IN_PARTS = "--set stages.s1.cost.n_parts=2"
 # What libraries really say, raised by themselves where a CPU can make them, otherwise as they were seen.
 MEMORY = {
     "numpy": huge_array,
@@ -78,12 +79,12 @@ MEMORY = {
 @pytest.mark.parametrize("name", list(MEMORY))
 def test_full_memory_names_what_to_set(name: str) -> None:
     def work() -> None:
-        with memory_remedy("--set stages.s1.n_accumulate=2"), memory_remedy("--set embed.batch_size=16 (now 32)"):
+        with memory_remedy(IN_PARTS), memory_remedy("--set embed.batch_size=16 (now 32)"):
             MEMORY[name]()
 
     line, status = line_of(work)
     assert status == 2 and line.startswith("door 05: the memory is full") and "; --set embed.batch_size=16 (now 32) (" in line  # the innermost counts
-    assert "n_accumulate" not in line
+    assert IN_PARTS not in line
 
 
 def test_limits_of_container_and_shell_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,14 +97,17 @@ def test_limits_of_container_and_shell_are_told(monkeypatch: pytest.MonkeyPatch)
 OUT_OF_CARD = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.7 GiB of which 1.2 GiB is free.\nSee documentation ..."
 SHARED = "DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."
 KNOWN = [
-    (torch.OutOfMemoryError(OUT_OF_CARD), "the card's memory is full; --set stages.s1.n_accumulate=2 ("),
-    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "the card's memory is full; --set stages.s1.n_accumulate=2 ("),
+    (torch.OutOfMemoryError(OUT_OF_CARD), f"the card's memory is full; {IN_PARTS} ("),
+    (
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        f"the card's memory is full; {IN_PARTS} (",
+    ),
     (RuntimeError(SHARED), "shared memory is too small (/dev/shm, 64 MB in Docker); start the container with --shm-size=2g"),
     (RuntimeError("unable to open shared memory object </torch_7_1> in read-write mode: " + FULL + " (28)"), "shared memory is too small"),
     (RuntimeError("unable to write to file </torch_123_456_0>: " + FULL + " (28)"), "shared memory is too small"),
     (
         RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "),
-        "was killed, mostly for lack of memory; --set stages.s1.n_accumulate=2. The same",
+        f"was killed, mostly for lack of memory; {IN_PARTS}. The same",
     ),
     (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "was killed, mostly for lack of memory"),
     (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0: " + FULL), "at /out: the disk is full; free some space"),
@@ -121,7 +125,7 @@ KNOWN = [
 @pytest.mark.parametrize(("error", "meaning"), KNOWN, ids=[str(error)[:40] for error, _ in KNOWN])
 def test_known_errors_of_libraries_are_explained(error: Exception, meaning: str) -> None:
     def work() -> None:
-        with memory_remedy("--set stages.s1.n_accumulate=2"):
+        with memory_remedy(IN_PARTS):
             raise error
 
     line, status = line_of(work)

@@ -173,8 +173,10 @@ def test_of_equal_runs_the_newest_is_taken(tmp_path: Path) -> None:
 
 
 def test_options_are_those_that_the_run_was_started_with(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", (1,), words="--recipe tiny --set seed=3 --licence commercial --out '/kaggle/my out' --set 'stages.s1_head.n_epochs=2'")
-    assert options_of(run) == ("tiny", ("seed=3", "data.licence=commercial", "stages.s1_head.n_epochs=2"))
+    epochs = "stages.s1_head.optim.n_epochs=2"
+    words = f"--recipe tiny --set seed=3 --licence commercial --out '/kaggle/my out' --set '{epochs}'"
+    run = make_run(tmp_path / "run", (1,), words=words)
+    assert options_of(run) == ("tiny", ("seed=3", "data.licence=commercial", epochs))
 
 
 def test_copy_of_a_read_only_run_is_whole_and_can_be_written_to(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A mistake in a recipe's file is one line that names the file, the line in it, the field, and the nearest name or what to write."""
+"""A mistake in a recipe's file is one line: the file, the line in it, the field, and the nearest name or what to do."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,39 +6,70 @@ from typing import Any
 
 import numpy as np
 import pytest
+from trees import put
 
-from guie.fieldtypes import check_types
-from guie.recipe import EpochMargin, Model, Recipe, Stage, load_recipe
+from guie.recipe import Adam, ArcFace, CosFace, GrowingMargin, Model, Recipe, Soup, Stage, Stages, Steps, load_recipe
+from guie.settings.fields import check
 
 RECIPES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "src/guie/recipes").glob("[a-z]*.py"))
 FILE = """from dataclasses import replace
 from guie.recipe import *
 from guie.recipes.tiny import RECIPE as TINY
 
-FIRST = replace(TINY.stages[0])
-RECIPE = replace(TINY, name="mine", stages=(FIRST, *TINY.stages[1:]))
+FIRST = replace(TINY.stages.head[0])
+RECIPE = replace(TINY, name="mine", stages=replace(TINY.stages, head=(FIRST,)))
 """
-HEAD = 'Stage("s", "head", "head", 64, 1, 8, 0.01, fresh=("neck", "classifier"))'
+FIRST = "TINY.stages.head[0]"
+PHASE = "the phase follows from the place: Stages(head=(...), backbone=(...), highres=(...))"
+STAGE = 'Stage("s", trains="head", start=Start(fresh=HEAD), optim=Optim(n_epochs=1, batch_size=8, lr=.1))'
 
 
 def loaded(tmp_path: Path, first: str) -> Recipe:
     path = tmp_path / "mine.py"
-    path.write_text(FILE.replace("replace(TINY.stages[0])", first))
+    path.write_text(FILE.replace(f"replace({FIRST})", first))
     return load_recipe(str(path))
 
 
 @pytest.mark.parametrize(
     ("first", "told"),
     [
-        (HEAD.replace("fresh", "lrr=1, fresh"), "Stage has no field 'lrr'; did you mean 'lr'?"),
-        ("replace(TINY.stages[0], n_epoch=3)", "Stage has no field 'n_epoch'; did you mean 'n_epochs'?"),
-        ("replace(TINY.stages[0], augment=Augment(rotate=3))", "Augment has no field 'rotate'; did you mean 'rotate_deg'?"),
-        ('Stage("s", "head", "head", 64)', "Stage lacks 'n_epochs', 'batch_size', and 'lr'"),
-        ('Stage(name="s", phase="head", trains="head", n_epochs=1, batch_size=8, lr=.1)', "Stage lacks 'image_px'"),
-        ("EpochMargin(0.1, 0.2, 0.3, 0.4)", "EpochMargin has 3 fields, and 4 values are given; name them"),
+        (STAGE.replace("lr=", "lrr=1, lr="), "Optim has no field 'lrr'; did you mean 'lr'?"),
+        (STAGE.replace("trains", "source=(), trains"), "Stage has no field 'source'; did you mean 'sources'?"),
+        (f"replace({FIRST}.optim, n_epoch=3)", "Optim has no field 'n_epoch'; did you mean 'n_epochs'?"),
+        (
+            f"replace({FIRST}, augment=Augment(rotate=3))",
+            "Augment has no field 'rotate'; did you mean 'rotate_deg'?",
+        ),
+        ('Stage("s", image_px=64)', "Stage lacks 'trains' and 'optim'"),
+        ("Optim(lr=.1)", "Optim lacks 'n_epochs' and 'batch_size'"),
+        ("Steps(warmup_share=0.1)", "Steps lacks 'drops'"),
+        ('Model("timm")', "Model lacks 'name'"),
+        ("GrowingMargin(.1, .2, .3, .4)", "GrowingMargin takes 3 values without a name, and 4 are given; name them"),
+        ('Stage("s", "head", 64)', "Stage takes 1 values without a name, and 3 are given; name them"),
+        ('Soup("s", ("a",), is_greedy=True)', "Soup takes 1 values without a name, and 2 are given; name them"),
+        ("Optim(1, 8, lr=.1)", "Optim takes 0 values without a name, and 2 are given; name them"),
         ('Stge("s")', "name 'Stge' is not defined; did you mean 'Stage'?"),
         ("replace(TINY.stage[0])", "TypeError: 'method' object is not subscriptable"),
-        ("replace(TINY.stages[9])", "IndexError: tuple index out of range"),
+        ("replace(TINY.stages.head[9])", "IndexError: tuple index out of range"),
+        # what files said before settings were nested
+        ('Stage("s", "head", "head", 64, 1, 8, .1, fresh=())', "Stage has no field 'fresh'; it is start.fresh now"),
+        (f"replace({FIRST}, n_epochs=3)", "Stage has no field 'n_epochs'; it is optim.n_epochs now"),
+        (f"replace({FIRST}, momentum=0.5)", "Stage has no field 'momentum'; it is optim.method.momentum now"),
+        (f"replace({FIRST}, model=TINY.model)", "Stage has no field 'model'; it is start.model now"),
+        (
+            f'replace({FIRST}, phase="head")',
+            f"Stage has no field 'phase'; {PHASE}",
+        ),
+        (
+            f'replace({FIRST}, soup=("a",))',
+            "Stage has no field 'soup'; a soup is a row of its own kind: Soup(name, of=(...))",
+        ),
+        ("GrowingMargin(start_rad=0.1)", "GrowingMargin has no field 'start_rad'; it is start now"),
+        ("ClassMargin(high_rad=0.5)", "ClassMargin has no field 'high_rad'; it is high now"),
+        ("EpochMargin(0.5, 0.0, 0.5)", "name 'EpochMargin' is not defined; it is GrowingMargin now"),
+        ("ClassFrequencyMargin()", "name 'ClassFrequencyMargin' is not defined; it is ClassMargin now"),
+        ("NeckShape()", "name 'NeckShape' is not defined; it is Neck now"),
+        (f"Stages(neck=({FIRST},))", "Stages has no field 'neck'; known: head, backbone, highres"),
     ],
 )
 def test_what_python_refuses_is_told_with_its_line(tmp_path: Path, first: str, told: str) -> None:
@@ -52,70 +83,128 @@ def test_syntax_and_imports_are_told(tmp_path: Path) -> None:
     for text, told in (
         ("X = (1,\n", "cannot be read: SyntaxError: '(' was never closed (mine.py, line 1)"),
         ("from guie.recipe import Stagge\n", "did you mean 'Stage'?"),
+        ("from guie.recipe import EpochMargin\n", "it is GrowingMargin now"),
         ("import no_such_package\n", "line 1, cannot be read: ModuleNotFoundError: No module named 'no_such_package'"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError) as caught:
             load_recipe(str(path))
-        assert str(caught.value).startswith(f"recipe file {path}") and told in str(caught.value) and "\n" not in str(caught.value)
+        message = str(caught.value)
+        assert message.startswith(f"recipe file {path}") and told in message and "\n" not in message
 
 
-WRONG = [
-    ({"lr": "1e-3"}, "stages.s1_head.lr is '1e-3' (str), must be a number: write it without quotes"),
-    ({"n_epochs": "3"}, "stages.s1_head.n_epochs is '3' (str), must be a whole number: write it without quotes"),
-    ({"n_epochs": 3.0}, "stages.s1_head.n_epochs is 3.0 (float), must be a whole number"),
-    ({"n_epochs": True}, "stages.s1_head.n_epochs is True (bool), must be a whole number"),
-    ({"batch_size": np.int64(8)}, f"stages.s1_head.batch_size is {np.int64(8)!r} (int64), must be a whole number: write int(...) around it"),
-    ({"keeps_best": 1}, "stages.s1_head.keeps_best is 1 (int), must be True or False"),
-    ({"keeps_best": "no"}, "stages.s1_head.keeps_best is 'no' (str), must be True or False"),
-    ({"fresh": ["neck", "classifier"]}, "stages.s1_head.fresh is ['neck', 'classifier'] (list), must be a tuple of texts: write (...) instead of [...]"),
-    ({"fresh": "neck"}, "stages.s1_head.fresh is 'neck' (str), must be a tuple of texts: write ('neck',)"),
-    ({"fresh": ("neck", 3)}, "stages.s1_head.fresh.1 is 3 (int), must be a text"),
-    ({"drops": (1, 2.5)}, "stages.s1_head.drops.1 is 2.5 (float), must be a whole number"),
-    ({"margin": 0.3}, "stages.s1_head.margin is 0.3 (float), must be an EpochMargin: write EpochMargin(start_rad, step_rad, max_rad)"),
-    ({"margin": EpochMargin("a")}, "stages.s1_head.margin.start_rad is 'a' (str), must be a number: write it without quotes"),  # type: ignore[arg-type]
-    ({"lr": None}, "stages.s1_head.lr is None (NoneType), must be a number"),
-    ({"name": 3}, "stages.0.name is 3 (int), must be a text"),
-    ({"model": "timm"}, "stages.s1_head.model is 'timm' (str), must be a Model: write Model("),
+WRONG: list[tuple[str, Any, str]] = [
+    ("optim.lr", "1e-3", "is '1e-3' (str), must be a number: write it without quotes"),
+    ("optim.n_epochs", "3", "is '3' (str), must be a whole number: write it without quotes"),
+    ("optim.n_epochs", 3.0, "is 3.0 (float), must be a whole number"),
+    ("optim.n_epochs", True, "is True (bool), must be a whole number"),
+    (
+        "optim.batch_size",
+        np.int64(8),
+        f"is {np.int64(8)!r} (int64), must be a whole number: write int(...) around it",
+    ),
+    ("validation.keeps_best", 1, "is 1 (int), must be True or False"),
+    ("validation.keeps_best", "no", "is 'no' (str), must be True or False"),
+    (
+        "start.fresh",
+        ["neck", "objective"],
+        "is ['neck', 'objective'] (list), must be a tuple of texts: write (...) instead of [...]",
+    ),
+    ("start.fresh", "neck", "is 'neck' (str), must be a tuple of texts: write ('neck',)"),
+    ("neck.dropouts", 0.2, "is 0.2 (float), must be a tuple of numbers: write (0.2,)"),
+    (
+        "objective",
+        GrowingMargin(),
+        "is GrowingMargin(start=0.1, step=0.1, max=0.5) (GrowingMargin), must be an ArcFace or",
+    ),
+    (
+        "objective",
+        ArcFace,
+        "is <class 'guie.settings.objective.ArcFace'> (type), must be an ArcFace or a CosFace or a Softmax",
+    ),
+    ("objective.margin_rad", "0.3", "is '0.3' (str), must be a number or a GrowingMargin or a ClassMargin"),
+    ("optim.blocks", 0.9, "is 0.9 (float), must be a LayerDecay or a BlockFactors"),
+    ("sampling", -0.5, "is -0.5 (float), must be a Weighted or a PerClass"),
+    ("optim", Adam(), "is Adam() (Adam), must be an Optim"),
+    ("augment", 0.3, "is 0.3 (float), must be an Augment: write Augment(flip, shift,"),
+    ("optim.lr", None, "is None (NoneType), must be a number"),
+    ("start.model", "timm", "is 'timm' (str), must be a Model: write Model("),
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), WRONG, ids=[next(iter(change)) + str(i) for i, (change, _) in enumerate(WRONG)])
-def test_wrong_type_is_told_with_field_value_and_remedy(change: dict[str, Any], told: str) -> None:
-    recipe = load_recipe("tiny")
-    recipe = replace(recipe, stages=(replace(recipe.stages[0], **change), *recipe.stages[1:]))
+@pytest.mark.parametrize(("path", "value", "told"), WRONG, ids=[f"{path}{i}" for i, (path, *_) in enumerate(WRONG)])
+def test_wrong_type_is_told_with_field_value_and_remedy(path: str, value: Any, told: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check_types(recipe)
-    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
+        check(put(load_recipe("tiny"), f"stages.s1_head.{path}", value))
+    message = str(caught.value)
+    assert message.startswith(f"stages.s1_head.{path} {told}") and "\n" not in message
+
+
+def test_wrong_type_inside_a_value_is_told_with_its_place() -> None:
+    recipe, at = load_recipe("tiny"), "stages.s1_head"
+    for path, value, told in (
+        (f"{at}.start.fresh", ("neck", 3), f"{at}.start.fresh is 3 (int), must be a text"),
+        (f"{at}.sources", ("toys", 3), f"{at}.sources.1 is 3 (int), must be a text"),
+        (
+            f"{at}.optim.schedule",
+            Steps(drops=(1, 2.5)),  # type: ignore[arg-type]
+            f"{at}.optim.schedule.drops.1 is 2.5 (float), must be a whole number",
+        ),
+        (
+            f"{at}.objective",
+            CosFace(GrowingMargin("a")),  # type: ignore[arg-type]
+            f"{at}.objective.margin_cosine.start is 'a' (str), must be a number: write it without quotes",
+        ),
+        (f"{at}.name", 3, "stages.0.name is 3 (int), must be a text"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            check(put(recipe, path, value))
+        assert str(caught.value) == told
 
 
 def test_wrong_types_outside_the_stages() -> None:
     recipe = load_recipe("tiny")
+    head = recipe.stages.head
     for wrong, told in (
-        (replace(recipe, stages=list(recipe.stages)), "stages is [Stage("),
-        (replace(recipe, stages=recipe.stages[0]), "must be a tuple of Stages: write (Stage("),
+        (replace(recipe, stages=tuple(recipe.stages)), "stages is (Stage("),
+        (replace(recipe, stages=head), "must be a Stages: write Stages(head, backbone, highres)"),
+        (replace(recipe, stages=Stages(head=list(head))), "stages.head is [Stage("),
+        (
+            replace(recipe, stages=Stages(head=list(head))),
+            "must be a tuple of Stages or Soups: write (...) instead of [...]",
+        ),
+        (replace(recipe, stages=Stages(backbone=head[0])), "stages.backbone is Stage("),
+        (replace(recipe, stages=Stages(backbone=head[0])), "must be a tuple of Stages or Soups: write (Stage("),
         (replace(recipe, seed="0"), "seed is '0' (str)"),
-        (replace(recipe, model=Model("timm", "x", mean=(0.5, 0.5))), "model.mean is (0.5, 0.5) (tuple), must be a tuple of 3 numbers"),  # type: ignore[arg-type]
-        (replace(recipe, model=Model("timm", "x", mean=0.5)), "model.mean is 0.5 (float), must be a tuple of 3 numbers"),  # type: ignore[arg-type]
+        (
+            replace(recipe, model=Model("timm", "x", mean=(0.5, 0.5))),
+            "model.mean is (0.5, 0.5) (tuple), must be a tuple of 3",
+        ),
+        (
+            replace(recipe, model=Model("timm", "x", mean=0.5)),
+            "model.mean is 0.5 (float), must be a tuple of 3 numbers",
+        ),
         (replace(recipe, data=None), "data is None (NoneType), must be a Data: write Data("),
     ):
         with pytest.raises(ValueError) as caught:
-            check_types(wrong)
+            check(wrong)
         assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_types_are_looked_at_when_a_file_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^stages.s1_head.lr is '1e-3' \(str\), must be a number"):
-        loaded(tmp_path, 'replace(TINY.stages[0], lr="1e-3")')
-    assert loaded(tmp_path, "replace(TINY.stages[0], lr=1)").stages[0].lr == 1  # a whole number is a number
+    optim = f"replace({FIRST}, optim=replace({FIRST}.optim, lr=%s))"
+    with pytest.raises(ValueError, match=r"^stages.s1_head.optim.lr is '1e-3' \(str\), must be a number"):
+        loaded(tmp_path, optim % '"1e-3"')
+    assert loaded(tmp_path, optim % "1").stages.trained[0].optim.lr == 1  # a whole number is a number
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_of_ours_holds_what_its_types_say(name: str) -> None:
-    check_types(load_recipe(name))
+    check(load_recipe(name))
 
 
-def test_stage_that_is_no_dataclass_of_ours() -> None:
-    with pytest.raises(ValueError, match="must be a Stage"):
-        check_types(replace(load_recipe("tiny"), stages=("s1",)))
-    assert Stage.__name__ == "Stage"
+def test_row_that_is_no_dataclass_of_ours() -> None:
+    for row in ("s1", Model("timm", "x"), None):
+        with pytest.raises(ValueError, match="must be a Stage or a Soup"):
+            check(replace(load_recipe("tiny"), stages=Stages(head=(row,))))  # type: ignore[arg-type]
+    assert (Stage.__name__, Soup.__name__) == ("Stage", "Soup")

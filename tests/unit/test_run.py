@@ -13,16 +13,34 @@ import pytest
 import torch
 
 from guie import run as run_module
-from guie.recipe import Data, DrawnWorld, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import (
+    HEAD,
+    Data,
+    DrawnWorld,
+    Embed,
+    Member,
+    Model,
+    Optim,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+    Stages,
+    Start,
+)
 from guie.run import DOORS, FOLDERS, PROJECT, Run, clear, commit, default_out, keep_freed_memory, peak_memory_gb, seed_everything, set_up_logging
 
 
 def a_run(tmp_path: Path, drawn: bool = False) -> Run:
+    optim = Optim(n_epochs=1, batch_size=8, lr=0.01)
     recipe = Recipe(
         name="example",
         data=Data((Source("a", "class_folders", "a", "d"),), drawn=DrawnWorld() if drawn else None),
         model=Model("timm", "resnet18"),
-        stages=(Stage("s1", "head", "head", 64, 1, 8, 0.01, fresh=("neck", "classifier")), Stage("s2", "highres", "backbone", 64, 1, 8, 0.01)),
+        stages=Stages(
+            head=(Stage("s1", trains="head", image_px=64, start=Start(fresh=HEAD), optim=optim),),
+            highres=(Stage("s2", trains="backbone", image_px=64, optim=optim),),
+        ),
         embed=Embed((Setting("only", (Member("s1", 64),)),)),
         seed=5,
     )

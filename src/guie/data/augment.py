@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from guie.data.resize import resized
-from guie.recipe import AUGMENT_HIGH, Augment
+from guie.settings.augment import Augment
+from guie.settings.fields import check
 from guie.versions import AUGMENTATION
 
 # Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features.
@@ -127,9 +128,6 @@ def _operations(strength: float) -> list[A.BasicTransform]:
 
 
 def _check(augment: Augment, image_px: int) -> None:
-    for name, high in AUGMENT_HIGH.items():
-        value = getattr(augment, name)
-        if not 0 <= value <= high:
-            raise ValueError(f"augment.{name} is {value}, must be 0 to {high}")
+    check(augment, "augment")
     if image_px < 1:
         raise ValueError(f"image_px is {image_px}, must be at least 1")

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.checkpoint import save_json, whole_file
 from guie.data.catalogue import licence_of
 from guie.data.long_tail import long_tail_svg
 from guie.data.manifest import CLASS_KEY, COLUMNS, log_table, read_manifest, write_manifest, write_table
 from guie.data.split import groups_of, validation_groups
-from guie.recipe import Data, Limit, Source
+from guie.files import save_json, whole_file
 from guie.run import Run
+from guie.settings.data import Data, Limit, Source
 
 CLASS_COLUMNS = ("class_id", "source", "source_label", "domain", "split", "n_images", "n_rows")
 BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")

@@ -35,8 +35,8 @@ from guie.data.manifest import (
 from guie.data.names import name_on_disk, safe_name
 from guie.data.processes import process_pool
 from guie.data.sources import SHARED, is_there, passed_over, read_csv
-from guie.recipe import Source
 from guie.run import Run
+from guie.settings.data import Source
 
 N_THREADS = 16  # they wait for the disk most of the time
 CHUNK = 2000  # images that are checked in one go

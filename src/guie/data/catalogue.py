@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 
-from guie.recipe import Data, Source
+from guie.settings.data import Data, Source
 
 UNKNOWN = "not known"
 

@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, full_disk_told, save_json, whole_file
 from guie.data.drawn_scene import DOMAINS, draw_image, generator
 from guie.data.manifest import GROUPS
 from guie.data.processes import process_pool
+from guie.files import digest_of_file, full_disk_told, save_json, whole_file
 from guie.machine import n_cores
-from guie.recipe import DrawnWorld
+from guie.settings.data import DrawnWorld
 from guie.versions import DRAWING
 
 MIN_FOR_PROCESSES = 200  # fewer images are drawn before processes have started

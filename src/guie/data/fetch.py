@@ -24,9 +24,9 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from guie.checkpoint import whole_file
 from guie.data.catalogue import DataSet, Download, known_sets
-from guie.override import nearest
+from guie.files import whole_file
+from guie.settings.fields import nearest
 
 N_TRIES = 5  # in a row without a byte more
 TIMEOUT_S = 60.0

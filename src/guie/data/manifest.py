@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from guie.checkpoint import whole_file
-from guie.recipe import RESERVED_DOMAINS
+from guie.files import whole_file
+from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
 SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module in guie.data.sources returns; domain and group may be absent

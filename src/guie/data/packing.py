@@ -28,7 +28,6 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from guie.checkpoint import digest_of_file, full_disk_told, whole_file
 from guie.data.balance import BALANCED_COLUMNS
 from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash
 from guie.data.image import load_image, read_file
@@ -38,9 +37,10 @@ from guie.data.processes import process_pool
 from guie.data.resize import resized
 from guie.done import readers, state_of
 from guie.errors import is_of_the_machine
+from guie.files import digest_of_file, full_disk_told, whole_file
 from guie.machine import n_cores
-from guie.recipe import Data
 from guie.run import Run
+from guie.settings.data import Data
 from guie.versions import PACKING
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most

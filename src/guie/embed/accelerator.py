@@ -26,7 +26,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     """An Accelerator for a device, with every setting given that accelerate would otherwise read from the environment.
 
     Overruled, with a line in the log where it matters: a dynamo backend (it renames the weights to `_orig_mod.*`), gradient accumulation (it divides
-    every gradient; a stage has its own n_accumulate), mixed precision, and TF32 in float32 products.
+    every gradient; a stage has its own `cost.n_parts`), mixed precision, and TF32 in float32 products.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`, as the run has it.

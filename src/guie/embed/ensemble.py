@@ -9,27 +9,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from guie.checkpoint import digest_of_tensors, load_weights, save_json
 from guie.data.packing import PackedImages
-from guie.done import outputs_digest
-from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
+from guie.embed.features import Encoder, FeatureStore
+from guie.embed.halves import Halves
 from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import Sized, sizes_of, split_sizes
 from guie.embed.views import frame_of
+from guie.files import digest_of_tensors, load_weights, save_json
 from guie.model.backbone import Backbone, build_backbone
-from guie.model.embedder import part_of
 from guie.model.neck import Neck, n_sizes
 from guie.model.patches import set_resolution
-from guie.recipe import PRETRAINED, Member, Model, Recipe, Setting
 from guie.run import Run
+from guie.settings.embed import Member, Setting
+from guie.settings.model import Model
+from guie.settings.names import PRETRAINED
+from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
-Features = Callable[[Member, str, str], np.ndarray | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
+Features = Callable[[Member, str, str], np.ndarray | Halves | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
     # built as the stage saw it, so that its position embedding loads strictly, and only then changed
     trained = run.recipe.stage(stage)
     backbone = build_backbone(model, trained.image_px, path, run.recipe.seed, trained.patch_stride)
-    backbone.load_state_dict(part_of(stage_weights(run, stage), "backbone"), strict=True)
+    backbone.load_state_dict(stage_weights(run, stage, "backbone"), strict=True)
     set_resolution(backbone.network, image_px, patch_stride)
     return backbone
 
@@ -100,17 +101,17 @@ def check_rows(recipe: Recipe, packed: PackedImages) -> None:
             )
 
 
-def stage_weights(run: Run, stage: str) -> dict[str, Tensor]:
-    """All weights that `stage` left: backbone.*, neck.*, classifier.*."""
-    return load_weights(run.stage_folder(stage) / "final.safetensors")
+def stage_weights(run: Run, stage: str, part: str = "") -> dict[str, Tensor]:
+    """The weights that a row left: all (`backbone.*`, `neck.*`, `objective.*`), or those of one part, without its name."""
+    return load_weights(run.stage_folder(stage) / "final.safetensors", f"{part}." if part else "")
 
 
 def load_neck(run: Run, stage: str) -> nn.Module:
     """The neck as `stage` left it, in eval mode and as one linear layer where it is one (`Neck.folded`)."""
-    weights = part_of(stage_weights(run, stage), "neck")
+    weights = stage_weights(run, stage, "neck")
     first = next(name for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight") if name in weights)
-    trained = run.recipe.stage(stage)
-    neck = Neck(weights[first].shape[1] - n_sizes(trained.neck), trained)
+    shape = run.recipe.stage(stage).neck
+    neck = Neck(weights[first].shape[1] - n_sizes(shape), shape)
     neck.load_state_dict(weights, strict=True)
     return neck.folded()
 
@@ -123,7 +124,7 @@ def load_tower(run: Run, member: Member) -> Tower:
     neck = load_neck(run, member.stage)
     if not n_sizes(run.recipe.stage(member.stage).neck):
         return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
-    assert isinstance(neck, nn.Linear)  # rules.py allows sizes beside linear necks alone
+    assert isinstance(neck, nn.Linear)  # the settings allow sizes beside linear necks alone
     of_feature, of_sizes = split_sizes(neck)
     return Tower(nn.Sequential(backbone, of_feature).eval(), member.image_px, member.views, member.weight, of_sizes)
 
@@ -131,30 +132,26 @@ def load_tower(run: Run, member: Member) -> Tower:
 class MemberFeatures:
     """Cached backbone features of members, with each backbone loaded once."""
 
-    def __init__(self, run: Run, packed: PackedImages, accelerator: Accelerator) -> None:
-        """Features of all images of `packed` on the accelerator's device."""
-        self.run, self.packed, self.accelerator = run, packed, accelerator
-        self.pack = outputs_digest(run.folder(3))
-        self.precision = precision_on(accelerator.device, run.recipe.embed.precision)
-        self._loaded: tuple[tuple[str, int, int], Backbone, str] | None = None
+    def __init__(self, store: FeatureStore) -> None:
+        """Features of the images of `store`."""
+        self.store, self.run = store, store.run
+        self._loaded: tuple[tuple[str, int, int], Encoder] | None = None
 
-    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Sized:
+    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Sized:
         """float32 [n_images_of_split, feature_dim] on the disk, followed by the images' sizes where the member's neck takes them."""
-        backbone, digest = self._backbone(member.stage, member.image_px, member.patch_stride)
-        rows = rows_of(self.packed, split)
-        model, stride = self.run.recipe.model_of(member.stage), member.patch_stride
-        request = FeatureRequest(self.pack, digest, model, member.image_px, view, digest_of_rows(rows), stride, self.precision)
+        packed = self.store.packed
+        rows = rows_of(packed, split)
         others = [other for other in member.views if other != view and frame_of(other) == frame_of(view)]
-        features = extract(self.run.cache, request, backbone, self.packed, rows, self.accelerator, self.run.recipe.embed.batch_size, other_views=others)
+        features = self.store.get(self._encoder(member), view, rows, other_views=others)
         has_sizes = member.output == "embedding" and n_sizes(self.run.recipe.stage(member.stage).neck)
-        return Sized(features, sizes_of(self.packed, rows)) if has_sizes else features
+        return Sized(features, sizes_of(packed, rows)) if has_sizes else features
 
-    def _backbone(self, stage: str, image_px: int, patch_stride: int) -> tuple[Backbone, str]:
-        what = (stage, image_px, patch_stride)
+    def _encoder(self, member: Member) -> Encoder:
+        what = (member.stage, member.image_px, member.patch_stride)
         if self._loaded is None or self._loaded[0] != what:
-            backbone = load_backbone(self.run, stage, image_px, patch_stride).to(self.accelerator.device)
-            self._loaded = (what, backbone, digest_of_backbone(backbone))
-        return self._loaded[1], self._loaded[2]
+            backbone = load_backbone(self.run, *what).to(self.store.accelerator.device)
+            self._loaded = (what, Encoder.of(backbone, self.run.recipe.model_of(member.stage), *what[1:]))
+        return self._loaded[1]
 
 
 def rows_of(packed: PackedImages, split: str) -> np.ndarray:

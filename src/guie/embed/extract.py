@@ -19,15 +19,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from guie.checkpoint import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.data.packing import PackedImages
 from guie.done import state_of
+from guie.embed.halves import Halves, to_halves
 from guie.embed.loading import load_batches
 from guie.embed.views import apply_view, frame_of, normalise, to_square
 from guie.errors import memory_remedy
+from guie.files import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.model.backbone import Backbone, folded
 from guie.model.normalisation import mean_std
-from guie.recipe import Model
+from guie.settings.model import Model
 from guie.versions import EXTRACTION
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class FeatureRequest:
         rows: Digest of the rows of the pack.
         patch_stride: Of a transformer; 0 is its patch's side.
         precision: torch's name of the type that the backbone computes in; see `precision_on`.
+        storage: Of the numbers on the disk, float32 or bfloat16.
     """
 
     pack: str
@@ -58,6 +60,7 @@ class FeatureRequest:
     rows: str
     patch_stride: int = 0
     precision: str = "float32"
+    storage: str = "float32"
     version: int = EXTRACTION
 
     @property
@@ -98,8 +101,8 @@ def extract(
     batch_size: int,
     change: Change | None = None,
     other_views: Sequence[str] = (),
-) -> np.ndarray:
-    """Features of `rows` of the pack, float32 [n_rows, feature_dim], memory-mapped read-only.
+) -> np.ndarray | Halves:
+    """Features of `rows` of the pack, float32 [n_rows, feature_dim] where they are read, memory-mapped read-only.
 
     Made once for each request; a broken extraction goes on where it stopped. With several processes each takes a slice of rows.
 
@@ -128,16 +131,18 @@ def extract(
         for wanted in missing if accelerator.is_main_process else []:
             _join(cache, wanted.key, n, cache / f"{wanted.key}.npy")
         accelerator.wait_for_everyone()
-    return np.load(cache / f"{request.key}.npy", mmap_mode="r")
+    stored = np.load(cache / f"{request.key}.npy", mmap_mode="r")
+    return Halves(stored) if request.storage == "bfloat16" else stored
 
 
 def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
     """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
     parts[0].parent.mkdir(parents=True, exist_ok=True)
+    is_half = requests[0].storage == "bfloat16"
     n_done = min(_n_done(part, len(squares)) for part in parts)
     for part in parts if n_done == 0 else []:
         part.with_suffix(".json").unlink(missing_ok=True)
-        _allocate(part, (len(squares), backbone.feature_dim))
+        _allocate(part, (len(squares), backbone.feature_dim), is_half)
     features = [np.lib.format.open_memmap(part, mode="r+") for part in parts]
     left, request = range(n_done, len(squares)), requests[0]
     plan = [list(left[start : start + batch_size]) for start in range(0, len(left), batch_size)]
@@ -159,8 +164,8 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
                 pixels = apply_view(normal, wanted.view if squares.change is None else "plain")
                 pixels = pixels.to(dtype) if has_half_weights else pixels
                 with torch.autocast(accelerator.device.type, dtype, enabled=dtype != torch.float32 and not is_cpu):
-                    batch = network(pixels.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
-                rows[n_done : n_done + len(batch)] = batch
+                    batch = network(pixels.contiguous(memory_format=torch.channels_last)).float().cpu()
+                rows[n_done : n_done + len(batch)] = to_halves(batch) if is_half else batch.numpy()
             n_done += len(images)
             bar.update(len(images))
             if time.time() - saved > CHECKPOINT_S:
@@ -206,13 +211,13 @@ def precision_on(device: torch.device, wanted: str = "auto") -> str:
     return wanted
 
 
-def _allocate(path: Path, shape: tuple[int, int]) -> None:
+def _allocate(path: Path, shape: tuple[int, int], is_half: bool) -> None:
     """An array file of zeros whose room on the disk is taken at once: a full disk is an error here, not a crash in the middle.
 
     Raises:
         OSError: the disk is full.
     """
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16 if is_half else np.float32, shape=shape).flush()
     if not hasattr(os, "posix_fallocate"):
         return
     try:
@@ -220,7 +225,8 @@ def _allocate(path: Path, shape: tuple[int, int]) -> None:
             os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
     except OSError as error:
         path.unlink()
-        raise OSError(error.errno, f"no room for {np.prod(shape) * 4 / 1e9:.1f} GB of features at {path.parent}; free some, or choose another --out") from error
+        gigabytes = np.prod(shape) * (2 if is_half else 4) / 1e9
+        raise OSError(error.errno, f"no room for {gigabytes:.1f} GB of features at {path.parent}; free some, or choose another --out") from error
 
 
 def _join(cache: Path, key: str, n: int, whole: Path) -> None:
@@ -229,7 +235,7 @@ def _join(cache: Path, key: str, n: int, whole: Path) -> None:
     if n > 1:
         arrays = [np.load(p, mmap_mode="r") for p in parts]
         with whole_file(parts[0].with_name(f"{key}.part.npy")) as temporary:
-            joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(sum(map(len, arrays)), arrays[0].shape[1]))
+            joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=arrays[0].dtype, shape=(sum(map(len, arrays)), arrays[0].shape[1]))
             np.concatenate(arrays, out=joined)
             joined.flush()
     made = parts[0] if n == 1 else cache / f"{key}.part.npy"

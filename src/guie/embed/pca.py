@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import blas, eigh
 from tqdm.auto import tqdm
 
-from guie.checkpoint import whole_file
+from guie.files import whole_file
 
 CHUNK = 8192  # rows: 150 MB of 2,304 features in float64
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from guie.embed.search import l2_normalised, search, vectors
-from guie.recipe import PostProcess
+from guie.settings.embed import PostProcess
 
 SHORTLIST = 100  # index images whose augmented embeddings a query is compared with: its nearest by their own
 N_NUMBERS = 2**23  # at a time: 32 MB

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from guie.embed.postprocess import ranked
-from guie.recipe import PostProcess
+from guie.settings.embed import PostProcess
 
 K = 5
 

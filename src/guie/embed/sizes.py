@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from guie.data.packing import PackedImages
+from guie.embed.halves import Halves
 from guie.model.neck import N_SIZES, n_sizes, size_inputs
-from guie.recipe import NeckShape
+from guie.settings.stage import Neck
 
 
 def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
@@ -21,15 +22,16 @@ def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
     return size_inputs(heights, widths).numpy()
 
 
-def sized(features: np.ndarray, packed: PackedImages, rows: np.ndarray, shape: NeckShape) -> np.ndarray:
+def sized(features: np.ndarray | Halves, packed: PackedImages, rows: np.ndarray, shape: Neck) -> np.ndarray:
     """The features of `rows` as a neck of this shape takes them: float32 [n_rows, feature_dim], or with three more columns."""
-    return np.concatenate([features, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else features
+    own = features[:]
+    return np.concatenate([own, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else own
 
 
 class Sized:
     """As `sized`, of features on the disk: rows are read, and the sizes put beside them, when they are asked for."""
 
-    def __init__(self, features: np.ndarray, sizes: np.ndarray) -> None:
+    def __init__(self, features: np.ndarray | Halves, sizes: np.ndarray) -> None:
         """Of float32 [n, feature_dim], maybe a memory map, and float32 [n, 3]."""
         self.features, self.sizes = features, sizes
 

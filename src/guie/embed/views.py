@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from guie.recipe import VIEWS
+from guie.settings.embed import VIEWS
 
 
 def to_square(images: Tensor, px: int, frame: str = "squash") -> Tensor:

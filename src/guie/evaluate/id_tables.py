@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.recipe import RESERVED_DOMAINS
+from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "class_id", "domain")
 NO_CLASS = -1

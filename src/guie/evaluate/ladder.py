@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.checkpoint import whole_file
 from guie.data.packing import PackedImages
 from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
+from guie.embed.features import FeatureStore
 from guie.embed.pca import PCA
 from guie.embed.retrieval import Retrieval, retrieve, summarise
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, mean_of_domains, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
-from guie.recipe import PostProcess, Setting
+from guie.files import whole_file
 from guie.run import Run, commit
+from guie.settings.embed import PostProcess, Setting
 
 log = logging.getLogger(__name__)
 DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
@@ -36,7 +37,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
     accelerator = make_accelerator(run.device)
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
-    features = MemberFeatures(run, packed, accelerator)
+    features = MemberFeatures(FeatureStore(run, packed, accelerator))
     val = packed.index.iloc[rows_of(packed, "val")]
     rows: list[dict[str, Any]] = []
     neighbours: list[pd.DataFrame] = []

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from guie.checkpoint import whole_file
 from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of
-from guie.export.torchscript import MAX_SIDE, checked_projection, combine
+from guie.export.assembly import checked_projection, combined, member, projected
+from guie.export.torchscript import MAX_SIDE
+from guie.files import whole_file
 from guie.model.neck import size_inputs
 
 CUBIC = -0.5  # of Keys' kernel, as torch has it where it antialiases
@@ -70,14 +70,16 @@ class Program(nn.Module):
                 if key not in squares:
                     squares[key] = (square(images, sides, *key) / 255.0 - self.mean) / self.std
                 outputs.append(network(squares[key].flip(3) if view == "flip" else squares[key]).float())
-            output = torch.stack(outputs).mean(dim=0)
-            size_matrix = getattr(self, f"size_matrix{i}")
-            if size_matrix is not None:
-                packed = torch.floor(sides * (self.pack_px / sides.min()).clamp(max=1.0) + 0.5).clamp(min=1.0).float()
-                output = output + size_inputs(packed[:1], packed[1:]) @ size_matrix.T
-            parts.append(F.normalize(output, dim=1) * weight)
-        embeddings = (combine(parts, self.is_mean, self.power) - self.center) @ self.matrix.T
-        return F.normalize(embeddings, dim=1) if self.has_unit_length else embeddings
+            parts.append(member(outputs, self._by_size(i, sides), weight))
+        return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
+
+    def _by_size(self, i: int, sides: Tensor) -> Tensor:
+        """What the image's size, as door 03 would pack it, adds to member i's output: float32 [1, d], or a zero."""
+        size_matrix = getattr(self, f"size_matrix{i}")
+        if size_matrix is None:
+            return torch.zeros((), device=sides.device)
+        packed = torch.floor(sides * (self.pack_px / sides.min()).clamp(max=1.0) + 0.5).clamp(min=1.0).float()
+        return size_inputs(packed[:1], packed[1:]) @ size_matrix.T
 
 
 def square(images: Tensor, sides: Tensor, px: int, frame: str) -> Tensor:

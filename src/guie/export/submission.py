@@ -20,7 +20,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from guie.checkpoint import save_json, whole_file
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import PCA
@@ -29,10 +28,11 @@ from guie.export.plain import write_out
 from guie.export.program import Program, export_program, save_program
 from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
+from guie.files import save_json, whole_file
 from guie.machine import check_room
 from guie.model.normalisation import check_normalisation, mean_std
-from guie.recipe import Model
 from guie.run import PROJECT, Run, commit
+from guie.settings.model import Model
 
 log = logging.getLogger(__name__)
 MODEL_NAME = "saved_model.pt"  # the only name that the scorer looks for inside the zip

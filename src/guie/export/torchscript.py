@@ -10,17 +10,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.checkpoint import digest_of_tensors
 from guie.embed.ensemble import Tower
 from guie.embed.views import frame_of, to_square
+from guie.export.assembly import checked_projection, combined, member, projected
 from guie.export.plain import PlainCalls
+from guie.files import digest_of_tensors
 from guie.model.neck import N_SIZES, size_inputs
-from guie.recipe import VIEWS
+from guie.settings.embed import VIEWS
 
-EMBEDDING_DIM = 64  # the contest's limit
 MAX_SIDE = 8192  # pixels of a side, that tests go up to
 TRACE_BATCHES = (1, 2, 7)
 TRACE_TOLERANCE = 1e-3  # of the largest output; a baked-in branch or batch is wrong by far more, float32 by far less
@@ -106,12 +105,11 @@ class _Submission(nn.Module):
         parts: list[Tensor] = []
         by_size, start = self.by_size(images.size(2), images.size(3)), 0
         for passes, weight in zip(self.tower_passes, self.tower_weights):  # noqa: B905 (TorchScript's zip takes no strict)
-            mean = torch.stack([outputs[i] for i in passes]).mean(dim=0)
-            parts.append(F.normalize(mean + by_size[start : start + mean.size(1)], dim=1) * weight)
-            start += mean.size(1)
-        joined = combine(parts, self.is_mean, self.power)
-        embeddings = torch.matmul(joined - self.center, self.matrix.t())
-        return F.normalize(embeddings, dim=1) if self.has_unit_length else embeddings
+            views = [outputs[i] for i in passes]
+            stop = start + views[0].size(1)
+            parts.append(member(views, by_size[start:stop], weight))
+            start = stop
+        return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
 
     def by_size(self, height: int, width: int) -> Tensor:
         """What the image's size, as door 03 would pack it, adds to the towers' outputs: float32 [D], zeros for necks that do not take it."""
@@ -120,12 +118,6 @@ class _Submission(nn.Module):
         device = self.size_matrix.device
         sizes = size_inputs(torch.tensor([float(height)], device=device), torch.tensor([float(width)], device=device))
         return torch.matmul(self.size_matrix, sizes[0])
-
-
-def combine(parts: list[Tensor], is_mean: bool, power: float) -> Tensor:
-    """Towers' outputs, float32 [n, d] each, side by side or averaged, L2- and, where the power is not 1, power-normalised."""
-    joined = F.normalize(torch.stack(parts).mean(dim=0) if is_mean else torch.cat(parts, dim=1), dim=1)
-    return joined if power == 1.0 else F.normalize(torch.sign(joined) * torch.abs(joined) ** power, dim=1)
 
 
 def build_submission(
@@ -252,14 +244,3 @@ def _share_equal_weights(modules: Sequence[nn.Module]) -> None:
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             tensor.data = first.setdefault(digest_of_tensors({"": tensor}), tensor.data)
-
-
-def checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> tuple[Tensor, Tensor]:
-    """Center [width] and matrix [64, width] in float32; without a projection, those that change nothing."""
-    center, matrix = projection if projection is not None else (torch.zeros(width), torch.eye(width))
-    if center.shape != (width,) or matrix.shape != (EMBEDDING_DIM, width):
-        raise ValueError(
-            f"the towers give {width} numbers, the projection takes {list(center.shape)} and {list(matrix.shape)}; "
-            f"it must be [{width}] and [{EMBEDDING_DIM}, {width}]: set the final setting's pca_dim to {EMBEDDING_DIM} and run door 07 again"
-        )
-    return center.float().contiguous(), matrix.float().contiguous()

@@ -15,7 +15,7 @@ from guie.model.libraries import build_network
 from guie.model.patches import set_resolution
 from guie.model.pooling import pooled_tokens, take_feature
 from guie.model.weights import read_weights
-from guie.recipe import Model
+from guie.settings.model import Model
 
 log = logging.getLogger(__name__)
 

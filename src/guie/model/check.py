@@ -13,7 +13,8 @@ from guie.model.libraries import build_network
 from guie.model.normalisation import MeanStd, log_normalisation
 from guie.model.patches import set_resolution
 from guie.model.pooling import take_feature
-from guie.recipe import Model, Recipe
+from guie.settings.model import Model
+from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:
         if not row.pca_dim or any(member.output == "feature" and model not in widths for member, model in zip(row.members, models, strict=True)):
             continue
         outputs = [
-            widths[model] if member.output == "feature" else recipe.stage(member.stage).embedding_dim for member, model in zip(row.members, models, strict=True)
+            widths[model] if member.output == "feature" else recipe.stage(member.stage).neck.dim for member, model in zip(row.members, models, strict=True)
         ]
         width = outputs[0] if row.combine == "mean" else sum(outputs)
         if row.pca_dim > width:
@@ -85,7 +86,7 @@ def _runs_without_values(network: Any) -> bool:
 def _sizes(recipe: Recipe) -> dict[Model, dict[tuple[int, int], str]]:
     """By network the (image_px, patch_stride) that are asked of it, each with the field that asks first."""
     sizes: dict[Model, dict[tuple[int, int], str]] = {}
-    for stage in recipe.stages:
+    for stage in recipe.stages.trained:
         sizes.setdefault(recipe.model_of(stage.name), {}).setdefault((stage.image_px, stage.patch_stride), f"stages.{stage.name}.image_px")
     for row in recipe.embed.settings:
         for member in row.members:

@@ -16,7 +16,7 @@ from torch import nn
 
 from guie.model.fitting import load_into
 from guie.model.weights import read_weights
-from guie.recipe import Model
+from guie.settings.model import Model
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from guie.recipe import NeckShape, Stage
+from guie.settings.stage import Neck as NeckSettings
 
 N_SIZES = 3
 
@@ -25,7 +25,7 @@ def size_inputs(heights: Tensor, widths: Tensor) -> Tensor:
     return torch.stack([heights / widths, heights / 224.0, widths / 224.0], dim=1)
 
 
-def n_sizes(shape: NeckShape) -> int:
+def n_sizes(shape: NeckSettings) -> int:
     """How many numbers a neck of this shape takes beside the feature."""
     return N_SIZES if shape.has_size else 0
 
@@ -38,17 +38,16 @@ class Neck(nn.Module):
     with a hidden layer are one linear layer, see `folded`.
     """
 
-    def __init__(self, feature_dim: int, stage: Stage) -> None:
-        """`feature_dim` numbers in, and the image's size if the shape has it; `stage.embedding_dim` out."""
+    def __init__(self, feature_dim: int, shape: NeckSettings) -> None:
+        """`feature_dim` numbers in, and the image's size if the shape has it; `shape.dim` out."""
         super().__init__()
-        shape, rates = stage.neck, stage.neck.dropouts or (stage.dropout,)
         feature_dim += n_sizes(shape)
         self.norm = nn.BatchNorm1d(feature_dim, eps=shape.norm_eps, affine=False) if shape.has_norm else nn.Identity()
-        self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in rates)
+        self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in shape.dropouts)
         if not shape.is_branched:
-            self.linear = _layers(feature_dim, stage)
+            self.linear = _layers(feature_dim, shape)
         else:
-            self.branches = nn.ModuleList(_layers(feature_dim, stage) for _ in rates)
+            self.branches = nn.ModuleList(_layers(feature_dim, shape) for _ in shape.dropouts)
 
     def forward(self, features: Tensor) -> Tensor:
         """Embeddings, not normalised, float [n, embedding_dim], of features, float [n, feature_dim]."""
@@ -87,8 +86,7 @@ class Neck(nn.Module):
         return linear.requires_grad_(False).eval()
 
 
-def _layers(feature_dim: int, stage: Stage) -> nn.Module:
+def _layers(feature_dim: int, shape: NeckSettings) -> nn.Module:
     """One linear layer, or two with a GELU between."""
-    shape = stage.neck
-    last = nn.Linear(shape.hidden_dim or feature_dim, stage.embedding_dim, bias=shape.has_bias)
+    last = nn.Linear(shape.hidden_dim or feature_dim, shape.dim, bias=shape.has_bias)
     return nn.Sequential(nn.Linear(feature_dim, shape.hidden_dim), nn.GELU(), last) if shape.hidden_dim else last

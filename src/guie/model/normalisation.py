@@ -6,7 +6,8 @@ import functools
 import logging
 from collections.abc import Mapping
 
-from guie.recipe import Model, Recipe
+from guie.settings.model import Model
+from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -151,7 +151,7 @@ _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 }  # fmt: skip
 
 
-def keep_less(network: nn.Module) -> None:
+def enable_gradient_checkpointing(network: nn.Module) -> None:
     """Turns gradient checkpointing on.
 
     Raises:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guie.checkpoint import PICKLED, load_weights
 from guie.errors import is_of_the_machine
+from guie.files import load_weights
+from guie.settings.model import PICKLED
 
 log = logging.getLogger(__name__)
 

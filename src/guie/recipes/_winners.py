@@ -1,6 +1,6 @@
 """What the recipes of the winners share: data sets by name, and CLIP's backbones. Facts from the write-ups and released code; see each recipe."""
 
-from guie.recipe import Member, Model, Setting, Source, Stage
+from guie.recipe import Member, Model, Setting, Source, Stage, Views
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -23,14 +23,13 @@ CARS = Source("cars196", "cars196", "cars196", "cars")
 FOOD101 = Source("food101", "food101", "food-101", "dishes")
 GPR1200 = Source("gpr1200", "gpr1200", "gpr1200", "storefronts")
 
-FRESH = ("neck", "classifier")
 NO_CAP = 10**9  # images of a class: whoever names no cap had none
 
 
-def ladder(model_dim: int, last: Stage, views: tuple[str, ...] = ("plain",)) -> tuple[Setting, ...]:
+def ladder(model_dim: int, last: Stage, views: Views = ("plain",)) -> tuple[Setting, ...]:
     """Two rows: the backbone as it was loaded, and the last stage's embedding, which is exported (through PCA where it is wider than 64)."""
     px, stride = last.image_px, last.patch_stride
-    wide = 64 if last.embedding_dim > 64 else 0
+    wide = 64 if last.neck.dim > 64 else 0
     return (
         Setting(f"off the shelf, {model_dim}-d", (Member("pretrained", 224, output="feature"),)),
         Setting(f"{last.name} at {px} px", (Member(last.name, px, views, patch_stride=stride),), pca_dim=wide),

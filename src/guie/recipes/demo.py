@@ -8,25 +8,58 @@ Run: ./run.sh
 Machine: two cores. Score to expect, minutes and memory: README.
 """
 
-from guie.recipe import Augment, Data, DrawnWorld, Embed, EpochMargin, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    Data,
+    DrawnWorld,
+    Embed,
+    GrowingMargin,
+    Member,
+    Model,
+    OneCycle,
+    Optim,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+    Stages,
+    Start,
+    Views,
+)
 
-FRESH = ("neck", "classifier")
-MIRROR = Augment(flip=0.5)
 STRONG = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=8, brightness=0.2, color=0.1)
-GROWING = EpochMargin(0.1, 0.1, 0.4)
-FULL = EpochMargin(0.4, 0.0, 0.4)
-BOTH = ("plain", "flip")
+MARGIN_RAD = 0.4
+BOTH: Views = ("plain", "flip")
 OVERLAP = 12  # pixels from one patch of 16 to the next
 
 
-def head(name: str, phase: str, image_px: int, patch_stride: int = 0) -> Stage:
-    """A head-only stage on cached features, which takes seconds."""
-    return Stage(name, phase, "head", image_px, 30, 128, 2e-3, fresh=FRESH, margin=GROWING, warmup_share=0.3, augment=MIRROR, patch_stride=patch_stride)
+def head(name: str, image_px: int, patch_stride: int = 0, of: str = "") -> Stage:
+    """A head-only stage on cached features, which takes seconds; `of` is the row whose backbone it takes."""
+    return Stage(
+        name,
+        trains="head",
+        image_px=image_px,
+        patch_stride=patch_stride,
+        start=Start(of=of, fresh=HEAD),
+        objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=MARGIN_RAD)),
+        optim=Optim(n_epochs=30, batch_size=128, lr=2e-3, schedule=OneCycle(warmup_share=0.3)),
+        augment=Augment(flip=0.5),
+    )
 
 
-def backbone(name: str, phase: str, image_px: int, n_epochs: int, lr: float, patch_stride: int = 0) -> Stage:
+def backbone(name: str, image_px: int, n_epochs: int, lr: float, patch_stride: int = 0) -> Stage:
     """A backbone-only stage with the head of the row before, fixed."""
-    return Stage(name, phase, "backbone", image_px, n_epochs, 32, lr, margin=FULL, warmup_share=0.2, augment=STRONG, patch_stride=patch_stride)
+    return Stage(
+        name,
+        trains="backbone",
+        image_px=image_px,
+        patch_stride=patch_stride,
+        objective=ArcFace(margin_rad=MARGIN_RAD),
+        optim=Optim(n_epochs=n_epochs, batch_size=32, lr=lr, schedule=OneCycle(warmup_share=0.2)),
+        augment=STRONG,
+    )
 
 
 RAW = Member("pretrained", 112, output="feature")
@@ -46,15 +79,19 @@ RECIPE = Recipe(
         pack_px=160,
     ),
     model=Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    stages=(
-        head("s1_head", "head", 112),
-        backbone("s2_backbone", "backbone", 112, 3, 4e-4),
-        head("s3_head", "backbone", 112),
-        backbone("s4_backbone", "backbone", 112, 2, 2e-4),
-        head("s5_head_144", "highres", 144),
-        backbone("s6_backbone_144", "highres", 144, 1, 1e-4),
-        head("s7_head_overlap", "highres", 148, OVERLAP),
-        backbone("s8_backbone_overlap", "highres", 148, 1, 1e-4, OVERLAP),
+    stages=Stages(
+        head=(head("s1_head", 112),),
+        backbone=(
+            backbone("s2_backbone", 112, n_epochs=3, lr=4e-4),
+            head("s3_head", 112),
+            backbone("s4_backbone", 112, n_epochs=2, lr=2e-4),
+        ),
+        highres=(
+            head("s5_head_144", 144),
+            backbone("s6_backbone_144", 144, n_epochs=1, lr=1e-4),
+            head("s7_head_overlap", 148, OVERLAP),
+            backbone("s8_backbone_overlap", 148, n_epochs=1, lr=1e-4, patch_stride=OVERLAP),
+        ),
     ),
     embed=Embed(
         settings=(

@@ -15,25 +15,44 @@ Hours: not stated for V100 and RTX 3090; the features are computed once, after w
 Machine: any with the features; one card to make them. Score to expect: .688 on the private test, as published; not run by us.
 """
 
-from dataclasses import replace
-
-from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, NeckShape, Recipe, Stage
-from guie.recipes._winners import FOOD101, FRESH, GLDV2, GPR1200, NO_CAP, PRODUCTS10K, VIT_H, ladder
-
-NECK = NeckShape(has_norm=True, norm_eps=1e-6, has_size=True)
-HEAD = Stage("s1_head", "head", "head", 224, 1000, 256, 1e-2, fresh=FRESH, dropout=0.0, neck=NECK, margin=EpochMargin(0.5, 0.0, 0.5))
-HEAD = replace(
+from guie.recipe import (
     HEAD,
-    sam_rho=0.05,
-    weight_decay=0.1,
-    has_full_decay=True,
-    schedule="cosine",
-    end_share=1e-4,
-    warmup_share=0.003,
-    sample_power=0.0,
-    validate_every=50,
-    keeps_best=True,
+    ArcFace,
+    Augment,
+    Cosine,
+    Data,
+    Embed,
+    Limit,
+    Neck,
+    Optim,
+    Recipe,
+    Stage,
+    Stages,
+    Start,
+    Validation,
+    Weighted,
+)
+from guie.recipes._winners import FOOD101, GLDV2, GPR1200, NO_CAP, PRODUCTS10K, VIT_H, ladder
+
+FIRST = Stage(
+    "s1_head",
+    trains="head",
+    image_px=224,
+    start=Start(fresh=HEAD),
+    neck=Neck(dropouts=(0.0,), has_norm=True, norm_eps=1e-6, has_size=True),
+    objective=ArcFace(margin_rad=0.5),
+    optim=Optim(
+        n_epochs=1000,
+        batch_size=256,
+        lr=1e-2,
+        weight_decay=0.1,
+        has_full_decay=True,
+        schedule=Cosine(warmup_share=0.003, end_share=1e-4),
+        sam_rho=0.05,
+    ),
+    sampling=Weighted(power=0.0),
     augment=Augment(flip=0.0),
+    validation=Validation(every_epochs=50, keeps_best=True),
 )
 
 RECIPE = Recipe(
@@ -46,6 +65,6 @@ RECIPE = Recipe(
         pack_px=512,
     ),
     model=VIT_H,
-    stages=(HEAD,),
-    embed=Embed(settings=ladder(1024, HEAD, ("aspect", "aspect_pad"))),
+    stages=Stages(head=(FIRST,)),
+    embed=Embed(settings=ladder(1024, FIRST, ("aspect", "aspect_pad"))),
 )

@@ -16,42 +16,98 @@ Not stated: hours and cards; the code starts four processes with 32 images each.
 Machine: several large cards. Score to expect: .703 after s4, .723 after s6, .728 after s8 on the private test, as published; not run by us.
 """
 
-from dataclasses import replace
+from guie.recipe import HEAD, ArcFace, Augment, Cost, Data, Embed, Optim, Part, Recipe, Sgd, Stage, Stages, Start, Steps, Weighted
+from guie.recipes._winners import ALIPRODUCTS, C2S, GLDV2, GPR1200, HM, MET, NO_CAP, PRODUCTS10K, SHOPEE, VIT_H, ladder
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Recipe, Stage
-from guie.recipes._winners import ALIPRODUCTS, C2S, FRESH, GLDV2, GPR1200, HM, MET, NO_CAP, PRODUCTS10K, SHOPEE, VIT_H, ladder
-
-AUGMENT = Augment(flip=0.5, shift=0.2, scale=0.2, rotate_deg=10, affine=0.7, cutout=0.5, cutout_low=0.4, cutout_high=0.4, has_black_fill=True)
-AUGMENT = replace(AUGMENT, jpeg=0.5, jpeg_low=99, jpeg_high=100)
-MARGIN = EpochMargin(0.5, 0.0, 0.5)
+AUGMENT = Augment(
+    flip=0.5,
+    shift=0.2,
+    scale=0.2,
+    rotate_deg=10,
+    affine=0.7,
+    cutout=0.5,
+    cutout_low=0.4,
+    cutout_high=0.4,
+    has_black_fill=True,
+    jpeg=0.5,
+    jpeg_low=99,
+    jpeg_high=100,
+)
+MARGIN_RAD = 0.5
 OTHERS = (GLDV2, ALIPRODUCTS, SHOPEE, MET, C2S, GPR1200, HM)
 PRODUCTS, FIRST = ("products10k",), tuple(source.name for source in OTHERS)
 DATA = Data(sources=(PRODUCTS10K, *OTHERS), min_per_class=1, max_per_class=NO_CAP, val_class_share=0.05, pack_px=320)
 
 
-def head(name: str, phase: str, image_px: int, n_epochs: int, drops: tuple[int, ...], **others: object) -> Stage:
-    """Neck and classifier. Each image in one plain, one mirrored and two changed views, cached."""
-    stage = Stage(name, phase, "head", image_px, n_epochs, 1024, 0.02, margin=MARGIN, optimizer="sgd", weight_decay=1.5e-4, n_cached_views=2)
-    stage = replace(stage, has_full_decay=True)
-    return replace(stage, schedule="step", drops=drops, warmup_share=0.0, sample_power=0.0, augment=AUGMENT, **others)  # type: ignore[arg-type]
+def optim(n_epochs: int, batch_size: int, lr: float, drops: tuple[int, ...]) -> Optim:
+    """Plain steps down, without a warm-up."""
+    schedule = Steps(drops=drops, warmup_share=0.0)
+    return Optim(
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        lr=lr,
+        method=Sgd(momentum=0.9),
+        weight_decay=1.5e-4,
+        has_full_decay=True,
+        schedule=schedule,
+    )
 
 
-def backbone(name: str, phase: str, image_px: int, n_epochs: int, **others: object) -> Stage:
+def head(name: str, image_px: int, moves: Optim, sources: tuple[str, ...], fresh: tuple[Part, ...] = (), patch_stride: int = 0) -> Stage:
+    """Neck and class centres. Each image in one plain, one mirrored and two changed views, cached."""
+    return Stage(
+        name,
+        trains="head",
+        image_px=image_px,
+        patch_stride=patch_stride,
+        start=Start(fresh=fresh),
+        objective=ArcFace(margin_rad=MARGIN_RAD),
+        optim=moves,
+        sampling=Weighted(power=0.0),
+        augment=AUGMENT,
+        cost=Cost(n_cached_augmentations=2),
+        sources=sources,
+    )
+
+
+def backbone(name: str, image_px: int, moves: Optim, sources: tuple[str, ...], patch_stride: int = 0) -> Stage:
     """The backbone, with the head fixed."""
-    stage = Stage(name, phase, "backbone", image_px, n_epochs, 128, 0.02 / 80, margin=MARGIN, optimizer="sgd", weight_decay=1.5e-4)
-    stage = replace(stage, has_full_decay=True)
-    return replace(stage, schedule="step", drops=(1,), warmup_share=0.0, sample_power=0.0, augment=AUGMENT, **others)  # type: ignore[arg-type]
+    return Stage(
+        name,
+        trains="backbone",
+        image_px=image_px,
+        patch_stride=patch_stride,
+        objective=ArcFace(margin_rad=MARGIN_RAD),
+        optim=moves,
+        sampling=Weighted(power=0.0),
+        augment=AUGMENT,
+        sources=sources,
+    )
 
 
-STAGES = (
-    head("s1_head", "head", 224, 6, (2, 4), fresh=FRESH, sources=FIRST),
-    backbone("s2_backbone", "backbone", 224, 3, sources=FIRST),
-    head("s3_head_p10k", "backbone", 224, 6, (2, 4), fresh=("classifier",), sources=PRODUCTS),
-    backbone("s4_backbone_p10k", "backbone", 224, 3, sources=PRODUCTS),
-    head("s5_head_280", "highres", 280, 3, (1, 2), sources=PRODUCTS, lr=0.01),
-    backbone("s6_backbone_280", "highres", 280, 2, sources=PRODUCTS, lr=0.01 / 80),
-    head("s7_head_290_overlap", "highres", 290, 3, (1, 2), sources=PRODUCTS, patch_stride=12, lr=0.01),
-    backbone("s8_backbone_290_overlap", "highres", 290, 2, sources=PRODUCTS, patch_stride=12, lr=0.01 / 80),
+HEAD_224 = optim(6, 1024, 0.02, drops=(2, 4))
+BACKBONE_224 = optim(3, 128, 0.02 / 80, drops=(1,))
+HEAD_LARGE = optim(3, 1024, 0.01, drops=(1, 2))
+BACKBONE_LARGE = optim(2, 128, 0.01 / 80, drops=(1,))
+LAST = backbone("s8_backbone_290_overlap", 290, BACKBONE_LARGE, PRODUCTS, patch_stride=12)
+
+RECIPE = Recipe(
+    name="first_place",
+    data=DATA,
+    model=VIT_H,
+    stages=Stages(
+        head=(head("s1_head", 224, HEAD_224, FIRST, HEAD),),
+        backbone=(
+            backbone("s2_backbone", 224, BACKBONE_224, FIRST),
+            head("s3_head_p10k", 224, HEAD_224, PRODUCTS, ("objective",)),
+            backbone("s4_backbone_p10k", 224, BACKBONE_224, PRODUCTS),
+        ),
+        highres=(
+            head("s5_head_280", 280, HEAD_LARGE, PRODUCTS),
+            backbone("s6_backbone_280", 280, BACKBONE_LARGE, PRODUCTS),
+            head("s7_head_290_overlap", 290, HEAD_LARGE, PRODUCTS, patch_stride=12),
+            LAST,
+        ),
+    ),
+    embed=Embed(settings=ladder(1024, LAST)),
 )
-
-RECIPE = Recipe(name="first_place", data=DATA, model=VIT_H, stages=STAGES, embed=Embed(settings=ladder(1024, STAGES[-1])))

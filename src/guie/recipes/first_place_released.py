@@ -16,42 +16,84 @@ Machine: four cards of 40 GB or more. Score to expect: .728 on the private test,
 
 from dataclasses import replace
 
-from guie.recipe import Embed, EpochMargin, Recipe, Stage
-from guie.recipes._winners import FRESH, VIT_H, ladder
+from guie.recipe import HEAD, CosFace, Cost, Embed, Optim, Part, Recipe, Sgd, Stage, Stages, Start, Steps, Weighted
+from guie.recipes._winners import VIT_H, ladder
 from guie.recipes.first_place import AUGMENT, DATA, PRODUCTS
 
 SIX = tuple(source for source in DATA.sources if source.name not in (*PRODUCTS, "hm"))
 ALL = tuple(source.name for source in SIX)
-MARGINS = {ALL: EpochMargin(0.55, 0.0, 0.55), PRODUCTS: EpochMargin(0.65, 0.0, 0.65)}
-SLOW = 0.02 / 80
+MARGINS_COSINE = {ALL: 0.55, PRODUCTS: 0.65}
+CENTERS: tuple[Part, ...] = ("objective",)  # fresh where the data sets change
+OVERLAP = 12  # pixels from one patch of 14 to the next
 
 
-def row(name: str, phase: str, trains: str, image_px: int, sources: tuple[str, ...], fresh: tuple[str, ...] = (), patch_stride: int = 0) -> Stage:
+def optim(n_epochs: int, batch_size: int, lr: float, drops: tuple[int, ...]) -> Optim:
+    """SGD without momentum, in plain steps down."""
+    return Optim(
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        lr=lr,
+        method=Sgd(momentum=0.0),
+        weight_decay=1e-4,
+        has_full_decay=True,
+        schedule=Steps(drops=drops, warmup_share=0.0),
+        backbone_lr_factor=1.0,
+    )
+
+
+FROZEN = optim(6, 1024, 0.02, drops=(2, 4))
+MOVING = optim(3, 128, 0.02 / 80, drops=(1,))
+
+
+def row(
+    name: str,
+    trains: str,
+    image_px: int,
+    sources: tuple[str, ...],
+    fresh: tuple[Part, ...] = (),
+    patch_stride: int = 0,
+) -> Stage:
     """A stage of theirs: six epochs with drops at 2 and 4 where the backbone is frozen, else three with one at 1."""
     is_frozen = trains not in ("backbone", "all")
-    n_epochs, batch_size, lr, drops = (6, 1024, 0.02, (2, 4)) if is_frozen else (3, 128, SLOW, (1,))
-    stage = Stage(name, phase, trains, image_px, n_epochs, batch_size, lr, fresh=fresh, classifier="cosface", margin=MARGINS[sources], sources=sources)
-    stage = replace(
-        stage, optimizer="sgd", momentum=0.0, weight_decay=1e-4, has_full_decay=True, schedule="step", drops=drops, warmup_share=0.0, sample_power=0.0
+    return Stage(
+        name,
+        trains=trains,  # type: ignore[arg-type]
+        image_px=image_px,
+        patch_stride=patch_stride,
+        start=Start(fresh=fresh),
+        objective=CosFace(margin_cosine=MARGINS_COSINE[sources]),
+        optim=FROZEN if is_frozen else MOVING,
+        sampling=Weighted(power=0.0),
+        augment=AUGMENT,
+        cost=Cost(n_cached_augmentations=2 if is_frozen else 0),
+        sources=sources,
     )
-    return replace(stage, backbone_lr_factor=1.0, n_cached_views=2 * is_frozen, augment=AUGMENT, patch_stride=patch_stride)
 
 
-STAGES = (
-    row("s01_head", "head", "head", 224, ALL, FRESH),
-    row("s02_backbone", "backbone", "backbone", 224, ALL),
-    row("s03_classifier_p10k", "backbone", "classifier", 224, PRODUCTS, ("classifier",)),
-    row("s04_neck_p10k", "backbone", "neck", 224, PRODUCTS),
-    row("s05_backbone_p10k", "backbone", "backbone", 224, PRODUCTS),
-    row("s06_all_280", "highres", "all", 280, ALL, ("classifier",)),
-    row("s07_classifier_280_p10k", "highres", "classifier", 280, PRODUCTS, ("classifier",)),
-    row("s08_neck_280_p10k", "highres", "neck", 280, PRODUCTS),
-    row("s09_backbone_280_p10k", "highres", "backbone", 280, PRODUCTS),
-    row("s10_all_290_overlap", "highres", "all", 290, ALL, ("classifier",), 12),
-    row("s11_classifier_290_p10k", "highres", "classifier", 290, PRODUCTS, ("classifier",), 12),
-    row("s12_neck_290_p10k", "highres", "neck", 290, PRODUCTS, (), 12),
-    row("s13_backbone_290_p10k", "highres", "backbone", 290, PRODUCTS, (), 12),
+LAST = row("s13_backbone_290_p10k", "backbone", 290, PRODUCTS, patch_stride=OVERLAP)
+
+RECIPE = Recipe(
+    name="first_place_released",
+    data=replace(DATA, sources=tuple(source for source in DATA.sources if source.name != "hm")),
+    model=VIT_H,
+    stages=Stages(
+        head=(row("s01_head", "head", 224, ALL, HEAD),),
+        backbone=(
+            row("s02_backbone", "backbone", 224, ALL),
+            row("s03_classifier_p10k", "objective", 224, PRODUCTS, CENTERS),
+            row("s04_neck_p10k", "neck", 224, PRODUCTS),
+            row("s05_backbone_p10k", "backbone", 224, PRODUCTS),
+        ),
+        highres=(
+            row("s06_all_280", "all", 280, ALL, CENTERS),
+            row("s07_classifier_280_p10k", "objective", 280, PRODUCTS, CENTERS),
+            row("s08_neck_280_p10k", "neck", 280, PRODUCTS),
+            row("s09_backbone_280_p10k", "backbone", 280, PRODUCTS),
+            row("s10_all_290_overlap", "all", 290, ALL, CENTERS, OVERLAP),
+            row("s11_classifier_290_p10k", "objective", 290, PRODUCTS, CENTERS, OVERLAP),
+            row("s12_neck_290_p10k", "neck", 290, PRODUCTS, patch_stride=OVERLAP),
+            LAST,
+        ),
+    ),
+    embed=Embed(settings=ladder(1024, LAST)),
 )
-
-DATA = replace(DATA, sources=tuple(source for source in DATA.sources if source.name != "hm"))
-RECIPE = Recipe(name="first_place_released", data=DATA, model=VIT_H, stages=STAGES, embed=Embed(settings=ladder(1024, STAGES[-1])))

@@ -12,36 +12,72 @@ Hours: 2.5 for an epoch of ViT-H, 3.1 of ViT-L at 336 px, on one card, by their 
 Machine: one card of 40 GB or more. Score to expect: .688 on the private test, as published; not run by us.
 """
 
-from dataclasses import replace
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    BlockFactors,
+    ClassMargin,
+    Cosine,
+    Cost,
+    Data,
+    Embed,
+    Limit,
+    Member,
+    Model,
+    Neck,
+    Optim,
+    Recipe,
+    Setting,
+    Soup,
+    Stage,
+    Stages,
+    Start,
+    Weighted,
+)
+from guie.recipes._winners import GLDV2, PRODUCTS10K, VIT_H, VIT_L_336
 
-from guie.recipe import Augment, ClassFrequencyMargin, Data, Embed, Limit, Member, Model, NeckShape, Recipe, Setting, Stage
-from guie.recipes._winners import FRESH, GLDV2, PRODUCTS10K, VIT_H, VIT_L_336
-
-PLAIN = Augment(flip=0.5)
-CUTOUT = Augment(flip=0.5, cutout=0.5)
-AFFINE = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15)  # in place of the whale contest's changes
-RANDOM = Augment(flip=0.5, randaugment=2)
-NECK = NeckShape(dropouts=(0.1, 0.2, 0.3, 0.4, 0.5), has_bias=False)
-
-
-def run(name: str, model: Model, image_px: int, edges: tuple[int, ...], augment: Augment, n_epochs: int = 1) -> Stage:
-    """One ingredient: from the pretrained backbone, one epoch of everything."""
-    stage = Stage(name, "backbone", "all", image_px, n_epochs, 32, 3e-4, starts_from="pretrained", fresh=FRESH, embedding_dim=512, neck=NECK, model=model)
-    stage = replace(stage, n_sub_centers=3, class_margin=ClassFrequencyMargin(0.05, 0.5), weight_decay=1e-3, schedule="cosine", warmup_share=0.11)
-    stage = replace(stage, backbone_lr_factor=1e-5 / 3e-4, block_edges=edges, block_factors=(0.125, 0.25, 0.5), n_accumulate=4, has_grad_checkpoints=True)
-    return replace(stage, sample_power=0.0, augment=augment)
+CHANGES = {
+    "plain": Augment(flip=0.5),
+    "cutout": Augment(flip=0.5, cutout=0.5),
+    "affine": Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15),  # in place of the whale contest's changes
+    "random": Augment(flip=0.5, randaugment=2),
+}
+H_PX, L_PX = 224, 336
 
 
-def soup(name: str, of: tuple[Stage, ...]) -> Stage:
-    """The mean of the weights."""
-    return replace(of[0], name=name, trains="soup", soup=tuple(stage.name for stage in of), n_epochs=0, starts_from="", fresh=(), model=None)
+def ingredient(name: str, model: Model, image_px: int, edges: tuple[int, ...], augment: Augment, n_epochs: int = 1) -> Stage:
+    """A stage that trains everything for one epoch, from the pretrained backbone."""
+    return Stage(
+        name,
+        trains="all",
+        image_px=image_px,
+        start=Start(of="pretrained", fresh=HEAD, model=model),
+        neck=Neck(dim=512, dropouts=(0.1, 0.2, 0.3, 0.4, 0.5), has_bias=False),
+        objective=ArcFace(margin_rad=ClassMargin(low=0.05, high=0.5), n_sub_centers=3),
+        optim=Optim(
+            n_epochs=n_epochs,
+            batch_size=32,
+            lr=3e-4,
+            weight_decay=1e-3,
+            schedule=Cosine(warmup_share=0.11),
+            backbone_lr_factor=1e-5 / 3e-4,
+            blocks=BlockFactors(edges=edges, factors=(0.125, 0.25, 0.5)),
+        ),
+        sampling=Weighted(power=0.0),
+        augment=augment,
+        cost=Cost(n_parts=4, has_grad_checkpoints=True),
+    )
 
 
-CHANGES = {"plain": PLAIN, "cutout": CUTOUT, "affine": AFFINE, "random": RANDOM}
-H = (*(run(f"h_{name}", VIT_H, 224, (10, 20, 26), augment) for name, augment in CHANGES.items()), run("h_long", VIT_H, 224, (10, 20, 26), PLAIN, 2))
-L = tuple(run(f"l_{name}", VIT_L_336, 336, (8, 15, 20), augment) for name, augment in CHANGES.items())
-SOUPS = (soup("soup_h", H), soup("soup_l", L))
-PAIR = tuple(Member(stage.name, stage.image_px) for stage in SOUPS)
+H_EDGES, L_EDGES = (10, 20, 26), (8, 15, 20)
+H = (
+    *(ingredient(f"h_{name}", VIT_H, H_PX, H_EDGES, augment) for name, augment in CHANGES.items()),
+    ingredient("h_long", VIT_H, H_PX, H_EDGES, CHANGES["plain"], n_epochs=2),
+)
+L = tuple(ingredient(f"l_{name}", VIT_L_336, L_PX, L_EDGES, augment) for name, augment in CHANGES.items())
+SOUPS = (Soup("soup_h", of=tuple(row.name for row in H)), Soup("soup_l", of=tuple(row.name for row in L)))
+PAIR = (Member("soup_h", H_PX), Member("soup_l", L_PX))
 
 RECIPE = Recipe(
     name="fourth_place",
@@ -54,7 +90,7 @@ RECIPE = Recipe(
         pack_px=352,
     ),
     model=VIT_H,
-    stages=(*H, *L, *SOUPS),
+    stages=Stages(backbone=(*H, *L, *SOUPS)),
     embed=Embed(
         settings=(
             Setting("off the shelf, 1024-d", (Member("pretrained", 224, output="feature"),)),

@@ -13,22 +13,61 @@ Start it as: accelerate launch --num_processes 2 src/05_train_backbone.py --reci
 Machine: two T4 of 16 GB, nine hours. Score to expect: not measured, and nothing is known of it.
 """
 
-from dataclasses import replace
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    Cosine,
+    Cost,
+    Data,
+    Embed,
+    GrowingMargin,
+    Limit,
+    Member,
+    OneCycle,
+    Optim,
+    Recipe,
+    Setting,
+    Stage,
+    Stages,
+    Start,
+)
+from guie.recipes._winners import GLDV2, PRODUCTS10K, VIT_H
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, Member, Recipe, Setting, Stage
-from guie.recipes._winners import FRESH, GLDV2, PRODUCTS10K, VIT_H
 
-HEAD = Stage("s1_head", "head", "head", 224, 20, 512, 1e-3, fresh=FRESH, margin=EpochMargin(0.1, 0.1, 0.5), warmup_share=0.2, augment=Augment(flip=0.5))
-OPEN = Stage("s2_last_blocks", "backbone", "all", 224, 1, 64, 1e-4, margin=EpochMargin(0.5, 0.0, 0.5), schedule="cosine", open_blocks=16)
-OPEN = replace(OPEN, backbone_lr_factor=1e-3, n_accumulate=2, has_grad_checkpoints=True, augment=Augment(flip=0.5, scale=0.1, rotate_deg=10, brightness=0.1))
-HIGH = replace(HEAD, name="s3_head_280", phase="highres", image_px=280, n_epochs=10)
+def head(name: str, image_px: int, n_epochs: int) -> Stage:
+    """A head-only stage on cached features."""
+    return Stage(
+        name,
+        trains="head",
+        image_px=image_px,
+        start=Start(fresh=HEAD),
+        objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=0.5)),
+        optim=Optim(n_epochs=n_epochs, batch_size=512, lr=1e-3, schedule=OneCycle(warmup_share=0.2)),
+        augment=Augment(flip=0.5),
+    )
+
+
+LAST_BLOCKS = Stage(
+    "s2_last_blocks",
+    trains="all",
+    image_px=224,
+    objective=ArcFace(margin_rad=0.5),
+    optim=Optim(n_epochs=1, batch_size=64, lr=1e-4, schedule=Cosine(), backbone_lr_factor=1e-3, open_blocks=16),
+    augment=Augment(flip=0.5, scale=0.1, rotate_deg=10, brightness=0.1),
+    cost=Cost(n_parts=2, has_grad_checkpoints=True),
+)
 PAIR = (Member("s2_last_blocks", 224, ("plain", "flip")), Member("s3_head_280", 280))
 
 RECIPE = Recipe(
     name="kaggle_t4",
     data=Data(sources=(GLDV2, PRODUCTS10K), limits=(Limit("gldv2", n_classes=7000, n_images=120000),), val_class_share=0.05, pack_px=280),
     model=VIT_H,
-    stages=(HEAD, OPEN, HIGH),
+    stages=Stages(
+        head=(head("s1_head", 224, n_epochs=20),),
+        backbone=(LAST_BLOCKS,),
+        highres=(head("s3_head_280", 280, n_epochs=10),),
+    ),
     embed=Embed(
         settings=(
             Setting("head-only", (Member("s1_head", 224),)),

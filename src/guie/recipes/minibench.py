@@ -10,24 +10,56 @@ Run: ./run.sh --recipe minibench --data-root ../shared/data --set seed=0
 Machine: two cores. Score to expect, minutes and memory: README, from tests/benchmarks/minibench_scores.csv.
 """
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    Data,
+    Embed,
+    GrowingMargin,
+    Member,
+    Model,
+    Neck,
+    OneCycle,
+    Optim,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+    Stages,
+    Start,
+    Views,
+)
 
-FRESH = ("neck", "classifier")
-MILD = Augment(flip=0.5)
 STRONG = Augment(flip=0.5, shift=0.08, scale=0.15, rotate_deg=8, brightness=0.2, color=0.1)
-GROWING = EpochMargin(0.1, 0.1, 0.5)
-FULL = EpochMargin(0.5, 0.0, 0.5)
-BOTH = ("plain", "flip")
+MARGIN_RAD = 0.5
+BOTH: Views = ("plain", "flip")
 
 
-def head(name: str, phase: str, image_px: int, starts_from: str = "", embedding_dim: int = 64) -> Stage:
-    """A head-only stage on cached features, which takes seconds."""
-    return Stage(name, phase, "head", image_px, 30, 256, 1e-3, starts_from, FRESH, embedding_dim, margin=GROWING, warmup_share=0.3, augment=MILD)
+def head(name: str, image_px: int, of: str = "", dim: int = 64) -> Stage:
+    """A head-only stage on cached features, which takes seconds; `of` is the row whose backbone it takes."""
+    return Stage(
+        name,
+        trains="head",
+        image_px=image_px,
+        start=Start(of=of, fresh=HEAD),
+        neck=Neck(dim=dim),
+        objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=MARGIN_RAD)),
+        optim=Optim(n_epochs=30, batch_size=256, lr=1e-3, schedule=OneCycle(warmup_share=0.3)),
+        augment=Augment(flip=0.5),
+    )
 
 
-def backbone(name: str, phase: str, image_px: int, n_epochs: int, lr: float) -> Stage:
+def backbone(name: str, image_px: int, n_epochs: int, lr: float) -> Stage:
     """A backbone-only stage with the head of the row before, fixed."""
-    return Stage(name, phase, "backbone", image_px, n_epochs, 32, lr, margin=FULL, warmup_share=0.2, augment=STRONG)
+    return Stage(
+        name,
+        trains="backbone",
+        image_px=image_px,
+        objective=ArcFace(margin_rad=MARGIN_RAD),
+        optim=Optim(n_epochs=n_epochs, batch_size=32, lr=lr, schedule=OneCycle(warmup_share=0.2)),
+        augment=STRONG,
+    )
 
 
 WEIGHTS = "mobilenetv2_100_imagenet.safetensors"  # TensorFlow's, from -1 to 1; timm's own of that name have ImageNet's mean and std
@@ -46,15 +78,19 @@ RECIPE = Recipe(
         pack_px=320,
     ),
     model=Model("timm", "mobilenetv2_100", WEIGHTS, pad_type="same", mean=HALF, std=HALF, own_normalisation_of=WEIGHTS),
-    stages=(
-        head("s1_head_224", "head", 224),
-        backbone("s2_backbone_160", "backbone", 160, 4, 1e-4),
-        head("s3_head_224", "backbone", 224, "s2_backbone_160"),
-        head("s4_wide_head_224", "backbone", 224, "s2_backbone_160", 512),
-        head("s5_head_288", "highres", 288, "s2_backbone_160"),
-        backbone("s6_backbone_288", "highres", 288, 1, 5e-5),
-        head("s7_head_288", "highres", 288, "s6_backbone_288"),
-        head("s8_wide_head_288", "highres", 288, "s6_backbone_288", 512),
+    stages=Stages(
+        head=(head("s1_head_224", 224),),
+        backbone=(
+            backbone("s2_backbone_160", 160, n_epochs=4, lr=1e-4),
+            head("s3_head_224", 224, of="s2_backbone_160"),
+            head("s4_wide_head_224", 224, of="s2_backbone_160", dim=512),
+        ),
+        highres=(
+            head("s5_head_288", 288, of="s2_backbone_160"),
+            backbone("s6_backbone_288", 288, n_epochs=1, lr=5e-5),
+            head("s7_head_288", 288, of="s6_backbone_288"),
+            head("s8_wide_head_288", 288, of="s6_backbone_288", dim=512),
+        ),
     ),
     embed=Embed(
         settings=(

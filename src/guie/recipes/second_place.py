@@ -17,14 +17,65 @@ Machine: six cards of 40 GB or more. Score to expect: .709 on the private test, 
 
 from dataclasses import replace
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Recipe, Stage
-from guie.recipes._winners import ALIPRODUCTS, C2S, CARS, FASHION200K, FRESH, GLDV2, GROCERY, MET, PRODUCTS10K, RP2K, SHOPEE, SOP, VIT_H, ladder
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    Constant,
+    Data,
+    Embed,
+    GrowingMargin,
+    Optim,
+    Recipe,
+    Stage,
+    Stages,
+    Start,
+    Weighted,
+)
+from guie.recipes._winners import (
+    ALIPRODUCTS,
+    C2S,
+    CARS,
+    FASHION200K,
+    GLDV2,
+    GROCERY,
+    MET,
+    PRODUCTS10K,
+    RP2K,
+    SHOPEE,
+    SOP,
+    VIT_H,
+    ladder,
+)
 
 AUGMENT = Augment(flip=0.5, scale=0.2, rotate_deg=10, brightness=0.1, cutout=0.5, cutout_low=0.1, cutout_high=0.2)
-MARGIN = EpochMargin(0.1, 0.1, 0.8)
-BOTH = Stage("s1_all", "backbone", "all", 224, 2, 192, 1e-4, fresh=FRESH, margin=MARGIN, weight_decay=1e-5, schedule="constant", augment=AUGMENT)
-BOTH = replace(BOTH, backbone_lr_factor=1e-3, warmup_share=0.5, sample_power=0.0, has_full_decay=True)
-HEAD = replace(BOTH, name="s2_head", trains="head", n_epochs=1, fresh=(), margin=EpochMargin(0.3, 0.0, 0.3), warmup_share=0.0, augment=Augment(flip=0.5))
+BOTH = Stage(
+    "s1_all",
+    trains="all",
+    image_px=224,
+    start=Start(fresh=HEAD),
+    objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=0.8)),
+    optim=Optim(
+        n_epochs=2,
+        batch_size=192,
+        lr=1e-4,
+        weight_decay=1e-5,
+        has_full_decay=True,
+        schedule=Constant(warmup_share=0.5),
+        backbone_lr_factor=1e-3,
+    ),
+    sampling=Weighted(power=0.0),
+    augment=AUGMENT,
+)
+LAST = Stage(
+    "s2_head",
+    trains="head",
+    image_px=224,
+    objective=ArcFace(margin_rad=0.3),
+    optim=replace(BOTH.optim, n_epochs=1, schedule=Constant(warmup_share=0.0)),
+    sampling=Weighted(power=0.0),
+    augment=Augment(flip=0.5),
+)
 
 RECIPE = Recipe(
     name="second_place",
@@ -38,6 +89,6 @@ RECIPE = Recipe(
         pack_square=True,
     ),
     model=replace(VIT_H, feature="unprojected"),
-    stages=(BOTH, HEAD),
-    embed=Embed(settings=ladder(1280, HEAD, ("plain", "flip"))),
+    stages=Stages(backbone=(BOTH, LAST)),
+    embed=Embed(settings=ladder(1280, LAST, ("plain", "flip"))),
 )

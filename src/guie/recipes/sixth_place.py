@@ -13,15 +13,57 @@ Hours: not stated.
 Machine: one card of 40 GB or more. Score to expect: .685 on the private test, as published; not run by us.
 """
 
-from dataclasses import replace
+from guie.recipe import (
+    HEAD,
+    Adam,
+    ArcFace,
+    Augment,
+    ClassMargin,
+    Constant,
+    Data,
+    Embed,
+    Limit,
+    Neck,
+    Optim,
+    Recipe,
+    Stage,
+    Stages,
+    Start,
+    Weighted,
+)
+from guie.recipes._winners import C2S, GLDV2, MET, PRODUCTS10K, RP2K, SHOPEE, SOP, VIT_H, ladder
 
-from guie.recipe import Augment, ClassFrequencyMargin, Data, Embed, Limit, NeckShape, Recipe, Stage
-from guie.recipes._winners import C2S, FRESH, GLDV2, MET, PRODUCTS10K, RP2K, SHOPEE, SOP, VIT_H, ladder
-
-ALL = Stage("s1_all", "backbone", "all", 224, 4, 32, 1e-4, fresh=FRESH, embedding_dim=256, neck=NeckShape(has_norm=True), n_sub_centers=3, open_blocks=17)
-ALL = replace(ALL, class_margin=ClassFrequencyMargin(0.05, 0.5), optimizer="adam", weight_decay=0.0, schedule="constant", backbone_lr_factor=1e-3)
-AUGMENT = Augment(flip=0.5, shift=0.2, scale=0.2, rotate_deg=30, affine=0.7, brightness=0.1, has_black_fill=True, jpeg=0.5, jpeg_low=99, jpeg_high=100)
-ALL = replace(ALL, sample_power=0.0, warmup_share=0.0, augment=AUGMENT)
+ALL = Stage(
+    "s1_all",
+    trains="all",
+    image_px=224,
+    start=Start(fresh=HEAD),
+    neck=Neck(dim=256, has_norm=True),
+    objective=ArcFace(margin_rad=ClassMargin(low=0.05, high=0.5), n_sub_centers=3),
+    optim=Optim(
+        n_epochs=4,
+        batch_size=32,
+        lr=1e-4,
+        method=Adam(),
+        weight_decay=0.0,
+        schedule=Constant(warmup_share=0.0),
+        backbone_lr_factor=1e-3,
+        open_blocks=17,
+    ),
+    sampling=Weighted(power=0.0),
+    augment=Augment(
+        flip=0.5,
+        shift=0.2,
+        scale=0.2,
+        rotate_deg=30,
+        affine=0.7,
+        brightness=0.1,
+        has_black_fill=True,
+        jpeg=0.5,
+        jpeg_low=99,
+        jpeg_high=100,
+    ),
+)
 
 RECIPE = Recipe(
     name="sixth_place",
@@ -32,6 +74,6 @@ RECIPE = Recipe(
         pack_px=256,
     ),
     model=VIT_H,
-    stages=(ALL,),
+    stages=Stages(backbone=(ALL,)),
     embed=Embed(settings=ladder(1024, ALL)),
 )

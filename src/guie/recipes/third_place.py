@@ -15,15 +15,68 @@ Machine: one card of 40 GB or more. Score to expect: .692 on the private test, a
 
 from dataclasses import replace
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, NeckShape, Recipe, Stage
-from guie.recipes._winners import FRESH, GLDV2, NO_CAP, PRODUCTS10K, VIT_H, ladder
+from guie.recipe import (
+    HEAD,
+    Adam,
+    ArcFace,
+    Augment,
+    Constant,
+    Cost,
+    Data,
+    Embed,
+    Exponential,
+    GrowingMargin,
+    Limit,
+    Neck,
+    Optim,
+    Recipe,
+    Stage,
+    Stages,
+    Start,
+    Weighted,
+)
+from guie.recipes._winners import GLDV2, NO_CAP, PRODUCTS10K, VIT_H, ladder
 
-BRANCHES = NeckShape(dropouts=tuple(n / 100 for n in range(1, 21)), is_branched=True)
-HEAD = Stage("s1_head", "head", "head", 224, 20, 1600, 8e-6 * 1600, fresh=FRESH, neck=BRANCHES, n_sub_centers=3, margin=EpochMargin(0.3, 0.0, 0.3))
-HEAD = replace(HEAD, optimizer="adam", weight_decay=0.0, schedule="exponential", epoch_decay=0.93**10, warmup_share=0.5, sample_power=0.0)
-HEAD = replace(HEAD, n_cached_views=1, augment=Augment(flip=0.5, brightness=0.1, color=0.2))
-ALL = replace(HEAD, name="s2_all", phase="backbone", trains="all", n_epochs=2, batch_size=64, lr=1e-6, fresh=(), margin=EpochMargin(0.3, 0.2, 0.5))
-ALL = replace(ALL, backbone_lr_factor=1.0, schedule="constant", epoch_decay=1.0, warmup_share=0.0, n_cached_views=0, n_accumulate=2, has_grad_checkpoints=True)
+BRANCHES = Neck(dropouts=tuple(n / 100 for n in range(1, 21)), is_branched=True)
+AUGMENT = Augment(flip=0.5, brightness=0.1, color=0.2)
+FIRST = Stage(
+    "s1_head",
+    trains="head",
+    image_px=224,
+    start=Start(fresh=HEAD),
+    neck=BRANCHES,
+    objective=ArcFace(margin_rad=0.3, n_sub_centers=3),
+    optim=Optim(
+        n_epochs=20,
+        batch_size=1600,
+        lr=8e-6 * 1600,
+        method=Adam(),
+        weight_decay=0.0,
+        schedule=Exponential(epoch_decay=0.93**10, warmup_share=0.5),
+    ),
+    sampling=Weighted(power=0.0),
+    augment=AUGMENT,
+    cost=Cost(n_cached_augmentations=1),
+)
+ALL = Stage(
+    "s2_all",
+    trains="all",
+    image_px=224,
+    neck=BRANCHES,
+    objective=ArcFace(margin_rad=GrowingMargin(start=0.3, step=0.2, max=0.5), n_sub_centers=3),
+    optim=Optim(
+        n_epochs=2,
+        batch_size=64,
+        lr=1e-6,
+        method=Adam(),
+        weight_decay=0.0,
+        schedule=Constant(warmup_share=0.0),
+        backbone_lr_factor=1.0,
+    ),
+    sampling=Weighted(power=0.0),
+    augment=AUGMENT,
+    cost=Cost(n_parts=2, has_grad_checkpoints=True),
+)
 
 RECIPE = Recipe(
     name="third_place",
@@ -35,6 +88,6 @@ RECIPE = Recipe(
         pack_px=256,
     ),
     model=replace(VIT_H, feature="unprojected"),
-    stages=(HEAD, ALL),
+    stages=Stages(head=(FIRST,), backbone=(ALL,)),
     embed=Embed(settings=ladder(1280, ALL)),
 )

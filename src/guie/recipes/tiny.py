@@ -5,12 +5,57 @@ parameters) from random weights, so that nothing is downloaded: the ladder shows
 Machine: two cores. Score to expect: see the README.
 """
 
-from guie.recipe import Augment, Data, DrawnWorld, Embed, EpochMargin, Member, Model, PostProcess, Recipe, Setting, Source, Stage
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    Cost,
+    Data,
+    DrawnWorld,
+    Embed,
+    GrowingMargin,
+    Member,
+    Model,
+    Optim,
+    PostProcess,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+    Stages,
+    Start,
+)
 
-HEAD = ("neck", "classifier")
 AUGMENT = Augment(flip=0.5, shift=0.1, scale=0.15, rotate_deg=10, brightness=0.2)
-MARGIN = EpochMargin(0.1, 0.1, 0.4)
+MARGIN_RAD = 0.4
 BOTH = (Member("s3_head_again", 64, ("plain", "flip")), Member("s5_highres_backbone", 80, ("plain", "flip")))
+
+
+def head(name: str, image_px: int) -> Stage:
+    """A head-only stage on cached features."""
+    return Stage(
+        name,
+        trains="head",
+        image_px=image_px,
+        start=Start(fresh=HEAD),
+        objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.1, max=MARGIN_RAD)),
+        optim=Optim(n_epochs=20, batch_size=64, lr=3e-3),
+        cost=Cost(n_cached_augmentations=1),
+        augment=AUGMENT,
+    )
+
+
+def backbone(name: str, image_px: int, n_epochs: int, lr: float) -> Stage:
+    """A backbone-only stage with the head of the row before, fixed."""
+    return Stage(
+        name,
+        trains="backbone",
+        image_px=image_px,
+        objective=ArcFace(margin_rad=MARGIN_RAD),
+        optim=Optim(n_epochs=n_epochs, batch_size=16, lr=lr),
+        augment=AUGMENT,
+    )
+
 
 RECIPE = Recipe(
     name="tiny",
@@ -24,12 +69,10 @@ RECIPE = Recipe(
         pack_px=128,
     ),
     model=Model("timm", "test_convnext", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    stages=(
-        Stage("s1_head", "head", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s2_backbone", "backbone", "backbone", 64, 18, 16, 2e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
-        Stage("s3_head_again", "backbone", "head", 64, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s4_highres_head", "highres", "head", 80, 20, 64, 3e-3, fresh=HEAD, margin=MARGIN, n_cached_views=1, augment=AUGMENT),
-        Stage("s5_highres_backbone", "highres", "backbone", 80, 6, 16, 1e-3, margin=EpochMargin(0.4, 0.0, 0.4), augment=AUGMENT),
+    stages=Stages(
+        head=(head("s1_head", 64),),
+        backbone=(backbone("s2_backbone", 64, n_epochs=18, lr=2e-3), head("s3_head_again", 64)),
+        highres=(head("s4_highres_head", 80), backbone("s5_highres_backbone", 80, n_epochs=6, lr=1e-3)),
     ),
     embed=Embed(
         settings=(

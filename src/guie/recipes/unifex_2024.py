@@ -9,13 +9,37 @@ Hours: not stated; 431 M parameters of which 2.3 M train.
 Machine: one card of 16 GB or more. Score to expect: .721, as published; not run by us.
 """
 
-from dataclasses import replace
+from guie.recipe import (
+    HEAD,
+    Adam,
+    ArcFace,
+    Augment,
+    Cosine,
+    Data,
+    Embed,
+    Limit,
+    Member,
+    Model,
+    Optim,
+    Recipe,
+    Setting,
+    Stage,
+    Stages,
+    Start,
+    Weighted,
+)
+from guie.recipes._winners import C2S_KAGGLE, CARS, GLDV2, PRODUCTS10K
 
-from guie.recipe import Augment, Data, Embed, EpochMargin, Limit, Member, Model, Recipe, Setting, Stage
-from guie.recipes._winners import C2S_KAGGLE, CARS, FRESH, GLDV2, PRODUCTS10K
-
-HEAD = Stage("s1_head", "head", "head", 384, 10, 128, 2e-2, fresh=FRESH, n_sub_centers=3, margin=EpochMargin(0.5, 0.0, 0.5), optimizer="adam")
-HEAD = replace(HEAD, schedule="cosine", end_share=0.05, warmup_share=0.1, sample_power=0.0, augment=Augment(flip=0.5))
+FIRST = Stage(
+    "s1_head",
+    trains="head",
+    image_px=384,
+    start=Start(fresh=HEAD),
+    objective=ArcFace(margin_rad=0.5, n_sub_centers=3),
+    optim=Optim(n_epochs=10, batch_size=128, lr=2e-2, method=Adam(), schedule=Cosine(warmup_share=0.1, end_share=0.05)),
+    sampling=Weighted(power=0.0),
+    augment=Augment(flip=0.5),
+)
 
 RECIPE = Recipe(
     name="unifex_2024",
@@ -26,7 +50,7 @@ RECIPE = Recipe(
         pack_px=384,
     ),
     model=Model("timm", "vit_so400m_patch14_siglip_384", "pretrained:webli"),  # mean and std .5, the library's
-    stages=(HEAD,),
+    stages=Stages(head=(FIRST,)),
     embed=Embed(
         settings=(
             Setting("off the shelf, 1152-d", (Member("pretrained", 384, output="feature"),)),

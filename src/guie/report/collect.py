@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from guie.done import read_done
-from guie.recipe import RESERVED_DOMAINS, Recipe
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run
+from guie.settings.data import RESERVED_DOMAINS
+from guie.settings.recipe import Recipe
 
 TEXT_COLUMNS = ("setting", "members", "views", "projection", "commit")
 SCORE_COLUMNS = (*TEXT_COLUMNS, "dim", "n_queries", "n_index", "mp5", "r1", "seed")
@@ -165,8 +166,9 @@ def read_stages(run: Run) -> tuple[StageCurves, ...]:
     """The curves of every stage of the recipe, in its order."""
     result = []
     for stage in run.recipe.stages:
-        path = run.out / PHASE_FOLDERS[stage.phase] / stage.name / "metrics.csv"
-        result.append(StageCurves(stage.name, stage.phase, _metrics(path)))
+        phase = run.recipe.stages.phase_of(stage.name)
+        path = run.out / PHASE_FOLDERS[phase] / stage.name / "metrics.csv"
+        result.append(StageCurves(stage.name, phase, _metrics(path)))
     return tuple(result)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guie.checkpoint import whole_file
+from guie.files import whole_file
 from guie.report.chart_files import charts
 from guie.report.collect import Facts, Scores, collect
 from guie.report.embedding import Embedding, read_embedding

@@ -8,14 +8,14 @@ from typing import Any
 from markupsafe import Markup
 
 from guie.evaluate.intervals import NO_INTERVAL
-from guie.recipe import Model, Recipe
 from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.collect import Scores, Step, is_number
 from guie.report.markup import NOTHING, filled, score_text
+from guie.report.stage_rows import COLUMNS, TEXTS, stage_rows
+from guie.settings.model import Model
+from guie.settings.recipe import Recipe
 
 DOUBT = 0.05  # a step of the ladder with this p or a larger one may be luck
-STAGE_FIELDS = {"phase": "phase", "trains": "trains", "image_px": "px", "patch_stride": "stride", "n_epochs": "epochs", "batch_size": "batch", "lr": "lr"}
-STAGE_FIELDS |= {"embedding_dim": "dims", "scale": "scale"}
 
 
 def ladder_chart(scores: Scores) -> Markup:
@@ -110,23 +110,11 @@ def settings(recipe: Recipe, steps: Sequence[Step] = ()) -> Markup:
     return filled(
         "settings.html",
         short=_recipe_in_short(recipe, steps),
-        fields=list(STAGE_FIELDS.values()),
-        stages=_stage_rows(recipe),
+        columns=COLUMNS,
+        texts=TEXTS,
+        stages=stage_rows(recipe),
         recipe_json=recipe.to_json(),
     )
-
-
-def _stage_rows(recipe: Recipe) -> list[list[Any]]:
-    """For each stage: name, where it starts from, `STAGE_FIELDS`, margin."""
-    stage_rows = []
-    for stage in recipe.stages:
-        m = stage.margin
-        c = stage.class_margin
-        text = f"{m.start_rad:g} to {m.max_rad:g} by {m.step_rad:g} an epoch" if m.step_rad else f"{m.start_rad:g}"
-        margin = f"{c.low_rad:g} to {c.high_rad:g} by class, n^{c.power:g}" if c.high_rad else text
-        values = [f"{value:g}" if isinstance(value, float) else value for value in (getattr(stage, name) for name in STAGE_FIELDS)]
-        stage_rows.append([stage.name, recipe.parent(stage), *values, margin])
-    return stage_rows
 
 
 def _recipe_in_short(recipe: Recipe, steps: Sequence[Step]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -14,17 +14,18 @@ from torch.utils.data import Dataset
 
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packing import PackedImages
-from guie.done import outputs_digest
-from guie.embed.extract import FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
+from guie.embed.features import Encoder, FeatureStore
 from guie.embed.loading import load_batches
 from guie.embed.sizes import sizes_of
-from guie.embed.views import normalise
-from guie.model.backbone import Backbone
+from guie.embed.views import normalise, to_square
 from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
 from guie.model.normalisation import mean_std
-from guie.recipe import VIEWS, Recipe, Stage
-from guie.run import Run
+from guie.settings.embed import VIEWS
+from guie.settings.recipe import Recipe
+from guie.settings.stage import PerClass, Stage
+from guie.train.gradient import StepInputs
+from guie.train.objectives.base import Look
 from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
 
 
@@ -51,55 +52,76 @@ class TrainSet:
         self.repeats = index["repeats"].to_numpy()[self.rows]
         weights = {limit.name: limit.weight for limit in recipe.data.limits}
         self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)[self.rows]
-        self.n_steps = n_steps_of(stage, int(self.repeats.sum()))
+        self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
         self.seed, self.stage = recipe.seed, stage
-        if stage.images_per_class and stage.batch_size // stage.images_per_class > self.n_classes:
+        batch_size, sampling = stage.optim.batch_size, stage.sampling
+        if isinstance(sampling, PerClass) and batch_size // sampling.images_per_class > self.n_classes:
             raise ValueError(
-                f"stages.{stage.name}: a batch of {stage.batch_size} with {stage.images_per_class} images per class needs "
-                f"{stage.batch_size // stage.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
+                f"stages.{stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class needs "
+                f"{batch_size // sampling.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
             )
 
     def step_items(self, epoch: int) -> np.ndarray:
         """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
-        stage = self.stage
-        seed = (self.seed, stage.name, epoch)
-        if stage.images_per_class:
-            weights = sample_weights(self.labels, self.repeats, stage.sample_power, self.factors)
-            return class_batches(self.labels, weights, self.n_steps, stage.batch_size, stage.images_per_class, *seed)
-        order = epoch_order(self.labels, self.repeats, self.n_steps * stage.batch_size, stage.sample_power, self.factors, *seed)
-        return order.reshape(self.n_steps, stage.batch_size)
+        sampling, batch_size = self.stage.sampling, self.stage.optim.batch_size
+        seed = (self.seed, self.stage.name, epoch)
+        if isinstance(sampling, PerClass):
+            weights = sample_weights(self.labels, self.repeats, sampling.power, self.factors)
+            return class_batches(self.labels, weights, self.n_steps, batch_size, sampling.images_per_class, *seed)
+        order = epoch_order(self.labels, self.repeats, self.n_steps * batch_size, sampling.power, self.factors, *seed)
+        return order.reshape(self.n_steps, batch_size)
 
 
 class Batches(Protocol):
     """Gives the inputs of the steps of an epoch, from step `start` on."""
 
-    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-        """Yields (inputs, labels int64 [n], image numbers int64 [n]) for this process' share of each step."""
+    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
+        """Yields each step's inputs."""
+
+    def look(self, model: Embedder) -> Look:
+        """The training set as `model` sees it when it is asked."""
 
 
 class ImageBatches:
-    """Augmented, normalised images from the pack, made by loader processes."""
+    """Augmented, normalised images from the pack, made by loader processes: this process' share of each step."""
 
-    def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator) -> None:
+    def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator) -> None:
         """Batches for `stage` on the accelerator's device."""
-        self.mean_std, self.stage, self.train_set, self.accelerator = mean_std(run.recipe.model_of(stage.name)), stage, train_set, accelerator
+        self.mean_std = mean_std(recipe.model_of(stage.name))
+        self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
+        self.packed = packed
         self.dataset = _Augmented(packed, train_set.rows, TrainTransform(stage.augment, stage.image_px))
 
-    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
         """See `Batches`."""
         steps = self.train_set.step_items(epoch)
-        seeds = np.arange(steps.size).reshape(steps.shape)
+        numbers = np.arange(steps.size).reshape(steps.shape)
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         plan = [
-            [(int(i), seed_of(self.train_set.seed, self.stage.name, epoch, int(s))) for i, s in zip(items[rank::n], numbers[rank::n], strict=True)]
-            for items, numbers in zip(steps[start:], seeds[start:], strict=True)
+            [(int(i), seed_of(self.train_set.seed, self.stage.name, epoch, int(number))) for i, number in zip(*step, strict=True)]
+            for step in zip(steps[start:, rank::n], numbers[start:, rank::n], strict=True)
         ]
-        loader = load_batches(self.dataset, plan, batch_bytes=steps.shape[1] // n * 3 * self.stage.image_px**2, prefetch=4)
+        batch_bytes = steps.shape[1] // n * 3 * self.stage.image_px**2
+        loader = load_batches(self.dataset, plan, batch_bytes=batch_bytes, prefetch=4)
         for items, pixels in zip(steps[start:], loader, strict=True):
-            mine = items[rank::n]
             inputs = normalise(pixels.to(self.accelerator.device).permute(0, 3, 1, 2).float(), *self.mean_std)
-            labels = torch.from_numpy(self.train_set.labels[mine]).to(self.accelerator.device)
-            yield inputs.contiguous(memory_format=torch.channels_last), labels, mine
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            yield _step_inputs(inputs, self.train_set, items, np.zeros_like(items), self.accelerator)
+
+    def look(self, model: Embedder) -> Look:
+        """See `Batches`."""
+        return _Look(self.train_set.labels, lambda items: self._plain(items, model), model)
+
+    def _plain(self, items: np.ndarray, model: Embedder) -> Tensor:
+        """Features of the plain views, float32 [n, feature_dim]."""
+        parts = []
+        for chunk in np.array_split(items, max(1, -(-len(items) // self.stage.optim.batch_size))):
+            images = [self.packed.read(int(row)) for row in self.train_set.rows[chunk]]
+            squares = [to_square(torch.from_numpy(i).permute(2, 0, 1)[None], self.stage.image_px) for i in images]
+            pixels = normalise(torch.cat(squares).to(self.accelerator.device), *self.mean_std)
+            with self.accelerator.autocast():
+                parts.append(model.backbone(pixels).float())
+        return torch.cat(parts)
 
 
 class _Augmented(Dataset[Tensor]):
@@ -110,7 +132,8 @@ class _Augmented(Dataset[Tensor]):
 
     def __getitem__(self, item: tuple[int, int]) -> Tensor:
         number, seed = item
-        return torch.from_numpy(self.transform(self.packed.read(int(self.rows[number]), self.transform.image_px), seed))
+        image = self.packed.read(int(self.rows[number]), self.transform.image_px)
+        return torch.from_numpy(self.transform(image, seed))
 
 
 @dataclass(frozen=True)
@@ -125,23 +148,20 @@ class _AugmentedView:
 
 
 class FeatureBatches:
-    """Cached features of a frozen backbone: plain, mirrored and `n_cached_views` augmented views, drawn at random."""
+    """Cached features of a frozen backbone: plain, mirrored and augmented views, drawn at random; all rows for every process."""
 
-    def __init__(self, run: Run, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator, backbone: Backbone) -> None:
+    def __init__(self, stage: Stage, train_set: TrainSet, store: FeatureStore, encoder: Encoder) -> None:
         """Extracts what is not in the cache yet."""
-        self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
+        self.stage, self.train_set, self.accelerator = stage, train_set, store.accelerator
         transform = TrainTransform(stage.augment, stage.image_px)
-        augmented = [f"view{i}-{seed_of(run.recipe.seed, i, asdict(stage.augment), VERSION)}" for i in range(stage.n_cached_views)]
+        augmented = [f"view{i}-{seed_of(train_set.seed, i, asdict(stage.augment), VERSION)}" for i in range(stage.cost.n_cached_augmentations)]
         names = ["plain", *(["flip"] if stage.augment.flip else []), *augmented]
-        digest, pack = digest_of_backbone(backbone), outputs_digest(run.folder(3))
         self.views = []
-        model, rows, precision = run.recipe.model_of(stage.name), digest_of_rows(train_set.rows), precision_on(accelerator.device)
         for name in names:
-            request = FeatureRequest(pack, digest, model, stage.image_px, name, rows, stage.patch_stride, precision)
             change = None if name in VIEWS else _AugmentedView(transform, name)
             others = names[1:2] if name == "plain" and names[1:2] == ["flip"] else []
-            self.views.append(extract(run.cache, request, backbone, packed, train_set.rows, accelerator, run.recipe.embed.batch_size, change, others))
-        self.sizes = sizes_of(packed, train_set.rows)[:, : n_sizes(stage.neck)]
+            self.views.append(store.get(encoder, name, train_set.rows, change, others))
+        self.sizes = sizes_of(store.packed, train_set.rows)[:, : n_sizes(stage.neck)]
 
     def features(self, items: np.ndarray, view: np.ndarray) -> Tensor:
         """What the neck takes, float32 [n, feature_dim (+ 3)], of images and views by number, int64 [n] both."""
@@ -152,31 +172,46 @@ class FeatureBatches:
         features[:, width:] = self.sizes[items]
         return torch.from_numpy(features).to(self.accelerator.device)
 
-    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
         """See `Batches`."""
         steps = self.train_set.step_items(epoch)
         rng = np.random.default_rng(seed_of(self.train_set.seed, self.stage.name, epoch, "views"))
         views = rng.integers(len(self.views), size=steps.shape)
-        rank, n = self.accelerator.process_index, self.accelerator.num_processes
-        for items, view in zip(steps[start:, rank::n], views[start:, rank::n], strict=True):
-            labels = torch.from_numpy(self.train_set.labels[items])
-            yield self.features(items, view), labels.to(self.accelerator.device), items
+        for items, view in zip(steps[start:], views[start:], strict=True):
+            yield _step_inputs(self.features(items, view), self.train_set, items, view, self.accelerator)
+
+    def look(self, model: Embedder) -> Look:
+        """See `Batches`."""
+        return _Look(self.train_set.labels, lambda items: self.features(items, np.zeros_like(items)), model)
 
 
-def start_centers(embedder: Embedder, batches: FeatureBatches, train_set: TrainSet, accelerator: Accelerator) -> None:
-    """Starts the classifier from the class means of the fresh neck's embeddings of the plain view."""
-    embedder.neck.eval()
-    labels = torch.from_numpy(train_set.labels)
-    chunks = np.split(np.arange(len(labels)), range(4096, len(labels), 4096))
-    with torch.no_grad():
-        parts = [embedder.neck(batches.features(items, np.zeros_like(items))).cpu() for items in chunks]
-        embedder.classifier.start_from_means(torch.cat(parts).to(accelerator.device), labels.to(accelerator.device))
+class _Look:
+    """See `Look`."""
+
+    def __init__(self, labels: np.ndarray, features: Callable[[np.ndarray], Tensor], model: Embedder) -> None:
+        self.labels, self.features, self.model = labels, features, model
+
+    @torch.no_grad()
+    def embeddings(self, items: np.ndarray) -> Tensor:
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        embeddings: Tensor = self.model.neck(self.features(items))
+        for module, is_training in modes.items():
+            module.training = is_training
+        return embeddings
+
+
+def _step_inputs(inputs: Tensor, train_set: TrainSet, items: np.ndarray, views: np.ndarray, accelerator: Accelerator) -> StepInputs:
+    """The inputs with labels, items and views of the whole batch."""
+    labels, numbers, of_views = (torch.from_numpy(a).to(accelerator.device) for a in (train_set.labels[items], items, views))
+    return StepInputs(inputs, labels, numbers, of_views)
 
 
 def less_memory(stage: Stage) -> str:
     """What to set when a stage's memory is full."""
-    parts = next((n for n in range(2 * stage.n_accumulate, stage.batch_size + 1) if stage.batch_size % n == 0), 0)
-    remedies = [f"--set stages.{stage.name}.n_accumulate={parts} (the same gradient in parts, now {stage.n_accumulate})"] if parts else []
-    if not stage.has_grad_checkpoints and not stage.is_backbone_frozen:
-        remedies.append(f"--set stages.{stage.name}.has_grad_checkpoints=true")
-    return ", or ".join([*remedies, f"a smaller stages.{stage.name}.batch_size (now {stage.batch_size})"])
+    at, n, batch_size = f"stages.{stage.name}", stage.cost.n_parts, stage.optim.batch_size
+    parts = next((more for more in range(2 * n, batch_size + 1) if batch_size % more == 0), 0)
+    remedies = [f"--set {at}.cost.n_parts={parts} (the same gradient in parts, now {n})"] if parts else []
+    if not stage.cost.has_grad_checkpoints and not stage.is_backbone_frozen:
+        remedies.append(f"--set {at}.cost.has_grad_checkpoints=true")
+    return ", or ".join([*remedies, f"a smaller {at}.optim.batch_size (now {batch_size})"])

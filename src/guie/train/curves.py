@@ -11,9 +11,9 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from guie.checkpoint import whole_file
+from guie.files import whole_file
 
-COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
+COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 
 
 class Curves:
@@ -22,6 +22,7 @@ class Curves:
     def __init__(self, folder: Path, history: Sequence[dict[str, Any]], is_main: bool) -> None:
         """Curves in `folder`, which lies outside the doors' folders: event files hold times and names of machines."""
         self.writer: SummaryWriter | None = None
+        self.last_step = 0
         if not is_main:
             return
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -34,20 +35,25 @@ class Curves:
         """All numbers of the row but the epoch, at its step."""
         if self.writer is None:
             return
+        self.last_step = row["step"]
         for name, value in row.items():
             if name not in ("epoch", "step"):
                 self.writer.add_scalar(name, value, row["step"])
         self.writer.flush()
 
-    def close(self) -> None:
-        """Nothing is written after this."""
+    def finish(self, scores: dict[str, float]) -> None:
+        """The scores of the stage's result, at its last step; nothing is written after this."""
         if self.writer is not None:
+            self.add({"step": self.last_step, "result_mp5": scores["mp5"], "result_r1": scores["r1"]})
             self.writer.close()
 
 
 def write_metrics(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Writes one row an epoch to `metrics.csv`, whole or not at all."""
+    """Writes one row an epoch to `metrics.csv`, whole or not at all; columns are those of all rows, `COLUMNS` in their order."""
+    found = dict.fromkeys(name for row in history for name in row)
+    own = [name for name in found if name not in COLUMNS]  # of the objective: margins, thresholds
+    at = COLUMNS.index("loss") + 1
     with whole_file(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, restval="")
+        writer = csv.DictWriter(handle, [*COLUMNS[:at], *own, *COLUMNS[at:]], restval="")
         writer.writeheader()
         writer.writerows(history)

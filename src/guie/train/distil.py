@@ -33,8 +33,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from guie.checkpoint import load_state, save_json, save_state, save_weights, whole_file
 from guie.embed.retrieval import retrieve, summarise
+from guie.files import load_state, save_json, save_state, save_weights, whole_file
 from guie.train.teacher import MEAN_STD, Distillation, ImagePool, crop_at, normalised, teach
 
 CHECKPOINT_S = 60.0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from guie.model.embedder import Embedder
-from guie.recipe import Stage
+from guie.settings.optim import Adam, BlockFactors, LayerDecay, Sgd
+from guie.settings.stage import Stage
+from guie.train.model import Model
 from guie.train.sharding import whole
 
 BLOCK = re.compile(r"(?:[A-Za-z_]+\.)*(?:res)?blocks\.(\d+)\.")  # timm's blocks.3., open_clip's transformer.resblocks.3.; not stages.0.blocks.3.
@@ -25,70 +28,99 @@ def block_of(name: str, n_blocks: int) -> int:
     return -1 if any(part in name for part in BEFORE_BLOCKS) else n_blocks
 
 
-def blocks_of(embedder: Embedder) -> list[nn.Module]:
+def blocks_of(model: Embedder) -> list[nn.Module]:
     """The blocks of a transformer, from the first to the last; none where the backbone is none."""
-    return [module for name, module in embedder.backbone.network.named_modules() if (found := BLOCK.match(f"{name}.")) and found[0] == f"{name}."]
+    return [module for name, module in model.backbone.network.named_modules() if (found := BLOCK.match(f"{name}.")) and found[0] == f"{name}."]
 
 
-def n_blocks_of(embedder: Embedder) -> int:
+def n_blocks_of(model: Embedder) -> int:
     """Blocks of a transformer; 0 where the backbone is none."""
-    return 1 + max((int(found[1]) for name, _ in embedder.backbone.named_parameters() if (found := BLOCK.match(name))), default=-1)
+    return 1 + max((int(found[1]) for name, _ in model.backbone.named_parameters() if (found := BLOCK.match(name))), default=-1)
 
 
-def close_blocks(embedder: Embedder, stage: Stage) -> None:
+def freeze_early_blocks(model: Embedder, stage: Stage) -> None:
     """Freezes the blocks before the last `open_blocks`, and all that comes before them.
 
     Raises:
         ValueError: the backbone has not so many blocks.
     """
-    if not stage.open_blocks:
+    n_open = stage.optim.open_blocks
+    if not n_open:
         return
-    n = n_blocks_of(embedder)
-    if stage.open_blocks > n:
+    n = n_blocks_of(model)
+    if n_open > n:
         text = f"has {n} blocks" if n else "is no transformer of numbered blocks"
-        raise ValueError(f"stages.{stage.name}.open_blocks is {stage.open_blocks}; the backbone {text}")
-    for name, parameter in embedder.backbone.named_parameters():
-        if block_of(name, n) < n - stage.open_blocks:
+        raise ValueError(f"stages.{stage.name}.optim.open_blocks is {n_open}; the backbone {text}")
+    for name, parameter in model.backbone.named_parameters():
+        if block_of(name, n) < n - n_open:
             parameter.requires_grad_(False)
 
 
-def lr_factor(name: str, n_blocks: int, stage: Stage) -> float:
-    """How many times the stage's learning rate a parameter of the embedder learns with.
+def lr_factor(name: str, n_blocks: int, stage: Stage, rates: Mapping[str, float]) -> float:
+    """Factor of the stage's learning rate for a parameter of the model; `rates` are its objective's (`Objective.rates`).
 
-    With trains="all" the backbone's is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7); within it blocks follow
-    layer_decay or block_edges.
+    With trains="all" the backbone's is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7); within it the blocks follow
+    `optim.blocks`.
     """
-    if not name.startswith("backbone."):
+    part, _, rest = name.partition(".")
+    if part == "objective":
+        return next((rate for prefix, rate in rates.items() if rest.startswith(prefix)), 1.0)
+    if part == "neck":
         return 1.0
-    factor, block = stage.backbone_lr_factor if stage.trains == "all" else 1.0, block_of(name, n_blocks)
-    if stage.block_edges:
-        return factor * next((share for edge, share in zip(stage.block_edges, stage.block_factors, strict=True) if block < edge), 1.0)
-    return factor * stage.layer_decay ** (n_blocks - block if n_blocks else 0)
+    factor = stage.optim.backbone_lr_factor if stage.trains == "all" else 1.0
+    block = block_of(name, n_blocks)
+    match stage.optim.blocks:
+        case BlockFactors(edges=edges, factors=factors):
+            return factor * next((share for edge, share in zip(edges, factors, strict=True) if block < edge), 1.0)
+        case LayerDecay(factor=decay):
+            return factor * decay ** (n_blocks - block if n_blocks else 0)
+    return factor
 
 
-def make_optimizer(embedder: Embedder, stage: Stage) -> torch.optim.Optimizer:
-    """The stage's optimizer over the parameters that train; vectors (biases, norms) are not decayed, unless the stage has_full_decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    n_blocks = n_blocks_of(embedder)
-    for name, parameter in embedder.named_parameters():
-        if parameter.requires_grad:
-            key = (lr_factor(name, n_blocks, stage), stage.weight_decay if parameter.ndim > 1 or stage.has_full_decay else 0.0)
-            groups.setdefault(key, []).append(parameter)
-    listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay), params in groups.items()]
-    if stage.optimizer == "sgd":
-        return torch.optim.SGD(listed, lr=stage.lr, momentum=stage.momentum)
-    return torch.optim.Adam(listed, lr=stage.lr) if stage.optimizer == "adam" else torch.optim.AdamW(listed, lr=stage.lr)
+def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
+    """The stage's optimizer over the parameters that train.
+
+    Vectors (biases, norms) are not decayed, unless `has_full_decay`. Sharded and whole tensors are in groups of their own: torch's
+    optimizers update a group's tensors together.
+    """
+    optim, n_blocks = stage.optim, n_blocks_of(model)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.trained().items():
+        decay = optim.weight_decay if parameter.ndim > 1 or optim.has_full_decay else 0.0
+        key = (lr_factor(name, n_blocks, stage, model.objective.rates()), decay, isinstance(parameter, DTensor))
+        groups.setdefault(key, []).append(parameter)
+    listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay, _), params in groups.items()]
+    match optim.method:
+        case Sgd(momentum=momentum):
+            return torch.optim.SGD(listed, lr=optim.lr, momentum=momentum)
+        case Adam():
+            return torch.optim.Adam(listed, lr=optim.lr)
+    return torch.optim.AdamW(listed, lr=optim.lr)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The norm of all gradients together, whole ones where they are sharded."""
+    return torch.stack([whole(p.grad.norm()) for p in parameters if p.grad is not None]).norm()
+
+
+@torch.no_grad()
+def clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
+    """Scales all gradients so that their norm together is at most `largest`."""
+    factor = (largest / (gradient_norm(parameters) + 1e-6)).clamp(max=1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(float(factor))
 
 
 @contextlib.contextmanager
-def climbed(parameters: list[nn.Parameter], rho: float) -> Iterator[None]:
-    """The parameters, moved by a step of length rho up their gradient, while the block runs.
+def sam_ascent(parameters: Sequence[nn.Parameter], rho: float) -> Iterator[None]:
+    """The parameters at w + rho g / |g| while the block runs.
 
     Source: Foret et al., Sharpness-aware minimization, ICLR 2021, equation 2.
     """
     moved = [(p, p.detach().clone()) for p in parameters if p.grad is not None]
     with torch.no_grad():
-        norm = torch.stack([whole(p.grad.norm()) for p, _ in moved if p.grad is not None]).norm()
+        norm = gradient_norm(parameters)
         for parameter, _ in moved:
             assert parameter.grad is not None
             parameter.add_(parameter.grad, alpha=rho / (float(norm) + 1e-12))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from guie.recipe import Stage
+from guie.settings.optim import Constant, Cosine, Exponential, OneCycle, Optim, Steps
 
 START_DIVISOR = 25.0  # one_cycle starts at lr / 25, as torch's OneCycleLR
 
@@ -35,9 +35,9 @@ def sample_weights(class_ids: np.ndarray, repeats: np.ndarray, power: float, fac
     return weights / weights.sum()
 
 
-def n_steps_of(stage: Stage, n_rows: int) -> int:
+def n_steps_of(batch_size: int, n_rows: int) -> int:
     """Steps in an epoch: whole batches only, and at least one."""
-    return max(1, n_rows // stage.batch_size)
+    return max(1, n_rows // batch_size)
 
 
 def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float, factors: np.ndarray, *seed: Any) -> np.ndarray:
@@ -84,24 +84,23 @@ def class_batches(class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batc
     return items.reshape(n_steps, batch_size)
 
 
-def lr_at(stage: Stage, step: int, n_steps: int) -> float:
-    """The learning rate of a step, counted from 0, of `n_steps` in the whole stage.
-
-    one_cycle climbs and falls along cosines; the others climb along a line. Then cosine falls along a cosine to `end_share` of lr, exponential by
-    `epoch_decay` in each epoch, step drops to a tenth at the epochs named, and constant stays.
-    """
-    warmup = max(1, round(stage.warmup_share * n_steps)) if stage.warmup_share else 0
-    if step < warmup:
-        share = (step + 1) / warmup
-        if stage.schedule == "one_cycle":
-            return stage.lr * (1 / START_DIVISOR + (1 - 1 / START_DIVISOR) * (1 - math.cos(math.pi * share)) / 2)
-        return stage.lr * share
-    if stage.schedule == "constant":
-        return stage.lr
-    if stage.schedule == "step":
-        epoch = step * stage.n_epochs // n_steps
-        return stage.lr * 0.1 ** sum(epoch >= drop for drop in stage.drops)
-    if stage.schedule == "exponential":
-        return stage.lr * stage.epoch_decay ** ((step - warmup) * stage.n_epochs / n_steps)
-    share = (step - warmup + 1) / max(1, n_steps - warmup)
-    return stage.lr * (stage.end_share + (1 - stage.end_share) * (1 + math.cos(math.pi * min(1.0, share))) / 2)
+def lr_at(optim: Optim, step: int, n_steps: int) -> float:
+    """The learning rate of a step, counted from 0, of `n_steps` in the whole stage; see the schedules' classes for their curves."""
+    schedule = optim.schedule
+    n_warmup = max(1, round(schedule.warmup_share * n_steps)) if schedule.warmup_share else 0
+    if step < n_warmup:
+        share = (step + 1) / n_warmup
+        if isinstance(schedule, OneCycle):
+            return optim.lr * (1 / START_DIVISOR + (1 - 1 / START_DIVISOR) * (1 - math.cos(math.pi * share)) / 2)
+        return optim.lr * share
+    match schedule:
+        case Constant():
+            return optim.lr
+        case Steps(drops=drops):
+            epoch = step * optim.n_epochs // n_steps
+            return optim.lr * 0.1 ** sum(epoch >= drop for drop in drops)
+        case Exponential(epoch_decay=decay):
+            return optim.lr * decay ** ((step - n_warmup) * optim.n_epochs / n_steps)
+    end_share = schedule.end_share if isinstance(schedule, Cosine) else 0.0
+    share = (step - n_warmup + 1) / max(1, n_steps - n_warmup)
+    return optim.lr * (end_share + (1 - end_share) * (1 + math.cos(math.pi * min(1.0, share))) / 2)

@@ -6,24 +6,39 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from guie.model.embedder import Embedder
 
+def shard(backbone: nn.Module, blocks: list[nn.Module], device: torch.device) -> None:
+    """Spreads a backbone over all processes, in place.
 
-def shard(embedder: Embedder, blocks: list[nn.Module], device: torch.device) -> None:
-    """Spreads the embedder over all processes, in place: each of its blocks is gathered when it computes, the rest is held together.
+    Each of its blocks is gathered when it computes; what lies outside the blocks is gathered together.
 
     Source: Zhao et al., PyTorch FSDP, VLDB 2023, arXiv 2304.11277.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for parameter in embedder.parameters():
+    for parameter in backbone.parameters():
         parameter.data = parameter.data.contiguous()  # channels last is refused
-    for module in (*blocks, embedder):
+    for module in (*blocks, backbone):
         fully_shard(module, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a module's weights are spread over the processes."""
+    return isinstance(module, FSDPModule)
+
+
+def set_gradient_sync(module: nn.Module, is_on: bool) -> None:
+    """Whether the next backward pass moves the gradients of a sharded module between processes, or only adds them up."""
+    assert isinstance(module, FSDPModule)
+    module.set_requires_gradient_sync(is_on)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -39,15 +54,17 @@ def own_part(tensor: Tensor) -> Tensor:
 def like(target: Tensor, value: Tensor) -> Tensor:
     """A whole tensor, on the device and spread as `target` is."""
     value = value.to(target.device)
-    return distribute_tensor(value, target.device_mesh, target.placements) if isinstance(target, DTensor) else value
+    if not isinstance(target, DTensor):
+        return value
+    return distribute_tensor(value, target.device_mesh, target.placements)
 
 
-def optimizer_state(embedder: Embedder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimizer's whole state on the CPU; all processes must ask, the first one gets it."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return get_optimizer_state_dict(embedder, optimizer, options=options)
+    return get_optimizer_state_dict(model, optimizer, options=options)
 
 
-def set_optimizer_state(embedder: Embedder, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def set_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Spreads what `optimizer_state` gave; every process brings the whole."""
-    set_optimizer_state_dict(embedder, optimizer, state, options=StateDictOptions(full_state_dict=True))
+    set_optimizer_state_dict(model, optimizer, state, options=StateDictOptions(full_state_dict=True))

@@ -6,15 +6,14 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from guie.data.packing import PackedImages
 from guie.done import read_done
 from guie.embed.ensemble import stage_weights
-from guie.model.embedder import Embedder
-from guie.recipe import Stage
+from guie.embed.features import FeatureStore
 from guie.run import Run
+from guie.settings.stage import Soup
+from guie.train.model import Model
 from guie.train.validation import validated
 
 log = logging.getLogger(__name__)
@@ -37,23 +36,28 @@ def averaged(ingredients: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: means[name].to(tensor.dtype) if name in means else tensor for name, tensor in first.items()}
 
 
-def cook(run: Run, stage: Stage, embedder: Embedder, packed: PackedImages, accelerator: Accelerator) -> None:
-    """Fills `embedder` with the soup of the stage's ingredients: all of them, or those that do not lower the score (greedy)."""
-    if not stage.is_greedy:
-        embedder.load_state_dict(averaged([stage_weights(run, name) for name in stage.soup]))
-        return
+def average_weights(run: Run, soup: Soup, model: Model, store: FeatureStore) -> None:
+    """Fills `model` with the mean of the soup's rows: of all, or of those that do not lower the validation score (greedy)."""
+    stage = run.recipe.stage(soup.name)
+
+    def fill(names: Sequence[str]) -> None:
+        model.load_state_dict(averaged([stage_weights(run, name) for name in names]))
 
     def score_of(names: Sequence[str]) -> float:
-        embedder.load_state_dict(averaged([stage_weights(run, name) for name in names]))
-        return validated(run, stage, embedder, packed, accelerator, is_kept=False)["mp5"]
+        fill(names)
+        return validated(run, stage, model, store, is_kept=False)["mp5"]
 
-    marks = {name: read_done(run.stage_folder(name)) for name in stage.soup}
-    rest = sorted(stage.soup, key=lambda name: -(marks[name] or {"metrics": {"mp5": 0.0}})["metrics"]["mp5"])
+    if not soup.is_greedy:
+        fill(soup.of)
+        return
+    marks = {name: read_done(run.stage_folder(name)) for name in soup.of}
+    rest = sorted(soup.of, key=lambda name: -(marks[name] or {"metrics": {"mp5": 0.0}})["metrics"]["mp5"])
     chosen = rest[:1]
     best = score_of(chosen)
     for name in rest[1:]:
         score = score_of([*chosen, name])
-        log.info("stage %s: %s with %s has mP@5 %.4f, %.4f without", stage.name, " + ".join(chosen), name, score, best)
+        text = "stage %s: %s with %s has mP@5 %.4f, %.4f without"
+        log.info(text, soup.name, " + ".join(chosen), name, score, best)
         if score >= best:
             chosen, best = [*chosen, name], score
-    embedder.load_state_dict(averaged([stage_weights(run, name) for name in chosen]))
+    fill(chosen)

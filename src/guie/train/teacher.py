@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from guie.checkpoint import whole_file
 from guie.data.packing import PackedImages
 from guie.embed.pca import PCA, fit_pca
+from guie.files import whole_file
 from guie.model.backbone import Backbone, build_backbone, folded
-from guie.recipe import Model
+from guie.settings.model import Model
 
 MEAN_STD = 0.5  # pixels from 0..1 to -1..1, for teacher and student alike
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from data_recipe import recipe_around
 
 from guie.data.balance import (
     BALANCED_COLUMNS,
@@ -20,7 +21,7 @@ from guie.data.balance import (
     split_classes,
 )
 from guie.data.manifest import COLUMNS, read_manifest, write_manifest
-from guie.recipe import Data, Embed, Limit, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Data, Limit, Source
 from guie.run import Run
 
 SOURCES = (Source("s2", "class_folders", "b", "beta"), Source("s1", "class_folders", "a", "alpha"), Source("s3", "class_folders", "c", "beta"))
@@ -161,9 +162,8 @@ def test_two_sources_with_the_same_label_are_two_classes() -> None:
 
 
 def test_merge_and_balance_writes_tables_that_agree(tmp_path: Path) -> None:
-    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
     data = _data(min_per_class=4, max_per_class=20, fill_per_class=10)
-    run = Run(Recipe("t", data, Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),))).validate(), tmp_path, tmp_path / "out")
+    run = Run(recipe_around(data), tmp_path, tmp_path / "out")
     rows = _world()
     for source in SOURCES:
         write_manifest(run.folder(1) / f"{source.name}.parquet", rows[rows["source"] == source.name])

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from data_recipe import recipe_around
 from PIL import Image
 
 from guie.data.build import build_manifests, builder, list_source, split_problems
 from guie.data.manifest import COLUMNS, check_manifest, read_manifest, write_manifest
-from guie.recipe import Data, DrawnWorld, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Data, DrawnWorld, Source
 from guie.run import Run
 
 SOURCES = (Source("things", "class_folders", "sets/things", "toys"), Source("shop", "products10k", "shop", "packaged"))
 
 
 def _run(root: Path, sources: tuple[Source, ...] = SOURCES, **data: object) -> Run:
-    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
-    recipe = Recipe("t", Data(sources, **data), Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),))).validate()
-    return Run(recipe, root / "raw", root / "out")
+    return Run(recipe_around(Data(sources, **data)), root / "raw", root / "out")
 
 
 def _image(path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from data_recipe import recipe_around
 from PIL import Image
 
 from guie.data import image as image_module
@@ -19,7 +20,7 @@ from guie.data.build import build_manifests, builder, list_source
 from guie.data.image import header_problem, is_image, read_image
 from guie.data.names import name_on_disk, safe_name
 from guie.data.packing import PackedImages, pack_images
-from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Data, Source
 from guie.run import Run
 
 ODD = {
@@ -46,10 +47,9 @@ def jpeg(number: int = 0) -> bytes:
 
 
 def run_of(root: Path, **data: object) -> Run:
-    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
     values = {"duplicate_bits": -1, **data}
-    recipe = Recipe("t", Data((Source("s", "class_folders", "set", "d"),), **values), Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),)))
-    return Run(recipe.validate(), root, root / "out")
+    recipe = recipe_around(Data((Source("s", "class_folders", "set", "d"),), **values))
+    return Run(recipe, root, root / "out")
 
 
 @pytest.mark.parametrize("name", ODD)

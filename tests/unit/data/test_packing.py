@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from data_recipe import recipe_around
 from PIL import Image
 
 from guie.data import packing
@@ -24,17 +25,16 @@ from guie.data.balance import BALANCED_COLUMNS
 from guie.data.build import split_problems
 from guie.data.manifest import write_manifest
 from guie.data.packing import INDEX_COLUMNS, PackedImages, pack_images, plan_shards, unique_rows
-from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Data, Source
 from guie.run import Run
 
 N_IMAGES = 23
 
 
 def _run(root: Path, **data: object) -> Run:
-    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
     values = {"pack_px": 32, "max_bad_share": 0.2} | data
-    recipe = Recipe("t", Data((Source("s", "class_folders", "s", "d"),), **values), Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),)))
-    return Run(recipe.validate(), root / "raw", root / "out")
+    recipe = recipe_around(Data((Source("s", "class_folders", "s", "d"),), **values))
+    return Run(recipe, root / "raw", root / "out")
 
 
 def _picture(width: int, height: int, seed: int) -> Image.Image:

@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from data_recipe import recipe_around
 from PIL import Image
 
 from guie.data.balance import merge_and_balance
 from guie.data.build import build_manifests
 from guie.data.manifest import COLUMNS, write_manifest
 from guie.data.packing import PackedImages, pack_images
-from guie.recipe import Data, Embed, Member, Model, Recipe, Setting, Source, Stage
+from guie.recipe import Data, Source
 from guie.run import Run
 
 
 def run_of(root: Path, out: Path, kind: str = "class_folders", **data: object) -> Run:
-    stage = Stage("s1", "head", "head", 32, 1, 4, 1e-3, fresh=("neck", "classifier"))
     data = {"duplicate_bits": -1, **data}
-    recipe = Recipe("t", Data((Source("s", kind, "set", "d"),), **data), Model("timm", "x"), (stage,), Embed((Setting("a", (Member("s1", 32),)),)))
-    return Run(recipe.validate(), root, out)
+    return Run(recipe_around(Data((Source("s", kind, "set", "d"),), **data)), root, out)
 
 
 def photo(path: Path, seed: int) -> None:

@@ -1,6 +1,5 @@
 """Combinations of members, row by row against a loop, and how much of the features is read at once."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from scipy.special import ndtr
 
 from guie.embed import pca
 from guie.embed.ensemble import Combined, embed, load_backbone, load_neck
-from guie.recipe import Member, NeckShape, Setting, load_recipe
+from guie.recipe import Member, Setting, load_recipe
 from guie.run import Run
 
 N = {"train": 90, "val": 50}
@@ -69,19 +68,20 @@ def test_views_of_a_member_go_through_its_neck_without_dropout(run: Run, files: 
     matrix, shift = rng.normal(size=(64, WIDTH[96])).astype(np.float32), rng.normal(size=64).astype(np.float32)
     weights = {"neck.linear.weight": torch.from_numpy(matrix), "neck.linear.bias": torch.from_numpy(shift)}
     save_file(weights, run.stage_folder("s1_head") / "final.safetensors")
-    assert run.recipe.stage("s1_head").dropout == 0.2
+    assert run.recipe.stage("s1_head").neck.dropouts == (0.2,)
     outputs = [files[96, view, "val"].rows.astype(float) @ matrix.T.astype(float) + shift for view in ("plain", "flip")]
     mean = (outputs[0] + outputs[1]) / 2
     combined = Combined(run, Setting("views", (Member("s1_head", 96, ("plain", "flip")),)), reader(files), "val")
     np.testing.assert_allclose(combined[:], mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
 
 
-def test_neck_with_a_hidden_layer_is_read_without_dropout(run: Run) -> None:
+def test_neck_with_a_hidden_layer_is_read_without_dropout(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     shapes = {"linear.0.weight": (9, 12), "linear.0.bias": (9,), "linear.2.weight": (64, 9), "linear.2.bias": (64,)}
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    head = replace(run.recipe.stage("s1_head"), neck=NeckShape(hidden_dim=9), dropout=0.5)
-    run = replace(run, recipe=replace(run.recipe, stages=(head, *run.recipe.stages[1:])))
+    rows = ("s1_head", "s2_backbone")  # the second goes on with the neck of the first
+    changes = [f"stages.{row}.neck.{field}" for row in rows for field in ("hidden_dim=9", "dropouts=0.5")]
+    run = Run(load_recipe("tiny", changes), tmp_path, tmp_path)
     save_file({f"neck.{name}": torch.from_numpy(tensor) for name, tensor in weights.items()}, run.stage_folder("s1_head") / "final.safetensors")
     features = rng.normal(size=(7, 12)).astype(np.float32)
     hidden = features.astype(float) @ weights["linear.0.weight"].T + weights["linear.0.bias"]

@@ -1,6 +1,5 @@
 """The image's size beside its feature: in training, in door 07 and in the export, against the formula."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,17 +11,17 @@ from torch import Tensor, nn
 from guie.embed.ensemble import Tower
 from guie.embed.sizes import sized, sizes_of, split_sizes
 from guie.export.torchscript import build_submission
-from guie.model.neck import Neck, size_inputs
-from guie.recipe import NeckShape, Stage, load_recipe
+from guie.model.neck import Neck as NeckModule
+from guie.model.neck import size_inputs
+from guie.recipe import Neck, load_recipe
 
-STAGE = Stage("s", "head", "head", 16, 1, 8, 1e-3, fresh=("neck", "classifier"), dropout=0.1)
 PACK_PX = 100
 
 
-def sized_neck(**others: object) -> Neck:
+def sized_neck(dropouts: tuple[float, ...] = (0.1,), is_branched: bool = False) -> NeckModule:
     """A neck whose batch norm has seen features and sizes."""
     torch.manual_seed(3)
-    neck = Neck(20, replace(STAGE, neck=NeckShape(has_norm=True, has_size=True, **others)))  # type: ignore[arg-type]
+    neck = NeckModule(20, Neck(dropouts=dropouts, is_branched=is_branched, has_norm=True, has_size=True))
     for _ in range(30):
         neck(torch.randn(64, 23) * 2 + 1)
     return neck.eval()
@@ -36,16 +35,16 @@ def test_sizes_are_those_of_the_write_up():
 def test_features_gain_three_columns_only_where_the_neck_takes_them():
     packed = SimpleNamespace(index=pd.DataFrame({"width": [10, 20, 30], "height": [5, 40, 30]}))
     features, rows = np.ones((2, 4), np.float32), np.array([2, 1])
-    assert sized(features, packed, rows, NeckShape()) is features  # type: ignore[arg-type]
-    got = sized(features, packed, rows, NeckShape(has_size=True))  # type: ignore[arg-type]
+    assert sized(features, packed, rows, Neck()) is features  # type: ignore[arg-type]
+    got = sized(features, packed, rows, Neck(has_size=True))  # type: ignore[arg-type]
     assert got.dtype == np.float32 and got.shape == (2, 7)
     np.testing.assert_array_equal(got[:, 4:], sizes_of(packed, rows))  # type: ignore[arg-type]
     np.testing.assert_allclose(got[:, 4], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("others", [{}, {"dropouts": (0.1, 0.2), "is_branched": True}])
-def test_a_linear_neck_is_its_part_without_sizes_and_a_matrix(others: dict[str, object]):
-    neck = sized_neck(**others)
+@pytest.mark.parametrize(("dropouts", "is_branched"), [((0.1,), False), ((0.1, 0.2), True)])
+def test_a_linear_neck_is_its_part_without_sizes_and_a_matrix(dropouts: tuple[float, ...], is_branched: bool):
+    neck = sized_neck(dropouts, is_branched)
     features, sizes = torch.randn(9, 20), torch.rand(9, 3) * 3
     with torch.no_grad():
         whole = neck(torch.cat([features, sizes], dim=1))
@@ -76,7 +75,14 @@ def test_export_works_the_size_out_from_the_image(size: tuple[int, int]):
     torch.testing.assert_close(got, nn.functional.normalize(expected), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("change", ["stages.s1_head.neck.hidden_dim=8", "data.pack_square=true", "stages.s1_head.trains=all"])
-def test_recipe_refuses_sizes_where_they_cannot_be(change: str):
-    with pytest.raises(ValueError, match="has_size needs a frozen backbone"):
-        load_recipe("fifth_place", ["stages.s1_head.keeps_best=false", change])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("stages.s1_head.neck.hidden_dim=8", "has_size excludes hidden_dim, which is 8"),
+        ("data.pack_square=true", "has_size needs data.pack_square off"),
+        ("stages.s1_head.trains=all", "has_size needs a frozen backbone"),
+    ],
+)
+def test_recipe_refuses_sizes_where_they_cannot_be(change: str, says: str):
+    with pytest.raises(ValueError, match=f"^stages.s1_head.neck.{says}"):
+        load_recipe("fifth_place", [change])

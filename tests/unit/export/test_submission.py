@@ -17,13 +17,28 @@ import torch
 from PIL import Image
 from torch import nn
 
-from guie.checkpoint import digest_of_file
 from guie.embed.ensemble import Tower
 from guie.embed.pca import PCA
 from guie.embed.views import normalise, to_square
 from guie.export import submission
 from guie.export.submission import export_submission, write_zip
-from guie.recipe import Data, Embed, Export, Member, Model, Recipe, Setting, Source, Stage
+from guie.files import digest_of_file
+from guie.recipe import (
+    HEAD,
+    Data,
+    Embed,
+    Export,
+    Member,
+    Model,
+    Neck,
+    Optim,
+    Recipe,
+    Setting,
+    Source,
+    Stage,
+    Stages,
+    Start,
+)
 from guie.run import Run
 
 N_VAL = 9
@@ -64,10 +79,18 @@ def eager_embedding(image: np.ndarray, pca: PCA) -> np.ndarray:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose door 07 is done: nine validation images whose pack rows are 2, 4, ... 18."""
-    stage = Stage("s1_head", "head", "head", 32, 1, 8, 1e-3, fresh=("neck", "classifier"), embedding_dim=40)
+    stage = Stage(
+        "s1_head",
+        trains="head",
+        image_px=32,
+        start=Start(fresh=HEAD),
+        optim=Optim(n_epochs=1, batch_size=8, lr=1e-3),
+        neck=Neck(dim=40),
+    )
     settings = (Setting("first", (MEMBERS[0],), 64), Setting("final", MEMBERS, 64, whiten=0.5))
     data = Data((Source("drawn", "folders", "drawn", "toys"),))
-    recipe = Recipe("invented", data, Model("timm", "test_resnet"), (stage,), Embed(settings), Export(n_parity_images=4), seed=3)
+    export, stages = Export(n_parity_images=4), Stages(head=(stage,))
+    recipe = Recipe("invented", data, Model("timm", "test_resnet"), stages, Embed(settings), export, seed=3)
     run = Run(recipe, tmp_path, tmp_path / "project" / "artifacts" / "invented", "cuda:7")
     rng = np.random.default_rng(0)
     pca = PCA(rng.normal(0, 0.05, 80), np.linalg.qr(rng.normal(0, 1, (80, 64)))[0].T, np.linspace(2, 0.1, 64), np.full(64, 1 / 64), 0.5)

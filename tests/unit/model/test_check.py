@@ -9,7 +9,7 @@ import torch
 
 from guie.model.check import check_networks
 from guie.model.patches import set_resolution, sides_taken
-from guie.recipe import Member, Model, Recipe, Setting, load_recipe
+from guie.recipe import HEAD, Member, Model, Optim, Recipe, Setting, Stage, Start, load_recipe
 
 TINY = load_recipe("tiny")
 
@@ -26,7 +26,10 @@ def with_model(name: str, **options: str) -> Recipe:
         (with_model("nothing_of_that_name"), "is no model of timm"),
         (with_model("test_vit", weights="pretrained:nothing"), "timm has for test_vit the tags r160_in1k"),
         (with_model("test_convnext", feature="cls"), "stages.s1_head.image_px: .*has no class token"),
-        (replace(TINY, stages=(*TINY.stages[:4], replace(TINY.stages[4], patch_stride=8))), "stages.s5_highres_backbone.image_px: .*no patches to overlap"),
+        (
+            load_recipe("tiny", ["stages.s5_highres_backbone.patch_stride=8"]),
+            "stages.s5_highres_backbone.image_px: .*no patches to overlap",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_with_its_field(recipe: Recipe, complaint: str):
@@ -87,24 +90,32 @@ def test_network_that_can_change_only_when_it_must_keeps_its_windows():
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
 
 
-@pytest.mark.parametrize(("batch_size", "n_accumulate", "is_refused"), [(1, 1, True), (8, 8, True), (8, 4, False), (2, 1, False)])
-def test_batch_norm_of_one_image_is_told_by_the_recipe(batch_size: int, n_accumulate: int, is_refused: bool):
+@pytest.mark.parametrize(("batch_size", "n_parts", "is_refused"), [(1, 1, True), (2, 1, False), (8, 8, False)])
+def test_batch_norm_of_one_image_is_told_by_the_recipe(batch_size: int, n_parts: int, is_refused: bool):
+    """The neck sees the whole batch, whatever the parts of the backbone's pass."""
     changes = [f"stages.{name}.neck.has_norm=true" for name in ("s1_head", "s2_backbone")]
-    changes += [f"stages.s1_head.batch_size={batch_size}", f"stages.s1_head.n_accumulate={n_accumulate}"]
+    changes += [f"stages.s1_head.optim.batch_size={batch_size}", f"stages.s1_head.cost.n_parts={n_parts}"]
+    norm, batch = torch.nn.BatchNorm1d(3).train(), torch.randn(batch_size, 3)
     if not is_refused:
-        assert load_recipe("tiny", changes).stages[0].batch_size == batch_size
-        torch.nn.BatchNorm1d(3).train()(torch.randn(batch_size, 3).chunk(n_accumulate)[0])
+        assert load_recipe("tiny", changes).stage("s1_head").optim.batch_size == batch_size
+        norm(batch)
         return
-    with pytest.raises(ValueError, match=r"stages.s1_head.neck.has_norm is true, but batch_size \d in n_accumulate \d parts .* one image at a time"):
+    with pytest.raises(ValueError, match=r"s1_head.neck.has_norm is true, but batch_size 1 .* one image at a time"):
         load_recipe("tiny", changes)
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):  # what torch says of it in the middle of the work
-        torch.nn.BatchNorm1d(3).train()(torch.randn(batch_size, 3).chunk(n_accumulate)[0])
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):  # what torch says of it later
+        norm(batch)
 
 
 def test_model_settings_of_other_stages_are_checked():
-    first = replace(TINY.stages[0], model=Model("timm", "convit_tiny"))
+    other = Stage(
+        "s1_head",
+        trains="head",
+        image_px=64,
+        start=Start(fresh=HEAD, model=Model("timm", "convit_tiny")),
+        optim=Optim(n_epochs=1, batch_size=8, lr=0.01),
+    )
     with pytest.raises(ValueError, match=r"stages.s1_head.image_px: model.name 'convit_tiny'"):
-        check_networks(replace(TINY, stages=(first, *TINY.stages[1:])))
+        check_networks(replace(TINY, stages=replace(TINY.stages, head=(other,))))
 
 
 @pytest.mark.parametrize(

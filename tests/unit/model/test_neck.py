@@ -1,28 +1,25 @@
 """The winners' necks against their formulas, and that each but the one with a hidden layer is one matrix at the end."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from guie.model.neck import Neck
-from guie.recipe import NeckShape, Stage
+from guie.model.neck import Neck as NeckModule
+from guie.recipe import Neck
 
-STAGE = Stage("s", "head", "head", 32, 1, 8, 1e-3, fresh=("neck", "classifier"), embedding_dim=6, dropout=0.2)
 SHAPES = {
-    "first": NeckShape(),
-    "third": NeckShape(dropouts=tuple(i / 100 for i in range(1, 21)), is_branched=True),
-    "fourth": NeckShape(dropouts=(0.1, 0.2, 0.3, 0.4, 0.5), has_bias=False),
-    "fifth": NeckShape(has_norm=True),
-    "two layers": NeckShape(hidden_dim=9),
+    "first": Neck(dim=6),
+    "third": Neck(dim=6, dropouts=tuple(i / 100 for i in range(1, 21)), is_branched=True),
+    "fourth": Neck(dim=6, dropouts=(0.1, 0.2, 0.3, 0.4, 0.5), has_bias=False),
+    "fifth": Neck(dim=6, has_norm=True),
+    "two layers": Neck(dim=6, hidden_dim=9),
 }
 
 
-def neck_of(name: str) -> Neck:
+def neck_of(name: str) -> NeckModule:
     torch.manual_seed(0)
-    return Neck(10, replace(STAGE, neck=SHAPES[name]))
+    return NeckModule(10, SHAPES[name])
 
 
 def features(n: int = 50) -> Tensor:
@@ -110,7 +107,7 @@ def test_norm_has_no_weights_and_uses_what_training_saw():
 
 
 def test_norm_adds_its_epsilon():
-    neck = Neck(10, replace(STAGE, neck=NeckShape(has_norm=True, norm_eps=0.5))).eval()
+    neck = NeckModule(10, Neck(dim=6, has_norm=True, norm_eps=0.5)).eval()
     expected = torch.nn.functional.linear(features() / (1 + 0.5) ** 0.5, neck.linear.weight, neck.linear.bias)  # a fresh norm's variance is 1, its mean 0
     torch.testing.assert_close(neck(features()), expected)
     torch.testing.assert_close(neck.folded()(features()), expected, rtol=1e-5, atol=1e-5)

@@ -10,7 +10,8 @@ import torch
 
 from guie.embed.extract import FeatureRequest
 from guie.model.normalisation import check_normalisation, log_normalisation, mean_std
-from guie.recipe import Model, load_recipe
+from guie.recipe import HEAD, Model, Optim, Stage, Start, load_recipe
+from guie.recipes._shrunk import shrunk
 from guie.run import PROJECT
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -111,13 +112,18 @@ def test_every_recipe_has_its_pixels():
     for name in names:
         for pair in (check_normalisation(load_recipe(name)), *map(mean_std, load_recipe(name).models)):
             assert np.allclose(pair, PIXELS_OF[name], atol=1e-6), name
-        assert check_normalisation(load_recipe(name).tiny()) == HALF
+        assert check_normalisation(shrunk(load_recipe(name))) == HALF
 
 
 def test_backbones_of_two_conventions_are_refused():
     recipe = load_recipe("tiny")
-    first = replace(recipe.stages[0], model=Model("timm", "test_efficientnet"))
-    mixed = replace(recipe, stages=(first, *recipe.stages[1:]))
+    other = Stage(
+        "s1_head",
+        trains="head",
+        start=Start(fresh=HEAD, model=Model("timm", "test_efficientnet")),
+        optim=Optim(n_epochs=1, batch_size=8, lr=0.01),
+    )
+    mixed = replace(recipe, stages=replace(recipe.stages, head=(other,)))
     with pytest.raises(
         ValueError, match=r"images are normalised once, but test_convnext needs mean 0.5 and std 0.5 and test_efficientnet mean 0.485, .*take backbones"
     ):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guie.model.backbone import Backbone, build_backbone
-from guie.model.pooling import generalised_mean, keep_less, pooled_tokens, take_feature
+from guie.model.pooling import enable_gradient_checkpointing, generalised_mean, pooled_tokens, take_feature
 from guie.recipe import Model, load_recipe
 
 VIT = Model("timm", "test_vit")
@@ -40,7 +40,9 @@ def test_pooled_patches_leave_the_class_token_out():
     assert patches.shape[1] == 36
     torch.testing.assert_close(feature_of(replace(VIT, feature="mean")), sum(patches[:, i] for i in range(36)) / 36)
     torch.testing.assert_close(feature_of(replace(VIT, feature="max")), patches.max(dim=1).values)
-    torch.testing.assert_close(feature_of(replace(VIT, feature="gem")), (patches.clamp(min=1e-6) ** 3).mean(1) ** (1 / 3))
+    torch.testing.assert_close(
+        feature_of(replace(VIT, feature="gem")), (patches.clamp(min=1e-6) ** 3).mean(1) ** (1 / 3)
+    )
 
 
 def test_gem_by_hand():
@@ -75,7 +77,9 @@ def test_maps_with_channels_last_are_pooled_alike():
     backbone = build_backbone(replace(model, feature="mean"), 224)
     backbone.network.load_state_dict(network.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(backbone(pixels), network.eval()(pixels), rtol=1e-4, atol=1e-5)  # timm's own is the mean, too
+        torch.testing.assert_close(
+            backbone(pixels), network.eval()(pixels), rtol=1e-4, atol=1e-5
+        )  # timm's own is the mean, too
 
 
 def test_projection_of_open_clip_can_be_left_out():
@@ -102,7 +106,11 @@ def test_towers_of_open_clip_that_are_timms_are_pooled_as_timm_pools():
         torch.manual_seed(1)
         return TimmModel("test_vit", 8, image_size=96, pool="", proj="linear").eval()
 
-    for feature, pick in (("cls", lambda tokens: tokens[:, 0]), ("mean", lambda tokens: tokens[:, 1:].mean(1)), ("max", lambda tokens: tokens[:, 1:].amax(1))):
+    for feature, pick in (
+        ("cls", lambda tokens: tokens[:, 0]),
+        ("mean", lambda tokens: tokens[:, 1:].mean(1)),
+        ("max", lambda tokens: tokens[:, 1:].amax(1)),
+    ):
         network = tower()
         with torch.no_grad():
             expected = pick(network.trunk.forward_features(PIXELS))
@@ -115,13 +123,13 @@ def test_towers_of_open_clip_that_are_timms_are_pooled_as_timm_pools():
 
 def test_gradient_checkpoints_change_no_gradient():
     backbones = [build_backbone(VIT, 96, seed=1).train() for _ in range(2)]
-    keep_less(backbones[1].network)
+    enable_gradient_checkpointing(backbones[1].network)
     for backbone in backbones:
         backbone(PIXELS).square().sum().backward()
     for a, b in zip(backbones[0].parameters(), backbones[1].parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
     with pytest.raises(ValueError, match="has no gradient checkpointing"):
-        keep_less(torch.nn.Linear(1, 1))
+        enable_gradient_checkpointing(torch.nn.Linear(1, 1))
 
 
 def test_recipe_names_what_a_library_has():

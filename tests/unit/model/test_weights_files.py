@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from guie.checkpoint import PICKLED
+from guie.files import PICKLED
 from guie.model.backbone import build_backbone
 from guie.model.fitting import load_into
 from guie.model.weights import read_weights

@@ -18,7 +18,7 @@ from fake_run import fake_recipe
 from html_page import Page
 
 from guie.evaluate.intervals import NO_INTERVAL
-from guie.recipe import Embed, Setting
+from guie.recipe import Embed, Setting, Stages
 from guie.report import geometry
 from guie.report.charts_map import Point
 from guie.report.collect import CURVE_COLUMNS, DataSummary, Facts, Scores, StageCurves, Step
@@ -54,12 +54,12 @@ def plain(field: str) -> str:
 def facts(write: Write) -> Facts:
     """A run in which each text comes from `write`."""
     recipe = fake_recipe()
-    stages = tuple(replace(stage, starts_from="") for stage in recipe.stages[:2])
-    stages = tuple(replace(stage, name=write(f"stage {i}")) for i, stage in enumerate(stages))
+    first = replace(recipe.stages.head[0], name=write("stage 0"))
+    second = replace(recipe.stages.backbone[0], name=write("stage 1"))
     names = {name: write(name) for name in ("name", "library", "weights")}
     model = replace(recipe.model, **names, mean=None, std=None)
     settings = tuple(Setting(write(f"setting {i}"), ()) for i in range(2))
-    recipe = replace(recipe, name=write("recipe"), model=model, stages=stages, embed=Embed(settings))
+    recipe = replace(recipe, name=write("recipe"), model=model, stages=Stages(head=(first,), backbone=(second,)), embed=Embed(settings))
     rows = [
         {
             "setting": setting.name,
@@ -79,7 +79,7 @@ def facts(write: Write) -> Facts:
     ]
     scores = Scores(pd.DataFrame(rows), (write("domain"),), 1, 0.9)
     curves = pd.DataFrame({column: [0.5, 0.25] for column in CURVE_COLUMNS})
-    trained = (StageCurves(stages[0].name, write("phase"), curves), StageCurves(stages[1].name, write("phase"), None))
+    trained = (StageCurves(first.name, write("phase"), curves), StageCurves(second.name, write("phase"), None))
     mark = {
         "seconds": 3.0,
         "device": write("device"),

@@ -13,8 +13,8 @@ from fake_run import make_fake_run
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guie.checkpoint import save_weights
 from guie.embed.pca import PCA
+from guie.files import save_weights
 from guie.train import distil as module
 from guie.train.distil import batch_at, distil, jittered, lr_at, save_student
 from guie.train.teacher import Distillation, ImagePool, crop_at, teach
@@ -35,19 +35,22 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_interrupted_training_ends_bit_equal(pack: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_training_ends_bit_equal(
+    pack: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     whole = distil([pack], pack, teacher, tmp_path / "whole", SMALL)
     monkeypatch.setattr(module, "CHECKPOINT_S", -1.0)
-    train_step, n_calls = module._Training._train_step, 0
+    n_calls = 0
 
-    def stumble(self: module._Training, crops: Tensor, seen: Tensor) -> float:
+    def stumble(crops: Tensor, settings: Distillation, step: int) -> Tensor:
+        """Once at the start of each step."""
         nonlocal n_calls
         n_calls += 1
         if n_calls in (3, 5):
             raise KeyboardInterrupt
-        return train_step(self, crops, seen)
+        return jittered(crops, settings, step)
 
-    monkeypatch.setattr(module._Training, "_train_step", stumble)
+    monkeypatch.setattr(module, "jittered", stumble)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             distil([pack], pack, teacher, tmp_path / "halting", SMALL)
@@ -81,7 +84,9 @@ def test_file_is_loaded_by_timm_and_checked_by_sha256sum(pack: Path, teacher: Pa
     assert not keys.missing_keys and not keys.unexpected_keys
     assert all(torch.equal(network.state_dict()[name], tensor.half().float()) for name, tensor in weights.items())
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
-    assert [line.split()[1] for line in lines] == ["small.safetensors", "other.bin"] or [line.split()[1] for line in lines] == [
+    assert [line.split()[1] for line in lines] == ["small.safetensors", "other.bin"] or [
+        line.split()[1] for line in lines
+    ] == [
         "other.bin",
         "small.safetensors",
     ]
@@ -90,15 +95,20 @@ def test_file_is_loaded_by_timm_and_checked_by_sha256sum(pack: Path, teacher: Pa
 
 
 def _silent(pool: ImagePool, n_crops: int) -> list[np.ndarray]:
-    """Targets of 4 places and width 1, whose values are image + crop / 10 for the feature, and 0, 1, 2, 3 for the places."""
+    """Targets of 4 places and width 1, image + crop / 10 for the feature, and 0, 1, 2, 3 for the places."""
     places = np.broadcast_to(np.arange(4.0)[None, :, None], (len(pool), 4, 1))
-    return [np.concatenate([np.arange(len(pool))[:, None, None] + crop / 10, places], axis=1).astype(np.float16) for crop in range(n_crops)]
+    return [
+        np.concatenate([np.arange(len(pool))[:, None, None] + crop / 10, places], axis=1).astype(np.float16)
+        for crop in range(n_crops)
+    ]
 
 
 def test_every_epoch_sees_every_image_once_in_its_next_crop(pack: Path):
     pool = ImagePool([pack], "train", 40)
     pool.images = [np.full((40, 40, 3), i, np.uint8) for i in range(50)]
-    batches = [batch_at(pool, _silent(pool, 2), replace(SMALL, batch_size=30, n_crops=2), step) for step in range(5)]  # 150 are three epochs
+    batches = [
+        batch_at(pool, _silent(pool, 2), replace(SMALL, batch_size=30, n_crops=2), step) for step in range(5)
+    ]  # 150 are three epochs
     images = torch.cat([crops[:, 0, 0, 0] for crops, _ in batches])
     assert Counter(images.tolist()) == dict.fromkeys(range(50), 3)
     assert all(len(set(images[first : first + 50].tolist())) == 50 for first in (0, 50, 100))

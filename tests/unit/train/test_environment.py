@@ -1,4 +1,4 @@
-"""What `accelerate config` and the environment hold changes no weight: it is overruled, or refused in one line before the work."""
+"""What `accelerate config` and the environment hold changes no weight: it is overruled, or refused in one line."""
 
 import os
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 import accelerate
 import pytest
 
-from guie.checkpoint import digest_of_tensors, load_weights
 from guie.embed.accelerator import OTHER_TRAINERS, make_accelerator
+from guie.files import digest_of_tensors, load_weights
 
 SCRIPT = """
 import sys
@@ -19,8 +19,8 @@ from pathlib import Path
 from guie.door import open_door
 
 FOLDER = Path(sys.argv[1])
-WORK = ["guie.data.build:build_manifests", "guie.data.balance:merge_and_balance", "guie.data.packing:pack_images", "guie.train.trainer:train_phase",
-        "guie.train.trainer:train_phase"]
+WORK = ["guie.data.build:build_manifests", "guie.data.balance:merge_and_balance", "guie.data.packing:pack_images",
+        "guie.train.stage:train_phase", "guie.train.stage:train_phase"]
 for number, work in enumerate(WORK, 1):
     words = {4: {"phase": "head"}, 5: {"phase": "backbone"}}.get(number, {})
     options = ["--recipe", str(FOLDER / "small.py"), "--out", str(FOLDER), "--device", "cpu"]
@@ -31,27 +31,34 @@ for number, work in enumerate(WORK, 1):
 RECIPE = '''
 """Two stages on a small world: one on cached features, one through the backbone."""
 from dataclasses import replace
-from guie.recipe import DrawnWorld
+from guie.recipe import Cost, DrawnWorld, Stages
 from guie.recipes.tiny import RECIPE as TINY
 
-STAGES = tuple(replace(stage, n_epochs=2, batch_size=8) for stage in TINY.stages[:2])
+HEAD, BACKBONE = (
+    replace(stage, optim=replace(stage.optim, n_epochs=2, batch_size=8))
+    for stage in (TINY.stage("s1_head"), TINY.stage("s2_backbone"))
+)
 RECIPE = replace(
     TINY,
     name="small",
     data=replace(TINY.data, drawn=DrawnWorld(4, 6, 48)),
-    stages=(STAGES[0], replace(STAGES[1], n_accumulate=2, clip_norm=1.0)),
+    stages=Stages(
+        head=(HEAD,), backbone=(replace(BACKBONE, cost=Cost(n_parts=2), optim=replace(BACKBONE.optim, clip_norm=1.0)),)
+    ),
     embed=replace(TINY.embed, settings=TINY.embed.settings[:2]),
 )
 '''
 # Values that another kind of training would set.
 CHANGES = {
-    "dynamo": {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_DYNAMO_MODE": "default", "ACCELERATE_DYNAMO_USE_DYNAMIC": "true"},
+    "dynamo": {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_DYNAMO_MODE": "default",
+               "ACCELERATE_DYNAMO_USE_DYNAMIC": "true"},
     "accumulation": {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
     "precision": {"ACCELERATE_MIXED_PRECISION": "bf16"},
     "fp8": {"ACCELERATE_MIXED_PRECISION": "fp8"},
-    "rest": {"ACCELERATE_DEBUG_MODE": "1", "ACCELERATE_CPU_AFFINITY": "1", "ACCELERATE_DOWNCAST_BF16": "1", "FP8_BACKEND": "TE",
-             "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "ANY", "FSDP_OFFLOAD_PARAMS": "true",
-             "ACCELERATE_GRADIENT_CLIPPING": "0.001", "ACCELERATE_USE_DEEPSPEED": "false"},
+    "rest": {"ACCELERATE_DEBUG_MODE": "1", "ACCELERATE_CPU_AFFINITY": "1", "ACCELERATE_DOWNCAST_BF16": "1",
+             "FP8_BACKEND": "TE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "ANY",
+             "FSDP_OFFLOAD_PARAMS": "true", "ACCELERATE_GRADIENT_CLIPPING": "0.001",
+             "ACCELERATE_USE_DEEPSPEED": "false"},
 }  # fmt: skip
 
 
@@ -60,7 +67,9 @@ def trained(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
     (folder / "train.py").write_text(SCRIPT)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_", "FP8_"))}
     command = [sys.executable, str(folder / "train.py"), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, env=clean | {"OMP_NUM_THREADS": "1"} | environment, timeout=300)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=clean | {"OMP_NUM_THREADS": "1"} | environment, timeout=300
+    )
 
 
 def digests(folder: Path) -> list[str]:
@@ -92,7 +101,9 @@ def test_weights_are_the_same_bits_whatever_the_environment_holds(tmp_path: Path
 @pytest.mark.parametrize("word", ["true", "True", "1"])
 def test_other_kind_of_training_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, word: str) -> None:
     monkeypatch.setenv(name, word)
-    with pytest.raises(ValueError, match=f"^{name}={word}, .* unset it, or start with accelerate launch --multi_gpu") as caught:
+    with pytest.raises(
+        ValueError, match=f"^{name}={word}, .* unset it, or start with accelerate launch --multi_gpu"
+    ) as caught:
         make_accelerator("cpu")
     assert "\n" not in str(caught.value)
 
@@ -112,7 +123,12 @@ def test_other_kind_of_training_that_is_off_is_no_matter(monkeypatch: pytest.Mon
 
 def test_device_that_the_environment_changes_is_refused() -> None:
     code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"},
+    )
     assert done.stderr.splitlines()[-1] == (
         "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta of the environment asks for 'meta'; "
         "unset ACCELERATE_TORCH_DEVICE, or give the same --device"
@@ -123,5 +139,7 @@ def test_device_that_the_environment_changes_is_refused() -> None:
 def test_word_that_accelerate_does_not_know_is_told_with_its_variable(name: str, value: str) -> None:
     code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: value})
-    assert done.stderr.splitlines()[-1].startswith("ValueError: accelerate cannot start with what the environment holds (")
+    assert done.stderr.splitlines()[-1].startswith(
+        "ValueError: accelerate cannot start with what the environment holds ("
+    )
     assert f"{name}={value}" in done.stderr.splitlines()[-1]

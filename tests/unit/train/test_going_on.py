@@ -1,4 +1,4 @@
-"""What a stage goes on from: a checkpoint of another thread count, a damaged one, damaged weights; and what is told before it begins."""
+"""What a stage goes on from: a checkpoint of another thread count, damaged files; and what is told before it begins."""
 
 import logging
 import os
@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import HEAD, WORLD, apart, out, trained  # noqa: F401  (out is a fixture)
+from changing import changed
+from small_world import WORLD
+from test_trainer import HEAD, apart, out, trained  # noqa: F401  (out is a fixture)
 
 from guie import run as run_module
-from guie.checkpoint import load_state, save_json
 from guie.data.packing import PackedImages
 from guie.done import read_done
 from guie.embed.ensemble import check_rows, note_pretrained
+from guie.files import load_state, save_json
 from guie.model.backbone import Backbone
 from guie.recipe import Model, Setting, load_recipe
 from guie.run import Run, keep_conditions
-from guie.train import trainer
-from guie.train.trainer import StageLoop, train_phase
+from guie.train import stage as stage_module
+from guie.train.stage import train_phase
 
 FOLDER = f"04_head/{HEAD.name}"
 
@@ -34,22 +36,17 @@ def clean(out: Path, caplog: pytest.LogCaptureFixture) -> Iterator[None]:  # noq
         file.unlink()
 
 
-def interrupted(out: Path, monkeypatch: pytest.MonkeyPatch, n_steps: int = 3) -> Path:  # noqa: F811
+def interrupted(out: Path, n_steps: int = 3) -> Path:  # noqa: F811
     """The checkpoint of a stage that was stopped after some steps."""
-    steps = []
-    train_step = StageLoop._train_step
+    saved = []
 
-    def step(loop: StageLoop, *given: object) -> float:
-        if len(steps) == n_steps:
+    def stop(moment: str) -> None:
+        saved.extend([moment] if moment == "checkpoint" else [])
+        if len(saved) == n_steps:
             raise KeyboardInterrupt
-        steps.append(1)
-        return train_step(loop, *given)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "CHECKPOINT_S", -1)
-        patch.setattr(StageLoop, "_train_step", step)
-        with pytest.raises(KeyboardInterrupt):
-            trained(out, HEAD)
+    with pytest.raises(KeyboardInterrupt):
+        trained(out, HEAD, notice=stop, checkpoint_every_s=-1.0)
     return out / FOLDER / "last.pt"
 
 
@@ -60,7 +57,7 @@ def test_resumed_stage_computes_in_the_threads_it_was_begun_in(
 ):
     monkeypatch.setattr(run_module, "n_cores", lambda: 2)
     torch.set_num_threads(2)
-    assert load_state(interrupted(out, monkeypatch))["threads"] == 2
+    assert load_state(interrupted(out))["threads"] == 2
     torch.set_num_threads(1)
     caplog.clear()
     trained(out, HEAD)
@@ -92,20 +89,32 @@ def test_too_few_cores_or_another_device_are_told(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("n_kept", [0, 1000, None], ids=["emptied", "truncated", "zeroed inside"])
 def test_damaged_checkpoint_is_told_and_the_stage_ends_as_an_undisturbed_one(
     out: Path,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     n_kept: int | None,
 ):
-    expected = trained(out, HEAD)
+    expected = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
     for file in (out / FOLDER).iterdir():
         file.unlink()
-    path = interrupted(out, monkeypatch)
+    path = interrupted(out)
     data = path.read_bytes()
-    path.write_bytes(data[:n_kept] if n_kept is not None else data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :])
+    middle = len(data) // 2
+    path.write_bytes(data[:n_kept] if n_kept is not None else data[:middle] + bytes(2000) + data[middle + 2000 :])
     caplog.clear()
     assert apart(expected, trained(out, HEAD)) == 0
     told = [line for line in caplog.messages if "training starts anew" in line]
     assert len(told) == 1 and str(path) in told[0]
+
+
+def test_checkpoint_of_other_settings_is_told_and_not_used(out: Path, caplog: pytest.LogCaptureFixture):  # noqa: F811
+    other = changed(HEAD, optim__lr=HEAD.optim.lr / 2)
+    expected = {name: tensor.clone() for name, tensor in trained(out, other).items()}
+    for file in (out / FOLDER).iterdir():
+        file.unlink()
+    interrupted(out)
+    caplog.clear()
+    assert apart(expected, trained(out, other)) == 0
+    told = f"stage {HEAD.name}: the checkpoint there was made with other settings or data; training starts anew"
+    assert told in caplog.messages
 
 
 def test_damaged_weights_of_a_finished_stage_are_trained_again(out: Path, caplog: pytest.LogCaptureFixture):  # noqa: F811
@@ -122,22 +131,24 @@ def test_damaged_weights_of_a_finished_stage_are_trained_again(out: Path, caplog
 
 def test_pca_of_too_few_images_is_told_before_anything_is_trained(out: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     n = int((PackedImages(out / "03_packed").index["split"] == "train").sum())
-    monkeypatch.setattr(trainer, "train_stage", lambda *_: pytest.fail("training has begun"))
+    monkeypatch.setattr(stage_module, "train_row", lambda *_: pytest.fail("training has begun"))
     for dim, is_told in ((n - 1, False), (n, True)):
         settings = tuple(replace(row, pca_dim=dim if row.pca_dim else 0) for row in WORLD.embed.settings)
-        recipe = replace(WORLD, embed=replace(WORLD.embed, settings=settings))
+        recipe = changed(WORLD, embed__settings=settings)
         if not is_told:
             check_rows(recipe, PackedImages(out / "03_packed"))
             continue
-        with pytest.raises(ValueError, match=rf"TTA, re-ranked.pca_dim is {n}, which needs more than {n} training images; the pack has {n}"):
+        said = rf"TTA, re-ranked.pca_dim is {n}, which needs more than {n} training images; the pack has {n}"
+        with pytest.raises(ValueError, match=said):
             train_phase(Run(recipe, out, out), "head")
 
 
 def test_pca_wider_than_its_members_is_no_recipe():
     recipe = load_recipe("tiny")
     row = Setting("wide", recipe.embed.final.members, pca_dim=129)
-    with pytest.raises(ValueError, match=r"embed.settings.wide.pca_dim is 129, more than the 128 numbers that its members give"):
-        replace(recipe, embed=replace(recipe.embed, settings=(row, *recipe.embed.settings))).validate()
+    said = r"embed.settings.wide.pca_dim is 129, more than the 128 numbers that its members give"
+    with pytest.raises(ValueError, match=said):
+        changed(recipe, embed__settings=(row, *recipe.embed.settings)).validate()
 
 
 def test_weights_behind_a_tag_are_recorded_and_others_refused(tmp_path: Path):
@@ -145,14 +156,26 @@ def test_weights_behind_a_tag_are_recorded_and_others_refused(tmp_path: Path):
     run = Run(load_recipe("tiny"), tmp_path, tmp_path)
 
     def loaded(value: float) -> Backbone:
-        return Backbone(torch.nn.Linear(2, 2).requires_grad_(False), 2).apply(lambda m: m.weight.fill_(value) if hasattr(m, "weight") else None)
+        network = torch.nn.Linear(2, 2).requires_grad_(False)
+        network.weight.fill_(value)
+        return Backbone(network, 2)
 
     first = loaded(1.0)
     first.network.bias.zero_()
     note_pretrained(run, model, first)
     note_pretrained(run, model, first)
     note_pretrained(run, replace(model, weights="pretrained:other"), loaded(2.0))
-    with pytest.raises(ValueError, match=r"timm x pretrained:in1k: the library gives weights of digest \w{16}, this run has begun with \w{16}"):
+    said = r"timm x pretrained:in1k: the library gives weights of digest \w{16}, this run has begun with \w{16}"
+    with pytest.raises(ValueError, match=said):
         note_pretrained(run, model, loaded(3.0))
     save_json(tmp_path / "pretrained.json", {})
     note_pretrained(run, model, loaded(3.0))
+
+
+def test_kept_epoch_is_told(out: Path, caplog: pytest.LogCaptureFixture):  # noqa: F811
+    trained(out, changed(HEAD, validation__every_epochs=1, validation__keeps_best=True))
+    scores = [float(row.split(",")[-2]) for row in (out / FOLDER / "metrics.csv").read_text().splitlines()[1:]]
+    best = scores.index(max(scores))
+    assert (
+        len(scores) == 2 and f"stage s1_head: keeps epoch {best + 1} of 2, mP@5 {scores[best]:.4f}" in caplog.messages
+    )

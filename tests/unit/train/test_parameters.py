@@ -1,95 +1,140 @@
-"""Which parameters train and how fast, on timm's and open_clip's own names; the climb of SAM by hand."""
+"""Which parameters train and how fast, on timm's and open_clip's own names; clipping and the ascent of SAM by hand."""
 
 import copy
-from dataclasses import replace
 
 import open_clip
 import pytest
 import timm
 import torch
+from changing import changed
 from torch import nn
 
 from guie.model.backbone import Backbone
-from guie.model.embedder import Embedder, build_embedder
-from guie.recipe import Stage
-from guie.train.parameters import block_of, climbed, close_blocks, lr_factor, make_optimizer, n_blocks_of
+from guie.recipe import Adam, AdamW, BlockFactors, LayerDecay, Optim, Sgd, Stage, Steps
+from guie.train.model import Model, build_model
+from guie.train.parameters import (
+    block_of,
+    clip,
+    freeze_early_blocks,
+    gradient_norm,
+    lr_factor,
+    make_optimizer,
+    n_blocks_of,
+    sam_ascent,
+)
 from guie.train.schedule import lr_at
 
-STAGE = Stage("s", "backbone", "backbone", 32, 10, 8, 1e-3, fresh=("neck", "classifier"))
+STAGE = Stage("s", trains="backbone", image_px=32, optim=Optim(n_epochs=10, batch_size=8, lr=1e-3))
 
 
 @pytest.fixture(scope="module")
 def towers() -> dict[str, nn.Module]:
     vision = {"image_size": 32, "layers": 4, "width": 32, "head_width": 16, "patch_size": 16}
-    clip = open_clip.model.CLIP(16, vision, {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 1, "layers": 1})
+    clip = open_clip.model.CLIP(
+        16, vision, {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 1, "layers": 1}
+    )
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=4, num_classes=0)
     return {"timm": vit, "open_clip": clip.visual, "cnn": timm.create_model("test_convnext", num_classes=0)}
 
 
-def embedder_of(tower: nn.Module, stage: Stage = STAGE) -> Embedder:
-    return build_embedder(Backbone(tower, 16), stage, 5, 0)
+def model_of(tower: nn.Module) -> Model:
+    return build_model(Backbone(tower, 16), STAGE, 5, torch.ones(5), 0)
 
 
 @pytest.mark.parametrize(("name", "before", "after"), [("timm", 3, 2), ("open_clip", 5, 3)])
 def test_every_parameter_has_its_block(towers: dict[str, nn.Module], name: str, before: int, after: int):
-    embedder = embedder_of(towers[name])
-    n = n_blocks_of(embedder)
+    model = model_of(towers[name])
+    n = n_blocks_of(model)
     assert n == 4
-    blocks = [block_of(key, n) for key, _ in embedder.backbone.named_parameters()]
+    blocks = [block_of(key, n) for key, _ in model.backbone.named_parameters()]
     sizes = [blocks.count(i) for i in range(-1, 5)]
     assert len(set(sizes[1:5])) == 1 and sizes[1] == 12, "twelve tensors a block"
-    assert sizes[0] >= before and sizes[5] == after, [key for key, _ in embedder.backbone.named_parameters()]
-    assert n_blocks_of(embedder_of(towers["cnn"])) == 0
+    assert sizes[0] >= before and sizes[5] == after, [key for key, _ in model.backbone.named_parameters()]
+    assert n_blocks_of(model_of(towers["cnn"])) == 0
 
 
 @pytest.mark.parametrize("name", ["timm", "open_clip"])
 def test_only_the_last_blocks_are_open(towers: dict[str, nn.Module], name: str):
-    embedder = embedder_of(towers[name])
-    for parameter in embedder.parameters():
+    model = model_of(towers[name])
+    for parameter in model.parameters():
         parameter.requires_grad_(True)
-    close_blocks(embedder, replace(STAGE, open_blocks=1))
-    is_open = {block_of(key, 4) for key, parameter in embedder.backbone.named_parameters() if parameter.requires_grad}
+    freeze_early_blocks(model, changed(STAGE, optim__open_blocks=1))
+    is_open = {block_of(key, 4) for key, parameter in model.backbone.named_parameters() if parameter.requires_grad}
     assert is_open == {3, 4}
-    with pytest.raises(ValueError, match=r"open_blocks is 5; the backbone has 4 blocks"):
-        close_blocks(embedder, replace(STAGE, open_blocks=5))
+    with pytest.raises(ValueError, match=r"stages\.s\.optim\.open_blocks is 5; the backbone has 4 blocks"):
+        freeze_early_blocks(model, changed(STAGE, optim__open_blocks=5))
     with pytest.raises(ValueError, match=r"is no transformer of numbered blocks"):
-        close_blocks(embedder_of(towers["cnn"]), replace(STAGE, open_blocks=1))
+        freeze_early_blocks(model_of(towers["cnn"]), changed(STAGE, optim__open_blocks=1))
 
 
 def test_learning_rates_by_block_are_the_fourth_places():
     """facts: blocks below 10 have 1.25e-6, below 20 2.5e-6, below 26 5e-6, below 32 1e-5; the head its own."""
-    stage = replace(STAGE, trains="all", lr=3e-4, backbone_lr_factor=1e-5 / 3e-4, block_edges=(10, 20, 26), block_factors=(0.125, 0.25, 0.5))
-    names = {i: f"backbone.network.visual.transformer.resblocks.{i}.mlp.c_fc.weight" for i in (0, 9, 10, 19, 20, 25, 26, 31)}
-    rates = [3e-4 * lr_factor(name, 32, stage) for name in names.values()]
+    blocks = BlockFactors(edges=(10, 20, 26), factors=(0.125, 0.25, 0.5))
+    stage = changed(STAGE, trains="all", optim__lr=3e-4, optim__backbone_lr_factor=1e-5 / 3e-4, optim__blocks=blocks)
+    names = {
+        i: f"backbone.network.visual.transformer.resblocks.{i}.mlp.c_fc.weight" for i in (0, 9, 10, 19, 20, 25, 26, 31)
+    }
+    rates = [3e-4 * lr_factor(name, 32, stage, {}) for name in names.values()]
     assert rates == pytest.approx([1.25e-6, 1.25e-6, 2.5e-6, 2.5e-6, 5e-6, 5e-6, 1e-5, 1e-5])
-    assert lr_factor("neck.linear.weight", 32, stage) == 1.0
+    assert lr_factor("neck.linear.weight", 32, stage, {}) == 1.0
+
+
+def test_objective_has_the_rates_that_it_asks_for():
+    """Factors of blocks and of the backbone are not the objective's."""
+    stage = changed(STAGE, trains="all", optim__backbone_lr_factor=0.5, optim__blocks=LayerDecay(0.5))
+    rates = {"proxies": 100.0, "threshold.": 0.1}
+    names = (
+        "objective.proxies",
+        "objective.threshold.value",
+        "objective.blocks.0.weight",
+        "neck.linear.weight",
+        "backbone.network.norm.weight",
+    )
+    assert [lr_factor(name, 4, stage, rates) for name in names] == [100.0, 0.1, 1.0, 1.0, 0.5]
+
+
+def test_optimizer_learns_the_rates_of_the_objective(towers: dict[str, nn.Module]):
+    model = model_of(towers["cnn"]).requires_grad_()
+    model.objective.rates = lambda: {"centers": 7.0}  # type: ignore[method-assign]
+    optimizer = make_optimizer(model, changed(STAGE, trains="all", optim__backbone_lr_factor=0.25))
+    factors = {id(p): group["lr_factor"] for group in optimizer.param_groups for p in group["params"]}
+    assert factors[id(model.objective.centers)] == 7.0
+    assert {factors[id(p)] for p in model.neck.parameters()} == {1.0}
+    assert {factors[id(p)] for p in model.backbone.parameters()} == {0.25}
 
 
 def test_layer_decay_falls_towards_the_first_block():
-    stage = replace(STAGE, layer_decay=0.5)
+    stage = changed(STAGE, optim__blocks=LayerDecay(0.5))
     names = ["pos_embed", "blocks.0.attn.qkv.weight", "blocks.3.attn.qkv.weight", "norm.weight"]
-    assert [lr_factor(f"backbone.network.{name}", 4, stage) for name in names] == [0.5**5, 0.5**4, 0.5, 1.0]
+    assert [lr_factor(f"backbone.network.{name}", 4, stage, {}) for name in names] == [0.5**5, 0.5**4, 0.5, 1.0]
 
 
 def test_optimizers_get_every_open_parameter_once(towers: dict[str, nn.Module]):
-    embedder = embedder_of(towers["timm"])
-    for kind, expected in (("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)):
-        optimizer = make_optimizer(embedder, replace(STAGE, optimizer=kind, momentum=0.7, layer_decay=0.9))
+    model = model_of(towers["timm"])
+    for method, expected in (
+        (AdamW(), torch.optim.AdamW),
+        (Adam(), torch.optim.Adam),
+        (Sgd(momentum=0.7), torch.optim.SGD),
+    ):
+        optimizer = make_optimizer(model, changed(STAGE, optim__method=method, optim__blocks=LayerDecay(0.9)))
         assert type(optimizer) is expected
+        assert expected is not torch.optim.SGD or {group["momentum"] for group in optimizer.param_groups} == {0.7}
         listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
-        assert sorted(listed) == sorted(id(p) for p in embedder.parameters() if p.requires_grad)
-        assert all(group["weight_decay"] == 0 for group in optimizer.param_groups for p in group["params"] if p.ndim < 2)
+        assert sorted(listed) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+        assert all(
+            group["weight_decay"] == 0 for group in optimizer.param_groups for p in group["params"] if p.ndim < 2
+        )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.Module], optimizer: str):
-    mine = embedder_of(copy.deepcopy(towers["timm"])).requires_grad_()  # a test before may have frozen blocks
+@pytest.mark.parametrize("method", [AdamW(), Sgd(momentum=0.0)])
+def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.Module], method: AdamW | Sgd):
+    mine = model_of(copy.deepcopy(towers["timm"])).requires_grad_()  # a test before may have frozen blocks
     plain, before = copy.deepcopy(mine), copy.deepcopy(mine).state_dict()
-    stage = replace(STAGE, lr=0.1, optimizer=optimizer, momentum=0.0, weight_decay=0.3, has_full_decay=True)
-    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    stage = changed(STAGE, optim__lr=0.1, optim__method=method, optim__weight_decay=0.3, optim__has_full_decay=True)
+    kind = torch.optim.AdamW if isinstance(method, AdamW) else torch.optim.SGD
     steps = make_optimizer(mine, stage), kind(plain.parameters(), lr=0.1, weight_decay=0.3)
-    for embedder, step in zip((mine, plain), steps, strict=True):
-        for parameter in embedder.parameters():
+    for model, step in zip((mine, plain), steps, strict=True):
+        for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         step.step()
     for name, tensor in plain.named_parameters():
@@ -98,14 +143,28 @@ def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.
 
 
 def test_step_schedule_drops_at_its_epochs():
-    stage = replace(STAGE, schedule="step", drops=(2, 4), n_epochs=6, lr=0.02, warmup_share=0.0)  # the first place's
-    assert [lr_at(stage, step, 60) for step in (0, 19, 20, 39, 40, 59)] == pytest.approx([0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002])
+    optim = Optim(
+        n_epochs=6, batch_size=8, lr=0.02, schedule=Steps(drops=(2, 4), warmup_share=0.0)
+    )  # the first place's
+    assert [lr_at(optim, step, 60) for step in (0, 19, 20, 39, 40, 59)] == pytest.approx(
+        [0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002]
+    )
+
+
+def test_gradients_are_clipped_to_one_length_together():
+    a, b, still = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1, 1)), nn.Parameter(torch.zeros(3))
+    a.grad, b.grad = torch.tensor([0.0, 3.0]), torch.tensor([[4.0]])
+    assert float(gradient_norm([a, still, b])) == 5.0
+    clip([a, still, b], 10.0)
+    assert a.grad.tolist() == [0.0, 3.0] and b.grad.tolist() == [[4.0]] and still.grad is None
+    clip([a, still, b], 2.5)
+    assert a.grad.tolist() == pytest.approx([0.0, 1.5]) and float(b.grad) == pytest.approx(2.0)
 
 
 def test_climb_is_rho_long_along_the_gradient_and_is_taken_back():
     a, b = nn.Parameter(torch.tensor([3.0, 0.0])), nn.Parameter(torch.tensor([[0.0]]))
     a.grad, b.grad = torch.tensor([0.0, 3.0]), torch.tensor([[4.0]])
-    with climbed([a, b], 0.5):
+    with sam_ascent([a, b], 0.5):
         assert a.tolist() == pytest.approx([3.0, 0.3]) and float(b.detach()) == pytest.approx(0.4)  # 3-4-5, half a step
     assert a.tolist() == [3.0, 0.0] and float(b.detach()) == 0.0
 
@@ -115,7 +174,7 @@ def test_sharpness_aware_step_is_the_papers():
     x = nn.Parameter(torch.tensor([1.0]))
     optimizer = torch.optim.SGD([x], lr=0.1)
     (x**4).sum().backward()
-    with climbed([x], 0.5):
+    with sam_ascent([x], 0.5):
         optimizer.zero_grad()
         (x**4).sum().backward()
     optimizer.step()

@@ -1,35 +1,38 @@
 """Schedules against torch's own, and orders that depend on nothing but the seed."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from changing import changed
 
-from guie.recipe import Stage, load_recipe
+from guie.recipe import Cosine, Exponential, OneCycle, Optim
 from guie.train.schedule import class_batches, epoch_order, lr_at, n_steps_of, sample_weights, seed_of
 
 SHA = "4193ced42b8ad9a0dd8fbd78f3b7bc03a7660ebe0fefda5602f00d20b49feffb"  # printf '0/s1/2' | sha256sum
-STAGE: Stage = replace(load_recipe("tiny").stages[0], lr=0.01, warmup_share=0.3)
+OPTIM = Optim(n_epochs=20, batch_size=64, lr=0.01)
 
 
 def test_one_cycle_equals_torch() -> None:
     n = 100
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.01)
-    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=n + 1, pct_start=0.3, cycle_momentum=False)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=n + 1, pct_start=0.3, cycle_momentum=False
+    )
     theirs = []
     for _ in range(n):
         optimizer.step()
         oracle.step()
         theirs.append(optimizer.param_groups[0]["lr"])
-    ours = [lr_at(replace(STAGE, schedule="one_cycle"), i, n) for i in range(n)]
-    assert np.abs(np.array(ours) - np.array(theirs)).max() < 3e-4  # torch ends its warm-up one step of the hundred earlier
+    ours = [lr_at(changed(OPTIM, schedule=OneCycle(warmup_share=0.3)), i, n) for i in range(n)]
+    assert (
+        np.abs(np.array(ours) - np.array(theirs)).max() < 3e-4
+    )  # torch ends its warm-up one step of the hundred earlier
     assert max(ours) == pytest.approx(0.01) and ours[-1] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_cosine_climbs_on_a_line_and_ends_at_nothing() -> None:
-    rates = [lr_at(replace(STAGE, schedule="cosine"), i, 100) for i in range(100)]
+    rates = [lr_at(changed(OPTIM, schedule=Cosine(warmup_share=0.3)), i, 100) for i in range(100)]
     assert rates[:30] == pytest.approx([0.01 * (i + 1) / 30 for i in range(30)])
     assert rates[64] == pytest.approx(0.005) and rates[-1] == pytest.approx(0.0, abs=1e-12)
 
@@ -43,14 +46,14 @@ def test_cosine_ends_at_its_share() -> None:
         optimizer.step()
         oracle.step()
         theirs.append(optimizer.param_groups[0]["lr"])
-    stage = replace(STAGE, schedule="cosine", warmup_share=0.0, end_share=0.05)
-    assert [lr_at(stage, i, 100) for i in range(100)] == pytest.approx(theirs, rel=1e-6)
+    optim = changed(OPTIM, schedule=Cosine(warmup_share=0.0, end_share=0.05))
+    assert [lr_at(optim, i, 100) for i in range(100)] == pytest.approx(theirs, rel=1e-6)
 
 
 def test_exponential_is_the_third_places() -> None:
     # twenty epochs of ten steps: a ramp of a hundred steps to .01, then .93 of itself at each
-    stage = replace(STAGE, schedule="exponential", epoch_decay=0.93**10, n_epochs=20, warmup_share=0.5)
-    rates = [lr_at(stage, step, 200) for step in range(200)]
+    optim = changed(OPTIM, schedule=Exponential(epoch_decay=0.93**10, warmup_share=0.5), n_epochs=20)
+    rates = [lr_at(optim, step, 200) for step in range(200)]
     expected, rate = [0.01 * (step + 1) / 100 for step in range(100)], 0.01
     for _ in range(100):
         expected.append(rate)
@@ -122,7 +125,7 @@ def test_class_batches_draw_classes_by_their_weights() -> None:
 
 
 def test_steps_are_whole_batches_and_at_least_one() -> None:
-    assert [n_steps_of(replace(STAGE, batch_size=64), n) for n in (10, 64, 127, 128)] == [1, 1, 1, 2]
+    assert [n_steps_of(64, n) for n in (10, 64, 127, 128)] == [1, 1, 1, 2]
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:

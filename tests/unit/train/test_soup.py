@@ -5,13 +5,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from accelerate import Accelerator
 
-from guie.data.packing import PackedImages
-from guie.model.embedder import Embedder
-from guie.recipe import load_recipe
+from guie.embed.features import FeatureStore
+from guie.recipe import Soup, load_recipe
 from guie.run import Run
 from guie.train import soup
+from guie.train.model import Model
 from guie.train.soup import averaged
 
 
@@ -39,28 +38,29 @@ def test_unequal_models_are_refused(other: dict[str, torch.Tensor], complaint: s
 
 
 @pytest.mark.parametrize(("is_greedy", "expected"), [(False, 0.8), (True, 2.0)])
-def test_greedy_soup_takes_in_what_does_not_lower_the_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_greedy: bool, expected: float):
-    """Weights 3, 1 and -1.6 whose score is the nearness to 2: the best alone is 1 (it scores .7), with 3 it is 2, with the third .8."""
+def test_greedy_soup_takes_in_what_does_not_lower_the_score(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_greedy: bool, expected: float
+):
+    """Weights 3, 1, -1.6 and nearness to 2: the best alone is 1 (it scores .7), with 3 it is 2, with the third .8."""
     weights = {"a": 3.0, "b": 1.0, "c": -1.6}
     known = {"a": 0.6, "b": 0.7, "c": 0.1}
 
-    class Model:
+    class FakeModel:
         value = 0.0
 
         def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
             self.value = float(state["w"])
 
-    def scores(run: Run, stage: Any, embedder: Model, *others: Any, **words: Any) -> dict[str, float]:
-        return {"mp5": 1 - abs(embedder.value - 2.0) / 4}
+    def scores(run: Run, stage: Any, model: FakeModel, *others: Any, **words: Any) -> dict[str, float]:
+        return {"mp5": 1 - abs(model.value - 2.0) / 4}
 
     monkeypatch.setattr(soup, "stage_weights", lambda run, name: {"w": torch.tensor(weights[name])})
     monkeypatch.setattr(soup, "read_done", lambda folder: {"metrics": {"mp5": known[folder.name]}})
     monkeypatch.setattr(soup, "validated", scores)
-    stage = load_recipe("fourth_place").stage("soup_h")
-    stage = type(stage)(**{**vars(stage), "soup": ("a", "b", "c"), "is_greedy": is_greedy})
-    run = cast(Run, type("FakeRun", (), {"stage_folder": lambda self, name: tmp_path / name})())
-    model = Model()
-    soup.cook(run, stage, cast(Embedder, model), cast(PackedImages, None), cast(Accelerator, None))
+    fields = {"recipe": load_recipe("fourth_place"), "stage_folder": lambda self, name: tmp_path / name}
+    run = cast(Run, type("FakeRun", (), fields)())
+    model, row = FakeModel(), Soup("soup_h", of=("a", "b", "c"), is_greedy=is_greedy)
+    soup.average_weights(run, row, cast(Model, model), cast(FeatureStore, None))
     assert model.value == pytest.approx(expected)
 
 

@@ -1,8 +1,8 @@
-"""Margin classifiers whose logits are never held: the cross entropy over any number of classes, a few thousand at a time.
+"""ArcFace, CosFace and normalised softmax over any number of classes.
 
-A million classes and a batch of 256 are a gigabyte of logits in float32, and a loss written in steps keeps four or five of them. Here a block of
-classes is multiplied, added to the running log-sum-exp and forgotten; the backward pass multiplies it once more. All of it is in float32
-(float64 for float64 inputs), whatever the precision around it.
+The [batch, n_classes] logits are never materialised: the loss is computed in blocks of a few thousand classes, which are computed
+again in the backward pass. A million classes and a batch of 256 would be a gigabyte of logits in float32, of which a loss written
+in steps keeps four or five copies. All of it is in float32 (float64 for float64 inputs), whatever the precision around it.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.recipe import ClassFrequencyMargin, EpochMargin
+from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings
+from guie.train.objectives.base import Batch, Look, Objective
 
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the cosine
 # of a vector with itself above 1 for a fifth of all vectors.
 EPSILON = 1e-6
 BLOCK = 1 << 20  # logits at a time: 4 MB
+CHUNK = 4096  # embeddings at a time
 KINDS = ("arcface", "cosface", "softmax")
 
 
-def margin_at(margin: EpochMargin, epoch: int) -> float:
-    """The margin in radians of the epoch, counted from 0. Source: 2nd place of GUIE, arXiv 2210.08735."""
-    return min(margin.start_rad + epoch * margin.step_rad, margin.max_rad)
+def margin_at(margin: GrowingMargin, epoch: int) -> float:
+    """The margin of the epoch, counted from 0."""
+    return min(margin.start + epoch * margin.step, margin.max)
 
 
-def class_margins(margin: ClassFrequencyMargin, counts: Tensor) -> Tensor:
+def class_margins(margin: ClassMargin, counts: Tensor) -> Tensor:
     """The margin of each class in radians, float32 [n_classes], of its training rows, [n_classes].
 
     Source: 3rd place of Google Landmark Recognition 2020, arXiv 2010.05350; there the powers of the data's own extremes are the ends.
@@ -36,7 +39,7 @@ def class_margins(margin: ClassFrequencyMargin, counts: Tensor) -> Tensor:
     powers = counts.double().clamp_min(1) ** margin.power
     low, high = powers.min(), powers.max()
     share = (powers - low) / (high - low) if high > low else torch.ones_like(powers)
-    return (margin.low_rad + (margin.high_rad - margin.low_rad) * share).float()
+    return (margin.low + (margin.high - margin.low) * share).float()
 
 
 def shifted_cosine(cosine: Tensor, margin: float | Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -165,25 +168,90 @@ def _own_in(labels: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
     return rows, labels[rows] - start
 
 
-class MarginClassifier(nn.Module):
-    """A classifier whose class centres are its weights; kept in float32 whatever the precision around it."""
+def margin_of(settings: ObjectiveSettings) -> float | GrowingMargin | ClassMargin:
+    """What the settings say of the margin, in radians or as a cosine; 0 without one."""
+    if isinstance(settings, ArcFace):
+        return settings.margin_rad
+    return settings.margin_cosine if isinstance(settings, CosFace) else 0.0
 
-    def __init__(self, n_classes: int, embedding_dim: int, scale: float, kind: str = "arcface", smoothing: float = 0.0, n_sub: int = 1) -> None:
-        """Centres start as small normal noise; only their directions matter."""
+
+class MarginSoftmax(Objective):
+    """ArcFace, CosFace and normalised softmax. The class centres are its weights, float32 whatever the precision around it.
+
+    Attributes:
+        centers: float32 [n_classes * n_sub_centers, dim]; the sub-centres of a class follow each other.
+    """
+
+    is_additive = True
+    class_margins: Tensor
+
+    def __init__(self, settings: ObjectiveSettings, n_classes: int, dim: int, counts: Tensor, has_mean_centers: bool = False) -> None:
+        """Centres start as small normal noise; only their directions matter.
+
+        Args:
+            settings: ArcFace, CosFace or Softmax.
+            n_classes: Classes of the training set.
+            dim: Numbers of an embedding.
+            counts: [n_classes], training rows of each class, for a margin by class.
+            has_mean_centers: `begin_epoch(0)` points the centres at the means of their classes' embeddings.
+        """
         super().__init__()
-        self.scale, self.kind, self.smoothing, self.n_sub = scale, kind, smoothing, n_sub
-        self.centers = nn.Parameter(torch.randn(n_classes * n_sub, embedding_dim) * 0.01)
+        self.settings, self.kind, self.has_mean_centers = settings, type(settings).__name__.lower(), has_mean_centers
+        self.centers = nn.Parameter(torch.randn(n_classes * settings.n_sub_centers, dim) * 0.01)
+        margin = margin_of(settings)
+        by_class = class_margins(margin, counts) if isinstance(margin, ClassMargin) else torch.empty(0)
+        self.register_buffer("class_margins", by_class, persistent=False)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Objective`."""
+        s, margin = self.settings, self._margin(batch.epoch)
+        own = self.class_margins[batch.labels] if margin is None else margin
+        loss = margin_cross_entropy(batch.embeddings, self.centers, batch.labels, own, s.scale, self.kind, s.label_smoothing, s.n_sub_centers)
+        return {"loss": loss}
+
+    @torch.no_grad()
+    def begin_epoch(self, epoch: int, look: Look) -> None:
+        """Points the centres at their classes' means before the first epoch, if asked to."""
+        if epoch == 0 and self.has_mean_centers:
+            items = np.arange(len(look.labels))
+            chunks = np.split(items, range(CHUNK, len(items), CHUNK))
+            embeddings = torch.cat([look.embeddings(chunk).cpu() for chunk in chunks])
+            device = self.centers.device
+            self.start_from_means(embeddings.to(device), torch.from_numpy(look.labels).to(device))
 
     @torch.no_grad()
     def start_from_means(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Points the centres of each class at the mean of its unit embeddings; sub-centres beside it, classes without an embedding as they are."""
-        n, dim = len(self.centers) // self.n_sub, self.centers.shape[1]
-        means = F.normalize(torch.zeros(n, dim, device=embeddings.device).index_add_(0, labels, F.normalize(embeddings.float())))
-        length = self.centers.norm(dim=1).mean()
-        near = means[:, None] + 0.1 * F.normalize(self.centers.view(n, self.n_sub, dim), dim=2) * (self.n_sub > 1)
-        is_seen = torch.bincount(labels, minlength=n) > 0
-        self.centers.view(n, self.n_sub, dim)[is_seen] = (F.normalize(near, dim=2) * length)[is_seen]
+        """Points each class' centres at the mean of its unit embeddings.
 
-    def forward(self, embeddings: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
-        """The mean loss, a scalar, of embeddings, float [n, embedding_dim]."""
-        return margin_cross_entropy(embeddings, self.centers, labels, margin, self.scale, self.kind, self.smoothing, self.n_sub)
+        Sub-centres start beside that mean. Classes without an embedding stay as they are.
+
+        Args:
+            embeddings: float32 [n, dim].
+            labels: int64 [n].
+        """
+        n_sub, dim = self.settings.n_sub_centers, self.centers.shape[1]
+        n = len(self.centers) // n_sub
+        sums = torch.zeros(n, dim, device=embeddings.device).index_add_(0, labels, F.normalize(embeddings.float()))
+        means, length = F.normalize(sums), self.centers.norm(dim=1).mean()
+        apart = 0.1 * F.normalize(self.centers.view(n, n_sub, dim), dim=2) * (n_sub > 1)
+        near = F.normalize(means[:, None] + apart, dim=2) * length
+        is_seen = torch.bincount(labels, minlength=n) > 0
+        self.centers.view(n, n_sub, dim)[is_seen] = near[is_seen]
+
+    def curves(self, epoch: int) -> dict[str, float]:
+        """The margin of the epoch, or the mean over the classes."""
+        if isinstance(self.settings, ArcFace):
+            name = "margin_rad"
+        elif isinstance(self.settings, CosFace):
+            name = "margin_cosine"
+        else:
+            return {}
+        margin = self._margin(epoch)
+        return {name: round(float(self.class_margins.mean()), 6) if margin is None else margin}
+
+    def _margin(self, epoch: int) -> float | None:
+        """One margin for all classes, or None where each has its own."""
+        margin = margin_of(self.settings)
+        if isinstance(margin, ClassMargin):
+            return None
+        return margin_at(margin, epoch) if isinstance(margin, GrowingMargin) else margin

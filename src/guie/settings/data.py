@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from guie.settings.fields import check_range, check_unique, nearest, within
+from guie.settings.names import check_name
 
 RESERVED_DOMAINS = ("low", "high", "std", "control")  # mp5_low, mp5_high, mp5_std and mp5_control are columns of their own
 
@@ -26,6 +30,12 @@ class Source:
     domain: str
     licence: str = ""
     is_commercial: bool = False
+
+    def check(self, at: str) -> None:
+        """Raises ValueError for a name or a domain that results could not be called by."""
+        check_name("data.sources.name", self.name)
+        if self.domain in RESERVED_DOMAINS:
+            raise ValueError(f"{at}.domain is {self.domain!r}, as the column mp5_{self.domain} is; name it otherwise")
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,10 @@ class Limit:
     """
 
     name: str
-    n_classes: int = 0
-    n_images: int = 0
-    weight: float = 1.0
-    min_per_class: int = 0
+    n_classes: int = within(0, low=0, high=10**9)
+    n_images: int = within(0, low=0, high=10**10)
+    weight: float = within(1.0, low=1e-6, high=1e6)
+    min_per_class: int = within(0, low=0, high=10**6)
 
 
 @dataclass(frozen=True)
@@ -94,19 +104,34 @@ class Data:
 
     sources: tuple[Source, ...]
     drawn: DrawnWorld | None = None
-    min_per_class: int = 2
+    min_per_class: int = within(2, low=1, high=10**6)
     max_per_class: int = 100
     fill_per_class: int = 0
     limits: tuple[Limit, ...] = ()
     distractors: tuple[str, ...] = ()
-    val_by: str = "class"
-    val_class_share: float = 0.5
+    val_by: Literal["class", "image"] = "class"
+    val_class_share: float = within(0.5, low=0.01, high=0.99)
     val_fold: int = 0
-    licence: str = "any"
-    pack_px: int = 320
+    licence: Literal["any", "commercial"] = "any"
+    pack_px: int = within(320, low=16, high=8192)
     pack_square: bool = False
     pack_loose: bool = False
-    jpeg_quality: int = 95
-    shard_mb: int = 1000
-    max_bad_share: float = 0.05
-    duplicate_bits: int = 4
+    jpeg_quality: int = within(95, low=1, high=100)
+    shard_mb: int = within(1000, low=1, high=10**6)
+    max_bad_share: float = within(0.05, low=0, high=1)
+    duplicate_bits: int = within(4, low=-1, high=4)
+
+    def check(self, at: str) -> None:
+        """Raises ValueError where names stand twice or name no source, and for numbers that contradict each other."""
+        if not self.sources:
+            raise ValueError(f"{at}.sources is empty; name at least one data set")
+        names = [source.name for source in self.sources]
+        check_unique(f"{at}.sources", names)
+        check_unique(f"{at}.limits", [limit.name for limit in self.limits])
+        check_range(f"{at}.max_per_class", self.max_per_class, self.min_per_class, 10**9)
+        check_range(f"{at}.fill_per_class", self.fill_per_class, 0, self.max_per_class)
+        check_range(f"{at}.val_fold", self.val_fold, 0, int(1 / self.val_class_share + 1e-9) - 1)
+        for field, own in (("limits", [limit.name for limit in self.limits]), ("distractors", self.distractors)):
+            for name in own:
+                if name not in names:
+                    raise ValueError(f"{at}.{field} names {name!r}, which is no source; {nearest(name, names)}")

@@ -21,7 +21,9 @@ import pandas as pd
 import pytest
 import torch
 
-from guie.checkpoint import (
+from guie.data.manifest import write_table
+from guie.export.submission import _save_module, write_zip
+from guie.files import (
     checked_digest_of_file,
     digest_of_file,
     digest_of_tensors,
@@ -33,8 +35,6 @@ from guie.checkpoint import (
     sweep,
     whole_file,
 )
-from guie.data.manifest import write_table
-from guie.export.submission import _save_module, write_zip
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guie.errors import is_of_the_machine
+from guie.settings.model import PICKLED
 
 if TYPE_CHECKING:
     import torch  # at run time only where tensors are: the doors of data_prep/ start without it
 
 SCRATCH = ".tmp"  # the ending of what is not yet written whole
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")  # endings of files that torch.save wrote
 
 
 @contextlib.contextmanager
@@ -178,8 +178,8 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a safetensors file.
+def load_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Reads a safetensors file, or of it the tensors whose names begin with `prefix`, which they lose.
 
     Raises:
         FileNotFoundError: no such file.
@@ -187,10 +187,12 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights {path} do not exist")
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as stored:
+            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
     except Exception as error:
         if is_of_the_machine(error):
             raise

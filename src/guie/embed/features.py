@@ -1,0 +1,94 @@
+"""The one way to ask for features of the packed images: training, validation and door 07 share what is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from accelerate import Accelerator
+
+from guie.data.packing import PackedImages
+from guie.done import outputs_digest
+from guie.embed.extract import Change, FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
+from guie.embed.halves import Halves
+from guie.model.backbone import Backbone
+from guie.run import Run
+from guie.settings.model import Model
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A backbone at one resolution.
+
+    Attributes:
+        backbone: On the accelerator's device.
+        model: The settings that it was built from.
+        image_px: Side of the square that it sees.
+        patch_stride: Of a transformer; 0 is its patch's side.
+        digest: Of its weights as they are now.
+    """
+
+    backbone: Backbone
+    model: Model
+    image_px: int
+    patch_stride: int
+    digest: str
+
+    @classmethod
+    def of(cls, backbone: Backbone, model: Model, image_px: int, patch_stride: int = 0) -> Encoder:
+        """An encoder of the weights as they are now; after a step they are others."""
+        return cls(backbone, model, image_px, patch_stride, digest_of_backbone(backbone))
+
+
+class FeatureStore:
+    """Cached features of a run's packed images, in the precision that the recipe asks for."""
+
+    def __init__(self, run: Run, packed: PackedImages, accelerator: Accelerator) -> None:
+        """Features of `packed`, made by all processes together."""
+        self.run, self.packed, self.accelerator = run, packed, accelerator
+        self.pack = outputs_digest(run.folder(3))
+        self.precision = precision_on(accelerator.device, run.recipe.embed.precision)
+
+    def get(
+        self,
+        encoder: Encoder,
+        view: str,
+        rows: np.ndarray,
+        change: Change | None = None,
+        other_views: Sequence[str] = (),
+    ) -> np.ndarray | Halves:
+        """Features, float32 [n_rows, feature_dim], memory-mapped; extracted now where they are not in the cache.
+
+        Args:
+            encoder: The backbone.
+            view: One of the settings' views, or a name of its own for a `change`.
+            rows: int64 [n_rows], rows of the pack.
+            change: Alters each image, given its row; a pure function.
+            other_views: Views that will be asked for next: each image is decoded once for all.
+        """
+        batch_size = self.run.recipe.embed.batch_size
+        request = self._request(encoder, view, rows)
+        cache, backbone = self.run.cache, encoder.backbone
+        return extract(cache, request, backbone, self.packed, rows, self.accelerator, batch_size, change, other_views)
+
+    def forget(self, encoder: Encoder, view: str, rows: np.ndarray) -> None:
+        """Deletes features that nobody will ask for again; all processes must call it."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            for ending in (".json", ".npy"):
+                (self.run.cache / f"{self._request(encoder, view, rows).key}{ending}").unlink()
+        self.accelerator.wait_for_everyone()  # or another process would take it for there when the same backbone is scored again
+
+    def _request(self, encoder: Encoder, view: str, rows: np.ndarray) -> FeatureRequest:
+        return FeatureRequest(
+            self.pack,
+            encoder.digest,
+            encoder.model,
+            encoder.image_px,
+            view,
+            digest_of_rows(rows),
+            encoder.patch_stride,
+            self.precision,
+            self.run.recipe.embed.storage,
+        )

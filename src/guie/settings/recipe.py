@@ -1,0 +1,263 @@
+"""A whole recipe: the tree of settings, and the rules between its sections."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
+
+from guie.settings.data import Data
+from guie.settings.embed import Embed, Export, Member, PostProcess, Setting
+from guie.settings.fields import check, classes_of, hints_of, items_of, nearest, within
+from guie.settings.model import Model
+from guie.settings.names import PRETRAINED, check_name
+from guie.settings.stage import HEAD, Neck, Soup, Stage, Stages
+
+EXPORTED_DIM = 64  # the contest's limit
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run, from raw data to the submission."""
+
+    name: str
+    data: Data
+    model: Model
+    stages: Stages
+    embed: Embed
+    export: Export = Export()
+    seed: int = within(0, low=0, high=2**31 - 1)
+
+    def row(self, name: str) -> Stage | Soup:
+        """The row called `name`; ValueError, with the nearest name, if there is none."""
+        for row in self.stages:
+            if row.name == name:
+                return row
+        raise ValueError(f"no stage {name!r}; {nearest(name, [row.name for row in self.stages])}")
+
+    def stage(self, name: str) -> Stage:
+        """The stage that gave the weights of row `name` their shape: itself, or the first one that a soup averages."""
+        row = self.row(name)
+        return row if isinstance(row, Stage) else self.stage(row.of[0])
+
+    def parent(self, row: Stage | Soup) -> str:
+        """The name of the row whose weights `row` starts from; of a soup, the first that it averages."""
+        if isinstance(row, Soup):
+            return row.of[0]
+        if row.start.of:
+            return row.start.of
+        names = [other.name for other in self.stages]
+        index = names.index(row.name)
+        return names[index - 1] if index else PRETRAINED
+
+    def ancestors(self, name: str) -> list[str]:
+        """The rows from which the weights of row `name` come, the nearest first."""
+        found = [self.parent(self.row(name))]
+        while found[-1] != PRETRAINED:
+            found.append(self.parent(self.row(found[-1])))
+        return found[:-1]
+
+    def model_of(self, name: str) -> Model:
+        """The backbone of a row: that of the first stage on the way back to the pretrained one that has its own, else the recipe's."""
+        while name != PRETRAINED:
+            row = self.row(name)
+            if isinstance(row, Stage) and row.start.model:
+                return row.start.model
+            name = self.parent(row)
+        return self.model
+
+    def chosen_on_validation(self, setting: Setting) -> tuple[str, ...]:
+        """What of a setting was chosen by validation scores, in the rows' order.
+
+        Returns:
+            `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`.
+        """
+        behind: set[str] = set()
+        waiting = [member.stage for member in setting.members]
+        while waiting:
+            name = waiting.pop()
+            if name != PRETRAINED and name not in behind:
+                behind.add(name)
+                row = self.row(name)
+                waiting += [self.parent(row), *(row.of if isinstance(row, Soup) else ())]
+        reasons = ["the setting"] if setting.is_chosen_on_validation else []
+        for row in self.stages:
+            if row.name in behind and isinstance(row, Soup) and row.is_greedy:
+                reasons.append(f"{row.name}: greedy soup")
+            elif row.name in behind and isinstance(row, Stage) and row.validation.keeps_best:
+                reasons.append(f"{row.name}: best epoch")
+        return tuple(reasons)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All backbones, the recipe's first."""
+        own = [stage.start.model for stage in self.stages.trained if stage.start.model]
+        return tuple(dict.fromkeys([self.model, *own]))
+
+    def validate(self) -> Recipe:
+        """Returns itself. Raises ValueError with path, value and remedy at the first field that cannot be."""
+        check(self)
+        return self
+
+    def digest(self, *reads: str, **versions: int) -> str:
+        """SHA-256 of the fields at the named paths, or of the whole recipe without any, and of versions of code.
+
+        Args:
+            *reads: `data.sources`, `seed`, `stages.NAME`; a row comes with its parent's name, which may follow from its place.
+            **versions: Versions of the code that computes something from these fields.
+        """
+        values = {path: self._value(path) for path in reads} if reads else plain(self)
+        values |= {"versions": versions} if versions else {}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _value(self, path: str) -> Any:
+        section, _, name = path.partition(".")
+        if section == "stages" and name and "." not in name:
+            row = self.row(name)
+            return {**plain(row, is_choice=True), "parent": self.parent(row)}
+        return _at(self, path)
+
+    def to_json(self) -> str:
+        """The recipe as indented JSON; where a field may hold settings of several classes, `kind` names the class."""
+        return json.dumps(plain(self), indent=2)
+
+    def check(self, at: str) -> None:
+        """Raises ValueError where sections contradict each other."""
+        check_name("name", self.name)
+        seen: list[Stage | Soup] = []
+        for row in self.stages:
+            if isinstance(row, Soup):
+                self._check_soup(row, seen)
+            else:
+                self._check_sources(row)
+                self._check_start(row, seen)
+            seen.append(row)
+        for setting in self.embed.settings:
+            self._check_combination(setting)
+        self._check_final()
+
+    def _check_sources(self, stage: Stage) -> None:
+        at = f"stages.{stage.name}"
+        if stage.neck.has_size and self.data.pack_square:
+            raise ValueError(f"{at}.neck.has_size needs data.pack_square off, or all images have one size")
+        names = [source.name for source in self.data.sources if source.name not in self.data.distractors]
+        for name in stage.sources:
+            if name not in names:
+                raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
+
+    def _check_start(self, stage: Stage, seen: list[Stage | Soup]) -> None:
+        at, parent = f"stages.{stage.name}", self.parent(stage)
+        model = stage.start.model
+        if model and parent != PRETRAINED:
+            raise ValueError(f"{at}.start.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} has its already")
+        if model and model.mean and self.model.mean and (model.mean, model.std) != (self.model.mean, self.model.std):
+            raise ValueError(f"{at}.start.model has the mean {model.mean} and std {model.std}, must have the recipe's: images are normalised once")
+        if parent == PRETRAINED:
+            if set(stage.start.fresh) != set(HEAD):
+                raise ValueError(
+                    f"{at}.start.fresh is {stage.start.fresh}; a stage that starts from the pretrained backbone has a fresh neck and a "
+                    f"fresh objective: fresh={HEAD}"
+                )
+            return
+        names = [row.name for row in seen]
+        if parent not in names:
+            raise ValueError(f"{at}.start.of is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *names])}")
+        self._check_parts(stage, self.stage(parent), parent)
+
+    def _check_parts(self, stage: Stage, before: Stage, parent: str) -> None:
+        """What is loaded must have the shape of what the stage builds."""
+        at, fresh = f"stages.{stage.name}", stage.start.fresh
+        needed = HEAD if before.neck.dim != stage.neck.dim else ("neck",)
+        if shape_of(before.neck) != shape_of(stage.neck) and not set(needed) <= set(fresh):
+            raise ValueError(f"{at}.neck is another than {parent}'s; name start.fresh={HEAD}")
+        if "objective" in fresh:
+            return
+        if set(before.sources) != set(stage.sources):
+            raise ValueError(f"{at}.sources are others than {parent}'s, and so are the classes; name start.fresh=('objective',)")
+        if before.objective.n_sub_centers != stage.objective.n_sub_centers:
+            raise ValueError(
+                f"{at}.objective.n_sub_centers is {stage.objective.n_sub_centers}, {parent} has "
+                f"{before.objective.n_sub_centers}; name start.fresh=('objective',)"
+            )
+
+    def _check_soup(self, soup: Soup, seen: list[Stage | Soup]) -> None:
+        at, names = f"stages.{soup.name}", [row.name for row in seen]
+        for name in soup.of:
+            if name not in names:
+                raise ValueError(f"{at}.of names {name!r}, which is no earlier stage; {nearest(name, names)}")
+            first, other = self.stage(soup.of[0]), self.stage(name)
+            for field in ("image_px", "patch_stride", "sources"):
+                if getattr(first, field) != getattr(other, field):
+                    raise ValueError(
+                        f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has {getattr(first, field)!r}; a soup is of alike models"
+                    )
+            if (shape_of(first.neck), first.objective.n_sub_centers) != (shape_of(other.neck), other.objective.n_sub_centers):
+                raise ValueError(f"{at}: {name} has another neck or other centres than {soup.of[0]}; a soup is of alike models")
+            if self.model_of(name) != self.model_of(soup.of[0]):
+                raise ValueError(f"{at}.of: {name} has another backbone than {soup.of[0]}; make a soup of each and concatenate them as members")
+
+    def _check_combination(self, setting: Setting) -> None:
+        at = f"embed.settings.{setting.name}"
+        widths = {self._width(member) or self.model_of(member.stage) for member in setting.members}
+        if setting.combine == "mean" and len(widths) > 1:
+            raise ValueError(f"{at}.combine is 'mean', which needs members of one output width; these have {', '.join(map(str, widths))}: use 'concatenate'")
+        dims = [self._width(member) for member in setting.members]
+        width = dims[0] if setting.combine == "mean" else sum(dims)
+        if all(dims) and setting.pca_dim > width:
+            raise ValueError(f"{at}.pca_dim is {setting.pca_dim}, more than the {width} numbers that its members give")
+
+    def _width(self, member: Member) -> int:
+        """Numbers of a member's output; 0 for a feature, whose width the backbone tells."""
+        return self.stage(member.stage).neck.dim if member.output == "embedding" else 0
+
+    def _check_final(self) -> None:
+        final = self.embed.final
+        is_one = len(final.members) == 1 or final.combine == "mean"
+        width = final.pca_dim or (self._width(final.members[0]) if is_one else 0)
+        if final.post != PostProcess():
+            raise ValueError(
+                f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a time can neither "
+                "expand, augment nor re-rank, nor does it mix lengths; let a setting without post stand last"
+            )
+        if width != EXPORTED_DIM:
+            raise ValueError(
+                f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); set its pca_dim to {EXPORTED_DIM}"
+            )
+
+
+def shape_of(neck: Neck) -> Neck:
+    """What of a neck decides the shapes of its weights and what they mean: all but the rates of its dropouts."""
+    rates = (0.0,) * (len(neck.dropouts) if neck.is_branched else 1)
+    return replace(neck, dropouts=rates)
+
+
+def plain(value: Any, is_choice: bool = False) -> Any:
+    """Settings as what JSON has: dicts, lists, texts, numbers.
+
+    Args:
+        value: Settings, a tuple of them, or a plain value.
+        is_choice: The field may hold settings of several classes, so that `kind` names the class.
+    """
+    if isinstance(value, tuple):
+        return [plain(item, is_choice) for item in value]
+    if not is_dataclass(value):
+        return value
+    hints = hints_of(type(value))
+    fields = {field.name: plain(own, len(classes_of(hints[field.name])) > 1) for field, own, _ in items_of(value)}
+    return {"kind": type(value).__name__, **fields} if is_choice else fields
+
+
+def _at(node: Any, path: str) -> Any:
+    """The plain value at a path such as `data.sources` or `stages.s1.image_px`."""
+    is_choice = False
+    for key in path.split("."):
+        if isinstance(node, tuple):
+            node = next(item for item in node if item.name == key)
+            continue
+        if isinstance(node, Stages):
+            node = next(row for row in node if row.name == key)
+            continue
+        is_choice = len(classes_of(hints_of(type(node))[key])) > 1
+        node = getattr(node, key)
+    return plain(node, is_choice)

@@ -1,0 +1,264 @@
+"""The rows of the training schedule: stages, soups, and the phases that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+from guie.settings.augment import Augment
+from guie.settings.fields import check_unique, rows, within
+from guie.settings.model import Model
+from guie.settings.names import PRETRAINED, check_name
+from guie.settings.objective import ArcFace, ObjectiveSettings
+from guie.settings.optim import Optim
+
+PHASES = ("head", "backbone", "highres")  # of doors 04, 05 and 06
+Part = Literal["neck", "objective"]
+HEAD: tuple[Part, ...] = ("neck", "objective")  # the parts that are not the backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The weights that a stage starts from.
+
+    Attributes:
+        of: The row whose weights are loaded; empty is the row before, `pretrained` the backbone as the library or the file has it.
+        fresh: Parts that start anew. Everything else is loaded strictly.
+        model: A backbone other than the recipe's, for a stage that starts from `pretrained`; its mean and std must be the recipe's.
+        has_mean_centers: Fresh class centres start as the means of their classes' embeddings instead of at random; the backbone is
+            frozen.
+    """
+
+    of: str = ""
+    fresh: tuple[Part, ...] = ()
+    model: Model | None = None
+    has_mean_centers: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neck:
+    """The projection from the backbone's feature to the embedding.
+
+    Attributes:
+        dim: Numbers of an embedding.
+        dropouts: Rates of the dropouts before the last layer; of several the outputs are averaged (4th place: .1 to .5).
+        is_branched: Each dropout has linear layers of its own (3rd place: twenty).
+        has_norm: Batch norm without weights of its own comes first (5th and 6th place).
+        norm_eps: What the batch norm adds to the variance (5th place: 1e-6).
+        has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the backbone is frozen.
+        hidden_dim: Width of a layer before the last, with a GELU; 0 is none.
+        has_bias: Of the last layer.
+    """
+
+    dim: int = within(64, low=1, high=10**5)
+    dropouts: tuple[float, ...] = within((0.2,), low=0.0, high=0.99)
+    is_branched: bool = False
+    has_norm: bool = False
+    norm_eps: float = within(1e-5, low=1e-12, high=1.0)
+    has_size: bool = False
+    hidden_dim: int = within(0, low=0, high=10**5)
+    has_bias: bool = True
+
+    def check(self, at: str) -> None:
+        """Raises ValueError without a dropout (its rate may be 0), and for size inputs with a hidden layer."""
+        if not self.dropouts:
+            raise ValueError(f"{at}.dropouts is empty; without dropout it is (0.0,)")
+        if self.has_size and self.hidden_dim:
+            raise ValueError(f"{at}.has_size excludes hidden_dim, which is {self.hidden_dim}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """Images are drawn one by one.
+
+    Attributes:
+        power: An image of a class with n images is drawn with weight n ** power: 0 takes images as they are, -1 makes all classes
+            equally frequent.
+    """
+
+    power: float = within(-0.5, low=-1.0, high=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerClass:
+    """A batch has so many images of each of batch_size / images_per_class different classes.
+
+    Attributes:
+        images_per_class: Images of a class in a batch.
+        power: A class with n images is drawn with weight n ** (1 + power).
+    """
+
+    images_per_class: int = within(4, low=1, high=10**4)
+    power: float = within(-0.5, low=-1.0, high=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What changes a stage's time and memory.
+
+    Attributes:
+        n_parts: Parts that a batch's backbone pass is split into, to save memory. The gradient is that of the unsplit batch.
+        has_grad_checkpoints: A block's activations are computed again in the backward pass instead of kept: one more forward pass,
+            and memory that does not grow with the depth.
+        has_sharded_weights: Weights, gradients and the optimizer's moments are spread over the processes (FSDP2).
+        n_cached_augmentations: Augmented views that are cached of each image when the backbone is frozen, beside the plain one and, if
+            `augment.flip` is not 0, the mirrored one.
+    """
+
+    n_parts: int = within(1, low=1, high=10**4)
+    has_grad_checkpoints: bool = False
+    has_sharded_weights: bool = False
+    n_cached_augmentations: int = within(0, low=0, high=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """When a stage is scored by retrieval on validation images.
+
+    Attributes:
+        every_epochs: Epochs between validations; 0 is at the stage's end only.
+        keeps_best: The result is the epoch with the best validation mP@5 among those that are validated (5th place), not the last. Its
+            own validation score is then too good.
+    """
+
+    every_epochs: int = within(0, low=0, high=10**6)
+    keeps_best: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row that trains.
+
+    Attributes:
+        name: Also the folder of its results.
+        trains: Which parts move: the objective's own weights (class centres), the neck, head (both of them), the backbone, or all.
+        image_px: Side of the square that images are resized to.
+        objective: What is minimised.
+        optim: How the weights move.
+        start: Which weights it starts from.
+        neck: The projection to the embedding.
+        sampling: How images are drawn.
+        augment: Random changes to training images.
+        cost: What changes time and memory.
+        validation: When it is scored.
+        sources: The data sets that it trains on; empty is all. Its classes are those of these alone.
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap (1st place:
+            12 of 14).
+    """
+
+    name: str
+    _: KW_ONLY
+    trains: Literal["objective", "neck", "head", "backbone", "all"]
+    image_px: int = within(224, low=8, high=4096)
+    objective: ObjectiveSettings = ArcFace()
+    optim: Optim
+    start: Start = Start()
+    neck: Neck = Neck()
+    sampling: Weighted | PerClass = Weighted()
+    augment: Augment = Augment()
+    cost: Cost = Cost()
+    validation: Validation = Validation()
+    sources: tuple[str, ...] = ()
+    patch_stride: int = within(0, low=0, high=4096)
+
+    @property
+    def is_backbone_frozen(self) -> bool:
+        """Whether the stage can train on cached features."""
+        return self.trains not in ("backbone", "all")
+
+    @property
+    def is_neck_frozen(self) -> bool:
+        """Whether the neck keeps its weights, and its batch norm its statistics."""
+        return self.trains in ("objective", "backbone")
+
+    def check(self, at: str) -> None:
+        """Raises ValueError for fields that contradict each other."""
+        _check_row_name(at, self.name)
+        batch_size = self.optim.batch_size
+        if batch_size % self.cost.n_parts:
+            raise ValueError(f"{at}.cost.n_parts is {self.cost.n_parts}, must divide the batch_size {batch_size}")
+        if self.neck.has_norm and not self.is_neck_frozen and batch_size < 2:
+            raise ValueError(
+                f"{at}.neck.has_norm is true, but batch_size {batch_size} gives the batch norm one image at a time, which has no "
+                "variance; take a larger batch_size, or has_norm=False"
+            )
+        if isinstance(self.sampling, PerClass) and batch_size % self.sampling.images_per_class:
+            raise ValueError(f"{at}.sampling.images_per_class is {self.sampling.images_per_class}, must divide the batch_size {batch_size}")
+        if self.cost.has_sharded_weights and self.is_backbone_frozen:
+            raise ValueError(f"{at}.cost.has_sharded_weights is for stages that train the backbone; this one trains {self.trains!r}")
+        if self.validation.keeps_best and (self.optim.ema_decay or not self.validation.every_epochs):
+            raise ValueError(f"{at}.validation.keeps_best needs every_epochs, the epochs between validations, and no optim.ema_decay")
+        if self.neck.has_size and not self.is_backbone_frozen:
+            raise ValueError(f"{at}.neck.has_size needs a frozen backbone, whose features are cached")
+        if self.start.has_mean_centers and not (self.is_backbone_frozen and "objective" in self.start.fresh):
+            raise ValueError(f"{at}.start.has_mean_centers needs a fresh objective and a frozen backbone, whose features are cached")
+
+
+@dataclass(frozen=True)
+class Soup:
+    """A row that trains nothing: the mean of the weights of other rows (4th place; Wortsman et al., ICML 2022).
+
+    Attributes:
+        name: Also the folder of its results.
+        of: The rows, all of one shape.
+        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the score. Its own
+            validation score is then too good.
+    """
+
+    name: str
+    _: KW_ONLY
+    of: tuple[str, ...]
+    is_greedy: bool = False
+
+    def check(self, at: str) -> None:
+        """Raises ValueError for a soup of nothing."""
+        _check_row_name(at, self.name)
+        if not self.of:
+            raise ValueError(f"{at}.of is empty; name the rows whose weights are averaged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The rows of a recipe in the order in which they run; a path reaches each by its name: `stages.NAME.image_px`.
+
+    Attributes:
+        head: Rows of door 04.
+        backbone: Rows of door 05.
+        highres: Rows of door 06.
+    """
+
+    head: tuple[Stage | Soup, ...] = rows()
+    backbone: tuple[Stage | Soup, ...] = rows()
+    highres: tuple[Stage | Soup, ...] = rows()
+
+    def __iter__(self) -> Iterator[Stage | Soup]:
+        """All rows in the order in which they run."""
+        return iter((*self.head, *self.backbone, *self.highres))
+
+    @property
+    def trained(self) -> tuple[Stage, ...]:
+        """The rows that train."""
+        return tuple(row for row in self if isinstance(row, Stage))
+
+    def of_phase(self, phase: str) -> tuple[Stage | Soup, ...]:
+        """The rows of `head`, `backbone` or `highres`."""
+        found: tuple[Stage | Soup, ...] = getattr(self, phase)
+        return found
+
+    def phase_of(self, name: str) -> str:
+        """The phase that holds the row called `name`."""
+        return next(phase for phase in PHASES if any(row.name == name for row in self.of_phase(phase)))
+
+    def check(self, at: str) -> None:
+        """Raises ValueError without a row, or where two rows have one name."""
+        names = [row.name for row in self]
+        if not names:
+            raise ValueError(f"{at} is empty; a recipe trains at least one stage")
+        check_unique(at, names)
+
+
+def _check_row_name(at: str, name: str) -> None:
+    check_name("stages.name", name)
+    if name == PRETRAINED:
+        raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")

@@ -1,0 +1,41 @@
+"""A loss or a weight that is no number stops the stage, with the images and what to try."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from torch import Tensor
+
+from guie.files import whole_file
+from guie.settings.stage import Stage
+from guie.train.batches import TrainSet
+from guie.train.model import Model
+from guie.train.sharding import own_part
+from guie.train.state import TrainState
+
+
+def check_loss(loss: float, stage: Stage, state: TrainState, items: Tensor, train_set: TrainSet, list_path: Path) -> None:
+    """Raises ValueError where the loss is not finite, and writes the ids of the batch's images to `list_path`."""
+    if math.isfinite(loss):
+        return
+    image_ids = [str(image_id) for image_id in train_set.image_ids[items.cpu().numpy()]]
+    with whole_file(list_path) as temporary:
+        temporary.write_text("\n".join(image_ids) + "\n", encoding="utf-8")
+    images = f", images {', '.join(image_ids[:4])}, ... (all {len(image_ids)}: {list_path})"
+    raise ValueError(_told(f"the loss is {loss}", stage, state, images))
+
+
+def check_weights(model: Model, stage: Stage, state: TrainState) -> None:
+    """Raises ValueError where a weight is not finite: it must become neither a checkpoint nor a result."""
+    if not all(bool(own_part(p.detach()).isfinite().all()) for p in model.trained().values()):
+        raise ValueError(_told("a weight is not finite", stage, state))
+
+
+def _told(what: str, stage: Stage, state: TrainState, more: str = "") -> str:
+    at = f"stages.{stage.name}.optim"
+    return (
+        f"stage {stage.name}: {what} at epoch {state.epoch + 1}, step {state.step}{more}; try a lower {at}.lr (now "
+        f"{stage.optim.lr:g}) or {at}.clip_norm=1, with which the stage starts anew; the last checkpoint, if there is one, is kept "
+        "as it is"
+    )

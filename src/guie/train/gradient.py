@@ -1,0 +1,211 @@
+"""The gradient of one step, cut at the backbone's feature.
+
+The head (neck and objective) sees the whole batch, once, on every process. Each process then sends its rows of d loss / d feature
+back through its own backbone, part by part. So the gradient is the same however many parts and processes compute it, also with
+dropout and batch norm in the neck, and for losses that compare images with each other. Between processes travel features (4 MB of
+1,024 images of 1,024 numbers) and, once a step, the backbone's gradient.
+
+Source: Gao et al., Scaling deep contrastive learning batch size under memory limited setup, RepL4NLP 2021 (gradient caching).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+
+from guie.train.model import Model
+from guie.train.objectives.base import Batch
+from guie.train.schedule import seed_of
+from guie.train.sharding import is_sharded, set_gradient_sync
+
+BUCKET = 1 << 24  # numbers of a gradient that travel together: 64 MB
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What one step is computed from. Processes share the rows of a batch: process r has the rows r, r + n_processes, ...
+
+    Attributes:
+        inputs: Normalised pixels of this process' rows, float32 [n / n_processes, 3, px, px]; or what the neck takes of all rows,
+            float32 [n, feature_dim].
+        labels: int64 [n], of all rows, as the rest.
+        items: int64 [n], rows of the training set.
+        views: int64 [n], which cached view each is.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    items: Tensor
+    views: Tensor
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether the backbone takes part in the step."""
+        return self.inputs.ndim == 4
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a stage a step is.
+
+    Attributes:
+        epoch: Counted from 0.
+        step: Of the stage, counted from 0.
+        seed: Of its random numbers.
+    """
+
+    epoch: int
+    step: int
+    seed: int
+
+
+def gradient(model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator) -> tuple[Batch | None, dict[str, float]]:
+    """Adds the gradient of the whole batch to every parameter that trains.
+
+    Args:
+        model: With its modes set.
+        given: The step's inputs.
+        n_parts: Parts in which the backbone computes.
+        position: Epoch, step and seed.
+        accelerator: Of all processes; in fp16 gradients are left scaled.
+
+    Returns:
+        The whole batch without its graph, for `Objective.after_step`, and the loss terms. The batch is None where an additive
+        objective was computed in parts.
+    """
+    if not given.are_pixels:
+        batch, terms = _head(model, given.inputs, given, position, accelerator)
+        return batch, terms
+    parts = given.inputs.chunk(n_parts)
+    if n_parts > 1 and model.objective.is_additive and isinstance(model.neck.norm, nn.Identity):
+        return None, _by_parts(model, parts, given, position, accelerator)
+    with torch.set_grad_enabled(n_parts == 1):
+        own = torch.cat([_features(model, part, i, position, accelerator) for i, part in enumerate(parts)])
+    features = _gathered(own.detach(), accelerator).requires_grad_()
+    batch, terms = _head(model, features, given, position, accelerator)
+    assert features.grad is not None
+    back = features.grad[accelerator.process_index :: accelerator.num_processes]
+    _send_back(model, [own] if n_parts == 1 else parts, back, position, accelerator)
+    if not is_sharded(model.backbone):
+        _sum_gradients(model.backbone.parameters(), accelerator)
+    return batch, terms
+
+
+def _features(model: Model, pixels: Tensor, part: int, position: Position, accelerator: Accelerator) -> Tensor:
+    """The backbone's features of a part, in float32 at least; its noise (drop-path) is the same whenever the part is computed."""
+    torch.manual_seed(seed_of(position.seed, "noise", accelerator.process_index, part))
+    with accelerator.autocast():
+        features: Tensor = model.backbone(pixels)
+    return features if features.dtype == torch.float64 else features.float()
+
+
+def _gathered(own: Tensor, accelerator: Accelerator) -> Tensor:
+    """The rows of all processes in the order of the batch."""
+    n = accelerator.num_processes
+    if n == 1:
+        return own
+    by_process: Tensor = accelerator.gather(own)
+    return by_process.unflatten(0, (n, -1)).transpose(0, 1).flatten(0, 1).contiguous()
+
+
+def _head(model: Model, features: Tensor, given: StepInputs, position: Position, accelerator: Accelerator) -> tuple[Batch, dict[str, float]]:
+    """Neck and objective over the whole batch, forward and backward."""
+    torch.manual_seed(position.seed)  # the same dropout on every process
+    with accelerator.autocast():
+        embeddings = model.neck(features)
+        batch = Batch(features, embeddings, given.labels, given.items, given.views, position.epoch, position.step)
+        terms = model.objective(batch)
+    accelerator.backward(_total(terms))
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        _share_head(model, accelerator)
+    return batch.detached(), {name: float(term.detach()) for name, term in terms.items()}
+
+
+def _share_head(model: Model, accelerator: Accelerator) -> None:
+    """Process 0's gradient of the head for all: some kernels of cards add in random order, and heads would drift apart."""
+    for gradients in _buckets(parameter for module in model.head for parameter in module.parameters()):
+        _copy_back(broadcast(_flat(gradients)), gradients)
+
+
+def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, position: Position, accelerator: Accelerator) -> dict[str, float]:
+    """Forward and backward of an additive objective, part by part, without a first pass.
+
+    Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch.
+    """
+    n, rank, world = len(given.labels), accelerator.process_index, accelerator.num_processes
+    own_rows = torch.arange(rank, n, world, device=given.labels.device).chunk(len(parts))
+    sums: dict[str, Tensor] = {}
+    for i, (part, rows) in enumerate(zip(parts, own_rows, strict=True)):
+        own = _features(model, part, i, position, accelerator)
+        cut = own.detach().requires_grad_()
+        torch.manual_seed(position.seed)
+        with accelerator.autocast():
+            embeddings = model.neck(cut.new_zeros(n, cut.shape[1]).index_copy(0, rows, cut))[rows]
+            items, views = given.items[rows], given.views[rows]
+            terms = model.objective(Batch(cut, embeddings, given.labels[rows], items, views, position.epoch, position.step))
+        share = len(rows) / n
+        accelerator.backward(_total(terms) * share)
+        for name, term in terms.items():
+            sums[name] = sums.get(name, torch.zeros((), device=term.device)) + term.detach().float() * share
+        assert cut.grad is not None
+        _backward(model, own, cut.grad, i == len(parts) - 1, accelerator)
+    _sum_gradients((p for module in model.head for p in module.parameters()), accelerator)
+    if not is_sharded(model.backbone):
+        _sum_gradients(model.backbone.parameters(), accelerator)
+    return {name: float(accelerator.reduce(value, reduction="sum")) for name, value in sums.items()}
+
+
+def _send_back(model: Model, parts: Iterable[Tensor], back: Tensor, position: Position, accelerator: Accelerator) -> None:
+    """The gradient of the features through the backbone; `parts` are pixels, or features that still have their graph."""
+    parts = list(parts)
+    for i, (part, share) in enumerate(zip(parts, back.chunk(len(parts)), strict=True)):
+        own = part if part.ndim == 2 else _features(model, part, i, position, accelerator)
+        _backward(model, own, share, i == len(parts) - 1, accelerator)
+
+
+def _backward(model: Model, own: Tensor, share: Tensor, is_last: bool, accelerator: Accelerator) -> None:
+    """Backward through the backbone. Sharded weights move their gradient with the last part alone, as a mean over the processes."""
+    if is_sharded(model.backbone):
+        set_gradient_sync(model.backbone, is_last)
+        share = share * accelerator.num_processes
+    own.backward(share)
+
+
+def _total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+def _sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
+    """Gradients become their sum over the processes."""
+    if accelerator.num_processes == 1:
+        return
+    for gradients in _buckets(parameters):
+        _copy_back(accelerator.reduce(_flat(gradients), reduction="sum"), gradients)
+
+
+def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
+    """The gradients that there are, in lists of at most `BUCKET` numbers (or one tensor)."""
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if bucket and sum(tensor.numel() for tensor in bucket) + parameter.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(parameter.grad)
+    if bucket:
+        yield bucket
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _copy_back(flat: Tensor, tensors: list[Tensor]) -> None:
+    for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(values.view_as(tensor))

@@ -1,0 +1,100 @@
+"""What a stage trains: an embedder and the objective that it is trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor, nn
+
+from guie.model.backbone import Backbone
+from guie.model.embedder import Embedder
+from guie.model.fitting import misfit
+from guie.model.neck import Neck
+from guie.settings.stage import Stage
+from guie.train.objectives.base import Objective
+from guie.train.objectives.build import build_objective
+
+TRAINED_PARTS = {
+    "objective": ("objective",),
+    "neck": ("neck",),
+    "head": ("neck", "objective"),
+    "backbone": ("backbone",),
+    "all": ("backbone", "neck", "objective"),
+}
+
+
+class Model(Embedder):
+    """Backbone, neck and objective; the names of its weights begin with the part: `backbone.`, `neck.`, `objective.`."""
+
+    def __init__(self, backbone: Backbone, neck: Neck, objective: Objective) -> None:
+        """The three parts, by name."""
+        super().__init__(backbone, neck)
+        self.objective = objective
+
+    @property
+    def head(self) -> tuple[nn.Module, nn.Module]:
+        """The parts that see the whole batch: neck and objective."""
+        return self.neck, self.objective
+
+    def open(self, stage: Stage) -> None:
+        """Lets the parts train that the stage trains, and freezes the others."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] in TRAINED_PARTS[stage.trains])
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def changing_buffers(self) -> dict[str, Tensor]:
+        """The buffers that training changes: batch norm's statistics in the neck, and the objective's state."""
+        stored = self.state_dict(keep_vars=True)
+        parts = ("neck", "objective")
+        return {n: b for n, b in self.named_buffers() if n.split(".")[0] in parts and n in stored}
+
+    def set_mode(self, stage: Stage) -> None:
+        """Trained parts, and the neck's dropout, in training mode; a frozen backbone and a frozen neck's batch norm in eval mode."""
+        self.train()
+        if stage.is_neck_frozen:
+            self.neck.norm.eval()
+        if stage.is_backbone_frozen:
+            self.backbone.eval()
+
+
+def build_model(backbone: Backbone, stage: Stage, n_classes: int, counts: Tensor, seed: int) -> Model:
+    """A model with a fresh neck and a fresh objective, the same for the same seed.
+
+    Args:
+        backbone: With its weights.
+        stage: What neck and objective are made of.
+        n_classes: Classes of the training set.
+        counts: [n_classes], training rows of each class.
+        seed: Of torch's random generator.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        neck = Neck(backbone.feature_dim, stage.neck)
+        objective = build_objective(stage, n_classes, counts)
+    return Model(backbone, neck, objective)
+
+
+def load_parts(model: Model, weights_of: Callable[[str], dict[str, Tensor]], fresh: Collection[str], where: str) -> None:
+    """Loads neck and objective strictly, but for what the stage starts anew.
+
+    Args:
+        model: Whose parts are filled.
+        weights_of: Gives the tensors of a part.
+        fresh: Parts that are left as they are.
+        where: Which row starts from which, for messages.
+
+    Raises:
+        ValueError: names or shapes that do not fit, with the part and the row that it comes from.
+    """
+    for part in ("neck", "objective"):
+        if part in fresh:
+            continue
+        module: nn.Module = getattr(model, part)
+        own = weights_of(part)
+        if complaint := misfit(module.state_dict(), own):
+            raise ValueError(f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in start.fresh")
+        module.load_state_dict(own, strict=True)

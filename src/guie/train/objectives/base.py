@@ -1,0 +1,89 @@
+"""What every objective is: a module that turns a whole batch into named loss terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The whole batch of one step, the same on every process.
+
+    Attributes:
+        features: float [n, feature_dim], what the neck takes (the cut).
+        embeddings: float [n, dim], the neck's output, not normalised.
+        labels: int64 [n], classes of the training set.
+        items: int64 [n], rows of the training set.
+        views: int64 [n], which cached view of an image each row is; 0 where images are augmented anew.
+        epoch: Counted from 0.
+        step: Of the stage, counted from 0.
+    """
+
+    features: Tensor
+    embeddings: Tensor
+    labels: Tensor
+    items: Tensor
+    views: Tensor
+    epoch: int
+    step: int
+
+    def detached(self) -> Batch:
+        """The same numbers without their graph."""
+        return Batch(
+            self.features.detach(),
+            self.embeddings.detach(),
+            self.labels,
+            self.items,
+            self.views,
+            self.epoch,
+            self.step,
+        )
+
+
+class Look(Protocol):
+    """The training set as the model sees it now: in eval mode, without gradient.
+
+    Attributes:
+        labels: int64 [n_items], the class of each row of the training set.
+    """
+
+    labels: np.ndarray
+
+    def embeddings(self, items: np.ndarray) -> Tensor:
+        """float32 [n, dim] of the plain views of rows of the training set, int64 [n]."""
+
+
+class Objective(nn.Module):
+    """What a stage minimises. Its parameters are trained, its buffers are checkpointed, and nothing of it is exported.
+
+    Attributes:
+        is_additive: The loss of a batch is the mean of its parts' losses, weighted by their sizes, and `after_step` does nothing.
+            Then a batch in parts needs no first pass without gradient.
+    """
+
+    is_additive = False
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Named terms, scalars, weighted; their sum is minimised. Changes no buffer: it may run several times in a step."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, look: Look) -> None:
+        """Called once after each step of the optimizer: memories, moving averages, counters."""
+
+    @torch.no_grad()
+    def begin_epoch(self, epoch: int, look: Look) -> None:
+        """Called before the first step of each epoch; not again where a stage resumes within an epoch."""
+
+    def rates(self) -> dict[str, float]:
+        """Factors of the stage's learning rate, by prefix of the parameter's name: `{"proxies": 100.0}`."""
+        return {}
+
+    def curves(self, epoch: int) -> dict[str, float]:
+        """Numbers to plot for an epoch, by column of `metrics.csv`: margins, learned thresholds."""
+        return {}

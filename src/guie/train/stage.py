@@ -1,0 +1,228 @@
+"""One row of a recipe: done already? start, train or average, validate, mark."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from guie.data.packing import PackedImages
+from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
+from guie.embed.accelerator import make_accelerator, precision_of
+from guie.embed.ensemble import check_rows, load_backbone, stage_weights
+from guie.embed.features import Encoder, FeatureStore
+from guie.errors import memory_remedy
+from guie.files import save_weights
+from guie.model.check import check_models
+from guie.model.normalisation import check_normalisation
+from guie.model.pooling import enable_gradient_checkpointing
+from guie.run import Run, keep_conditions
+from guie.settings.names import PRETRAINED
+from guie.settings.stage import Soup, Stage
+from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, less_memory
+from guie.train.curves import write_metrics
+from guie.train.model import Model, build_model, load_parts
+from guie.train.parameters import blocks_of, freeze_early_blocks
+from guie.train.schedule import seed_of
+from guie.train.sharding import is_sharded, own_part, shard, whole
+from guie.train.soup import average_weights
+from guie.train.state import Checkpoint
+from guie.train.trainer import Trainer
+from guie.train.validation import validated
+from guie.versions import AUGMENTATION, EXTRACTION
+
+log = logging.getLogger(__name__)
+
+
+def train_phase(run: Run, phase: str) -> dict[str, Any]:
+    """Runs the recipe's rows of one phase, one after the other; finished ones are skipped.
+
+    Returns:
+        The validation scores of the phase's last row, the number of rows and their seconds, and the mean and std of the pixels.
+    """
+    accelerator = make_accelerator(run.device, precision_of(run.device))
+    is_first = phase == "head"  # door 04 is the first that needs the models
+    mean, std = check_models(run.recipe) if is_first else check_normalisation(run.recipe)
+    packed = PackedImages(run.folder(3))
+    check_rows(run.recipe, packed)
+    rows, results = run.recipe.stages.of_phase(phase), []
+    for row in rows:
+        with memory_remedy(less_memory(run.recipe.stage(row.name))):
+            results.append(train_row(run, row, packed, accelerator))
+    if not rows:
+        log.info("the recipe has no stage of phase %r; nothing to train", phase)
+    last = results[-1] if results else {}
+    seconds = sum(result["stage_seconds"] for result in results)
+    return {"n_stages": len(rows), **last, "mean": mean, "std": std, "stage_seconds": seconds}
+
+
+def train_row(run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Accelerator, **trainer_words: Any) -> dict[str, Any]:
+    """Trains a stage from its parent's weights, or averages a soup, and writes the row's folder.
+
+    Args:
+        run: Recipe and folders.
+        row: One of the recipe's.
+        packed: The images of both splits.
+        accelerator: Of all processes.
+        **trainer_words: Further arguments of the `Trainer`.
+
+    Returns:
+        Its validation scores, and `stage_seconds`.
+
+    Raises:
+        ValueError: a batch that the processes cannot share equally, weights that do not fit, a loss that is not finite.
+    """
+    stage = run.recipe.stage(row.name)
+    _check_processes(stage, accelerator)
+    folder, settings, inputs = run.stage_folder(row.name), _settings(run, row), _inputs(run, row)
+    if is_done(folder, settings, inputs, run.verify):
+        log.info("stage %s: already done", row.name)
+        mark = read_done(folder)
+        assert mark is not None
+        keep_conditions(row.name, mark, accelerator.device.type)
+        return {**mark["metrics"], "stage_seconds": mark["seconds"]}
+    log.info("stage %s: %s", row.name, _plan(run, row))
+    started = time.time()
+    _clear(folder, run, accelerator)
+    store = FeatureStore(run, packed, accelerator)
+    model = _start(run, row, TrainSet(run.recipe, stage, packed)).to(accelerator.device)
+    if isinstance(row, Soup):
+        average_weights(run, row, model, store)
+        trainer = None
+    else:
+        checkpoint = Checkpoint(folder / "last.pt", f"{settings} {inputs}", row.name, accelerator)
+        trainer, model = _trained(run, row, model, store, checkpoint, trainer_words)
+        started = trainer.started
+    scores = {name: round(value, 6) for name, value in validated(run, stage, model, store, is_kept=True).items()}
+    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", row.name, scores["mp5"], scores["r1"])
+    if accelerator.is_main_process:
+        write_metrics(folder / "metrics.csv", _history(trainer, scores))
+        save_weights(folder / "final.safetensors", model.state_dict())
+        mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores)
+        (folder / "last.pt").unlink(missing_ok=True)
+    if trainer is not None:
+        trainer.curves.finish(scores)
+    accelerator.free_memory()  # it would keep this stage's model and optimizer as long as the phase lasts
+    accelerator.wait_for_everyone()
+    return {**scores, "stage_seconds": time.time() - started}
+
+
+def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
+    batch_size, n = stage.optim.batch_size, accelerator.num_processes
+    if batch_size % n:
+        raise ValueError(f"stages.{stage.name}.optim.batch_size is {batch_size}, which {n} processes cannot share equally; make it a multiple of {n}")
+
+
+def _settings(run: Run, row: Stage | Soup) -> str:
+    """Digest of all fields that decide the row's weights."""
+    fields = ["model", "data.limits", "embed.precision", "embed.storage", "seed", f"stages.{row.name}"]
+    return run.recipe.digest(*fields, augmentation=AUGMENTATION, extraction=EXTRACTION)
+
+
+def _inputs(run: Run, row: Stage | Soup) -> dict[str, str]:
+    """Digests of what the row reads: images, and other rows' weights."""
+    parent = run.recipe.parent(row)
+    from_library = f"{PRETRAINED} {run.weights_digest()}" if parent == PRETRAINED else ""
+    inputs = {
+        "03_packed": outputs_digest(run.folder(3)),
+        "parent": from_library or outputs_digest(run.stage_folder(parent)),
+    }
+    if isinstance(row, Soup):
+        inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in row.of)
+    return inputs
+
+
+def _plan(run: Run, row: Stage | Soup) -> str:
+    """What the row is about to do, for the log."""
+    if isinstance(row, Soup):
+        return f"the soup of {', '.join(row.of)}"
+    stride = f", patch stride {row.patch_stride}," if row.patch_stride else ""
+    parent = run.recipe.parent(row)
+    return f"trains {row.trains} at {row.image_px} px{stride} for {row.optim.n_epochs} epochs, from {parent}"
+
+
+def _clear(folder: Path, run: Run, accelerator: Accelerator) -> None:
+    """Removes what an earlier start left there and this one will write anew; the checkpoint stays."""
+    if accelerator.is_main_process:
+        remove_damaged(folder, run.verify)
+    with accelerator.main_process_first():
+        for name in ("done.json", "not_finite.txt"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _start(run: Run, row: Stage | Soup, train_set: TrainSet) -> Model:
+    """The model with its parent's weights, but for the parts that the stage starts anew; of a soup, its shape."""
+    stage, parent = run.recipe.stage(row.name), run.recipe.parent(row)
+    backbone = load_backbone(run, parent, stage.image_px, stage.patch_stride, run.recipe.model_of(row.name))
+    counts = np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes)
+    seed = seed_of(run.recipe.seed, row.name)
+    model = build_model(backbone, stage, train_set.n_classes, torch.from_numpy(counts), seed)
+    if isinstance(row, Stage) and parent != PRETRAINED:
+        weights_of = partial(stage_weights, run, parent)
+        load_parts(model, weights_of, row.start.fresh, f"stage {row.name} from {parent}")
+    return model
+
+
+def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]) -> tuple[Trainer, Model]:
+    """Trains the stage; returns the trainer, and the model with all of its weights in this process."""
+    accelerator, train_set = store.accelerator, TrainSet(run.recipe, stage, store.packed)
+    if stage.cost.has_grad_checkpoints:
+        enable_gradient_checkpointing(model.backbone.network)
+    model.open(stage)
+    freeze_early_blocks(model, stage)
+    batches: Batches
+    if stage.is_backbone_frozen:
+        encoder = Encoder.of(model.backbone, run.recipe.model_of(stage.name), stage.image_px, stage.patch_stride)
+        batches = FeatureBatches(stage, train_set, store, encoder)
+    else:
+        batches = ImageBatches(run.recipe, stage, store.packed, train_set, accelerator)
+    plain = None
+    if stage.cost.has_sharded_weights and accelerator.num_processes > 1:
+        plain = copy.deepcopy(model).cpu()
+        _spread(stage, model, accelerator)
+
+    def validate() -> dict[str, float]:
+        scores = validated(run, stage, _whole(model, plain, accelerator), store, is_kept=stage.is_backbone_frozen)
+        if plain is not None:
+            plain.cpu()  # the card has no room for it while it trains
+        return scores
+
+    curves = run.out / "tensorboard" / stage.name
+    trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, curves, **words)
+    trainer.run()
+    if best := trainer.state.best:
+        text = "stage %s: keeps epoch %d of %d, mP@5 %.4f"
+        log.info(text, stage.name, best["epoch"] + 1, stage.optim.n_epochs, best["mp5"])
+    return trainer, _whole(model, plain, accelerator)
+
+
+def _spread(stage: Stage, model: Model, accelerator: Accelerator) -> None:
+    """Shards the backbone, and tells how much of it this process holds."""
+    whole_size = sum(p.numel() for p in model.backbone.parameters())
+    shard(model.backbone, blocks_of(model), accelerator.device)
+    own_share = sum(own_part(p).numel() for p in model.backbone.parameters()) / whole_size
+    text = "stage %s: weights are spread over %d processes; this one holds %.0f %%"
+    log.info(text, stage.name, accelerator.num_processes, 100 * own_share)
+
+
+def _whole(model: Model, plain: Model | None, accelerator: Accelerator) -> Model:
+    """The model with all of its weights in this process; `plain` is filled where they are sharded, and all processes must ask."""
+    if plain is None or not is_sharded(model.backbone):
+        return model
+    plain.load_state_dict({name: whole(tensor).cpu() for name, tensor in model.state_dict().items()})
+    return plain.to(accelerator.device)
+
+
+def _history(trainer: Trainer | None, scores: dict[str, float]) -> list[dict[str, Any]]:
+    """The rows of metrics.csv; the last one has the stage's scores, unless another epoch was kept, whose row has them."""
+    history: list[dict[str, Any]] = trainer.state.history if trainer else [{}]
+    if not (trainer and trainer.state.best):
+        history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
+    return history

@@ -1,0 +1,180 @@
+"""What a stage must remember to go on exactly, and its checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor
+
+from guie.files import load_state, save_state
+from guie.run import keep_conditions
+from guie.train.curves import write_metrics
+from guie.train.model import Model
+from guie.train.sharding import is_sharded, like, optimizer_state, set_optimizer_state, whole
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainState:
+    """Where a stage is, beside its weights and its optimizer.
+
+    Attributes:
+        epoch: Of the next step, counted from 0.
+        step: The next step of that epoch, counted from 0.
+        running: Of this epoch so far: sum of losses, steps, seconds.
+        history: A row of metrics.csv for each finished epoch.
+        seconds: That the stage has taken, earlier starts included.
+        best: Of the validated epochs the best: epoch, mp5, weights; empty without `validation.keeps_best`.
+        ema: The moving average of the trained weights, by name; empty without `optim.ema_decay`.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    running: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, loss: float, seconds: float) -> None:
+        """Counts a step of this epoch."""
+        total, n, before = self.running
+        self.step += 1
+        self.running = [total + loss, n + 1, before + seconds]
+
+    def average(self, model: Model, ema_decay: float, step: int) -> None:
+        """Takes the model's weights into the moving average, if there is one.
+
+        It forgets its start: at step t it weighs the last min(t, 1 / (1 - ema_decay)) steps.
+        """
+        decay = min(ema_decay, (1 + step) / (10 + step))
+        for name, average in self.ema.items():
+            average.lerp_(model.get_parameter(name).detach(), 1 - decay)
+
+    def mean_loss(self) -> float:
+        """Of this epoch so far."""
+        return self.running[0] / max(1.0, self.running[1])
+
+    def images_per_s(self, batch_size: int) -> float:
+        """In this epoch so far."""
+        return self.running[1] * batch_size / max(self.running[2], 1e-9)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file from which a stage goes on. Random states need no saving: every step seeds its own.
+
+    Attributes:
+        path: `last.pt` in the stage's folder.
+        key: What the stage is trained from: settings, parent, images. Another key's checkpoint is not used.
+        stage: The stage's name, for messages.
+        accelerator: Of all processes.
+    """
+
+    path: Path
+    key: str
+    stage: str
+    accelerator: Accelerator
+
+    def is_due(self, saved: float, every_s: float, model: Model) -> bool:
+        """Whether more than `every_s` seconds are over since `saved`, as `time.time()` gives it.
+
+        With sharded weights all processes write together, so process 0 decides for all.
+        """
+        is_late = time.time() - saved > every_s
+        if not is_sharded(model.backbone):
+            return is_late
+        return bool(broadcast(torch.tensor([is_late], device=self.accelerator.device)))
+
+    def save(self, state: TrainState, model: Model, optimizer: Any) -> None:
+        """Writes everything, whole or not at all; with sharded weights all processes must call it.
+
+        Args:
+            state: Where the stage is.
+            model: Its trained weights and the buffers that training changes are stored.
+            optimizer: accelerate's wrapper of the stage's optimizer.
+        """
+        spread = is_sharded(model.backbone)
+        if not (spread or self.accelerator.is_main_process):
+            return
+        weights = {name: whole(parameter.detach()).cpu() for name, parameter in model.trained().items()}
+        ema = {name: whole(tensor).cpu() for name, tensor in state.ema.items()}
+        moments = optimizer_state(model, optimizer.optimizer) if spread else optimizer.state_dict()
+        if not self.accelerator.is_main_process:
+            return
+        stored = {
+            "key": self.key,
+            "epoch": state.epoch,
+            "step": state.step,
+            "running": state.running,
+            "history": state.history,
+            "seconds": state.seconds,
+            "best": state.best,
+            "weights": weights,
+            "buffers": model.changing_buffers(),
+            "ema": ema,
+            "optimizer": moments,
+            "is_sharded": spread,
+            "threads": torch.get_num_threads(),
+            "device": self.accelerator.device.type,
+        }
+        if self.accelerator.scaler is not None:
+            stored["scaler"] = self.accelerator.scaler.state_dict()
+        save_state(self.path, stored)
+        write_metrics(self.path.with_name("metrics.csv"), state.history)
+
+    def load(self, state: TrainState, model: Model, optimizer: Any) -> bool:
+        """Goes back to the checkpoint, if there is one of the same key; returns whether.
+
+        Raises:
+            ValueError: it was written with sharded weights and the weights are whole now, or the other way round.
+        """
+        stored = self._stored()
+        if stored is None:
+            return False
+        spread = is_sharded(model.backbone)
+        if stored.get("is_sharded", False) != spread:
+            raise ValueError(
+                f"stage {self.stage}: {self.path} was written by {'one process' if spread else 'several processes'} with "
+                f"has_sharded_weights; start {'one' if spread else 'several'} again, or delete it to train the stage anew"
+            )
+        with torch.no_grad():
+            for name, parameter in model.trained().items():
+                parameter.copy_(like(parameter, stored["weights"][name]))
+            for name, buffer in model.changing_buffers().items():
+                buffer.copy_(stored["buffers"][name])
+        if spread:
+            set_optimizer_state(model, optimizer.optimizer, stored["optimizer"])
+        else:
+            optimizer.load_state_dict(stored["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in stored:  # not where the stage began on a card with bf16
+            self.accelerator.scaler.load_state_dict(stored["scaler"])
+        for name in ("epoch", "step", "running", "history", "seconds", "best"):
+            setattr(state, name, stored[name])
+        trained = model.trained()
+        state.ema = {name: like(trained[name].detach(), tensor) for name, tensor in stored["ema"].items()}
+        keep_conditions(self.stage, stored, self.accelerator.device.type)
+        log.info("stage %s: resumes at epoch %d, step %d", self.stage, state.epoch + 1, state.step)
+        return True
+
+    def _stored(self) -> dict[str, Any] | None:
+        """What the file holds, or None where there is none that can be used."""
+        if not self.path.is_file():
+            return None
+        try:
+            stored = load_state(self.path)
+        except ValueError as error:
+            log.warning("stage %s: training starts anew, since %s", self.stage, error)
+            return None
+        if stored["key"] != self.key:
+            log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage)
+            return None
+        return stored

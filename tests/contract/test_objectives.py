@@ -1,0 +1,250 @@
+"""What every kind of objective keeps, so that parts, processes and restarts change nothing. New kinds: see EXAMPLES."""
+
+import math
+import tempfile
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from accelerate import Accelerator
+from changing import changed
+from small_model import COLORS, COUNTS, DIM, N_CLASSES, NECK, inputs_at, small_model
+from torch import Tensor, nn
+
+from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax
+from guie.settings.optim import Optim
+from guie.settings.stage import Stage
+from guie.train.curves import COLUMNS
+from guie.train.gradient import Position, gradient
+from guie.train.model import Model
+from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.build import build_objective
+from guie.train.state import Checkpoint, TrainState
+
+# Settings of each kind: its own, and those that take another way through the code.
+EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
+    ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
+    CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
+    Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
+}
+KINDS = typing.get_args(ObjectiveSettings)
+ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
+N = 32
+STAGE = Stage("s", trains="all", optim=Optim(n_epochs=1, batch_size=N, lr=0.01), neck=NECK)
+every_kind = pytest.mark.parametrize("name", ROWS)
+
+
+def test_every_kind_has_an_example() -> None:
+    assert len(KINDS) >= 3 and set(EXAMPLES) == set(KINDS)
+    for kind, rows in EXAMPLES.items():
+        assert rows and all(type(row) is kind for row in rows)
+
+
+class SmallLook:
+    """200 training images with known embeddings."""
+
+    labels = (torch.arange(200) % N_CLASSES).numpy()
+
+    def embeddings(self, items: Any) -> Tensor:
+        return torch.randn(200, DIM, generator=torch.Generator().manual_seed(77))[torch.from_numpy(items)]
+
+
+LOOK: Look = SmallLook()
+
+
+def model_of(name: str, has_norm: bool = True, seed: int = 0) -> Model:
+    return small_model(changed(STAGE, objective=ROWS[name], neck__has_norm=has_norm), seed)
+
+
+def optimizer_of(model: Model) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=STAGE.optim.lr)
+
+
+def take_steps(
+    model: Model, optimizer: torch.optim.Optimizer, steps: range, n_parts: int = 1, dtype: torch.dtype = torch.float32
+) -> list[float]:
+    """Their losses."""
+    accelerator, losses = Accelerator(cpu=True), []
+    for step in steps:
+        items = torch.randint(0, 200, (N,), generator=torch.Generator().manual_seed(step))
+        given = inputs_at(step, items % N_CLASSES, items, dtype)
+        optimizer.zero_grad()
+        batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
+        optimizer.step()
+        if batch is not None:
+            model.objective.after_step(batch, LOOK)
+        losses.append(sum(terms.values()))
+    return losses
+
+
+def begun(name: str, has_norm: bool = True, dtype: torch.dtype = torch.float32) -> Model:
+    """A model before its first step."""
+    model = model_of(name, has_norm).to(dtype)
+    model.objective.begin_epoch(0, LOOK)
+    return model
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and all buffers, those that are not stored included."""
+    return {name: t.detach().clone() for name, t in [*module.named_parameters(), *module.named_buffers()]}
+
+
+def batch_of(n: int, seed: int, dtype: torch.dtype = torch.float32, epoch: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    items = torch.randint(0, 200, (n,), generator=generator)
+    embeddings = torch.randn(n, DIM, generator=generator, dtype=torch.float64).to(dtype)
+    return Batch(embeddings * 2, embeddings, items % N_CLASSES, items, torch.zeros_like(items), epoch, 3)
+
+
+def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@every_kind
+def test_forward_changes_nothing(name: str) -> None:
+    model = begun(name)
+    take_steps(model, optimizer_of(model), range(3))  # a memory would hold something now
+    objective, batch = model.objective.train(), batch_of(24, 1)
+    before, embeddings = state_of(objective), batch.embeddings.clone()
+    first = {term: float(value.detach()) for term, value in objective(batch).items()}
+    assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
+    assert first == {term: float(value.detach()) for term, value in objective(batch).items()}
+    assert first and all(math.isfinite(value) for value in first.values())
+
+
+@every_kind
+@pytest.mark.parametrize("has_norm", [False, True])
+def test_parts_give_the_weights_of_the_whole(name: str, has_norm: bool) -> None:
+    """Dropout and batch norm see the whole batch, whether the backbone computes it in one part or in four."""
+    ends = []
+    for n_parts in (1, 4):
+        model = begun(name, has_norm, torch.float64)
+        losses = take_steps(model, optimizer_of(model), range(6), n_parts, torch.float64)
+        ends.append(({**model.state_dict(), **state_of(model)}, losses))
+    (whole, losses), (parts, losses_of_parts) = ends
+    apart = {key: (whole[key].double() - parts[key].double()).abs() for key in whole if whole[key].numel()}
+    assert max(float(tensor.max()) for tensor in apart.values()) < 1e-12
+    assert losses_of_parts == pytest.approx(losses, rel=1e-6)  # told in float32
+    start = begun(name, has_norm, torch.float64).state_dict()
+    assert all(not torch.equal(start[key], whole[key]) for key in dict(model.named_parameters()))  # all of it has moved
+
+
+def checkpoint_of(folder: str, name: str) -> Checkpoint:
+    return Checkpoint(Path(folder) / f"{name}.pt", "key", name, Accelerator(cpu=True))
+
+
+def go_on(_: int, folder: str, n_threads: int) -> None:
+    """In another process: from the checkpoint and another start, three more steps."""
+    torch.set_num_threads(n_threads)
+    ends = {}
+    for name in ROWS:
+        model = model_of(name, seed=5)
+        optimizer = optimizer_of(model)
+        assert checkpoint_of(folder, name).load(TrainState(), model, optimizer)
+        take_steps(model, optimizer, range(4, 7))
+        ends[name] = model.state_dict()
+    torch.save(ends, Path(folder) / "ends.pt")
+
+
+@pytest.fixture(scope="module")
+def ends() -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """After seven steps in this process, and after four here, a checkpoint, and three in another process."""
+    here = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ROWS:
+            model = begun(name)
+            optimizer = optimizer_of(model)
+            take_steps(model, optimizer, range(4))
+            checkpoint_of(folder, name).save(TrainState(), model, optimizer)
+            take_steps(model, optimizer, range(4, 7))
+            here[name] = model.state_dict()
+        mp.spawn(go_on, args=(folder, torch.get_num_threads()), nprocs=1)
+        there = torch.load(Path(folder) / "ends.pt")
+    return {name: (here[name], there[name]) for name in ROWS}
+
+
+@every_kind
+def test_another_process_goes_on_with_the_same_bits(
+    ends: dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]], name: str
+) -> None:
+    here, there = ends[name]
+    assert is_same(here, there)
+    assert not is_same(here, model_of(name, seed=5).state_dict())
+
+
+@every_kind
+def test_ten_steps_lower_the_loss(name: str) -> None:
+    model = begun(name)
+    labels = torch.arange(60) % N_CLASSES
+    pixels = COLORS[labels].float() + torch.randn(60, 3, 8, 8, generator=torch.Generator().manual_seed(999))
+
+    def loss() -> float:
+        with torch.no_grad():
+            features = model.eval().backbone(pixels)
+            batch = Batch(features, model.neck(features), labels, labels, torch.zeros_like(labels), 0, 0)
+            return float(sum(model.objective(batch).values()))
+
+    before = loss()
+    take_steps(model, optimizer_of(model), range(10))
+    assert loss() < 0.98 * before
+
+
+@every_kind
+def test_curves_are_finite_numbers_in_columns_of_their_own(name: str) -> None:
+    objective = begun(name).objective
+    columns = [tuple(objective.curves(epoch)) for epoch in (0, 1, 40)]
+    assert len(set(columns)) == 1 and not set(columns[0]) & {*COLUMNS, "result_mp5", "result_r1"}
+    for epoch in (0, 1, 40):
+        for value in objective.curves(epoch).values():
+            assert type(value) in (int, float) and math.isfinite(value)
+
+
+def is_mean_of_parts(objective: Objective) -> bool:
+    """Whether a batch's loss is the mean of its parts' losses, weighted by their sizes."""
+    batch = batch_of(24, 2, torch.float64, epoch=1)
+    parts = [torch.arange(start, stop) for start, stop in ((0, 5), (5, 14), (14, 24))]
+    total = 0.0
+    with torch.no_grad():
+        whole = float(sum(objective(batch).values()))
+        for rows in parts:
+            own = [
+                tensor[rows] for tensor in (batch.features, batch.embeddings, batch.labels, batch.items, batch.views)
+            ]
+            total += len(rows) / 24 * float(sum(objective(Batch(*own, batch.epoch, batch.step)).values()))
+    return abs(whole - total) < 1e-9 * abs(whole)
+
+
+@every_kind
+def test_is_additive_is_honest(name: str) -> None:
+    model = begun(name, dtype=torch.float64)
+    take_steps(model, optimizer_of(model), range(2), dtype=torch.float64)
+    assert model.objective.is_additive == is_mean_of_parts(model.objective)
+    if model.objective.is_additive:  # then nobody calls after_step
+        before = state_of(model.objective)
+        model.objective.after_step(batch_of(24, 3, torch.float64), LOOK)
+        assert is_same(before, state_of(model.objective))
+
+
+class Pairs(Objective):
+    """Compares the images of a batch with each other, as no kind does yet: the tests above must see that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        cosines = nn.functional.normalize(batch.embeddings) @ nn.functional.normalize(batch.embeddings).T
+        return {"pairs": self.scale * (cosines * (batch.labels[:, None] != batch.labels)).square().mean()}
+
+
+def test_loss_of_pairs_is_seen_to_be_no_mean_of_parts() -> None:
+    assert not is_mean_of_parts(Pairs())
+
+
+def test_every_kind_is_built_from_a_stage() -> None:
+    for row in ROWS.values():
+        objective = build_objective(changed(STAGE, objective=row), N_CLASSES, COUNTS)
+        assert [p for p in objective.parameters() if p.requires_grad]

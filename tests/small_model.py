@@ -1,0 +1,57 @@
+"""A model that takes a step in a few milliseconds, and what it is trained on: noise around a colour of each class."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from guie.settings.stage import Neck as NeckSettings
+from guie.settings.stage import Stage
+from guie.train.gradient import StepInputs
+from guie.train.model import Model, build_model
+
+N_CLASSES, WIDTH, DIM = 5, 8, 6
+COUNTS = torch.tensor([3, 9, 2, 30, 5])
+COLORS = 4 * torch.randn(N_CLASSES, 3, 1, 1, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+NECK = NeckSettings(dim=DIM, dropouts=(0.2,), has_norm=True)
+
+
+class Tower(nn.Module):
+    """A backbone."""
+
+    feature_dim = WIDTH
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(3, WIDTH, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(pixels)
+
+
+def small_model(stage: Stage, seed: int = 0) -> Model:
+    """All of it follows from the stage and the seed; the stage's parts are open."""
+    torch.manual_seed(seed)
+    model = build_model(Tower(), stage, N_CLASSES, COUNTS, seed)  # type: ignore[arg-type]
+    model.open(stage)
+    return model
+
+
+def inputs_at(step: int, labels: Tensor, items: Tensor, dtype: torch.dtype = torch.float32) -> StepInputs:
+    """The images of a step, the same whenever they are asked for."""
+    noise = torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+    return StepInputs((noise + COLORS[labels]).to(dtype), labels, items, torch.zeros_like(items))
+
+
+class SmallPack:
+    """The index of a pack of 64 training images."""
+
+    index = pd.DataFrame(
+        {
+            "image_id": [f"image {i}" for i in range(64)],
+            "source": "x",
+            "class_id": np.arange(64) * 7 % N_CLASSES,
+            "split": "train",
+            "repeats": 1,
+        }
+    )

@@ -1,0 +1,32 @@
+"""A drawn world of some two hundred images, packed by the first three doors."""
+
+from pathlib import Path
+
+from changing import changed
+
+from guie.door import open_door
+from guie.recipe import DrawnWorld, load_recipe
+
+WORLD = changed(load_recipe("tiny"), data__drawn=DrawnWorld(12, 6, 64))
+WORKS = ("guie.data.build:build_manifests", "guie.data.balance:merge_and_balance", "guie.data.packing:pack_images")
+FILE = '''
+"""A small world for tests."""
+from dataclasses import replace
+from guie.recipe import DrawnWorld
+from guie.recipes.tiny import RECIPE as TINY
+RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(12, 6, 64)))
+'''
+
+
+def options(folder: Path) -> list[str]:
+    """What a door is called with; `folder` gets the recipe's file and its run."""
+    (folder / "tiny.py").write_text(FILE)
+    places = ["--recipe", str(folder / "tiny.py"), "--data-root", str(folder), "--out", str(folder)]
+    return [*places, "--device", "cpu"]
+
+
+def pack_world(folder: Path) -> Path:
+    """The folder of the run."""
+    for number, work in enumerate(WORKS, 1):
+        assert open_door(number, "A door.", work, options(folder)) == 0
+    return folder / "tiny"
