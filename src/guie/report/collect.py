@@ -18,7 +18,8 @@ from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run
 from guie.settings.data import RESERVED_DOMAINS
 from guie.settings.recipe import Recipe
 
-SCORE_COLUMNS = ("setting", "members", "views", "projection", "dim", "n_queries", "n_index", "mp5", "r1", "seed", "commit")
+TEXT_COLUMNS = ("setting", "members", "views", "projection", "commit")
+SCORE_COLUMNS = (*TEXT_COLUMNS, "dim", "n_queries", "n_index", "mp5", "r1", "seed")
 CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "is_same_file", "outcome")
@@ -44,8 +45,11 @@ class Scores:
 
     def interval(self, row: int) -> tuple[float, float] | None:
         """The ends of a row's mP@5; None where they are not known."""
-        ends = tuple(float(self.table[name].iloc[row]) if name in self.table else math.nan for name in ("mp5_low", "mp5_high"))
-        return (ends[0], ends[1]) if all(map(math.isfinite, ends)) else None
+        if not {"mp5_low", "mp5_high"} <= set(self.table):
+            return None
+        low = float(self.table["mp5_low"].iloc[row])
+        high = float(self.table["mp5_high"].iloc[row])
+        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class DataSummary:
     """What doors 01 to 03 found.
 
     Attributes:
-        groups: source, domain, split, n_classes, n_images (before balancing), n_rows (after); None without `classes.parquet`.
+        groups: source, domain, split, n_classes, n_images (before balancing), n_rows (after). None without
+            `classes.parquet`.
         class_sizes: Label of a range of images per class -> training classes in it.
         sizes_by_source: Source -> images of each of its training classes, int64, the largest first.
         problems: step, source, path, reason of everything that could not be used.
@@ -86,6 +91,11 @@ class Step:
     mark: dict[str, Any] | None
     images_per_s: float | None = None
 
+    @property
+    def noted(self) -> dict[str, Any]:
+        """The metrics of the done-mark; empty where there are none."""
+        return (self.mark or {}).get("metrics") or {}
+
     def number(self, name: str) -> float | None:
         """A finite number of the done-mark; None where there is none."""
         value = self.mark.get(name) if self.mark else None
@@ -108,7 +118,8 @@ def collect(run: Run) -> Facts:
     """Reads the artefacts of a run.
 
     Raises:
-        ValueError: `scores.csv` is missing, empty, damaged, or lacks the exported setting; names the command of door 07.
+        ValueError: `scores.csv` is missing, empty or damaged, or lacks the exported setting. The message names the
+            command of door 07, which writes it.
     """
     scores = read_scores(run)
     commit = str(scores.table["commit"].iloc[scores.final])
@@ -131,34 +142,19 @@ def scores_in(out: Path, final: str) -> Scores:
     Raises:
         ValueError: see `collect`.
     """
-    path = out / FOLDERS[7] / "scores.csv"
-    remedy = f"open door 07 again with the same options: python {DOORS[7]} --force ..."
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist, and a report needs its scores; {remedy}")
-    try:
-        table = pd.read_csv(
-            path,
-            dtype={"setting": str, "members": str, "views": str, "projection": str, "commit": str, "chosen_on": str},
-            keep_default_na=False,
-            na_values=[""],
-        )
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} is empty; {remedy}") from None
-    missing = [name for name in SCORE_COLUMNS if name not in table.columns]
-    if missing or table.empty:
-        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy}")
-    if final not in set(table["setting"]):
-        raise ValueError(f"{path} has no row for {final!r}, the setting that the recipe exports; {remedy}")
-    texts = ["setting", "members", "views", "projection", "commit", *(["chosen_on"] if "chosen_on" in table else [])]
-    table[texts] = table[texts].fillna("")
+    table = _score_table(out / FOLDERS[7] / "scores.csv", final)
     found = [str(column).removeprefix("mp5_") for column in table.columns if str(column).startswith("mp5_")]
     domains = tuple(name for name in found if name not in RESERVED_DOMAINS)
     shares = pca_shares(out)
-    return Scores(table, domains, int(np.flatnonzero(table["setting"] == final)[-1]), None if shares is None else float(shares.sum()))
+    row = int(np.flatnonzero(table["setting"] == final)[-1])
+    return Scores(table, domains, row, None if shares is None else float(shares.sum()))
 
 
 def pca_shares(out: Path) -> np.ndarray | None:
-    """Shares of the training features' variance, float64 [dim], that the components of the final projection hold; None without PCA."""
+    """The share of the training features' variance that each component of the final projection holds, float64 [dim].
+
+    None without PCA.
+    """
     path = out / FOLDERS[7] / "pca.npz"
     if not path.is_file():
         return None
@@ -170,32 +166,25 @@ def read_stages(run: Run) -> tuple[StageCurves, ...]:
     """The curves of every stage of the recipe, in its order."""
     result = []
     for stage in run.recipe.stages:
-        path = run.out / PHASE_FOLDERS[run.recipe.stages.phase_of(stage.name)] / stage.name / "metrics.csv"
-        metrics = pd.read_csv(path) if path.is_file() and path.stat().st_size else None
-        if metrics is not None:
-            metrics = metrics.reindex(columns=list(CURVE_COLUMNS)).apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-        result.append(StageCurves(stage.name, run.recipe.stages.phase_of(stage.name), metrics))
+        phase = run.recipe.stages.phase_of(stage.name)
+        path = run.out / PHASE_FOLDERS[phase] / stage.name / "metrics.csv"
+        result.append(StageCurves(stage.name, phase, _metrics(path)))
     return tuple(result)
 
 
 def read_data(run: Run) -> DataSummary:
     """Classes and images of each source, domain and split, and what could not be used."""
     classes = _parquet(run.out / FOLDERS[2] / "classes.parquet", CLASS_COLUMNS)
-    problems = []
-    for number, columns in ((1, ("source", "path", "reason")), (3, ("image_id", "path", "reason"))):
-        found = _parquet(run.out / FOLDERS[number] / "problems.parquet", columns)
-        if found is not None and len(found):
-            source = found["source"] if "source" in found else found["image_id"].str.split("/").str[0]
-            problems.append(pd.DataFrame({"step": FOLDERS[number], "source": source, "path": found["path"], "reason": found["reason"]}))
-    table = pd.concat(problems, ignore_index=True) if problems else pd.DataFrame(columns=["step", "source", "path", "reason"])
+    problems = _problems(run.out)
     duplicates = _parquet(run.out / FOLDERS[3] / "duplicates.parquet", DUPLICATE_COLUMNS)
     if classes is None:
-        return DataSummary(None, {}, {}, table, duplicates)
+        return DataSummary(None, {}, {}, problems, duplicates)
     counted = {"n_classes": ("n_images", "size"), "n_images": ("n_images", "sum"), "n_rows": ("n_rows", "sum")}
     groups = classes.groupby(["domain", "source", "split"], sort=True).agg(**counted)
     train = classes[classes["split"] == "train"]
-    by_source = {str(source): np.sort(sizes.to_numpy())[::-1] for source, sizes in train.groupby("source", sort=True)["n_images"]}
-    return DataSummary(groups.reset_index(), _class_sizes(train["n_images"]), by_source, table, duplicates)
+    sizes = {str(source): of.to_numpy() for source, of in train.groupby("source", sort=True)["n_images"]}
+    by_source = {source: np.sort(of)[::-1] for source, of in sizes.items()}
+    return DataSummary(groups.reset_index(), _class_sizes(train["n_images"]), by_source, problems, duplicates)
 
 
 def read_steps(run: Run, stages: Sequence[StageCurves]) -> tuple[Step, ...]:
@@ -213,7 +202,10 @@ def read_steps(run: Run, stages: Sequence[StageCurves]) -> tuple[Step, ...]:
 
 
 def _images_per_s(number: int, mark: dict[str, Any] | None, out: Path) -> float | None:
-    """Images that a door handled in a second; of door 08 those that the exported model embeds one by one. None for training, whose stages know."""
+    """Images that a door handled in a second; of door 08, what the exported model embeds one by one.
+
+    None for the doors of training, whose stages have a speed of their own.
+    """
     noted = (mark or {}).get("metrics") or {}
     if number == 8:
         each = noted.get("seconds_per_image")
@@ -231,14 +223,61 @@ def _images_per_s(number: int, mark: dict[str, Any] | None, out: Path) -> float 
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether `value` is a finite number."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return math.isfinite(value)
+
+
+def _score_table(path: Path, final: str) -> pd.DataFrame:
+    """The table in `scores.csv`, its texts without gaps.
+
+    Raises:
+        ValueError: see `collect`.
+    """
+    remedy = f"open door 07 again with the same options: python {DOORS[7]} --force ..."
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist, and a report needs its scores; {remedy}")
+    texts = [*TEXT_COLUMNS, "chosen_on"]
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty; {remedy}") from None
+    missing = [name for name in SCORE_COLUMNS if name not in table.columns]
+    if missing or table.empty:
+        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy}")
+    if final not in set(table["setting"]):
+        raise ValueError(f"{path} has no row for {final!r}, the setting that the recipe exports; {remedy}")
+    return table.fillna({name: "" for name in texts if name in table})
+
+
+def _metrics(path: Path) -> pd.DataFrame | None:
+    """The numbers of a `metrics.csv`, NaN where one is missing or not finite; None where there is no such file."""
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    table = pd.read_csv(path).reindex(columns=list(CURVE_COLUMNS))
+    return table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+
+
+def _problems(out: Path) -> pd.DataFrame:
+    """What doors 01 and 03 could not use: step, source, path, reason."""
+    columns = ["step", "source", "path", "reason"]
+    found = []
+    listed = _parquet(out / FOLDERS[1] / "problems.parquet", ("source", "path", "reason"))
+    if listed is not None and len(listed):
+        found.append(listed.assign(step=FOLDERS[1])[columns])
+    packed = _parquet(out / FOLDERS[3] / "problems.parquet", ("image_id", "path", "reason"))
+    if packed is not None and len(packed):
+        source = packed["image_id"].str.split("/").str[0]
+        found.append(packed.assign(step=FOLDERS[3], source=source)[columns])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
 
 def _class_sizes(n_images: pd.Series) -> dict[str, int]:
     """How many classes have 1, 2, 3-4, ... images; empty ranges at either end are left out."""
     if n_images.empty:
         return {}
-    labels = [str(low) if high == low + 1 else f"{low}–{high - 1}" for low, high in itertools.pairwise(SIZE_EDGES)] + [f"≥{SIZE_EDGES[-1]}"]
+    ranges = [(low, high - 1) for low, high in itertools.pairwise(SIZE_EDGES)]
+    labels = [str(first) if first == last else f"{first}–{last}" for first, last in ranges] + [f"≥{SIZE_EDGES[-1]}"]
     counts = np.bincount(np.searchsorted(SIZE_EDGES, n_images.to_numpy(), side="right") - 1, minlength=len(labels))
     used = np.flatnonzero(counts)
     return {labels[i]: int(counts[i]) for i in range(used[0], used[-1] + 1)}
@@ -256,5 +295,6 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         number = next(n for n, name in FOLDERS.items() if name == path.parent.name)
-        raise ValueError(f"{path} lacks the columns {missing}; open that door again with the same options and --force: python {DOORS[number]} --force ...")
+        remedy = f"open that door again with the same options: python {DOORS[number]} --force ..."
+        raise ValueError(f"{path} lacks the columns {missing}; {remedy}")
     return table

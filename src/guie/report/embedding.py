@@ -1,4 +1,4 @@
-"""The exported embedding of the validation images, as the report shows it: spectrum, similarities, and a map with thumbnails."""
+"""The exported embedding of the validation images: its spectrum, its similarities, and a map with thumbnails."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from tqdm import tqdm
 
 from guie.data.packing import PackedImages
 from guie.report import geometry
-from guie.report.charts import Point
+from guie.report.charts_map import Point
 from guie.report.collect import pca_shares
 from guie.report.gallery import open_images
 from guie.run import DOORS, FOLDERS, Run
 
 MAX_MAPPED = 800  # images on the map
 MAX_ROWS = 50_000  # of the spectrum
-TILE_PX, TILE_QUALITY = 72, 70  # some 1.7 kB a tile
+TILE_PX = 72
+TILE_QUALITY = 70  # some 1.7 kB a tile
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +35,8 @@ class Map:
     Attributes:
         points: One per image.
         domains: Names, by the points' domain numbers.
-        sheet: base64 JPEG with a tile of `TILE_PX` for every point, row by row, `n_columns` in a row; '' where the packed images are gone.
+        sheet: base64 JPEG with a tile of `TILE_PX` for every point, row by row; '' where the packed images are gone.
+        n_columns: Tiles in a row.
         n_all: Images that the points were taken from.
     """
 
@@ -51,7 +53,8 @@ class Embedding:
 
     Attributes:
         spectrum: Of the exported setting's embedding of validation images.
-        pca_shares: Shares of the variance of the training features that the final projection keeps, by component; None without PCA.
+        pca_shares: The share of the training features' variance that each component of the final projection keeps; None
+            without PCA.
         similarities: Of pairs of validation images; None where no class has two.
         map: The same images in the plane.
     """
@@ -72,14 +75,17 @@ def read_embedding(run: Run) -> Embedding | None:
     needed = (folder / "val_embeddings.npy", folder / "val_ids.parquet")
     if not all(path.is_file() for path in needed):
         return None
-    vectors, ids = np.load(needed[0], mmap_mode="r"), pd.read_parquet(needed[1])
+    vectors = np.load(needed[0], mmap_mode="r")
+    ids = pd.read_parquet(needed[1])
     if len(vectors) != len(ids) or len(ids) < 2:
-        log.warning("%s has %d rows and its ids %d: the embedding is not drawn; open door 07 again: %s --force", needed[0], len(vectors), len(ids), DOORS[7])
+        remedy = f"the embedding is not drawn; open door 07 again: {DOORS[7]} --force"
+        log.warning("%s has %d rows and its ids %d: %s", needed[0], len(vectors), len(ids), remedy)
         return None
     rows = np.sort(np.random.default_rng(run.recipe.seed).permutation(len(vectors))[:MAX_ROWS])
     values = np.asarray(vectors[rows], np.float32)
     if not np.isfinite(values).all():
-        raise ValueError(f"{needed[0]} holds values that are no numbers; the stage it comes from has diverged: lower its lr")
+        cause = "the stage it comes from has diverged: lower its lr"
+        raise ValueError(f"{needed[0]} holds values that are no numbers; {cause}")
     spectrum = geometry.spectrum(values)
     if spectrum is None:
         return None
@@ -94,7 +100,8 @@ def tile_sheet(images: PackedImages, rows: Sequence[int]) -> tuple[str, int]:
     for i, row in enumerate(tqdm(rows, desc="tiles of the map", unit="image", disable=None)):
         tile = Image.fromarray(images.read(row, TILE_PX))
         tile.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
-        left, top = i % n_columns * TILE_PX, i // n_columns * TILE_PX
+        left = i % n_columns * TILE_PX
+        top = i // n_columns * TILE_PX
         sheet.paste(tile, (left + (TILE_PX - tile.width) // 2, top + (TILE_PX - tile.height) // 2))
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=TILE_QUALITY, optimize=True)
@@ -103,7 +110,8 @@ def tile_sheet(images: PackedImages, rows: Sequence[int]) -> tuple[str, int]:
 
 def _map(run: Run, vectors: np.ndarray, ids: pd.DataFrame) -> Map:
     rows = geometry.sample(ids, MAX_MAPPED, run.recipe.seed)
-    images, some = open_images(run), ids.iloc[rows]
+    images = open_images(run)
+    some = ids.iloc[rows]
     domains = tuple(str(name) for name in sorted(some["domain"].unique()))
     labels = some["image_id"] if images is None else images.index["source_label"].iloc[some["pack_row"]]
     places = geometry.plane(np.asarray(vectors[rows], np.float32), run.recipe.seed)

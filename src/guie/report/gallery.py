@@ -1,13 +1,12 @@
-"""Which queries the report shows with their neighbours, and their thumbnails."""
+"""Queries with their neighbours and thumbnails, as the report shows them."""
 
 from __future__ import annotations
 
 import base64
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,29 @@ from PIL import Image
 from tqdm import tqdm
 
 from guie.data.packing import PackedImages
+from guie.report.choice import MAX_QUERIES, choose, mistakes, mix_ups, n_counted, query_scores
 from guie.run import DOORS, FOLDERS, Run
 
 THUMB_PX = 112
 THUMB_QUALITY = 72  # some 3.5 kB a thumbnail
 MAX_THUMBNAILS = 1056  # different ones; 4.7 kB each in base64: 5 MB, half of what the page may have
-MAX_QUERIES = 96
 MAX_SETTINGS = 8  # of the ladder, the first and the last among them
-PICKS = {"worst": 5, "confused": 4, "best": 4, "random": 5}  # of each domain
-N_MIXUPS = 15
+NO_MIXUPS = pd.DataFrame(columns=["domain", "label", "taken_for", "n"])
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One of a query's nearest images; `counts` is False where the metric no longer looks (rank > number of relevant images)."""
+    """One of a query's nearest images.
+
+    Attributes:
+        image_id: Its id.
+        label: The label of its class.
+        similarity: What it is ranked by.
+        is_correct: Whether it is of the query's class.
+        counts: Whether the metric looks at its rank: the class may have fewer other images than are shown.
+        jpeg: Its thumbnail, base64.
+    """
 
     image_id: str
     label: str
@@ -42,7 +49,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one setting answers to a query.
+    """What one setting finds for a query.
 
     Attributes:
         setting: Its name.
@@ -56,12 +63,20 @@ class Answer:
     is_right: bool
     neighbours: tuple[Neighbour, ...]
 
+    @property
+    def verdict(self) -> str:
+        """`right` or `wrong`, as the page's filters call it."""
+        return "right" if self.is_right else "wrong"
+
 
 @dataclass(frozen=True)
 class Query:
     """One query and its neighbours.
 
     Attributes:
+        image_id: Its id.
+        label: The label of its class.
+        domain: Its domain.
         picked: worst, confused, best or random.
         answers: Of up to `MAX_SETTINGS` rows of the ladder, in the order of the ladder; the exported one is the last.
         jpeg: Its thumbnail, base64.
@@ -93,123 +108,37 @@ class Gallery:
     mixups: pd.DataFrame
 
 
-NO_MIXUPS = pd.DataFrame(columns=["domain", "label", "taken_for", "n"])
-
-
 def open_images(run: Run) -> PackedImages | None:
     """The images that door 03 packed; None where its index or one of its shards is gone."""
     packed = run.out / FOLDERS[3]
     if not (packed / "index.parquet").is_file():
         return None
     images = PackedImages(packed)
-    gone = [name for name in images.index["shard"].unique() if not (packed / name).is_file()]
+    gone = [packed / name for name in images.index["shard"].unique() if not (packed / name).is_file()]
     if gone:
-        log.warning("no images in the report: %s is gone; %s, opened with the same options, packs it again", packed / gone[0], DOORS[3])
+        advice = f"{DOORS[3]}, opened with the same options, packs it again"
+        log.warning("no images in the report: %s is gone; %s", gone[0], advice)
         return None
     return images
 
 
 def read_gallery(run: Run) -> Gallery:
     """Queries of every domain with thumbnails; empty where door 07 left no neighbours or door 03 no images."""
-    folder, final = run.out / FOLDERS[7], run.recipe.embed.final.name
-    needed = (folder / "neighbours.parquet", folder / "val_ids.parquet")
+    folder = run.out / FOLDERS[7]
+    paths = (folder / "neighbours.parquet", folder / "val_ids.parquet")
     images = open_images(run)
-    if images is None or not all(path.is_file() for path in needed):
+    if images is None or not all(path.is_file() for path in paths):
         return Gallery((), NO_MIXUPS)
-    neighbours, ids = pd.read_parquet(needed[0]), pd.read_parquet(needed[1])
-    by_setting = {str(name): rows for name, rows in neighbours.groupby("setting", sort=False)}
-    if final not in by_setting:
+    neighbours, ids = (pd.read_parquet(path) for path in paths)
+    final = run.recipe.embed.final.name
+    by_setting = _by_setting(neighbours, final)
+    if not by_setting:
         return Gallery((), NO_MIXUPS)
-    by_setting[final] = by_setting.pop(final)  # the last
-    if len(by_setting) > MAX_SETTINGS:
-        names = list(by_setting)
-        by_setting = {names[i]: by_setting[names[i]] for i in np.linspace(0, len(names) - 1, MAX_SETTINGS).round().astype(int)}
     scores = {name: query_scores(rows, ids) for name, rows in by_setting.items()}
     chosen = _as_many_as_fit(scores[final], ids, by_setting, run.recipe.seed)
-    shown = {
-        name: {str(query): group.sort_values("rank") for query, group in rows[rows["query_id"].isin(chosen["image_id"])].groupby("query_id")}
-        for name, rows in by_setting.items()
-    }
+    queries = tuple(_queries(_Album(images, ids), chosen, by_setting, scores))
     labels = ids.set_index("image_id")["pack_row"].map(images.index["source_label"])
-    queries = tuple(_queries(images, ids.set_index("image_id"), chosen, shown, scores))
     return Gallery(queries, mix_ups(by_setting[final], ids, labels))
-
-
-def _as_many_as_fit(scores: pd.Series, ids: pd.DataFrame, by_setting: dict[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """As `choose`, with no more queries than the page has room for different thumbnails."""
-    surprise, n = mistakes(list(by_setting.values())[-1]), MAX_QUERIES
-    while True:
-        chosen = choose(scores, surprise, ids, seed, n)
-        near = (rows.loc[rows["query_id"].isin(chosen["image_id"]), "image_id"] for rows in by_setting.values())
-        if n == 1 or len(set(chosen["image_id"]).union(*near)) <= MAX_THUMBNAILS:
-            return chosen
-        n = max(1, min(n, len(chosen)) * 9 // 10)
-
-
-def mistakes(neighbours: pd.DataFrame) -> pd.Series:
-    """The similarity of the nearest image where it is wrong, by query id: how sure the mistake is.
-
-    Args:
-        neighbours: query_id, rank, similarity, is_correct of one setting.
-    """
-    wrong = neighbours[(neighbours["rank"] == 1) & ~neighbours["is_correct"].astype(bool)]
-    return wrong.set_index("query_id")["similarity"]
-
-
-def mix_ups(neighbours: pd.DataFrame, ids: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    """Which classes are most often taken for which: pairs of labels by the number of wrong neighbours that the metric counts.
-
-    Args:
-        neighbours: query_id, rank, image_id, is_correct of one setting.
-        ids: image_id, class_id, domain.
-        labels: By image id.
-
-    Returns:
-        domain, label, taken_for, n; at most `N_MIXUPS` rows.
-    """
-    limit = _n_relevant(ids).clip(upper=5)
-    wrong = neighbours[~neighbours["is_correct"].astype(bool) & (neighbours["rank"] <= neighbours["query_id"].map(limit))]
-    domains = ids.set_index("image_id")["domain"]
-    pairs = pd.DataFrame({"domain": wrong["query_id"].map(domains), "label": wrong["query_id"].map(labels), "taken_for": wrong["image_id"].map(labels)})
-    counted = pairs.groupby(["domain", "label", "taken_for"]).size().rename("n").reset_index()
-    return counted.sort_values(["n", "domain", "label", "taken_for"], ascending=[False, True, True, True], ignore_index=True).head(N_MIXUPS)
-
-
-def query_scores(neighbours: pd.DataFrame, ids: pd.DataFrame) -> pd.Series:
-    """Each query's precision as the contest's host counts it: hits among the first m ranks over m, m = min(relevant images, 5).
-
-    Args:
-        neighbours: query_id, rank (from 1), is_correct of one setting.
-        ids: image_id, class_id of all validation images.
-
-    Returns:
-        float, by query id; queries without a relevant image are left out.
-    """
-    m = neighbours["query_id"].map(_n_relevant(ids)).clip(upper=5)
-    hits = (neighbours["is_correct"].astype(bool) & (neighbours["rank"] <= m)).groupby(neighbours["query_id"]).sum()
-    limit = m.groupby(neighbours["query_id"]).first()
-    return (hits / limit)[limit > 0]
-
-
-def choose(scores: pd.Series, surprise: pd.Series, ids: pd.DataFrame, seed: int, n_queries: int = MAX_QUERIES) -> pd.DataFrame:
-    """Queries of every domain: the worst, the most confused, the best and random ones, each of another class while there are enough.
-
-    Args:
-        scores: By query id.
-        surprise: By query id, of those whose nearest image is wrong: the larger, the more confused.
-        ids: image_id, class_id, domain.
-        seed: The choice is a function of it and of the ids, not of their order.
-        n_queries: At most so many.
-
-    Returns:
-        image_id, class_id, domain, score, picked.
-    """
-    table = ids[ids["image_id"].isin(scores.index)].sort_values("image_id", ignore_index=True)
-    table = table.assign(score=table["image_id"].map(scores), surprise=table["image_id"].map(surprise))
-    table = table.sample(frac=1.0, random_state=seed)  # ties of the score are many: a random one of them
-    picked = [_picked(group) for _, group in table.groupby("domain", sort=True)]
-    chosen = _trimmed(pd.concat(picked, ignore_index=True), n_queries) if picked else table.assign(picked="")
-    return chosen.drop(columns="surprise")
 
 
 def thumbnail(image: np.ndarray) -> str:
@@ -221,55 +150,86 @@ def thumbnail(image: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _n_relevant(ids: pd.DataFrame) -> pd.Series:
-    """Other images of the same class, by image id."""
-    return ids.groupby("class_id")["image_id"].transform("size").set_axis(ids["image_id"]) - 1
+class _Album:
+    """The packed images by their ids: label, thumbnail (made once), and how many neighbours the metric looks at."""
+
+    def __init__(self, images: PackedImages, ids: pd.DataFrame) -> None:
+        self._images = images
+        self._pack_rows = ids.set_index("image_id")["pack_row"].to_dict()
+        self._n_counted = n_counted(ids).to_dict()
+        self._jpegs: dict[str, str] = {}
+
+    def label(self, image_id: str) -> str:
+        return str(self._images.index["source_label"].iloc[self._pack_rows[image_id]])
+
+    def jpeg(self, image_id: str) -> str:
+        if image_id not in self._jpegs:
+            self._jpegs[image_id] = thumbnail(self._images.read(self._pack_rows[image_id]))
+        return self._jpegs[image_id]
+
+    def neighbour(self, row: Any) -> Neighbour:
+        """A row of door 07's neighbours, with what is shown of it."""
+        return Neighbour(
+            row.image_id,
+            self.label(row.image_id),
+            float(row.similarity),
+            bool(row.is_correct),
+            bool(row.rank <= self._n_counted[row.query_id]),
+            self.jpeg(row.image_id),
+        )
 
 
-def _picked(domain: pd.DataFrame) -> pd.DataFrame:
-    """The queries of one domain, whose rows come in random order."""
-    order = {"worst": ("score", True), "confused": ("surprise", False), "best": ("score", False)}
-    picked = domain.head(0).assign(picked="")
-    for word, count in PICKS.items():
-        rows = domain[~domain["image_id"].isin(picked["image_id"])]
-        if word in order:
-            column, is_ascending = order[word]
-            rows = rows.dropna(subset=column).sort_values(column, kind="stable", ascending=is_ascending)
-        rows = rows.assign(is_repeat=rows["class_id"].isin(picked["class_id"]) | rows.duplicated("class_id"))
-        by = {"worst": ["score"], "best": ["score"]}.get(word, [])  # no query of another class at the price of a less extreme score
-        rows = rows.sort_values([*by, "is_repeat"], kind="stable", ascending=[*(word == "worst" for _ in by), True])
-        picked = pd.concat([picked, rows.drop(columns="is_repeat").head(count).assign(picked=word)])
-    return picked
+def _by_setting(neighbours: pd.DataFrame, final: str) -> dict[str, pd.DataFrame]:
+    """The neighbours of at most `MAX_SETTINGS` settings in the order of the ladder, but `final` is the last.
+
+    Empty where `final` has none.
+    """
+    found = {str(name): rows for name, rows in neighbours.groupby("setting", sort=False)}
+    if final not in found:
+        return {}
+    names = [*(name for name in found if name != final), final]
+    if len(names) > MAX_SETTINGS:
+        names = [names[i] for i in np.linspace(0, len(names) - 1, MAX_SETTINGS).round().astype(int)]
+    return {name: found[name] for name in names}
 
 
-def _trimmed(chosen: pd.DataFrame, n_queries: int) -> pd.DataFrame:
-    """At most so many: the first of each domain and kind stay before any second, the worst ones before the others."""
-    turn = chosen.groupby(["domain", "picked"]).cumcount()
-    kind = chosen["picked"].map({word: i for i, word in enumerate(PICKS)})
-    order = pd.DataFrame({"turn": turn, "kind": kind}).sort_values(["turn", "kind"], kind="stable")
-    return chosen.loc[sorted(order.index[:n_queries])].reset_index(drop=True)
+def _as_many_as_fit(
+    scores: pd.Series,
+    ids: pd.DataFrame,
+    by_setting: dict[str, pd.DataFrame],
+    seed: int,
+) -> pd.DataFrame:
+    """As `choose`, with no more queries than the page has room for their different thumbnails."""
+    *_, final = by_setting.values()
+    surprise = mistakes(final)
+    n = MAX_QUERIES
+    while True:
+        chosen = choose(scores, surprise, ids, seed, n)
+        near = (rows.loc[rows["query_id"].isin(chosen["image_id"]), "image_id"] for rows in by_setting.values())
+        if n == 1 or len(set(chosen["image_id"]).union(*near)) <= MAX_THUMBNAILS:
+            return chosen
+        n = max(1, min(n, len(chosen)) * 9 // 10)
 
 
 def _queries(
-    images: PackedImages, ids: pd.DataFrame, chosen: pd.DataFrame, shown: dict[str, dict[str, pd.DataFrame]], scores: dict[str, pd.Series]
-) -> Iterable[Query]:
-    labels = images.index["source_label"]
-    limit = (ids["class_id"].map(ids["class_id"].value_counts()) - 1).clip(upper=5)
-
-    @cache
-    def jpeg(row: int) -> str:
-        return thumbnail(images.read(row))
-
-    def neighbour(row: Any, query_id: str) -> Neighbour:
-        at = int(ids.at[row.image_id, "pack_row"])
-        counts = bool(row.rank <= limit[query_id])
-        return Neighbour(row.image_id, str(labels.iloc[at]), float(row.similarity), bool(row.is_correct), counts, jpeg(at))
-
+    album: _Album,
+    chosen: pd.DataFrame,
+    by_setting: dict[str, pd.DataFrame],
+    scores: dict[str, pd.Series],
+) -> Iterator[Query]:
+    """The chosen queries, with their answers and thumbnails."""
+    shown = {name: _by_query(rows, chosen) for name, rows in by_setting.items()}
     for query in tqdm(chosen.itertuples(), total=len(chosen), desc="thumbnails", unit="query", disable=None):
+        name = query.image_id
         answers = []
-        for setting, rows in shown.items():
-            if query.image_id in rows:
-                near = tuple(neighbour(row, query.image_id) for row in rows[query.image_id].itertuples())
-                answers.append(Answer(setting, float(scores[setting][query.image_id]), near[0].is_correct, near))
-        at = int(ids.at[query.image_id, "pack_row"])
-        yield Query(query.image_id, str(labels.iloc[at]), str(query.domain), query.picked, tuple(answers), jpeg(at))
+        for setting, by_query in shown.items():
+            if name in by_query:
+                near = tuple(album.neighbour(row) for row in by_query[name].itertuples())
+                answers.append(Answer(setting, float(scores[setting][name]), near[0].is_correct, near))
+        yield Query(name, album.label(name), str(query.domain), query.picked, tuple(answers), album.jpeg(name))
+
+
+def _by_query(neighbours: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The neighbours of each chosen query, the nearest first."""
+    rows = neighbours[neighbours["query_id"].isin(chosen["image_id"])]
+    return {str(query): group.sort_values("rank") for query, group in rows.groupby("query_id")}

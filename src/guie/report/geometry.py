@@ -10,8 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-N_QUERIES, N_INDEX = 2_000, 20_000  # pairs that are compared: a sample above, of a fixed cost
-BLOCK = 256
+# Similarities compare so many queries with so many images. Of more images, a sample is taken: the cost stays limited.
+N_QUERIES = 2_000
+N_INDEX = 20_000
+BLOCK = 256  # queries at a time
 N_BINS = 2_000  # of cosines from -1 to 1
 MIN_MAPPED = 10
 
@@ -76,7 +78,9 @@ def spectrum(vectors: np.ndarray) -> Spectrum | None:
 
 
 def similarities(vectors: np.ndarray, class_ids: np.ndarray, seed: int) -> Similarities | None:
-    """Cosines of queries with all other images, block by block: of a sample where there are more than `N_QUERIES` and `N_INDEX`.
+    """Cosines of queries with all other images, block by block.
+
+    Of many images a sample is compared: `N_QUERIES` queries with `N_INDEX` images.
 
     Args:
         vectors: float [n, dim].
@@ -87,7 +91,8 @@ def similarities(vectors: np.ndarray, class_ids: np.ndarray, seed: int) -> Simil
         None when the sample has no pair of one class, or none of two.
     """
     order = np.random.default_rng(seed).permutation(len(vectors))[:N_INDEX]
-    vectors, class_ids = normalised(vectors[order]), np.asarray(class_ids)[order]
+    vectors = normalised(vectors[order])
+    class_ids = np.asarray(class_ids)[order]
     n = min(N_QUERIES, len(order))
     counts = np.zeros((3, N_BINS), np.int64)
     for first in range(0, n, BLOCK):
@@ -98,7 +103,8 @@ def similarities(vectors: np.ndarray, class_ids: np.ndarray, seed: int) -> Simil
         is_positive = is_same.copy()
         is_positive[np.arange(len(rows)), rows] = False  # the query itself
         for row, values in enumerate((cosines[is_positive], cosines[~is_same], nearest[np.isfinite(nearest)])):
-            counts[row] += np.bincount(np.clip((values + 1) / 2 * N_BINS, 0, N_BINS - 1).astype(np.int64), minlength=N_BINS)
+            bins = np.clip((values + 1) / 2 * N_BINS, 0, N_BINS - 1).astype(np.int64)
+            counts[row] += np.bincount(bins, minlength=N_BINS)
     return Similarities(*counts) if counts[:2].any(axis=1).all() else None
 
 
@@ -116,7 +122,8 @@ def sample(ids: pd.DataFrame, n_images: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     share = max(1, n_images // max(1, ids["domain"].nunique()))
     chosen = []
-    table = pd.DataFrame({"class_id": ids["class_id"].to_numpy(), "domain": ids["domain"].to_numpy(), "row": np.arange(len(ids))})
+    table = ids[["class_id", "domain"]].reset_index(drop=True)
+    table = table.assign(row=np.arange(len(ids)))
     for _, of in table.groupby("domain", sort=True):
         classes = rng.permutation(np.sort(of["class_id"].unique()))
         turn = pd.Series(np.arange(len(classes)), index=classes)
@@ -125,9 +132,11 @@ def sample(ids: pd.DataFrame, n_images: int, seed: int) -> np.ndarray:
 
 
 def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """A map of the vectors, each axis from 0 to 1: t-SNE from the first two principal components, those alone where there are fewer than `MIN_MAPPED`.
+    """A map of the vectors, each axis from 0 to 1.
 
-    On one thread: the sums of several come in any order, and t-SNE makes much of little.
+    It is made by t-SNE, which starts from the first two principal components. Of fewer than `MIN_MAPPED` vectors these
+    components are the map. One thread does the work: several would add in an order that changes from run to run, and
+    t-SNE enlarges such small differences.
 
     Args:
         vectors: float [n, dim].

@@ -1,22 +1,66 @@
-"""The colours of the report, light and dark, and how each mark of a chart is painted: for the page, for a file and for Pillow alike."""
+"""The colours of the report, light and dark, and how each mark of a chart is painted.
+
+The page, the SVG files and the PNG files all use them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 LIGHT = {
-    "ground": "#f6f7f9", "paper": "#ffffff", "ink": "#16202c", "soft": "#566372", "rule": "#d9dfe6", "grid": "#e8ecf1",
-    "accent": "#1d5fd1", "accent-ink": "#ffffff", "step": "#8fb4ee", "step-ink": "#10233f", "first": "#a9b4c0", "first-ink": "#16202c",
-    "second": "#b4530a", "right": "#13773a", "right-ground": "#e4f5ea", "wrong": "#b3261e", "wrong-ground": "#fdeceb",
-    "k0": "#1d5fd1", "k1": "#b4530a", "k2": "#13773a", "k3": "#a3268f", "k4": "#0e7490", "k5": "#7a5c00", "k6": "#c2255c", "k7": "#5b5bd6",
-}  # fmt: skip
+    "ground": "#f6f7f9",
+    "paper": "#ffffff",
+    "ink": "#16202c",
+    "soft": "#566372",
+    "rule": "#d9dfe6",
+    "grid": "#e8ecf1",
+    "accent": "#1d5fd1",
+    "accent-ink": "#ffffff",
+    "step": "#8fb4ee",
+    "step-ink": "#10233f",
+    "first": "#a9b4c0",
+    "first-ink": "#16202c",
+    "second": "#b4530a",
+    "right": "#13773a",
+    "right-ground": "#e4f5ea",
+    "wrong": "#b3261e",
+    "wrong-ground": "#fdeceb",
+    "k0": "#1d5fd1",
+    "k1": "#b4530a",
+    "k2": "#13773a",
+    "k3": "#a3268f",
+    "k4": "#0e7490",
+    "k5": "#7a5c00",
+    "k6": "#c2255c",
+    "k7": "#5b5bd6",
+}
 DARK = {
-    "ground": "#10151b", "paper": "#182029", "ink": "#e7edf3", "soft": "#9fb0c0", "rule": "#303c48", "grid": "#26313c",
-    "accent": "#6ea8ff", "accent-ink": "#0b1a30", "step": "#2f5590", "step-ink": "#e7edf3", "first": "#55636f", "first-ink": "#f2f5f8",
-    "second": "#f2a65a", "right": "#5fd08a", "right-ground": "#15301f", "wrong": "#ff8a80", "wrong-ground": "#3a1a18",
-    "k0": "#6ea8ff", "k1": "#f2a65a", "k2": "#5fd08a", "k3": "#e58ad6", "k4": "#56c7dc", "k5": "#d6b84a", "k6": "#ff8fab", "k7": "#aaa8ff",
-}  # fmt: skip
+    "ground": "#10151b",
+    "paper": "#182029",
+    "ink": "#e7edf3",
+    "soft": "#9fb0c0",
+    "rule": "#303c48",
+    "grid": "#26313c",
+    "accent": "#6ea8ff",
+    "accent-ink": "#0b1a30",
+    "step": "#2f5590",
+    "step-ink": "#e7edf3",
+    "first": "#55636f",
+    "first-ink": "#f2f5f8",
+    "second": "#f2a65a",
+    "right": "#5fd08a",
+    "right-ground": "#15301f",
+    "wrong": "#ff8a80",
+    "wrong-ground": "#3a1a18",
+    "k0": "#6ea8ff",
+    "k1": "#f2a65a",
+    "k2": "#5fd08a",
+    "k3": "#e58ad6",
+    "k4": "#56c7dc",
+    "k5": "#d6b84a",
+    "k6": "#ff8fab",
+    "k7": "#aaa8ff",
+}
 N_KINDS = 8  # k0 to k7: domains of the map, runs beside each other
 
 
@@ -71,25 +115,3 @@ def kind(i: int) -> str:
 def paint(styles: str) -> Paint:
     """The paint of an element's class attribute: that of its last word, the plain text's without one."""
     return PAINTS[styles.split()[-1]] if styles else TEXT
-
-
-def marks_css(colour: Callable[[str], str]) -> str:
-    """The paints as rules of a style sheet for everything inside an `svg`; `colour` writes a colour by its name."""
-    rules = [f"svg text{{fill:{colour('ink')};font-size:12px;font-variant-numeric:tabular-nums}}"]
-    for name, own in PAINTS.items():
-        said = [f"fill:{colour(own.fill) if own.fill else 'none'}"]
-        if own.stroke:
-            said += [f"stroke:{colour(own.stroke)}", f"stroke-width:{own.width:g}", "stroke-linejoin:round"]
-        if own.dash:
-            said.append(f"stroke-dasharray:{' '.join(f'{length:g}' for length in own.dash)}")
-        if own.font_px != TEXT.font_px:
-            said.append(f"font-size:{own.font_px:g}px")
-        if own.is_bold:
-            said.append("font-weight:700")
-        rules.append(f"svg .{name}{{{';'.join(said)}}}")
-    return "\n".join(rules)
-
-
-def variables_css(colours: dict[str, str]) -> str:
-    """The palette as custom properties."""
-    return " ".join(f"--{name}: {value};" for name, value in colours.items())

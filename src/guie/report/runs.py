@@ -54,24 +54,30 @@ def read_runs(run: Run, facts: Facts, folders: Sequence[Path]) -> tuple[Compared
     if not folders:
         return ()
     recipes = [json.loads(run.recipe.to_json()), *(_recipe(folder) for folder in folders)]
-    ladders = [facts.scores, *(scores_in(folder, _final(recipe, folder)) for recipe, folder in zip(recipes[1:], folders, strict=True))]
     outs = [run.out, *folders]
+    ladders = [facts.scores]
+    ladders += [scores_in(out, _final(recipe, out)) for recipe, out in zip(recipes[1:], folders, strict=True)]
     names = [f"{recipe.get('name')}, seed {recipe.get('seed')}" for recipe in recipes]
     result = []
     for name, recipe, scores, out in zip(names, recipes, ladders, outs, strict=True):
-        steps = [Step(FOLDERS[n], n, False, read_done(out / FOLDERS[n])) for n in range(1, 9)]
-        seconds = [value for step in steps if (value := step.number("seconds")) is not None]
-        memory = [value for step in steps if (value := step.number("peak_memory_gb")) is not None]
         shown = name if names.count(name) == 1 else f"{name}, {out.parent.name}/{out.name}"
-        total, peak = (sum(seconds) if seconds else None), max(memory, default=None)
-        result.append(Compared(shown, recipe, scores, total, peak, _asked(out)))
+        seconds = _numbers(out, "seconds")
+        memory = _numbers(out, "peak_memory_gb")
+        total = sum(seconds) if seconds else None
+        result.append(Compared(shown, recipe, scores, total, max(memory, default=None), _asked(out)))
     return tuple(result)
 
 
 def differences(values: Sequence[Any], path: str = "") -> dict[str, list[str]]:
-    """Where nested settings differ: the path of each field, `stages.s1_head.lr`, with every run's value; a dash where a run has none.
+    """Where nested settings differ.
 
-    Members of a list are called by their names; of one that only some runs have, it is said that it is there, not all that it holds.
+    Args:
+        values: The settings of each run.
+        path: Where they stand in the whole recipe.
+
+    Returns:
+        For each field that differs, its path (`stages.s1_head.lr`) and every run's value; a dash where a run has none.
+        Members of a list are called by their names. Of a member that only some runs have, the value is `there`.
     """
     values = [_by_name(value) for value in values]
     if all(value == values[0] for value in values):
@@ -79,7 +85,8 @@ def differences(values: Sequence[Any], path: str = "") -> dict[str, list[str]]:
     if all(isinstance(value, dict) for value in values):
         result: dict[str, list[str]] = {}
         for key in dict.fromkeys(key for value in values for key in value):
-            result |= differences([value.get(key, NOTHING) for value in values], f"{path}.{key}" if path else str(key))
+            own = f"{path}.{key}" if path else str(key)
+            result |= differences([value.get(key, NOTHING) for value in values], own)
         return result
     return {path: [_as_text(value) for value in values]}
 
@@ -91,6 +98,13 @@ def seeds(runs: Sequence[Compared]) -> list[list[Compared]]:
         key = json.dumps({name: value for name, value in run.settings.items() if name != "seed"}, sort_keys=True)
         groups.setdefault(key, []).append(run)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _numbers(out: Path, name: str) -> list[float]:
+    """The value of `name` in the done-marks of doors 01 to 08, as far as they have it."""
+    steps = [Step(FOLDERS[n], n, False, read_done(out / FOLDERS[n])) for n in range(1, 9)]
+    values = [step.number(name) for step in steps]
+    return [value for value in values if value is not None]
 
 
 def _by_name(value: Any) -> Any:
@@ -109,7 +123,8 @@ def _as_text(value: Any) -> str:
 def _recipe(folder: Path) -> dict[str, Any]:
     path = folder / "recipe.json"
     if not path.is_file():
-        raise FileNotFoundError(f"--compare {folder}: no recipe.json there; give the folder of a finished run, artifacts/<recipe>")
+        remedy = "give the folder of a finished run, artifacts/<recipe>"
+        raise FileNotFoundError(f"--compare {folder}: no recipe.json there; {remedy}")
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
     except (json.JSONDecodeError, KeyError, TypeError):
@@ -121,7 +136,8 @@ def _final(recipe: dict[str, Any], folder: Path) -> str:
     try:
         return str(recipe["embed"]["settings"][-1]["name"])
     except (KeyError, IndexError, TypeError):
-        raise ValueError(f"{folder / 'recipe.json'} names no setting to export; open any door of that run again") from None
+        path = folder / "recipe.json"
+        raise ValueError(f"{path} names no setting to export; open any door of that run again") from None
 
 
 def _asked(out: Path) -> str:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from guie.report import charts
+from guie.report import charts, charts_bars
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_line_chart_of_many_points_is_thinned_but_keeps_the_ends() -> None:
 
 
 def test_bar_chart_widths_are_proportional_and_texts_escaped() -> None:
-    rows = [charts.BarRow("<a>", "64-d", (charts.Bar(v, "step", "tip & tip"),), charts.Bar(0.8, "mark", "r1")) for v in (0.2, 0.4, math.nan)]
-    svg = ET.fromstring(charts.bar_chart("bars", rows, "mP@5"))
+    rows = [charts_bars.BarRow("<a>", "64-d", (charts_bars.Bar(v, "step", "tip & tip"),), charts_bars.Bar(0.8, "mark", "r1")) for v in (0.2, 0.4, math.nan)]
+    svg = ET.fromstring(charts_bars.bar_chart("bars", rows, "mP@5"))
     widths = [float(box.get("width")) for box in svg.iter("rect")]
     assert len(widths) == 2
     assert widths[1] == pytest.approx(2 * widths[0], abs=0.2)
@@ -98,9 +98,9 @@ def test_bar_chart_widths_are_proportional_and_texts_escaped() -> None:
 
 
 def test_whisker_ends_at_the_interval() -> None:
-    rows = [charts.BarRow("a", "", (charts.Bar(0.5, "step", "", (0.25, 0.75)),)), charts.BarRow("b", "", (charts.Bar(1.0, "step", ""),))]
-    svg = ET.fromstring(charts.bar_chart("bars", rows, "x"))
+    rows = [charts_bars.BarRow("a", "", (charts_bars.Bar(0.5, "step", "", (0.25, 0.75)),)), charts_bars.BarRow("b", "", (charts_bars.Bar(1.0, "step", ""),))]
+    svg = ET.fromstring(charts_bars.bar_chart("bars", rows, "x"))
     half, whole = (float(bar.get("width")) for bar in svg.iter("rect"))
     across, low, high = (line for line in svg.iter("line") if line.get("class") == "whisker")
-    assert float(across.get("x1")) == float(low.get("x1")) == pytest.approx(charts.BAR_LEFT + whole / 4, abs=0.1)
-    assert float(across.get("x2")) == float(high.get("x1")) == pytest.approx(charts.BAR_LEFT + 1.5 * half, abs=0.1)
+    assert float(across.get("x1")) == float(low.get("x1")) == pytest.approx(charts_bars.BAR_LEFT + whole / 4, abs=0.1)
+    assert float(across.get("x2")) == float(high.get("x1")) == pytest.approx(charts_bars.BAR_LEFT + 1.5 * half, abs=0.1)

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from guie.report.gallery import MAX_QUERIES, PICKS, choose, mistakes, mix_ups, query_scores, thumbnail
+from guie.report.choice import MAX_QUERIES, PICKS, choose, mistakes, mix_ups, query_scores
+from guie.report.gallery import thumbnail
 
 
 def test_query_scores_when_the_hit_lies_behind_the_first_m_ranks() -> None:

@@ -9,11 +9,13 @@ import pytest
 from fake_run import make_fake_run
 from PIL import Image
 
-from guie.report import charts
+from guie.report import charts, charts_bars
+from guie.report.charts_joined import grid, keyed
 from guie.report.gallery import THUMB_PX, Answer, Neighbour, Query, thumbnail
 from guie.report.page import write_report
 from guie.report.palette import LIGHT
 from guie.report.pictures import GAP, LEFT, MAX_ROWS, RIGHT, WRONG, neighbours_picture, raster, standalone
+from guie.report.svg import view_box
 
 CELL = THUMB_PX + 8
 SCALE = 3  # of a chart of 380 units
@@ -50,13 +52,13 @@ def test_right_and_wrong_differ_in_frame_and_in_mark():
 
 
 def test_raster_paints_bars_as_long_as_their_values():
-    rows = [charts.BarRow("", "", (charts.Bar(value, "final", ""),)) for value in (0.25, 1.0)]
-    chart = charts.bar_chart("t", rows, "x")
+    rows = [charts_bars.BarRow("", "", (charts_bars.Bar(value, "final", ""),)) for value in (0.25, 1.0)]
+    chart = charts_bars.bar_chart("t", rows, "x")
     pixels = np.asarray(raster(chart)).astype(int)
-    assert pixels.shape[:2] == tuple(int(SCALE * side) for side in reversed(charts.view_box(chart)))
+    assert pixels.shape[:2] == tuple(int(SCALE * side) for side in reversed(view_box(chart)))
     is_bar = (np.abs(pixels - _rgb(LIGHT["accent"])).sum(axis=2) < 12).sum(axis=1)
     lengths = {int(n) for n in is_bar if n > 40}
-    whole = SCALE * (charts.BAR_W - charts.BAR_LEFT - charts.BAR_RIGHT)
+    whole = SCALE * (charts_bars.BAR_W - charts_bars.BAR_LEFT - charts_bars.BAR_RIGHT)
     assert max(lengths) == pytest.approx(whole, abs=3) and any(n == pytest.approx(whole / 4, abs=3) for n in lengths)
 
 
@@ -71,8 +73,8 @@ def test_raster_dashes_lines_by_their_length():
 
 
 def test_standalone_file_is_whole_and_knows_every_style():
-    rows = [charts.BarRow("a < b & c", "64-d", (charts.Bar(0.5, "k3", "<tip>", (0.4, 0.6)),), charts.Bar(0.7, "mark", ""))]
-    chart = charts.keyed(charts.bar_chart('a "title"', rows, "x"), "t & u", [("mark", "R@1"), ("line-k2", "a line"), ("map-2", "a triangle"), ("one", "x")])
+    rows = [charts_bars.BarRow("a < b & c", "64-d", (charts_bars.Bar(0.5, "k3", "<tip>", (0.4, 0.6)),), charts_bars.Bar(0.7, "mark", ""))]
+    chart = keyed(charts_bars.bar_chart('a "title"', rows, "x"), "t & u", [("mark", "R@1"), ("line-k2", "a line"), ("map-2", "a triangle"), ("one", "x")])
     root = ET.fromstring(standalone(chart))
     space = "{http://www.w3.org/2000/svg}"
     assert {"a < b & c", "t & u", "a triangle"} <= {text.text for text in root.iter(f"{space}text")}
@@ -86,8 +88,8 @@ def test_standalone_file_is_whole_and_knows_every_style():
 
 def test_grid_places_charts_in_rows_and_columns():
     chart = charts.line_chart("t", [charts.Line("y", "one", [0, 1], [0.0, 1.0])], "x")
-    width, height = charts.view_box(chart)
-    svg = ET.fromstring(charts.grid([[chart, ""], [chart, chart]], [["a", ""], ["b", "c"]]))
+    width, height = view_box(chart)
+    svg = ET.fromstring(grid([[chart, ""], [chart, chart]], [["a", ""], ["b", "c"]]))
     places = [(float(inner.get("x")), float(inner.get("y"))) for inner in svg.findall("svg")]
     assert places == [(0, 20), (0, height + 40), (width, height + 40)]
     assert [text.text for text in svg.findall("text") if text.text] == ["a", "b", "c"]

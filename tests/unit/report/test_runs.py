@@ -68,13 +68,13 @@ def test_page_shows_the_other_run_and_the_spread_of_seeds(finished: Run, other: 
     assert '<a href="#runs">' in html and 'id="runs"' in html
     assert "fake &amp; &lt;bench&gt;, seed 4" in html and "<bench>" not in html
     assert "Settings that differ (1)" in html
-    assert "asked about different images" not in html
+    assert "evaluated on different images" not in html
 
 
-def test_page_says_when_the_runs_were_asked_about_different_images(finished: Run, other: Run):
+def test_page_says_when_the_runs_were_evaluated_on_different_images(finished: Run, other: Run):
     path = other.out / FOLDERS[7] / "val_ids.parquet"
     pd.read_parquet(path).iloc[:-1].to_parquet(path)
-    assert "asked about different images" in with_runs(finished, other)
+    assert "evaluated on different images" in with_runs(finished, other)
 
 
 def test_runs_with_other_domains_share_a_table(finished: Run, other: Run):

@@ -1,0 +1,105 @@
+"""The section about training: the curves of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from guie.report.charts import Line, line_chart, thinned
+from guie.report.collect import CURVE_COLUMNS, StageCurves, is_number
+from guie.report.markup import filled, score_text
+
+MAX_OPEN_STAGES = 8  # with more stages than these, the curves open on a click
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one chart of a stage shows.
+
+    Attributes:
+        title: Its caption.
+        curves: For each line: the column of `metrics.csv`, the name and the style.
+        is_from_zero: The y axis begins at 0.
+        is_validation: Its values are scores, which are few.
+    """
+
+    title: str
+    curves: tuple[tuple[str, str, str], ...]
+    is_from_zero: bool = False
+    is_validation: bool = False
+
+
+FIGURES = (
+    Figure("loss", (("loss", "loss", "one"),)),
+    Figure("margin (rad)", (("margin_rad", "margin", "one"),), is_from_zero=True),
+    Figure("learning rate", (("lr", "learning rate", "one"),), is_from_zero=True),
+    Figure("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), is_validation=True),
+)
+
+
+def training(stages: Sequence[StageCurves]) -> Markup:
+    """Curves of every stage, and their numbers."""
+    shown = [_stage(stage) for stage in stages]
+    return filled("training.html", stages=shown, columns=CURVE_COLUMNS, is_open=len(stages) <= MAX_OPEN_STAGES)
+
+
+def stage_charts(stage: StageCurves) -> dict[str, Markup]:
+    """The charts of a stage by their titles; '' where nothing, or a single validation, was measured."""
+    return {figure.title: _chart(stage, figure) for figure in FIGURES}
+
+
+def _stage(stage: StageCurves) -> dict[str, Any]:
+    m = stage.metrics
+    if m is None or m.empty:
+        return {"name": stage.name, "figures": []}
+    charts = stage_charts(stage)
+    figures = [
+        {
+            "title": figure.title,
+            "chart": charts[figure.title],
+            "legend": [(style, name) for _, name, style in figure.curves],
+            "scores": _scores(m, figure) if figure.is_validation else "",
+        }
+        for figure in FIGURES
+    ]
+    rows = [[_cell(m[column].iloc[i]) for column in CURVE_COLUMNS] for i in thinned(len(m))]
+    return {"name": stage.name, "line": _line(stage.phase, m), "figures": figures, "rows": rows, "n_rows": len(m)}
+
+
+def _chart(stage: StageCurves, figure: Figure) -> Markup:
+    m = stage.metrics
+    if m is None or (figure.is_validation and all(m[column].count() <= 1 for column, _, _ in figure.curves)):
+        return Markup("")
+    axis = "step" if m["step"].notna().any() else "epoch"
+    xs = [float(x) for x in m[axis]]
+    measured = [curve for curve in figure.curves if (m[curve[0]] * m[axis]).notna().any()]
+    lines = [Line(name, style, xs, [float(y) for y in m[column]]) for column, name, style in measured]
+    if not lines:
+        return Markup("")
+    name = f"{stage.name}: {figure.title} by {axis}"
+    return line_chart(name, lines, axis, figure.is_from_zero, is_share=figure.is_validation)
+
+
+def _scores(metrics: pd.DataFrame, figure: Figure) -> str:
+    """The first value of each curve as a text: what is shown of a stage that was validated once."""
+    measured = [(name, metrics[column].dropna()) for column, name, _ in figure.curves]
+    return " · ".join(f"{name} {score_text(values.iloc[0])}" for name, values in measured if len(values))
+
+
+def _line(phase: str, metrics: pd.DataFrame) -> str:
+    """A stage in a line: phase, epochs, last loss, last score, last speed."""
+    n_epochs = metrics["epoch"].nunique()
+    words = [phase, f"{n_epochs} epoch{'' if n_epochs == 1 else 's'}"]
+    for column, form in (("loss", "loss {:.3f}"), ("val_mp5", "mP@5 {:.3f}"), ("images_per_s", "{:.0f} images/s")):
+        known = metrics[column].dropna()
+        if len(known):
+            words.append(form.format(known.iloc[-1]))
+    return " · ".join(words)
+
+
+def _cell(value: float) -> str:
+    return f"{value:.6g}" if is_number(value) else ""
