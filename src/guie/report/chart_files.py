@@ -12,7 +12,7 @@ from guie.report.charts_joined import grid, keyed
 from guie.report.collect import DataSummary, Facts, Scores
 from guie.report.embedding import Embedding
 from guie.report.runs import Compared
-from guie.report.sections_training import FIGURES, stage_charts
+from guie.report.sections_training import figures_of, stage_charts
 
 
 def charts(facts: Facts, embedding: Embedding | None, runs: Sequence[Compared]) -> dict[str, Markup]:
@@ -40,7 +40,8 @@ def _of_training(facts: Facts) -> Markup:
     by_stage = {name: own for name, own in by_stage.items() if any(own.values())}
     if not by_stage:
         return Markup("")
-    titles = [figure.title for figure in FIGURES if any(own[figure.title] for own in by_stage.values())]
+    known = dict.fromkeys(figure.title for stage in facts.stages for figure in figures_of(stage))
+    titles = [title for title in known if any(own.get(title) for own in by_stage.values())]
     rows = [[own[title] for title in titles] for own in by_stage.values()]
     return grid(rows, [[f"{name}: {title}" for title in titles] for name in by_stage])
 

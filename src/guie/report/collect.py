@@ -20,7 +20,7 @@ from guie.settings.recipe import Recipe
 
 TEXT_COLUMNS = ("setting", "members", "views", "projection", "commit")
 SCORE_COLUMNS = (*TEXT_COLUMNS, "dim", "n_queries", "n_index", "mp5", "r1", "seed")
-CURVE_COLUMNS = ("epoch", "step", "loss", "margin_rad", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
+CURVE_COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "is_same_file", "outcome")
 SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # images a class: 1, 2, 3-4, 5-8, ... more than 128
@@ -251,10 +251,16 @@ def _score_table(path: Path, final: str) -> pd.DataFrame:
 
 
 def _metrics(path: Path) -> pd.DataFrame | None:
-    """The numbers of a `metrics.csv`, NaN where one is missing or not finite; None where there is no such file."""
+    """The numbers of a `metrics.csv`, NaN where one is missing or not finite; None where there is no such file.
+
+    Columns that every stage has come in the order of `CURVE_COLUMNS`; those of the stage's objective follow the loss.
+    """
     if not path.is_file() or not path.stat().st_size:
         return None
-    table = pd.read_csv(path).reindex(columns=list(CURVE_COLUMNS))
+    table = pd.read_csv(path)
+    at = CURVE_COLUMNS.index("loss") + 1
+    own = [name for name in table.columns if name not in CURVE_COLUMNS]  # of the stage's objective
+    table = table.reindex(columns=[*CURVE_COLUMNS[:at], *own, *CURVE_COLUMNS[at:]])
     return table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
 
 

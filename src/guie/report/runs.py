@@ -79,7 +79,7 @@ def differences(values: Sequence[Any], path: str = "") -> dict[str, list[str]]:
         For each field that differs, its path (`stages.s1_head.lr`) and every run's value; a dash where a run has none.
         Members of a list are called by their names. Of a member that only some runs have, the value is `there`.
     """
-    values = [_by_name(value) for value in values]
+    values = [_rows(value) if path == "stages" else _by_name(value) for value in values]
     if all(value == values[0] for value in values):
         return {}
     if all(isinstance(value, dict) for value in values):
@@ -105,6 +105,13 @@ def _numbers(out: Path, name: str) -> list[float]:
     steps = [Step(FOLDERS[n], n, False, read_done(out / FOLDERS[n])) for n in range(1, 9)]
     values = [step.number(name) for step in steps]
     return [value for value in values if value is not None]
+
+
+def _rows(stages: Any) -> Any:
+    """A recipe's rows by name, as `--set` reaches them, each with its phase; anything else as it is."""
+    if not isinstance(stages, dict):
+        return stages
+    return {str(row["name"]): {"phase": phase, **row} for phase, rows in stages.items() for row in rows}
 
 
 def _by_name(value: Any) -> Any:

@@ -13,6 +13,7 @@ from guie.report.charts import Line, line_chart, thinned
 from guie.report.collect import CURVE_COLUMNS, StageCurves, is_number
 from guie.report.markup import filled, score_text
 
+UNITS = ("rad", "cosine")
 MAX_OPEN_STAGES = 8  # with more stages than these, the curves open on a click
 
 
@@ -33,23 +34,35 @@ class Figure:
     is_validation: bool = False
 
 
+LOSS = Figure("loss", (("loss", "loss", "one"),))
 FIGURES = (
-    Figure("loss", (("loss", "loss", "one"),)),
-    Figure("margin (rad)", (("margin_rad", "margin", "one"),), is_from_zero=True),
     Figure("learning rate", (("lr", "learning rate", "one"),), is_from_zero=True),
     Figure("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), is_validation=True),
 )
 
 
+def figures_of(stage: StageCurves) -> tuple[Figure, ...]:
+    """The charts of a stage: the loss, what its objective tells (a column of `metrics.csv` each), and `FIGURES`."""
+    columns = () if stage.metrics is None else [name for name in stage.metrics.columns if name not in CURVE_COLUMNS]
+    own = [Figure(worded(name), ((name, worded(name), "one"),), is_from_zero=True) for name in columns]
+    return (LOSS, *own, *FIGURES)
+
+
+def worded(column: str) -> str:
+    """A column as a title, its unit in brackets: `margin (rad)` for `margin_rad`."""
+    name, _, unit = column.rpartition("_")
+    return f"{name.replace('_', ' ')} ({unit})" if unit in UNITS and name else column.replace("_", " ")
+
+
 def training(stages: Sequence[StageCurves]) -> Markup:
     """Curves of every stage, and their numbers."""
     shown = [_stage(stage) for stage in stages]
-    return filled("training.html", stages=shown, columns=CURVE_COLUMNS, is_open=len(stages) <= MAX_OPEN_STAGES)
+    return filled("training.html", stages=shown, is_open=len(stages) <= MAX_OPEN_STAGES)
 
 
 def stage_charts(stage: StageCurves) -> dict[str, Markup]:
     """The charts of a stage by their titles; '' where nothing, or a single validation, was measured."""
-    return {figure.title: _chart(stage, figure) for figure in FIGURES}
+    return {figure.title: _chart(stage, figure) for figure in figures_of(stage)}
 
 
 def _stage(stage: StageCurves) -> dict[str, Any]:
@@ -64,10 +77,11 @@ def _stage(stage: StageCurves) -> dict[str, Any]:
             "legend": [(style, name) for _, name, style in figure.curves],
             "scores": _scores(m, figure) if figure.is_validation else "",
         }
-        for figure in FIGURES
+        for figure in figures_of(stage)
     ]
-    rows = [[_cell(m[column].iloc[i]) for column in CURVE_COLUMNS] for i in thinned(len(m))]
-    return {"name": stage.name, "line": _line(stage.phase, m), "figures": figures, "rows": rows, "n_rows": len(m)}
+    rows = [[_cell(m[column].iloc[i]) for column in m.columns] for i in thinned(len(m))]
+    line = _line(stage.phase, m)
+    return {"name": stage.name, "line": line, "figures": figures, "columns": list(m.columns), "rows": rows, "n_rows": len(m)}
 
 
 def _chart(stage: StageCurves, figure: Figure) -> Markup:
