@@ -77,16 +77,25 @@ def host_precision(is_correct: np.ndarray, n_relevant: np.ndarray) -> np.ndarray
     return np.where(m > 0, (is_correct & counted).sum(axis=1) / np.maximum(m, 1), np.nan)
 
 
+def mean_of_domains(values: np.ndarray, domains: np.ndarray) -> tuple[float, dict[str, float]]:
+    """The mean over domains, each alike, and each domain's mean over its queries; a domain without a query is left out."""
+    is_query = np.isfinite(values)
+    by_domain = {str(d): float(values[is_query & (domains == d)].mean()) for d in np.unique(domains[is_query])}
+    return (float(np.mean(list(by_domain.values()))) if by_domain else np.nan), by_domain
+
+
 def summarise(retrieval: Retrieval, domains: np.ndarray) -> dict[str, float]:
     """Scores by domain and their mean with equal weight: mp5, r1, mp5_<domain>, r1_<domain>.
 
     A domain in which no query has anything relevant is left out.
+
+    Raises:
+        ValueError: no query has anything relevant.
     """
     scores: dict[str, float] = {}
     for name, values in (("mp5", retrieval.precision), ("r1", retrieval.recall_at_1)):
-        by_domain = {str(d): float(np.nanmean(values[domains == d])) for d in np.unique(domains) if np.isfinite(values[domains == d]).any()}
+        scores[name], by_domain = mean_of_domains(values, domains)
         if not by_domain:
             raise ValueError("no validation class has two images, so nothing can be retrieved; raise data.val_class_share")
-        scores[name] = float(np.mean(list(by_domain.values())))
         scores |= {f"{name}_{domain}": value for domain, value in by_domain.items()}
     return scores

@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from guie.embed.retrieval import mean_of_domains
 from guie.errors import run_to_the_end
 from guie.evaluate.embedding_files import named, open_embeddings
 from guie.evaluate.geometry import clusters, geometry
 from guie.evaluate.id_tables import read_ids, read_solution
-from guie.evaluate.intervals import NO_INTERVAL, mean_of_domains
+from guie.evaluate.intervals import NO_INTERVAL
 from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, score_predictions, scored, solution_task, spread, summary
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
 from guie.machine import check_writable_file

@@ -46,13 +46,6 @@ def class_sums(values: np.ndarray, class_ids: np.ndarray, domains: np.ndarray) -
     return ClassSums(np.bincount(group, values[is_query]), np.bincount(group), pairs // (label.max() + 1))
 
 
-def mean_of_domains(values: np.ndarray, domains: np.ndarray) -> tuple[float, dict[str, float]]:
-    """The mean over domains, each alike, and each domain's mean over its queries; a domain without a query is left out."""
-    is_query = np.isfinite(values)
-    by_domain = {str(d): float(values[is_query & (domains == d)].mean()) for d in np.unique(domains[is_query])}
-    return (float(np.mean(list(by_domain.values()))) if by_domain else np.nan), by_domain
-
-
 def class_interval(
     values: np.ndarray, class_ids: np.ndarray, domains: np.ndarray, seed: int = 0, level: float = 0.95, limits: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float]:

@@ -16,8 +16,8 @@ from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.features import FeatureStore
 from guie.embed.pca import PCA
-from guie.embed.retrieval import Retrieval, retrieve, summarise
-from guie.evaluate.intervals import NO_INTERVAL, class_interval, mean_of_domains, paired_p
+from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
+from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
 from guie.files import whole_file

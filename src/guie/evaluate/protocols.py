@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from guie.embed.retrieval import K
+from guie.embed.retrieval import K, mean_of_domains
 from guie.embed.search import l2_normalised, search, vectors
 from guie.evaluate.id_tables import COLUMNS, NO_CLASS
-from guie.evaluate.intervals import class_interval, mean_of_domains, paired_p
+from guie.evaluate.intervals import class_interval, paired_p
 from guie.evaluate.metrics import DEPTH, FULL_METRICS, METRICS
 from guie.evaluate.ranks import ByLabel, ByPair, Relevance, all_ranks, ranks_within
 

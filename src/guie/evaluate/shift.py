@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from guie.evaluate.intervals import class_interval, mean_of_domains
+from guie.embed.retrieval import mean_of_domains
+from guie.evaluate.intervals import class_interval
 from guie.evaluate.protocols import merged, scored
 
 

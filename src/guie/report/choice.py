@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from guie.embed.retrieval import K, host_precision
+
 MAX_QUERIES = 96
 PICKS = {"worst": 5, "confused": 4, "best": 4, "random": 5}  # queries of each domain
 N_MIXUPS = 15
-MAX_RANK = 5  # the contest's metric looks at so many results, or fewer
 
 
 def n_counted(ids: pd.DataFrame) -> pd.Series:
@@ -19,14 +20,17 @@ def n_counted(ids: pd.DataFrame) -> pd.Series:
     Returns:
         int, by image id; 0 for an image that is alone in its class.
     """
+    return _n_relevant(ids).clip(upper=K)
+
+
+def _n_relevant(ids: pd.DataFrame) -> pd.Series:
+    """The number of other images of the class, by image id."""
     sizes = ids.groupby("class_id")["image_id"].transform("size").set_axis(ids["image_id"])
-    return (sizes - 1).clip(upper=MAX_RANK)
+    return sizes - 1
 
 
 def query_scores(neighbours: pd.DataFrame, ids: pd.DataFrame) -> pd.Series:
-    """Each query's precision under the contest's metric: the share of right images among the first m results.
-
-    `n_counted` tells m.
+    """Each query's precision under the contest's metric, see `host_precision`.
 
     Args:
         neighbours: query_id, rank (from 1), is_correct of one setting.
@@ -35,11 +39,10 @@ def query_scores(neighbours: pd.DataFrame, ids: pd.DataFrame) -> pd.Series:
     Returns:
         float, by query id; queries without another image of their class are left out.
     """
-    m = neighbours["query_id"].map(n_counted(ids))
-    is_hit = neighbours["is_correct"].astype(bool) & (neighbours["rank"] <= m)
-    hits = is_hit.groupby(neighbours["query_id"]).sum()
-    limit = m.groupby(neighbours["query_id"]).first()
-    return (hits / limit)[limit > 0]
+    is_correct = neighbours.assign(is_correct=neighbours["is_correct"].astype(float))
+    table = is_correct.pivot(index="query_id", columns="rank", values="is_correct").reindex(columns=range(1, K + 1))
+    n_relevant = table.index.map(_n_relevant(ids)).to_numpy()
+    return pd.Series(host_precision(table.fillna(0.0).to_numpy() > 0, n_relevant), table.index).dropna()
 
 
 def mistakes(neighbours: pd.DataFrame) -> pd.Series:

@@ -10,6 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from guie.embed.search import l2_normalised
+
 # Similarities compare so many queries with so many images. Of more images, a sample is taken: the cost stays limited.
 N_QUERIES = 2_000
 N_INDEX = 20_000
@@ -91,7 +93,7 @@ def similarities(vectors: np.ndarray, class_ids: np.ndarray, seed: int) -> Simil
         None when the sample has no pair of one class, or none of two.
     """
     order = np.random.default_rng(seed).permutation(len(vectors))[:N_INDEX]
-    vectors = normalised(vectors[order])
+    vectors = l2_normalised(vectors[order])
     class_ids = np.asarray(class_ids)[order]
     n = min(N_QUERIES, len(order))
     counts = np.zeros((3, N_BINS), np.int64)
@@ -145,7 +147,7 @@ def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         float64 [n, 2].
     """
-    unit = normalised(vectors)
+    unit = l2_normalised(vectors)
     if len(unit) < 2 or np.ptp(unit, axis=0).max() < 1e-6:
         return np.full((len(unit), 2), 0.5)
     with threadpool_limits(1):
@@ -158,9 +160,3 @@ def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
     placed = np.asarray(placed, np.float64)
     low, high = placed.min(axis=0), placed.max(axis=0)
     return (placed - low) / np.where(high > low, high - low, 1.0)
-
-
-def normalised(vectors: np.ndarray) -> np.ndarray:
-    """float32 [n, dim], each row divided by its length (zero rows stay zero)."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -108,9 +108,9 @@ def _numbers(out: Path, name: str) -> list[float]:
 
 
 def _rows(stages: Any) -> Any:
-    """A recipe's rows by name, as `--set` reaches them, each with its phase; anything else as it is."""
+    """A recipe's rows by name, as `--set` reaches them, each with its phase."""
     if not isinstance(stages, dict):
-        return stages
+        return _by_name(stages)
     return {str(row["name"]): {"phase": phase, **row} for phase, rows in stages.items() for row in rows}
 
 

@@ -63,20 +63,14 @@ def test_of_validation_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = SimpleNamespace(index=pd.concat([train, ids], ignore_index=True))
     everyone = np.concatenate([vectors[:2], vectors])
 
-    def extract(cache: object, request: object, backbone: object, packed: object, rows: np.ndarray, *rest: object) -> np.ndarray:
-        return everyone[rows]
-
-    monkeypatch.setattr(validation, "extract", extract)
+    accelerator = SimpleNamespace(device=torch.device("cpu"))
+    store = SimpleNamespace(packed=packed, accelerator=accelerator, get=lambda encoder, view, rows: everyone[rows])
+    monkeypatch.setattr(validation, "Encoder", SimpleNamespace(of=lambda *arguments: None))
     monkeypatch.setattr(validation, "sized", lambda features, packed, rows, neck: features)
-    for name in ("digest_of_backbone", "outputs_digest", "precision_on"):
-        monkeypatch.setattr(validation, name, lambda *arguments: "float32")
-    recipe = SimpleNamespace(model_of=lambda name: None, embed=SimpleNamespace(batch_size=4))
-    run = SimpleNamespace(recipe=recipe, folder=lambda number: Path(), cache=Path())
-    accelerator = SimpleNamespace(device=torch.device("cpu"), is_main_process=True, wait_for_everyone=lambda: None)
+    run = SimpleNamespace(recipe=SimpleNamespace(model_of=lambda name: None))
     stage = SimpleNamespace(name="s1", image_px=64, patch_stride=0, neck=None)
-    embedder = SimpleNamespace(backbone=None, neck=torch.nn.Identity())
-    monkeypatch.setattr(validation, "FeatureRequest", lambda *arguments: None)
-    assert_is_headline(validation.validated(run, stage, embedder, packed, accelerator, is_kept=True))  # type: ignore[arg-type]
+    model = SimpleNamespace(backbone=None, neck=torch.nn.Identity())
+    assert_is_headline(validation.validated(run, stage, model, store, is_kept=True))  # type: ignore[arg-type]
 
 
 def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from guie.embed.retrieval import mean_of_domains
 from guie.evaluate import intervals
-from guie.evaluate.intervals import class_interval, class_sums, mean_of_domains, paired_p
+from guie.evaluate.intervals import class_interval, class_sums, paired_p
 
 
 def simulated(rng: np.random.Generator, n_classes: int = 40, n_images: int = 12) -> tuple[np.ndarray, np.ndarray]:

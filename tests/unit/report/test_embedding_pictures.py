@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
+from guie.embed.search import l2_normalised
 from guie.report import embedding, geometry
 from guie.report.embedding import TILE_PX, read_embedding
 from guie.report.gallery import open_images
@@ -25,7 +26,7 @@ RNG = np.random.default_rng(0)
 def clusters(n_classes: int, n_images: int, spread: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
     class_ids = np.repeat(np.arange(n_classes), n_images)
     vectors = RNG.normal(size=(n_classes, 16))[class_ids] + spread * RNG.normal(size=(len(class_ids), 16))
-    return geometry.normalised(vectors), class_ids
+    return l2_normalised(vectors), class_ids
 
 
 def test_spectrum_equals_scikit_learns_pca():

@@ -98,12 +98,12 @@ def test_runs_of_one_name_and_seed_are_told_apart_by_their_folder(finished: Run,
 
 
 def test_differences_name_the_fields_and_not_what_is_equal():
-    one = {"seed": 0, "data": {"pack_px": 200, "limits": [1, 2]}, "stages": [{"name": "head", "lr": 0.1, "px": 5}, {"name": "extra", "lr": 1}], "old": None}
-    two = {"seed": 1, "data": {"pack_px": 200, "limits": [1, 3]}, "stages": [{"name": "head", "lr": 0.2, "px": 5}]}
+    one = {"seed": 0, "data": {"pack_px": 200, "limits": [1, 2]}, "stages": {"head": [{"name": "s1", "lr": 0.1, "px": 5}], "backbone": [{"name": "extra", "lr": 1}]}, "old": None}
+    two = {"seed": 1, "data": {"pack_px": 200, "limits": [1, 3]}, "stages": {"head": [{"name": "s1", "lr": 0.2, "px": 5}], "backbone": []}}
     assert differences([one, two]) == {
         "seed": ["0", "1"],
         "data.limits": ["[1, 2]", "[1, 3]"],
-        "stages.head.lr": ["0.1", "0.2"],
+        "stages.s1.lr": ["0.1", "0.2"],
         "stages.extra": ["there", "–"],
         "old": ["null", "–"],
     }
