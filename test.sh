@@ -1,26 +1,29 @@
 #!/usr/bin/env bash
-# ./test.sh [--quick] [arguments of pytest]: sets up .venv on the first start, then ruff, mypy and all tests; --quick leaves out the slow ones.
+# ./test.sh [--quick | --all] [arguments of pytest]: sets up .venv on the first start, then ruff, mypy and the tests.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
 usage() {
     cat <<'END'
-./test.sh [--quick] [arguments of pytest]
+./test.sh [--quick | --all] [arguments of pytest]
 
-Checks the code (ruff, mypy) and runs all tests, about 20 minutes on two cores. The first start installs what is needed into .venv (3 to 5
-minutes, 6 GB).
+Checks the code (ruff, mypy) and runs the tests, in as many processes as there are cores (at most four). The first start
+installs what is needed into .venv (3 to 5 minutes, 6 GB).
 
   --quick     leave out the tests marked slow (the whole pipeline, killed processes)
+  --all       also run the tests marked full (every recipe, many random kills)
   -h, --help  this text
   others      go to pytest, e.g. ./test.sh --quick tests/unit -k margin
 END
 }
 
 arguments=()
+chosen=(-m "not full")
 for argument in "$@"; do
     case $argument in
         -h | --help) usage && exit ;;
-        --quick) arguments+=(-m "not slow") ;;
+        --quick) chosen=(-m "not full and not slow") ;;
+        --all) chosen=() ;;
         *) arguments+=("$argument") ;;
     esac
 done
@@ -38,4 +41,6 @@ for check in "ruff check" "ruff format --check" mypy; do
 done
 echo "== pytest"
 [ ${#failed[@]} -eq 0 ] || printf 'FAILED before the tests: %s\n' "${failed[@]}"
-"$venv/bin/python" -m pytest ${arguments[@]+"${arguments[@]}"} && [ ${#failed[@]} -eq 0 ]
+cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+spread=(-n $((cores < 4 ? cores : 4)) --dist loadgroup --no-loadscope-reorder)
+"$venv/bin/python" -m pytest "${spread[@]}" ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} && [ ${#failed[@]} -eq 0 ]

@@ -1,12 +1,27 @@
 """Fixtures shared by all tests."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Beside other test processes, this one computes in one thread: two spinning pools on two cores are many times slower."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file run in one process, and so do files that share what is costly to make (`GROUP` in the file)."""
+    for item in items:
+        group = getattr(getattr(item, "module", None), "GROUP", item.location[0])
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

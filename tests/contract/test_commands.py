@@ -415,10 +415,14 @@ def checks(tree: Tree) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def test_test_sh_runs_ruff_mypy_and_pytest_last(checks: Callable[..., subprocess.CompletedProcess[str]]):
-    done = checks("--quick tests/unit -k 'a or b'")
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
-    assert lines == ["ruff check", "ruff format --check", "mypy ", "pytest ['-m', 'not slow', 'tests/unit', '-k', 'a or b']", "3 passed in 0.1s"]
-    assert done.returncode == 0
+    n = str(min(4, len(os.sched_getaffinity(0))))
+    spread = ["-n", n, "--dist", "loadgroup", "--no-loadscope-reorder"]
+    for word, chosen in (("--quick", ["-m", "not full and not slow"]), ("", ["-m", "not full"]), ("--all", [])):
+        done = checks(f"{word} tests/unit -k 'a or b'")
+        lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
+        given = [*spread, *chosen, "tests/unit", "-k", "a or b"]
+        assert lines == ["ruff check", "ruff format --check", "mypy ", f"pytest {given}", "3 passed in 0.1s"]
+        assert done.returncode == 0
 
 
 @pytest.mark.parametrize("tool", ["RUFF", "MYPY", "PYTEST"])
