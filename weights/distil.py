@@ -29,7 +29,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from teacher import MEAN_STD, Distillation, ImagePool, crop_at, normalised, teach
+from teacher import MEAN_STD, Distillation, ImagePool, crop_at, normalised, teacher_targets
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -65,7 +65,7 @@ def distil(packs: list[Path], probe: Path | None, teacher_weights: Path, out: Pa
     save_json(out / "settings.json", work)
     log.info("%d training images, %d steps of %d", len(pool), settings.n_steps, settings.batch_size)
     student = make_student(settings)
-    targets = teach(teacher_weights, pool, settings, student.num_features, out)
+    targets = teacher_targets(teacher_weights, pool, settings, student.num_features, out)
     return _Training(student, targets, pool, probe, out, settings).run()
 
 

@@ -94,7 +94,7 @@ class ImagePool:
         return len(self.images)
 
 
-def teach(teacher_weights: Path, pool: ImagePool, settings: Distillation, dim: int, out: Path) -> list[np.ndarray]:
+def teacher_targets(teacher_weights: Path, pool: ImagePool, settings: Distillation, dim: int, out: Path) -> list[np.ndarray]:
     """What the teacher sees in each crop, computed once and read from disk.
 
     Returns:

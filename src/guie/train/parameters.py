@@ -14,7 +14,7 @@ from guie.model.embedder import Embedder
 from guie.settings.optim import Adam, BlockFactors, LayerDecay, Sgd
 from guie.settings.stage import Stage
 from guie.train.model import Model
-from guie.train.sharding import whole
+from guie.train.sharding import full_tensor
 
 BLOCK = re.compile(r"(?:[A-Za-z_]+\.)*(?:res)?blocks\.(\d+)\.")  # timm's blocks.3., open_clip's transformer.resblocks.3.; not stages.0.blocks.3.
 BEFORE_BLOCKS = ("patch_embed", "conv1", "cls_token", "class_embedding", "pos_embed", "positional_embedding", "ln_pre", "norm_pre", "reg_token")
@@ -100,7 +100,7 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     """The norm of all gradients together, whole ones where they are sharded."""
-    return torch.stack([whole(p.grad.norm()) for p in parameters if p.grad is not None]).norm()
+    return torch.stack([full_tensor(p.grad.norm()) for p in parameters if p.grad is not None]).norm()
 
 
 @torch.no_grad()

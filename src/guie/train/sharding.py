@@ -41,7 +41,7 @@ def set_gradient_sync(module: nn.Module, is_on: bool) -> None:
     module.set_requires_gradient_sync(is_on)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor of which each process holds a part; all processes must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

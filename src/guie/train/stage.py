@@ -31,7 +31,7 @@ from guie.train.curves import write_metrics
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
 from guie.train.schedule import seed_of
-from guie.train.sharding import is_sharded, own_part, shard, whole
+from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint
 from guie.train.trainer import Trainer
@@ -213,7 +213,7 @@ def _whole(model: Model, plain: Model | None, accelerator: Accelerator) -> Model
     """The model with all of its weights in this process; `plain` is filled where they are sharded, and all processes must ask."""
     if plain is None or not is_sharded(model.backbone):
         return model
-    plain.load_state_dict({name: whole(tensor).cpu() for name, tensor in model.state_dict().items()})
+    plain.load_state_dict({name: full_tensor(tensor).cpu() for name, tensor in model.state_dict().items()})
     return plain.to(accelerator.device)
 
 

@@ -17,7 +17,7 @@ from guie.files import load_state, save_state
 from guie.run import keep_conditions
 from guie.train.curves import write_metrics
 from guie.train.model import Model
-from guie.train.sharding import is_sharded, like, optimizer_state, set_optimizer_state, whole
+from guie.train.sharding import full_tensor, is_sharded, like, optimizer_state, set_optimizer_state
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ class Checkpoint:
         spread = is_sharded(model.backbone)
         if not (spread or self.accelerator.is_main_process):
             return
-        weights = {name: whole(parameter.detach()).cpu() for name, parameter in model.trained().items()}
-        ema = {name: whole(tensor).cpu() for name, tensor in state.ema.items()}
+        weights = {name: full_tensor(parameter.detach()).cpu() for name, parameter in model.trained().items()}
+        ema = {name: full_tensor(tensor).cpu() for name, tensor in state.ema.items()}
         moments = optimizer_state(model, optimizer.optimizer) if spread else optimizer.state_dict()
         if not self.accelerator.is_main_process:
             return

@@ -22,7 +22,7 @@ from guie.train.objectives.base import Batch
 from guie.train.parameters import clip, make_optimizer, sam_ascent
 from guie.train.progress import status
 from guie.train.schedule import lr_at, seed_of
-from guie.train.sharding import like, whole
+from guie.train.sharding import full_tensor, like
 from guie.train.state import Checkpoint, TrainState
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Trainer:
         self.notice("validated")
         if self.stage.validation.keeps_best and scores["mp5"] > self.state.best.get("mp5", -1.0):
             tensors = self.model.trained() | self.model.changing_buffers()
-            weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in tensors.items()}
+            weights = {name: full_tensor(tensor.detach()).cpu().clone() for name, tensor in tensors.items()}
             self.state.best = {"epoch": self.state.epoch - 1, "mp5": scores["mp5"], "weights": weights}
             self.notice("best kept")
         return {"val_mp5": round(scores["mp5"], 6), "val_r1": round(scores["r1"], 6)}

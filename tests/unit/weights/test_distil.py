@@ -13,7 +13,7 @@ import torch
 from distil import batch_at, distil, jittered, lr_at, save_student
 from fake_run import make_fake_run
 from safetensors.torch import load_file
-from teacher import Distillation, ImagePool, crop_at, teach
+from teacher import Distillation, ImagePool, crop_at, teacher_targets
 from torch import Tensor
 
 from guie.embed.pca import PCA
@@ -130,7 +130,7 @@ def test_places_are_mirrored_with_the_picture(pack: Path):
 def test_teacher_sees_the_same_crop(pack: Path, teacher: Path, tmp_path: Path):
     """The stored target is the projected feature that a plain forward of the teacher gives for the crop."""
     pool = ImagePool([pack], "train", 40)
-    targets = teach(teacher, pool, replace(SMALL, n_crops=2), 16, tmp_path)
+    targets = teacher_targets(teacher, pool, replace(SMALL, n_crops=2), 16, tmp_path)
     assert [t.shape for t in targets] == [(len(pool), 1 + 4, 16)] * 2  # 40 px / 32, rounded up, squared
     network = timm.create_model("mobilenetv2_100", pad_type="same", num_classes=0).eval()
     network.load_state_dict(load_file(teacher))
