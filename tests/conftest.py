@@ -25,14 +25,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def log_as_before() -> Iterator[None]:
-    """A door that runs in this process sends the log to its own places; the next test finds it as it was."""
-    loggers = logging.getLogger("guie"), logging.getLogger()
-    before = [(log, log.handlers[:], log.level, log.propagate) for log in loggers]
+def plain_log() -> Iterator[None]:
+    """A door that runs in this process, in a test or in a fixture, sends the log to its own places; tests find it as Python has it."""
+    _plain_log()
     yield
-    for log, handlers, level, propagate in before:
-        log.handlers[:], log.propagate = handlers, propagate
-        log.setLevel(level)
+    _plain_log()
+
+
+def _plain_log() -> None:
+    guie, root = logging.getLogger("guie"), logging.getLogger()
+    guie.handlers.clear()
+    guie.propagate = True
+    guie.setLevel(logging.NOTSET)
+    root.handlers[:] = [handler for handler in root.handlers if not type(handler).__module__.startswith("guie.")]
     logging.captureWarnings(False)
 
 

@@ -302,8 +302,8 @@ def open_as_another(bench: Bench, number: int, *more: str) -> subprocess.Complet
 
 def test_finished_run_of_another_user_is_done_and_an_unfinished_one_is_told(bench: Bench):
     bench.open_all()
-    for parent in bench.folder.parents[:3]:  # of pytest, for its user alone
-        if parent.name.startswith("pytest-"):
+    for parent in bench.folder.parents[:4]:  # of pytest, for its user alone
+        if parent.name.startswith(("pytest-", "popen-")):
             parent.chmod(0o755)
     folders = [path for path in [bench.folder, *bench.folder.rglob("*")] if path.is_dir()]
     files = [path for path in bench.folder.rglob("*") if path.is_file()]

@@ -53,11 +53,16 @@ class TrainSet:
         weights = {limit.name: limit.weight for limit in recipe.data.limits}
         self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)[self.rows]
         self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
-        self.seed, self.stage = recipe.seed, stage
-        batch_size, sampling = stage.optim.batch_size, stage.sampling
+        self.seed = recipe.seed
+        self.stage = stage
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        """Raises ValueError where a batch needs more classes than there are."""
+        batch_size, sampling = self.stage.optim.batch_size, self.stage.sampling
         if isinstance(sampling, PerClass) and batch_size // sampling.images_per_class > self.n_classes:
             raise ValueError(
-                f"stages.{stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class needs "
+                f"stages.{self.stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class needs "
                 f"{batch_size // sampling.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
             )
 

@@ -137,27 +137,32 @@ def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, positi
 
     Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch.
     """
-    n, rank, world = len(given.labels), accelerator.process_index, accelerator.num_processes
-    own_rows = torch.arange(rank, n, world, device=given.labels.device).chunk(len(parts))
-    sums: dict[str, Tensor] = {}
-    for i, (part, rows) in enumerate(zip(parts, own_rows, strict=True)):
+    n, world = len(given.labels), accelerator.num_processes
+    all_own = torch.arange(accelerator.process_index, n, world, device=given.labels.device)
+    sums = torch.zeros(1, device=given.labels.device)  # of each term
+    for i, (part, rows) in enumerate(zip(parts, all_own.chunk(len(parts)), strict=True)):
         own = _features(model, part, i, position, accelerator)
         cut = own.detach().requires_grad_()
         torch.manual_seed(position.seed)
         with accelerator.autocast():
-            embeddings = model.neck(cut.new_zeros(n, cut.shape[1]).index_copy(0, rows, cut))[rows]
-            items, views = given.items[rows], given.views[rows]
-            terms = model.objective(Batch(cut, embeddings, given.labels[rows], items, views, position.epoch, position.step))
+            terms = model.objective(_part_of_batch(model, cut, rows, given, position))
         share = len(rows) / n
         accelerator.backward(_total(terms) * share)
-        for name, term in terms.items():
-            sums[name] = sums.get(name, torch.zeros((), device=term.device)) + term.detach().float() * share
+        sums = sums + share * _values(terms)
         assert cut.grad is not None
         _backward(model, own, cut.grad, i == len(parts) - 1, accelerator)
     _sum_gradients((p for module in model.head for p in module.parameters()), accelerator)
     if not is_sharded(model.backbone):
         _sum_gradients(model.backbone.parameters(), accelerator)
-    return {name: float(accelerator.reduce(value, reduction="sum")) for name, value in sums.items()}
+    return dict(zip(terms, accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
+
+
+def _part_of_batch(model: Model, cut: Tensor, rows: Tensor, given: StepInputs, position: Position) -> Batch:
+    """The batch of some rows alone; their embeddings are those of a batch of full size."""
+    among_zeros = cut.new_zeros(len(given.labels), cut.shape[1]).index_copy(0, rows, cut)
+    embeddings = model.neck(among_zeros)[rows]
+    labels, items, views = given.labels[rows], given.items[rows], given.views[rows]
+    return Batch(cut, embeddings, labels, items, views, position.epoch, position.step)
 
 
 def _send_back(model: Model, parts: Iterable[Tensor], back: Tensor, position: Position, accelerator: Accelerator) -> None:
@@ -178,6 +183,11 @@ def _backward(model: Model, own: Tensor, share: Tensor, is_last: bool, accelerat
 
 def _total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
+
+
+def _values(terms: dict[str, Tensor]) -> Tensor:
+    """float32 [n_terms], without their graph."""
+    return torch.stack([term.detach().float() for term in terms.values()])
 
 
 def _sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:

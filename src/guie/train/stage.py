@@ -79,32 +79,22 @@ def train_row(run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Ac
     Raises:
         ValueError: a batch that the processes cannot share equally, weights that do not fit, a loss that is not finite.
     """
-    stage = run.recipe.stage(row.name)
-    _check_processes(stage, accelerator)
-    folder, settings, inputs = run.stage_folder(row.name), _settings(run, row), _inputs(run, row)
+    _check_processes(run.recipe.stage(row.name), accelerator)
+    folder = run.stage_folder(row.name)
+    settings = _settings(run, row)
+    inputs = _inputs(run, row)
     if is_done(folder, settings, inputs, run.verify):
-        log.info("stage %s: already done", row.name)
-        mark = read_done(folder)
-        assert mark is not None
-        keep_conditions(row.name, mark, accelerator.device.type)
-        return {**mark["metrics"], "stage_seconds": mark["seconds"]}
+        return _noted(folder, row.name, accelerator)
     log.info("stage %s: %s", row.name, _plan(run, row))
     started = time.time()
     _clear(folder, run, accelerator)
     store = FeatureStore(run, packed, accelerator)
-    model = _start(run, row, TrainSet(run.recipe, stage, packed)).to(accelerator.device)
-    if isinstance(row, Soup):
-        average_weights(run, row, model, store)
-        trainer = None
-    else:
-        checkpoint = Checkpoint(folder / "last.pt", f"{settings} {inputs}", row.name, accelerator)
-        trainer, model = _trained(run, row, model, store, checkpoint, trainer_words)
-        started = trainer.started
-    scores = {name: round(value, 6) for name, value in validated(run, stage, model, store, is_kept=True).items()}
-    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", row.name, scores["mp5"], scores["r1"])
+    checkpoint = Checkpoint(folder / "last.pt", f"{settings} {inputs}", row.name, accelerator)
+    model, trainer = _result(run, row, store, checkpoint, trainer_words)
+    started = trainer.started if trainer else started
+    scores = _scores(run, row, model, store)
     if accelerator.is_main_process:
-        write_metrics(folder / "metrics.csv", _history(trainer, scores))
-        save_weights(folder / "final.safetensors", model.state_dict())
+        _write(folder, model, trainer, scores)
         mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores)
         (folder / "last.pt").unlink(missing_ok=True)
     if trainer is not None:
@@ -112,6 +102,42 @@ def train_row(run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Ac
     accelerator.free_memory()  # it would keep this stage's model and optimizer as long as the phase lasts
     accelerator.wait_for_everyone()
     return {**scores, "stage_seconds": time.time() - started}
+
+
+def _result(
+    run: Run, row: Stage | Soup, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]
+) -> tuple[Model, Trainer | None]:
+    """The row's model with its final weights, and what trained it; nothing trains a soup."""
+    train_set = TrainSet(run.recipe, run.recipe.stage(row.name), store.packed)
+    model = _start(run, row, train_set).to(store.accelerator.device)
+    if isinstance(row, Soup):
+        average_weights(run, row, model, store)
+        return model, None
+    trainer, model = _trained(run, row, model, store, checkpoint, words)
+    return model, trainer
+
+
+def _noted(folder: Path, name: str, accelerator: Accelerator) -> dict[str, Any]:
+    """What a finished row's mark says: its scores and seconds. The rows after it go on in its number of threads."""
+    log.info("stage %s: already done", name)
+    mark = read_done(folder)
+    assert mark is not None
+    keep_conditions(name, mark, accelerator.device.type)
+    return {**mark["metrics"], "stage_seconds": mark["seconds"]}
+
+
+def _scores(run: Run, row: Stage | Soup, model: Model, store: FeatureStore) -> dict[str, float]:
+    """The validation scores of the row's result, as they are noted and logged."""
+    found = validated(run, run.recipe.stage(row.name), model, store, is_kept=True)
+    scores = {name: round(value, 6) for name, value in found.items()}
+    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", row.name, scores["mp5"], scores["r1"])
+    return scores
+
+
+def _write(folder: Path, model: Model, trainer: Trainer | None, scores: dict[str, float]) -> None:
+    """The row's curves and weights."""
+    write_metrics(folder / "metrics.csv", _history(trainer, scores))
+    save_weights(folder / "final.safetensors", model.state_dict())
 
 
 def _check_processes(stage: Stage, accelerator: Accelerator) -> None:

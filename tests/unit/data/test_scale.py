@@ -40,7 +40,7 @@ def test_hundred_thousand_classes_of_two_in_threes(tmp_path: Path):
     write_manifest(run.folder(1) / "s.parquet", rows)
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(path) for path in Path(__file__).parents[:3:2]]!r}
 from pathlib import Path
 from test_scale import run_of
 from guie.data.balance import merge_and_balance

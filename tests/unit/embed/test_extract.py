@@ -66,8 +66,8 @@ def test_every_field_of_a_request_decides_its_key() -> None:
         for field in fields(REQUEST)
         if field.name != "model"
     ] + [replace(REQUEST, model=replace(MODEL, name="test_vit2"))]
-    assert len(others) == len(fields(REQUEST)) == 9
-    assert len({request.key for request in [REQUEST, *others]}) == 10
+    assert len(others) == len(fields(REQUEST)) == 10
+    assert len({request.key for request in [REQUEST, *others]}) == 11
 
 
 def test_precision_on_a_cpu_is_float32_unless_asked_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

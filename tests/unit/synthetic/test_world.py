@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guie.data import drawn
 from guie.recipe import DrawnWorld
+from guie.synthetic import world as drawn
 from guie.synthetic.scene import DOMAINS, dice_of, draw_image
 from guie.synthetic.world import draw_world
 from guie.versions import DRAWING

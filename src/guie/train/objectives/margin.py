@@ -120,30 +120,39 @@ class _MarginCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         unit, centers, labels, total, shifted, slope, own_sub = ctx.saved_tensors
         scale, smoothing, n_sub = ctx.settings
-        n_classes, weight = len(centers) // n_sub, gradients[0][:, None]
+        n_classes = len(centers) // n_sub
         unit_grad = torch.zeros_like(unit)
         centers_grad = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
         for start, stop in _blocks(n_classes, n_sub, len(unit)):
+            of_block = slice(start * n_sub, stop * n_sub)
             logits, directions, nearest = _block_logits(unit, centers, start, stop, n_sub, scale)
             rows, columns = _own_in(labels, start, stop)
             logits[rows, columns] = scale * shifted[rows]
             slopes = logits.sub_(total[:, None]).exp_().sub_(smoothing / n_classes)  # of the loss by the logits
             slopes[rows, columns] -= 1 - smoothing
-            slopes.mul_(weight * scale)  # by the cosines
+            slopes.mul_(gradients[0][:, None] * scale)  # by the cosines
             slopes[rows, columns] *= slope[rows]
             if nearest is not None:
                 nearest[rows, columns] = own_sub[rows]
-                slopes = (
-                    torch.zeros(*slopes.shape, n_sub, dtype=slopes.dtype, device=slopes.device).scatter_(2, nearest[..., None], slopes[..., None]).flatten(1)
-                )
+                slopes = _to_sub_centers(slopes, nearest, n_sub)
             unit_grad += slopes @ directions
             if centers_grad is not None:
-                block = centers[start * n_sub : stop * n_sub]
-                pull = slopes.T @ unit
-                pull -= directions * (directions * pull).sum(dim=1, keepdim=True)  # a centre's length changes nothing
-                lengths = block.to(unit.dtype).norm(dim=1, keepdim=True).clamp_min(1e-12)
-                centers_grad[start * n_sub : stop * n_sub] = pull.div_(lengths)
+                centers_grad[of_block] = _pull(slopes, unit, centers[of_block], directions)
         return unit_grad, centers_grad, None, None, None, None, None, None
+
+
+def _to_sub_centers(slopes: Tensor, nearest: Tensor, n_sub: int) -> Tensor:
+    """Slopes by the cosines of classes, [n, n_classes], given to each class' nearest sub-centre: [n, n_classes * n_sub]."""
+    spread = torch.zeros(*slopes.shape, n_sub, dtype=slopes.dtype, device=slopes.device)
+    return spread.scatter_(2, nearest[..., None], slopes[..., None]).flatten(1)
+
+
+def _pull(slopes: Tensor, unit: Tensor, centers: Tensor, directions: Tensor) -> Tensor:
+    """The gradient of centres, [k, dim], of the slopes by their cosines, [n, k]; `directions` are the centres at length one."""
+    pull = slopes.T @ unit
+    pull -= directions * (directions * pull).sum(dim=1, keepdim=True)  # a centre's length changes nothing
+    lengths = centers.to(unit.dtype).norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return pull.div_(lengths)
 
 
 def _blocks(n_classes: int, n_sub: int, n_rows: int) -> list[tuple[int, int]]:
