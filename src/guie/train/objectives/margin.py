@@ -107,8 +107,7 @@ class _MarginCrossEntropy(torch.autograd.Function):
         spread = torch.zeros_like(own)
         for start, stop in _blocks(n_classes, n_sub, len(unit)):
             logits, _, _ = _block_logits(unit, centers, start, stop, n_sub, scale)
-            rows, columns = _own_in(labels, start, stop)
-            logits[rows, columns] = scale * shifted[rows]
+            _set_own(logits, labels, start, scale * shifted)
             total = torch.logaddexp(total, logits.logsumexp(dim=1))
             if smoothing:
                 spread += logits.sum(dim=1)
@@ -126,8 +125,7 @@ class _MarginCrossEntropy(torch.autograd.Function):
         for start, stop in _blocks(n_classes, n_sub, len(unit)):
             of_block = slice(start * n_sub, stop * n_sub)
             logits, directions, nearest = _block_logits(unit, centers, start, stop, n_sub, scale)
-            rows, columns = _own_in(labels, start, stop)
-            logits[rows, columns] = scale * shifted[rows]
+            rows, columns = _set_own(logits, labels, start, scale * shifted)
             slopes = logits.sub_(total[:, None]).exp_().sub_(smoothing / n_classes)  # of the loss by the logits
             slopes[rows, columns] -= 1 - smoothing
             slopes.mul_(gradients[0][:, None] * scale)  # by the cosines
@@ -171,10 +169,19 @@ def _block_logits(unit: Tensor, centers: Tensor, start: int, stop: int, n_sub: i
     return cosines.mul_(scale), directions, nearest
 
 
-def _own_in(labels: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Row and column of the own classes in a block."""
-    rows = ((labels >= start) & (labels < stop)).nonzero()[:, 0]
-    return rows, labels[rows] - start
+def _set_own(logits: Tensor, labels: Tensor, start: int, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Puts the logits of the own classes, [n], into a block of logits, [n, n_classes], in place; their rows and columns.
+
+    Args:
+        logits: Of the classes from `start` on.
+        labels: int64 [n].
+        start: The block's first class.
+        own: float [n].
+    """
+    rows = ((labels >= start) & (labels < start + logits.shape[1])).nonzero()[:, 0]
+    columns = labels[rows] - start
+    logits[rows, columns] = own[rows]
+    return rows, columns
 
 
 def margin_of(settings: ObjectiveSettings) -> float | GrowingMargin | ClassMargin:
