@@ -277,6 +277,17 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def as_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options by name, as JSON can hold them: paths become texts."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in vars(arguments).items()}
+
+
 def _finished(run: Run, number: int, arguments: argparse.Namespace, known: dict[int, str]) -> str:
     """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe and inputs.
 
@@ -337,4 +348,4 @@ def _begin(run: Run, folder: Path, arguments: argparse.Namespace, is_locked: boo
     if arguments.force:
         clear(folder)
     log.debug("command: %s", shlex.join(sys.argv))
-    save_recipe(folder.parent, run.recipe, shlex.join(sys.argv))
+    save_recipe(folder.parent, run.recipe, shlex.join(sys.argv), as_data(arguments))
