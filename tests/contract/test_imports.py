@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "recipes": {"recipe"},
     "door": {"files", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
     "terminal": set(),
-    "kaggle": {"files", "done", "recipe", "run", "door", "settings", "terminal"},
+    "kaggle": {"files", "done", "recipe", "run", "settings", "terminal"},
     "synthetic": FLOOR,
     "data": FLOOR | {"synthetic"},
     "model": FLOOR,
