@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "done": {"files", "run"},
     "recipes": {"recipe"},
     "door": {"files", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
+    "sequence": {"errors", "recipe"},
     "terminal": set(),
     "kaggle": {"files", "done", "recipe", "run", "settings", "terminal"},
     "synthetic": FLOOR,
