@@ -59,6 +59,19 @@ def test_session_takes_the_attached_run_with_its_changed_fields(
     assert session.environment == {"HF_HOME": str(tmp_path / "input/kit/hf"), "HF_HUB_OFFLINE": "1"}
 
 
+def test_run_of_an_older_version_goes_on_once_its_recipe_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "cards", lambda: ())
+    run = make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
+    (run / "recipe.json").write_text('{"command": "src/04_train_head.py --recipe tiny", "recipe": {}}')
+    with pytest.raises(ValueError, match="Set RECIPE = 'tiny' in the first cell"):
+        begin(tmp_path / "input", tmp_path / "working")
+    session = begin(tmp_path / "input", tmp_path / "working", "tiny")
+    assert (session.run / FOLDERS[4] / "done.json").is_file()
+
+
 def test_recipe_whose_data_is_not_attached_is_refused_until_its_images_are_packed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
