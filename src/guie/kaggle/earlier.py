@@ -51,8 +51,9 @@ def options_of(run: Path) -> tuple[str, tuple[str, ...]]:
         return str(arguments["recipe"]), tuple(str(text) for text in arguments["set"])
     except (ValueError, KeyError, TypeError):  # no JSON, no such entry, or of another type
         raise ValueError(
-            f"{path} has no `arguments`: it is damaged, or an older version of guie wrote it. Set RECIPE = {run.name!r} "
-            "in the first cell. If its `command` has --set, give the path of a recipe file with those values instead"
+            f"{path} has no `arguments`: it is damaged, or an older version of guie wrote it. "
+            f"Set RECIPE = {run.name!r} in the first cell. If its `command` has --set, give instead the path of "
+            "a recipe file with those values"
         ) from None
 
 
