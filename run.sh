@@ -81,17 +81,8 @@ python=$venv/bin/python
 export PYTHONUTF8=1 # file names and logs are UTF-8 whatever the shell's language
 
 # Before any door: does the recipe exist, and does it take these fields?
-name=$("$python" -P - "$recipe" ${sets[@]+"${sets[@]}"} <<'END'
-import sys
-from guie.recipe import load_recipe
-try:
-    recipe = load_recipe(sys.argv[1], sys.argv[2:])
-    print(recipe.name, recipe.export.min_parity_cosine)
-except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
-END
-) || exit 2
-read -r name min_cosine <<<"$name"
+found=$("$python" -P -m guie.sequence recipe "$recipe" ${sets[@]+"${sets[@]}"}) || exit
+read -r name min_cosine <<<"$found"
 
 seconds_since() { # with one decimal; $1 is an earlier $EPOCHREALTIME
     awk -v from="${1/,/.}" -v to="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f", to - from }'
@@ -116,16 +107,7 @@ done
 
 if [ "$last" = 9 ]; then
     echo "Scores on classes that training never saw:"
-    "$python" -P - "$out/$name/07_embeddings/scores.csv" <<'END'
-import csv
-import sys
-with open(sys.argv[1], newline="", encoding="utf-8") as file:
-    rows = list(csv.DictReader(file))
-width = max(len(row["setting"]) for row in rows)
-print(f"  {'':{width}}   dim   mP@5    R@1")
-for row in rows:
-    print(f"  {row['setting']:{width}}  {row['dim']:>4}  {float(row['mp5']):.3f}  {float(row['r1']):.3f}")
-END
+    "$python" -P -m guie.sequence scores "$out/$name/07_embeddings/scores.csv"
     echo
 fi
 if [ "$last" -ge 8 ]; then

@@ -135,24 +135,43 @@ def _processes() -> tuple[bool, int]:
     return n <= 1 or _of_launcher("RANK", 0) == 0, max(1, n)
 
 
-def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
+def _run_of(arguments: argparse.Namespace) -> Run:
+    """The run that the options describe; its device is chosen later.
+
+    Raises:
+        ValueError: the recipe or the device is none, or a path has a name that cannot be used.
+        FileNotFoundError: the recipe's file does not exist.
+    """
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
-    check_names(out=arguments.out.resolve(), **{"data-root": arguments.data_root.resolve()})
+    data_root = arguments.data_root.resolve()
+    check_names(out=arguments.out.resolve(), **{"data-root": data_root})
     out = (arguments.out / recipe.name).resolve()
-    run = Run(recipe, arguments.data_root.resolve(), out, scheduler=arguments.scheduler, verify=arguments.verify)
+    return Run(recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify)
+
+
+def _tell_begin(run: Run, number: int, n_processes: int, arguments: argparse.Namespace) -> None:
+    """Logs which door is opened for what, and warns of options that have no effect."""
+    recipe = run.recipe
+    log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
+    if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
+        remedy = "on a CPU it needs pip install mpich, and --mpirun_hostfile FILE"
+        log.warning("accelerate was asked for several processes and started one: %s", remedy)
+    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
+        why = f"recipe {recipe.name} draws its own images (its data.drawn is set)"
+        log.warning("--data-root %s is not read: %s", arguments.data_root, why)
+
+
+def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
+    run = _run_of(arguments)
     folder = run.folder(number)
     is_main, n_processes = _processes()
     set_up_logging(folder, is_main)
-    log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
-    if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
-        log.warning("accelerate was asked for several processes and started one: on a CPU it needs pip install mpich, and --mpirun_hostfile FILE")
-    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
-        log.warning("--data-root %s is not read: recipe %s draws its own images (its data.drawn is set)", arguments.data_root, recipe.name)
+    _tell_begin(run, number, n_processes, arguments)
     if number == 9 and arguments.compare:
         words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
-    settings = settings_digest(recipe, number)
+    settings = settings_digest(run.recipe, number)
     inputs = _inputs(run, number, arguments)
     if not arguments.force and is_done(folder, settings, inputs, run.verify):
         _tell_done(run, number, arguments)
@@ -162,19 +181,32 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
             started = time.time()
             if number in COMPUTES:
                 run = replace(run, device=_device(arguments.device))
-                seed_everything(recipe.seed)
+                seed_everything(run.recipe.seed)
                 keep_freed_memory()
                 log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
             if is_main:
                 _begin(run, folder, arguments, is_locked)
             metrics = _imported(work)(run, **words)
             if is_main:
-                started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))  # of stages that an earlier start trained
-                inputs |= _made_by_itself(run, number)
-                mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
-                log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
+                _end(run, number, settings, inputs, started, metrics)
     log.info("next: %s", next_command(number, arguments))
     return 0
+
+
+def _end(
+    run: Run,
+    number: int,
+    settings: str,
+    inputs: dict[str, str],
+    started: float,
+    metrics: dict[str, Any],
+) -> None:
+    """Marks door `number` as done. Its seconds include those of stages that an earlier start trained."""
+    folder, here = run.out / FOLDERS[number], time.time() - started
+    started -= max(0.0, metrics.pop("stage_seconds", 0.0) - here)
+    inputs = inputs | _made_by_itself(run, number)
+    mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
+    log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
 
 
 def settings_digest(recipe: Recipe, number: int) -> str:
@@ -277,6 +309,17 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def as_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options by name, as JSON can hold them: paths become texts."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in vars(arguments).items()}
+
+
 def _finished(run: Run, number: int, arguments: argparse.Namespace, known: dict[int, str]) -> str:
     """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe and inputs.
 
@@ -337,4 +380,4 @@ def _begin(run: Run, folder: Path, arguments: argparse.Namespace, is_locked: boo
     if arguments.force:
         clear(folder)
     log.debug("command: %s", shlex.join(sys.argv))
-    save_recipe(folder.parent, run.recipe, shlex.join(sys.argv))
+    save_recipe(folder.parent, run.recipe, shlex.join(sys.argv), as_data(arguments))

@@ -13,6 +13,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -213,9 +214,17 @@ def commit() -> str:
         return "unknown"
 
 
-def save_recipe(out: Path, recipe: Recipe, command: str) -> None:
-    """Writes `recipe.json` into the run's folder: the recipe with all its fields, the command and the commit."""
-    save_json(out / "recipe.json", {"command": command, "commit": commit(), "recipe": json.loads(recipe.to_json())})
+def save_recipe(out: Path, recipe: Recipe, command: str, arguments: Mapping[str, Any]) -> None:
+    """Writes `recipe.json` into the run's folder: how the run was started, the commit, and the recipe with all fields.
+
+    Args:
+        out: The run's folder.
+        recipe: With the changed fields applied.
+        command: The command line, for people.
+        arguments: The same by the names of the options, for programs.
+    """
+    started = {"command": command, "arguments": dict(arguments), "commit": commit()}
+    save_json(out / "recipe.json", started | {"recipe": json.loads(recipe.to_json())})
 
 
 def clear(folder: Path) -> None:

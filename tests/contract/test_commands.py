@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -83,7 +84,8 @@ class Tree:
         path.chmod(0o755)
 
     def bash(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        variables = {"PATH": str(self.bin), "HOME": str(self.root.parent), "FAKE_LOG": str(self.log), **environment}
+        variables = {"PATH": str(self.bin), "HOME": str(self.root.parent), "FAKE_LOG": str(self.log)}
+        variables |= {"PYTHONPATH": str(PROJECT / "src"), **environment}  # guie of this checkout, wherever .venv is
         return subprocess.run(["/bin/bash", "-c", command], cwd=self.root, env=variables, capture_output=True, text=True, check=False, timeout=60)
 
     def set_up(self, what: str = "run", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -335,6 +337,23 @@ def test_options_reach_every_door(doors: Tree):
     assert opened == [f"door {n} {given}" for n in range(1, 8)]
 
 
+def test_words_with_spaces_and_quotes_stay_whole(doors: Tree):
+    (doors.root / DOORS[9]).write_text("import sys\nprint(sys.argv[1:])\n")
+    odd = "an 'odd' \"out\"; $HOME * \\n"
+    (doors.root / "artifacts").rename(doors.root / odd)
+    weights = f"model.weights={odd}.safetensors"
+    done = doors.bash(f"./run.sh --from 9 --set {shlex.quote(weights)} --out={shlex.quote(odd)}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(["--set", weights, "--recipe", "demo", "--out", odd]) in done.stdout.splitlines()
+    assert "  off the shelf    1280  0.641  0.700\n" in done.stdout
+    assert f"checked {odd}/demo/08_export/submission.zip --expected {odd}/demo/08_export/parity" in done.stdout
+
+
+def test_smallest_cosine_of_the_recipe_reaches_the_check(doors: Tree):
+    assert doors.bash("./run.sh --from 9").stdout.count("--min-cosine 0.999\n") == 1
+    assert doors.bash("./run.sh --from 9 --set export.min_parity_cosine=0.5").stdout.count("--min-cosine 0.5\n") == 1
+
+
 def test_out_of_the_environment_is_used(doors: Tree):
     done = doors.bash("./run.sh --to 1", GUIE_OUT="/some/where")
     assert "door 1 --recipe demo --out /some/where" in done.stdout
@@ -377,7 +396,13 @@ def test_wrong_option_is_told_before_anything_is_installed(doors: Tree, words: s
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
-    [("--recipe tinny", "no recipe 'tinny'; did you mean 'tiny'?"), ("--set sed=1", "did you mean 'seed'?"), ("--recipe no.py", "does not exist")],
+    [
+        ("--recipe tinny", "no recipe 'tinny'; did you mean 'tiny'?"),
+        ("--set sed=1", "did you mean 'seed'?"),
+        ("--recipe no.py", "does not exist"),
+        ("--recipe='my \"own\" one.py'", 'my "own" one.py does not exist'),
+        ("--set '--help'", "'--help'"),
+    ],
 )
 def test_wrong_recipe_is_told_before_the_first_door(doors: Tree, words: str, complaint: str):
     done = doors.bash(f"./run.sh {words}")

@@ -129,7 +129,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_fake_run(tmp_path_factory.mktemp("run") / "this")
-    save_recipe(run.out, run.recipe, "door")
+    save_recipe(run.out, run.recipe, "door", {})
     other = run.out.parent / "other"
     shutil.copytree(run.out, other)
     write_report(run, [other])

@@ -18,7 +18,7 @@ from opening import holder
 
 from guie import done as done_module
 from guie import door as door_module
-from guie.door import INPUTS, READS, command, open_door, parser, reads
+from guie.door import INPUTS, READS, as_data, command, open_door, parser, reads
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT, Run, set_up_logging
 
@@ -544,6 +544,16 @@ def test_mark_and_recipe_are_saved(bench: Bench):
     assert (mark["step"], mark["seed"], mark["device"], mark["metrics"], list(mark["outputs"])) == ("door 01", 3, "cpu", {"n": 1}, ["result.txt"])
     saved = json.loads((bench.out(1).parent / "recipe.json").read_text())
     assert saved["recipe"] == json.loads(load_recipe(str(bench.recipe), ["seed=3"]).to_json())
+    places = {"data_root": str(bench.folder / "data"), "out": str(bench.folder / "out")}
+    given = {"recipe": str(bench.recipe), "set": ["seed=3"], **places, "device": "cpu", "scheduler": ""}
+    assert saved["arguments"] == given | {"force": False, "verify": False}
+
+
+def test_arguments_are_saved_as_they_were_given():
+    words = ["--set", "model.weights=a 'b' \"c\"", "--licence", "commercial", "--compare", "an old run", "-", "--force"]
+    saved = json.loads(json.dumps(as_data(parser(None, 9).parse_args(words))))
+    assert saved["set"] == ["model.weights=a 'b' \"c\"", "data.licence=commercial"]
+    assert (saved["compare"], saved["force"], saved["verify"]) == (["an old run", "-"], True, False)
 
 
 def test_other_processes_leave_the_folder_to_the_first(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

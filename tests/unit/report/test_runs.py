@@ -21,7 +21,7 @@ from guie.run import FOLDERS, Run, save_recipe
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = make_fake_run(tmp_path_factory.mktemp("fake"))
-    save_recipe(run.out, run.recipe, "door")
+    save_recipe(run.out, run.recipe, "door", {})
     return run
 
 
@@ -37,7 +37,7 @@ def other(finished: Run, tmp_path: Path) -> Run:
     """The same with another seed and half a percent more."""
     shutil.copytree(finished.out, tmp_path / "other")
     recipe = replace(finished.recipe, seed=4)
-    save_recipe(tmp_path / "other", recipe, "door")
+    save_recipe(tmp_path / "other", recipe, "door", {})
     path = tmp_path / "other" / FOLDERS[7] / "scores.csv"
     table = pd.read_csv(path)
     table.assign(mp5=table["mp5"] + 0.005).to_csv(path, index=False)

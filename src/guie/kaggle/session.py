@@ -1,0 +1,206 @@
+"""One session of a notebook: what it runs, until when, and its doors one after the other."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from guie.files import whole_file
+from guie.kaggle.choice import LARGE, cards, choose_recipe
+from guie.kaggle.earlier import RUNS, copy_run, earlier_run, is_finished, link_run, options_of
+from guie.kaggle.inputs import (
+    cache_variables,
+    data_folders,
+    find_project,
+    has_weights,
+    link_data,
+    needed_folders,
+    weights_files,
+)
+from guie.recipe import load_recipe
+from guie.run import DOORS, FOLDERS, PHASE_FOLDERS
+from guie.settings.recipe import Recipe
+from guie.terminal import run_until
+
+LINE_S = "5"  # seconds between two states of a progress bar: the executed notebook keeps all of them
+LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--dynamo_backend", "no")
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a notebook reads and writes, what it runs, and when it must stop.
+
+    Attributes:
+        project: The folder of the doors.
+        recipe: Name or path of the recipe.
+        sets: Changed fields, as `--set` takes them.
+        out: Folder of the runs.
+        data_root: Folder of links to the attached data sets and weights.
+        ends_at: When the doors are interrupted, seconds since the epoch.
+        n_processes: Processes that train together: one per card, at least one.
+        environment: Variables that the doors get besides the notebook's own.
+    """
+
+    project: Path
+    recipe: str
+    sets: tuple[str, ...]
+    out: Path
+    data_root: Path
+    ends_at: float
+    n_processes: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Path:
+        """The folder of this recipe's run."""
+        return self.out / load_recipe(self.recipe, self.sets).name
+
+    @property
+    def recipe_options(self) -> list[str]:
+        """The options of a door that name the recipe and the changed fields."""
+        return ["--recipe", self.recipe, *(word for text in self.sets for word in ("--set", text))]
+
+
+def begin(
+    input_root: Path,
+    working: Path,
+    recipe: str = "",
+    hours: float = 8.5,
+    data: Mapping[str, str] | None = None,
+    only_export: bool = False,
+) -> Session:
+    """Finds what is attached and which cards there are, and prints it. Brings an earlier run into the working folder.
+
+    Args:
+        input_root: What is attached, read-only.
+        working: What Kaggle keeps; the run is `artifacts/<recipe>` in it.
+        recipe: Name or path; '' takes that of the attached run, otherwise the one that fits the cards.
+        hours: From now until the doors are interrupted.
+        data: Data sets whose attached folder has another name: the recipe's folder, and where it lies.
+        only_export: Only export the attached run; it is linked, not copied.
+
+    Raises:
+        FileNotFoundError: no doors; no run to export; a data set that the recipe reads is not attached.
+        ValueError: the recipe is unknown, or the attached run does not hold its arguments.
+    """
+    given = data or {}
+    earlier = earlier_run(input_root, load_recipe(recipe).name if recipe else "")
+    project, card_gb = find_project(input_root), cards()
+    sets: tuple[str, ...] = ()
+    if not recipe:
+        recipe, sets = options_of(earlier) if earlier else (_fitting(card_gb, input_root, given), ())
+    chosen = load_recipe(recipe, sets)
+    run = working / RUNS / chosen.name
+    working.mkdir(parents=True, exist_ok=True)
+    if earlier:
+        _bring(earlier, run, only_export)
+    if only_export and not is_finished(run, 7):
+        remedy = "attach the output of reproduce_on_kaggle.ipynb"
+        raise FileNotFoundError(f"no run of {chosen.name} with door 07 done is attached below {input_root}; {remedy}")
+    folders = data_folders(chosen, input_root, given)
+    if not is_finished(run, 3):
+        _check_data(chosen, folders, input_root)
+    data_root = link_data(folders, weights_files(project, input_root, chosen))
+    ends_at, environment = time.time() + hours * 3600, cache_variables(input_root)
+    session = Session(project, recipe, sets, working / RUNS, data_root, ends_at, max(1, len(card_gb)), environment)
+    _show(session, card_gb, hours)
+    return session
+
+
+def _fitting(card_gb: Sequence[float], input_root: Path, given: Mapping[str, str]) -> str:
+    """The recipe that fits what is attached; prints the reason."""
+    recipe, why = choose_recipe(card_gb, data_folders(load_recipe(LARGE), input_root, given), has_weights(input_root))
+    print(f"because    {why}")
+    return recipe
+
+
+def _bring(earlier: Path, run: Path, only_export: bool) -> None:
+    """Copies or links an earlier run to `run`, and prints how far it is."""
+    if only_export:
+        link_run(earlier, run)
+    else:
+        copy_run(earlier, run)
+    n_done = sum(is_finished(run, number) for number in DOORS)
+    print(f"goes on    from {earlier}, {n_done} of {len(DOORS)} doors done")
+
+
+def _check_data(recipe: Recipe, folders: Mapping[str, Path], input_root: Path) -> None:
+    """Raises FileNotFoundError when data sets that the recipe reads are not attached."""
+    lacking = sorted(needed_folders(recipe) - folders.keys())
+    if lacking and not recipe.data.drawn:
+        names, where = ", ".join(lacking), f"no folder below {input_root} has that name"
+        raise FileNotFoundError(f"{recipe.name} reads {names}, but {where}; attach them, or name them in DATA")
+
+
+def _show(session: Session, card_gb: Sequence[float], hours: float) -> None:
+    """Prints what the session runs, where, and until when."""
+    print(f"recipe     {shlex.join(session.recipe_options[1:])}")
+    print(f"cards      {', '.join(f'{gb:.1f} GB' for gb in card_gb) or 'none: the CPU'}")
+    print(f"doors      {session.project}")
+    print(f"results    {session.run}")
+    print(f"stops at   {time.strftime('%H:%M', time.localtime(session.ends_at))}, in {hours:g} h")
+
+
+def open_doors(session: Session, numbers: Sequence[int] = tuple(DOORS)) -> bool:
+    """Opens the doors one after the other, and shows their output, until all are done or time is up.
+
+    Doors 01 to 03 are skipped when the run's images are packed: the raw ones are not needed again.
+
+    Returns:
+        Whether all are done.
+
+    Raises:
+        RuntimeError: a door failed; its last lines say why.
+    """
+    for number in numbers:
+        if number <= 3 and is_finished(session.run, 3):
+            continue
+        variables = {"TQDM_MININTERVAL": LINE_S, **session.environment}
+        status = run_until(session.ends_at, command(session, number), session.out.parent, variables)
+        if status is None:
+            print(f"\nTime is up at door {number:02d}. Save this version and attach its output to the next one.")
+            print("The next version continues from here.")
+            return False
+        if status:
+            raise RuntimeError(f"door {number:02d} ended with status {status}; its last lines above say why")
+        print()
+    return True
+
+
+def command(session: Session, number: int) -> list[str]:
+    """The command that opens a door; doors 04 to 06 train on all cards."""
+    python = [sys.executable]
+    if session.n_processes > 1 and FOLDERS[number] in PHASE_FOLDERS.values():
+        # The trainer chooses the precision itself.
+        python += [*LAUNCH, "--mixed_precision", "no", "--num_processes", str(session.n_processes)]
+    places = ["--data-root", str(session.data_root), "--out", str(session.out)]
+    return [*python, str(session.project / DOORS[number]), *session.recipe_options, *places]
+
+
+def hand_in(session: Session) -> Path | None:
+    """Checks the run's submission as the host loads it, and copies it to `submission.zip` beside the runs.
+
+    Returns:
+        The copy; None when time was up before the check was done.
+
+    Raises:
+        RuntimeError: the check found a fault.
+    """
+    recipe, export = load_recipe(session.recipe, session.sets), session.run / FOLDERS[8]
+    made, copy = export / "submission.zip", session.out.parent / "submission.zip"
+    checker = [sys.executable, "-P", str(session.project / "submission/check_submission.py"), str(made)]
+    expected = ["--expected", str(export / "parity"), "--min-cosine", str(recipe.export.min_parity_cosine)]
+    status = run_until(session.ends_at, [*checker, *expected], session.out.parent)
+    if status is None:
+        print("\nTime was up before the check was done. Attach this version's output to submit.ipynb.")
+        return None
+    if status:
+        raise RuntimeError(f"{made} is not sound; the lines above say what is wrong")
+    with whole_file(copy) as temporary:
+        shutil.copyfile(made, temporary)
+    return copy

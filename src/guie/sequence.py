@@ -1,0 +1,62 @@
+"""What run.sh asks Python besides opening the doors. The answer goes to stdout.
+
+python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   the recipe's name, and its export.min_parity_cosine
+python -m guie.sequence scores FILE.csv                         the scores that door 07 wrote, as a table for people
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from guie.errors import run_to_the_end
+from guie.recipe import load_recipe
+
+
+def describe_recipe(name_or_path: str, *overrides: str) -> str:
+    """Two words for the shell: the recipe's name, which never has spaces, and `export.min_parity_cosine`.
+
+    Raises:
+        ValueError: there is no such recipe, or it does not take these fields.
+        FileNotFoundError: the recipe's file does not exist.
+    """
+    recipe = load_recipe(name_or_path, overrides)
+    return f"{recipe.name} {recipe.export.min_parity_cosine}"
+
+
+def score_table(path: str) -> str:
+    """The scores of every setting, one a line, in columns.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not hold these columns.
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        width = max(len(row["setting"]) for row in rows)
+        cells = [(row["setting"], row["dim"], float(row["mp5"]), float(row["r1"])) for row in rows]
+    except (KeyError, ValueError):
+        raise ValueError(f"{path} is damaged; write it again with: ./run.sh --from 7 --force") from None
+    header = f"  {'':{width}}   dim   mP@5    R@1"
+    return "\n".join([header, *(f"  {name:{width}}  {dim:>4}  {mp5:.3f}  {r1:.3f}" for name, dim, mp5, r1 in cells)])
+
+
+ANSWERS: dict[str, Callable[..., str]] = {"recipe": describe_recipe, "scores": score_table}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status, after one line where something failed: see `guie.errors`."""
+    form = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser("python -m guie.sequence", description=__doc__, formatter_class=form)
+    p.add_argument("question", choices=ANSWERS)
+    p.add_argument("words", nargs=argparse.REMAINDER, help="see above; a word may begin with a dash")
+    arguments = p.parse_args(argv)
+    return run_to_the_end(lambda: print(ANSWERS[arguments.question](*arguments.words)), "run.sh")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
