@@ -136,20 +136,14 @@ def _processes() -> tuple[bool, int]:
 
 
 def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
-    recipe = load_recipe(arguments.recipe, arguments.set)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
-        raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
-    check_names(out=arguments.out.resolve(), **{"data-root": arguments.data_root.resolve()})
-    out = (arguments.out / recipe.name).resolve()
-    run = Run(recipe, arguments.data_root.resolve(), out, scheduler=arguments.scheduler, verify=arguments.verify)
+    """The exit status of door `number`: 0, as all that fails is an error; see `open_door`."""
+    run = _opened(arguments)
+    recipe = run.recipe
     folder = run.folder(number)
     is_main, n_processes = _processes()
     set_up_logging(folder, is_main)
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
-    if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
-        log.warning("accelerate was asked for several processes and started one: on a CPU it needs pip install mpich, and --mpirun_hostfile FILE")
-    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
-        log.warning("--data-root %s is not read: recipe %s draws its own images (its data.drawn is set)", arguments.data_root, recipe.name)
+    _warn_of_options(recipe, number, arguments, n_processes)
     if number == 9 and arguments.compare:
         words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
     settings = settings_digest(recipe, number)
@@ -161,20 +155,74 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
             _check_upstream(run, number, arguments)
             started = time.time()
             if number in COMPUTES:
-                run = replace(run, device=_device(arguments.device))
-                seed_everything(recipe.seed)
-                keep_freed_memory()
-                log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
+                run = _ready_to_compute(run, arguments.device, n_processes)
             if is_main:
                 _begin(run, folder, arguments, is_locked)
             metrics = _imported(work)(run, **words)
             if is_main:
-                started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))  # of stages that an earlier start trained
-                inputs |= _made_by_itself(run, number)
-                mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
-                log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
+                _mark(run, number, settings, inputs, started, metrics)
     log.info("next: %s", next_command(number, arguments))
     return 0
+
+
+def _opened(arguments: argparse.Namespace) -> Run:
+    """The run that the options name, with its recipe loaded.
+
+    Raises:
+        ValueError: a recipe or a change of it that cannot be, a --device that is none, or paths that `check_names`
+            refuses.
+    """
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
+        raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
+    data_root = arguments.data_root.resolve()
+    check_names(out=arguments.out.resolve(), **{"data-root": data_root})
+    out = (arguments.out / recipe.name).resolve()
+    return Run(recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify)
+
+
+def _warn_of_options(recipe: Recipe, number: int, arguments: argparse.Namespace, n_processes: int) -> None:
+    """Says which options do nothing: several processes of which one was started, a --data-root that is not read."""
+    if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
+        log.warning(
+            "accelerate was asked for several processes and started one: "
+            "on a CPU it needs pip install mpich, and --mpirun_hostfile FILE"
+        )
+    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
+        log.warning(
+            "--data-root %s is not read: recipe %s draws its own images (its data.drawn is set)",
+            arguments.data_root, recipe.name,
+        )  # fmt: skip
+
+
+def _ready_to_compute(run: Run, device: str, n_processes: int) -> Run:
+    """The run on the device of that name, which must be there, with all generators seeded."""
+    run = replace(run, device=_device(device))
+    seed_everything(run.recipe.seed)
+    keep_freed_memory()
+    log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
+    return run
+
+
+def _mark(
+    run: Run, number: int, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]
+) -> None:
+    """Marks door `number` as done, and says how long it took.
+
+    Args:
+        run: Whose door.
+        number: The door.
+        settings: The digest of the settings that it read.
+        inputs: What it rests on, as known before the work.
+        started: When the work began, s since 1970.
+        metrics: What the work returned. `stage_seconds` is taken out of them: how long its stages took, those that an
+            earlier start trained among them.
+    """
+    started -= max(0.0, metrics.pop("stage_seconds", 0.0) - (time.time() - started))
+    folder = run.folder(number)
+    known = inputs | _made_by_itself(run, number)
+    mark = mark_done(run, folder, f"door {number:02d}", settings, known, started, metrics)
+    log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
 
 
 def settings_digest(recipe: Recipe, number: int) -> str:
