@@ -47,25 +47,48 @@ class _Change:
             return self._row(node, key, rest, at)
         if not is_dataclass(node):
             raise ValueError(f"--set {self.path}: {key!r} goes deeper than the field does")
-        named = [field.name for field, _, is_unnamed in items_of(node) if not is_unnamed]
         unnamed = {field.name: value for field, value, is_unnamed in items_of(node) if is_unnamed}
-        for name, items in unnamed.items():
-            if any(item.name == key for item in items):
-                return replace(node, **{name: self._row(items, key, rest, at)})  # type: ignore[type-var]
         if unnamed:
-            known = [item.name for items in unnamed.values() for item in items]
-            raise ValueError(f"--set {self.path}: no {key!r} here; {nearest(key, known)}")
+            name = self._holder(unnamed, key)
+            return replace(node, **{name: self._row(unnamed[name], key, rest, at)})  # type: ignore[type-var]
+        named = [field.name for field, _, _ in items_of(node)]
         if key not in named:
             raise ValueError(f"--set {self.path}: {self._missing(node, key, named, at)}")
-        value = getattr(node, key)
+        return replace(node, **{key: self._field(node, key, rest, at)})  # type: ignore[type-var]
+
+    def _holder(self, unnamed: dict[str, tuple[Any, ...]], key: str) -> str:
+        """Which of a node's tuples holds the item called `key`; paths do not name such tuples, only their items.
+
+        Raises:
+            ValueError: none of them.
+        """
+        for name, items in unnamed.items():
+            if any(item.name == key for item in items):
+                return name
+        known = [item.name for items in unnamed.values() for item in items]
+        raise ValueError(f"--set {self.path}: no {key!r} here; {nearest(key, known)}")
+
+    def _field(self, node: Any, key: str, rest: list[str], at: str) -> Any:
+        """The new value of the field `key` of `node`, which lies at the path `at`.
+
+        Args:
+            node: Settings that have the field.
+            key: Its name.
+            rest: What follows it in the path; empty where the field itself is set.
+            at: The path of `node`.
+
+        Raises:
+            ValueError: a value of the wrong type, or a field that only another kind of settings has.
+        """
         if not rest:
-            return replace(node, **{key: self._converted(self.value, hints_of(type(node))[key])})  # type: ignore[type-var]
+            return self._converted(self.value, hints_of(type(node))[key])
+        value = getattr(node, key)
         place = joined(at, key)
         has = hints_of(type(value)) if is_dataclass(value) else {}
         if rest[0] not in has and not isinstance(value, tuple) and (kinds := kinds_with(node, key, rest[0])):
             lack = f"{type(value).__name__} has no field {rest[0]!r}" if is_dataclass(value) else f"{place} is {value}"
             raise ValueError(f"--set {self.path}: {lack}; {self._first(kinds, rest[0], place)}")
-        return replace(node, **{key: self.within(value, rest, place)})  # type: ignore[type-var]
+        return self.within(value, rest, place)
 
     def _row(self, items: tuple[Any, ...], key: str, rest: list[str], at: str) -> tuple[Any, ...]:
         """`items`, with a field of the one called `key` replaced."""

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,34 +137,18 @@ def extract(
 
 def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
     """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
-    parts[0].parent.mkdir(parents=True, exist_ok=True)
-    is_half = requests[0].storage == "bfloat16"
     n_done = min(_n_done(part, len(squares)) for part in parts)
-    for part in parts if n_done == 0 else []:
-        part.with_suffix(".json").unlink(missing_ok=True)
-        _allocate(part, (len(squares), backbone.feature_dim), is_half)
-    features = [np.lib.format.open_memmap(part, mode="r+") for part in parts]
-    left, request = range(n_done, len(squares)), requests[0]
-    plan = [list(left[start : start + batch_size]) for start in range(0, len(left), batch_size)]
-    loader = load_batches(squares, plan, batch_bytes=min(batch_size, len(left)) * 3 * request.image_px**2 * 4)
+    is_half = requests[0].storage == "bfloat16"
+    features = _open_parts(parts, (len(squares), backbone.feature_dim), is_half, is_new=n_done == 0)
+    loader = _images_from(n_done, squares, batch_size)
     is_training = backbone.training
-    network = folded(backbone, request.image_px)
-    dtype, is_cpu = getattr(torch, request.precision), accelerator.device.type == "cpu"
-    has_half_weights = is_cpu and dtype != torch.float32  # autocast on a CPU is slower than float32
-    if has_half_weights:
-        network = copy.deepcopy(network).to(dtype)
+    network = _Network.of(backbone, requests[0], accelerator.device)
     saved = time.time()
-    hidden = None if accelerator.is_local_main_process else True
-    what = f"features {request.image_px} px {' and '.join(wanted.view for wanted in requests)}"
-    bar = tqdm(total=len(squares), initial=n_done, unit="img", desc=what, disable=hidden)
-    with torch.inference_mode(), bar:
+    with torch.inference_mode(), _progress(n_done, len(squares), requests, accelerator) as bar:
         for images in loader:
-            normal = normalise(images.to(accelerator.device), *mean_std(request.model))
+            normal = normalise(images.to(accelerator.device), *mean_std(requests[0].model))
             for wanted, rows in zip(requests, features, strict=True):
-                pixels = apply_view(normal, wanted.view if squares.change is None else "plain")
-                pixels = pixels.to(dtype) if has_half_weights else pixels
-                with torch.autocast(accelerator.device.type, dtype, enabled=dtype != torch.float32 and not is_cpu):
-                    batch = network(pixels.contiguous(memory_format=torch.channels_last)).float().cpu()
+                batch = network.features(apply_view(normal, wanted.view if squares.change is None else "plain"))
                 rows[n_done : n_done + len(batch)] = to_halves(batch) if is_half else batch.numpy()
             n_done += len(images)
             bar.update(len(images))
@@ -173,6 +157,74 @@ def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: 
                 saved = time.time()
     _note(parts, features, n_done)
     backbone.train(is_training)
+
+
+def _open_parts(parts: list[Path], shape: tuple[int, int], is_half: bool, is_new: bool) -> list[np.memmap]:
+    """The files of a slice, one for each view, open for writing.
+
+    Args:
+        parts: Their paths.
+        shape: (n_rows, feature_dim) of each.
+        is_half: Whether numbers are stored in bfloat16, not float32.
+        is_new: Whether to make them, in place of any that are there.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    parts[0].parent.mkdir(parents=True, exist_ok=True)
+    for part in parts if is_new else []:
+        part.with_suffix(".json").unlink(missing_ok=True)
+        _allocate(part, shape, is_half)
+    return [np.lib.format.open_memmap(part, mode="r+") for part in parts]
+
+
+def _images_from(first: int, squares: _Squares, batch_size: int) -> Iterator[Tensor]:
+    """Batches of the squares from number `first` on, float32 [<= batch_size, 3, px, px]."""
+    left = range(first, len(squares))
+    plan = [list(left[start : start + batch_size]) for start in range(0, len(left), batch_size)]
+    return load_batches(squares, plan, batch_bytes=min(batch_size, len(left)) * 3 * squares.image_px**2 * 4)
+
+
+def _progress(n_done: int, n: int, requests: list[FeatureRequest], accelerator: Accelerator) -> tqdm:
+    """A bar that starts at `n_done` of `n` images; it is hidden in all processes of a machine but the first."""
+    hidden = None if accelerator.is_local_main_process else True
+    what = f"features {requests[0].image_px} px {' and '.join(wanted.view for wanted in requests)}"
+    return tqdm(total=n, initial=n_done, unit="img", desc=what, disable=hidden)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A backbone as it extracts features: in eval mode, faster where it can be, in the precision that is asked for.
+
+    Attributes:
+        module: The backbone, or a copy of it.
+        device: Where it is.
+        dtype: The type that it computes in.
+        has_half_weights: Whether its weights are of that type. If not, autocast chooses the type of each operation.
+    """
+
+    module: Backbone
+    device: torch.device
+    dtype: torch.dtype
+    has_half_weights: bool
+
+    @classmethod
+    def of(cls, backbone: Backbone, request: FeatureRequest, device: torch.device) -> _Network:
+        """For the resolution and precision of a request; the backbone itself goes into eval mode."""
+        module = folded(backbone, request.image_px)
+        dtype: torch.dtype = getattr(torch, request.precision)
+        # autocast on a CPU is slower than float32
+        has_half_weights = device.type == "cpu" and dtype != torch.float32
+        if has_half_weights:
+            module = copy.deepcopy(module).to(dtype)
+        return cls(module, device, dtype, has_half_weights)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """float32 [n, feature_dim] on the CPU, of normalised pixels, float32 [n, 3, px, px] on the device."""
+        pixels = pixels.to(self.dtype) if self.has_half_weights else pixels
+        is_cast = self.dtype != torch.float32 and self.device.type != "cpu"
+        with torch.autocast(self.device.type, self.dtype, enabled=is_cast):
+            return self.module(pixels.contiguous(memory_format=torch.channels_last)).float().cpu()
 
 
 def _n_done(part: Path, n_rows: int) -> int:

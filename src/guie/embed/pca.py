@@ -104,14 +104,51 @@ def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0
     Source: Chan, Golub and LeVeque 1983, the pairwise update of sums of squares, for blocks and matrices.
     """
     shards: list[Rows] = [features] if isinstance(features, np.ndarray) else list(features)
+    n, width = _shape_of(shards, dim)
+    mean, scatter = _mean_and_scatter(shards, width, chunk)
+    scatter = scatter / (n - 1)
+    whole = float(np.trace(scatter))
+    values, vectors = eigh(scatter, lower=True, overwrite_a=True, subset_by_index=(width - dim, width - 1))
+    values = np.maximum(values[::-1], 0.0)
+    return PCA(mean, np.ascontiguousarray(vectors[:, ::-1].T), values, values / max(whole, 1e-300), whiten)
+
+
+def _shape_of(shards: list[Rows], dim: int) -> tuple[int, int]:
+    """Rows of all shards together, and their features.
+
+    Raises:
+        ValueError: shards of different widths, or too few rows or features for `dim` components.
+    """
     widths = {shard.shape[1] for shard in shards}
     if len(widths) != 1:
         raise ValueError(f"the shards have {sorted(widths)} features; a PCA takes one width")
-    n, width = sum(map(len, shards)), widths.pop()
+    n = sum(map(len, shards))
+    width = widths.pop()
     if not 1 <= dim <= min(n - 1, width):
-        raise ValueError(f"PCA to {dim} dimensions needs more than {dim} images and at least {dim} features; there are {n} images of {width} features")
+        raise ValueError(
+            f"PCA to {dim} dimensions needs more than {dim} images and at least {dim} features; "
+            f"there are {n} images of {width} features"
+        )
+    return n, width
+
+
+def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of all rows, and the sum of products of what the rows differ from it.
+
+    Args:
+        shards: float [n_i, width] each.
+        width: Their features.
+        chunk: Rows read at a time.
+
+    Returns:
+        float64 [width], and float64 [width, width], of which the lower triangle is filled.
+
+    Raises:
+        ValueError: a feature that is not finite.
+    """
     scatter = np.zeros((width, width), order="F")
-    means, counts = [], []
+    means = []
+    counts = []
     read = itertools.chain.from_iterable(blocks(shard, chunk) for shard in shards)
     for part in tqdm(read, total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None):
         block = part.astype(np.float64)
@@ -123,11 +160,7 @@ def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0
         scatter = blas.dsyrk(1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1)  # half of the product: the lower triangle
     mean = np.average(means, axis=0, weights=counts)
     apart = (np.stack(means) - mean) * np.sqrt(counts)[:, None]
-    scatter = blas.dsyrk(1.0, apart.T, 1.0, scatter, lower=1, overwrite_c=1) / (n - 1)
-    whole = float(np.trace(scatter))
-    values, vectors = eigh(scatter, lower=True, overwrite_a=True, subset_by_index=(width - dim, width - 1))
-    values = np.maximum(values[::-1], 0.0)
-    return PCA(mean, np.ascontiguousarray(vectors[:, ::-1].T), values, values / max(whole, 1e-300), whiten)
+    return mean, blas.dsyrk(1.0, apart.T, 1.0, scatter, lower=1, overwrite_c=1)
 
 
 def blocks(rows: Rows, chunk: int = CHUNK) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from guie.embed.search import l2_normalised, search, vectors
+from guie.embed.search import Vectors, l2_normalised, search, vectors
 from guie.settings.embed import PostProcess
 
 SHORTLIST = 100  # index images whose augmented embeddings a query is compared with: its nearest by their own
@@ -48,25 +48,44 @@ def ranked(embeddings: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarra
     Returns:
         Rows, int64 [n, k], -1 where there are fewer, and their similarities, float32 [n, k].
     """
-    own = np.arange(len(embeddings))
     index = vectors(embeddings, "euclidean" if post.length_mix else "cosine")
     if post.rerank_k1:
         return _reranked(l2_normalised(embeddings), k, post)
-    if not (post.n_expanded or post.n_augmented):
-        return search(embeddings, index, k, own_rows=own)
-    unit = l2_normalised(embeddings)
+    if post.n_expanded or post.n_augmented:
+        return _by_neighbours(l2_normalised(embeddings), index, k, post)
+    return search(embeddings, index, k, own_rows=np.arange(len(embeddings)))
+
+
+def _by_neighbours(unit: np.ndarray, index: Vectors, k: int, post: PostProcess) -> tuple[np.ndarray, np.ndarray]:
+    """As `ranked`, with queries expanded and index images augmented by their neighbours.
+
+    Args:
+        unit: float32 [n, dim], of length one.
+        index: The embeddings.
+        k: How many.
+        post: How many neighbours each is expanded and augmented by, and their weights.
+    """
+    own = np.arange(len(unit))
     near, cosines = search(unit, index, max(post.n_expanded, post.n_augmented + 1), own_rows=own)
-    weights = np.where(near >= 0, np.clip(cosines, 0.0, None) ** np.float32(post.alpha), 0.0).astype(np.float32)
-    n = post.n_augmented
-    lists = (near[:, : n + 1], weights[:, : n + 1]) if n else (near[:, :0], weights[:, :0])
-    queries = _expanded(unit, near[:, : post.n_expanded], weights[:, : post.n_expanded], lists) if post.n_expanded else unit
-    if not n:
+    weights = _weights(near, cosines, post)
+    n_listed = post.n_augmented + 1 if post.n_augmented else 0
+    lists = (near[:, :n_listed], weights[:, :n_listed])
+    queries = unit
+    if post.n_expanded:
+        queries = _expanded(unit, near[:, : post.n_expanded], weights[:, : post.n_expanded], lists)
+    if not post.n_augmented:
         return search(queries, index, k, own_rows=own)
     shortlist, _ = search(queries, index, max(k, SHORTLIST), own_rows=own)
     similarities = np.empty(shortlist.shape, dtype=np.float32)
-    for part in _parts(len(unit), shortlist.shape[1] * (n + 1) * unit.shape[1]):
-        similarities[part] = np.einsum("nd,ncd->nc", queries[part], _augmented(unit, lists, shortlist[part], own[part]))
+    for part in _parts(len(unit), shortlist.shape[1] * n_listed * unit.shape[1]):
+        found = _augmented(unit, lists, shortlist[part], own[part])
+        similarities[part] = np.einsum("nd,ncd->nc", queries[part], found)
     return _first(k, shortlist, np.where(shortlist >= 0, similarities, -np.inf))
+
+
+def _weights(near: np.ndarray, cosines: np.ndarray, post: PostProcess) -> np.ndarray:
+    """cosine ** alpha of each neighbour, float32 [n, k]; 0 of a negative cosine, and where no neighbour is (-1)."""
+    return np.where(near >= 0, np.clip(cosines, 0.0, None) ** np.float32(post.alpha), 0.0).astype(np.float32)
 
 
 def _expanded(unit: np.ndarray, near: np.ndarray, weights: np.ndarray, lists: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -107,24 +126,49 @@ def _reranked(unit: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarray, 
     """
     n = len(unit)
     k1 = min(post.rerank_k1, n - 1)
-    near, _ = search(unit, vectors(unit), min(max(k1, k), n - 1), own_rows=np.arange(n))
-    near = np.concatenate([np.arange(n)[:, None], near], axis=1)  # here an image is its own first neighbour
+    near = _nearest_after_itself(unit, min(max(k1, k), n - 1))
     encoded = _local_mean(_encoded(unit, near[:, : k1 + 1]), near[:, : min(post.rerank_k2, k1 + 1)])
     columns = encoded.tocsc()
     rows = np.full((n, k), -1, dtype=np.int64)
     similarities = np.full((n, k), -np.inf, dtype=np.float32)
     for i in tqdm(range(n), desc="re-ranking", unit="image", delay=3, disable=None):
-        found, shared = _shared(encoded, columns, i)
-        candidates = np.union1d(found, near[i, 1 : k + 1])  # those that share nothing are ordered by their distance alone
-        candidates = candidates[candidates != i]
-        minima = np.zeros(len(candidates))
-        is_found = np.isin(candidates, found)
-        minima[is_found] = shared[np.isin(found, candidates)]
-        jaccard = 1.0 - minima / (2.0 - minima)
-        distance = (1.0 - post.rerank_weight) * jaccard + post.rerank_weight * (1.0 - unit[candidates].astype(np.float64) @ unit[i])
+        candidates, jaccard = _jaccard(encoded, columns, i, near[i, 1 : k + 1])
+        cosine = unit[candidates].astype(np.float64) @ unit[i]
+        distance = (1.0 - post.rerank_weight) * jaccard + post.rerank_weight * (1.0 - cosine)
         order = np.lexsort((candidates, distance))[:k]
-        rows[i, : len(order)], similarities[i, : len(order)] = candidates[order], 1.0 - distance[order]
+        rows[i, : len(order)] = candidates[order]
+        similarities[i, : len(order)] = 1.0 - distance[order]
     return rows, similarities
+
+
+def _nearest_after_itself(unit: np.ndarray, k: int) -> np.ndarray:
+    """Each image and its k nearest, int64 [n, k + 1]: in re-ranking an image is its own first neighbour."""
+    own = np.arange(len(unit))
+    near, _ = search(unit, vectors(unit), k, own_rows=own)
+    return np.concatenate([own[:, None], near], axis=1)
+
+
+def _jaccard(
+    encoded: sparse.csr_array, columns: sparse.csc_array, i: int, nearest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images that image i is compared with, and how little their neighbourhoods share with its own.
+
+    Args:
+        encoded: Each image's neighbourhood, [n, n], rows that add up to 1.
+        columns: The same by columns.
+        i: The image.
+        nearest: int64, images to compare with even if they share nothing.
+
+    Returns:
+        Images, int64 [n_candidates], ascending, without i; and Jaccard distances, float64 [n_candidates], 1 where
+        nothing is shared.
+    """
+    found, shared = _shared(encoded, columns, i)
+    candidates = np.union1d(found, nearest)
+    candidates = candidates[candidates != i]
+    minima = np.zeros(len(candidates))
+    minima[np.isin(candidates, found)] = shared[np.isin(found, candidates)]
+    return candidates, 1.0 - minima / (2.0 - minima)
 
 
 def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:

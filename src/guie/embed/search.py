@@ -56,6 +56,11 @@ class Vectors:
                 raise ValueError(f"embedding {row} is not finite; if a stage of a recipe made it, that stage has diverged: lower its lr")
             yield first, block
 
+    def whole(self) -> np.ndarray:
+        """float32 [n, dim]: all rows; ValueError as of `blocks`."""
+        nothing = np.empty((0, *self.parts[0].shape[1:]), np.float32)
+        return np.concatenate([block for _, block in self.blocks(BLOCK)] or [nothing])
+
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """float32 [n, dim]: the rows of these numbers."""
         return self._prepared(self.raw(numbers))
@@ -150,18 +155,30 @@ def search(queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | N
     """
     if not len(index) or queries.shape[1:] != index.parts[0].shape[1:]:
         raise ValueError(f"queries of shape {queries.shape} cannot search {len(index)} index vectors of shape {index.parts[0].shape[1:]}")
-    asking = np.concatenate([block for _, block in Vectors((queries,), index.distance).blocks(BLOCK)] or [np.empty(queries.shape, np.float32)])
+    asking = Vectors((queries,), index.distance).whole()
     first, number = distinct(asking)  # equal queries have equal neighbours, but for their own rows
     n_wanted = min(k + (own_rows is not None), len(index))
     keys, rows = _nearest(asking[first], index, n_wanted, is_quiet)
     keys, rows = keys[number], rows[number]
     if own_rows is not None:
-        is_own = rows == np.asarray(own_rows, dtype=np.int64)[:, None]
-        order = np.argsort(is_own, axis=1, kind="stable")  # the query's own row goes last
-        keys, rows = np.take_along_axis(np.where(is_own, -np.inf, keys), order, axis=1), np.take_along_axis(np.where(is_own, -1, rows), order, axis=1)
+        keys, rows = _own_last(keys, rows, np.asarray(own_rows, dtype=np.int64))
     keys, rows = keys[:, :k], rows[:, :k]
     pad = ((0, 0), (0, k - keys.shape[1]))
     return np.pad(rows, pad, constant_values=-1), np.pad(keys, pad, constant_values=-np.inf).astype(np.float32)
+
+
+def _own_last(keys: np.ndarray, rows: np.ndarray, own_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and rows in which the query's own row has gone to the end, as row -1 of similarity -inf.
+
+    Args:
+        keys: float64 [n_queries, k].
+        rows: int64 [n_queries, k].
+        own_rows: int64 [n_queries]; -1 where the query has none.
+    """
+    is_own = rows == own_rows[:, None]
+    order = np.argsort(is_own, axis=1, kind="stable")
+    others = np.take_along_axis(np.where(is_own, -np.inf, keys), order, axis=1)
+    return others, np.take_along_axis(np.where(is_own, -1, rows), order, axis=1)
 
 
 def _nearest(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -236,27 +253,73 @@ def _in_order(queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.nd
 
 def _among_all(queries: np.ndarray, index: Vectors, k: int, longest: float) -> tuple[np.ndarray, np.ndarray]:
     """The same as `_nearest` with all similarities in float64: for the few queries with near-ties at rank k."""
-    n = len(queries)
-    scale, rounding = _scale(queries, longest, index.distance), 2 * _rounding(queries, longest, index.distance, 2.0**-53)
-    slack = np.zeros(n)
-    keys, rows = [np.empty(0)] * n, [np.empty(0, dtype=np.int64)] * n
-    asking, digits = queries.astype(np.float64), last_digit(queries)
+    scale = _scale(queries, longest, index.distance)
+    rounding = 2 * _rounding(queries, longest, index.distance, 2.0**-53)
+    digits = last_digit(queries)
+    slack = np.zeros(len(queries))
+    best = _BestSoFar.of(len(queries), k)
+    asking = queries.astype(np.float64)
     for first, block in index.blocks(TIE_BLOCK):
         here = first_copies(block, k)
         block = block[here]
         if not slack.all():
             slack = np.where(is_exact(digits, int(last_digit(block).min()), scale, index.distance), slack, rounding)
-        near = all_similarities(asking, block.astype(np.float64), index.distance)
-        floor = np.array([found.min() if len(found) >= k else -np.inf for found in keys]) - slack
-        for q in range(n):
+        best.add(all_similarities(asking, block.astype(np.float64), index.distance), here + first, slack)
+    return best.exact_order(queries, index, slack)
+
+
+@dataclass(frozen=True)
+class _BestSoFar:
+    """What may be among the k nearest of each query, after some blocks of the index.
+
+    A query has a list of its own length, as near-ties at rank k are all kept until the end.
+
+    Attributes:
+        k: How many are wanted.
+        keys: Similarities, float64 [n_found] for each query.
+        rows: Index rows, int64 [n_found] for each query, ascending.
+    """
+
+    k: int
+    keys: list[np.ndarray]
+    rows: list[np.ndarray]
+
+    @classmethod
+    def of(cls, n_queries: int, k: int) -> _BestSoFar:
+        """Of `n_queries`, before the first block."""
+        return cls(k, [np.empty(0)] * n_queries, [np.empty(0, dtype=np.int64)] * n_queries)
+
+    def add(self, near: np.ndarray, numbers: np.ndarray, slack: np.ndarray) -> None:
+        """Takes in the next block.
+
+        Args:
+            near: float64 [n_queries, n_rows], its similarities.
+            numbers: int64 [n_rows], its index rows, ascending and above all rows before.
+            slack: float64 [n_queries], twice the error of a similarity; 0 where all are exact.
+        """
+        floor = np.array([found.min() if len(found) >= self.k else -np.inf for found in self.keys]) - slack
+        for q in range(len(near)):
             new = np.flatnonzero(near[q] >= floor[q])
-            keys[q], rows[q] = _best(np.append(keys[q], near[q, new]), np.append(rows[q], here[new] + first), k, slack[q])
-    best_keys, best_rows = np.empty((n, k)), np.empty((n, k), dtype=np.int64)
-    for q in range(n):
-        sure = exact(queries, index, np.full(len(rows[q]), q), rows[q]) if slack[q] else keys[q]
-        order = np.lexsort((rows[q], -sure))[:k]
-        best_keys[q], best_rows[q] = sure[order], rows[q][order]
-    return best_keys, best_rows
+            keys = np.append(self.keys[q], near[q, new])
+            rows = np.append(self.rows[q], numbers[new])
+            self.keys[q], self.rows[q] = _best(keys, rows, self.k, slack[q])
+
+    def exact_order(self, queries: np.ndarray, index: Vectors, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities, float64 [n_queries, k], and rows of the k nearest, in the order of the rule.
+
+        Args:
+            queries: float32 [n_queries, dim].
+            index: Whose rows.
+            slack: float64 [n_queries]; similarities are computed again where it is not 0.
+        """
+        keys = np.empty((len(queries), self.k))
+        rows = np.empty((len(queries), self.k), dtype=np.int64)
+        for q, found in enumerate(self.rows):
+            sure = exact(queries, index, np.full(len(found), q), found) if slack[q] else self.keys[q]
+            order = np.lexsort((found, -sure))[: self.k]
+            keys[q] = sure[order]
+            rows[q] = found[order]
+        return keys, rows
 
 
 def _best(keys: np.ndarray, rows: np.ndarray, k: int, slack: float) -> tuple[np.ndarray, np.ndarray]:

@@ -84,11 +84,8 @@ def rows(arguments: argparse.Namespace) -> pd.DataFrame:
     Raises:
         ValueError: options that do not go together.
     """
-    files, tables = arguments.embeddings, [read_ids(path) for path in arguments.ids]
-    if len(tables) not in (1, len(files)):
-        raise ValueError(f"{len(tables)} files of ids for {len(files)} of embeddings: give one for all, or one each")
-    if (arguments.protocol == "solution") != bool(arguments.solution):
-        raise ValueError("--protocol solution and --solution FILE go together")
+    files = arguments.embeddings
+    tables = _tables_of_ids(arguments)
     are_seeds = len(tables) > 1
     found: list[dict[str, object]] = []
     before: pd.DataFrame | None = None
@@ -105,6 +102,23 @@ def rows(arguments: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def _tables_of_ids(arguments: argparse.Namespace) -> list[pd.DataFrame]:
+    """What --ids names: one table for all files of embeddings, or one each.
+
+    Raises:
+        ValueError: another number of tables, --protocol and --solution that do not go together, or a table that
+            `read_ids` refuses.
+    """
+    tables = [read_ids(path) for path in arguments.ids]
+    if len(tables) not in (1, len(arguments.embeddings)):
+        raise ValueError(
+            f"{len(tables)} files of ids for {len(arguments.embeddings)} of embeddings: give one for all, or one each"
+        )
+    if (arguments.protocol == "solution") != bool(arguments.solution):
+        raise ValueError("--protocol solution and --solution FILE go together")
+    return tables
+
+
 def row_name(path: Path) -> str:
     """What the row of a file is called."""
     file, name = named(path)
@@ -118,23 +132,40 @@ def one_row(
     extra: dict[str, object] = {}
     if arguments.solution:
         solution = read_solution(arguments.solution)
-        task = solution_task(ids, solution)
+        tasks = [solution_task(ids, solution)]
         ids = ids.assign(domain="all")  # the host's mean is over queries, whatever their domain
-        nearest = nearest_ids(parts, ids, task, arguments.distance)
-        usages = sorted({usage for usage, _ in solution.values()})
-        extra |= {f"host_{usage.lower()}": score_predictions(nearest, solution, usage) for usage in usages}
-        tasks = [task]
+        extra |= _host_scores(nearest_ids(parts, ids, tasks[0], arguments.distance), solution)
     else:
         tasks = PROTOCOLS[arguments.protocol](ids)
     queries = scored(parts, ids, tasks, arguments.distance, arguments.full)
     extra |= {f"mp5_{domain}": score for domain, score in mean_of_domains(queries["mp5"].to_numpy(), queries["domain"].to_numpy())[1].items()}
     if arguments.protocol == "k_fold":
-        folds = [mean_of_domains(q["mp5"].to_numpy(), q["domain"].to_numpy())[0] for _, q in queries.groupby("task")]
-        extra |= {f"fold_{name}": value for name, value in spread([{"mp5": fold} for fold in folds]).items()}
+        extra |= _spread_of_folds(queries)
     if arguments.geometry:
         array, class_ids = np.concatenate(parts), ids["class_id"].to_numpy()
         extra |= geometry(array, class_ids) | clusters(array, class_ids)
     return {"row": name, **summary(queries, before), **extra}, queries
+
+
+def _host_scores(nearest: dict[str, list[str]], solution: dict[str, tuple[str, frozenset[str]]]) -> dict[str, float]:
+    """host_public and host_private, as far as the solution has queries of that usage.
+
+    Args:
+        nearest: The ids found for each query.
+        solution: Usage and relevant ids of each query.
+    """
+    usages = sorted({usage for usage, _ in solution.values()})
+    return {f"host_{usage.lower()}": score_predictions(nearest, solution, usage) for usage in usages}
+
+
+def _spread_of_folds(queries: pd.DataFrame) -> dict[str, float]:
+    """fold_mp5 and fold_mp5_std: mean and standard deviation of mp5 over the folds.
+
+    Args:
+        queries: As `scored` returns them, with the fold as their task.
+    """
+    folds = [mean_of_domains(q["mp5"].to_numpy(), q["domain"].to_numpy())[0] for _, q in queries.groupby("task")]
+    return {f"fold_{name}": value for name, value in spread([{"mp5": fold} for fold in folds]).items()}
 
 
 def shifted(arguments: argparse.Namespace) -> pd.DataFrame:

@@ -37,14 +37,7 @@ def read_ids(path: Path) -> pd.DataFrame:
             a split is neither query nor index, or labels that cannot be told apart with certainty.
     """
     table = _read_table(path)
-    missing = [name for name in COLUMNS[:2] if name not in table.columns]
-    if missing or table.empty:
-        found = ", ".join(repr(str(name)) for name in table.columns[:6])
-        raise ValueError(f"{path} has {len(table)} rows and the columns {found}, without {missing}; it needs image_id, class_id[, domain][, split]")
-    for name in ("image_id", "domain"):
-        is_gap = table[name].isna() | (table[name].astype(str) == "") if name in table else np.zeros(1, dtype=bool)
-        if is_gap.any():
-            raise ValueError(f"{path}: row {int(np.argmax(is_gap)) + 1} has no {name}; write one in each row")
+    _check_whole(table, path)
     table = table.assign(image_id=_texts(table["image_id"]), class_id=numbered(table["class_id"], path))
     table["domain"] = _texts(table["domain"]) if "domain" in table else "all"
     reserved = sorted(set(table["domain"]) & set(RESERVED_DOMAINS))
@@ -54,11 +47,36 @@ def read_ids(path: Path) -> pd.DataFrame:
     if len(twice):
         raise ValueError(f"{path}: image_id {twice.iloc[0]!r} stands twice")
     if "split" in table:
-        table["split"] = _texts(table["split"])
-        unknown = sorted(set(table["split"]) - {"query", "index"})
-        if unknown:
-            raise ValueError(f"{path}: a split is query or index, not {unknown[:3]}")
+        table["split"] = _splits(table["split"], path)
     return table
+
+
+def _check_whole(table: pd.DataFrame, path: Path) -> None:
+    """That a table of ids has the columns it needs, and a value wherever one is needed.
+
+    Raises:
+        ValueError: no row, no column image_id or class_id, or a row without an image_id or a domain.
+    """
+    missing = [name for name in COLUMNS[:2] if name not in table.columns]
+    if missing or table.empty:
+        found = ", ".join(repr(str(name)) for name in table.columns[:6])
+        raise ValueError(
+            f"{path} has {len(table)} rows and the columns {found}, without {missing}; "
+            "it needs image_id, class_id[, domain][, split]"
+        )
+    for name in ("image_id", "domain"):
+        is_gap = table[name].isna() | (table[name].astype(str) == "") if name in table else np.zeros(1, dtype=bool)
+        if is_gap.any():
+            raise ValueError(f"{path}: row {int(np.argmax(is_gap)) + 1} has no {name}; write one in each row")
+
+
+def _splits(values: pd.Series, path: Path) -> np.ndarray:
+    """The column split as text, object [n]; ValueError where it is neither query nor index."""
+    splits = _texts(values)
+    unknown = sorted(set(splits) - {"query", "index"})
+    if unknown:
+        raise ValueError(f"{path}: a split is query or index, not {unknown[:3]}")
+    return splits
 
 
 def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
@@ -74,16 +92,26 @@ def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
     if isinstance(class_ids.dtype, pd.CategoricalDtype):
         of_category = np.append(numbered(pd.Series(class_ids.cat.categories), path), NO_CLASS)
         return of_category[class_ids.cat.codes.to_numpy()]
-    is_gap = class_ids.isna().to_numpy()
     if pd.api.types.is_bool_dtype(class_ids) or not pd.api.types.is_numeric_dtype(class_ids):
-        texts = pd.Series(_texts(class_ids), index=class_ids.index)
-        is_gap = is_gap | (texts.str.strip().isin(GAPS) | texts.str.strip().str.fullmatch(NEGATIVE)).to_numpy(dtype=bool)
-        return _numbered_texts(texts, is_gap, path)
+        return _numbered_texts(class_ids, path)
+    return _numbered_reals(class_ids, path)
+
+
+def _numbered_reals(class_ids: pd.Series, path: Path | str) -> np.ndarray:
+    """As `numbered`, of a column of numbers: integers keep their value if int64 holds them all.
+
+    Raises:
+        ValueError: complex numbers, or floats of 2**53 or more.
+    """
     if pd.api.types.is_complex_dtype(class_ids):
         raise ValueError(f"{path}: class_id holds complex numbers; write integers or texts")
+    is_gap = class_ids.isna().to_numpy()
     known = class_ids[~is_gap]
     if pd.api.types.is_float_dtype(class_ids) and (known.abs() >= 2**53).any():
-        raise ValueError(f"{path}: class_id holds floats of 2**53 or more, which merge neighbouring integers; write them as integers or as text")
+        raise ValueError(
+            f"{path}: class_id holds floats of 2**53 or more, which merge neighbouring integers; "
+            "write them as integers or as text"
+        )
     labels = np.full(len(class_ids), NO_CLASS, dtype=np.int64)
     is_class = ~is_gap
     is_class[is_class] = (known >= 0).to_numpy(dtype=bool)
@@ -95,7 +123,16 @@ def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
     return labels
 
 
-def _numbered_texts(texts: pd.Series, is_gap: np.ndarray, path: Path | str) -> np.ndarray:
+def _numbered_texts(class_ids: pd.Series, path: Path | str) -> np.ndarray:
+    """As `numbered`, of a column of texts, bytes, truth values or any mixture: each different text is a class.
+
+    Raises:
+        ValueError: two texts that differ by white space around them alone.
+    """
+    texts = pd.Series(_texts(class_ids), index=class_ids.index)
+    bare_texts = texts.str.strip()
+    is_gap = class_ids.isna().to_numpy()
+    is_gap = is_gap | (bare_texts.isin(GAPS) | bare_texts.str.fullmatch(NEGATIVE)).to_numpy(dtype=bool)
     known = pd.Series(texts[~is_gap].unique(), dtype=object)
     bare = known.str.strip()
     if bare.duplicated().any():

@@ -70,27 +70,16 @@ def class_interval(
     Cochran 1977, section 6.3.
     """
     sums = class_sums(values, class_ids, domains)
-    rng = np.random.default_rng(seed)
-    n_domains = int(sums.domain.max()) + 1
-    mean, variance = 0.0, 0.0
-    shifts, variances = np.zeros(N_RESAMPLES), np.zeros(N_RESAMPLES)
-    for domain in range(n_domains):
-        here = sums.domain == domain
-        if here.sum() < 2:
-            return np.nan, np.nan
-        estimate = _Ratio.of(*_grouped(sums.total[here], sums.n_queries[here], rng))
-        drawn_shifts, drawn_variances = estimate.drawn(rng)
-        mean += estimate.ratio / n_domains
-        variance += estimate.variance / n_domains**2
-        shifts += drawn_shifts / n_domains
-        variances += drawn_variances / n_domains**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(np.abs(shifts) < 1e-12, 0.0, shifts / np.sqrt(variances))  # infinite: a draw of equal classes, whose spread is 0
-    low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2], method="nearest")
-    error = np.sqrt(variance)
+    if np.bincount(sums.domain).min() < 2:
+        return np.nan, np.nan
+    estimate = _Mean.of(sums, np.random.default_rng(seed))
+    low, high = np.quantile(estimate.t(), [(1 + level) / 2, (1 - level) / 2], method="nearest")
+    error = np.sqrt(estimate.variance)
     if error < 1e-12:
-        return mean, mean
-    return float(np.clip(mean - low * error, *limits)), float(np.clip(mean - high * error, *limits))
+        return estimate.mean, estimate.mean
+    low_end = np.clip(estimate.mean - low * error, *limits)
+    high_end = np.clip(estimate.mean - high * error, *limits)
+    return float(low_end), float(high_end)
 
 
 def _grouped(total: np.ndarray, n_queries: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +117,49 @@ class _Ratio:
         step = max(1, N_WEIGHTS // n)
         sums = [self.terms[rng.integers(n, size=(min(step, N_RESAMPLES - first), n))].sum(axis=1) for first in range(0, N_RESAMPLES, step)]
         return _shift_and_variance(np.concatenate(sums), n)
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The mean over domains, and what it is when the classes of each domain are drawn again.
+
+    Attributes:
+        mean: Of the domains' ratios.
+        variance: Of the mean.
+        shifts: float64 [N_RESAMPLES], the mean of each draw less this one.
+        variances: float64 [N_RESAMPLES], of the mean of each draw.
+    """
+
+    mean: float
+    variance: float
+    shifts: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def of(cls, sums: ClassSums, rng: np.random.Generator) -> _Mean:
+        """Draws the classes of one domain after the other; each domain must have two at least."""
+        n_domains = int(sums.domain.max()) + 1
+        mean = 0.0
+        variance = 0.0
+        shifts = np.zeros(N_RESAMPLES)
+        variances = np.zeros(N_RESAMPLES)
+        for domain in range(n_domains):
+            here = sums.domain == domain
+            estimate = _Ratio.of(*_grouped(sums.total[here], sums.n_queries[here], rng))
+            drawn_shifts, drawn_variances = estimate.drawn(rng)
+            mean += estimate.ratio / n_domains
+            variance += estimate.variance / n_domains**2
+            shifts += drawn_shifts / n_domains
+            variances += drawn_variances / n_domains**2
+        return cls(mean, variance, shifts, variances)
+
+    def t(self) -> np.ndarray:
+        """Each draw's shift by its own standard error, float64 [N_RESAMPLES].
+
+        It is infinite where a draw holds equal classes, whose spread is 0.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(np.abs(self.shifts) < 1e-12, 0.0, self.shifts / np.sqrt(self.variances))
 
 
 def _shift_and_variance(sums: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,12 +46,9 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in settings:
         embeddings, pca = embed(run, setting, features)
         found = retrieve(embeddings["val"], val["class_id"].to_numpy(), setting.post)
-        chosen = "; ".join(run.recipe.chosen_on_validation(setting))
-        rows.append(_score_row(run, setting, embeddings["val"], found, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)})
+        rows.append(_score_row(run, setting, embeddings["val"], found, before, val))
         before = found
-        r = rows[-1]
-        between = "" if np.isnan(r["mp5_low"]) else f" [{r['mp5_low']:.3f}, {r['mp5_high']:.3f}]"
-        log.info("%-42s %5d-d   mP@5 %.3f%s   R@1 %.3f", setting.name, r["dim"], r["mp5"], between, r["r1"])
+        _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
@@ -63,7 +60,25 @@ def score_ladder(run: Run) -> dict[str, Any]:
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
 
-def _score_row(run: Run, setting: Setting, embeddings: np.ndarray, found: Retrieval, val: pd.DataFrame) -> dict[str, Any]:
+def _log_scores(row: dict[str, Any]) -> None:
+    """One line of the log for a row of scores.csv; the interval is left out where there is none."""
+    between = "" if np.isnan(row["mp5_low"]) else f" [{row['mp5_low']:.3f}, {row['mp5_high']:.3f}]"
+    log.info("%-42s %5d-d   mP@5 %.3f%s   R@1 %.3f", row["setting"], row["dim"], row["mp5"], between, row["r1"])
+
+
+def _score_row(
+    run: Run, setting: Setting, embeddings: np.ndarray, found: Retrieval, before: Retrieval | None, val: pd.DataFrame
+) -> dict[str, Any]:
+    """The setting's row of scores.csv.
+
+    Args:
+        run: Whose recipe.
+        setting: What was scored.
+        embeddings: float32 [n_val, dim], of the validation images.
+        found: What they find.
+        before: What those of the setting before find; None of the first.
+        val: image_id, class_id and domain of the validation images.
+    """
     members = " + ".join(f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members)
     views = " + ".join("/".join(m.views) for m in setting.members)
     projection = _projection(setting)
@@ -71,7 +86,8 @@ def _score_row(run: Run, setting: Setting, embeddings: np.ndarray, found: Retrie
     n_queries = int(np.isfinite(found.precision).sum())
     scores = summarise(found, val["domain"].to_numpy())
     row |= {"n_queries": n_queries, "n_index": len(val)} | {k: round(v, 6) for k, v in scores.items()} | {"seed": run.recipe.seed, "commit": commit()}
-    return row | _deeper(setting, embeddings, val)
+    chosen = "; ".join(run.recipe.chosen_on_validation(setting))
+    return row | _deeper(setting, embeddings, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)}
 
 
 def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict[str, float]:

@@ -96,13 +96,31 @@ def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[st
     index = np.flatnonzero(ids["split"] == "index") if "split" in ids else np.arange(len(ids))
     position = {int(row): at for at, row in enumerate(index)}
     asked = [query for query, (kind, _) in solution.items() if kind == usage or not usage]
-    absent = [query for query in asked if query not in place]
-    absent += sorted({image for query in asked for image in solution[query][1] if place.get(image, -1) not in position})
-    if absent:
-        raise ValueError(f"{len(absent)} images of the solution have no embedding, or none in the index: {', '.join(absent[:3])}")
-    pairs = sorted((q, position[place[image]]) for q, query in enumerate(asked) for image in solution[query][1])
+    relevant = {query: solution[query][1] for query in asked}
+    _check_embedded(relevant, place, position)
+    pairs = sorted((q, position[place[image]]) for q, query in enumerate(asked) for image in relevant[query])
     query, row = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     return Task(usage or "all", np.array([place[q] for q in asked], dtype=np.int64), index, ByPair(query, row, len(asked), len(index)))
+
+
+def _check_embedded(relevant: dict[str, frozenset[str]], place: dict[str, int], position: dict[int, int]) -> None:
+    """That every query has an embedding, and every relevant image one in the index.
+
+    Args:
+        relevant: Ids of the relevant images of each query.
+        place: Row number of each image that has an embedding.
+        position: Position in the index of each row that is in it.
+
+    Raises:
+        ValueError: which have not.
+    """
+    absent = [query for query in relevant if query not in place]
+    wanted = {image for images in relevant.values() for image in images}
+    absent += sorted(image for image in wanted if place.get(image, -1) not in position)
+    if absent:
+        raise ValueError(
+            f"{len(absent)} images of the solution have no embedding, or none in the index: {', '.join(absent[:3])}"
+        )
 
 
 def score_predictions(predictions: dict[str, list[str]], solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -134,23 +135,37 @@ def ranks_within(queries: np.ndarray, index: Vectors, relevance: Relevance, dept
     own = np.full(len(queries), -1) if own_rows is None else own_rows
     n_relevant = _without_own(relevance, own)
     deep = np.minimum(np.maximum(n_relevant, depth), len(index))
-    waiting = np.flatnonzero(n_relevant > 0)
-    waiting = waiting[np.argsort(deep[waiting], kind="stable")]
-    found_query, found_rank = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    with tqdm(total=len(waiting), desc="queries", disable=is_quiet or len(waiting) * len(index) < 2**30) as bar:
-        while len(waiting):
-            # doubled at most: a block's depth is that of its deepest query
-            n = min(max(1, N_FOUND // int(deep[waiting[0]])), int(np.searchsorted(deep[waiting], 2 * deep[waiting[0]], "right")))
-            part, waiting = waiting[:n], waiting[n:]
+    asking = np.flatnonzero(n_relevant > 0)
+    found_query = [np.empty(0, dtype=np.int64)]
+    found_rank = [np.empty(0, dtype=np.int64)]
+    with tqdm(total=len(asking), desc="queries", disable=is_quiet or len(asking) * len(index) < 2**30) as bar:
+        for part in _of_like_depth(asking, deep):
             rows, _ = search(queries[part], index, int(deep[part[-1]]), own[part], is_quiet=bar.disable)
             is_hit = relevance.is_relevant(part, rows) & (rows >= 0)
             at, place = np.nonzero(is_hit)
             found_query.append(part[at])
             found_rank.append(place + 1)
-            bar.update(n)
+            bar.update(len(part))
     query, rank = np.concatenate(found_query), np.concatenate(found_rank)
     order = np.lexsort((rank, query))
     return Ranks(n_relevant, query[order], rank[order], deep)
+
+
+def _of_like_depth(queries: np.ndarray, deep: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of queries to search together, int64 [n], from the shallowest to the deepest.
+
+    A block is searched as deep as its last query, which is its deepest. That is at most twice as deep as its first.
+
+    Args:
+        queries: int64 [n_asking], numbers of the queries to deal out.
+        deep: int64 [n_queries], how many ranks each needs.
+    """
+    waiting = queries[np.argsort(deep[queries], kind="stable")]
+    while len(waiting):
+        least = deep[waiting[0]]
+        n = min(max(1, N_FOUND // int(least)), int(np.searchsorted(deep[waiting], 2 * least, "right")))
+        yield waiting[:n]
+        waiting = waiting[n:]
 
 
 def all_ranks(queries: np.ndarray, index: Vectors, relevance: Relevance, own_rows: np.ndarray | None = None, is_quiet: bool = False) -> Ranks:
@@ -161,21 +176,35 @@ def all_ranks(queries: np.ndarray, index: Vectors, relevance: Relevance, own_row
     """
     own = np.full(len(queries), -1) if own_rows is None else own_rows
     n_relevant = _without_own(relevance, own)
-    asking = np.concatenate([block for _, block in Vectors((queries,), index.distance).blocks(BLOCK)])
-    contents = distinct(np.concatenate([block for _, block in index.blocks(BLOCK)]))
+    asking = Vectors((queries,), index.distance).whole()
+    contents = distinct(index.whole())
     n_rows = max(1, N_SIMILARITIES // len(index))
     found = [np.empty(0, dtype=np.int64)] * len(queries)
     for first in tqdm(range(0, len(queries), n_rows), desc="queries", disable=is_quiet or len(queries) * len(index) < 2**30):
         part = asking[first : first + n_rows]
-        near = np.empty((len(part), len(index)), dtype=np.float32)
-        longest = 0.0
-        for start, block in index.blocks(BLOCK):
-            near[:, start : start + len(block)] = all_similarities(part, block, index.distance)
-            longest = max(longest, float(np.linalg.norm(block, axis=1).max()))
+        near, longest = _nearness(part, index)
         for q in np.flatnonzero(n_relevant[first : first + n_rows] > 0):
             found[first + q] = _places(part[q], index, contents, near[q], relevance.of(first + q), int(own[first + q]), longest)
     query = np.repeat(np.arange(len(queries)), [len(ranks) for ranks in found])
     return Ranks(n_relevant, query, np.concatenate(found), np.full(len(queries), len(index)))
+
+
+def _nearness(asking: np.ndarray, index: Vectors) -> tuple[np.ndarray, float]:
+    """Similarities of some queries to the whole index, to the rounding of float32.
+
+    Args:
+        asking: float32 [n, dim], prepared as the index is.
+        index: What is searched.
+
+    Returns:
+        float32 [n, n_index], and the length of the longest index vector.
+    """
+    near = np.empty((len(asking), len(index)), dtype=np.float32)
+    longest = 0.0
+    for start, block in index.blocks(BLOCK):
+        near[:, start : start + len(block)] = all_similarities(asking, block, index.distance)
+        longest = max(longest, float(np.linalg.norm(block, axis=1).max()))
+    return near, longest
 
 
 def _places(

@@ -34,6 +34,21 @@ class ShiftSplit:
     frechet: float
 
 
+@dataclass(frozen=True)
+class _Sides:
+    """Which classes are on which side, before their distance is known.
+
+    Attributes:
+        how: start, swap or remove.
+        is_test: bool [n_classes].
+        is_kept: bool [n_classes]; a class that is not kept is on neither side.
+    """
+
+    how: str
+    is_test: np.ndarray
+    is_kept: np.ndarray
+
+
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Fréchet distance of the Gaussians fitted to two sets of features; of Inception features it is the FID.
 
@@ -79,31 +94,11 @@ def shift_splits(features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6,
     if len(classes) < 4 or n_splits < 2:
         raise ValueError(f"{len(classes)} classes cannot make {n_splits} splits: four classes and two splits are the least")
     means = np.add.reduceat(np.asarray(features, dtype=np.float64)[rows], starts, axis=0) / weight[:, None]
-    is_test = np.zeros(len(classes), dtype=bool)
-    is_test[np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]] = True
-
-    sides = [("start", is_test, np.ones(len(classes), dtype=bool))]
-    swaps = _swapped(means, weight, is_test)
     n_swaps = n_splits // 2
-    steps = np.unique(np.linspace(0, len(swaps), n_swaps + 1).round().astype(int))[1:]
-    sides += [("swap", swaps[step - 1], sides[0][2]) for step in steps]
-    last = sides[-1][1]
-    # how much nearer to the other side than to its own: the first to go
-    order = np.argsort(-_wrongness(means, weight, last), kind="stable")
-    n_removals = n_splits - 1 - n_swaps
-    for share in np.linspace(1, min_share, n_removals + 1)[1:]:
-        is_kept = np.zeros(len(classes), dtype=bool)
-        for side in (False, True):
-            there = order[last[order] == side]
-            is_kept[there[len(there) - max(2, round(share * len(there))) :]] = True
-        sides.append(("remove", last, is_kept))
-    splits: list[ShiftSplit] = []
-    for how, is_test, is_kept in sides:
-        train, test = classes[~is_test & is_kept], classes[is_test & is_kept]
-        distance = frechet_distance(features[np.isin(class_ids, train)], features[np.isin(class_ids, test)])
-        if not splits or distance > splits[-1].frechet:
-            splits.append(ShiftSplit(how, train, test, distance))
-    return splits
+    sides = [_random_sides(len(classes), seed)]
+    sides += _sides_by_swapping(means, weight, sides[0], n_swaps)
+    sides += _sides_by_removal(means, weight, sides[-1].is_test, n_splits - 1 - n_swaps, min_share)
+    return _of_growing_distance(sides, classes, features, class_ids)
 
 
 def shift_curve(splits: list[ShiftSplit], embeddings: Sequence[np.ndarray], ids: pd.DataFrame, n_controls: int = 5, distance: str = "cosine") -> pd.DataFrame:
@@ -149,6 +144,72 @@ def _on(classes: np.ndarray, embeddings: np.ndarray, ids: pd.DataFrame, distance
     rows = np.flatnonzero(ids["class_id"].isin(classes))
     part = ids.iloc[rows]
     return scored(embeddings[rows], part, merged(part), distance, is_quiet=True)
+
+
+def _random_sides(n_classes: int, seed: int) -> _Sides:
+    """Half of the classes on each side, by chance."""
+    is_test = np.zeros(n_classes, dtype=bool)
+    is_test[np.random.default_rng(seed).permutation(n_classes)[: n_classes // 2]] = True
+    return _Sides("start", is_test, np.ones(n_classes, dtype=bool))
+
+
+def _sides_by_swapping(means: np.ndarray, weight: np.ndarray, start: _Sides, n_swaps: int) -> list[_Sides]:
+    """At most `n_swaps` steps of the swapping, evenly spaced; the last one is where it ends.
+
+    Args:
+        means: float64 [n_classes, dim], of the features of each class.
+        weight: int64 [n_classes], images of each class.
+        start: The sides before the first swap.
+        n_swaps: How many steps to return; fewer where there are fewer swaps.
+    """
+    swaps = _swapped(means, weight, start.is_test)
+    steps = np.unique(np.linspace(0, len(swaps), n_swaps + 1).round().astype(int))[1:]
+    return [_Sides("swap", swaps[step - 1], start.is_kept) for step in steps]
+
+
+def _sides_by_removal(
+    means: np.ndarray, weight: np.ndarray, is_test: np.ndarray, n_removals: int, min_share: float
+) -> list[_Sides]:
+    """The same sides with ever fewer classes: those nearest to the other side go first, two a side stay.
+
+    Args:
+        means: float64 [n_classes, dim], of the features of each class.
+        weight: int64 [n_classes], images of each class.
+        is_test: bool [n_classes], the sides.
+        n_removals: How many steps to return.
+        min_share: Share of each side's classes that the last one keeps.
+    """
+    # how much nearer to the other side than to its own: the first to go
+    order = np.argsort(-_wrongness(means, weight, is_test), kind="stable")
+    sides = []
+    for share in np.linspace(1, min_share, n_removals + 1)[1:]:
+        is_kept = np.zeros(len(is_test), dtype=bool)
+        for side in (False, True):
+            there = order[is_test[order] == side]
+            is_kept[there[len(there) - max(2, round(share * len(there))) :]] = True
+        sides.append(_Sides("remove", is_test, is_kept))
+    return sides
+
+
+def _of_growing_distance(
+    sides: list[_Sides], classes: np.ndarray, features: np.ndarray, class_ids: np.ndarray
+) -> list[ShiftSplit]:
+    """The splits with their distances, without those that are no farther apart than the one before.
+
+    Args:
+        sides: In the order of the splits.
+        classes: int64 [n_classes], the numbers of the classes.
+        features: float [n_images, dim].
+        class_ids: int [n_images].
+    """
+    splits: list[ShiftSplit] = []
+    for side in sides:
+        train = classes[~side.is_test & side.is_kept]
+        test = classes[side.is_test & side.is_kept]
+        distance = frechet_distance(features[np.isin(class_ids, train)], features[np.isin(class_ids, test)])
+        if not splits or distance > splits[-1].frechet:
+            splits.append(ShiftSplit(side.how, train, test, distance))
+    return splits
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,22 +86,11 @@ def export_submission(run: Run) -> dict[str, Any]:
     images = _parity_images(run)
     parity = _proved(run, _script(model_path), images)
     _write_parity(folder / "parity", images, parity)
-    program = None
-    if run.recipe.export.has_program:
-        save_program(export_program(Program(towers, **_assembly(run))), program_path)
-        program = _proved(run, torch.export.load(program_path).module(), images)
+    program = _proved_program(run, towers, program_path, images) if run.recipe.export.has_program else None
     unknown = unknown_to_1_11(model_path)
     write_zip(model_path, zip_path)
-    if run.out.parent == PROJECT / "artifacts":  # a trial elsewhere must not replace what is to be handed in
-        with whole_file(PROJECT / "submission" / run.recipe.name / zip_path.name) as temporary:
-            shutil.copyfile(zip_path, temporary)
-    metrics = {
-        "largest_cosine_distance": float(np.max(1.0 - parity.cosines)),
-        "n_parity_images": len(parity.cosines),
-        "seconds_per_image": round(parity.seconds_per_image, 4),
-        "model_mb": round(model_path.stat().st_size / 1e6, 2),
-        "zip_mb": round(zip_path.stat().st_size / 1e6, 2),
-    }
+    _copy_to_hand_in(run, zip_path)
+    metrics = _metrics(parity, model_path, zip_path)
     files = (model_path, zip_path) if program is None else (model_path, zip_path, program_path)
     save_json(folder / "card.json", _card(run, scores, parity, program, unknown, files))
     log.info("%s   %.1f MB", zip_path, metrics["zip_mb"])
@@ -109,10 +98,49 @@ def export_submission(run: Run) -> dict[str, Any]:
         "largest cosine distance to door 07: %.2g over %d images; %.3f s an image on the CPU (%d threads)",
         metrics["largest_cosine_distance"], len(parity.cosines), parity.seconds_per_image, torch.get_num_threads(),
     )  # fmt: skip
-    if unknown:  # at the end, where it is read
-        log.warning("WARNING: the contest's scorer cannot load this file. It ran PyTorch 1.11, which does not know: %s.", ", ".join(unknown))
-        log.warning("         The file is sound for PyTorch %s. For the contest, choose a backbone without these operators.", torch.__version__)
+    _warn_of_unknown(unknown)  # at the end, where it is read
     return metrics
+
+
+def _proved_program(run: Run, towers: list[Tower], path: Path, images: dict[int, np.ndarray]) -> Parity:
+    """Writes the towers as a program of `torch.export` too, and compares the re-loaded one with door 07."""
+    save_program(export_program(Program(towers, **_assembly(run))), path)
+    return _proved(run, torch.export.load(path).module(), images)
+
+
+def _copy_to_hand_in(run: Run, zip_path: Path) -> None:
+    """Copies the zip of a run in the project's `artifacts/` to `submission/<recipe>/`.
+
+    A trial elsewhere must not replace what is to be handed in.
+    """
+    if run.out.parent == PROJECT / "artifacts":
+        with whole_file(PROJECT / "submission" / run.recipe.name / zip_path.name) as temporary:
+            shutil.copyfile(zip_path, temporary)
+
+
+def _metrics(parity: Parity, model_path: Path, zip_path: Path) -> dict[str, Any]:
+    """What door 08 notes of the files: how far from door 07, s an image, MB (10**6 bytes)."""
+    return {
+        "largest_cosine_distance": float(np.max(1.0 - parity.cosines)),
+        "n_parity_images": len(parity.cosines),
+        "seconds_per_image": round(parity.seconds_per_image, 4),
+        "model_mb": round(model_path.stat().st_size / 1e6, 2),
+        "zip_mb": round(zip_path.stat().st_size / 1e6, 2),
+    }
+
+
+def _warn_of_unknown(operators: list[str]) -> None:
+    """That PyTorch 1.11 does not know some operators of the file, if there are any."""
+    if not operators:
+        return
+    log.warning(
+        "WARNING: the contest's scorer cannot load this file. It ran PyTorch 1.11, which does not know: %s.",
+        ", ".join(operators),
+    )
+    log.warning(
+        "         The file is sound for PyTorch %s. For the contest, choose a backbone without these operators.",
+        torch.__version__,
+    )
 
 
 def write_zip(model_path: Path, zip_path: Path) -> None:

@@ -120,6 +120,12 @@ class _Submission(nn.Module):
         return torch.matmul(self.size_matrix, sizes[0])
 
 
+# Traced networks and their widths, by the network's id and the resolution.
+_Traces = dict[tuple[int, int], tuple[torch.jit.ScriptModule, int]]
+# Passes by resolution and frame, and among these by the network's id and the view.
+_Passes = dict[tuple[int, str], dict[tuple[int, str], _Pass]]
+
+
 def build_submission(
     towers: Sequence[Tower],
     mean: Sequence[float],
@@ -155,23 +161,52 @@ def build_submission(
     """
     _check_towers(towers)
     _share_equal_weights([tower.module for tower in towers])
-    passes: dict[tuple[int, str], dict[tuple[int, str], _Pass]] = {}  # by resolution and frame, then by network and view
-    traces: dict[tuple[int, int], tuple[torch.jit.ScriptModule, int]] = {}
+    traces = _traced(towers)
+    passes = _passes_of(towers, traces)
+    resolutions = [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()]
+    weights = [float(tower.weight) for tower in towers]
+    numbers = _numbers_of_passes(towers, passes)
+    wrapper = _Submission(resolutions, numbers, weights, pack_px, is_mean, power, has_unit_length)
+    widths = [traces[id(tower.module), tower.image_px][1] for tower in towers]
+    center, matrix = checked_projection(projection, widths[0] if is_mean else sum(widths))
+    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), center, matrix, _size_matrix(towers, widths))
+    with quiet_jit():
+        return torch.jit.script(wrapper.eval())
+
+
+def _traced(towers: Sequence[Tower]) -> _Traces:
+    """Every network once for each of its resolutions, however many towers have it."""
+    traces: _Traces = {}
     for tower in towers:
         key = (id(tower.module), tower.image_px)
         if key not in traces:
             traces[key] = trace_network(tower.module, tower.image_px)
+    return traces
+
+
+def _passes_of(towers: Sequence[Tower], traces: _Traces) -> _Passes:
+    """Every forward that some tower needs, once; in the order in which the towers ask for them."""
+    passes: _Passes = {}
+    for tower in towers:
+        network, _ = traces[id(tower.module), tower.image_px]
         for view in tower.views:
-            passes.setdefault((tower.image_px, frame_of(view)), {}).setdefault((id(tower.module), view), _Pass(traces[key][0], view == "flip"))
+            group = passes.setdefault((tower.image_px, frame_of(view)), {})
+            group.setdefault((id(tower.module), view), _Pass(network, view == "flip"))
+    return passes
+
+
+def _numbers_of_passes(towers: Sequence[Tower], passes: _Passes) -> list[list[int]]:
+    """For each tower the places of its views among all passes, resolution after resolution."""
     order = [(px, *key) for (px, _), group in passes.items() for key in group]
-    indices = [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
-    widths = [traces[id(tower.module), tower.image_px][1] for tower in towers]
-    resolutions = [_Resolution(px, frame, list(group.values())) for (px, frame), group in passes.items()]
-    wrapper = _Submission(resolutions, indices, [float(tower.weight) for tower in towers], pack_px, is_mean, power, has_unit_length)
-    sizes = [torch.zeros(width, N_SIZES) if tower.size_matrix is None else tower.size_matrix for tower, width in zip(towers, widths, strict=True)]
-    wrapper.set_constants(torch.tensor(mean), torch.tensor(std), *checked_projection(projection, widths[0] if is_mean else sum(widths)), torch.cat(sizes))
-    with quiet_jit():
-        return torch.jit.script(wrapper.eval())
+    return [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
+
+
+def _size_matrix(towers: Sequence[Tower], widths: Sequence[int]) -> Tensor:
+    """What the image's size adds to all towers, float32 [sum of widths, 3]; zeros for necks that do not take it."""
+    parts = []
+    for tower, width in zip(towers, widths, strict=True):
+        parts.append(torch.zeros(width, N_SIZES) if tower.size_matrix is None else tower.size_matrix)
+    return torch.cat(parts)
 
 
 def trace_network(module: nn.Module, image_px: int) -> tuple[torch.jit.ScriptModule, int]:
