@@ -1,6 +1,7 @@
 """The notebooks in a real Jupyter kernel, on folders like Kaggle's: attached things that are only read, no network, guie from its wheel alone."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
+from guie.machine import n_cores
 from guie.run import DOORS, FOLDERS, PROJECT
 
 pytestmark = pytest.mark.slow
@@ -66,7 +68,8 @@ class Kaggle:
         before = {path: path.lstat().st_mtime_ns for path in self.input.rglob("*")}
         notebook = nbformat.read(PROJECT / f"notebooks/{name}.ipynb", as_version=4)
         specs = KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")])
-        environment = {"PATH": f"{self.python.parent}:/usr/bin:/bin", "HOME": str(self.folder), "MPLCONFIGDIR": str(self.folder), "OMP_NUM_THREADS": "2"}
+        environment = {"PATH": f"{self.python.parent}:/usr/bin:/bin", "HOME": str(self.folder), "MPLCONFIGDIR": str(self.folder)}
+        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(n_cores()))  # as the run that it goes on with
         environment |= {"GUIE_INPUT": str(self.input), "GUIE_WORKING": str(self.working), **(variables or {})}
         with tempfile.TemporaryDirectory(prefix="guie") as sockets:  # of the kernel; their paths must be short
             manager = KernelManager(kernel_name="kaggle", transport="ipc", ip=f"{sockets}/kernel", kernel_spec_manager=specs)
