@@ -8,10 +8,11 @@ from dataclasses import replace
 from guie.recipe import Model, PerClass, Recipe, Soup, Stage, Stages, load_recipe
 
 
-def shrunk(recipe: Recipe) -> Recipe:
+def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
     """A copy with the same phases, rows, members and views that runs in seconds on the drawn world.
 
-    Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks.
+    Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks. Stages have at
+    most `n_epochs`.
     """
     tiny = load_recipe("tiny")
     names = itertools.cycle(_networks(recipe, tiny.model.name))
@@ -20,7 +21,7 @@ def shrunk(recipe: Recipe) -> Recipe:
 
     def rows(phase: str) -> tuple[Stage | Soup, ...]:
         of_phase = recipe.stages.of_phase(phase)
-        return tuple(_stage(row, networks, sources) if isinstance(row, Stage) else row for row in of_phase)
+        return tuple(_stage(row, networks, sources, n_epochs) if isinstance(row, Stage) else row for row in of_phase)
 
     stages = Stages(head=rows("head"), backbone=rows("backbone"), highres=rows("highres"))
     settings = tuple(replace(row, members=tuple(replace(member, image_px=_px(member.image_px)) for member in row.members)) for row in recipe.embed.settings)
@@ -35,7 +36,7 @@ def _networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
     return ("test_vit", "test_vit2", "test_vit3") if is_transformer else (convolutions, "test_resnet", "test_efficientnet")
 
 
-def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str]) -> Stage:
+def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epochs: int) -> Stage:
     """The stage with small images, batches and epochs, on sources of the drawn world."""
     own = tuple(name for name in stage.sources if name in sources) or tuple(sources[1:2] if stage.sources else ())
     batch_size = min(stage.optim.batch_size, 16)
@@ -48,7 +49,7 @@ def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str]) -> St
         image_px=_px(stage.image_px),
         optim=replace(
             stage.optim,
-            n_epochs=min(stage.optim.n_epochs, 2),
+            n_epochs=min(stage.optim.n_epochs, n_epochs),
             batch_size=batch_size,
             open_blocks=min(stage.optim.open_blocks, 3),
         ),
