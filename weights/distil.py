@@ -1,7 +1,7 @@
 """Distillation: a small transformer learns the features of a convolutional network, so that the project has a pretrained ViT of its own.
 
 Teacher and student see the same crops of each image, for many epochs ("consistent and patient": Beyer et al., Knowledge distillation: a good
-teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher works but once (`teacher.py`). The
+teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher is run only once (`teacher.py`). The
 target is the teacher's feature after a PCA to the student's own width, whitened in part and fitted on the same images; the student's
 feature itself shall point there, so that nothing is thrown away afterwards and cosines mean what they meant to the teacher. No label is used.
 
@@ -49,7 +49,7 @@ def distil(packs: list[Path], probe: Path | None, teacher_weights: Path, out: Pa
         probe: A `03_packed` folder whose validation images are searched every 200 steps, or None.
         teacher_weights: Of timm's `mobilenetv2_100`, `pad_type="same"`.
         out: Gets `settings.json`, `pca.npz`, `targets_<crop>.npy`, `metrics.csv` and `last.pt`.
-        settings: See there.
+        settings: See `Distillation`.
 
     Returns:
         The student's weights, float32, under timm's names.

@@ -58,7 +58,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
      "torch cannot compile or export this network; without the second file: --set export.has_program=false"),
     (r"libGL\.so|libgthread", "OpenCV misses a library of the desktop; pip install opencv-python-headless in its place"),
     (r"^(ModuleNotFoundError|ImportError)", "a package is missing or damaged; pip install -r requirements.txt -c constraints.txt"),
-)  # fmt: skip
+)
 
 _OUT = "check its owner and mode, or choose another place with --out"
 BY_NUMBER: dict[int, str] = {

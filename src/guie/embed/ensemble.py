@@ -160,10 +160,10 @@ def rows_of(packed: PackedImages, split: str) -> np.ndarray:
 
 
 class Combined:
-    """The weighted members of a setting side by side, or their mean, L2- and as the setting has it power-normalised: float32 [n_images, dim].
+    """The members' L2-normalised outputs times their weights, concatenated or averaged, then L2-normalised: float32 [n_images, dim].
 
-    Rows are worked out when they are read: features on the disk may be larger than memory. A member's output is averaged over its views before it is
-    normalised.
+    With `power != 1` the result is also power-normalised. A member's output is averaged over its views before it is normalised. Rows are computed when
+    they are read, because features on the disk may be larger than memory.
     """
 
     def __init__(self, run: Run, setting: Setting, features: Features, split: str) -> None:

@@ -1,8 +1,8 @@
 """What is done to finished embeddings: to each alone (power, length), or by looking at the index (expansion, augmentation, re-ranking). No label is seen.
 
-Each image of one set is a query and the others are its index, so nothing may know more of a query than if it were not in the set: an image is never
-its own neighbour, and an index image that has the query among its neighbours is, for this query, augmented by its next one instead. Re-ranking asks
-whether index images have the query among their neighbours; that it does for any query.
+Every image is both query and index. To keep scores honest, a query must not influence its own index. So it is removed from its own ranking, and index
+images that would be augmented with the query use their next neighbour instead. Re-ranking may ask whether an index image has the query among its
+neighbours: it does so for any query, in the set or not.
 """
 
 from __future__ import annotations

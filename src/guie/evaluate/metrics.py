@@ -97,7 +97,7 @@ def _hits(ranks: Ranks, limit: np.ndarray) -> np.ndarray:
 
 
 def _place(ranks: Ranks) -> np.ndarray:
-    """The how-manieth hit of its query each hit is, from 1."""
+    """For each hit, its position among the hits of its query: 1 for the first."""
     return np.arange(len(ranks.query)) - np.searchsorted(ranks.query, ranks.query) + 1
 
 

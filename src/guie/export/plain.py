@@ -82,7 +82,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | No
 def attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
     scale: float | None = None, enable_gqa: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """As F.scaled_dot_product_attention without dropout, in operators of 1.11; a mask of truth values, or added to the products."""
     if dropout_p or enable_gqa:
         return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)

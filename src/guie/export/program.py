@@ -88,7 +88,7 @@ def square(images: Tensor, sides: Tensor, px: int, frame: str) -> Tensor:
     never, always = torch.zeros_like(is_square), torch.ones_like(is_square)
     is_cropped, is_padded = {
         "squash": (never, never), "crop": (always, never), "pad": (never, always), "aspect": (is_square, never), "aspect_pad": (always, ~is_square),
-    }[frame]  # fmt: skip
+    }[frame]
     start = torch.where(is_cropped, torch.floor(sides / 20), 0.0)
     length = sides - 2 * start
     longer = length.max()

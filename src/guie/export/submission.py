@@ -174,7 +174,7 @@ def _assembly(run: Run) -> dict[str, Any]:
     return {
         "mean": mean, "std": std, "projection": projection, "pack_px": run.recipe.data.pack_px, "is_mean": final.combine == "mean",
         "power": final.power, "has_unit_length": run.recipe.export.has_unit_length,
-    }  # fmt: skip
+    }
 
 
 def _n_bytes(module: torch.jit.ScriptModule) -> int:

@@ -1,4 +1,4 @@
-"""Backbones of timm and open_clip behind one small face: normalised pixels in, one feature vector an image out."""
+"""Backbones of timm and open_clip behind one interface: normalised pixels in, one feature vector an image out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
-    """A feature extractor in eval mode wherever it has statistics.
+    """A timm or open_clip network as a feature extractor. Its BatchNorm layers stay in eval mode even during training.
 
     Batch norm keeps its stored statistics while the weights are fine-tuned: batches of 32 are too small to re-estimate them,
     and the shipped MobileNetV2's were folded (`weights/README.md`). `train()` therefore leaves batch norm layers in eval mode.

@@ -148,7 +148,7 @@ def generalised_mean(tokens: Tensor) -> Tensor:
 
 _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "cls": lambda tokens: tokens[:, 0], "mean": lambda tokens: tokens.mean(1), "max": lambda tokens: tokens.amax(1), "gem": generalised_mean,
-}  # fmt: skip
+}
 
 
 def enable_gradient_checkpointing(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ from guie.settings.stage import Soup, Stage
 
 COLUMNS = (
     "stage", "starts from", "phase", "trains", "px", "stride", "epochs", "batch", "lr", "dims", "objective", "scale", "margin",
-)  # fmt: skip
+)
 TEXTS = ("starts from", "phase", "trains", "objective", "margin")  # columns that are no numbers
 
 

@@ -67,7 +67,7 @@ class Limit:
         min_per_class: Its classes with fewer images leave training, in place of data.min_per_class; 0 keeps that (GLR2021-mini: 50).
         n_classes: So many classes, chosen by the seed; 0 takes all (5th place: 5,000 of GLDv2).
         n_images: At most so many images, taken from all classes in turn, so that small classes stay whole; 0 takes all.
-        weight: Its images are drawn so many times as often as without.
+        weight: Sampling weight of this source: 2.0 draws each of its images twice as often.
     """
 
     name: str

@@ -56,8 +56,8 @@ def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float
 def class_batches(class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batch_size: int, per_class: int, *seed: Any) -> np.ndarray:
     """Image numbers of batches with `per_class` images of each of their classes, int64 [n_steps, batch_size].
 
-    The classes of a batch are different ones, drawn one after the other with the sum of their images' weights; so are the images of a class, as far
-    as it has enough, else all of them come equally often but for one.
+    Each batch has batch_size / per_class distinct classes, drawn without replacement in proportion to the total weight of their images.
+    From each class `per_class` images are drawn without replacement. A class with fewer images repeats them as evenly as possible.
 
     Args:
         class_ids: int [n], 0 to the number of classes - 1, of which there are at least batch_size / per_class.
