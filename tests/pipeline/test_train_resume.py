@@ -212,20 +212,28 @@ def test_changed_stage_does_not_resume_from_other_settings(uninterrupted: tuple[
     assert "made with other settings" in output and "resumes" not in output
 
 
-def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def in_two(uninterrupted: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Doors 04 and 05 in two processes, undisturbed."""
+    recipe, one = uninterrupted
+    out = with_images(one, tmp_path_factory.mktemp("two"))
+    for number in (4, 5):
+        finish(start(number, recipe, out, *LAUNCHER))
+    return out
+
+
+def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], in_two: Path, tmp_path: Path) -> None:
     """With dropout, several centres, SAM, parts and a moving average, all as one process has them."""
     recipe, one = uninterrupted
-    outs = [with_images(one, tmp_path / name) for name in ("two", "killed")]
-    for number in (4, 5):
-        finish(start(number, recipe, outs[0], *LAUNCHER))
-    two = weights_of(outs[0])
+    two = weights_of(in_two)
     expected = {name: tensor for name, tensor in weights_of(one).items() if name in two}
     difference = {name: float((expected[name] - two[name]).abs().max()) for name in two}
     worst = max(difference, key=difference.__getitem__)
     assert len(two) > 100 and difference[worst] < 2e-4, (worst, difference[worst])
-    n_kills, output = disturbed(recipe, outs[1], (4, 5), 1, *LAUNCHER)
+    killed = with_images(one, tmp_path)
+    n_kills, output = disturbed(recipe, killed, (4, 5), 1, *LAUNCHER)
     assert n_kills >= 2 and "resumes at epoch" in output, output
-    again = weights_of(outs[1])
+    again = weights_of(killed)
     assert all(torch.equal(two[name], again[name]) for name in two)
 
 
@@ -267,6 +275,23 @@ def test_killed_at_a_named_moment_door_05_ends_bit_equal(uninterrupted: tuple[Pa
     finish(start(5, recipe, out))
     expected, got = weights_of(whole), weights_of(out)
     assert set(got) < set(expected) and len(got) > 100
+    assert all(torch.equal(expected[name], got[name]) for name in got)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_two_processes_killed_at_a_named_moment_end_bit_equal(
+    uninterrupted: tuple[Path, Path], in_two: Path, tmp_path: Path, moment: str
+) -> None:
+    recipe, whole = uninterrupted
+    out = with_images(whole, tmp_path)
+    shutil.copytree(in_two / "kill/04_head", out / "kill/04_head")
+    killed = start(5, recipe, out, *LAUNCHER, first=DIES.format(moment=moment, n=1 if moment == "best kept" else 2))
+    killed.communicate(timeout=300)
+    assert killed.returncode != 0
+    finish(start(5, recipe, out, *LAUNCHER))
+    expected, got = weights_of(in_two), weights_of(out)
+    assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in got)
 
 
@@ -312,23 +337,51 @@ RECIPE = replace(
 """
 
 
-def test_sharded_weights_train_as_whole_ones(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
-    recipe = tmp_path / "sharded.py"
+Sharded = tuple[Path, dict[str, Path]]  # the recipe, and runs: of one process, of two, and with door 04 alone
+RESULT = "kill/05_backbone/s2_backbone/final.safetensors"
+
+
+@pytest.fixture(scope="module")
+def sharded(uninterrupted: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Sharded:
+    folder = tmp_path_factory.mktemp("sharded")
+    recipe = folder / "sharded.py"
     recipe.write_text(SHARDED)
-    outs = [tmp_path / "one", tmp_path / "two", tmp_path / "killed"]
-    finish(start(4, recipe, with_images(uninterrupted[1], outs[0])))
-    for out in outs[1:]:
-        shutil.copytree(outs[0], out)
-    finish(start(5, recipe, outs[0]))
-    assert re.search(r"spread over 2 processes; this one holds 5\d %", finish(start(5, recipe, outs[1], *LAUNCHER)))
-    process = start(5, recipe, outs[2], *LAUNCHER, every_step=True)
-    wait_for_work(process, outs[2])
+    outs = {name: folder / name for name in ("begun", "one", "two")}
+    finish(start(4, recipe, with_images(uninterrupted[1], outs["begun"])))
+    for name in ("one", "two"):
+        shutil.copytree(outs["begun"], outs[name])
+    finish(start(5, recipe, outs["one"]))
+    assert re.search(r"spread over 2 processes; this one holds 5\d %", finish(start(5, recipe, outs["two"], *LAUNCHER)))
+    return recipe, outs
+
+
+def test_sharded_weights_train_as_whole_ones(sharded: Sharded, tmp_path: Path) -> None:
+    recipe, outs = sharded
+    out = tmp_path / "killed"
+    shutil.copytree(outs["begun"], out)
+    process = start(5, recipe, out, *LAUNCHER, every_step=True)
+    wait_for_work(process, out)
     assert kill(process)[0]
-    alone = start(5, recipe, outs[2])
-    assert "by several processes with has_sharded_weights; start several again" in alone.communicate(timeout=300)[0] and alone.returncode == 2
-    assert "resumes at epoch" in finish(start(5, recipe, outs[2], *LAUNCHER))
-    one, two, killed = (load_weights(out / "kill/05_backbone/s2_backbone/final.safetensors") for out in outs)
+    alone = start(5, recipe, out)
+    told = alone.communicate(timeout=300)[0]
+    assert "by several processes with has_sharded_weights; start several again" in told and alone.returncode == 2
+    assert "resumes at epoch" in finish(start(5, recipe, out, *LAUNCHER))
+    one, two, killed = (load_weights(path / RESULT) for path in (outs["one"], outs["two"], out))
     assert len(one) > 50 and one.keys() == two.keys()
     worst = max(float((one[name] - two[name]).abs().max()) for name in one)
     assert worst < 2e-4, worst
     assert all(torch.equal(two[name], killed[name]) for name in two)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment != "best kept"])
+def test_sharded_stage_killed_at_a_named_moment_ends_bit_equal(sharded: Sharded, tmp_path: Path, moment: str) -> None:
+    recipe, outs = sharded
+    out = tmp_path / "killed"
+    shutil.copytree(outs["begun"], out)
+    killed = start(5, recipe, out, *LAUNCHER, first=DIES.format(moment=moment, n=1 if moment == "epoch end" else 2))
+    killed.communicate(timeout=300)
+    assert killed.returncode != 0
+    finish(start(5, recipe, out, *LAUNCHER))
+    two, again = (load_weights(path / RESULT) for path in (outs["two"], out))
+    assert all(torch.equal(two[name], again[name]) for name in two)
