@@ -104,6 +104,12 @@ def tint(rng: np.random.Generator, saturation: tuple[float, float] = (0.5, 0.95)
     return red, green, blue
 
 
+def darker(colour: Colour, share: float) -> Colour:
+    """The colour with this share, 0..1, of its light."""
+    red, green, blue = (int(part * share) for part in colour)
+    return red, green, blue
+
+
 def plain(colour: Colour) -> np.ndarray:
     """A skin of one colour."""
     return np.array(colour, np.uint8).reshape(1, 1, 1, 3)

@@ -13,8 +13,11 @@ import cv2
 import numpy as np
 
 from guie.synthetic.artworks import artwork
+from guie.synthetic.buildings import landmark
 from guie.synthetic.drawing import Camera, Colour, Light, Part, floor, mottled, patterned, plain, render, rotation, shadows, tint
-from guie.synthetic.things import Dice, landmark, product, toy
+from guie.synthetic.packages import product
+from guie.synthetic.solids import Dice
+from guie.synthetic.toys import toy
 
 SUPERSAMPLING = 1.5  # rays per pixel and axis; 2 draws a third fewer images a second and looks the same
 
