@@ -200,31 +200,53 @@ class _Training:
                 yield batch
 
     def _train_step(self, crops: Tensor, seen: Tensor) -> float:
+        """Learns from one batch of `batch_at`.
+
+        Returns:
+            The loss of the features alone: 1 - the mean cosine of student and teacher.
+
+        Raises:
+            ValueError: the loss is not finite.
+        """
         settings = self.settings
-        pixels = jittered(crops, settings, self.step)
-        side = math.isqrt(seen.shape[1] - 1)
-        places = F.interpolate(seen[:, 1:].transpose(1, 2).unflatten(2, (side, side)), self.grid, mode="bilinear").flatten(2).transpose(1, 2)
         self.student.train()
         is_whole = self.step >= (1 - settings.whole_share) * settings.n_steps
         kept = self._kept(len(crops), 0.0 if is_whole else settings.token_drop)
-        tokens = student_tokens(self.student, pixels, kept)
+        tokens = student_tokens(self.student, jittered(crops, settings, self.step), kept)
         loss = 1 - F.cosine_similarity(tokens[:, 0], seen[:, 0], dim=1).mean()
         value = float(loss.detach())
         if settings.dense:
-            there = places.gather(1, kept[:, :, None].expand(-1, -1, places.shape[2]))
-            loss = loss + settings.dense * (1 - F.cosine_similarity(self.places(tokens[:, 1:]), there, dim=2).mean())
+            loss = loss + settings.dense * self._loss_of_places(tokens[:, 1:], seen[:, 1:], kept)
         if not math.isfinite(float(loss.detach())):
             raise ValueError(f"the loss is {value} at step {self.step}; lower the learning rate")
+        self._update(loss)
+        return value
+
+    def _loss_of_places(self, tokens: Tensor, seen: Tensor, kept: Tensor) -> Tensor:
+        """1 - the mean cosine of the student's patches and what the teacher sees at their places.
+
+        Args:
+            tokens: float32 [n, k, dim], of the patches that were kept.
+            seen: float32 [n, places, dim], the teacher's square map, row by row.
+            kept: int64 [n, k], the patches' numbers.
+        """
+        side = math.isqrt(seen.shape[1])
+        maps = seen.transpose(1, 2).unflatten(2, (side, side))
+        places = F.interpolate(maps, self.grid, mode="bilinear").flatten(2).transpose(1, 2)
+        there = places.gather(1, kept[:, :, None].expand(-1, -1, places.shape[2]))
+        return 1 - F.cosine_similarity(self.places(tokens), there, dim=2).mean()
+
+    def _update(self, loss: Tensor) -> None:
+        """Takes a step of the optimizer down this loss, then moves the average of the weights."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(settings, self.step)
+            group["lr"] = lr_at(self.settings, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([*self.student.parameters(), self.places.weight], 1.0)
         self.optimizer.step()
-        decay = min(settings.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.student.parameters()), 1 - decay)
-        return value
 
     def _kept(self, n: int, drop: float) -> Tensor:
         """The patches that each image keeps at this step, int64 [n, k], in order."""

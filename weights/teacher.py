@@ -102,20 +102,30 @@ def teacher_targets(teacher_weights: Path, pool: ImagePool, settings: Distillati
     """
     paths = [out / f"targets_{crop}.npy" for crop in range(settings.n_crops)]
     if not all(path.is_file() for path in paths):
-        teacher = folded(build_backbone(Model("timm", "mobilenetv2_100", pad_type="same"), settings.teacher_px, teacher_weights), settings.teacher_px)
+        model = Model("timm", "mobilenetv2_100", pad_type="same")
+        teacher = folded(build_backbone(model, settings.teacher_px, teacher_weights), settings.teacher_px)
         pca = _projection(out / "pca.npz", teacher, pool, settings, dim)
-        mean, matrix = (torch.from_numpy(np.asarray(a)).float() for a in (pca.mean_, pca.matrix))
         for crop, path in enumerate(paths):
             if path.is_file():
                 continue
-            parts = []
-            for start in tqdm(range(0, len(pool), 64), desc=f"teaching crop {crop + 1} of {len(paths)}", unit="batch", disable=None, leave=False):
-                seen = _last_map(teacher, normalised(_crops(pool, settings, range(start, min(start + 64, len(pool))), crop, settings.teacher_px)))
-                tokens = (seen.flatten(2).transpose(1, 2) - mean) @ matrix.T  # linear, so the mean of the places is the feature, projected
-                parts.append(torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1).half().numpy())
+            seen = _seen_in_crop(teacher, pca, pool, settings, crop)
             with whole_file(path) as temporary, temporary.open("wb") as handle:
-                np.save(handle, np.concatenate(parts))
+                np.save(handle, seen)
     return [np.load(path, mmap_mode="r") for path in paths]
+
+
+def _seen_in_crop(teacher: Backbone, pca: PCA, pool: ImagePool, settings: Distillation, crop: int) -> np.ndarray:
+    """What the teacher sees in one crop of every image, float16 [n_images, 1 + places, dim]; see `teacher_targets`."""
+    mean, matrix = (torch.from_numpy(np.asarray(a)).float() for a in (pca.mean_, pca.matrix))
+    title = f"teaching crop {crop + 1} of {settings.n_crops}"
+    parts = []
+    for start in tqdm(range(0, len(pool), 64), desc=title, unit="batch", disable=None, leave=False):
+        images = range(start, min(start + 64, len(pool)))
+        seen = _last_map(teacher, normalised(_crops(pool, settings, images, crop, settings.teacher_px)))
+        # The projection is linear, so the mean of the places is the feature, projected.
+        tokens = (seen.flatten(2).transpose(1, 2) - mean) @ matrix.T
+        parts.append(torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1).half().numpy())
+    return np.concatenate(parts)
 
 
 def crop_at(pool: ImagePool, settings: Distillation, i: int, crop: int, px: int) -> np.ndarray:

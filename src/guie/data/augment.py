@@ -76,19 +76,10 @@ def squash(image: np.ndarray, px: int) -> np.ndarray:
 
 def _changes(augment: Augment) -> list[A.BasicTransform]:
     """The transforms of all changes that are not zero."""
-    a, changes = augment, []
+    a = augment
+    changes: list[A.BasicTransform] = []
     if a.shift or a.scale or a.rotate_deg:
-        changes.append(
-            A.Affine(
-                translate_percent={"x": (-a.shift, a.shift), "y": (-a.shift, a.shift)},
-                scale=(1 - a.scale, 1 + a.scale),
-                rotate=(-a.rotate_deg, a.rotate_deg),
-                keep_ratio=True,
-                interpolation=cv2.INTER_LINEAR,
-                border_mode=cv2.BORDER_CONSTANT if a.has_black_fill else cv2.BORDER_REFLECT_101,
-                p=a.affine,
-            )
-        )
+        changes.append(_affine(a))
     if a.flip:
         changes.append(A.HorizontalFlip(p=a.flip))
     if a.brightness:
@@ -96,13 +87,34 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
     if a.color:
         changes.append(A.HueSaturationValue(a.color * FULL_HUE_SHIFT, a.color * FULL_SATURATION_SHIFT, 0, p=1.0))
     if a.randaugment:
-        changes += [A.OneOf(_operations(a.randaugment_strength), p=1.0) for _ in range(a.randaugment)]  # SomeOf would sort them
+        operations = (_operations(a.randaugment_strength) for _ in range(a.randaugment))
+        changes += [A.OneOf(choice, p=1.0) for choice in operations]  # SomeOf would sort them
     if a.cutout:
-        sides, fill = (a.cutout_low, a.cutout_high), 0 if a.has_black_fill else GREY
-        changes.append(A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=sides, hole_width_range=sides, fill=fill, p=a.cutout))
+        changes.append(_cutout(a))
     if a.jpeg:
         changes.append(A.ImageCompression(quality_range=(a.jpeg_low, a.jpeg_high), p=a.jpeg))
     return changes
+
+
+def _affine(a: Augment) -> A.Affine:
+    """Shift, scale and rotation about the centre, before a reflection of the image or before black."""
+    return A.Affine(
+        translate_percent={"x": (-a.shift, a.shift), "y": (-a.shift, a.shift)},
+        scale=(1 - a.scale, 1 + a.scale),
+        rotate=(-a.rotate_deg, a.rotate_deg),
+        keep_ratio=True,
+        interpolation=cv2.INTER_LINEAR,
+        border_mode=cv2.BORDER_CONSTANT if a.has_black_fill else cv2.BORDER_REFLECT_101,
+        p=a.affine,
+    )
+
+
+def _cutout(a: Augment) -> A.CoarseDropout:
+    """One erased rectangle, grey or black."""
+    sides = (a.cutout_low, a.cutout_high)
+    fill = 0 if a.has_black_fill else GREY
+    shape = {"hole_height_range": sides, "hole_width_range": sides}
+    return A.CoarseDropout(num_holes_range=(1, 1), **shape, fill=fill, p=a.cutout)
 
 
 def _operations(strength: float) -> list[A.BasicTransform]:

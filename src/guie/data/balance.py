@@ -133,22 +133,44 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     """
     classes = rows.groupby(CLASS_KEY, sort=True).agg(domain=("domain", "first"), n_images=("image_id", "size")).reset_index()
     classes["order"] = _hashes(seed, "class", classes["source"] + "\0" + classes["source_label"])
-    is_distractor, is_seen = classes["source"].isin(data.distractors), classes["source_label"].str.startswith(SEEN) & (data.val_by == "image")
-    classes["split"] = np.where(is_distractor | is_seen, "val", "train")
-    if data.val_by == "class":
-        classes["group"] = groups_of(rows)
-        may_be_chosen = (classes["n_images"] >= 2) & ~is_distractor
-        is_chosen = classes["group"].isin(validation_groups(classes[may_be_chosen], data.val_class_share, data.val_fold)) & ~is_distractor
-        classes.loc[is_chosen, "split"] = np.where(may_be_chosen[is_chosen], "val", LEFT_OUT)  # one image can be no query
+    is_distractor = classes["source"].isin(data.distractors)
+    classes["split"] = _sides(rows, classes, is_distractor, data)
     classes["split"] = _thinned(classes, data)
-    for split, remedy in (("train", "lower data.min_per_class or data.val_class_share"), ("val", "validation needs a domain with two classes of two images")):
-        is_there = (classes["split"] == split) & ~is_distractor
-        if not is_there.any():
-            raise ValueError(f"no class is left for {split} out of {len(classes)}; {remedy}")
+    _stop_if_none_is_left(classes["split"], is_distractor)
     rank = classes["split"].map({"train": 0, "val": 1, LEFT_OUT: 2})
     classes = classes.assign(rank=rank).sort_values(["rank", *CLASS_KEY], ignore_index=True)
     classes["class_id"] = np.where(classes["split"] == LEFT_OUT, -1, np.arange(len(classes), dtype=np.int64))
-    return classes.drop(columns=["rank", "order", "group"], errors="ignore")
+    return classes.drop(columns=["rank", "order"])
+
+
+def _sides(rows: pd.DataFrame, classes: pd.DataFrame, is_distractor: pd.Series, data: Data) -> pd.Series:
+    """The split of each class before any is thinned out: distractors are for validation, and a share of the others."""
+    is_seen = classes["source_label"].str.startswith(SEEN) & (data.val_by == "image")
+    split = pd.Series(np.where(is_distractor | is_seen, "val", "train"), index=classes.index)
+    if data.val_by != "class":
+        return split
+    group = groups_of(rows)
+    classes = classes.assign(group=group)
+    may_be_chosen = (classes["n_images"] >= 2) & ~is_distractor
+    chosen = validation_groups(classes[may_be_chosen], data.val_class_share, data.val_fold)
+    is_chosen = classes["group"].isin(chosen) & ~is_distractor
+    split[is_chosen] = np.where(may_be_chosen[is_chosen], "val", LEFT_OUT)  # one image can be no query
+    return split
+
+
+def _stop_if_none_is_left(split: pd.Series, is_distractor: pd.Series) -> None:
+    """Stops when no class but distractors is for training, or none for validation.
+
+    Raises:
+        ValueError: with what may help.
+    """
+    remedies = {
+        "train": "lower data.min_per_class or data.val_class_share",
+        "val": "validation needs a domain with two classes of two images",
+    }
+    for side, remedy in remedies.items():
+        if not ((split == side) & ~is_distractor).any():
+            raise ValueError(f"no class is left for {side} out of {len(split)}; {remedy}")
 
 
 def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:
@@ -179,17 +201,39 @@ def balanced_rows(rows: pd.DataFrame, classes: pd.DataFrame, data: Data, seed: i
     """
     keys = pd.MultiIndex.from_frame(classes[CLASS_KEY])
     place = keys.get_indexer(pd.MultiIndex.from_frame(rows[CLASS_KEY]))
-    known = pd.DataFrame({"row": np.arange(len(rows)), "class_id": classes["class_id"].to_numpy()[place]})  # numbers, not texts: a tenth of the memory
-    is_split = {split: (classes["split"] == split).to_numpy()[place] for split in ("train", "val")}
-    train = known[is_split["train"]]
-    train = train.assign(order=_hashes(seed, "image", rows["image_id"][is_split["train"]])).sort_values(["class_id", "order"], ignore_index=True)
+    class_ids = classes["class_id"].to_numpy()[place]
+    # Numbers, not texts: a tenth of the memory.
+    known = pd.DataFrame({"row": np.arange(len(rows)), "class_id": class_ids})
+    is_train = (classes["split"] == "train").to_numpy()[place]
+    is_val = (classes["split"] == "val").to_numpy()[place]
+    train = _training_rows(known[is_train], rows, data, seed)
+    return _of_split(rows, train, "train"), _of_split(rows, known[is_val], "val")
+
+
+def _training_rows(train: pd.DataFrame, rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
+    """Cuts large classes and repeats the images of small ones.
+
+    Args:
+        train: row (a place in `rows`) and class_id of all images of the training classes.
+        rows: As in `balanced_rows`.
+        data: As there.
+        seed: As there.
+
+    Returns:
+        row and class_id; a row may repeat.
+    """
+    order = _hashes(seed, "image", rows["image_id"].iloc[train["row"]])
+    train = train.assign(order=order).sort_values(["class_id", "order"], ignore_index=True)
     for limit in data.limits:
         train = _cut(train, (rows["source"] == limit.name).to_numpy()[train["row"]], limit, data.min_per_class)
     train = train[train.groupby("class_id").cumcount() < data.max_per_class].reset_index(drop=True)
-    parts = {"train": _fill(train, data.fill_per_class), "val": known[is_split["val"]]}
-    train, val = (rows.iloc[part["row"]].assign(split=split, class_id=part["class_id"].to_numpy()) for split, part in parts.items())
-    train, val = (part[[*BALANCED_COLUMNS]].sort_values(["class_id", "image_id"], ignore_index=True) for part in (train, val))
-    return train, val
+    return _fill(train, data.fill_per_class)
+
+
+def _of_split(rows: pd.DataFrame, known: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The manifest of these rows (row, class_id), with their split and class, sorted by (class_id, image_id)."""
+    part = rows.iloc[known["row"]].assign(split=split, class_id=known["class_id"].to_numpy())
+    return part[[*BALANCED_COLUMNS]].sort_values(["class_id", "image_id"], ignore_index=True)
 
 
 def _cut(train: pd.DataFrame, is_of_source: np.ndarray, limit: Limit, min_per_class: int) -> pd.DataFrame:

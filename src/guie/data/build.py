@@ -8,7 +8,7 @@ import logging
 import pkgutil
 import posixpath
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path, PurePosixPath
@@ -57,10 +57,9 @@ def build_manifests(run: Run) -> dict[str, Any]:
         FileNotFoundError: a data set, or a file of it, is missing.
         ValueError: an unknown kind of source, a file that is not what its layout says, or too many images are bad.
     """
-    data, folder = run.recipe.data, run.folder(1)
-    builders = {source.name: builder(source.kind) for source in data.sources}
-    if PROBLEMS in builders:
-        raise ValueError(f"data.sources: the name {PROBLEMS!r} is taken by {PROBLEMS}.parquet; call the source something else")
+    data = run.recipe.data
+    folder = run.folder(1)
+    builders = _builders(data.sources)
     if data.drawn is not None:
         from guie.synthetic.world import draw_world  # only recipes that draw need it
 
@@ -74,14 +73,39 @@ def build_manifests(run: Run) -> dict[str, Any]:
         good, problems = split_problems(listed, run.images_root, run.scheduler)
         all_problems.append(problems)
         write_table(folder / f"{PROBLEMS}.parquet", pd.concat(all_problems, ignore_index=True))
-        remedy = f"All are in {folder / PROBLEMS}.parquet. Check the source's folder ({source.folder}) and --data-root, or --set data.max_bad_share=SHARE"
-        stop_if_too_many(problems, len(listed), source.name, data.max_bad_share, remedy)
+        stop_if_too_many(problems, len(listed), source.name, data.max_bad_share, _remedy(source, folder))
         write_manifest(folder / f"{source.name}.parquet", good)
-        counts = {"images": len(good), "classes": good["source_label"].nunique(), "problems": len(problems)}
-        row: dict[str, object] = {"source": source.name, "domain": source.domain} | counts
-        summary.append(row if data.drawn else row | {"": completeness(source.kind, counts["images"], counts["classes"])})
+        summary.append(_told(source, good, len(problems), is_drawn=data.drawn is not None))
     log_table(summary)
     return {f"n_{key}": sum(int(str(row[key])) for row in summary) for key in ("images", "classes", "problems")}
+
+
+def _builders(listed: Iterable[Source]) -> dict[str, Callable[[Path], pd.DataFrame]]:
+    """The function that lists each source, by the source's name.
+
+    Raises:
+        ValueError: an unknown kind, or a name that this door needs for itself.
+    """
+    builders = {source.name: builder(source.kind) for source in listed}
+    if PROBLEMS in builders:
+        taken = f"the name {PROBLEMS!r} is taken by {PROBLEMS}.parquet"
+        raise ValueError(f"data.sources: {taken}; call the source something else")
+    return builders
+
+
+def _remedy(source: Source, folder: Path) -> str:
+    """What the user may do about a source with too many problems."""
+    check = f"Check the source's folder ({source.folder}) and --data-root, or --set data.max_bad_share=SHARE"
+    return f"All are in {folder / PROBLEMS}.parquet. {check}"
+
+
+def _told(source: Source, good: pd.DataFrame, n_problems: int, is_drawn: bool) -> dict[str, object]:
+    """The source's row of the table that is logged; how complete a set is, is said of those that were not drawn."""
+    n_images = len(good)
+    n_classes = good["source_label"].nunique()
+    row: dict[str, object] = {"source": source.name, "domain": source.domain}
+    row |= {"images": n_images, "classes": n_classes, "problems": n_problems}
+    return row if is_drawn else row | {"": completeness(source.kind, n_images, n_classes)}
 
 
 def builder(kind: str) -> Callable[[Path], pd.DataFrame]:
@@ -114,29 +138,53 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
     """
     if PurePosixPath(source.folder).is_absolute():
         raise ValueError(f"data.sources.{source.name}.folder is {source.folder!r}; give it relative to --data-root")
+    folder = images_root / source.folder
     passed_over.clear()
-    listed = build(images_root / source.folder)
-    if passed_over:
-        told = [f"{n:,} {what}" for what, n in sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))]
-        log.debug("%s: passed over, as they are no images: %s", source.name, ", ".join(told))
-    columns = (*SOURCE_COLUMNS, "group") if "group" in listed else SOURCE_COLUMNS
-    rows = check_manifest(listed, f"source {source.name!r}", columns, is_unique=False)
-    domain = listed["domain"].reset_index(drop=True).replace("", source.domain) if "domain" in listed else source.domain
-    is_outside = rows["image_id"].map(lambda name: ".." in name.split("/"))
-    if is_outside.any():
-        raise ValueError(f"source {source.name!r} lists {rows['image_id'][is_outside].iloc[0]!r}; a path may not hold '..'")
-    if rows.empty:
-        raise ValueError(f"source {source.name!r} lists no image in {images_root / source.folder}; fetch the data set again")
-    rows["group"] = _groups(rows, source.name, images_root / source.folder / GROUPS)
+    listed = build(folder)
+    _tell_passed_over(source.name)
+    rows = _checked(listed, source, folder)
+    rows["group"] = _groups(rows, source.name, folder / GROUPS)
     for name in ("image_id", "path", "source_label"):
         rows[name] = [safe_name(text) for text in rows[name]]
     rows = rows.assign(
         image_id=f"{source.name}/" + rows["image_id"],
         path=rows["path"].map(lambda path: posixpath.normpath(f"{safe_name(source.folder)}/{path}")),
         source=source.name,
-        domain=domain,
     )
-    return rows[list(COLUMNS)].drop_duplicates().sort_values(["image_id", "source_label", "path", "split", "group"], ignore_index=True)
+    order = ["image_id", "source_label", "path", "split", "group"]
+    return rows[list(COLUMNS)].drop_duplicates().sort_values(order, ignore_index=True)
+
+
+def _tell_passed_over(source: str) -> None:
+    """Logs which files of a source were passed over, the most frequent endings first."""
+    if passed_over:
+        by_number = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+        told = ", ".join(f"{n:,} {what}" for what, n in by_number)
+        log.debug("%s: passed over, as they are no images: %s", source, told)
+
+
+def _checked(listed: pd.DataFrame, source: Source, folder: Path) -> pd.DataFrame:
+    """The rows that a source's function lists, checked, with the domain of each.
+
+    Args:
+        listed: Has `SOURCE_COLUMNS`; group and domain may be absent, and a domain may be empty.
+        source: Its domain is that of rows without one.
+        folder: Where the images lie, for the message.
+
+    Raises:
+        ValueError: a column or value is wrong, a path leads out of the set, or there is no row.
+    """
+    columns = (*SOURCE_COLUMNS, "group") if "group" in listed else SOURCE_COLUMNS
+    rows = check_manifest(listed, f"source {source.name!r}", columns, is_unique=False)
+    is_outside = rows["image_id"].map(lambda name: ".." in name.split("/"))
+    if is_outside.any():
+        name = rows["image_id"][is_outside].iloc[0]
+        raise ValueError(f"source {source.name!r} lists {name!r}; a path may not hold '..'")
+    if rows.empty:
+        raise ValueError(f"source {source.name!r} lists no image in {folder}; fetch the data set again")
+    if "domain" in listed:
+        return rows.assign(domain=listed["domain"].reset_index(drop=True).replace("", source.domain))
+    return rows.assign(domain=source.domain)
 
 
 def _groups(rows: pd.DataFrame, source: str, listed: Path) -> list[str]:

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ MAX_TWINS = 100  # of one hash: thousands of blank pictures must not be compared
 BLOCK = 1 << 17  # pairs that are looked at in one go
 BITS_AT, RANK_AT, NO_TWIN = 40, 48, np.uint64(2**64 - 1)  # how a twin is written as one number
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "class_id", "twin_class_id", "n_bits", "is_same_file", "outcome")
+OUTCOMES = ("left training", "two labels", "same label")  # by rank
 log = logging.getLogger(__name__)
 
 
@@ -77,25 +79,58 @@ def _near_blocks(hashes: np.ndarray, n_bits: int) -> Iterator[np.ndarray]:
     """The pairs of `near_pairs`, each once, in no order, about `BLOCK` at a time."""
     edges = np.linspace(0, 64, N_WORDS + 1).astype(int)
     words = [np.uint64(2 ** int(high) - 2 ** int(low)) for low, high in itertools.pairwise(edges)]
+    choices = list(itertools.combinations(range(N_WORDS), 2))
     waiting: list[np.ndarray] = []
-    for first, second in tqdm(list(itertools.combinations(range(N_WORDS), 2)), desc="comparing hashes", disable=None, leave=False, delay=2):
-        keys = hashes & (words[first] | words[second])
-        order = np.argsort(keys)
-        keys, there, step = keys[order], np.arange(len(hashes) - 1), 1
-        while len(there := there[there + step < len(hashes)]) and len(there := there[keys[there] == keys[there + step]]):
-            left, right = order[there], order[there + step]
-            difference = hashes[left] ^ hashes[right]
-            is_new = np.bitwise_count(difference) <= n_bits
-            for word in set(range(second)) - {first}:  # the pair is found in the order of the first two words that agree
-                is_new &= (difference & words[word]) != 0
-            if is_new.any():
-                waiting.append(np.stack([np.minimum(left, right), np.maximum(left, right)], axis=1)[is_new])
-            step += 1
+    for first, second in tqdm(choices, desc="comparing hashes", disable=None, leave=False, delay=2):
+        earlier = [words[k] for k in range(second) if k != first]
+        for left, right in _equal_pairs(hashes & (words[first] | words[second])):
+            pairs = _new_pairs(hashes, left, right, n_bits, earlier)
+            if len(pairs):
+                waiting.append(pairs)
             if sum(map(len, waiting)) >= BLOCK or len(waiting) >= BLOCK >> 8:
                 yield np.concatenate(waiting)
                 waiting = []
     if waiting:
         yield np.concatenate(waiting)
+
+
+def _equal_pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of places whose keys are equal: first neighbours in sorted order, then those two apart, and so on.
+
+    Args:
+        keys: uint64 [n].
+
+    Yields:
+        The two places of each pair, int64 [m] each.
+    """
+    order = np.argsort(keys)
+    keys = keys[order]
+    there = np.arange(len(keys) - 1)
+    step = 1
+    while len(there := there[there + step < len(keys)]) and len(there := there[keys[there] == keys[there + step]]):
+        yield order[there], order[there + step]
+        step += 1
+
+
+def _new_pairs(
+    hashes: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    n_bits: int,
+    earlier: list[np.uint64],
+) -> np.ndarray:
+    """Those of the pairs (left, right) that are near and are found for the first time.
+
+    A pair is found in the order of the first two words that agree, so none of the `earlier` words may.
+
+    Returns:
+        int64 [m, 2], the smaller place first.
+    """
+    difference = hashes[left] ^ hashes[right]
+    is_new = np.bitwise_count(difference) <= n_bits
+    for word in earlier:
+        is_new &= (difference & word) != 0
+    return np.stack([np.minimum(left, right), np.maximum(left, right)], axis=1)[is_new]
 
 
 def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
@@ -177,7 +212,7 @@ class _Search:
         left = np.flatnonzero(self.best != NO_TWIN)
         value = self.best[left]
         right = (value & np.uint64(2**BITS_AT - 1)).astype(np.int64)
-        outcomes = np.array(["left training", "two labels", "same label"], dtype=object)
+        outcomes = np.array(OUTCOMES, dtype=object)
         columns = {"image_id": "twin", "split": "twin_split", "class_id": "twin_class_id"}
         table = {name: self.rows[name].to_numpy()[left] for name in columns}
         table |= {twin: self.rows[name].to_numpy()[right] for name, twin in columns.items()}
@@ -185,3 +220,14 @@ class _Search:
         table["is_same_file"] = self.rows["content"].to_numpy()[left] == self.rows["content"].to_numpy()[right]
         table["outcome"] = outcomes[(value >> np.uint64(RANK_AT)).astype(np.int64)]
         return pd.DataFrame(table, columns=list(DUPLICATE_COLUMNS))
+
+
+def tell_duplicates(duplicates: pd.DataFrame, path: Path) -> None:
+    """Logs what `find_duplicates` found and the file that holds it, with an example of two labels for one picture."""
+    if duplicates.empty:
+        return
+    counts = duplicates["outcome"].value_counts()
+    text = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if outcome in counts)
+    log.info("%d images have a twin (%s): %s", len(duplicates), text, path)
+    for row in duplicates[duplicates["outcome"] == "two labels"].head(1).itertuples():
+        log.info("two labels for one picture, for example: %s and %s", row.image_id, row.twin)

@@ -53,21 +53,45 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
         ValueError: an unknown set; one behind an account (what to do is said); no file of that name; an archive that leads out of its folder.
         OSError: a file cannot be had, or its checksum is wrong; the others are finished first.
     """
-    sets = known_sets()
-    if kind not in sets:
-        raise ValueError(f"no set {kind!r}; {nearest(kind, list(sets))}")
-    data_set = sets[kind]
-    if not data_set.files:
-        raise ValueError(f"{data_set.title} is not openly hosted. {by_hand(data_set, data_root)}")
+    data_set = _open_set(kind, data_root)
     folder = data_root / data_set.folder
     files = [file for file in data_set.files if fnmatch(name_of(file), only)]
     if not files:
-        raise ValueError(f"no file of {kind} is called {only!r}; there are {name_of(data_set.files[0])} to {name_of(data_set.files[-1])}")
+        ends = f"{name_of(data_set.files[0])} to {name_of(data_set.files[-1])}"
+        raise ValueError(f"no file of {kind} is called {only!r}; there are {ends}")
     waiting = [file for file in files if not _mark(folder, file).is_file()]
     log.info("%s: %d of %d files are to be fetched into %s", data_set.title, len(waiting), len(files), folder)
+    with tqdm(total=len(waiting), desc=kind, unit="file", disable=None) as bar:
+        failures = _fetch_files(waiting, folder, n_jobs, is_kept, bar)
+    if failures:
+        told = f"{len(failures)} of {len(waiting)} files could not be fetched; the same command tries them again"
+        raise OSError(f"{told}. The first: {failures[0]}")
+    return len(waiting)
+
+
+def _open_set(kind: str, data_root: Path) -> DataSet:
+    """The set of this kind.
+
+    Raises:
+        ValueError: it is unknown, or not openly hosted.
+    """
+    sets = known_sets()
+    if kind not in sets:
+        raise ValueError(f"no set {kind!r}; {nearest(kind, list(sets))}")
+    if not sets[kind].files:
+        raise ValueError(f"{sets[kind].title} is not openly hosted. {by_hand(sets[kind], data_root)}")
+    return sets[kind]
+
+
+def _fetch_files(files: list[Download], folder: Path, n_jobs: int, is_kept: bool, bar: tqdm) -> list[str]:
+    """Fetches files, `n_jobs` at a time, and moves the bar by one for each.
+
+    Returns:
+        What went wrong, a text for each file that could not be had, in the order of time.
+    """
     failures = []
-    with ThreadPoolExecutor(n_jobs) as pool, tqdm(total=len(waiting), desc=kind, unit="file", disable=None) as bar:
-        futures = {pool.submit(fetch_file, file, folder, is_kept): file for file in waiting}
+    with ThreadPoolExecutor(n_jobs) as pool:
+        futures = {pool.submit(fetch_file, file, folder, is_kept): file for file in files}
         for future in as_completed(futures):
             try:
                 future.result()
@@ -75,9 +99,7 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
                 failures.append(f"{name_of(futures[future])}: {error}")
                 log.warning("%s", failures[-1])
             bar.update()
-    if failures:
-        raise OSError(f"{len(failures)} of {len(waiting)} files could not be fetched; the same command tries them again. The first: {failures[0]}")
-    return len(waiting)
+    return failures
 
 
 def by_hand(data_set: DataSet, data_root: Path) -> str:

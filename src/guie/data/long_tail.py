@@ -12,6 +12,7 @@ COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700", "#1
 DASHES = ("", "7 3", "2 3")  # beyond eight sources the colours come again with other strokes
 INK, GRID, SOFT = "#24292f", "#d0d7de", "#57606a"
 PANEL_W, PANEL_H, LEFT, TOP, GAP, LINE_H = 380, 260, 60, 44, 70, 18
+LEGEND_TOP = TOP + PANEL_H + 52
 N_POINTS = 120  # of a line, evenly spaced in the logarithm of the rank
 
 
@@ -25,31 +26,66 @@ def long_tail_svg(classes: pd.DataFrame) -> str:
         An SVG file with a white ground.
     """
     train = classes[classes["split"] == "train"]
-    sources = sorted(train["source"].unique())
-    height = TOP + PANEL_H + 52 + LINE_H * len(sources)
+    n_most = int(train.groupby("source").size().max())
+    size_most = int(train[["n_images", "n_rows"]].to_numpy().max())
+    parts = _panel(train, "n_images", "images found", LEFT, n_most, size_most)
+    parts += _panel(train, "n_rows", "rows to train on", LEFT + PANEL_W + GAP, n_most, size_most)
+    parts += _legend(train)
+    return _svg("".join(parts), train["source"].nunique())
+
+
+def _svg(drawn: str, n_sources: int) -> str:
+    """The file: what is drawn, on a white ground with room for the legend of so many sources."""
     width = LEFT + 2 * PANEL_W + GAP + 40
-    n_most, size_most = int(train.groupby("source").size().max()), int(train[["n_images", "n_rows"]].to_numpy().max())
+    height = LEGEND_TOP + LINE_H * n_sources
+    place = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {place} font-family="sans-serif" font-size="12"'
+    name = "<title>images per training class of each source</title>"
+    ground = '<rect width="100%" height="100%" fill="white"/>'
+    return f'{head} fill="{INK}" role="img">{name}{ground}{drawn}</svg>\n'
+
+
+def _panel(train: pd.DataFrame, column: str, title: str, left: float, n_most: int, size_most: int) -> list[str]:
+    """One panel: its title, its axes and a line for each source.
+
+    Args:
+        train: source and `column`; one row per training class.
+        column: The sizes that are shown.
+        title: Stands above.
+        left: Where the panel begins.
+        n_most: Largest number of classes of a source, for the horizontal axis.
+        size_most: Largest size, for the vertical axis.
+    """
+    parts = [f'<text x="{left}" y="{TOP - 16}" font-weight="600">{title}</text>']
+    parts += _axes(left, n_most, size_most)
+    for i, (_, group) in enumerate(train.groupby("source")):
+        sizes = np.sort(group[column].to_numpy())[::-1]
+        points = [_at(rank + 1, int(sizes[rank]), left, n_most, size_most) for rank in _ranks(len(sizes))]
+        parts += _line(points, i)
+    return parts
+
+
+def _line(points: list[tuple[float, float]], i: int) -> list[str]:
+    """The line of source number `i`, and a dot where it has one point only."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    line = f'<polyline points="{path}" fill="none" {_stroke(i)}/>'
+    if len(points) > 1:
+        return [line]
+    ((x, y),) = points
+    return [line, f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{COLOURS[i % len(COLOURS)]}"/>']
+
+
+def _legend(train: pd.DataFrame) -> list[str]:
+    """For each source a line with its stroke, its name and its numbers of classes, images and rows."""
+    groups = train.groupby("source")
+    counts = groups.agg(n_classes=("n_rows", "size"), n_images=("n_images", "sum"), n_rows=("n_rows", "sum"))
     parts = []
-    for place, (column, title) in enumerate((("n_images", "images found"), ("n_rows", "rows to train on"))):
-        left = LEFT + place * (PANEL_W + GAP)
-        parts.append(f'<text x="{left}" y="{TOP - 16}" font-weight="600">{title}</text>')
-        parts += _axes(left, n_most, size_most)
-        for i, source in enumerate(sources):
-            sizes = np.sort(train.loc[train["source"] == source, column].to_numpy())[::-1]
-            points = [_at(rank + 1, int(sizes[rank]), left, n_most, size_most) for rank in _ranks(len(sizes))]
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            parts.append(f'<polyline points="{path}" fill="none" {_stroke(i)}/>')
-            if len(points) == 1:
-                parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{COLOURS[i % len(COLOURS)]}"/>')
-    counts = train.groupby("source").agg(n_classes=("n_rows", "size"), n_images=("n_images", "sum"), n_rows=("n_rows", "sum"))
-    for i, source in enumerate(sources):
-        y = TOP + PANEL_H + 52 + LINE_H * i
-        text = "{:,} classes, {:,} images, {:,} rows".format(*(int(counts.loc[source, name]) for name in counts))
+    for i, (source, *numbers) in enumerate(counts.itertuples(name=None)):
+        y = LEGEND_TOP + LINE_H * i
+        text = "{:,} classes, {:,} images, {:,} rows".format(*map(int, numbers))
         parts.append(f'<line x1="{LEFT}" x2="{LEFT + 30}" y1="{y}" y2="{y}" {_stroke(i)}/>')
         parts.append(f'<text x="{LEFT + 38}" y="{y + 4}">{escape(source)}: {text}</text>')
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="12"'
-    name = "<title>images per training class of each source</title>"
-    return f'{head} fill="{INK}" role="img">{name}<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    return parts
 
 
 def _ranks(n: int) -> list[int]:

@@ -34,29 +34,52 @@ def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, .
     """
     missing = [name for name in columns if name not in frame.columns]
     if missing:
-        raise ValueError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        there = ", ".join(map(str, frame.columns))
+        raise ValueError(f"{where} lacks the columns {', '.join(missing)}; it has {there}")
     frame = frame.loc[:, list(columns)].reset_index(drop=True)
-    for name in (name for name in columns if name in COLUMNS):
-        if isinstance(frame[name].dtype, pd.StringDtype):  # texts and gaps, nothing else
-            is_wrong = frame[name].isna()
-        else:
-            is_wrong = ~frame[name].map(lambda value: isinstance(value, str)).astype(bool)
-        if name not in MAY_BE_EMPTY:
-            is_wrong |= frame[name] == ""
-        if is_wrong.any():
-            raise ValueError(f"{where}: {name} of row {int(is_wrong.idxmax())} is {frame[name][is_wrong.idxmax()]!r}, must be a text")
+    for name in columns:
+        if name in COLUMNS:
+            _check_texts(frame[name], where)
     if is_unique and frame["image_id"].duplicated().any():
         twice = frame["image_id"][frame["image_id"].duplicated()].iloc[0]
         raise ValueError(f"{where}: the image_id {twice!r} stands twice; ids must be unique within a source")
-    if "path" in columns and frame["path"].str.startswith("/").any():
-        raise ValueError(f"{where}: the path {frame['path'][frame['path'].str.startswith('/')].iloc[0]!r} is absolute; paths are relative to the data root")
-    reserved = sorted(set(frame["domain"].unique()) & set(RESERVED_DOMAINS)) if "domain" in columns else []
+    _check_values(frame, where)
+    return frame
+
+
+def _check_texts(column: pd.Series, where: str | Path) -> None:
+    """Stops at a value that is missing or no text, or that is empty in a column that may not hold that.
+
+    Raises:
+        ValueError: with the first such row.
+    """
+    if isinstance(column.dtype, pd.StringDtype):  # texts and gaps, nothing else
+        is_wrong = column.isna()
+    else:
+        is_wrong = ~column.map(lambda value: isinstance(value, str)).astype(bool)
+    if column.name not in MAY_BE_EMPTY:
+        is_wrong |= column == ""
+    if is_wrong.any():
+        row = int(is_wrong.idxmax())
+        raise ValueError(f"{where}: {column.name} of row {row} is {column[row]!r}, must be a text")
+
+
+def _check_values(frame: pd.DataFrame, where: str | Path) -> None:
+    """Stops at an absolute path, a domain whose name is taken, or an unknown split; path and domain may be absent.
+
+    Raises:
+        ValueError: with the first such value.
+    """
+    if "path" in frame and frame["path"].str.startswith("/").any():
+        path = frame["path"][frame["path"].str.startswith("/")].iloc[0]
+        raise ValueError(f"{where}: the path {path!r} is absolute; paths are relative to the data root")
+    reserved = sorted(set(frame["domain"].unique()) & set(RESERVED_DOMAINS)) if "domain" in frame else []
     if reserved:
-        raise ValueError(f"{where}: a domain is called {reserved[0]!r}, as the column mp5_{reserved[0]} of scores.csv is; name it otherwise")
+        taken = f"as the column mp5_{reserved[0]} of scores.csv is"
+        raise ValueError(f"{where}: a domain is called {reserved[0]!r}, {taken}; name it otherwise")
     unknown = sorted(set(frame["split"].unique()) - set(SPLITS))
     if unknown:
         raise ValueError(f"{where}: split {unknown[0]!r} is none of {SPLITS}")
-    return frame
 
 
 def write_manifest(path: Path, frame: pd.DataFrame, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True) -> None:

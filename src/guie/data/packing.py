@@ -29,7 +29,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from guie.data.balance import BALANCED_COLUMNS
-from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash
+from guie.data.duplicates import colours, content_hash, find_duplicates, perceptual_hash, tell_duplicates
 from guie.data.image import load_image, read_file
 from guie.data.manifest import log_table, read_manifest, stop_if_too_many, write_table
 from guie.data.names import name_on_disk
@@ -174,33 +174,52 @@ def pack_images(run: Run) -> dict[str, Any]:
         FileNotFoundError: 02_balanced is missing.
         ValueError: more than data.max_bad_share of a source's images cannot be decoded.
     """
-    data, folder = run.recipe.data, run.folder(3)
-    rows = unique_rows(*(read_manifest(run.folder(2) / f"{split}.parquet", BALANCED_COLUMNS, is_unique=split == "val") for split in ("train", "val")))
+    data = run.recipe.data
+    folder = run.folder(3)
+    train = read_manifest(run.folder(2) / "train.parquet", BALANCED_COLUMNS, is_unique=False)
+    rows = unique_rows(train, read_manifest(run.folder(2) / "val.parquet", BALANCED_COLUMNS))
     shards = plan_shards(rows, folder, run.images_root, data)
-    keys = {shard.path: shard.key() for shard in tqdm(shards, desc="looking for changes", unit="shard", disable=None, leave=False, delay=2)}
-    done = {shard.path: table for shard in shards if (table := _kept_table(shard, keys[shard.path], run.verify)) is not None}
-    _remove_stale(folder, done)
-    if done:
-        log.info("%d of %d shards are packed already", len(done), len(shards))
-    waiting = [shard for shard in shards if shard.path not in done]
-    for shard, table in _pack_all(waiting, len(rows), run.scheduler):
-        write_table(shard.table_path, table.assign(key=keys[shard.path], state=shard.state(), digest=shard.digest()))
-        done[shard.path] = table
-    places = pd.concat([done[shard.path] for shard in shards], ignore_index=True)
+    places = _packed_places(shards, len(rows), run)
     packed = pd.concat([rows, places[[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]]], axis=1)
     is_bad = packed["reason"] != ""
-    problems = packed[is_bad].reset_index(drop=True)
-    write_table(folder / "problems.parquet", problems[["image_id", "path", "reason"]])
+    write_table(folder / "problems.parquet", packed[is_bad].reset_index(drop=True)[["image_id", "path", "reason"]])
     _stop_or_summarise(packed, is_bad, data.max_bad_share, folder)
     index = packed[~is_bad]
     duplicates = find_duplicates(index, data.duplicate_bits)
+    index = _without_leaks(index, duplicates)
     write_table(folder / "duplicates.parquet", duplicates)
-    leaks = duplicates["image_id"][duplicates["outcome"] == "left training"]
-    index = index[~index["image_id"].isin(leaks)].reset_index(drop=True)
-    _tell_duplicates(duplicates, folder)
+    tell_duplicates(duplicates, folder / "duplicates.parquet")
     write_table(folder / "index.parquet", index[list(INDEX_COLUMNS)])
-    counts = {"n_images": len(index), "n_problems": len(problems), "n_duplicates": len(duplicates), "n_leaks": len(leaks)}
-    return counts | {"n_shards": len(shards), "mb": round(sum(s.n_bytes() for s in shards) / 1e6, 3)}
+    counts = {"n_images": len(index), "n_problems": int(is_bad.sum())}
+    counts |= {"n_duplicates": len(duplicates), "n_leaks": int((duplicates["outcome"] == "left training").sum())}
+    return counts | {"n_shards": len(shards), "mb": round(sum(shard.n_bytes() for shard in shards) / 1e6, 3)}
+
+
+def _packed_places(shards: list[Shard], n_rows: int, run: Run) -> pd.DataFrame:
+    """Packs the shards that an earlier run has not finished.
+
+    Returns:
+        A row per image, in the order of the shards; columns as `pack_shard` returns them.
+    """
+    changes = tqdm(shards, desc="looking for changes", unit="shard", disable=None, leave=False, delay=2)
+    keys = {shard.path: shard.key() for shard in changes}
+    kept = ((shard, _kept_table(shard, keys[shard.path], run.verify)) for shard in shards)
+    done = {shard.path: table for shard, table in kept if table is not None}
+    _remove_stale(run.folder(3), done)
+    if done:
+        log.info("%d of %d shards are packed already", len(done), len(shards))
+    waiting = [shard for shard in shards if shard.path not in done]
+    for shard, table in _pack_all(waiting, n_rows, run.scheduler):
+        finished = table.assign(key=keys[shard.path], state=shard.state(), digest=shard.digest())
+        write_table(shard.table_path, finished)
+        done[shard.path] = table
+    return pd.concat([done[shard.path] for shard in shards], ignore_index=True)
+
+
+def _without_leaks(index: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the index that stay: all but training pictures that are in validation, too."""
+    leaks = duplicates["image_id"][duplicates["outcome"] == "left training"]
+    return index[~index["image_id"].isin(leaks)].reset_index(drop=True)
 
 
 def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
@@ -359,17 +378,6 @@ def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
         is_shard = path.name.lstrip(".").startswith("shard_") and path.name not in names
         if is_shard or path.name in ("index.parquet", "problems.parquet", "duplicates.parquet"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _tell_duplicates(duplicates: pd.DataFrame, folder: Path) -> None:
-    """One line on what was found, with an example of two labels for one picture."""
-    if duplicates.empty:
-        return
-    counts = duplicates["outcome"].value_counts()
-    text = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in ("left training", "two labels", "same label") if outcome in counts)
-    log.info("%d images have a twin (%s): %s", len(duplicates), text, folder / "duplicates.parquet")
-    for row in duplicates[duplicates["outcome"] == "two labels"].head(1).itertuples():
-        log.info("two labels for one picture, for example: %s and %s", row.image_id, row.twin)
 
 
 def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: float, folder: Path) -> None:

@@ -57,30 +57,55 @@ def validation_groups(classes: pd.DataFrame, share: float, fold: int) -> np.ndar
         int64, sorted: the numbers of the groups. Every domain of two or more groups keeps one for training and has one for validation.
     """
     domains, domain = np.unique(classes["domain"].to_numpy(str), return_inverse=True)
-    groups, first, unit, sizes = np.unique(classes["group"].to_numpy(), return_index=True, return_inverse=True, return_counts=True)
+    numbers = classes["group"].to_numpy()
+    groups, first, unit, sizes = np.unique(numbers, return_index=True, return_inverse=True, return_counts=True)
     order = classes["order"].to_numpy(np.uint64)[first]  # of the group's first class by name
     room = _rooms(np.bincount(domain, minlength=len(domains)), share, fold)
     fold_of = np.full(len(groups), len(room) - 1)
-    members = np.split(np.argsort(unit, kind="stable"), np.cumsum(sizes)[:-1])
+    members = np.split(domain[np.argsort(unit, kind="stable")], np.cumsum(sizes)[:-1])
     for number in np.lexsort((order, -sizes)):
         if sizes[number] == 1:
             break
-        there, n = np.unique(domain[members[number]], return_counts=True)
-        gain = room[:, there] @ n
-        best = np.flatnonzero(gain == gain.max())
-        choice = int(best[int(order[number]) % len(best)])
-        fold_of[number] = choice if 2 * gain[choice] >= n @ n else len(room) - 1
-        room[fold_of[number], there] -= n
-    is_alone = sizes == 1
+        fold_of[number] = _take_room(room, members[number], int(order[number]))
     for number in range(len(domains)):
-        alone = np.flatnonzero(is_alone & (domain[first] == number))
-        alone = alone[np.argsort(order[alone], kind="stable")]
-        ends = np.cumsum(np.maximum(room[:, number], 0))
-        fold_of[alone] = np.minimum(np.searchsorted(ends, np.arange(len(alone)), side="right"), len(room) - 1)
+        alone = _in_order((sizes == 1) & (domain[first] == number), order)
+        fold_of[alone] = _fill_folds(room[:, number], len(alone))
     is_chosen = fold_of == fold
     for number, name in enumerate(domains):
         _keep_both_sides(str(name), is_chosen, np.unique(unit[domain == number]), sizes, order)
     return groups[is_chosen]
+
+
+def _take_room(room: np.ndarray, domains: np.ndarray, order: int) -> int:
+    """Places a group of several classes, and takes them off the room that is left.
+
+    Args:
+        room: From `_rooms`; changed.
+        domains: Number of the domain of each class of the group.
+        order: Decides between folds that it fits equally well.
+
+    Returns:
+        The fold, or the last row of `room` where the group is far larger than any.
+    """
+    there, n = np.unique(domains, return_counts=True)
+    gain = room[:, there] @ n
+    best = np.flatnonzero(gain == gain.max())
+    choice = int(best[order % len(best)])
+    chosen = choice if 2 * gain[choice] >= n @ n else len(room) - 1
+    room[chosen, there] -= n
+    return chosen
+
+
+def _in_order(is_meant: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The places where `is_meant`, bool [n], in the order of the numbers `order`, uint64 [n]."""
+    places = np.flatnonzero(is_meant)
+    return places[np.argsort(order[places], kind="stable")]
+
+
+def _fill_folds(room: np.ndarray, n: int) -> np.ndarray:
+    """The folds of `n` classes of a domain, int64 [n], that fill the room which is left, int64 [n_folds + 1]."""
+    ends = np.cumsum(np.maximum(room, 0))
+    return np.minimum(np.searchsorted(ends, np.arange(n), side="right"), len(room) - 1)
 
 
 def _rooms(n: np.ndarray, share: float, fold: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 Colour = tuple[int, int, int]
 FLAT_NORMAL = 1e-6  # keeps a division by a ray that runs along a plane finite
+HORIZON = 1e-4  # slope of a ray below which it meets the ground
 
 
 @dataclass(frozen=True)
@@ -145,20 +146,13 @@ def render(canvas: np.ndarray, camera: Camera, light: Light, parts: Sequence[Par
 
 
 def _render_part(canvas: np.ndarray, depth: np.ndarray, camera: Camera, light: Light, part: Part) -> None:
-    turn = np.eye(3) if part.turn is None else part.turn
-    centre, half = np.asarray(part.centre), np.asarray(part.half)
-    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
-    widest = 1 - min(0.0, *part.taper)  # a negative taper widens the top
-    corners = camera.project((signs * half * [widest, 1, widest]) @ turn.T + centre, canvas.shape)
-    left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, [canvas.shape[1], canvas.shape[0]])
-    right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, [canvas.shape[1], canvas.shape[0]])
+    """Draws one part where it is nearer than `depth`, float32 [h, w], and notes its distance there."""
+    left, top, right, bottom = _bounds(camera, part, canvas.shape)
     if left >= right or top >= bottom:
         return
-    into_part = np.diag(1 / half) @ turn.T  # world to the unit shape
-    start = [float(value) for value in into_part @ (camera.position - centre)]  # numpy's own floats would make all float64
-    to_part = (into_part @ camera.turn.T).astype(np.float32)  # camera's axes to the unit shape
+    start, to_part = _seen_from_within(camera, part)
     x, y = camera.rays(canvas.shape, left, top, right, bottom)
-    ray = [x * to_part[k, 0] + y * to_part[k, 1] - to_part[k, 2] for k in range(3)]
+    ray = _directions(x, y, to_part)
     cast = {"ball": _cast_ball, "tube": _cast_tube, "block": _cast_block}[part.shape]
     distance, face = cast(start, ray, part.taper)
     window = depth[top:bottom, left:right]
@@ -167,9 +161,45 @@ def _render_part(canvas: np.ndarray, depth: np.ndarray, camera: Camera, light: L
     if not flat.size:
         return
     np.copyto(window, distance, where=hit)
-    reach, face = distance.ravel()[flat], face.ravel()[flat]
+    reach = distance.ravel()[flat]
+    face = face.ravel()[flat]
     point = np.stack([start[k] + reach * ray[k].ravel()[flat] for k in range(3)])
-    canvas[top:bottom, left:right][hit] = _shaded(part, light, to_part.T @ _normals(part, point, face), _paint(part, point, face))
+    normal = to_part.T @ _normals(part, point, face)
+    canvas[top:bottom, left:right][hit] = _shaded(part, light, normal, _paint(part, point, face))
+
+
+def _directions(x: np.ndarray, y: np.ndarray, turn: np.ndarray) -> list[np.ndarray]:
+    """The directions of rays, by their slopes [1, w] and [h, 1], along each of three turned axes: float32 [h, w]."""
+    return [x * turn[k, 0] + y * turn[k, 1] - turn[k, 2] for k in range(3)]
+
+
+def _axes(part: Part) -> np.ndarray:
+    """The part's own axes in the world, float [3, 3], one a column."""
+    return np.eye(3) if part.turn is None else part.turn
+
+
+def _bounds(camera: Camera, part: Part, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The window (left, top, right, bottom) of an image that holds a part; empty where that is out of view."""
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    widest = 1 - min(0.0, *part.taper)  # a negative taper widens the top
+    around = signs * np.asarray(part.half) * [widest, 1, widest]
+    corners = camera.project(around @ _axes(part).T + np.asarray(part.centre), shape)
+    size = [shape[1], shape[0]]
+    left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, size).tolist()
+    right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, size).tolist()
+    return left, top, right, bottom
+
+
+def _seen_from_within(camera: Camera, part: Part) -> tuple[list[float], np.ndarray]:
+    """The camera in the space where a part is a unit shape.
+
+    Returns:
+        Its place, and what turns directions of the camera's axes into that space: float32 [3, 3].
+    """
+    into_part = np.diag(1 / np.asarray(part.half)) @ _axes(part).T
+    place = into_part @ (camera.position - np.asarray(part.centre))
+    start = [float(value) for value in place]  # numpy's own floats would make all float64
+    return start, (into_part @ camera.turn.T).astype(np.float32)
 
 
 def _shaded(part: Part, light: Light, normal: np.ndarray, paint: np.ndarray) -> np.ndarray:
@@ -196,24 +226,38 @@ def _cast_ball(start: list[float], ray: list[np.ndarray], taper: tuple[float, fl
 
 def _cast_tube(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Distance to a tube whose radius is 1 at the bottom and 1 - taper at the top; face 0 is its side, 1 an end."""
-    grow, middle = -taper[0] / 2, 1 - taper[0] / 2  # radius = middle + grow * y
+    grow = -taper[0] / 2
+    middle = 1 - taper[0] / 2
+    side = _cast_side(start, ray, middle, grow)
+    end = _cast_end(start, ray, middle, grow)
+    return np.minimum(side, end), (end < side).astype(np.int8)
+
+
+def _cast_side(start: list[float], ray: list[np.ndarray], middle: float, grow: float) -> np.ndarray:
+    """Distance along each ray to the side of a tube of radius middle + grow * y; inf where it is missed."""
     radius = middle + grow * start[1]
     a = ray[0] ** 2 + ray[2] ** 2 - (grow * ray[1]) ** 2
     b = start[0] * ray[0] + start[2] * ray[2] - grow * radius * ray[1]
     root = b * b - a * (start[0] ** 2 + start[2] ** 2 - radius**2)
-    square, safe = np.sqrt(np.maximum(root, 0)), np.where(np.abs(a) < FLAT_NORMAL, FLAT_NORMAL, a)
+    square = np.sqrt(np.maximum(root, 0))
+    safe = np.where(np.abs(a) < FLAT_NORMAL, FLAT_NORMAL, a)
     side = np.full(a.shape, np.inf, np.float32)
-    for sign in (-1, 1) if taper[0] else (-1,):  # a straight tube is entered at the nearer root
+    for sign in (-1, 1) if grow else (-1,):  # a straight tube is entered at the nearer root
         distance = (-b + sign * square) / safe
-        inside = (root > 0) & (distance > 0) & (np.abs(start[1] + distance * ray[1]) <= 1)
-        side = np.where(inside & (distance < side), distance, side)
-    end = np.full(a.shape, np.inf, np.float32)
-    if abs(start[1]) > 1:  # the end that faces the camera
-        y = math.copysign(1.0, start[1])
-        distance = (y - start[1]) / np.where(np.abs(ray[1]) < FLAT_NORMAL, FLAT_NORMAL, ray[1])
-        across = (start[0] + distance * ray[0]) ** 2 + (start[2] + distance * ray[2]) ** 2
-        end = np.where((distance > 0) & (across <= (middle + grow * y) ** 2), distance, end)
-    return np.minimum(side, end), (end < side).astype(np.int8)
+        is_inside = (root > 0) & (distance > 0) & (np.abs(start[1] + distance * ray[1]) <= 1)
+        side = np.where(is_inside & (distance < side), distance, side)
+    return side
+
+
+def _cast_end(start: list[float], ray: list[np.ndarray], middle: float, grow: float) -> np.ndarray:
+    """Distance along each ray to the end of a tube that faces the camera, if one does; inf where it is missed."""
+    end = np.full(ray[0].shape, np.inf, np.float32)
+    if abs(start[1]) <= 1:
+        return end
+    y = math.copysign(1.0, start[1])
+    distance = (y - start[1]) / np.where(np.abs(ray[1]) < FLAT_NORMAL, FLAT_NORMAL, ray[1])
+    across = (start[0] + distance * ray[0]) ** 2 + (start[2] + distance * ray[2]) ** 2
+    return np.where((distance > 0) & (across <= (middle + grow * y) ** 2), distance, end)
 
 
 def _cast_block(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -258,33 +302,53 @@ def _paint(part: Part, point: np.ndarray, face: np.ndarray) -> np.ndarray:
     n_panels, height, width = part.skin.shape[:3]
     if n_panels * height * width == 1:
         return part.skin.reshape(1, 3).astype(np.float32)
-    (x, y, z), panel = point, face
     if part.shape == "block":
+        u, v = _places_on_block(point, face)
         panel = face // 2
-        u, v = (np.choose(face, [x, -x, -z, z, x, x]) + 1) / 2, (1 - np.where(face >= 4, -z, y)) / 2
     else:
-        u = np.arctan2(x, z) / (2 * np.pi) + 0.5
-        v = 0.5 - np.arcsin(np.clip(y, -1, 1)) / np.pi if part.shape == "ball" else (1 - y) / 2
-        if face.any():
-            u, v = np.where(face == 1, (x + 1) / 2, u), np.where(face == 1, (z + 1) / 2, v)
+        u, v = _places_around(part.shape, point, face)
+        panel = face
     row = np.minimum(np.maximum((v * height).astype(np.int32), 0), height - 1)
     column = np.minimum(np.maximum((u * width).astype(np.int32), 0), width - 1)
     return part.skin[np.minimum(panel, n_panels - 1), row, column].astype(np.float32)
+
+
+def _places_on_block(point: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points [3, n] of a unit block lie on the panel of their face: shares [n] of its width and height."""
+    x, y, z = point
+    u = (np.choose(face, [x, -x, -z, z, x, x]) + 1) / 2
+    return u, (1 - np.where(face >= 4, -z, y)) / 2
+
+
+def _places_around(shape: str, point: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points [3, n] of a unit ball or tube lie on their panel: shares [n] of its width and height."""
+    x, y, z = point
+    u = np.arctan2(x, z) / (2 * np.pi) + 0.5
+    v = 0.5 - np.arcsin(np.clip(y, -1, 1)) / np.pi if shape == "ball" else (1 - y) / 2
+    if not face.any():
+        return u, v
+    return np.where(face == 1, (x + 1) / 2, u), np.where(face == 1, (z + 1) / 2, v)
 
 
 def floor(canvas: np.ndarray, camera: Camera, texture: np.ndarray, tile: float) -> None:
     """Lays `texture`, one copy every `tile` units, on the plane y = 0 of `canvas`; far away it fades to its mean colour."""
     height, width = canvas.shape[:2]
     x, y = camera.rays(canvas.shape, 0, 0, width, height)
-    turn, position = camera.turn.astype(np.float32), [float(value) for value in camera.position]
-    world = [x * turn[0, k] + y * turn[1, k] - turn[2, k] for k in range(3)]
-    distance = np.where(world[1] < -1e-4, -position[1] / np.minimum(world[1], -1e-4), 1e4).astype(np.float32)
-    u, v = ((position[k] + distance * world[k]) / tile % 1 * texture.shape[1 - i] for i, k in enumerate((0, 2)))
-    laid = cv2.remap(texture, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    ray = _directions(x, y, camera.turn.astype(np.float32).T)
+    place = [float(value) for value in camera.position]
+    is_below = ray[1] < -HORIZON
+    distance = np.where(is_below, -place[1] / np.minimum(ray[1], -HORIZON), 1e4).astype(np.float32)
+    u, v = ((place[k] + distance * ray[k]) / tile % 1 * n for k, n in ((0, texture.shape[1]), (2, texture.shape[0])))
+    laid = _looked_up(texture, u, v)
     fade = np.clip(distance / (6 * camera.distance), 0, 1)[..., None]
     laid = (laid * (1 - fade) + texture.reshape(-1, 3).mean(0) * fade + 0.5).astype(np.uint8)
-    below = world[1] < -1e-4
-    canvas[below] = laid[below]
+    canvas[is_below] = laid[is_below]
+
+
+def _looked_up(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The colours of a texture that repeats, uint8 [h, w, 3], at the pixels (u, v), each [h, w]."""
+    where = (u.astype(np.float32), v.astype(np.float32))
+    return cv2.remap(texture, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def shadows(canvas: np.ndarray, camera: Camera, parts: Sequence[Part], strength: float) -> None:

@@ -43,7 +43,7 @@ def _bear(d: Dice) -> list[Part]:
 
 
 def _ear(x: int, y: float, head: float, r: float, length: float, fur: np.ndarray) -> Part:
-    """The left (x = -1) or right (1) ear on a head of this height and radius: its own radius, and how much longer it is."""
+    """The left (x = -1) or right (1) ear, of radius r and stretched upwards, on a head of this height and radius."""
     return ball(x * head * 0.7, y + head * 0.8, 0, r, fur, 0, (1, length, 0.7))
 
 
