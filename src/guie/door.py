@@ -248,7 +248,7 @@ def _kind(device: str) -> str:
 
 
 def _tell_done(run: Run, number: int, arguments: argparse.Namespace) -> None:
-    """That there is nothing to do, and in one line what the result has not in common with what would be made now."""
+    """That there is nothing to do, and one line that names what would differ if it were made again."""
     folder = run.out / FOLDERS[number]
     mark = read_done(folder)
     assert mark is not None
@@ -279,7 +279,7 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
         used = {member.stage for row in recipe.embed.settings for member in row.members} - {PRETRAINED}
     else:
         return READS[number]
-    ancestors = {name for stage in used for name in recipe.ancestors(stage)} - used
+    ancestors = recipe.behind(used) - used
     of_ancestors = (*BACKBONE, *(CHOICES if number == 7 else ()))
     paths = list(READS[number])
     for row in recipe.stages:

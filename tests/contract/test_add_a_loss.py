@@ -65,6 +65,9 @@ def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_new_loss_keeps_what_every_objective_keeps(project: Path):
     done = run(project, "-m", "pytest", "-p", "no:cacheprovider", "tests/contract/test_objectives.py", "-k", "Pairs or example")
     assert done.returncode == 0, done.stdout
+    more = ["tests/unit/test_setting_ranges.py", "tests/contract/test_digests.py", "-m", "not slow"]
+    done_more = run(project, "-m", "pytest", "-p", "no:cacheprovider", *more)
+    assert done_more.returncode == 0, done_more.stdout
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5
 
 

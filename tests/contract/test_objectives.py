@@ -1,9 +1,13 @@
 """What every kind of objective keeps, so that parts, processes and restarts change nothing. New kinds: see EXAMPLES."""
 
 import math
+import os
+import socket
 import tempfile
 import typing
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +75,7 @@ def take_steps(
     for step in steps:
         items = torch.randint(0, 200, (N,), generator=torch.Generator().manual_seed(step))
         given = inputs_at(step, items % N_CLASSES, items, dtype)
+        given = replace(given, inputs=given.inputs[accelerator.process_index :: accelerator.num_processes])
         optimizer.zero_grad()
         batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
@@ -130,6 +135,57 @@ def test_parts_give_the_weights_of_the_whole(name: str, has_norm: bool) -> None:
     assert losses_of_parts == pytest.approx(losses, rel=1e-6)  # told in float32
     start = begun(name, has_norm, torch.float64).state_dict()
     assert all(not torch.equal(start[key], whole[key]) for key in dict(model.named_parameters()))  # all of it has moved
+
+
+def in_one_of_two(rank: int, port: int, folder: str) -> None:
+    """One of two processes: six steps of every kind, with its share of the images."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", **address)
+    torch.set_num_threads(1)
+    ends = {}
+    for name in ROWS:
+        model = begun(name, dtype=torch.float64)
+        take_steps(model, optimizer_of(model), range(6), 2, torch.float64)
+        ends[name] = state_of(model)
+    torch.save(ends, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def in_two() -> list[dict[str, dict[str, Tensor]]]:
+    """What each of two processes ends with, by kind."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(in_one_of_two, args=(port, folder), nprocs=2)
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
+
+
+@every_kind
+def test_two_processes_give_the_weights_of_one(in_two: list[dict[str, dict[str, Tensor]]], name: str) -> None:
+    model = begun(name, dtype=torch.float64)
+    take_steps(model, optimizer_of(model), range(6), 1, torch.float64)
+    one, (first, second) = state_of(model), (ends[name] for ends in in_two)
+    assert is_same(first, second)
+    assert max(float((one[key].double() - first[key].double()).abs().max()) for key in one if one[key].numel()) < 1e-12
+
+
+@every_kind
+def test_objective_never_sees_half_precision(name: str) -> None:
+    """Under bf16 autocast the embeddings are float32, and so is what the objective computes of them."""
+    seen = []
+    model = begun(name)
+    model.objective.register_forward_hook(lambda _, given, terms: seen.extend([given[0].embeddings, *terms.values()]))
+    items = torch.arange(N)
+    given = inputs_at(0, items % N_CLASSES, items)
+    for n_parts in (1, 4):
+        accelerator = SimpleNamespace(
+            autocast=lambda: torch.autocast("cpu", torch.bfloat16), backward=lambda loss: loss.backward(),
+            num_processes=1, process_index=0, device=torch.device("cpu"), reduce=lambda tensor, reduction: tensor,
+        )  # fmt: skip
+        gradient(model.train(), given, n_parts, Position(0, 0, 1), accelerator)  # type: ignore[arg-type]
+    assert len(seen) > 3 and {tensor.dtype for tensor in seen} == {torch.float32}
 
 
 def checkpoint_of(folder: str, name: str) -> Checkpoint:

@@ -139,7 +139,7 @@ def test_recipe_cannot_be_changed_in_place():
 
 
 def test_no_settings_can_be_changed_in_place():
-    assert len(classes()) == 37
+    assert len(classes()) >= 37
     for kind in classes():
         with pytest.raises(FrozenInstanceError):
             kind.__new__(kind).any = 1

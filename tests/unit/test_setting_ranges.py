@@ -14,6 +14,7 @@ import pytest
 from trees import Leaf, classes, every_kind, put, walk
 
 from guie.recipe import CosFace, Recipe
+from guie.settings.objective import Kind
 
 MARGIN = (0.0, 1.57)
 # By class and field. Of STAGE_RANGES and what stood beside it:
@@ -127,11 +128,14 @@ def test_every_number_has_the_range_that_it_had():
     for kind in classes():
         hints = typing.get_type_hints(kind)
         numbers = {field.name for field in fields(kind) if takes_numbers(hints[field.name])}
+        if issubclass(kind, Kind) and kind.__name__ not in RANGES:  # a new kind of objective
+            assert all("range" in field.metadata for field in fields(kind) if field.name in numbers), kind
+            continue
         own = RANGES.get(kind.__name__, {})
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 91
+    assert sum(map(len, RANGES.values())) >= 91
 
 
 def places() -> list[tuple[Leaf, float, float]]:

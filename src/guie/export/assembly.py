@@ -25,7 +25,7 @@ def member(views: list[Tensor], by_size: Tensor, weight: float) -> Tensor:
 
 
 def combined(members: list[Tensor], is_mean: bool, power: float) -> Tensor:
-    """Members' outputs, float32 [n, d] each, side by side or averaged, L2- and, where the power is not 1, power-normalised."""
+    """Members' outputs, float32 [n, d] each, concatenated or averaged, then L2-normalised; with power != 1 also power-normalised."""
     joined = F.normalize(torch.stack(members).mean(dim=0) if is_mean else torch.cat(members, dim=1), dim=1)
     return joined if power == 1.0 else F.normalize(torch.sign(joined) * torch.abs(joined) ** power, dim=1)
 

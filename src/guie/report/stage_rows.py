@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings
+from dataclasses import fields
+
+from guie.settings.objective import ClassMargin, GrowingMargin, ObjectiveSettings
 from guie.settings.recipe import Recipe
 from guie.settings.stage import Soup, Stage
 
@@ -19,12 +21,10 @@ def stage_rows(recipe: Recipe) -> list[list[str | int]]:
 
 def margin_text(objective: ObjectiveSettings) -> str:
     """The margin in words, with its unit; empty where there is none."""
-    if isinstance(objective, ArcFace):
-        margin, unit = objective.margin_rad, "rad"
-    elif isinstance(objective, CosFace):
-        margin, unit = objective.margin_cosine, "cosine"
-    else:
+    names = [field.name for field in fields(objective) if field.name.startswith("margin_")]
+    if not names:
         return ""
+    margin, unit = getattr(objective, names[0]), names[0].removeprefix("margin_")
     match margin:
         case GrowingMargin(start=start, step=step, max=largest):
             text = f"{start:g} to {largest:g} by {step:g} an epoch"

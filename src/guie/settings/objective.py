@@ -8,7 +8,7 @@ from typing import Any
 from guie.settings.fields import check_range, within
 
 __all__ = ["ArcFace", "ClassMargin", "CosFace", "GrowingMargin", "ObjectiveSettings", "Softmax"]
-LARGEST_MARGIN = 1.57  # half a turn's half, in radians
+LARGEST_MARGIN = 1.57  # pi / 2, a right angle
 
 
 @dataclass(frozen=True)

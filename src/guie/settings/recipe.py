@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
@@ -58,6 +59,18 @@ class Recipe:
             found.append(self.parent(self.row(found[-1])))
         return found[:-1]
 
+    def behind(self, names: Iterable[str]) -> set[str]:
+        """The rows of these names and all rows that their weights come from, those that soups average included."""
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name != PRETRAINED and name not in found:
+                found.add(name)
+                row = self.row(name)
+                waiting += [self.parent(row), *(row.of if isinstance(row, Soup) else ())]
+        return found
+
     def model_of(self, name: str) -> Model:
         """The backbone of a row: that of the first stage on the way back to the pretrained one that has its own, else the recipe's."""
         while name != PRETRAINED:
@@ -73,14 +86,7 @@ class Recipe:
         Returns:
             `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`.
         """
-        behind: set[str] = set()
-        waiting = [member.stage for member in setting.members]
-        while waiting:
-            name = waiting.pop()
-            if name != PRETRAINED and name not in behind:
-                behind.add(name)
-                row = self.row(name)
-                waiting += [self.parent(row), *(row.of if isinstance(row, Soup) else ())]
+        behind = self.behind(member.stage for member in setting.members)
         reasons = ["the setting"] if setting.is_chosen_on_validation else []
         for row in self.stages:
             if row.name in behind and isinstance(row, Soup) and row.is_greedy:

@@ -82,7 +82,7 @@ class Weighted:
 
 @dataclass(frozen=True, kw_only=True)
 class PerClass:
-    """A batch has so many images of each of batch_size / images_per_class different classes.
+    """Each batch has batch_size / images_per_class classes, with `images_per_class` images of each.
 
     Attributes:
         images_per_class: Images of a class in a batch.
@@ -98,7 +98,8 @@ class Cost:
     """What changes a stage's time and memory.
 
     Attributes:
-        n_parts: Parts that a batch's backbone pass is split into, to save memory. The gradient is that of the unsplit batch.
+        n_parts: Parts that a batch's backbone pass is split into, to save memory. The gradient is that of the unsplit batch. Without
+            effect where the backbone is frozen.
         has_grad_checkpoints: A block's activations are computed again in the backward pass instead of kept: one more forward pass,
             and memory that does not grow with the depth.
         has_sharded_weights: Weights, gradients and the optimizer's moments are spread over the processes (FSDP2).
@@ -119,7 +120,7 @@ class Validation:
     Attributes:
         every_epochs: Epochs between validations; 0 is at the stage's end only.
         keeps_best: The result is the epoch with the best validation mP@5 among those that are validated (5th place), not the last. Its
-            own validation score is then too good.
+            validation score is then optimistic, because the choice was made by it.
     """
 
     every_epochs: int = within(0, low=0, high=10**6)
@@ -203,8 +204,8 @@ class Soup:
     Attributes:
         name: Also the folder of its results.
         of: The rows, all of one shape.
-        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the score. Its own
-            validation score is then too good.
+        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the score. Its
+            validation score is then optimistic, because the choice was made by it.
     """
 
     name: str

@@ -216,7 +216,9 @@ def less_memory(stage: Stage) -> str:
     """What to set when a stage's memory is full."""
     at, n, batch_size = f"stages.{stage.name}", stage.cost.n_parts, stage.optim.batch_size
     parts = next((more for more in range(2 * n, batch_size + 1) if batch_size % more == 0), 0)
-    remedies = [f"--set {at}.cost.n_parts={parts} (the same gradient in parts, now {n})"] if parts else []
+    remedies = []
+    if parts and not stage.is_backbone_frozen:
+        remedies.append(f"--set {at}.cost.n_parts={parts} (the same gradient in parts, now {n})")
     if not stage.cost.has_grad_checkpoints and not stage.is_backbone_frozen:
         remedies.append(f"--set {at}.cost.has_grad_checkpoints=true")
     return ", or ".join([*remedies, f"a smaller {at}.optim.batch_size (now {batch_size})"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from accelerate import Accelerator
 from torch import Tensor
 
 from guie.files import whole_file
 from guie.settings.stage import Stage
 from guie.train.batches import TrainSet
 from guie.train.model import Model
-from guie.train.sharding import own_part
+from guie.train.sharding import is_sharded, is_so_for_all, own_part
 from guie.train.state import TrainState
 
 
@@ -26,9 +27,13 @@ def check_loss(loss: float, stage: Stage, state: TrainState, items: Tensor, trai
     raise ValueError(_told(f"the loss is {loss}", stage, state, images))
 
 
-def check_weights(model: Model, stage: Stage, state: TrainState) -> None:
-    """Raises ValueError where a weight is not finite: it must become neither a checkpoint nor a result."""
-    if not all(bool(own_part(p.detach()).isfinite().all()) for p in model.trained().values()):
+def check_weights(model: Model, stage: Stage, state: TrainState, accelerator: Accelerator) -> None:
+    """Raises ValueError where a weight or a statistic is not finite: it must become neither a checkpoint nor a result."""
+    tensors = [*model.changing().values(), *model.changing_buffers().values()]
+    is_finite = all(bool(own_part(tensor.detach()).isfinite().all()) for tensor in tensors)
+    if is_sharded(model.backbone):  # a weight is in one process, and all must stop
+        is_finite = is_so_for_all(is_finite, accelerator)
+    if not is_finite:
         raise ValueError(_told("a weight is not finite", stage, state))
 
 

@@ -2,8 +2,9 @@
 
 The head (neck and objective) sees the whole batch, once, on every process. Each process then sends its rows of d loss / d feature
 back through its own backbone, part by part. So the gradient is the same however many parts and processes compute it, also with
-dropout and batch norm in the neck, and for losses that compare images with each other. Between processes travel features (4 MB of
-1,024 images of 1,024 numbers) and, once a step, the backbone's gradient.
+dropout and batch norm in the neck, and for losses that compare images with each other. Between processes travel the features (4 MB of
+1,024 images of 1,024 numbers) and, once a step, the backbone's gradient. The head's gradient travels, too, where an additive objective
+is computed in parts, and on cards, where process 0's is taken by all.
 
 Source: Gao et al., Scaling deep contrastive learning batch size under memory limited setup, RepL4NLP 2021 (gradient caching).
 """
@@ -65,7 +66,7 @@ class Position:
 
 
 def gradient(model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator) -> tuple[Batch | None, dict[str, float]]:
-    """Adds the gradient of the whole batch to every parameter that trains.
+    """Leaves the gradient of the whole batch in every parameter that trains; gradients must be None or zero before.
 
     Args:
         model: With its modes set.
@@ -96,12 +97,27 @@ def gradient(model: Model, given: StepInputs, n_parts: int, position: Position, 
     return batch, terms
 
 
+@torch.no_grad()
+def share_head(model: Model, accelerator: Accelerator) -> None:
+    """Gives all processes the weights and buffers of process 0's head, in place."""
+    if accelerator.num_processes == 1:
+        return
+    for module in model.head:
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.copy_(broadcast(tensor.detach().clone()))
+
+
 def _features(model: Model, pixels: Tensor, part: int, position: Position, accelerator: Accelerator) -> Tensor:
     """The backbone's features of a part, in float32 at least; its noise (drop-path) is the same whenever the part is computed."""
     torch.manual_seed(seed_of(position.seed, "noise", accelerator.process_index, part))
     with accelerator.autocast():
         features: Tensor = model.backbone(pixels)
-    return features if features.dtype == torch.float64 else features.float()
+    return wide(features)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """float32 at least."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _gathered(own: Tensor, accelerator: Accelerator) -> Tensor:
@@ -117,16 +133,16 @@ def _head(model: Model, features: Tensor, given: StepInputs, position: Position,
     """Neck and objective over the whole batch, forward and backward."""
     torch.manual_seed(position.seed)  # the same dropout on every process
     with accelerator.autocast():
-        embeddings = model.neck(features)
-        batch = Batch(features, embeddings, given.labels, given.items, given.views, position.epoch, position.step)
-        terms = model.objective(batch)
+        embeddings = wide(model.neck(features))
+    batch = Batch(features, embeddings, given.labels, given.items, given.views, position.epoch, position.step)
+    terms = _terms(model, batch)
     accelerator.backward(_total(terms))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        _share_head(model, accelerator)
+        _share_gradient_of_head(model, accelerator)
     return batch.detached(), {name: float(term.detach()) for name, term in terms.items()}
 
 
-def _share_head(model: Model, accelerator: Accelerator) -> None:
+def _share_gradient_of_head(model: Model, accelerator: Accelerator) -> None:
     """Process 0's gradient of the head for all: some kernels of cards add in random order, and heads would drift apart."""
     for gradients in _buckets(parameter for module in model.head for parameter in module.parameters()):
         _copy_back(broadcast(_flat(gradients)), gradients)
@@ -144,8 +160,7 @@ def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, positi
         own = _features(model, part, i, position, accelerator)
         cut = own.detach().requires_grad_()
         torch.manual_seed(position.seed)
-        with accelerator.autocast():
-            terms = model.objective(_part_of_batch(model, cut, rows, given, position))
+        terms = _terms(model, _part_of_batch(model, cut, rows, given, position, accelerator))
         share = len(rows) / n
         accelerator.backward(_total(terms) * share)
         sums = sums + share * _values(terms)
@@ -157,10 +172,13 @@ def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, positi
     return dict(zip(terms, accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
 
 
-def _part_of_batch(model: Model, cut: Tensor, rows: Tensor, given: StepInputs, position: Position) -> Batch:
+def _part_of_batch(
+    model: Model, cut: Tensor, rows: Tensor, given: StepInputs, position: Position, accelerator: Accelerator
+) -> Batch:
     """The batch of some rows alone; their embeddings are those of a batch of full size."""
     among_zeros = cut.new_zeros(len(given.labels), cut.shape[1]).index_copy(0, rows, cut)
-    embeddings = model.neck(among_zeros)[rows]
+    with accelerator.autocast():
+        embeddings = wide(model.neck(among_zeros)[rows])
     labels, items, views = given.labels[rows], given.items[rows], given.views[rows]
     return Batch(cut, embeddings, labels, items, views, position.epoch, position.step)
 
@@ -179,6 +197,13 @@ def _backward(model: Model, own: Tensor, share: Tensor, is_last: bool, accelerat
         set_gradient_sync(model.backbone, is_last)
         share = share * accelerator.num_processes
     own.backward(share)
+
+
+def _terms(model: Model, batch: Batch) -> dict[str, Tensor]:
+    """The objective's terms, in the precision of the embeddings: half precision would leave three digits of a cosine."""
+    with torch.autocast(batch.embeddings.device.type, enabled=False):
+        terms: dict[str, Tensor] = model.objective(batch)
+    return terms
 
 
 def _total(terms: dict[str, Tensor]) -> Tensor:

@@ -46,6 +46,10 @@ class Model(Embedder):
         """The parameters that train, by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def changing(self) -> dict[str, nn.Parameter]:
+        """The parameters that a stage may change, by name: those that train, and the head's, which `begin_epoch` may set."""
+        return {n: p for n, p in self.named_parameters() if p.requires_grad or not n.startswith("backbone.")}
+
     def changing_buffers(self) -> dict[str, Tensor]:
         """The buffers that training changes: batch norm's statistics in the neck, and the objective's state."""
         stored = self.state_dict(keep_vars=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -118,12 +119,15 @@ def sam_ascent(parameters: Sequence[nn.Parameter], rho: float) -> Iterator[None]
 
     Source: Foret et al., Sharpness-aware minimization, ICLR 2021, equation 2.
     """
+    norm = float(gradient_norm(parameters))
+    if not math.isfinite(norm):  # fp16's scale is too large: this step is skipped, and nothing may be computed at w + inf
+        yield
+        return
     moved = [(p, p.detach().clone()) for p in parameters if p.grad is not None]
     with torch.no_grad():
-        norm = gradient_norm(parameters)
         for parameter, _ in moved:
             assert parameter.grad is not None
-            parameter.add_(parameter.grad, alpha=rho / (float(norm) + 1e-12))
+            parameter.add_(parameter.grad, alpha=rho / (norm + 1e-12))
     try:
         yield
     finally:

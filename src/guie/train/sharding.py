@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -44,6 +46,20 @@ def set_gradient_sync(module: nn.Module, is_on: bool) -> None:
 def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor of which each process holds a part; all processes must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def of_process_0(value: float, accelerator: Accelerator) -> float:
+    """Process 0's value for all, so that what follows from it is the same everywhere; all processes must ask."""
+    if accelerator.num_processes == 1:
+        return value
+    return float(broadcast(torch.tensor([value], dtype=torch.float64, device=accelerator.device)))
+
+
+def is_so_for_all(is_so: bool, accelerator: Accelerator) -> bool:
+    """Whether something holds in every process; all processes must ask."""
+    if accelerator.num_processes == 1:
+        return is_so
+    return int(accelerator.reduce(torch.tensor(int(is_so), device=accelerator.device))) == accelerator.num_processes
 
 
 def own_part(tensor: Tensor) -> Tensor:

@@ -211,6 +211,7 @@ def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoi
         batches = ImageBatches(run.recipe, stage, store.packed, train_set, accelerator)
     plain = None
     if stage.cost.has_sharded_weights and accelerator.num_processes > 1:
+        _check_sharding(stage, accelerator)
         plain = copy.deepcopy(model).cpu()
         _spread(stage, model, accelerator)
 
@@ -224,6 +225,15 @@ def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoi
     trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, curves, **words)
     trainer.run()
     return trainer, _whole(model, plain, accelerator)
+
+
+def _check_sharding(stage: Stage, accelerator: Accelerator) -> None:
+    """Raises ValueError where torch's loss scaler would meet sharded and whole gradients in one call, which it cannot take."""
+    if accelerator.scaler is not None and stage.trains == "all":
+        raise ValueError(
+            f"stages.{stage.name}: this card computes in fp16 (it has no bf16), where has_sharded_weights cannot train='all'; "
+            "train the head and the backbone in stages of their own, or set cost.has_sharded_weights=false"
+        )
 
 
 def _spread(stage: Stage, model: Model, accelerator: Accelerator) -> None:

@@ -99,13 +99,13 @@ class Checkpoint:
 
         Args:
             state: Where the stage is.
-            model: Its trained weights and the buffers that training changes are stored.
+            model: The weights and buffers that the stage may change are stored.
             optimizer: accelerate's wrapper of the stage's optimizer.
         """
         spread = is_sharded(model.backbone)
         if not (spread or self.accelerator.is_main_process):
             return
-        weights = {name: full_tensor(parameter.detach()).cpu() for name, parameter in model.trained().items()}
+        weights = {name: full_tensor(parameter.detach()).cpu() for name, parameter in model.changing().items()}
         ema = {name: full_tensor(tensor).cpu() for name, tensor in state.ema.items()}
         moments = optimizer_state(model, optimizer.optimizer) if spread else optimizer.state_dict()
         if not self.accelerator.is_main_process:
@@ -147,7 +147,7 @@ class Checkpoint:
                 f"has_sharded_weights; start {'one' if spread else 'several'} again, or delete it to train the stage anew"
             )
         with torch.no_grad():
-            for name, parameter in model.trained().items():
+            for name, parameter in model.changing().items():
                 parameter.copy_(like(parameter, stored["weights"][name]))
             for name, buffer in model.changing_buffers().items():
                 buffer.copy_(stored["buffers"][name])

@@ -16,19 +16,19 @@ from guie.settings.stage import Stage
 from guie.train.batches import Batches, TrainSet
 from guie.train.curves import Curves
 from guie.train.finite import check_loss, check_weights
-from guie.train.gradient import Position, StepInputs, gradient
+from guie.train.gradient import Position, StepInputs, gradient, share_head
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
 from guie.train.parameters import clip, make_optimizer, sam_ascent
 from guie.train.progress import status
 from guie.train.schedule import lr_at, seed_of
-from guie.train.sharding import full_tensor, like
+from guie.train.sharding import full_tensor, like, of_process_0
 from guie.train.state import Checkpoint, TrainState
 
 log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 60.0
 # Told to `notice`, in the order in which they come: a test may end the process there.
-MOMENTS = ("after SAM's ascent", "step", "checkpoint", "validated", "best kept", "epoch end")
+MOMENTS = ("after SAM's second gradient", "step", "checkpoint", "validated", "best kept", "epoch end")
 
 
 class Trainer:
@@ -76,7 +76,7 @@ class Trainer:
         self.state = TrainState()
         self.look = batches.look(model)
         if not checkpoint.load(self.state, model, self.optimizer):
-            model.objective.begin_epoch(0, self.look)
+            self._begin_epoch(0)
             if stage.optim.ema_decay:
                 self.state.ema = {name: p.detach().clone() for name, p in model.trained().items()}
         self.started = time.time() - self.state.seconds
@@ -91,7 +91,7 @@ class Trainer:
         with tqdm(total=self.n_steps, initial=done, unit="step", desc=self.stage.name, disable=hidden) as bar:
             while state.epoch < self.stage.optim.n_epochs:
                 if state.epoch and not state.step:
-                    self.model.objective.begin_epoch(state.epoch, self.look)
+                    self._begin_epoch(state.epoch)
                 self.model.set_mode(self.stage)
                 began = time.time()
                 for given in self.batches.epoch(state.epoch, state.step):
@@ -108,9 +108,15 @@ class Trainer:
                 self._end_epoch()
         self._take_result()
 
+    def _begin_epoch(self, epoch: int) -> None:
+        """Lets the objective prepare; then all processes have process 0's head."""
+        torch.manual_seed(seed_of(self.seed, self.stage.name, epoch, "begin epoch"))
+        self.model.objective.begin_epoch(epoch, self.look)
+        share_head(self.model, self.accelerator)
+
     def save(self) -> None:
         """Writes the checkpoint."""
-        check_weights(self.model, self.stage, self.state)
+        check_weights(self.model, self.stage, self.state, self.accelerator)
         self.state.seconds = time.time() - self.started
         self.checkpoint.save(self.state, self.model, self.optimizer)
         self.notice("checkpoint")
@@ -128,13 +134,14 @@ class Trainer:
         if optim.sam_rho:
             with sam_ascent(list(self.model.trained().values()), optim.sam_rho):
                 self._gradient(given, place)  # the same neurons are dropped there
-            self.notice("after SAM's ascent")
+            self.notice("after SAM's second gradient")
         if optim.clip_norm:
             self.accelerator.unscale_gradients(self.optimizer)
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
         state.average(self.model, optim.ema_decay, position)
         if batch is not None:
+            torch.manual_seed(seed_of(place.seed, "after step"))
             self.model.objective.after_step(batch, self.look)
         return loss
 
@@ -145,7 +152,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """A row of metrics.csv, and the validation where one is due."""
-        check_weights(self.model, self.stage, self.state)
+        check_weights(self.model, self.stage, self.state, self.accelerator)
         state, validation = self.state, self.stage.validation
         done = (state.epoch + 1) * self.train_set.n_steps
         row: dict[str, Any] = {
@@ -167,7 +174,7 @@ class Trainer:
         self.notice("epoch end")
 
     def _validated(self) -> dict[str, float]:
-        scores = self.validate()
+        scores = {name: of_process_0(value, self.accelerator) for name, value in self.validate().items()}
         self.notice("validated")
         if self.stage.validation.keeps_best and scores["mp5"] > self.state.best.get("mp5", -1.0):
             tensors = self.model.trained() | self.model.changing_buffers()

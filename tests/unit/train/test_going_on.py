@@ -50,6 +50,22 @@ def interrupted(out: Path, n_steps: int = 3) -> Path:  # noqa: F811
     return out / FOLDER / "last.pt"
 
 
+def test_centers_that_do_not_train_go_on_as_they_were_set(out: Path):  # noqa: F811
+    """`begin_epoch` points them at their classes' means, once; a checkpoint must hold them though only the neck trains."""
+    stage = changed(HEAD, trains="neck", start__has_mean_centers=True)
+    expected = trained(out, stage)
+    for file in (out / FOLDER).iterdir():
+        file.unlink()
+
+    def stop(moment: str) -> None:
+        if moment == "checkpoint":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(out, stage, notice=stop, checkpoint_every_s=-1.0)
+    assert apart(expected, trained(out, stage)) == 0.0
+
+
 def test_resumed_stage_computes_in_the_threads_it_was_begun_in(
     out: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

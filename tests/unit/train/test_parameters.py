@@ -179,3 +179,12 @@ def test_sharpness_aware_step_is_the_papers():
         (x**4).sum().backward()
     optimizer.step()
     assert float(x.detach()) == pytest.approx(1 - 0.1 * 4 * 1.5**3)
+
+
+def test_no_ascent_where_the_gradient_is_not_finite():
+    """As fp16's scale makes it before it finds its place: w + inf would spoil what the second forward pass keeps."""
+    weight = nn.Parameter(torch.tensor([3.0, 1.0]))
+    weight.grad = torch.tensor([torch.inf, 0.0])
+    with sam_ascent([weight], 0.5):
+        assert weight.tolist() == [3.0, 1.0]
+    assert weight.tolist() == [3.0, 1.0]

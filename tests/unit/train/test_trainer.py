@@ -235,7 +235,7 @@ def run_to(
     return moments, trainer
 
 
-STEP = ["after SAM's ascent", "step", "checkpoint"]
+STEP = ["after SAM's second gradient", "step", "checkpoint"]
 KEPT, LEFT = ["validated", "best kept", "epoch end"], ["validated", "epoch end"]
 EXPECTED = [*STEP * 4, *KEPT, *STEP * 4, *KEPT, *STEP * 4, *LEFT]
 
@@ -382,7 +382,7 @@ def test_what_is_not_finite_stops_the_stage_and_the_good_checkpoint_goes_on(
 @pytest.mark.parametrize(
     ("where", "remedy"),
     [
-        ("gradient", f"--set stages.{HEAD.name}.cost.n_parts=2 (the same gradient in parts, now 1)"),
+        ("gradient", "a smaller stages.s1_head.optim.batch_size (now 64)"),
         ("folded", f"--set embed.batch_size={WORLD.embed.batch_size // 2} (now {WORLD.embed.batch_size})"),
     ],
 )

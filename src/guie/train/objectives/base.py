@@ -16,7 +16,7 @@ class Batch:
 
     Attributes:
         features: float [n, feature_dim], what the neck takes (the cut).
-        embeddings: float [n, dim], the neck's output, not normalised.
+        embeddings: float32 (float64 in tests) [n, dim], the neck's output, not normalised; never half precision.
         labels: int64 [n], classes of the training set.
         items: int64 [n], rows of the training set.
         views: int64 [n], which cached view of an image each row is; 0 where images are augmented anew.
