@@ -33,7 +33,7 @@ PYTHON = "3.11"  # of Kaggle's image
 # Wheels for glibc 2.28 (2018) or older; pip takes each tag by its word, so all are named.
 PLATFORMS = [*(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)), "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
 CARRIED = ("LICENSE", "NOTICE", "data_prep/0[1-9]_*.py", "src/0[4-9]_*.py", "submission/check_submission.py", "weights/SHA256SUMS", "weights/README.md",
-           *(f"weights/*{ending}" for ending in (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")))  # fmt: skip
+           *(f"weights/*{ending}" for ending in (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")))
 LIST = "guie_kit.txt"
 
 

@@ -114,9 +114,11 @@ def _axes(left: float, n_most: int, size_most: int) -> list[str]:
         _, y = _at(1, 10**power, left, n_most, size_most)
         parts.append(f'<line x1="{left}" x2="{left + PANEL_W}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{SOFT}">{10**power:,}</text>')
-    parts.append(f'<text x="{left + PANEL_W / 2}" y="{bottom + 33}" text-anchor="middle" fill="{SOFT}">rank of the class, the largest first</text>')
+    title = "rank of the class, the largest first"
+    parts.append(f'<text x="{left + PANEL_W / 2}" y="{bottom + 33}" text-anchor="middle" fill="{SOFT}">{title}</text>')
     return parts
 
 
 def _stroke(i: int) -> str:
-    return f'stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="2" stroke-dasharray="{DASHES[i // len(COLOURS) % len(DASHES)]}"'
+    dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+    return f'stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="2" stroke-dasharray="{dashes}"'
