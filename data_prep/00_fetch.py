@@ -1,7 +1,7 @@
 """Door 00: fetches a public data set, or lists those that are known.
 
-Without a name: each set with its size, licence, page and the folder that it must lie in. With a name: downloads the set if it is openly
-hosted (goes on after a broken connection, checks the checksums, unpacks), else says what to do.
+Without a name: each set with its size, licence, page and the folder that it must lie in. With a name: downloads the set
+if it is openly hosted (goes on after a broken connection, checks the checksums, unpacks), else says what to do.
 
 Run     python data_prep/00_fetch.py
         python data_prep/00_fetch.py gldv2 --data-root data --only 'images_00?.tar'
@@ -22,9 +22,14 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("kind", nargs="?", help="the set, as the list calls it")
     p.add_argument(
-        "--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)"
+        "--data-root",
+        type=Path,
+        default=Path(os.environ.get("GUIE_DATA", "data")),
+        help="folder of the raw data sets (default: GUIE_DATA or ./data)",
     )
-    p.add_argument("--only", default="*", metavar="PATTERN", help="only files of such names, e.g. 'images_00?.tar' (default: all)")
+    p.add_argument(
+        "--only", default="*", metavar="PATTERN", help="only files of such names, e.g. 'images_00?.tar' (default: all)"
+    )
     p.add_argument("--jobs", type=int, default=4, help="files at a time (default: %(default)s)")
     p.add_argument("--keep", action="store_true", help="keep the archives after unpacking")
     arguments = p.parse_args()
@@ -39,12 +44,19 @@ def fetch_or_list(arguments: argparse.Namespace) -> None:
 
     if arguments.kind:
         n = fetch(arguments.kind, arguments.data_root, arguments.only, arguments.jobs, arguments.keep)
-        print(f"{n} files fetched. A recipe names the set as Source(NAME, {arguments.kind!r}, {known_sets()[arguments.kind].folder!r}, DOMAIN)")
+        print(
+            f"{n} files fetched. A recipe names the set as Source(NAME, {arguments.kind!r}, "
+            f"{known_sets()[arguments.kind].folder!r}, DOMAIN)"
+        )
         return
     for kind, known in known_sets().items():
         print(f"{kind}: {known.title}{f', {known.size}' if known.size else ''}\n  licence: {known.licence}")
         command = f"python data_prep/00_fetch.py {kind}"
-        print(f"  {known.page}\n  {command}  (into {arguments.data_root / known.folder})\n" if known.files else f"  {by_hand(known, arguments.data_root)}\n")
+        print(
+            f"  {known.page}\n  {command}  (into {arguments.data_root / known.folder})\n"
+            if known.files
+            else f"  {by_hand(known, arguments.data_root)}\n"
+        )
 
 
 if __name__ == "__main__":

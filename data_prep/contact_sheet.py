@@ -1,7 +1,7 @@
 """Draws a contact sheet of the drawn world, or of what a recipe's stages do to training images.
 
-The world: a row for each instance, a column for each view, twins below one another. A recipe: a row for each kind of augmentation, one image of each domain
-as it is and then three times changed; the stages that do so are printed.
+The world: a row for each instance, a column for each view, twins below one another. A recipe: a row for each kind of
+augmentation, one image of each domain as it is and then three times changed; the stages that do so are printed.
 
 Run     python data_prep/contact_sheet.py --out data_prep/drawn_world.jpg
         python data_prep/contact_sheet.py --recipe first_place --out first_place.jpg
@@ -65,8 +65,13 @@ def world(arguments: argparse.Namespace) -> np.ndarray:
     for domain in DOMAINS:
         began = time.perf_counter()
         for instance in range(1, arguments.n_instances + 1):  # instance 2 is a twin of 1
-            views = [draw_image(domain, instance, view, arguments.image_px, arguments.seed) for view in range(arguments.n_views)]
-            rows.append(np.concatenate([cv2.resize(view, (120, 120), interpolation=cv2.INTER_AREA) for view in views], axis=1))
+            views = [
+                draw_image(domain, instance, view, arguments.image_px, arguments.seed)
+                for view in range(arguments.n_views)
+            ]
+            rows.append(
+                np.concatenate([cv2.resize(view, (120, 120), interpolation=cv2.INTER_AREA) for view in views], axis=1)
+            )
         print(f"{domain:10}  {arguments.n_instances * arguments.n_views / (time.perf_counter() - began):5.1f} images/s")
     return np.concatenate(rows)
 
@@ -80,7 +85,12 @@ def augmented(name: str, seed: int) -> np.ndarray:
     rows = []
     for i, (augment, stages) in enumerate(kinds.items(), 1):
         change = TrainTransform(augment, 120)
-        rows.append(np.concatenate([view for image in images for view in (squash(image, 120), *(change(image, n) for n in range(3)))], axis=1))
+        rows.append(
+            np.concatenate(
+                [view for image in images for view in (squash(image, 120), *(change(image, n) for n in range(3)))],
+                axis=1,
+            )
+        )
         print(f"row {i}: {', '.join(stage.name for stage in stages)}: {augment}")
     return np.concatenate(rows)
 

@@ -1,11 +1,16 @@
-"""Packs what a Kaggle notebook needs without the internet: wheels, the doors and the default backbone, to be uploaded as a data set.
+"""Packs what a Kaggle notebook needs without the internet: wheels, the doors and the default backbone, to be uploaded
+as a data set.
 
-Writes  <out>/wheels/*.whl       guie, and the packages of requirements.txt at the versions of constraints.txt for Kaggle's Python
-        <out>/guie_kit.txt       their list, with hashes: pip install --no-index --no-deps --find-links wheels -r guie_kit.txt
+Writes  <out>/wheels/*.whl       guie, and the packages of requirements.txt at the versions of constraints.txt for
+Kaggle's Python
+        <out>/guie_kit.txt       their list, with hashes: pip install --no-index --no-deps --find-links wheels -r
+        guie_kit.txt
         <out>/project/           doors, submission/check_submission.py, weights/, LICENSE, NOTICE
 Run     python notebooks/build_kit.py --out guie_kit --image kaggle_image.txt
-        kaggle_image.txt is what `pip list --format=freeze` says in a Kaggle notebook: a package that it has in a version in range is left out,
-        such as torch with its CUDA libraries. Without it everything is packed. Killed, the same command goes on; a wheel whose hash is right is kept.
+        kaggle_image.txt is what `pip list --format=freeze` says in a Kaggle notebook: a package that it has in a
+        version in range is left out,
+        such as torch with its CUDA libraries. Without it everything is packed. Killed, the same command goes on; a
+        wheel whose hash is right is kept.
 Last line: guie_kit: 6 wheels, 6 MB
 """
 
@@ -31,9 +36,25 @@ from tqdm import tqdm
 PROJECT = Path(__file__).resolve().parents[1]
 PYTHON = "3.11"  # of Kaggle's image
 # Wheels for glibc 2.28 (2018) or older; pip takes each tag by its word, so all are named.
-PLATFORMS = [*(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)), "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
-CARRIED = ("LICENSE", "NOTICE", "data_prep/0[1-9]_*.py", "src/0[4-9]_*.py", "submission/check_submission.py", "weights/SHA256SUMS", "weights/README.md",
-           *(f"weights/*{ending}" for ending in (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")))
+PLATFORMS = [
+    *(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)),
+    "manylinux2014_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux1_x86_64",
+]
+CARRIED = (
+    "LICENSE",
+    "NOTICE",
+    "data_prep/0[1-9]_*.py",
+    "src/0[4-9]_*.py",
+    "submission/check_submission.py",
+    "weights/SHA256SUMS",
+    "weights/README.md",
+    *(
+        f"weights/*{ending}"
+        for ending in (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")
+    ),
+)
 LIST = "guie_kit.txt"
 
 
@@ -62,7 +83,11 @@ def main() -> int:
     """Exit status 0; 2 after an error told in one line; 130 when interrupted."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=Path("guie_kit"), help="folder to write (default: %(default)s)")
-    p.add_argument("--image", type=Path, help="what `pip list --format=freeze` says in the image; without it every package is packed")
+    p.add_argument(
+        "--image",
+        type=Path,
+        help="what `pip list --format=freeze` says in the image; without it every package is packed",
+    )
     arguments = p.parse_args()
     try:
         print(build(arguments.out, in_image(arguments.image.read_text(encoding="utf-8")) if arguments.image else {}))
@@ -72,7 +97,11 @@ def main() -> int:
     except Exception as error:  # nobody foresaw it
         if os.environ.get("GUIE_TRACEBACK"):
             raise
-        print(f"error: the kit stopped: {type(error).__name__}: {' '.join(str(error).split())}; GUIE_TRACEBACK=1 shows the traceback", file=sys.stderr)
+        print(
+            f"error: the kit stopped: {type(error).__name__}: {' '.join(str(error).split())}; GUIE_TRACEBACK=1 shows "
+            "the traceback",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
@@ -90,17 +119,30 @@ def build(out: Path, image: dict[str, str]) -> str:
     Raises:
         KitError: the index cannot be reached, a package cannot be had, or this is no Linux with Kaggle's Python.
     """
-    if (platform.system(), platform.machine(), ".".join(platform.python_version_tuple()[:2])) != ("Linux", "x86_64", PYTHON):
-        raise KitError(f"pip chooses packages for the Python that runs it; run this with Python {PYTHON} on Linux, x86_64, as Kaggle does")
+    if (platform.system(), platform.machine(), ".".join(platform.python_version_tuple()[:2])) != (
+        "Linux",
+        "x86_64",
+        PYTHON,
+    ):
+        raise KitError(
+            f"pip chooses packages for the Python that runs it; run this with Python {PYTHON} on Linux, x86_64, as "
+            "Kaggle does"
+        )
     wheels = out / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    wanted = [Requirement(line) for line in (PROJECT / "requirements.txt").read_text().splitlines() if line and line[0] not in "#-"]
+    wanted = [
+        Requirement(line)
+        for line in (PROJECT / "requirements.txt").read_text().splitlines()
+        if line and line[0] not in "#-"
+    ]
     kept = [fetched(wheel, wheels) for wheel in tqdm(missing(wanted, image), desc="wheels", unit="wheel", disable=None)]
     kept.append(pack_guie(wheels))
     for path in wheels.iterdir():
         if path not in kept:
             path.unlink()  # of an earlier version
-    (out / LIST).write_text("".join(f"{pinned(path)} --hash=sha256:{digest(path)}\n" for path in sorted(kept)), encoding="utf-8")
+    (out / LIST).write_text(
+        "".join(f"{pinned(path)} --hash=sha256:{digest(path)}\n" for path in sorted(kept)), encoding="utf-8"
+    )
     carry(out / "project")
     return f"{out.name}: {len(kept)} wheels, {sum(path.stat().st_size for path in wheels.iterdir()) / 1e6:.0f} MB"
 
@@ -112,7 +154,8 @@ def in_image(freeze: str) -> dict[str, str]:
 
 
 def missing(wanted: list[Requirement], image: dict[str, str]) -> list[Wheel]:
-    """What has to be packed: all that `wanted` asks for, and that asks for in turn, where the image has it not in that range."""
+    """What has to be packed: all that `wanted` asks for, and that asks for in turn, where the image has it not in that
+    range."""
     if all(is_met(requirement, image) for requirement in wanted):
         return []
     resolved = {wheel.name: wheel for wheel in resolve(wanted)}
@@ -122,7 +165,9 @@ def missing(wanted: list[Requirement], image: dict[str, str]) -> list[Wheel]:
     while waiting:
         requirement, extra = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or (name not in packed and is_met(requirement, image)):
+        if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or (
+            name not in packed and is_met(requirement, image)
+        ):
             continue
         packed[name] = resolved[name]
         for e in ("", *requirement.extras):
@@ -142,7 +187,16 @@ def resolve(wanted: list[Requirement]) -> list[Wheel]:
     """The versions that pip would install in an empty environment under constraints.txt, and their requirements."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
-        options = ["--dry-run", "--ignore-installed", "--target", scratch, "--report", str(report), "-c", str(PROJECT / "constraints.txt")]
+        options = [
+            "--dry-run",
+            "--ignore-installed",
+            "--target",
+            scratch,
+            "--report",
+            str(report),
+            "-c",
+            str(PROJECT / "constraints.txt"),
+        ]
         pip("install", *options, *target(), *map(str, wanted))
         return [_wheel(entry) for entry in json.loads(report.read_text(encoding="utf-8"))["install"]]
 
@@ -150,7 +204,9 @@ def resolve(wanted: list[Requirement]) -> list[Wheel]:
 def _wheel(entry: dict[str, Any]) -> Wheel:
     metadata, archive = entry["metadata"], entry["download_info"].get("archive_info", {})
     requires = tuple(Requirement(text) for text in metadata.get("requires_dist", []))
-    return Wheel(canonicalize_name(metadata["name"]), metadata["version"], archive.get("hashes", {}).get("sha256", ""), requires)
+    return Wheel(
+        canonicalize_name(metadata["name"]), metadata["version"], archive.get("hashes", {}).get("sha256", ""), requires
+    )
 
 
 def fetched(wheel: Wheel, folder: Path) -> Path:
@@ -167,7 +223,10 @@ def fetched(wheel: Wheel, folder: Path) -> Path:
         pip("download", "--no-deps", "--dest", scratch, *target(), f"{wheel.name}=={wheel.version}")
         (path,) = found(wheel, Path(scratch))
         if wheel.sha256 and digest(path) != wheel.sha256:
-            raise KitError(f"{path.name} has the SHA-256 {digest(path)[:16]}..., the index lists {wheel.sha256[:16]}...; start again, or use another index")
+            raise KitError(
+                f"{path.name} has the SHA-256 {digest(path)[:16]}..., the index lists {wheel.sha256[:16]}...; start "
+                "again, or use another index"
+            )
         return path.rename(folder / path.name)
 
 
@@ -211,7 +270,15 @@ def carried() -> Iterator[Path]:
 
 def target() -> Iterable[str]:
     """pip's options for wheels of Kaggle's Python."""
-    return ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp", *(word for tag in PLATFORMS for word in ("--platform", tag))]
+    return [
+        "--only-binary",
+        ":all:",
+        "--python-version",
+        PYTHON,
+        "--implementation",
+        "cp",
+        *(word for tag in PLATFORMS for word in ("--platform", tag)),
+    ]
 
 
 def digest(path: Path) -> str:
@@ -226,15 +293,30 @@ def pip(*arguments: str) -> None:
     Raises:
         KitError: it failed; a network that cannot be reached is told as such.
     """
-    command = [sys.executable, "-m", "pip", *arguments, "--no-input", "--disable-pip-version-check", "--quiet", "--retries", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        *arguments,
+        "--no-input",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--retries",
+        "3",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return
     said = done.stdout + done.stderr
     if re.search(
-        r"NewConnectionError|NameResolution|name resolution|Connection (refused|reset|aborted)|ConnectTimeout|ProxyError|unreachable|Read timed out", said
+        r"NewConnectionError|NameResolution|name resolution|Connection "
+        r"(refused|reset|aborted)|ConnectTimeout|ProxyError|unreachable|Read timed out",
+        said,
     ):
-        raise KitError("the package index cannot be reached; check the network (HTTPS_PROXY and PIP_INDEX_URL, if you need them) and start again")
+        raise KitError(
+            "the package index cannot be reached; check the network (HTTPS_PROXY and PIP_INDEX_URL, if you need them) "
+            "and start again"
+        )
     lines = [line for line in said.splitlines() if line.startswith("ERROR")] or said.splitlines() or ["no reason given"]
     raise KitError(f"pip {arguments[0]}: {lines[0].removeprefix('ERROR: ')}")
 

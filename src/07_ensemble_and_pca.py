@@ -1,4 +1,5 @@
-"""Door 07: embeds all images with every member and view, concatenates, reduces to 64-d by PCA, and scores the whole ladder.
+"""Door 07: embeds all images with every member and view, concatenates, reduces to 64-d by PCA, and scores the whole
+ladder.
 
 Reads   03_packed/, the stages of doors 04-06
 Writes  07_embeddings/: scores.csv (one row a setting), the final setting's embeddings, ids, neighbours and pca.npz

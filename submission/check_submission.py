@@ -1,14 +1,18 @@
-"""Checks a submission.zip as the contest's scorer would meet it. Needs torch, Pillow and numpy; knows nothing of this project.
+"""Checks a submission.zip as the contest's scorer would meet it. Needs torch, Pillow and numpy; knows nothing of this
+project.
 
     python submission/check_submission.py submission.zip --expected artifacts/<recipe>/08_export/parity
     python submission/check_submission.py submission.zip --score FOLDER
 
-It unpacks the zip, loads saved_model.pt by torch.jit.load on the CPU in two fresh processes without network, and embeds images
-of odd sizes one by one. It ends at the first thing that is wrong with one line that says what (FAIL), one with the remedy (FIX),
-and status 1; "The submission is sound." and status 0 otherwise. What the module prints itself is kept out of this table and counted.
+It unpacks the zip, loads saved_model.pt by torch.jit.load on the CPU in two fresh processes without network, and embeds
+images of odd sizes one by one. It ends at the first thing that is wrong with one line that says what (FAIL), one with
+the remedy (FIX), and status 1; "The submission is sound." and status 0 otherwise. What the module prints itself is kept
+out of this table and counted.
 
---score embeds FOLDER/query and FOLDER/index and prints the host's metric, mean precision at five by Euclidean distance. What is relevant says
-FOLDER/solution.csv (id, images, Usage; an id is a file's name), or the folders: query/<class>/<image> and index/<class>/<image>.
+--score embeds FOLDER/query and FOLDER/index and prints the host's metric, mean precision at five by Euclidean distance.
+What is relevant says
+FOLDER/solution.csv (id, images, Usage; an id is a file's name), or the folders: query/<class>/<image> and
+index/<class>/<image>.
 """
 
 import argparse
@@ -34,13 +38,27 @@ from PIL import Image
 
 MODEL_NAME = "saved_model.pt"
 EMBEDDING_DIM = 64
-SIZES = ((1, 1), (1, 5000), (5000, 1), (3, 7), (64, 48), (224, 224), (300, 1200), (1080, 1920), (4000, 3000))  # height, width
+SIZES = (
+    (1, 1),
+    (1, 5000),
+    (5000, 1),
+    (3, 7),
+    (64, 48),
+    (224, 224),
+    (300, 1200),
+    (1080, 1920),
+    (4000, 3000),
+)  # height, width
 BLACK = "black 64x64"
 N_TIMED, N_NEIGHBOURS, BLOCK = 9, 5, 256  # calls; neighbours; queries whose distances are held at once
 TOLD = 3  # status of an inner process that has printed what is wrong
 TABLE: list[TextIO] = []  # where an inner process writes, whose own stdout and stderr are a file
 MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
-N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = 205_000, 9.0, 13.0  # queries + index, the scoring notebook's time, its smaller machine
+N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = (
+    205_000,
+    9.0,
+    13.0,
+)  # queries + index, the scoring notebook's time, its smaller machine
 
 
 class BreachError(Exception):
@@ -70,9 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say("The submission is sound.")
             if arguments.score:
                 with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
-                    _run_inner(unpack(arguments.submission, Path(scratch)), ["--score", arguments.score], Path(scratch) / "printed.txt", None)
+                    _run_inner(
+                        unpack(arguments.submission, Path(scratch)),
+                        ["--score", arguments.score],
+                        Path(scratch) / "printed.txt",
+                        None,
+                    )
     except Exception as error:
-        _say(str(error if isinstance(error, BreachError) else BreachError(f"{type(error).__name__}: {_line(error)}", "try another machine, or torch")))
+        _say(
+            str(
+                error
+                if isinstance(error, BreachError)
+                else BreachError(f"{type(error).__name__}: {_line(error)}", "try another machine, or torch")
+            )
+        )
         return TOLD if is_inner else 1
     return 0
 
@@ -80,11 +109,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("submission", type=Path, help="the submission.zip")
-    p.add_argument("--expected", type=Path, help="folder of images and expected.npz (names, embeddings) to compare with")
-    p.add_argument("--min-cosine", type=float, default=0.999, help="smallest cosine to an expected embedding (default: %(default)s)")
-    p.add_argument("--score", type=Path, metavar="FOLDER", help="also embed FOLDER/query and FOLDER/index and print the host's metric")
-    p.add_argument("--card", type=Path, help="the export's card.json, in which a sound submission's torch version is noted")
-    p.add_argument("--timeout", type=float, default=3600.0, help="seconds that one of the two processes may take (default: %(default)s)")
+    p.add_argument(
+        "--expected", type=Path, help="folder of images and expected.npz (names, embeddings) to compare with"
+    )
+    p.add_argument(
+        "--min-cosine",
+        type=float,
+        default=0.999,
+        help="smallest cosine to an expected embedding (default: %(default)s)",
+    )
+    p.add_argument(
+        "--score",
+        type=Path,
+        metavar="FOLDER",
+        help="also embed FOLDER/query and FOLDER/index and print the host's metric",
+    )
+    p.add_argument(
+        "--card", type=Path, help="the export's card.json, in which a sound submission's torch version is noted"
+    )
+    p.add_argument(
+        "--timeout",
+        type=float,
+        default=3600.0,
+        help="seconds that one of the two processes may take (default: %(default)s)",
+    )
     p.add_argument("--table", type=int, help=argparse.SUPPRESS)  # of an inner process: the file descriptor of the table
     p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # the two that check write their embeddings here
     p.add_argument("--backwards", action="store_true", help=argparse.SUPPRESS)
@@ -100,26 +148,39 @@ def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: flo
         second = _run_process(model_path, Path(scratch) / "second.npz", None, min_cosine, timeout, backwards=True)
     worst = max(first, key=lambda name: _difference(first[name], second[name]))
     if not _difference(first[worst], second[worst]) <= MAX_DIFFERENCE:
-        remedy = "the module keeps state or draws random numbers: call .eval() before tracing, and keep no running statistics"
-        raise BreachError(f"two processes disagree on {worst} by {_difference(first[worst], second[worst]):.2g}", remedy)
+        remedy = (
+            "the module keeps state or draws random numbers: call .eval() before tracing, and keep no running "
+            "statistics"
+        )
+        raise BreachError(
+            f"two processes disagree on {worst} by {_difference(first[worst], second[worst]):.2g}", remedy
+        )
     row("second process", f"the same within {_difference(first[worst], second[worst]):.1g}, images in reverse order")
 
 
 def unpack(zip_path: Path, folder: Path) -> Path:
     """Extracts saved_model.pt from the zip, which must hold nothing else."""
     if not zip_path.is_file():
-        raise BreachError(f"{zip_path} is not a file", "give the path of the submission.zip; door 08 writes it to artifacts/<recipe>/08_export/")
+        raise BreachError(
+            f"{zip_path} is not a file",
+            "give the path of the submission.zip; door 08 writes it to artifacts/<recipe>/08_export/",
+        )
     zip_again = f"pack the file itself again: zip -j submission.zip {MODEL_NAME}"
     try:
         with zipfile.ZipFile(zip_path) as archive:
             names = archive.namelist()
             if names != [MODEL_NAME]:
-                raise BreachError(f"the zip holds {_listed(names)}, it must hold exactly {MODEL_NAME} at its root", zip_again)
+                raise BreachError(
+                    f"the zip holds {_listed(names)}, it must hold exactly {MODEL_NAME} at its root", zip_again
+                )
             return Path(archive.extract(MODEL_NAME, folder))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BreachError(f"{zip_path.name} is not a whole zip file ({error})", zip_again) from error
     except OSError as error:
-        raise BreachError(f"{zip_path.name} cannot be unpacked ({error})", "see that it can be read, and set TMPDIR to a folder with space") from error
+        raise BreachError(
+            f"{zip_path.name} cannot be unpacked ({error})",
+            "see that it can be read, and set TMPDIR to a folder with space",
+        ) from error
     except (RuntimeError, NotImplementedError) as error:  # a password, or a compression that Python does not know
         raise BreachError(f"{MODEL_NAME} cannot be unpacked ({error})", f"{zip_again}, without a password") from error
 
@@ -128,14 +189,21 @@ def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards:
     """Loads the module and embeds every test image, to float32 [64] each; what one of the two processes does."""
     started = time.perf_counter()
     module = load(model_path)
-    row("torch.jit.load", f"{time.perf_counter() - started:.1f} s, torch {torch.__version__}, {torch.get_num_threads()} threads", not backwards)
+    row(
+        "torch.jit.load",
+        f"{time.perf_counter() - started:.1f} s, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        not backwards,
+    )
     images = probe_images()
     embeddings = {}
     for name in reversed(images) if backwards else images:
         embeddings[name], seconds = _embed_twice(module, images[name], name)
         row(name, f"float32 [64], length {np.linalg.norm(embeddings[name]):.3f}, {seconds:.3f} s", not backwards)
     if max(_difference(e, embeddings[BLACK]) for e in embeddings.values()) <= 1e-6:
-        raise BreachError("all images get the same embedding", "the module does not look at its input: check the range of its pixels and its weights")
+        raise BreachError(
+            "all images get the same embedding",
+            "the module does not look at its input: check the range of its pixels and its weights",
+        )
     if not backwards:
         _report_cost(module, Image.new("RGB", (640, 480), (90, 120, 150)))
     if expected is not None:
@@ -150,25 +218,41 @@ def load(model_path: Path) -> Any:
             warnings.simplefilter("ignore")  # torch calls all of torch.jit deprecated
             return torch.jit.load(str(model_path)).eval()
     except Exception as error:
-        remedy = "write it by torch.jit.save of a traced or scripted module on the CPU (not torch.save), and let the writing finish"
+        remedy = (
+            "write it by torch.jit.save of a traced or scripted module on the CPU (not torch.save), and let the "
+            "writing finish"
+        )
         raise BreachError(f"torch.jit.load cannot read {MODEL_NAME}: {_line(error)}", remedy) from error
 
 
 def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
-    """float32 [64] of one image, called as the scorer's example calls: uint8 [1, 3, height, width], then `[0]`, flattened."""
-    pixels = torch.as_tensor(np.array(image.convert("RGB"))).permute(2, 0, 1)  # not contiguous, just as torchvision's PILToTensor leaves it
+    """float32 [64] of one image, called as the scorer's example calls: uint8 [1, 3, height, width], then `[0]`,
+    flattened."""
+    pixels = torch.as_tensor(np.array(image.convert("RGB"))).permute(
+        2, 0, 1
+    )  # not contiguous, just as torchvision's PILToTensor leaves it
     try:
         with torch.no_grad():
             output = module(pixels.unsqueeze(0))
     except Exception as error:
-        remedy = "resize inside the graph, and script (not trace) whatever depends on height and width; no op may need a GPU, the network or torchvision"
+        remedy = (
+            "resize inside the graph, and script (not trace) whatever depends on height and width; no op may need a "
+            "GPU, the network or torchvision"
+        )
         raise BreachError(f"it raises on {name}: {_line(error, -1)}", remedy) from error
     if not isinstance(output, torch.Tensor):
-        raise BreachError(f"it returns a {type(output).__name__} on {name}", f"return one tensor, float32 [1, {EMBEDDING_DIM}]")
+        raise BreachError(
+            f"it returns a {type(output).__name__} on {name}", f"return one tensor, float32 [1, {EMBEDDING_DIM}]"
+        )
     if output.dim() == 0 or output.shape[0] != 1 or output[0].numel() != EMBEDDING_DIM:
-        raise BreachError(f"it returns shape {list(output.shape)} on {name}", f"return [1, {EMBEDDING_DIM}]; more than {EMBEDDING_DIM} numbers score 0.0")
+        raise BreachError(
+            f"it returns shape {list(output.shape)} on {name}",
+            f"return [1, {EMBEDDING_DIM}]; more than {EMBEDDING_DIM} numbers score 0.0",
+        )
     if output.dtype != torch.float32:
-        raise BreachError(f"it returns {str(output.dtype).removeprefix('torch.')} on {name}", "end the forward with .float()")
+        raise BreachError(
+            f"it returns {str(output.dtype).removeprefix('torch.')} on {name}", "end the forward with .float()"
+        )
     embedding: np.ndarray = output[0].flatten().cpu().numpy()
     if n_bad := int((~np.isfinite(embedding)).sum()):
         remedy = "divide by max(length, 1e-12) when normalising; look for half precision, and for a log or root of 0"
@@ -184,7 +268,10 @@ def compare(module: Any, folder: Path, min_cosine: float) -> None:
         got = embed(module, _opened(folder / name), name)
         cosine = float(got @ target / max(float(np.linalg.norm(got) * np.linalg.norm(target)), 1e-12))
         if not cosine >= min_cosine:
-            remedy = "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: run the export again"
+            remedy = (
+                "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: "
+                "run the export again"
+            )
             raise BreachError(f"{name}: cosine {cosine:.6f} to the expected embedding, below {min_cosine}", remedy)
         worst, worst_name = min((worst, worst_name), (cosine, name))
     row("expected embeddings", f"{len(names)} images, smallest cosine {worst:.7f} ({worst_name})")
@@ -195,7 +282,9 @@ def sign(card: Path) -> None:
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BreachError(f"{card} cannot be read ({_line(error)})", "give the card.json that lies beside the submission.zip") from error
+        raise BreachError(
+            f"{card} cannot be read ({_line(error)})", "give the card.json that lies beside the submission.zip"
+        ) from error
     content["loaded_in"] = sorted({*content.get("loaded_in", []), str(torch.__version__)})
     card.with_suffix(".tmp").write_text(json.dumps(content, indent=2), encoding="utf-8")
     os.replace(card.with_suffix(".tmp"), card)
@@ -207,10 +296,17 @@ def score(model_path: Path, folder: Path) -> None:
     path = folder / "solution.csv"
     queries, index = (_images_under(folder / part, path.is_file()) for part in ("query", "index"))
     solution = read_solution(path) if path.is_file() else _solution_of_folders(queries, index)
-    if missing := [i for i in solution if i not in queries] + sorted({i for relevant, _ in solution.values() for i in relevant if i not in index}):
-        raise BreachError(f"{folder} lacks {_listed(missing)} of the solution", "each of its ids is the name of an image in query/ or index/")
+    if missing := [i for i in solution if i not in queries] + sorted(
+        {i for relevant, _ in solution.values() for i in relevant if i not in index}
+    ):
+        raise BreachError(
+            f"{folder} lacks {_listed(missing)} of the solution",
+            "each of its ids is the name of an image in query/ or index/",
+        )
     module = load(model_path)
-    found = nearest(_embedded(module, {name: queries[name] for name in solution}, "queries"), _embedded(module, index, "index"))
+    found = nearest(
+        _embedded(module, {name: queries[name] for name in solution}, "queries"), _embedded(module, index, "index")
+    )
     for usage in sorted({usage for _, usage in solution.values()}):
         values = [precision(found[name], relevant) for name, (relevant, own) in solution.items() if own == usage]
         row(f"mP@5 {usage}".strip(), f"{np.mean(values):.4f}   {len(values):,} queries, {len(index):,} index images")
@@ -239,7 +335,10 @@ def read_solution(path: Path) -> dict[str, tuple[set[str], str]]:
     rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:]
     solution = {line[0]: (set(line[1].split()), line[2] if len(line) > 2 else "") for line in rows if len(line) > 1}
     if not solution or not all(relevant for relevant, _ in solution.values()):
-        raise BreachError(f"{path} has no query, or one without a relevant image", "it has a header and three columns: id, index ids between spaces, Usage")
+        raise BreachError(
+            f"{path} has no query, or one without a relevant image",
+            "it has a header and three columns: id, index ids between spaces, Usage",
+        )
     return solution
 
 
@@ -247,11 +346,20 @@ def _solution_of_folders(queries: dict[str, Path], index: dict[str, Path]) -> di
     by_class: dict[str, set[str]] = {}
     for name, path in index.items():
         by_class.setdefault(path.parent.name, set()).add(name)
-    solution = {name: (by_class[path.parent.name], "") for name, path in queries.items() if path.parent.name in by_class}
+    solution = {
+        name: (by_class[path.parent.name], "") for name, path in queries.items() if path.parent.name in by_class
+    }
     n_left_out = len(queries) - len(solution)
-    row("queries", f"{n_left_out} of {len(queries)} have no class folder in index/ and are left out", n_left_out > 0, "look")
+    row(
+        "queries",
+        f"{n_left_out} of {len(queries)} have no class folder in index/ and are left out",
+        n_left_out > 0,
+        "look",
+    )
     if not solution:
-        raise BreachError("no query has a relevant image", "name the folders of query/ and index/ by class, or add solution.csv")
+        raise BreachError(
+            "no query has a relevant image", "name the folders of query/ and index/ by class, or add solution.csv"
+        )
     return solution
 
 
@@ -285,7 +393,9 @@ def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BreachError(f"{folder / 'expected.npz'} cannot be read ({_line(error)})", remedy) from error
     if not names or embeddings.shape != (len(names), EMBEDDING_DIM):
-        raise BreachError(f"{folder / 'expected.npz'} has {len(names)} names and embeddings of shape {list(embeddings.shape)}", remedy)
+        raise BreachError(
+            f"{folder / 'expected.npz'} has {len(names)} names and embeddings of shape {list(embeddings.shape)}", remedy
+        )
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise BreachError(f"{folder} lacks {_listed(missing)}", remedy)
     return names, embeddings
@@ -294,7 +404,10 @@ def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
 def probe_images() -> dict[str, Image.Image]:
     """Noise of every size in SIZES, always the same, and a black square, whose features may be all zero."""
     rng = np.random.default_rng(0)
-    images = {f"{height}x{width}": Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for height, width in SIZES}
+    images = {
+        f"{height}x{width}": Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        for height, width in SIZES
+    }
     return images | {BLACK: Image.new("RGB", (64, 64))}
 
 
@@ -313,7 +426,9 @@ def _opened(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # damaged files make PIL raise anything
-        raise BreachError(f"{path} is not a whole image ({error})", "replace it; door 08 writes the images of expected.npz again") from error
+        raise BreachError(
+            f"{path} is not a whole image ({error})", "replace it; door 08 writes the images of expected.npz again"
+        ) from error
 
 
 def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray, float]:
@@ -323,47 +438,91 @@ def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray
     second = embed(module, image, name)
     seconds = time.perf_counter() - started
     if not _difference(first, second) <= MAX_DIFFERENCE:
-        remedy = "the module is not deterministic: call .eval() before tracing (dropout, batch norm), and draw no random numbers"
+        remedy = (
+            "the module is not deterministic: call .eval() before tracing (dropout, batch norm), and draw no random "
+            "numbers"
+        )
         raise BreachError(f"two calls on {name} differ by {_difference(first, second):.2g}", remedy)
     return second, seconds
 
 
 def _report_cost(module: Any, image: Image.Image) -> None:
-    """Time (the median of a few calls) and memory beside what the scoring machine has: a hint, no rule, since that machine is another."""
+    """Time (the median of a few calls) and memory beside what the scoring machine has: a hint, no rule, since that
+    machine is another."""
     typical = float(np.median([_embed_twice(module, image, "a photo")[1] for _ in range(N_TIMED)]))
     hours = typical * N_TEST_IMAGES / 3600
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     time_mark, memory_mark = "ok" if hours <= LIMIT_HOURS else "look", "ok" if memory_gb <= HOST_MEMORY_GB else "look"
-    row("time", f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} of {LIMIT_HOURS:.0f} hours there on this CPU", mark=time_mark)
-    row("memory", f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)", mark=memory_mark)
+    row(
+        "time",
+        f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} of {LIMIT_HOURS:.0f} hours there on "
+        "this CPU",
+        mark=time_mark,
+    )
+    row(
+        "memory",
+        f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)",
+        mark=memory_mark,
+    )
 
 
-def _run_process(model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False) -> dict[str, np.ndarray]:
+def _run_process(
+    model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False
+) -> dict[str, np.ndarray]:
     """Runs `probe` in a fresh process, and returns what it wrote."""
-    options = ["--probe", results, "--min-cosine", min_cosine, *(["--expected", expected] if expected else []), *(["--backwards"] if backwards else [])]
+    options = [
+        "--probe",
+        results,
+        "--min-cosine",
+        min_cosine,
+        *(["--expected", expected] if expected else []),
+        *(["--backwards"] if backwards else []),
+    ]
     _run_inner(model_path, options, results.with_suffix(".txt"), timeout, not backwards)
     with np.load(results) as stored:
         return dict(zip(stored["names"].tolist(), stored["embeddings"], strict=True))
 
 
-def _run_inner(model_path: Path, options: Sequence[object], printed: Path, timeout: float | None, is_shown: bool = True) -> None:
-    """Runs this script in a fresh process without GPU and network. Its table comes here; what module and libraries print goes to the file `printed`."""
+def _run_inner(
+    model_path: Path, options: Sequence[object], printed: Path, timeout: float | None, is_shown: bool = True
+) -> None:
+    """Runs this script in a fresh process without GPU and network. Its table comes here; what module and libraries
+    print goes to the file `printed`."""
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "CUDA_VISIBLE_DEVICES": ""}
     try:
         with os.fdopen(os.dup(1), "w") as table, printed.open("wb") as file:
             command = [sys.executable, __file__, str(model_path), "--table", str(table.fileno()), *map(str, options)]
-            status = subprocess.run(command, env=environment, timeout=timeout, pass_fds=[table.fileno()], stdout=file, stderr=file, check=False).returncode
+            status = subprocess.run(
+                command,
+                env=environment,
+                timeout=timeout,
+                pass_fds=[table.fileno()],
+                stdout=file,
+                stderr=file,
+                check=False,
+            ).returncode
     except subprocess.TimeoutExpired:
-        raise BreachError(f"the process was not done after {timeout:.0f} s", "use a smaller model, or give a larger --timeout on a slow machine") from None
+        raise BreachError(
+            f"the process was not done after {timeout:.0f} s",
+            "use a smaller model, or give a larger --timeout on a slow machine",
+        ) from None
     lines = printed.read_text(encoding="utf-8", errors="replace").splitlines()
     if status == TOLD:
         raise SystemExit(1)
     if status != 0:
         print(*(f"      {line}" for line in lines[-20:]), sep="\n", file=sys.stderr, flush=True)
-        remedy = "a negative status is a signal: -9 is mostly too little memory, -11 a crash inside an op; otherwise see the lines above"
+        remedy = (
+            "a negative status is a signal: -9 is mostly too little memory, -11 a crash inside an op; otherwise see "
+            "the lines above"
+        )
         raise BreachError(f"the process that ran the model ended with status {status}", remedy)
     if lines:
-        row("printed meanwhile", f"{len(lines):,} lines that are not this checker's, such as: {lines[0][:80]}", is_shown, "look")
+        row(
+            "printed meanwhile",
+            f"{len(lines):,} lines that are not this checker's, such as: {lines[0][:80]}",
+            is_shown,
+            "look",
+        )
 
 
 def _forbid_network() -> None:
@@ -381,7 +540,11 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
+    return (
+        ", ".join(repr(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        if names
+        else "nothing"
+    )
 
 
 def _line(error: Exception, which: int = 0) -> str:

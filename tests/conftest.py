@@ -12,7 +12,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Beside other test processes, this one computes in one thread: two spinning pools on two cores are many times slower."""
+    """Beside other test processes, this one computes in one thread: two spinning pools on two cores are many times
+    slower."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 
@@ -26,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def plain_log() -> Iterator[None]:
-    """A door that runs in this process, in a test or in a fixture, sends the log to its own places; tests find it as Python has it."""
+    """A door that runs in this process, in a test or in a fixture, sends the log to its own places; tests find it as
+    Python has it."""
     _plain_log()
     yield
     _plain_log()

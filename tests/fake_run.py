@@ -1,4 +1,5 @@
-"""A small run folder with invented numbers, exactly in the layout that doors 01 to 08 write; for tests of what only reads it."""
+"""A small run folder with invented numbers, exactly in the layout that doors 01 to 08 write; for tests of what only
+reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from guie.run import FOLDERS, PHASE_FOLDERS, Run
 
 FINAL = "ensemble, flip, PCA-64"
 FIRST = "off the shelf, PCA-64"
-EVIL = ("</script><script>window.pwned=1</script>", '"><img src=x onerror="window.pwned=2">', "Crème & 'Tea' <b>hot</b>", "&lt;already&gt;")
+EVIL = (
+    "</script><script>window.pwned=1</script>",
+    '"><img src=x onerror="window.pwned=2">',
+    "Crème & 'Tea' <b>hot</b>",
+    "&lt;already&gt;",
+)
 DOMAINS = ("clothing", 'emoji & <signs> "drawn"', "fruits360", "grocery_store")
 N_CLASSES, N_IMAGES = 8, 6  # of each domain; half of the classes are for validation
 
@@ -40,7 +46,11 @@ def fake_recipe() -> Recipe:
         Setting("head only", (Member("s1_head", 224),)),
         Setting("+ backbone", (Member("s2_backbone", 224),)),
         Setting("+ 288 px, flip", (Member("s4_backbone_288", 288, ("plain", "flip")),), 64),
-        Setting(FINAL, (Member("s2_backbone", 224, ("plain", "flip")), Member("s4_backbone_288", 288, ("plain", "flip"))), 64),
+        Setting(
+            FINAL,
+            (Member("s2_backbone", 224, ("plain", "flip")), Member("s4_backbone_288", 288, ("plain", "flip"))),
+            64,
+        ),
     )
     sources = tuple(Source(f"source_{i}", "folders", f"folder_{i}", domain) for i, domain in enumerate(DOMAINS))
     return Recipe("fake & <bench>", Data(sources), Model("timm", "mobilenetv2_100"), stages, Embed(settings), seed=3)
@@ -57,7 +67,12 @@ def make_fake_run(out: Path, n_images: int = N_IMAGES) -> Run:
         _write_stage(run, stage, rng)
     _write_scores(run, index, rng)
     for number in range(1, 9):
-        _mark(run.out / FOLDERS[number], f"door {number:02d}", (0.4, 0.2, 21.0, 12.5, 860.0, 1310.0, 95.0, 8.0)[number - 1], {"n": 12, "mean": 0.123456})
+        _mark(
+            run.out / FOLDERS[number],
+            f"door {number:02d}",
+            (0.4, 0.2, 21.0, 12.5, 860.0, 1310.0, 95.0, 8.0)[number - 1],
+            {"n": 12, "mean": 0.123456},
+        )
     return run
 
 
@@ -68,7 +83,8 @@ def _rows(n_images: int) -> pd.DataFrame:
             label = (
                 EVIL[c]
                 if d == 1 and c < len(EVIL)
-                else f"class {c} of {domain.split()[0]}" + (" with a rather long name, as museums give them" if c == 2 else "")
+                else f"class {c} of {domain.split()[0]}"
+                + (" with a rather long name, as museums give them" if c == 2 else "")
             )
             split = "val" if c < N_CLASSES // 2 else "train"
             for i in range(2 if c == 3 else n_images):
@@ -82,9 +98,14 @@ def _rows(n_images: int) -> pd.DataFrame:
 
 def _write_data(run: Run, rows: pd.DataFrame) -> None:
     _parquet(
-        run.out / FOLDERS[1] / "problems.parquet", pd.DataFrame({"source": ["source_0"], "path": ["folder_0/<broken>.jpg"], "reason": ["truncated & empty"]})
+        run.out / FOLDERS[1] / "problems.parquet",
+        pd.DataFrame({"source": ["source_0"], "path": ["folder_0/<broken>.jpg"], "reason": ["truncated & empty"]}),
     )
-    classes = rows.groupby(["class_id", "source", "source_label", "domain", "split"], as_index=False).size().rename(columns={"size": "n_images"})
+    classes = (
+        rows.groupby(["class_id", "source", "source_label", "domain", "split"], as_index=False)
+        .size()
+        .rename(columns={"size": "n_images"})
+    )
     _parquet(run.out / FOLDERS[2] / "classes.parquet", classes.assign(n_rows=classes["n_images"]))
     for split in ("train", "val"):
         _parquet(run.out / FOLDERS[2] / f"{split}.parquet", rows[rows["split"] == split])
@@ -106,17 +127,35 @@ def _pack(run: Run, rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
     index = rows.assign(repeats=1, shard="shard_00000.tar", offset=[p[0] for p in places], size=[p[1] for p in places])
     index = index.assign(width=200, height=150, original_width=640, original_height=480)
     _parquet(folder / "index.parquet", index)
-    _parquet(folder / "problems.parquet", pd.DataFrame({"image_id": ["source_1/x"], "path": ["folder_1/x.jpg"], "reason": ["no JPEG"]}))
+    _parquet(
+        folder / "problems.parquet",
+        pd.DataFrame({"image_id": ["source_1/x"], "path": ["folder_1/x.jpg"], "reason": ["no JPEG"]}),
+    )
     _parquet(folder / "duplicates.parquet", _duplicates(index))
     return index
 
 
 def _duplicates(index: pd.DataFrame) -> pd.DataFrame:
     """A training picture that validation has too, and one under two labels."""
-    (train, _), (one, other) = (index[index["split"] == split].iloc[[0, -1]].to_dict("records") for split in ("train", "val"))
+    (train, _), (one, other) = (
+        index[index["split"] == split].iloc[[0, -1]].to_dict("records") for split in ("train", "val")
+    )
     pairs = [(train, one, 0, True, "left training"), (one, other, 3, False, "two labels")]
-    columns = ("image_id", "twin", "split", "twin_split", "class_id", "twin_class_id", "n_bits", "is_same_file", "outcome")
-    rows = [(a["image_id"], b["image_id"], a["split"], b["split"], a["class_id"], b["class_id"], n, same, outcome) for a, b, n, same, outcome in pairs]
+    columns = (
+        "image_id",
+        "twin",
+        "split",
+        "twin_split",
+        "class_id",
+        "twin_class_id",
+        "n_bits",
+        "is_same_file",
+        "outcome",
+    )
+    rows = [
+        (a["image_id"], b["image_id"], a["split"], b["split"], a["class_id"], b["class_id"], n, same, outcome)
+        for a, b, n, same, outcome in pairs
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -138,7 +177,9 @@ def _write_stage(run: Run, stage: Stage, rng: np.random.Generator) -> None:
     n, per_epoch = stage.optim.n_epochs, 16 if phase == "head" else 127
     epoch = np.arange(n)
     at = (epoch + 0.5) / n
-    table = pd.DataFrame({"epoch": epoch, "step": (epoch + 1) * per_epoch, "loss": 12 * np.exp(-3 * at) + 2 + rng.normal(0, 0.2, n)})
+    table = pd.DataFrame(
+        {"epoch": epoch, "step": (epoch + 1) * per_epoch, "loss": 12 * np.exp(-3 * at) + 2 + rng.normal(0, 0.2, n)}
+    )
     table["margin_rad"] = np.minimum(0.1 + 0.1 * epoch, 0.5)
     table["lr"] = stage.optim.lr * np.sin(np.pi * at)
     table["images_per_s"], table["seconds"] = 22.5, 180.0
@@ -152,13 +193,20 @@ def _write_stage(run: Run, stage: Stage, rng: np.random.Generator) -> None:
 def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> None:
     folder = run.out / FOLDERS[7]
     val = index[index["split"] == "val"]
-    ids = pd.DataFrame({"image_id": val["image_id"], "class_id": val["class_id"], "domain": val["domain"], "pack_row": val.index.astype("int64")}).reset_index(
-        drop=True
-    )
+    ids = pd.DataFrame(
+        {
+            "image_id": val["image_id"],
+            "class_id": val["class_id"],
+            "domain": val["domain"],
+            "pack_row": val.index.astype("int64"),
+        }
+    ).reset_index(drop=True)
     _parquet(folder / "val_ids.parquet", ids)
     centres = rng.normal(size=(int(ids["class_id"].max()) + 1, 64))
     vectors = centres[ids["class_id"]] + rng.normal(scale=0.7, size=(len(ids), 64))
-    np.save(folder / "val_embeddings.npy", (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+    np.save(
+        folder / "val_embeddings.npy", (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    )
     rows = []
     for i, setting in enumerate(run.recipe.embed.settings):
         members = " + ".join(f"{m.stage}@{m.image_px}" for m in setting.members)
@@ -176,22 +224,50 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
     pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
     near = [_neighbours(setting, ids, p, rng) for setting, p in ((FIRST, 0.45), (FINAL, 0.7))]
     _parquet(folder / "neighbours.parquet", pd.concat(near, ignore_index=True))
-    np.savez(folder / "pca.npz", mean=np.zeros(512), components=np.eye(64, 512), explained_variance=np.ones(64), explained_variance_ratio=np.full(64, 0.9 / 64))
+    np.savez(
+        folder / "pca.npz",
+        mean=np.zeros(512),
+        components=np.eye(64, 512),
+        explained_variance=np.ones(64),
+        explained_variance_ratio=np.full(64, 0.9 / 64),
+    )
 
 
 def _neighbours(setting: str, ids: pd.DataFrame, p_right: float, rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for query in ids.itertuples():
         same = ids[(ids["class_id"] == query.class_id) & (ids["image_id"] != query.image_id)]["image_id"].tolist()
-        other = ids[ids["class_id"] != query.class_id]["image_id"].sample(5, random_state=int(rng.integers(1 << 30))).tolist()
+        other = (
+            ids[ids["class_id"] != query.class_id]["image_id"]
+            .sample(5, random_state=int(rng.integers(1 << 30)))
+            .tolist()
+        )
         for rank, similarity in enumerate(np.sort(rng.uniform(0.4, 0.98, 5))[::-1], start=1):
             is_correct = bool(same) and rng.random() < p_right
-            rows.append((setting, query.image_id, rank, same.pop() if is_correct else other.pop(), float(similarity), is_correct))
+            rows.append(
+                (
+                    setting,
+                    query.image_id,
+                    rank,
+                    same.pop() if is_correct else other.pop(),
+                    float(similarity),
+                    is_correct,
+                )
+            )
     return pd.DataFrame(rows, columns=["setting", "query_id", "rank", "image_id", "similarity", "is_correct"])
 
 
 def _mark(folder: Path, step: str, seconds: float, metrics: dict[str, float]) -> None:
-    mark = {"step": step, "settings": "", "inputs": {}, "outputs": {}, "seed": 3, "seconds": seconds, "device": "cpu", "peak_memory_gb": 1.234}
+    mark = {
+        "step": step,
+        "settings": "",
+        "inputs": {},
+        "outputs": {},
+        "seed": 3,
+        "seconds": seconds,
+        "device": "cpu",
+        "peak_memory_gb": 1.234,
+    }
     mark |= {"metrics": metrics, "commit": "a3ad602f0e", "versions": {"python": "3.11.2", "torch": "2.11.0"}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "done.json").write_text(json.dumps(mark))

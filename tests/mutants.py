@@ -1,10 +1,12 @@
-"""Breaks lines of the source one at a time and runs the nearest tests. A broken line that no test notices is a survivor.
+"""Breaks lines of the source one at a time and runs the nearest tests. A broken line that no test notices is a
+survivor.
 
-Coverage says which lines ran. This says which lines are held to their right value: each row of `mutants.txt` is a fault that
-would give a wrong result without an error, such as a learning rate without its factor or a mean over images in place of domains.
+Coverage says which lines ran. This says which lines are held to their right value: each row of `mutants.txt` is a fault
+that would give a wrong result without an error, such as a learning rate without its factor or a mean over images in
+place of domains.
 
-The tree is copied to a temporary directory, the rows are broken there, and the checkout is never touched. Before that, every text must stand in its
-file exactly once, and the nearest tests must pass on the code as it is.
+The tree is copied to a temporary directory, the rows are broken there, and the checkout is never touched. Before that,
+every text must stand in its file exactly once, and the nearest tests must pass on the code as it is.
 """
 
 from __future__ import annotations
@@ -27,8 +29,26 @@ PROJECT = Path(__file__).resolve().parents[1]
 ROWS = Path(__file__).with_suffix(".txt")
 LIMIT_S = 300  # a row that makes its tests hang is killed, too
 PROCESSES = multiprocessing.get_context("forkserver")
-LIBRARIES = ("torch", "timm", "pandas", "scipy.sparse", "albumentations", "faiss", "accelerate", "pytest", "PIL.Image")  # imported once for all rows
-NOT_COPIED = (".git", ".venv", "artifacts", "data", ".pytest_cache", ".mypy_cache", ".ruff_cache")  # at the top; src/guie/data is
+LIBRARIES = (
+    "torch",
+    "timm",
+    "pandas",
+    "scipy.sparse",
+    "albumentations",
+    "faiss",
+    "accelerate",
+    "pytest",
+    "PIL.Image",
+)  # imported once for all rows
+NOT_COPIED = (
+    ".git",
+    ".venv",
+    "artifacts",
+    "data",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+)  # at the top; src/guie/data is
 LINKED = ("weights",)  # perhaps gigabytes, and never broken
 EXAMPLES = """
 examples:
@@ -70,7 +90,10 @@ class Mutant:
 
     def __str__(self) -> str:
         """The row in one line."""
-        return f"{self.file.removeprefix('src/guie/')}: {' '.join(self.old.split())}  ->  {' '.join(self.new.split()) or 'nothing'}"
+        return (
+            f"{self.file.removeprefix('src/guie/')}: {' '.join(self.old.split())}  ->  "
+            f"{' '.join(self.new.split()) or 'nothing'}"
+        )
 
     def broken(self, project: Path) -> str:
         """The file's text with the fault in it.
@@ -81,7 +104,10 @@ class Mutant:
         path = project / self.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if text.count(self.old) != 1:
-            raise ValueError(f"{self}: the text stands {text.count(self.old)} times in {self.file}; mend the row in tests/mutants.txt")
+            raise ValueError(
+                f"{self}: the text stands {text.count(self.old)} times in {self.file}; mend the row in "
+                "tests/mutants.txt"
+            )
         result = text.replace(self.old, self.new)
         try:
             compile(result, self.file, "exec")
@@ -101,7 +127,8 @@ class Mutant:
 
 
 def read_rows(path: Path = ROWS) -> list[Mutant]:
-    """All rows of a file like `mutants.txt`, in which empty lines stand between rows and a line of its own names the file of the rows below it.
+    """All rows of a file like `mutants.txt`, in which empty lines stand between rows and a line of its own names the
+    file of the rows below it.
 
     Raises:
         ValueError: a row without text, fault or test, or with a line that is none of them.
@@ -114,7 +141,10 @@ def read_rows(path: Path = ROWS) -> list[Mutant]:
             file = lines.pop(0)
         old, new, tests = ([line[2:] for line in lines if line[:1] == kind] for kind in "-+?")
         if lines and not (old and new and tests and len(old) + len(new) + len(tests) == len(lines)):
-            raise ValueError(f"{path.name}: the row {' '.join(lines)!r} must be lines of '- ', '+ ' and '? ', with an empty line before the next row")
+            raise ValueError(
+                f"{path.name}: the row {' '.join(lines)!r} must be lines of '- ', '+ ' and '? ', with an empty line "
+                "before the next row"
+            )
         if lines:
             rows.append(Mutant(file, "\n".join(old), "\n".join(new), tuple(tests)))
     return rows
@@ -133,8 +163,12 @@ def problems(rows: Sequence[Mutant], project: Path = PROJECT) -> Iterator[str]:
 
 def main() -> int:
     """Reads the command line, checks the rows and tries them; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose file, texts or tests hold this text")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only rows whose file, texts or tests hold this text"
+    )
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--check", action="store_true", help="check that every text is there once, and stop")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows tried at the same time (default 1)")
@@ -157,7 +191,11 @@ def main() -> int:
 def try_all(rows: list[Mutant], n_jobs: int) -> int:
     """Tries rows in `n_jobs` copies of the tree; returns the exit status."""
     started = time.monotonic()
-    os.environ |= {"NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # read when the libraries are imported
+    os.environ |= {
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }  # read when the libraries are imported
     PROCESSES.set_forkserver_preload([*LIBRARIES])
     with tempfile.TemporaryDirectory(prefix="guie_mutants_") as folder:
         copies: queue.Queue[Path] = queue.Queue()
@@ -178,7 +216,11 @@ def try_all(rows: list[Mutant], n_jobs: int) -> int:
             finally:
                 copies.put(copy)
             found = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
-            print(f"{'SURVIVED' if has_survived else 'killed':8} {time.monotonic() - began:5.1f} s  {row}{f'   by {found[1]}' if found else ''}", flush=True)
+            print(
+                f"{'SURVIVED' if has_survived else 'killed':8} {time.monotonic() - began:5.1f} s  "
+                f"{row}{f'   by {found[1]}' if found else ''}",
+                flush=True,
+            )
             return has_survived
 
         with ThreadPoolExecutor(n_jobs) as pool:
@@ -218,7 +260,8 @@ def in_copy(copy: Path, row: Mutant) -> tuple[bool, str]:
 
 
 def run_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> tuple[bool, str]:
-    """Runs tests in a copy, in a process that has imported the libraries already; returns whether all passed, and the end of what pytest said.
+    """Runs tests in a copy, in a process that has imported the libraries already; returns whether all passed, and the
+    end of what pytest said.
 
     Raises:
         RuntimeError: pytest found no test, or was called wrongly.
@@ -238,7 +281,8 @@ def run_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> tup
 
 
 def _pytest(copy: Path, tests: Sequence[str], log: Path) -> None:
-    """The process of `run_tests`. It writes no byte code: Python would take a file of the same size and second for unchanged."""
+    """The process of `run_tests`. It writes no byte code: Python would take a file of the same size and second for
+    unchanged."""
     with log.open("w") as handle:
         for stream in (1, 2):
             os.dup2(handle.fileno(), stream)

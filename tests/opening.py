@@ -20,7 +20,17 @@ SMALL = (
 
 def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: tuple[str, ...] = SMALL) -> str:
     """What the door said."""
-    command = [sys.executable, str(PROJECT / DOORS[number]), "--recipe", recipe, "--out", str(out), "--device", "cpu", *extra]
+    command = [
+        sys.executable,
+        str(PROJECT / DOORS[number]),
+        "--recipe",
+        recipe,
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        *extra,
+    ]
     for text in sets:
         command += ["--set", text]
     done = subprocess.run(command, capture_output=True, text=True, cwd=out, timeout=600)
@@ -29,11 +39,21 @@ def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: t
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["guie.train.stage", "guie.data.augment", "guie.synthetic.world", "guie.data.packing", "sklearn.decomposition", "timm"])
+FORKS.set_forkserver_preload(
+    [
+        "guie.train.stage",
+        "guie.data.augment",
+        "guie.synthetic.world",
+        "guie.data.packing",
+        "sklearn.decomposition",
+        "timm",
+    ]
+)
 
 
 class ForkedScript:
-    """A script in a process of its own that has the packages loaded already: five seconds less for each of many starts. As subprocess.Popen."""
+    """A script in a process of its own that has the packages loaded already: five seconds less for each of many starts.
+    As subprocess.Popen."""
 
     def __init__(self, script: Path) -> None:
         """Starts it; what it says goes to a file beside it."""
@@ -83,8 +103,11 @@ with locked(Path({out!r})) as is_held:
 
 @contextlib.contextmanager
 def holder(out: Path, then: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Another process that has locked a run's folder while the block runs, and is killed then; `then` is what it does besides."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD.format(out=str(out), then=then)], stdout=subprocess.PIPE, text=True)
+    """Another process that has locked a run's folder while the block runs, and is killed then; `then` is what it does
+    besides."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(out=str(out), then=then)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "True\n"
     yield process
     process.kill()

@@ -3,15 +3,21 @@
 Nothing of `guie.train`, or of the neck and the objective in `guie.model`, is imported. From guie come only the
 augmented pixels of one image and one seed; they have tests of their own. The rules that no docstring of guie states:
 
-* A seed is made of words: the first four bytes of the SHA-256 of the words joined by "/", little-endian, halved (`seed_of`).
+* A seed is made of words: the first four bytes of the SHA-256 of the words joined by "/", little-endian, halved
+(`seed_of`).
 * Fresh neck and objective: torch is seeded with (recipe's seed, stage). First come the neck's layers, branch by
   branch, of two layers the second first; then the centres, normal numbers times `CENTRE_STD`.
 * Order of an epoch: numpy's generator of (seed, stage, epoch, "order"), or of (..., "class batches"); see `order_of`.
-* Image number n of an epoch is augmented with the seed (seed, stage, epoch, n), where n counts from the epoch's first step.
-* Cached views: plain, flip if the augmentation flips, then the augmented ones. View i is called "view<i>-<seed>", with the seed
-  of (seed, i, the augmentation as a dict, the augmentation's version). Row r of the pack is changed with the seed (that name, r).
-  The views of an epoch's samples are one draw of `integers(number of views)` by the generator of (seed, stage, epoch, "views").
-* A step seeds torch with (seed, stage, step of the whole stage, process). The second pass of SAM seeds it again: same dropout.
+* Image number n of an epoch is augmented with the seed (seed, stage, epoch, n), where n counts from the epoch's first
+step.
+* Cached views: plain, flip if the augmentation flips, then the augmented ones. View i is called "view<i>-<seed>", with
+the seed
+  of (seed, i, the augmentation as a dict, the augmentation's version). Row r of the pack is changed with the seed (that
+  name, r).
+  The views of an epoch's samples are one draw of `integers(number of views)` by the generator of (seed, stage, epoch,
+  "views").
+* A step seeds torch with (seed, stage, step of the whole stage, process). The second pass of SAM seeds it again: same
+dropout.
 * Dropout of a neck that does not train is active. Batch norm of such a neck, and of every backbone, is in eval mode.
 """
 
@@ -141,7 +147,8 @@ class Pack:
 
 
 class Samples:
-    """The training images of a stage: rows of the pack, labels from 0, repeats in the balanced list, weights of their sources."""
+    """The training images of a stage: rows of the pack, labels from 0, repeats in the balanced list, weights of their
+    sources."""
 
     def __init__(self, plan: Plan, seed: int, pack: Pack) -> None:
         self.plan, self.seed, self.rows = plan, seed, pack.rows("train", plan.sources)
@@ -150,19 +157,26 @@ class Samples:
         self.repeats = pack.column("repeats", self.rows)
         self.weights = [pack.weights.get(source, 1.0) for source in pack.column("source", self.rows)]
         self.n_classes = len(set(class_ids))
-        self.counts = [sum(n for n, label in zip(self.repeats, self.labels, strict=True) if label == c) for c in range(self.n_classes)]
+        self.counts = [
+            sum(n for n, label in zip(self.repeats, self.labels, strict=True) if label == c)
+            for c in range(self.n_classes)
+        ]
         self.n_steps = max(1, sum(self.repeats) // plan.batch_size)
 
     def chances(self) -> list[float]:
         """Of each image: weight of its source, times its repeats, times (rows of its class) ** power, over the sum."""
         power = self.plan.sample_power
-        raw = [w * n * float(self.counts[c]) ** power for w, n, c in zip(self.weights, self.repeats, self.labels, strict=True)]
+        raw = [
+            w * n * float(self.counts[c]) ** power
+            for w, n, c in zip(self.weights, self.repeats, self.labels, strict=True)
+        ]
         return [value / sum(raw) for value in raw]
 
     def order_of(self, epoch: int) -> np.ndarray:
         """Numbers of images, [n_steps, batch_size].
 
-        All rows alike: the rows of the balanced list, shuffled, as often as needed. Weighted: one draw with replacement.
+        All rows alike: the rows of the balanced list, shuffled, as often as needed. Weighted: one draw with
+            replacement.
         """
         plan, n = self.plan, self.n_steps * self.plan.batch_size
         words = (self.seed, plan.name, epoch)
@@ -224,7 +238,9 @@ def margins_of(plan: Plan, samples: Samples, epoch: int) -> Tensor:
         start, step, most = plan.margin
         return torch.full((samples.n_classes,), min(start + epoch * step, most), dtype=torch.float64)
     powers = [n**power for n in samples.counts]
-    return torch.tensor([low + (high - low) * (p - min(powers)) / (max(powers) - min(powers)) for p in powers], dtype=torch.float64)
+    return torch.tensor(
+        [low + (high - low) * (p - min(powers)) / (max(powers) - min(powers)) for p in powers], dtype=torch.float64
+    )
 
 
 def margin_loss(plan: Plan, embeddings: Tensor, centres: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
@@ -250,7 +266,11 @@ def fresh_head(plan: Plan, seed: int, feature_dim: int, embedding_dim: int, n_cl
             at = f"neck.branches.{i}" if plan.is_branched else "neck.linear"
             last = nn.Linear(plan.hidden_dim or width, embedding_dim, bias=plan.has_bias)
             layers = {f"{at}.2": last, f"{at}.0": nn.Linear(width, plan.hidden_dim)} if plan.hidden_dim else {at: last}
-            head |= {f"{where}.{name}": tensor.detach() for where, layer in layers.items() for name, tensor in layer.named_parameters()}
+            head |= {
+                f"{where}.{name}": tensor.detach()
+                for where, layer in layers.items()
+                for name, tensor in layer.named_parameters()
+            }
         head[f"{OBJECTIVE}.centers"] = torch.randn(n_classes * plan.n_sub, embedding_dim) * CENTRE_STD
     if plan.has_norm:
         head |= {"neck.norm.running_mean": torch.zeros(width), "neck.norm.running_var": torch.ones(width)}
@@ -302,17 +322,26 @@ class Replay:
             self._cache_views()
             if plan.starts_from_means:
                 self._start_from_means()
-        self.trained = {name: tensor.requires_grad_() for name, tensor in self.all_weights().items() if self.factor_of(name)}
+        self.trained = {
+            name: tensor.requires_grad_() for name, tensor in self.all_weights().items() if self.factor_of(name)
+        }
 
     def all_weights(self) -> Weights:
         """Every tensor of the stage, itself, by its name in `final.safetensors`."""
-        network = {f"backbone.network.{name}": tensor for name, tensor in self.network.state_dict(keep_vars=True).items()}
+        network = {
+            f"backbone.network.{name}": tensor for name, tensor in self.network.state_dict(keep_vars=True).items()
+        }
         return network | self.head
 
     def factor_of(self, name: str) -> float:
         """How many times the stage's learning rate a tensor has; 0 for one that does not train."""
         plan, (part, *_) = self.plan, name.split(".")
-        if part not in parts_of(plan) or ".norm.running" in name or "num_batches" in name or name.removeprefix("backbone.network.") in self.buffers:
+        if (
+            part not in parts_of(plan)
+            or ".norm.running" in name
+            or "num_batches" in name
+            or name.removeprefix("backbone.network.") in self.buffers
+        ):
             return 0.0
         if part != "backbone":
             return 1.0
@@ -351,7 +380,8 @@ class Replay:
         return outcome
 
     def noted(self, before: Outcome, epoch: int, loss: float, is_last: bool) -> Outcome:
-        """The outcome after an epoch: with keeps_best the first of those epochs whose score is highest, else the last."""
+        """The outcome after an epoch: with keeps_best the first of those epochs whose score is highest, else the
+        last."""
         plan = self.plan
         is_validated = is_last or (plan.validate_every > 0 and (epoch + 1) % plan.validate_every == 0)
         scores = before.scores | ({epoch: self.validation()} if is_validated else {})
@@ -361,7 +391,9 @@ class Replay:
         weights = {name: tensor.detach().clone() for name, tensor in self.all_weights().items()}
         return Outcome(weights, [*before.losses, loss], scores, epoch)
 
-    def step(self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor, lr: float, memory: dict[str, Weights]) -> float:
+    def step(
+        self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor, lr: float, memory: dict[str, Weights]
+    ) -> float:
         """Changes the weights; returns the loss of the batch before that."""
         plan = self.plan
         loss, gradient = self.gradient(t, inputs, labels, margins)
@@ -385,8 +417,8 @@ class Replay:
         return loss
 
     def gradient(self, t: int, inputs: Tensor, labels: Tensor, margins: Tensor) -> tuple[float, Weights]:
-        """The loss, and its gradient by each weight that trains, of the unsplit batch: in how many parts the stage computes it
-        changes nothing."""
+        """The loss, and its gradient by each weight that trains, of the unsplit batch: in how many parts the stage
+        computes it changes nothing."""
         features = inputs if self.plan.is_frozen else self.network(inputs)
         torch.manual_seed(seed_of(self.seed, self.plan.name, t, 0))
         embeddings = neck_output(self.plan, self.head, features, is_training=True)
@@ -404,7 +436,9 @@ class Replay:
             if plan.is_frozen:
                 yield torch.stack([self.views[view][i] for view, i in zip(chosen[step], images, strict=True)]), labels
                 continue
-            seeds = [seed_of(self.seed, plan.name, epoch, step * plan.batch_size + place) for place in range(plan.batch_size)]
+            seeds = [
+                seed_of(self.seed, plan.name, epoch, step * plan.batch_size + place) for place in range(plan.batch_size)
+            ]
             pixels = [transform(self.pack.image(samples.rows[i]), s) for i, s in zip(images, seeds, strict=True)]
             yield self.normal(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()), labels
 
@@ -420,16 +454,21 @@ class Replay:
         transform = TrainTransform(plan.augment, plan.image_px)
         for i in range(plan.n_cached_views):
             name = f"view{i}-{seed_of(self.seed, i, asdict(plan.augment), VERSION)}"
-            self.views.append(self.features(rows, change=lambda image, row, name=name: transform(image, seed_of(name, row))))
+            self.views.append(
+                self.features(rows, change=lambda image, row, name=name: transform(image, seed_of(name, row)))
+            )
 
     def features(self, rows: list[int], is_mirrored: bool = False, change=lambda image, row: image) -> Tensor:
-        """Of images of the pack, squashed to squares; beside them the packed image's H/W, H/224, W/224 if the neck takes them."""
+        """Of images of the pack, squashed to squares; beside them the packed image's H/W, H/224, W/224 if the neck
+        takes them."""
         squares, sizes = [], []
         for row in rows:
             image = self.pack.image(row)
             sizes.append([image.shape[0] / image.shape[1], image.shape[0] / 224, image.shape[1] / 224])
             pixels = torch.from_numpy(change(image, row)).permute(2, 0, 1)[None].float()
-            squares.append(F.interpolate(pixels, (self.plan.image_px,) * 2, mode="bicubic", antialias=True).clamp(0, 255))
+            squares.append(
+                F.interpolate(pixels, (self.plan.image_px,) * 2, mode="bicubic", antialias=True).clamp(0, 255)
+            )
         pixels = self.normal(torch.cat(squares))
         with torch.no_grad():
             features = self.network(pixels.flip(3) if is_mirrored else pixels)
@@ -444,7 +483,9 @@ class Replay:
         drawn = self.head[f"{OBJECTIVE}.centers"]
         length = drawn.norm(dim=1).mean()
         for c in range(self.samples.n_classes):
-            mean = F.normalize(sum(unit for unit, label in zip(units, self.samples.labels, strict=True) if label == c), dim=0)
+            mean = F.normalize(
+                sum(unit for unit, label in zip(units, self.samples.labels, strict=True) if label == c), dim=0
+            )
             for k in range(c * self.plan.n_sub, (c + 1) * self.plan.n_sub):
                 beside = 0.1 * F.normalize(drawn[k], dim=0) if self.plan.n_sub > 1 else 0.0
                 drawn[k] = F.normalize(mean + beside, dim=0) * length
@@ -459,7 +500,9 @@ class Replay:
         for query, class_id in enumerate(classes):
             n_relevant = classes.count(class_id) - 1
             if n_relevant:
-                others = [i for i in (units @ units[query]).argsort(descending=True, stable=True).tolist() if i != query]
+                others = [
+                    i for i in (units @ units[query]).argsort(descending=True, stable=True).tolist() if i != query
+                ]
                 hits = [classes[i] == class_id for i in others[: min(n_relevant, 5)]]
                 by_domain.setdefault(domains[query], []).append(sum(hits) / len(hits))
         return float(np.mean([np.mean(values) for values in by_domain.values()]))

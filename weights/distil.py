@@ -1,12 +1,15 @@
-"""Distillation: a small transformer learns the features of a convolutional network, so that the project has a pretrained ViT of its own.
+"""Distillation: a small transformer learns the features of a convolutional network, so that the project has a
+pretrained ViT of its own.
 
-Teacher and student see the same crops of each image, for many epochs ("consistent and patient": Beyer et al., Knowledge distillation: a good
-teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher is run only once (`teacher.py`). The
-target is the teacher's feature after a PCA to the student's own width, whitened in part and fitted on the same images; the student's
-feature itself shall point there, so that nothing is thrown away afterwards and cosines mean what they meant to the teacher. No label is used.
+Teacher and student see the same crops of each image, for many epochs ("consistent and patient": Beyer et al., Knowledge
+distillation: a good teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher
+is run only once (`teacher.py`). The target is the teacher's feature after a PCA to the student's own width, whitened in
+part and fitted on the same images; the student's feature itself shall point there, so that nothing is thrown away
+afterwards and cosines mean what they meant to the teacher. No label is used.
 
-Most of the training leaves out more than half of the student's tokens (Li et al., Scaling language-image pre-training via masking, 2023): twice
-the images a second. Each token that is left also learns what the teacher sees at its place, through a linear map that is dropped afterwards.
+Most of the training leaves out more than half of the student's tokens (Li et al., Scaling language-image pre-training
+via masking, 2023): twice the images a second. Each token that is left also learns what the teacher sees at its place,
+through a linear map that is dropped afterwards.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ CHECKPOINT_S = 60.0
 log = logging.getLogger(__name__)
 
 
-def distil(packs: list[Path], probe: Path | None, teacher_weights: Path, out: Path, settings: Distillation) -> dict[str, Tensor]:
+def distil(
+    packs: list[Path], probe: Path | None, teacher_weights: Path, out: Path, settings: Distillation
+) -> dict[str, Tensor]:
     """Trains the student, or goes on where a killed run was.
 
     Args:
@@ -61,7 +66,9 @@ def distil(packs: list[Path], probe: Path | None, teacher_weights: Path, out: Pa
     pool = ImagePool(packs, "train", settings.teacher_px)
     work = asdict(settings) | {"n_images": len(pool)}
     if (out / "settings.json").is_file() and json.loads((out / "settings.json").read_text()) != work:
-        raise ValueError(f"{out} was made with other settings or images; choose another --out, or delete it to start anew")
+        raise ValueError(
+            f"{out} was made with other settings or images; choose another --out, or delete it to start anew"
+        )
     save_json(out / "settings.json", work)
     log.info("%d training images, %d steps of %d", len(pool), settings.n_steps, settings.batch_size)
     student = make_student(settings)
@@ -70,7 +77,8 @@ def distil(packs: list[Path], probe: Path | None, teacher_weights: Path, out: Pa
 
 
 def make_student(settings: Distillation) -> VisionTransformer:
-    """The student with random weights from the seed; takes any side that its patches divide, with the position embedding of its own."""
+    """The student with random weights from the seed; takes any side that its patches divide, with the position
+    embedding of its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         student = timm.create_model(settings.arch, num_classes=0, dynamic_img_size=True)
@@ -79,7 +87,8 @@ def make_student(settings: Distillation) -> VisionTransformer:
 
 
 def student_tokens(student: VisionTransformer, pixels: Tensor, kept: Tensor) -> Tensor:
-    """The last tokens, float32 [n, 1 + k, dim], class token first, of a student that sees only the patches `kept`, int64 [n, k]."""
+    """The last tokens, float32 [n, 1 + k, dim], class token first, of a student that sees only the patches `kept`,
+    int64 [n, k]."""
     tokens = student._pos_embed(student.patch_embed(pixels))
     patches = tokens[:, 1:].gather(1, kept[:, :, None].expand(-1, -1, tokens.shape[2]))
     return student.norm(student.blocks(student.norm_pre(torch.cat([tokens[:, :1], patches], dim=1))))
@@ -116,12 +125,14 @@ def batch_at(pool: ImagePool, targets: list[np.ndarray], settings: Distillation,
 
 
 def jittered(crops: Tensor, settings: Distillation, step: int) -> Tensor:
-    """Normalised pixels, float32 [n, 3, px, px], of uint8 [n, px, px, 3], with brightness, contrast and saturation changed a little."""
+    """Normalised pixels, float32 [n, 3, px, px], of uint8 [n, px, px, 3], with brightness, contrast and saturation
+    changed a little."""
     n, px, _, _ = crops.shape
     random = torch.rand(3, n, 1, 1, generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + step))
     brightness, contrast, saturation = 1 + settings.jitter * (2 * random - 1)
     pixels = crops.view(n, px * px, 3).float().div_(255.0)
-    # All three changes are one linear map of a pixel's colour: saturation mixes it with its grey, contrast moves it from the mean.
+    # All three changes are one linear map of a pixel's colour: saturation mixes it with its grey, contrast moves it
+    # from the mean.
     matrix = contrast * brightness * (saturation * torch.eye(3) + (1 - saturation) / 3)
     shift = (1 - contrast) * brightness * pixels.mean(dim=(1, 2), keepdim=True)
     pixels = torch.baddbmm(shift, pixels, matrix).clamp_(0.0, 1.0).sub_(MEAN_STD).div_(MEAN_STD)
@@ -131,7 +142,15 @@ def jittered(crops: Tensor, settings: Distillation, step: int) -> Tensor:
 class _Training:
     """The student's training, from the last checkpoint on."""
 
-    def __init__(self, student: VisionTransformer, targets: list[np.ndarray], pool: ImagePool, probe: Path | None, out: Path, settings: Distillation) -> None:
+    def __init__(
+        self,
+        student: VisionTransformer,
+        targets: list[np.ndarray],
+        pool: ImagePool,
+        probe: Path | None,
+        out: Path,
+        settings: Distillation,
+    ) -> None:
         self.student, self.targets, self.pool, self.out, self.settings = student, targets, pool, out, settings
         self.ema = copy.deepcopy(student).requires_grad_(False)
         self.places = nn.Linear(student.embed_dim, student.embed_dim, bias=False)
@@ -140,7 +159,8 @@ class _Training:
         decayed = [self.places.weight, *(p for p in student.parameters() if p.ndim > 1 and p.shape[0] != 1)]
         others = [p for p in student.parameters() if not (p.ndim > 1 and p.shape[0] != 1)]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}], lr=settings.lr
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=settings.lr,
         )
         self.probe_pool = ImagePool([probe], "val", settings.student_px) if probe else None
         side = settings.student_px // student.patch_embed.patch_size[0]
@@ -190,7 +210,8 @@ class _Training:
         log.info("goes on at step %d of %d", self.step, self.settings.n_steps)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The crops of the steps to come and what the teacher sees in them, the next ones cut while these are learned."""
+        """The crops of the steps to come and what the teacher sees in them, the next ones cut while these are
+        learned."""
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(batch_at, self.pool, self.targets, self.settings, self.step)
             for step in range(self.step, self.settings.n_steps):
@@ -250,24 +271,41 @@ class _Training:
 
     def _kept(self, n: int, drop: float) -> Tensor:
         """The patches that each image keeps at this step, int64 [n, k], in order."""
-        random = torch.rand(n, self.grid[0] * self.grid[1], generator=torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step))
+        random = torch.rand(
+            n,
+            self.grid[0] * self.grid[1],
+            generator=torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step),
+        )
         n_kept = max(1, round((1 - drop) * random.shape[1]))
         return random.argsort(dim=1)[:, :n_kept].sort(dim=1).values
 
     def _log(self) -> None:
-        """Appends a row to metrics.csv: step, mean loss since the last row, learning rate, seconds so far, the probe's scores."""
-        row: dict[str, Any] = {"step": self.step, "loss": round(self.losses[0] / max(1, self.losses[1]), 5), "lr": lr_at(self.settings, self.step - 1)}
+        """Appends a row to metrics.csv: step, mean loss since the last row, learning rate, seconds so far, the probe's
+        scores."""
+        row: dict[str, Any] = {
+            "step": self.step,
+            "loss": round(self.losses[0] / max(1, self.losses[1]), 5),
+            "lr": lr_at(self.settings, self.step - 1),
+        }
         row["seconds"] = round(self.seconds, 1)
         if self.probe_pool is not None:
             scores = summarise(
-                retrieve(embed_pool(self.ema, self.probe_pool, self.settings.student_px), np.array(self.probe_pool.class_ids)),
+                retrieve(
+                    embed_pool(self.ema, self.probe_pool, self.settings.student_px), np.array(self.probe_pool.class_ids)
+                ),
                 np.array(self.probe_pool.domains),
             )
             row["probe_mp5"] = round(scores["mp5"], 4)
-        log.info("step %d: %s", self.step, "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step"))
+        log.info(
+            "step %d: %s", self.step, "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+        )
         self.losses = [0.0, 0.0]
         path = self.out / "metrics.csv"
-        rows = [r for r in csv.DictReader(path.read_text().splitlines()) if int(r["step"]) < self.step] if path.is_file() else []
+        rows = (
+            [r for r in csv.DictReader(path.read_text().splitlines()) if int(r["step"]) < self.step]
+            if path.is_file()
+            else []
+        )
         with whole_file(path) as temporary, temporary.open("w", newline="") as handle:
             writer = csv.DictWriter(handle, list(row))
             writer.writeheader()
@@ -275,7 +313,8 @@ class _Training:
 
 
 def save_student(path: Path, weights: dict[str, Tensor]) -> None:
-    """Writes the weights in half precision and puts the file's line into `SHA256SUMS` beside it, as sha256sum writes it."""
+    """Writes the weights in half precision and puts the file's line into `SHA256SUMS` beside it, as sha256sum writes
+    it."""
     save_weights(path, {name: tensor.half() for name, tensor in weights.items()})
     sums = path.with_name("SHA256SUMS")
     lines = [line for line in sums.read_text().splitlines() if line.split()[-1] != path.name] if sums.is_file() else []
@@ -290,7 +329,12 @@ def embed_pool(network: nn.Module, pool: ImagePool, px: int) -> np.ndarray:
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pool), 128):
-            squares = np.stack([cv2.resize(image, (px, px), interpolation=cv2.INTER_AREA) for image in pool.images[start : start + 128]])
+            squares = np.stack(
+                [
+                    cv2.resize(image, (px, px), interpolation=cv2.INTER_AREA)
+                    for image in pool.images[start : start + 128]
+                ]
+            )
             parts.append(F.normalize(network(normalised(torch.from_numpy(squares))), dim=1))
     return torch.cat(parts).numpy()
 

@@ -1,4 +1,5 @@
-"""drawn_for_vit: the drawn world that the shipped ViT learned from; its seed differs from those of every other recipe, so no class is shared.
+"""drawn_for_vit: the drawn world that the shipped ViT learned from; its seed differs from those of every other recipe,
+so no class is shared.
 
 Not a recipe to train: weights/make_vit.py opens its doors 01-03 only.
 """

@@ -1,13 +1,16 @@
 """Makes weights/vit_tiny_drawn.safetensors, the small Vision Transformer that the project ships.
 
-timm's vit_tiny_patch16_224 (5.5 M parameters) learns, without labels, the features of an ImageNet MobileNetV2 on images that the
-project draws itself (weights/drawn_for_vit.py: seed 1001, so none of them is in another recipe) and, with --real-data, on the training
-half of minibench's real images; the other half is never seen.
+timm's vit_tiny_patch16_224 (5.5 M parameters) learns, without labels, the features of an ImageNet MobileNetV2 on images
+that the project draws itself (weights/drawn_for_vit.py: seed 1001, so none of them is in another recipe) and, with
+--real-data, on the training half of minibench's real images; the other half is never seen.
 
-Needs   the teacher, mobilenetv2_100_imagenet.safetensors (weights/README.md), and with --real-data the images of minibench
+Needs   the teacher, mobilenetv2_100_imagenet.safetensors (weights/README.md), and with --real-data the images of
+minibench
 Writes  OUT/metrics.csv, OUT/last.pt; at the end the weights and their line in SHA256SUMS, beside this script
-Run     python weights/make_vit.py --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors --real-data ../shared/data
-Takes   about two hours on two cores (64 images in 1 s; the teacher first, 10 minutes). Killed, the same command goes on where it was.
+Run     python weights/make_vit.py --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors --real-data
+../shared/data
+Takes   about two hours on two cores (64 images in 1 s; the teacher first, 10 minutes). Killed, the same command goes on
+where it was.
 """
 
 import argparse
@@ -27,10 +30,14 @@ def main() -> int:
     """Reads the command line; exit status 0, or 2 after an error told in one line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--teacher", type=Path, required=True, help="the MobileNetV2's safetensors file")
-    p.add_argument("--real-data", type=Path, help="folder of minibench's images; without it the ViT learns from drawn images alone")
+    p.add_argument(
+        "--real-data", type=Path, help="folder of minibench's images; without it the ViT learns from drawn images alone"
+    )
     p.add_argument("--steps", type=int, default=6000, help="training steps of 64 images (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: %(default)s)")
-    p.add_argument("--out", type=Path, default=default_out() / "make_vit", help="work folder (default: artifacts/make_vit)")
+    p.add_argument(
+        "--out", type=Path, default=default_out() / "make_vit", help="work folder (default: artifacts/make_vit)"
+    )
     p.add_argument("--weights", type=Path, default=HERE / NAME, help="the file to write (default: beside this script)")
     arguments = p.parse_args()
     return run_to_the_end(lambda: make(arguments), "make_vit", arguments.out, "the same command goes on")
@@ -49,7 +56,13 @@ def make(arguments: argparse.Namespace) -> None:
     from distil import distil, save_student  # after the threads are set up
     from teacher import Distillation
 
-    weights = distil(packs, drawn, arguments.teacher, arguments.out / "distil", Distillation(n_steps=arguments.steps, seed=arguments.seed))
+    weights = distil(
+        packs,
+        drawn,
+        arguments.teacher,
+        arguments.out / "distil",
+        Distillation(n_steps=arguments.steps, seed=arguments.seed),
+    )
     save_student(arguments.weights, weights)
     print(f"{arguments.weights}  {arguments.weights.stat().st_size / 1e6:.1f} MB")
 
@@ -57,7 +70,9 @@ def make(arguments: argparse.Namespace) -> None:
 def packed(out: Path, recipe: Path | str, *options: Path | str) -> Path:
     """The `03_packed` folder of a recipe, whose doors 01-03 are opened."""
     for number in (1, 2, 3):
-        status = subprocess.run([sys.executable, PROJECT / DOORS[number], "--recipe", recipe, "--out", out, *options], check=False).returncode
+        status = subprocess.run(
+            [sys.executable, PROJECT / DOORS[number], "--recipe", recipe, "--out", out, *options], check=False
+        ).returncode
         if status:
             raise ValueError(f"door {number:02d} stopped with status {status}; the line above says why")
     return out / Path(recipe).stem / "03_packed"

@@ -82,7 +82,9 @@ class ImagePool:
         for folder in packs:
             packed = PackedImages(folder)
             rows = np.flatnonzero(packed.index["split"].to_numpy() == split)
-            for i in tqdm(rows, desc=f"decoding {split} of {folder.parent.name}", unit="image", disable=None, leave=False):
+            for i in tqdm(
+                rows, desc=f"decoding {split} of {folder.parent.name}", unit="image", disable=None, leave=False
+            ):
                 self.images.append(_shrunk(packed.read(int(i)), short_px))
             self.class_ids += packed.index["class_id"].iloc[rows].tolist()
             self.domains += packed.index["domain"].iloc[rows].tolist()
@@ -94,11 +96,14 @@ class ImagePool:
         return len(self.images)
 
 
-def teacher_targets(teacher_weights: Path, pool: ImagePool, settings: Distillation, dim: int, out: Path) -> list[np.ndarray]:
+def teacher_targets(
+    teacher_weights: Path, pool: ImagePool, settings: Distillation, dim: int, out: Path
+) -> list[np.ndarray]:
     """What the teacher sees in each crop, computed once and read from disk.
 
     Returns:
-        For each crop float16 [n_images, 1 + places, dim]: its feature, projected, then that of each place of its last map, row by row.
+        For each crop float16 [n_images, 1 + places, dim]: its feature, projected, then that of each place of its last
+        map, row by row.
     """
     paths = [out / f"targets_{crop}.npy" for crop in range(settings.n_crops)]
     if not all(path.is_file() for path in paths):
@@ -129,7 +134,8 @@ def _seen_in_crop(teacher: Backbone, pca: PCA, pool: ImagePool, settings: Distil
 
 
 def crop_at(pool: ImagePool, settings: Distillation, i: int, crop: int, px: int) -> np.ndarray:
-    """Crop number `crop` of image `i`, uint8 [px, px, 3]: a box of any aspect, squashed to a square as images are at test time."""
+    """Crop number `crop` of image `i`, uint8 [px, px, 3]: a box of any aspect, squashed to a square as images are at
+    test time."""
     rng, image = np.random.default_rng((settings.seed, i, crop, 0)), pool.images[i]
     height, width = (max(1, round(side * rng.uniform(settings.min_crop, 1.0))) for side in image.shape[:2])
     top, left = (int(rng.integers(0, n - m + 1)) for n, m in zip(image.shape[:2], (height, width), strict=True))
@@ -138,11 +144,14 @@ def crop_at(pool: ImagePool, settings: Distillation, i: int, crop: int, px: int)
 
 def normalised(squares: Tensor) -> Tensor:
     """Normalised pixels, float32 [n, 3, px, px], channels last, of uint8 [n, px, px, 3]."""
-    return ((squares.permute(0, 3, 1, 2).float() / 255.0 - MEAN_STD) / MEAN_STD).contiguous(memory_format=torch.channels_last)
+    return ((squares.permute(0, 3, 1, 2).float() / 255.0 - MEAN_STD) / MEAN_STD).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def _projection(path: Path, teacher: Backbone, pool: ImagePool, settings: Distillation, dim: int) -> PCA:
-    """The projection from the teacher's features to the student's, fitted once on the crops of a sample of the images."""
+    """The projection from the teacher's features to the student's, fitted once on the crops of a sample of the
+    images."""
     if path.is_file():
         return PCA.load(path)
     sample = np.random.default_rng((settings.seed, 2)).permutation(len(pool))[:6400]
@@ -150,7 +159,11 @@ def _projection(path: Path, teacher: Backbone, pool: ImagePool, settings: Distil
     for start in tqdm(range(0, len(sample), 64), desc="fitting the targets", unit="batch", disable=None, leave=False):
         images = sample[start : start + 64].tolist()
         features.append(
-            _last_map(teacher, normalised(_crops(pool, settings, images, start // 64 % settings.n_crops, settings.teacher_px))).mean(dim=(2, 3)).numpy()
+            _last_map(
+                teacher, normalised(_crops(pool, settings, images, start // 64 % settings.n_crops, settings.teacher_px))
+            )
+            .mean(dim=(2, 3))
+            .numpy()
         )
     pca = fit_pca(np.concatenate(features), dim, settings.whiten)
     pca.save(path)

@@ -1,4 +1,5 @@
-"""What a step has made and from what: done-marks, whether the files are still those, and the lock that keeps a second start out."""
+"""What a step has made and from what: done-marks, whether the files are still those, and the lock that keeps a second
+start out."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ NO_OUTPUTS = (MARK, "log.txt", "last.pt")
 ADDED_TO = "card.json"  # by submission/check_submission.py --card: its bytes may change, but it stays JSON
 LOCK = ".lock"  # in the run's folder
 log = logging.getLogger(__name__)
-State = list[int]  # of a file: size, time of the last write, time of the last change of any kind, both in ns; JSON knows lists
+State = list[
+    int
+]  # of a file: size, time of the last write, time of the last change of any kind, both in ns; JSON knows lists
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
@@ -71,13 +74,19 @@ def is_done(folder: Path, settings: str, inputs: dict[str, str], verify: bool = 
 
 
 def damages(folder: Path, mark: dict[str, Any], verify: bool = False) -> dict[str, str]:
-    """The outputs of a finished step that are not as they were written, each with what is wrong, as the end of a sentence.
+    """The outputs of a finished step that are not as they were written, each with what is wrong, as the end of a
+    sentence.
 
-    A file whose size and times are the recorded ones is taken for unchanged unless `verify`: the time of the last change cannot be set back. Where
-    they differ, as after a copy, the bytes decide.
+    A file whose size and times are the recorded ones is taken for unchanged unless `verify`: the time of the last
+    change cannot be set back. Where they differ, as after a copy, the bytes decide.
     """
-    problems = {name: _damage(folder / name, digest, mark.get("files", {}).get(name), verify) for name, digest in mark["outputs"].items()}
-    problems |= {name: "" if read_done((folder / name).parent) else "is missing or damaged" for name in mark.get("marks", ())}
+    problems = {
+        name: _damage(folder / name, digest, mark.get("files", {}).get(name), verify)
+        for name, digest in mark["outputs"].items()
+    }
+    problems |= {
+        name: "" if read_done((folder / name).parent) else "is missing or damaged" for name in mark.get("marks", ())
+    }
     return {name: problem for name, problem in problems.items() if problem}
 
 
@@ -138,9 +147,15 @@ def remove_damaged(folder: Path, verify: bool = False) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def mark_done(run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]) -> dict[str, Any]:
+def mark_done(
+    run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]
+) -> dict[str, Any]:
     """Writes `done.json`, the last file of a step, and returns what it holds."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
     names = {str(path.relative_to(folder)): path for path in paths if path.name not in NO_OUTPUTS}
     torch = sys.modules.get("torch")  # the doors that compute have loaded it
     mark = {
@@ -170,7 +185,8 @@ def versions() -> dict[str, str]:
 
 
 def readers() -> dict[str, str]:
-    """Installed packages that read images which nothing else here reads: with another one, files that were left out may be read."""
+    """Installed packages that read images which nothing else here reads: with another one, files that were left out may
+    be read."""
     try:
         return {"pillow-heif": importlib.metadata.version("pillow-heif")}
     except importlib.metadata.PackageNotFoundError:
@@ -188,7 +204,11 @@ def code_digest() -> str:
 
 def other_code(mark: dict[str, Any]) -> str:
     """Which other code has made a finished step, in a few words; '' where it was this code."""
-    words = [f"{name} {mark['versions'].get(name)}" for name, value in versions().items() if mark.get("versions", {}).get(name, value) != value]
+    words = [
+        f"{name} {mark['versions'].get(name)}"
+        for name, value in versions().items()
+        if mark.get("versions", {}).get(name, value) != value
+    ]
     if mark.get("code", code_digest()) != code_digest():
         words.insert(0, f"commit {mark.get('commit')} (this is {commit()})")
     return ", ".join(words)
@@ -199,14 +219,18 @@ def outputs_digest(folder: Path) -> str:
     mark = read_done(folder)
     if mark is None:
         return ""
-    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"}  # it holds times
+    values = {
+        name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"
+    }  # it holds times
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fingerprint(root: Path, folders: Iterable[str]) -> str:
-    """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or edits one.
+    """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or
+    edits one.
 
-    Links are followed. A folder that was met before, as a link to a folder above or beside it is, counts by its name and the first one's.
+    Links are followed. A folder that was met before, as a link to a folder above or beside it is, counts by its name
+    and the first one's.
     """
     sha = hashlib.sha256()
     met: dict[tuple[int, int], str] = {}
@@ -223,7 +247,8 @@ def fingerprint(root: Path, folders: Iterable[str]) -> str:
 
 
 def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tuple[Path | None, str]]:
-    """What `folder` holds, sorted by name: each folder that is new, or None, with the line that stands for the entry."""
+    """What `folder` holds, sorted by name: each folder that is new, or None, with the line that stands for the
+    entry."""
     own = os.path.relpath(folder, root)
     lines: list[tuple[Path | None, str]] = []
     try:
@@ -252,8 +277,9 @@ def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tu
 def locked(out: Path) -> Iterator[bool]:
     """Keeps a second start out of a run's folder while the block runs; yields whether the lock is held.
 
-    It is a POSIX record lock: the kernel takes it back when the process ends, however it ends; forked loader processes, which may live a few seconds
-    longer, do not inherit it; and NFS knows it. Where a file system has no locks, a line says so and the work goes on.
+    It is a POSIX record lock: the kernel takes it back when the process ends, however it ends; forked loader processes,
+    which may live a few seconds longer, do not inherit it; and NFS knows it. Where a file system has no locks, a line
+    says so and the work goes on.
 
     Raises:
         ValueError: another process holds it, with its number, machine and command.
@@ -263,7 +289,9 @@ def locked(out: Path) -> Iterator[bool]:
         out.mkdir(parents=True, exist_ok=True)
         handle = (out / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise OSError(error.errno, f"{out} cannot be written to ({error.strerror}); choose another place with --out") from error
+        raise OSError(
+            error.errno, f"{out} cannot be written to ({error.strerror}); choose another place with --out"
+        ) from error
     with handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -271,8 +299,12 @@ def locked(out: Path) -> Iterator[bool]:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
-                raise ValueError(f"{out} is in use by {holder}; wait until it has ended, or choose another place with --out") from error
-            log.warning("%s: the file system has no locks (%s); do not start this recipe twice at a time", out, error.strerror)
+                raise ValueError(
+                    f"{out} is in use by {holder}; wait until it has ended, or choose another place with --out"
+                ) from error
+            log.warning(
+                "%s: the file system has no locks (%s); do not start this recipe twice at a time", out, error.strerror
+            )
             yield False
             return
         handle.truncate(0)

@@ -1,4 +1,5 @@
-"""What every door does before its one call: parse, load the recipe, open the run, seed, skip when done, call, mark done."""
+"""What every door does before its one call: parse, load the recipe, open the run, seed, skip when done, call, mark
+done."""
 
 from __future__ import annotations
 
@@ -16,12 +17,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, readers, remove_damaged, renew_states
+from guie.done import (
+    damages,
+    fingerprint,
+    is_done,
+    locked,
+    mark_done,
+    other_code,
+    outputs_digest,
+    read_done,
+    readers,
+    remove_damaged,
+    renew_states,
+)
 from guie.errors import run_to_the_end
 from guie.files import sweep
 from guie.machine import check_names, check_writable, n_cores
 from guie.recipe import load_recipe
-from guie.run import DOORS, FOLDERS, Run, clear, default_out, keep_freed_memory, save_recipe, seed_everything, set_up_logging
+from guie.run import (
+    DOORS,
+    FOLDERS,
+    Run,
+    clear,
+    default_out,
+    keep_freed_memory,
+    save_recipe,
+    seed_everything,
+    set_up_logging,
+)
 from guie.settings.names import PRETRAINED
 from guie.settings.recipe import Recipe
 from guie.settings.stage import Soup
@@ -35,11 +58,37 @@ VALIDATION = ("data.val_by", "data.val_class_share", "data.val_fold")
 READS: dict[int, tuple[str, ...]] = {
     1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
     2: (
-        *(f"data.{name}" for name in ("sources", "drawn", "min_per_class", "max_per_class", "fill_per_class", "limits", "distractors", "licence")),
+        *(
+            f"data.{name}"
+            for name in (
+                "sources",
+                "drawn",
+                "min_per_class",
+                "max_per_class",
+                "fill_per_class",
+                "limits",
+                "distractors",
+                "licence",
+            )
+        ),
         *VALIDATION,
         "seed",
     ),
-    3: (*(f"data.{name}" for name in ("drawn", "pack_px", "pack_square", "pack_loose", "jpeg_quality", "shard_mb", "max_bad_share", "duplicate_bits")),),
+    3: (
+        *(
+            f"data.{name}"
+            for name in (
+                "drawn",
+                "pack_px",
+                "pack_square",
+                "pack_loose",
+                "jpeg_quality",
+                "shard_mb",
+                "max_bad_share",
+                "duplicate_bits",
+            )
+        ),
+    ),
     **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "embed.storage", "seed")),
     7: ("model", "embed.settings", "embed.precision", "embed.storage", "seed"),
     8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
@@ -64,7 +113,11 @@ PHASES = {4: "head", 5: "backbone", 6: "highres"}
 def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     """The options that all doors share, and those of door `number` alone."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--recipe", default="demo", help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)")
+    p.add_argument(
+        "--recipe",
+        default="demo",
+        help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)",
+    )
     p.add_argument(
         "--set",
         action="append",
@@ -81,15 +134,40 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         help="the same as --set data.licence=...: commercial keeps only data sets whose licence is known to allow it",
     )
     p.add_argument(
-        "--data-root", type=Path, default=Path(os.environ.get("GUIE_DATA", "data")), help="folder of the raw data sets (default: GUIE_DATA or ./data)"
+        "--data-root",
+        type=Path,
+        default=Path(os.environ.get("GUIE_DATA", "data")),
+        help="folder of the raw data sets (default: GUIE_DATA or ./data)",
     )
-    p.add_argument("--out", type=Path, default=default_out(), help="where artifacts/<recipe>/ is written (default: GUIE_OUT or artifacts/)")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=default_out(),
+        help="where artifacts/<recipe>/ is written (default: GUIE_OUT or artifacts/)",
+    )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
-    p.add_argument("--scheduler", default="", metavar="ADDRESS", help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler")
+    p.add_argument(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler",
+    )
     p.add_argument("--force", action="store_true", help="do it again even if it is done")
-    p.add_argument("--verify", action="store_true", help="compare the bytes of what is done with those that were written, not sizes and times alone")
+    p.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the bytes of what is done with those that were written, not sizes and times alone",
+    )
     if number == 9:
-        p.add_argument("--compare", type=Path, nargs="+", action="extend", default=[], metavar="FOLDER", help="other finished runs to set beside this one")
+        p.add_argument(
+            "--compare",
+            type=Path,
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FOLDER",
+            help="other finished runs to set beside this one",
+        )
     return p
 
 
@@ -99,8 +177,9 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
     Args:
         number: 1 to 9.
         doc: The door's docstring, shown by --help.
-        work: Takes the run, writes the door's folder, returns metrics for `done.json`; or where it is, as "module:function", which is
-            imported when there is work to do: a finished door and --help answer in a quarter of a second.
+        work: Takes the run, writes the door's folder, returns metrics for `done.json`; or where it is, as
+            "module:function", which is imported when there is work to do: a finished door and --help answer in a
+            quarter of a second.
         argv: The arguments, without the program's name; None takes the process' own.
         words: Further arguments of `work`.
 
@@ -109,7 +188,9 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
     """
     arguments = parser(doc, number).parse_args(argv)
     goes_on = f"to go on: {command(number, arguments)}"
-    return run_to_the_end(lambda: _run_door(number, work, words, arguments), f"door {number:02d}", arguments.out, goes_on)
+    return run_to_the_end(
+        lambda: _run_door(number, work, words, arguments), f"door {number:02d}", arguments.out, goes_on
+    )
 
 
 def _of_launcher(name: str, default: int) -> int:
@@ -129,7 +210,8 @@ def _of_launcher(name: str, default: int) -> int:
 def _processes() -> tuple[bool, int]:
     """Whether this process keeps the run's folder, which the first of several does, and how many processes there are.
 
-    A rank without a number of processes is a rest of another program: this process is alone, as accelerate also takes it.
+    A rank without a number of processes is a rest of another program: this process is alone, as accelerate also takes
+    it.
     """
     n = _of_launcher("WORLD_SIZE", 1)
     return n <= 1 or _of_launcher("RANK", 0) == 0, max(1, n)
@@ -215,7 +297,8 @@ def settings_digest(recipe: Recipe, number: int) -> str:
 
 
 def _inputs(run: Run, number: int, arguments: argparse.Namespace) -> dict[str, str]:
-    """What door `number` rests on, beside the recipe: digests of the doors before, of the raw images and of the weights, and for door 07 the device."""
+    """What door `number` rests on, beside the recipe: digests of the doors before, of the raw images and of the
+    weights, and for door 07 the device."""
     known: dict[int, str] = {}
     inputs = {FOLDERS[n]: _finished(run, n, arguments, known) for n in INPUTS[number]}
     if number in (1, 3):
@@ -232,7 +315,8 @@ def _inputs(run: Run, number: int, arguments: argparse.Namespace) -> dict[str, s
 
 
 def _made_by_itself(run: Run, number: int) -> dict[str, str]:
-    """Those of a door's inputs that are known when it ends: the world that door 01 has drawn, the device that door 07 has found."""
+    """Those of a door's inputs that are known when it ends: the world that door 01 has drawn, the device that door 07
+    has found."""
     if number == 1 and run.recipe.data.drawn is not None:
         return {"raw": _raw(run)}
     return {"device": _kind(run.device)} if number == 7 else {}
@@ -253,7 +337,11 @@ def _tell_done(run: Run, number: int, arguments: argparse.Namespace) -> None:
     mark = read_done(folder)
     assert mark is not None
     others = [other_code(mark)]
-    if number in PHASES and arguments.device != "auto" and _kind(mark.get("device", arguments.device)) != _kind(arguments.device):
+    if (
+        number in PHASES
+        and arguments.device != "auto"
+        and _kind(mark.get("device", arguments.device)) != _kind(arguments.device)
+    ):
         others.append(f"--device {mark['device']}")  # hours of training are not thrown away for an option
     if any(others):
         log.warning("%s was made by: %s; --force makes it again", folder.name, ", ".join(filter(None, others)))
@@ -272,7 +360,8 @@ def _check_upstream(run: Run, number: int, arguments: argparse.Namespace) -> Non
 
 
 def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
-    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, which backbones their ancestors have, and door 07 what was chosen."""
+    """The recipe fields that door `number` reads; doors 04 to 08 also read stages, which backbones their ancestors
+    have, and door 07 what was chosen."""
     if number in PHASES:
         used = {row.name for row in recipe.stages.of_phase(PHASES[number])}
     elif number in (7, 8):
@@ -321,7 +410,8 @@ def as_data(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _finished(run: Run, number: int, arguments: argparse.Namespace, known: dict[int, str]) -> str:
-    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe and inputs.
+    """The digest of door `number`'s outputs; an error that names the command when it has not finished with this recipe
+    and inputs.
 
     Args:
         run: Whose doors.
@@ -336,10 +426,14 @@ def _finished(run: Run, number: int, arguments: argparse.Namespace, known: dict[
     if mark is None:
         raise ValueError(f"{folder} is not finished; first run: {command(number, arguments)}")
     if mark["settings"] != settings_digest(run.recipe, number):
-        raise ValueError(f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}")
+        raise ValueError(
+            f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}"
+        )
     for upstream in INPUTS[number]:
         if mark["inputs"].get(FOLDERS[upstream]) != _finished(run, upstream, arguments, known):
-            raise ValueError(f"{folder} was made from an older {FOLDERS[upstream]}; run it again: {command(number, arguments)}")
+            raise ValueError(
+                f"{folder} was made from an older {FOLDERS[upstream]}; run it again: {command(number, arguments)}"
+            )
     known[number] = outputs_digest(folder)
     return known[number]
 

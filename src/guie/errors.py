@@ -1,6 +1,7 @@
 """How a command ends in one line: what an error means, what to set, where its traceback is, and the exit status.
 
-Exit statuses: 0; 1 after an error that nobody foresaw; 2 after one that the user can mend, by another value or another machine; 130 when interrupted.
+Exit statuses: 0; 1 after an error that nobody foresaw; 2 after one that the user can mend, by another value or another
+machine; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -25,39 +26,78 @@ _MEMORY_NOTE = "less memory: "
 _TRACEBACK = "Traceback (most recent call last)"
 
 _MEMORY = (
-    r"^(numpy\S*)?_?\w*MemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|Insufficient memory|Unable to allocate"
+    r"^(numpy\S*)?_?\w*MemoryError|can't allocate memory|not enough memory|Cannot allocate "
+    r"memory|bad_alloc|Insufficient memory|Unable to allocate"
     r"|failed to map segment|[Oo]ut of memory"
 )
-_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT)
+_OF_THE_MACHINE = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
 
 # What libraries say, and what it means. {memory} is the remedy of the work that was under way, see `memory_remedy`.
 KNOWN: tuple[tuple[str, str], ...] = (
     (
-        r"^(torch\.)?OutOfMemoryError|CUDA out of memory|HIP out of memory|C[A-Z]+_STATUS_ALLOC_FAILED|CUDA error: out of memory",
+        r"^(torch\.)?OutOfMemoryError|CUDA out of memory|HIP out of memory|C[A-Z]+_STATUS_ALLOC_FAILED|CUDA error: out "
+        r"of memory",
         "the card's memory is full; {memory}",
     ),
     (
-        r"killed by signal: Bus error|unable to (open|resize|allocate|mmap) .*shared memory|shared memory object|unable to write to file </torch|/dev/shm",
+        r"killed by signal: Bus error|unable to (open|resize|allocate|mmap) .*shared memory|shared memory "
+        r"object|unable to write to file </torch|/dev/shm",
         "shared memory is too small (/dev/shm, 64 MB in Docker); start the container with --shm-size=2g or --ipc=host",
     ),
     (
         r"killed by signal: Killed|exited unexpectedly|BrokenProcessPool|terminated abruptly",
-        "a process that loads or makes images was killed, mostly for lack of memory; {memory}. The same command goes on from what is finished",
+        "a process that loads or makes images was killed, mostly for lack of memory; {memory}. The same command goes "
+        "on from what is finished",
     ),
     (
         _MEMORY,
         "the memory is full{limit}; {memory}",
     ),
-    (r"can't start new thread|Resource temporarily unavailable", "no more threads or processes may be started{limit}; raise ulimit -u and ulimit -v"),
-    (r"received 0 items of ancdata|Too many open files", "too many files are open; raise the limit with ulimit -n 4096"),
-    (r"No space left on device|Not enough free space|Disk quota exceeded", "the disk is full; free some space, or choose another place with --out"),
-    (r"no kernel image is available|driver version is insufficient|NVIDIA driver.*too old", "this torch does not fit the card; --device cpu, or another torch"),
-    (r"^AcceleratorError|CUDA error|CUDNN_STATUS|CUBLAS_STATUS|cuDNN error", "the card reported an error; start again, with --device cpu if it comes back"),
-    (r"NCCL|Connection (closed|reset) by peer|Gloo|DistBackendError|DistStoreError", "another process of this run has stopped; its own output says why"),
-    (r"^(torch\.\S*|_\w+|\w*)(Unsupported|TorchRuntimeError|BackendCompilerFailed|InductorError|CppCompileError|TorchExportError|UserError)\b",
-     "torch cannot compile or export this network; without the second file: --set export.has_program=false"),
-    (r"libGL\.so|libgthread", "OpenCV misses a library of the desktop; pip install opencv-python-headless in its place"),
-    (r"^(ModuleNotFoundError|ImportError)", "a package is missing or damaged; pip install -r requirements.txt -c constraints.txt"),
+    (
+        r"can't start new thread|Resource temporarily unavailable",
+        "no more threads or processes may be started{limit}; raise ulimit -u and ulimit -v",
+    ),
+    (
+        r"received 0 items of ancdata|Too many open files",
+        "too many files are open; raise the limit with ulimit -n 4096",
+    ),
+    (
+        r"No space left on device|Not enough free space|Disk quota exceeded",
+        "the disk is full; free some space, or choose another place with --out",
+    ),
+    (
+        r"no kernel image is available|driver version is insufficient|NVIDIA driver.*too old",
+        "this torch does not fit the card; --device cpu, or another torch",
+    ),
+    (
+        r"^AcceleratorError|CUDA error|CUDNN_STATUS|CUBLAS_STATUS|cuDNN error",
+        "the card reported an error; start again, with --device cpu if it comes back",
+    ),
+    (
+        r"NCCL|Connection (closed|reset) by peer|Gloo|DistBackendError|DistStoreError",
+        "another process of this run has stopped; its own output says why",
+    ),
+    (
+        r"^(torch\.\S*|_\w+|\w*)(Unsupported|TorchRuntimeError|BackendCompilerFailed|InductorError|CppCompileError|TorchExportError|UserError)\b",
+        "torch cannot compile or export this network; without the second file: --set export.has_program=false",
+    ),
+    (
+        r"libGL\.so|libgthread",
+        "OpenCV misses a library of the desktop; pip install opencv-python-headless in its place",
+    ),
+    (
+        r"^(ModuleNotFoundError|ImportError)",
+        "a package is missing or damaged; pip install -r requirements.txt -c constraints.txt",
+    ),
 )
 
 _OUT = "check its owner and mode, or choose another place with --out"
@@ -78,8 +118,14 @@ BY_NUMBER: dict[int, str] = {
 }
 
 
-def run_to_the_end(work: Callable[[], int | None], what: str, folder: Path | str = "", interrupted: str = "the same command starts again") -> int:
-    """Runs a command's work; returns its exit status, after one line on stderr where it failed. GUIE_TRACEBACK=1 lets errors through.
+def run_to_the_end(
+    work: Callable[[], int | None],
+    what: str,
+    folder: Path | str = "",
+    interrupted: str = "the same command starts again",
+) -> int:
+    """Runs a command's work; returns its exit status, after one line on stderr where it failed. GUIE_TRACEBACK=1 lets
+    errors through.
 
     Args:
         work: Returns an exit status; None is 0.
@@ -131,7 +177,9 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
     if isinstance(error, OSError) and error.errno is not None and error.strerror != os.strerror(error.errno):
         return _one_line(error.strerror or text), 2  # a line of our own, with the number of its kind
     if isinstance(error, OSError) and error.errno in BY_NUMBER:
-        place = error.filename2 or error.filename or folder or what  # of two files the second is the one that was to be made
+        place = (
+            error.filename2 or error.filename or folder or what
+        )  # of two files the second is the one that was to be made
         return f"{place}: {error.strerror}; {_remedy(error)}", 2
     if isinstance(error, ValueError | OSError) and getattr(error, "errno", None) is None and _is_ours(error):
         return text, 2
@@ -139,7 +187,11 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
     for pattern, meaning in KNOWN:
         if re.search(pattern, kind):
             at = f" at {folder}" if folder and "disk" in meaning else ""
-            return f"{what}{at}: {meaning.format(memory=_noted(error) or 'give it more', limit=_limit())} ({kind}){_where()}", 2
+            return (
+                f"{what}{at}: {meaning.format(memory=_noted(error) or 'give it more', limit=_limit())} "
+                f"({kind}){_where()}",
+                2,
+            )
     return f"{what} stopped at {_place(error)}: {kind}{_where()}", 1
 
 
@@ -151,11 +203,13 @@ def _remedy(error: OSError) -> str:
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error that came while a file was read says nothing about the file: memory or files ran out, the disk failed. It must pass, lest the
-    user is told to delete or fetch again what is whole."""
+    """Whether an error that came while a file was read says nothing about the file: memory or files ran out, the disk
+    failed. It must pass, lest the user is told to delete or fetch again what is whole."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
         return True
-    return isinstance(error, RuntimeError | OSError) and re.search(_MEMORY, f"{type(error).__name__}: {error}") is not None
+    return (
+        isinstance(error, RuntimeError | OSError) and re.search(_MEMORY, f"{type(error).__name__}: {error}") is not None
+    )
 
 
 def message(error: BaseException) -> str:
@@ -169,7 +223,11 @@ def message(error: BaseException) -> str:
 
 def log_path() -> str:
     """The file that the package's log goes to, or ''."""
-    files = [handler.baseFilename for handler in logging.getLogger("guie").handlers if isinstance(handler, logging.FileHandler)]
+    files = [
+        handler.baseFilename
+        for handler in logging.getLogger("guie").handlers
+        if isinstance(handler, logging.FileHandler)
+    ]
     return next((file for file in files if file != os.devnull), "")
 
 
@@ -199,7 +257,8 @@ def _noted(error: BaseException) -> str:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether a `raise` of the project's own made it, in this process or in one that worked for it: then its text is for the user."""
+    """Whether a `raise` of the project's own made it, in this process or in one that worked for it: then its text is
+    for the user."""
     frames = _frames(error)
     return bool(frames) and _in_project(frames[-1].path) and re.search(r"\braise\b", frames[-1].source) is not None
 
@@ -220,10 +279,16 @@ class _Frame(NamedTuple):
 
 
 def _frames(error: Exception) -> list[_Frame]:
-    """The frames that an error passed, the innermost last; those of a process that worked for this one (DataLoader, ProcessPoolExecutor) after its own."""
-    own = [_Frame(frame.filename, str(frame.lineno), frame.name, frame.line or "") for frame in traceback.extract_tb(error.__traceback__)]
+    """The frames that an error passed, the innermost last; those of a process that worked for this one (DataLoader,
+    ProcessPoolExecutor) after its own."""
+    own = [
+        _Frame(frame.filename, str(frame.lineno), frame.name, frame.line or "")
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
     text = str(error) if _TRACEBACK in str(error) else str(error.__cause__ or "")
-    return own + [_Frame(*found) for found in re.findall(r'^ *File "([^"]+)", line (\d+), in (\S+)\n(.*)', text, re.MULTILINE)]
+    return own + [
+        _Frame(*found) for found in re.findall(r'^ *File "([^"]+)", line (\d+), in (\S+)\n(.*)', text, re.MULTILINE)
+    ]
 
 
 def _in_project(path: str) -> bool:

@@ -28,9 +28,9 @@ SCRATCH = ".tmp"  # the ending of what is not yet written whole
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and vanishes when it does not.
 
-    It bears the name of `path`, in a hidden scratch folder beside it (`.NAME.HOST-PID.tmp/`): torch.jit.save repeats the name inside the file, and
-    libraries that write through a temporary file of their own (safetensors) leave nothing elsewhere when they are killed. The file gets the
-    permissions that the umask asks for, whatever the library gave it.
+    It bears the name of `path`, in a hidden scratch folder beside it (`.NAME.HOST-PID.tmp/`): torch.jit.save repeats
+    the name inside the file, and libraries that write through a temporary file of their own (safetensors) leave nothing
+    elsewhere when they are killed. The file gets the permissions that the umask asks for, whatever the library gave it.
 
     Raises:
         OSError: with a line that names the disk, when it is full.
@@ -49,7 +49,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except Exception as error:
         if _is_disk_full(error, path.parent):
-            raise OSError(errno.ENOSPC, f"the disk is full at {path.parent}; free some space, or choose another place with --out") from error
+            raise OSError(
+                errno.ENOSPC, f"the disk is full at {path.parent}; free some space, or choose another place with --out"
+            ) from error
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -60,11 +62,13 @@ def sweep(folder: Path, is_locked: bool) -> None:
 
     Args:
         folder: Where to look, at all depths.
-        is_locked: Whether the caller holds the lock of the run, so that nobody else writes there. Otherwise only the scratch folders of dead
-            processes of this machine go.
+        is_locked: Whether the caller holds the lock of the run, so that nobody else writes there. Otherwise only the
+            scratch folders of dead processes of this machine go.
     """
     for path, subfolders, files in os.walk(folder):  # which bears that others remove theirs meanwhile, as glob does not
-        for stale in [Path(path, name) for name in (*subfolders, *files) if name.startswith(".") and name.endswith(SCRATCH)]:
+        for stale in [
+            Path(path, name) for name in (*subfolders, *files) if name.startswith(".") and name.endswith(SCRATCH)
+        ]:
             if is_locked:
                 _remove(stale)
             else:
@@ -72,7 +76,8 @@ def sweep(folder: Path, is_locked: bool) -> None:
 
 
 def _writer() -> str:
-    """This process, as scratch folders name it: processes of other machines, and of other containers, may have the same number."""
+    """This process, as scratch folders name it: processes of other machines, and of other containers, may have the same
+    number."""
     return f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-{os.getpid()}"
 
 
@@ -102,7 +107,8 @@ def _remove(stale: Path) -> None:
 
 
 def _follow_umask(temporary: Path, scratch: Path) -> None:
-    """Gives the file the permissions of one that open() makes; those of the folder say what the umask is, which cannot be read without setting it."""
+    """Gives the file the permissions of one that open() makes; those of the folder say what the umask is, which cannot
+    be read without setting it."""
     wanted = scratch.stat().st_mode & 0o666
     if temporary.stat().st_mode & 0o777 != wanted:
         with contextlib.suppress(OSError):  # a file system without permissions
@@ -110,7 +116,8 @@ def _follow_umask(temporary: Path, scratch: Path) -> None:
 
 
 def _is_disk_full(error: Exception, folder: Path) -> bool:
-    """Whether a write failed for want of space; torch and safetensors raise errors of their own, which do not always say why."""
+    """Whether a write failed for want of space; torch and safetensors raise errors of their own, which do not always
+    say why."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     if "No space left" in str(error) or "Not enough free space" in str(error):  # safetensors, numpy
@@ -129,7 +136,9 @@ def full_disk_told(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if _is_disk_full(error, folder):
-            raise OSError(errno.ENOSPC, f"the disk is full at {folder}; free some space, or choose another place with --out") from error
+            raise OSError(
+                errno.ENOSPC, f"the disk is full at {folder}; free some space, or choose another place with --out"
+            ) from error
         raise
 
 
@@ -164,9 +173,14 @@ def load_state(path: Path) -> dict[str, Any]:
     except Exception as error:
         if is_of_the_machine(error):
             raise
-        raise ValueError(f"{path} cannot be read as a training state ({type(error).__name__}: {error}); delete it to start the stage anew") from error
+        raise ValueError(
+            f"{path} cannot be read as a training state ({type(error).__name__}: {error}); delete it to start the "
+            "stage anew"
+        ) from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path} holds a {type(state).__name__}, not a training state; delete it to start the stage anew")
+        raise ValueError(
+            f"{path} holds a {type(state).__name__}, not a training state; delete it to start the stage anew"
+        )
     return state
 
 
@@ -196,7 +210,10 @@ def load_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     except Exception as error:
         if is_of_the_machine(error):
             raise
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again. Pickled weights are read as {', '.join(PICKLED)}") from error
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); fetch it again. Pickled weights are read as "
+            f"{', '.join(PICKLED)}"
+        ) from error
 
 
 def digest_of_file(path: Path) -> str:
@@ -215,8 +232,10 @@ def checked_digest_of_file(path: Path) -> str:
     listed = [line.split()[0] for line in lines if line.split()[1:] in ([path.name], [f"*{path.name}"])]
     if listed and digest not in listed:
         raise ValueError(
-            f"{path} has the SHA-256 {digest[:16]}..., but {sums} lists {listed[0][:16]}...: it is damaged or another file; fetch it again "
-            f"(the project's own: git checkout {path.parent.name}/{path.name}), or correct its line there if you meant to change it"
+            f"{path} has the SHA-256 {digest[:16]}..., but {sums} lists {listed[0][:16]}...: it is damaged or another "
+            "file; fetch it again "
+            f"(the project's own: git checkout {path.parent.name}/{path.name}), or correct its line there if you meant "
+            "to change it"
         )
     return digest[:16]
 

@@ -1,4 +1,5 @@
-"""What this process may use of the machine: cores, memory, shared memory. A container or a shell may grant less than the machine has."""
+"""What this process may use of the machine: cores, memory, shared memory. A container or a shell may grant less than
+the machine has."""
 
 from __future__ import annotations
 
@@ -18,14 +19,16 @@ _MEMORY_FILES = {"": "memory.max", "memory": "memory.limit_in_bytes"}
 
 
 def n_cores() -> int:
-    """Cores that this process may use: those it may run on, and no more than its container's quota of CPU time, rounded up."""
+    """Cores that this process may use: those it may run on, and no more than its container's quota of CPU time, rounded
+    up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return cores if quota is None else min(cores, max(1, -int(-quota // 1)))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("/proc/self/cgroup")) -> float | None:
-    """CPUs' worth of time that the process' control groups grant, e.g. 1.5 for `docker run --cpus 1.5`; None without a limit.
+    """CPUs' worth of time that the process' control groups grant, e.g. 1.5 for `docker run --cpus 1.5`; None without a
+    limit.
 
     Args:
         root: Where control groups are mounted.
@@ -59,14 +62,16 @@ def address_limit() -> int | None:
 
 
 def free_shared_memory() -> int | None:
-    """Bytes that are free in /dev/shm, through which loader processes hand over batches; None where there is no such folder."""
+    """Bytes that are free in /dev/shm, through which loader processes hand over batches; None where there is no such
+    folder."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def peak_memory() -> int:
     """Bytes of this process' largest resident memory.
 
-    Linux' VmHWM where there is one: `ru_maxrss` survives exec, so that a process would be told the peak of the one that started it.
+    Linux' VmHWM where there is one: `ru_maxrss` survives exec, so that a process would be told the peak of the one that
+    started it.
     """
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.is_file() else ():
@@ -76,21 +81,29 @@ def peak_memory() -> int:
 
 
 def check_names(**paths: Path) -> None:
-    """Raises ValueError where file names are not UTF-8 here, or a path that was given is not: tables and weights are stored under UTF-8 names.
+    """Raises ValueError where file names are not UTF-8 here, or a path that was given is not: tables and weights are
+    stored under UTF-8 names.
 
     Args:
         **paths: By the option that they were given with.
     """
     encoding = sys.getfilesystemencoding()
     if encoding.replace("-", "").lower() != "utf8":
-        raise ValueError(f"this shell's file names are {encoding} (LC_ALL, LANG or PYTHONUTF8=0), and a run needs UTF-8; export PYTHONUTF8=1 and start again")
+        raise ValueError(
+            f"this shell's file names are {encoding} (LC_ALL, LANG or PYTHONUTF8=0), and a run needs UTF-8; export "
+            "PYTHONUTF8=1 and start again"
+        )
     for option, path in paths.items():
         if any(character < " " or "\ud800" <= character <= "\udfff" for character in str(path)):
-            raise ValueError(f"--{option} {str(path)!r} holds bytes that are no text in UTF-8, or a control character; choose another place")
+            raise ValueError(
+                f"--{option} {str(path)!r} holds bytes that are no text in UTF-8, or a control character; choose "
+                "another place"
+            )
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:
-    """Makes a folder where it is missing, and writes a page of a file there and takes it away: told before the work, not after it.
+    """Makes a folder where it is missing, and writes a page of a file there and takes it away: told before the work,
+    not after it.
 
     Args:
         folder: Where files will be written.
@@ -105,12 +118,17 @@ def check_writable(folder: Path, option: str = "--out") -> None:
             file.write(bytes(1 << 16))
             file.flush()
     except OSError as error:
-        remedy = f"free some space, or choose another place with {option}" if error.errno == errno.ENOSPC else f"choose another place with {option}"
+        remedy = (
+            f"free some space, or choose another place with {option}"
+            if error.errno == errno.ENOSPC
+            else f"choose another place with {option}"
+        )
         raise OSError(error.errno, f"{folder} cannot be written ({os.strerror(error.errno or 0)}); {remedy}") from error
 
 
 def check_room(folder: Path, n_bytes: int, option: str = "--out") -> None:
-    """Takes so much room in a folder and gives it back, for libraries that end the process on a full disk (torch.jit.save does, in C++).
+    """Takes so much room in a folder and gives it back, for libraries that end the process on a full disk
+    (torch.jit.save does, in C++).
 
     Args:
         folder: Where a file will be written.
@@ -127,7 +145,10 @@ def check_room(folder: Path, n_bytes: int, option: str = "--out") -> None:
             elif shutil.disk_usage(folder).free < n_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        told = f"no room for {n_bytes / 1e6:,.0f} MB at {folder} ({error.strerror}); free some space, or choose another place with {option}"
+        told = (
+            f"no room for {n_bytes / 1e6:,.0f} MB at {folder} ({error.strerror}); free some space, or choose another "
+            f"place with {option}"
+        )
         raise OSError(error.errno, told) from error
 
 
@@ -141,13 +162,16 @@ def check_writable_file(path: Path, option: str = "--out") -> None:
         raise OSError(errno.EISDIR, f"{path} is a folder; name a file with {option}")
     check_writable(path.parent, option)
     if path.exists() and not os.access(path, os.W_OK):
-        raise OSError(errno.EACCES, f"{path} may not be replaced; check its owner and mode, or choose another place with {option}")
+        raise OSError(
+            errno.EACCES, f"{path} may not be replaced; check its owner and mode, or choose another place with {option}"
+        )
 
 
 def _groups(root: Path, memberships: Path, kinds: set[str]) -> Iterator[tuple[str, Path]]:
     """Kind and folder of each control group that the process is in, and of those above it.
 
-    The kind is '' for version 2, else version 1's controller. In a container the names in `memberships` may be the host's, and only `root` is there.
+    The kind is '' for version 2, else version 1's controller. In a container the names in `memberships` may be the
+    host's, and only `root` is there.
     """
     for line in _text(memberships).splitlines():
         _, controllers, name = line.split(":", 2)

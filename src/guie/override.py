@@ -19,8 +19,8 @@ def override_field(tree: Tree, text: str) -> Tree:
 
     Args:
         tree: Frozen dataclasses and tuples of them.
-        text: `PATH=VALUE`. The value of a field that may hold several kinds of settings is the name of a class, with its defaults:
-            `stages.s1.objective=CosFace`.
+        text: `PATH=VALUE`. The value of a field that may hold several kinds of settings is the name of a class, with
+            its defaults: `stages.s1.objective=CosFace`.
 
     Raises:
         ValueError: no `=`, no such field (with the path that is meant), or a value that the field's type does not take.
@@ -127,7 +127,9 @@ class _Change:
         if not plain and len(classes) > 1:
             raise ValueError(f"--set {self.path}={text}: takes a kind; {nearest(text, list(classes))}")
         if not plain:
-            raise ValueError(f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file")
+            raise ValueError(
+                f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file"
+            )
         try:
             return self._as(text, plain[0])
         except ValueError as error:
@@ -137,7 +139,9 @@ class _Change:
     def _fresh(self, kind: type) -> Any:
         """A settings object with its defaults."""
         if needed := _without_default(kind):
-            raise ValueError(f"--set {self.path}={kind.__name__}: it has no default for {', '.join(needed)}; write a recipe file")
+            raise ValueError(
+                f"--set {self.path}={kind.__name__}: it has no default for {', '.join(needed)}; write a recipe file"
+            )
         return kind()
 
     def _as(self, text: str, kind: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Processes that share a long list of small jobs: of this machine, ending with the one that started them, or of a dask.distributed cluster."""
+"""Processes that share a long list of small jobs: of this machine, ending with the one that started them, or of a
+dask.distributed cluster."""
 
 from __future__ import annotations
 
@@ -21,10 +22,12 @@ N_RETRIES = 3  # of a job whose worker was lost
 def process_pool(n: int, scheduler: str = "") -> Iterator[Executor]:
     """A pool of `n` processes; when the block fails, jobs that wait are not begun: a full disk is told at once.
 
-    With the address of a dask.distributed scheduler, its workers do the jobs; those of a worker that is lost are done by another. They must see
-    the same folders under the same names. A job is a pure function that writes its files whole, so twice is as good as once.
+    With the address of a dask.distributed scheduler, its workers do the jobs; those of a worker that is lost are done
+    by another. They must see the same folders under the same names. A job is a pure function that writes its files
+    whole, so twice is as good as once.
 
-    OpenCV and torch work in one thread meanwhile: their own threads do not survive a fork, and a process that waits for them waits for ever.
+    OpenCV and torch work in one thread meanwhile: their own threads do not survive a fork, and a process that waits for
+    them waits for ever.
     """
     if scheduler:
         yield from _cluster(scheduler)
@@ -34,7 +37,8 @@ def process_pool(n: int, scheduler: str = "") -> Iterator[Executor]:
     cv2.setNumThreads(1)
     if torch:
         torch.set_num_threads(1)
-    # fork starts at once; a fresh interpreter per process would import everything first. Elsewhere the platform's default.
+    # fork starts at once; a fresh interpreter per process would import everything first. Elsewhere the platform's
+    # default.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     with ProcessPoolExecutor(n, mp_context=context, initializer=_start) as pool:
         try:
@@ -68,7 +72,8 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
 
 
 def _start() -> None:
-    """Lets a process end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks on odd EXIF to itself.
+    """Lets a process end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks
+    on odd EXIF to itself.
 
     A torch that it imports itself works in one thread, as the parent's does.
     """

@@ -1,8 +1,8 @@
 """Recipes: loading, `--set`, and the schema, which is re-exported here so that a recipe file has one import.
 
-A recipe is a tree of frozen dataclasses, in the order data, model, stages, embed, export. It is written as a Python file in
-`guie/recipes/` (or anywhere: `--recipe path/to/mine.py`) that defines one name, `RECIPE`. Its docstring states the source, the
-machine, the hours and the score to expect.
+A recipe is a tree of frozen dataclasses, in the order data, model, stages, embed, export. It is written as a Python
+file in `guie/recipes/` (or anywhere: `--recipe path/to/mine.py`) that defines one name, `RECIPE`. Its docstring states
+the source, the machine, the hours and the score to expect.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
     else:
         known = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("[a-z]*.py"))
         if name_or_path not in known:
-            raise ValueError(f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that defines RECIPE")
+            raise ValueError(
+                f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that "
+                "defines RECIPE"
+            )
         with _told_as_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
             module = importlib.import_module(f"guie.recipes.{name_or_path}")
     recipe = getattr(module, "RECIPE", None)
@@ -106,11 +109,16 @@ def _module_from_file(path: Path) -> types.ModuleType:
 
 @contextlib.contextmanager
 def _told_as_recipe(file: Path) -> Iterator[None]:
-    """Whatever a recipe's file may raise becomes one line: the file, the line in it, what is wrong, and the nearest name."""
+    """Whatever a recipe's file may raise becomes one line: the file, the line in it, what is wrong, and the nearest
+    name."""
     try:
         yield
     except Exception as error:  # a misspelt field is a TypeError, a forgotten bracket a SyntaxError
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == file.resolve()]
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).resolve() == file.resolve()
+        ]
         at = f", line {frames[-1].lineno}," if frames else ""
         raise ValueError(f"recipe file {file}{at} cannot be read: {_meaning(error)}") from error
 
@@ -122,13 +130,21 @@ def _meaning(error: Exception) -> str:
         kind, name = found.groups()
         if kind in kinds:
             path = new_path(kinds[kind], name)
-            hint = GONE.get(name) or (f"it is {path} now" if path else nearest(name, [f.name for f in dataclasses.fields(kinds[kind])]))
+            hint = GONE.get(name) or (
+                f"it is {path} now" if path else nearest(name, [f.name for f in dataclasses.fields(kinds[kind])])
+            )
             return f"{kind} has no field {name!r}; {hint}"
-    if found := re.match(r"(\w+)\.__init__\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text):
+    if found := re.match(
+        r"(\w+)\.__init__\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text
+    ):
         return f"{found[1]} lacks {found[2]}"
     if found := re.match(r"(\w+)\.__init__\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) ", text):
-        return f"{found[1]} takes {int(found[2]) - 1} values without a name, and {int(found[3]) - 1} are given; name them"
-    if isinstance(error, NameError | ImportError | AttributeError) and (found := re.search(r"(?:name|attribute) '(\w+)'", text)):
+        return (
+            f"{found[1]} takes {int(found[2]) - 1} values without a name, and {int(found[3]) - 1} are given; name them"
+        )
+    if isinstance(error, NameError | ImportError | AttributeError) and (
+        found := re.search(r"(?:name|attribute) '(\w+)'", text)
+    ):
         return f"{text}; {f'it is {KINDS[found[1]]} now' if found[1] in KINDS else nearest(found[1], list(kinds))}"
     return f"{type(error).__name__}: {text}"
 

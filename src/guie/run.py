@@ -24,8 +24,10 @@ from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
 from guie.settings.recipe import Recipe
 
-# Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores, spinning costs
-# MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it: no module that is imported above or before may import torch.
+# Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores,
+# spinning costs
+# MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it: no module that is
+# imported above or before may import torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 FOLDERS = {
@@ -64,7 +66,8 @@ class Run:
         data_root: Folder that the sources' folders and the weights are relative to.
         out: Folder of this run: `artifacts/<recipe>`.
         device: `cpu`, `cuda`, `cuda:0`, ...
-        scheduler: Address of a dask.distributed scheduler whose workers check and pack; '' for the processes of this machine.
+        scheduler: Address of a dask.distributed scheduler whose workers check and pack; '' for the processes of this
+            machine.
         verify: Compare the bytes of what earlier starts have made, not sizes and times alone.
     """
 
@@ -99,20 +102,29 @@ class Run:
         return self.out / "drawn" if self.recipe.data.drawn else self.data_root
 
     def weights_path(self, name: str) -> Path:
-        """The file of pretrained weights called `name`: absolute, or under the data root, its neighbour `weights/`, or ours.
+        """The file of pretrained weights called `name`: absolute, or under the data root, its neighbour `weights/`, or
+        ours.
 
         Raises:
             FileNotFoundError: listing the places that were looked at.
         """
         given = Path(name)
-        places = [given] if given.is_absolute() else [self.data_root / given, self.data_root.parent / "weights" / given, PROJECT / "weights" / given]
+        places = (
+            [given]
+            if given.is_absolute()
+            else [self.data_root / given, self.data_root.parent / "weights" / given, PROJECT / "weights" / given]
+        )
         for place in places:
             if place.is_file():
                 return place
-        raise FileNotFoundError(f"weights {name} are in none of: {', '.join(map(str, places))}. Put the file there, or --set model.weights=PATH")
+        raise FileNotFoundError(
+            f"weights {name} are in none of: {', '.join(map(str, places))}. Put the file there, or --set "
+            "model.weights=PATH"
+        )
 
     def weights_digest(self) -> str:
-        """Digests of the pretrained weights' files; '' when the recipe names none (random weights, or a tag of the library).
+        """Digests of the pretrained weights' files; '' when the recipe names none (random weights, or a tag of the
+        library).
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -182,8 +194,8 @@ def seed_everything(seed: int) -> None:
 def keep_freed_memory() -> bool:
     """Lets glibc keep freed memory instead of giving every large tensor back to the kernel.
 
-    By default each activation above 32 MiB is mapped anew and its pages are zeroed by the kernel at every step. Without that,
-    `tests/benchmarks/cpu.py` measures what this is worth.
+    By default each activation above 32 MiB is mapped anew and its pages are zeroed by the kernel at every step. Without
+    that, `tests/benchmarks/cpu.py` measures what this is worth.
 
     Returns:
         Whether the C library took the setting (False off Linux/glibc).
@@ -199,16 +211,23 @@ def keep_freed_memory() -> bool:
 
 
 def peak_memory_gb() -> float:
-    """Largest resident memory of any single process so far, this one or a finished child (loader processes share most of it), in GB."""
-    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    """Largest resident memory of any single process so far, this one or a finished child (loader processes share most
+    of it), in GB."""
+    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (
+        1 if platform.system() == "Darwin" else 1024
+    )
     return round(max(peak_memory(), of_children) / 1e9, 3)
 
 
 def commit() -> str:
     """The project's git commit, with `+` when the tree has changes; `unknown` outside a checkout."""
     try:
-        head = subprocess.run(["git", "-C", str(PROJECT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run(["git", "-C", str(PROJECT), "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        head = subprocess.run(
+            ["git", "-C", str(PROJECT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "-C", str(PROJECT), "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout
         return head + ("+" if status.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
@@ -235,12 +254,14 @@ def clear(folder: Path) -> None:
 
 
 def keep_conditions(stage: str, begun: dict[str, Any], device: str) -> None:
-    """Makes torch compute in as many threads as when `stage` was begun: on a CPU another number sums in another order, and the last bits differ.
+    """Makes torch compute in as many threads as when `stage` was begun: on a CPU another number sums in another order,
+    and the last bits differ.
 
     Args:
         stage: The stage's name.
         begun: Its checkpoint or done-mark: `threads` and `device` then.
-        device: cpu or cuda, now. Where it is another, or this process has too few cores, a line says that the weights will not be the same bits.
+        device: cpu or cuda, now. Where it is another, or this process has too few cores, a line says that the weights
+            will not be the same bits.
     """
     import torch
 
@@ -248,12 +269,22 @@ def keep_conditions(stage: str, begun: dict[str, Any], device: str) -> None:
     threads = begun.get("threads") or n
     was = begun.get("device", device).partition(":")[0]
     if was != device:
-        log.warning("stage %s: was begun on %s and goes on on %s: the weights are not those of an undisturbed run", stage, was, device)
+        log.warning(
+            "stage %s: was begun on %s and goes on on %s: the weights are not those of an undisturbed run",
+            stage,
+            was,
+            device,
+        )
     elif threads <= n_cores() and threads != n:
         torch.set_num_threads(threads)
         log.info("stage %s: was begun in %d threads, which are kept; this start would take %d", stage, threads, n)
     elif threads != n and device == "cpu":
-        log.warning("stage %s: was begun in %d threads and goes on in %d: not bit-equal to an undisturbed run", stage, threads, n)
+        log.warning(
+            "stage %s: was begun in %d threads and goes on in %d: not bit-equal to an undisturbed run",
+            stage,
+            threads,
+            n,
+        )
 
 
 def default_out() -> Path:

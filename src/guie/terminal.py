@@ -18,8 +18,15 @@ GRACE_S = 120.0  # to write a checkpoint that was begun
 COLUMNS = 110
 
 
-def run_until(ends_at: float, command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None, grace_s: float = GRACE_S) -> int | None:
-    """Runs a command and shows its output here; interrupts it (SIGINT) when time is up, or when this process is interrupted.
+def run_until(
+    ends_at: float,
+    command: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    grace_s: float = GRACE_S,
+) -> int | None:
+    """Runs a command and shows its output here; interrupts it (SIGINT) when time is up, or when this process is
+    interrupted.
 
     The command gets a terminal of its own, since progress bars are drawn on terminals only.
 
@@ -41,7 +48,15 @@ def run_until(ends_at: float, command: Sequence[str], cwd: Path, environment: Ma
     termios.tcsetattr(its_end, termios.TCSANOW, attributes)
     termios.tcsetwinsize(its_end, (24, COLUMNS))
     variables = {**os.environ, **(environment or {})}
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=its_end, stderr=its_end, cwd=cwd, env=variables, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=its_end,
+        stderr=its_end,
+        cwd=cwd,
+        env=variables,
+        start_new_session=True,
+    )
     os.close(its_end)
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     try:

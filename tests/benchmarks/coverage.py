@@ -1,8 +1,10 @@
-"""How often the 95 % interval of mP@5 holds the truth: simulated scores whose truth is known, at the shapes of minibench and demo and at smaller ones.
+"""How often the 95 % interval of mP@5 holds the truth: simulated scores whose truth is known, at the shapes of
+minibench and demo and at smaller ones.
 
-A class's chance of a hit is drawn from a beta distribution about its domain's score, so that the images of a class stand or fall together; each query
-then hits at m = min(images - 1, 5) ranks with that chance. The truth is the mean over domains of those scores. Old: percentiles of the bootstrap means
-(until November 2026). New: bootstrap-t. Student: the t distribution with Satterthwaite's degrees of freedom, for comparison.
+A class's chance of a hit is drawn from a beta distribution about its domain's score, so that the images of a class
+stand or fall together; each query then hits at m = min(images - 1, 5) ranks with that chance. The truth is the mean
+over domains of those scores. Old: percentiles of the bootstrap means (until November 2026). New: bootstrap-t. Student:
+the t distribution with Satterthwaite's degrees of freedom, for comparison.
 
 Run     python tests/benchmarks/coverage.py     (half an hour on one core; --n 200 takes three minutes)
 Writes  coverage.md and coverage.csv beside itself.
@@ -23,13 +25,19 @@ from scipy import stats
 from guie.evaluate.intervals import N_RESAMPLES, class_interval, class_sums
 
 HERE = Path(__file__).resolve().parent
-SPREAD = 2.0  # a + b of the beta distribution: a quarter of the classes of a domain at .57 lies below .33, a quarter above .82
+# a + b of the beta distribution: a quarter of the classes of a domain at .57 lies below .33, a quarter above .82
+SPREAD = 2.0
 # validation images of each class of minibench, seed 0 (door 02), and the score of each domain in its last row
 GROCERY = [21, 21, 23, 24, 25, 25, 26, 26, 28, 28, 29, 30, 30, 30, 30, 31, 31, 31, 33, 33, 34]
 GROCERY += [34, 37, 37, 38, 39, 40, 41, 42, 44, 45, 47, 48, 50, 50, 51, 51, 51, 51, 62, 70]
 Shape = list[tuple[list[int], float]]  # of each domain: images of each class, expected score
 SHAPES: dict[str, Shape] = {
-    "minibench: 9, 431, 25 and 41 classes": [([43] + [50] * 8, 0.572), ([4] * 431, 0.562), ([15] * 25, 0.874), (GROCERY, 0.912)],
+    "minibench: 9, 431, 25 and 41 classes": [
+        ([43] + [50] * 8, 0.572),
+        ([4] * 431, 0.562),
+        ([15] * 25, 0.874),
+        (GROCERY, 0.912),
+    ],
     "demo: 4 domains of 40 classes of 8": [([8] * 40, score) for score in (0.736, 0.696, 0.804, 0.728)],
     "4 domains of 10 classes of 10": [([10] * 10, score) for score in (0.57, 0.56, 0.87, 0.91)],
     "4 domains of 5 classes of 10": [([10] * 5, score) for score in (0.57, 0.56, 0.87, 0.91)],
@@ -76,7 +84,11 @@ def student(values: np.ndarray, classes: np.ndarray, domains: np.ndarray) -> tup
         variances.append(((total - ratios[-1] * n) ** 2).sum() * len(n) / (len(n) - 1) / n.sum() ** 2)
         freedom.append(len(n) - 1)
     mean, variance = np.mean(ratios), np.sum(variances)
-    half = 0.0 if not variance else stats.t.ppf(0.975, variance**2 / np.sum(np.square(variances) / freedom)) * np.sqrt(variance) / len(ratios)
+    half = (
+        0.0
+        if not variance
+        else stats.t.ppf(0.975, variance**2 / np.sum(np.square(variances) / freedom)) * np.sqrt(variance) / len(ratios)
+    )
     return float(max(mean - half, 0)), float(min(mean + half, 1))
 
 
@@ -96,7 +108,12 @@ def measured(shape: Shape, n: int, seed: int) -> dict[str, float]:
     for name, found in ends.items():
         held = int(((found[:, 0] <= truth) & (truth <= found[:, 1])).sum())
         between = stats.binomtest(held, n).proportion_ci(method="wilson")
-        row |= {name: held / n, f"{name}_low": between.low, f"{name}_high": between.high, f"{name}_width": float(np.diff(found, axis=1).mean())}
+        row |= {
+            name: held / n,
+            f"{name}_low": between.low,
+            f"{name}_high": between.high,
+            f"{name}_width": float(np.diff(found, axis=1).mean()),
+        }
     return row
 
 
@@ -116,12 +133,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=2000, help="simulations of each shape (default: %(default)s)")
     arguments = parser.parse_args()
-    table = pd.DataFrame([{"shape": name, **measured(shape, arguments.n, i)} for i, (name, shape) in enumerate(SHAPES.items())])
+    table = pd.DataFrame(
+        [{"shape": name, **measured(shape, arguments.n, i)} for i, (name, shape) in enumerate(SHAPES.items())]
+    )
     table.round(4).to_csv(HERE / "coverage.csv", index=False)
-    lines = ["| shape | old: percentiles | new: bootstrap-t | Student's t | mean width, old → new |", "|---|---|---|---|---|"]
+    lines = [
+        "| shape | old: percentiles | new: bootstrap-t | Student's t | mean width, old → new |",
+        "|---|---|---|---|---|",
+    ]
     for row in table.to_dict("records"):
-        cells = [f"{100 * row[name]:.1f} ({100 * row[f'{name}_low']:.1f} to {100 * row[f'{name}_high']:.1f})" for name in METHODS]
-        lines.append(f"| {row['shape']} | {cells[0]} | **{cells[1]}** | {cells[2]} | {row['old_width']:.3f} → {row['new_width']:.3f} |")
+        cells = [
+            f"{100 * row[name]:.1f} ({100 * row[f'{name}_low']:.1f} to {100 * row[f'{name}_high']:.1f})"
+            for name in METHODS
+        ]
+        lines.append(
+            f"| {row['shape']} | {cells[0]} | **{cells[1]}** | {cells[2]} | {row['old_width']:.3f} → "
+            f"{row['new_width']:.3f} |"
+        )
     text = f"""# Coverage of the 95 % interval of mP@5
 
 `python tests/benchmarks/coverage.py --n {arguments.n}`, {os.cpu_count()} cores ({platform.machine()}), numpy {np.__version__};

@@ -1,6 +1,8 @@
-"""Images a second of MobileNetV2 on the CPU: as a plain script does it, and with the settings of guie, side by side in one run.
+"""Images a second of MobileNetV2 on the CPU: as a plain script does it, and with the settings of guie, side by side in
+one run.
 
-Each setting runs in a process of its own (the settings are the process'), several times in turn, and the median is printed as a
+Each setting runs in a process of its own (the settings are the process'), several times in turn, and the median is
+printed as a
 markdown table. Run: python tests/benchmarks/cpu.py > tests/benchmarks/cpu.md   (about five minutes)
 """
 
@@ -57,7 +59,16 @@ def rate(work, batch: int, seconds: float = 6.0) -> float:
 
 
 def in_process(words: str, arguments: argparse.Namespace, env: dict[str, str]) -> tuple[float, float]:
-    command = [sys.executable, __file__, "--one", words or "plain", "--px", str(arguments.px), "--batch", str(arguments.batch)]
+    command = [
+        sys.executable,
+        __file__,
+        "--one",
+        words or "plain",
+        "--px",
+        str(arguments.px),
+        "--batch",
+        str(arguments.batch),
+    ]
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | env).stdout
     extraction, training = told.split()
     return float(extraction), float(training)
@@ -79,7 +90,8 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"# MobileNetV2 on the CPU, {arguments.px} px, batch {arguments.batch}\n")
     print(
-        f"`python tests/benchmarks/cpu.py`: {threads} threads, torch {torch.__version__}, {platform.machine()}, median of {arguments.rounds} rounds in turn.\n"
+        f"`python tests/benchmarks/cpu.py`: {threads} threads, torch {torch.__version__}, {platform.machine()}, median "
+        f"of {arguments.rounds} rounds in turn.\n"
     )
     rows = {name: [in_process(words, arguments, {}) for _ in range(1)] for name, words in SETTINGS.items()}
     for _ in range(arguments.rounds - 1):
@@ -89,14 +101,22 @@ def main() -> None:
     first = [statistics.median(r[i] for r in rows["a plain script"]) for i in (0, 1)]
     for name, values in rows.items():
         extraction, training = (statistics.median(v[i] for v in values) for i in (0, 1))
-        print(f"| {name} | {extraction:.1f} | {extraction / first[0]:.2f} | {training:.1f} | {training / first[1]:.2f} |")
+        print(
+            f"| {name} | {extraction:.1f} | {extraction / first[0]:.2f} | {training:.1f} | {training / first[1]:.2f} |"
+        )
     print("\nThe same with one other busy process on the machine, as loader processes are (all other settings on):\n")
     print("| setting | extraction, images/s | training step, images/s |\n|---|---|---|")
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         for name, env in BUSY.items():
-            values = [in_process(SETTINGS["+ batch norms folded (extraction only)"], arguments, env) for _ in range(arguments.rounds)]
-            print(f"| {name} | {statistics.median(v[0] for v in values):.1f} | {statistics.median(v[1] for v in values):.1f} |")
+            values = [
+                in_process(SETTINGS["+ batch norms folded (extraction only)"], arguments, env)
+                for _ in range(arguments.rounds)
+            ]
+            print(
+                f"| {name} | {statistics.median(v[0] for v in values):.1f} | "
+                f"{statistics.median(v[1] for v in values):.1f} |"
+            )
     finally:
         busy.kill()
 

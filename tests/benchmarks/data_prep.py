@@ -1,8 +1,9 @@
 """Data preparation at the scale of all the winners' sets together.
 
-Draws up a catalogue of the real size, 5.5 million rows of 350,000 classes in nine sources (no images: lists only), and measures, each in a
-process of its own: merging, balancing and splitting it (door 02); finding its near-duplicates among random hashes, with faiss' multi-index hashing beside
-it on a sample. Then packing of photographs against the loop that people write.
+Draws up a catalogue of the real size, 5.5 million rows of 350,000 classes in nine sources (no images: lists only), and
+measures, each in a process of its own: merging, balancing and splitting it (door 02); finding its near-duplicates among
+random hashes, with faiss' multi-index hashing beside it on a sample. Then packing of photographs against the loop that
+people write.
 
 Run     python tests/benchmarks/data_prep.py > tests/benchmarks/data_prep.md
 Takes   some minutes on two cores
@@ -47,7 +48,8 @@ from guie.recipe import (
 )
 from guie.run import Run
 
-# Rows and classes: the sizes of data_prep/README.md, the last ones rounded so that the sum is 5.5 million of 350,000 classes.
+# Rows and classes: the sizes of data_prep/README.md, the last ones rounded so that the sum is 5.5 million of 350,000
+# classes.
 SIZES = {
     "gldv2": (4_132_914, 203_094),
     "products10k": (141_931, 9_691),
@@ -73,24 +75,40 @@ def main() -> None:
         return
     total = sum(rows for rows, _ in SIZES.values())
     print(f"# Data preparation\n\n`python tests/benchmarks/data_prep.py`, {n_cores()} cores, no GPU.\n")
-    print(f"## Doors 01 and 02 without the images: {total:,} rows, {sum(n for _, n in SIZES.values()):,} classes, nine sources\n")
-    print("| million rows | write manifests, s | merge, balance, split (door 02), s | peak memory, GiB |\n|---|---|---|---|")
+    print(
+        f"## Doors 01 and 02 without the images: {total:,} rows, {sum(n for _, n in SIZES.values()):,} classes, nine "
+        "sources\n"
+    )
+    print(
+        "| million rows | write manifests, s | merge, balance, split (door 02), s | peak memory, GiB "
+        "|\n|---|---|---|---|"
+    )
     seconds = [float(_measured(f"merging:{share}").split("|")[3]) for share in SHARES]
     plot(SHARES, seconds, Path(__file__).with_suffix(".svg"))
     print("\n![seconds of door 02 by million rows](data_prep.svg)")
     print("\n## Near-duplicates among random 64-bit hashes, at most four bits apart\n")
-    print("| million hashes | near_pairs, s | peak memory, GiB | faiss IndexBinaryMultiHash, three bits: s, from 32,768 queries |\n|---|---|---|---|")
+    print(
+        "| million hashes | near_pairs, s | peak memory, GiB | faiss IndexBinaryMultiHash, three bits: s, from 32,768 "
+        "queries |\n|---|---|---|---|"
+    )
     for share in SHARES:
         _measured(f"hashing:{share}")
     print("\n## Packing to a shorter side of 320 px\n")
-    print("| photographs | open, resize, save: images/s a core | ours: images/s a core | ratio | mean difference to an antialiased reference, of 255 |")
+    print(
+        "| photographs | open, resize, save: images/s a core | ours: images/s a core | ratio | mean difference to an "
+        "antialiased reference, of 255 |"
+    )
     print("|---|---|---|---|---|")
     for pixels in (12.0, 0.19):
         _measured(f"packing:{pixels}")
 
 
 def _measured(part: str) -> str:
-    line = subprocess.run([sys.executable, __file__, "--part", part], check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    line = (
+        subprocess.run([sys.executable, __file__, "--part", part], check=True, capture_output=True, text=True)
+        .stdout.strip()
+        .splitlines()[-1]
+    )
     print(line, flush=True)
     return line
 
@@ -109,8 +127,14 @@ def plot(x: Sequence[float], y: Sequence[float], path: Path) -> None:
     parts.append(f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="#8db9e8"/>')
     parts += [f'<path d="M{left} {bottom - height}V{bottom}H{left + width}" fill="none" stroke="#57606a"/>']
     parts += [f'<text x="{at(a, 0)[0]:.1f}" y="{bottom + 18}" text-anchor="middle">{a:g}</text>' for a in x]
-    parts += [f'<text x="{left - 8}" y="{at(0, b)[1] + 4:.1f}" text-anchor="end">{b}</text>' for b in range(0, int(top) + 1, 10)]
-    parts.append(f'<text x="{left + width / 2}" y="{bottom + 38}" text-anchor="middle">million rows; {slope:.1f} s for each</text>')
+    parts += [
+        f'<text x="{left - 8}" y="{at(0, b)[1] + 4:.1f}" text-anchor="end">{b}</text>'
+        for b in range(0, int(top) + 1, 10)
+    ]
+    parts.append(
+        f'<text x="{left + width / 2}" y="{bottom + 38}" text-anchor="middle">million rows; {slope:.1f} s for '
+        "each</text>"
+    )
     parts.append(f'<text x="{left}" y="{bottom - height - 10}">seconds of door 02</text>')
     head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 500 310" width="500" height="310" font-family="sans-serif" font-size="12" fill="#24292f">'
     path.write_text(f'{head}<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n')
@@ -123,7 +147,14 @@ def _gigabytes() -> float:
 def merging(millions: float) -> None:
     """Door 02 on so many rows, the sources in proportion."""
     sources = tuple(Source(name, "class_folders", name, f"domain{i % 4}") for i, name in enumerate(SIZES))
-    data = Data(sources, min_per_class=3, max_per_class=100, fill_per_class=20, val_class_share=0.1, limits=(Limit("rest", n_images=10**6),))
+    data = Data(
+        sources,
+        min_per_class=3,
+        max_per_class=100,
+        fill_per_class=20,
+        val_class_share=0.1,
+        limits=(Limit("rest", n_images=10**6),),
+    )
     stage = Stage(
         "s1",
         trains="head",
@@ -135,7 +166,9 @@ def merging(millions: float) -> None:
     recipe = Recipe("scale", data, Model("timm", "x"), Stages(head=(stage,)), embed)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe.validate(), Path(folder), Path(folder) / "out")
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:  # its memory is not counted
+        with ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn")
+        ) as pool:  # its memory is not counted
             seconds = pool.submit(write_catalogue, run, millions).result()
         started = time.time()
         merge_and_balance(run)
@@ -147,7 +180,9 @@ def write_catalogue(run: Run, millions: float) -> float:
     share, rng, seconds = millions * 1e6 / sum(rows for rows, _ in SIZES.values()), np.random.default_rng(0), 0.0
     for source in run.recipe.data.sources:
         n, n_classes = (max(2, int(value * share)) for value in SIZES[source.name])
-        labels = np.sort(np.minimum((n_classes * rng.random(n) ** 2).astype(np.int64), n_classes - 1))  # few large classes, many small
+        labels = np.sort(
+            np.minimum((n_classes * rng.random(n) ** 2).astype(np.int64), n_classes - 1)
+        )  # few large classes, many small
         ids = np.char.mod(f"{source.name}/%016x", np.arange(n))
         table = pd.DataFrame({"image_id": ids, "path": np.char.add(ids, ".jpg"), "source_label": labels.astype(str)})
         table = table.assign(source=source.name, domain=source.domain, split="train", group="")
@@ -195,7 +230,9 @@ def packing(megapixels: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for i in range(n):
-            coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+            coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
+                size, Image.Resampling.BICUBIC
+            )
             noisy = np.asarray(coarse, np.int16) + rng.normal(0, 6, (size[1], size[0], 3)).astype(np.int16)
             paths.append(Path(folder) / f"{i}.jpg")
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
@@ -221,7 +258,10 @@ def packing(megapixels: float) -> None:
             exact = Image.open(path).convert("RGB").resize(ours.shape[1::-1], Image.Resampling.BICUBIC)
             differences.append(np.abs(np.asarray(ours, np.int16) - np.asarray(exact, np.int16)).mean())
     text = f"{megapixels:g} megapixels" if megapixels > 1 else f"{width} x {size[1]}"
-    print(f"| {text} | {rates['loop']:.1f} | {rates['ours']:.1f} | {rates['ours'] / rates['loop']:.2f} | {np.mean(differences):.2f} |")
+    print(
+        f"| {text} | {rates['loop']:.1f} | {rates['ours']:.1f} | {rates['ours'] / rates['loop']:.2f} | "
+        f"{np.mean(differences):.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Door 07's extraction beside the loop that people write: open_clip in float32, its own transforms, a DataLoader with default settings.
+"""Door 07's extraction beside the loop that people write: open_clip in float32, its own transforms, a DataLoader with
+default settings.
 
-The images are minibench's groceries, enlarged from about 300 to 1,200 pixels with a little noise: what comes out of a camera or a shop is larger than
-what a backbone sees, and such photographs are not at hand. The loop reads these; extraction reads what door 03 packed of them, once, at the shorter
-side that recipes have. Both have the same random weights.
+The images are minibench's groceries, enlarged from about 300 to 1,200 pixels with a little noise: what comes out of a
+camera or a shop is larger than what a backbone sees, and such photographs are not at hand. The loop reads these;
+extraction reads what door 03 packed of them, once, at the shorter side that recipes have. Both have the same random
+weights.
 
 Run     python tests/benchmarks/embed.py --data-root ../shared/data > tests/benchmarks/embed.md
 """
@@ -54,11 +56,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.loop:
         which, network, n = arguments.loop
-        seconds, features = {"plain": plain, "ours": ours, "ours-float32": ours_in_float32}[which](arguments.folder, network, int(n))
+        seconds, features = {"plain": plain, "ours": ours, "ours-float32": ours_in_float32}[which](
+            arguments.folder, network, int(n)
+        )
         np.savez(arguments.folder / f"{which}-{network}.npz", seconds=seconds, features=features)
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), arguments.data_root, {name: max(BATCH, int(n * arguments.share)) for name, n in N_IMAGES.items()})
+        compare(
+            Path(folder),
+            arguments.data_root,
+            {name: max(BATCH, int(n * arguments.share)) for name, n in N_IMAGES.items()},
+        )
 
 
 def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
@@ -67,11 +75,29 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
     packing_s = pack(folder)
     has_amx = torch.cpu._is_amx_tile_supported()
     machine = f"{n_cores()} cores, {'AMX' if has_amx else 'no AMX'}, torch {torch.__version__}"
-    print(f"# Features of large images: door 07 beside the plain loop\n\n`python tests/benchmarks/embed.py`, {machine}. Small pictures of groceries,")
-    print(f"enlarged to {SIDE} pixels at the longer side and with noise, so that their JPEGs are as heavy as photographs'. Packing")
-    print(f"{max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not counted.")
+    print(
+        f"# Features of large images: door 07 beside the plain loop\n\n`python tests/benchmarks/embed.py`, {machine}. "
+        "Small pictures of groceries,"
+    )
+    print(
+        f"enlarged to {SIDE} pixels at the longer side and with noise, so that their JPEGs are as heavy as "
+        "photographs'. Packing"
+    )
+    print(
+        f"{max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not "
+        "counted."
+    )
     print("The plain loop runs with torch's own settings of its threads.\n")
-    heading = ("network", "images", "plain loop, images/s", "door 07", "images/s", "ratio", "smallest cosine", "after the mean is taken off")
+    heading = (
+        "network",
+        "images",
+        "plain loop, images/s",
+        "door 07",
+        "images/s",
+        "ratio",
+        "smallest cosine",
+        "after the mean is taken off",
+    )
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
     for network, n in n_images.items():
         make_weights(folder, network)
@@ -79,7 +105,11 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
         for which, name in (("ours-float32", "float32"), *([("ours", "bfloat16")] if has_amx else [])):
             own_s, own = measured(folder, which, network, n)
             start = f"| {network} | {n} | {n / seconds:.2f} | {name} | {n / own_s:.2f} | {seconds / own_s:.1f} "
-            print(f"{start}| {cosines(features, own).min():.5f} | {cosines(features - features.mean(0), own - own.mean(0)).min():.4f} |", flush=True)
+            print(
+                f"{start}| {cosines(features, own).min():.5f} | "
+                f"{cosines(features - features.mean(0), own - own.mean(0)).min():.4f} |",
+                flush=True,
+            )
 
 
 def make_photos(folder: Path, data_root: Path, n: int) -> None:
@@ -89,7 +119,9 @@ def make_photos(folder: Path, data_root: Path, n: int) -> None:
     for i, j in enumerate(rng.choice(len(files), n, replace=False)):
         with Image.open(files[j]) as image:
             scale = SIDE / max(image.size)
-            large = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale * 0.75)), Image.Resampling.BICUBIC)
+            large = image.convert("RGB").resize(
+                (round(image.width * scale), round(image.height * scale * 0.75)), Image.Resampling.BICUBIC
+            )
         noisy = np.asarray(large) + rng.normal(0, 3, (large.height, large.width, 1))
         path = folder / "photos" / f"class{i % 2}" / f"{i:04d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +131,16 @@ def make_photos(folder: Path, data_root: Path, n: int) -> None:
 def pack(folder: Path) -> float:
     """Doors 01 to 03; the seconds of door 03."""
     (folder / "bench.py").write_text(RECIPE)
-    options = ["--recipe", str(folder / "bench.py"), "--data-root", str(folder), "--out", str(folder), "--device", "cpu"]
+    options = [
+        "--recipe",
+        str(folder / "bench.py"),
+        "--data-root",
+        str(folder),
+        "--out",
+        str(folder),
+        "--device",
+        "cpu",
+    ]
     for door in (1, 2, 3):
         subprocess.run([sys.executable, str(PROJECT / DOORS[door]), *options], check=True, stdout=sys.stderr)
     return float(json.loads((folder / "bench/03_packed/done.json").read_text())["seconds"])
@@ -115,8 +156,14 @@ def make_weights(folder: Path, network: str) -> None:
 
 def measured(folder: Path, which: str, network: str, n: int) -> tuple[float, np.ndarray]:
     """Seconds and features of one loop."""
-    environment = {name: value for name, value in os.environ.items() if which != "plain" or name != "OMP_WAIT_POLICY"}  # which guie.run sets
-    subprocess.run([sys.executable, __file__, "--loop", which, network, str(n), "--folder", str(folder)], check=True, env=environment)
+    environment = {
+        name: value for name, value in os.environ.items() if which != "plain" or name != "OMP_WAIT_POLICY"
+    }  # which guie.run sets
+    subprocess.run(
+        [sys.executable, __file__, "--loop", which, network, str(n), "--folder", str(folder)],
+        check=True,
+        env=environment,
+    )
     with np.load(folder / f"{which}-{network}.npz") as z:
         return float(z["seconds"]), z["features"]
 
@@ -162,7 +209,13 @@ def ours(folder: Path, network: str, n: int, precision: str = "bfloat16") -> tup
 
     keep_freed_memory()
     packed, rows = the_first(folder, n)
-    model = Model("open_clip", network, str(folder / f"{network}.safetensors"), mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    model = Model(
+        "open_clip",
+        network,
+        str(folder / f"{network}.safetensors"),
+        mean=open_clip.OPENAI_DATASET_MEAN,
+        std=open_clip.OPENAI_DATASET_STD,
+    )
     backbone = build_backbone(model, PX, folder / f"{network}.safetensors").eval()
     request = FeatureRequest("pack", network, model, PX, "plain", str(n), precision=precision)
     began = time.time()

@@ -1,6 +1,8 @@
-"""Exact search and retrieval metrics beside bare faiss and pytorch-metric-learning, each measurement in a process of its own.
+"""Exact search and retrieval metrics beside bare faiss and pytorch-metric-learning, each measurement in a process of
+its own.
 
-Run     python tests/benchmarks/evaluate.py > tests/benchmarks/evaluate.md            (about 15 minutes, 6 GB of disk in the temporary folder)
+Run     python tests/benchmarks/evaluate.py > tests/benchmarks/evaluate.md            (about 15 minutes, 6 GB of disk in
+the temporary folder)
         python tests/benchmarks/evaluate.py --n-index 20000 --n-sharded 200000        (a minute)
 """
 
@@ -41,8 +43,14 @@ def main() -> None:
     import torch
 
     words = " ".join(["python tests/benchmarks/evaluate.py", *sys.argv[1:]])
-    print(f"# Exact search and metrics, {DIM}-d\n\n`{words}`, {os.cpu_count()} cores, no GPU, torch {torch.__version__}, faiss {faiss.__version__}.")
-    print("Extra memory is the peak above that of the embeddings (for shards: above nothing), without pages of mapped files, which the system takes")
+    print(
+        f"# Exact search and metrics, {DIM}-d\n\n`{words}`, {os.cpu_count()} cores, no GPU, torch {torch.__version__}, "
+        f"faiss {faiss.__version__}."
+    )
+    print(
+        "Extra memory is the peak above that of the embeddings (for shards: above nothing), without pages of mapped "
+        "files, which the system takes"
+    )
     print("back when it needs them.\n")
     print_search(arguments)
     print_metrics(arguments)
@@ -57,7 +65,10 @@ def print_search(arguments: argparse.Namespace) -> None:
     found = measured("search", arguments)
     print(f"| faiss IndexFlatIP | {found['faiss_s']:.2f} | {found['faiss_gib']:.2f} | |")
     print(f"| ours | {found['ours_s']:.2f} | {found['ours_gib']:.2f} | {found['equal']:.5f} |")
-    print(f"| ratio | {found['ours_s'] / found['faiss_s']:.2f} | {found['ours_gib'] / found['faiss_gib']:.2f} | |\n", flush=True)
+    print(
+        f"| ratio | {found['ours_s'] / found['faiss_s']:.2f} | {found['ours_gib'] / found['faiss_gib']:.2f} | |\n",
+        flush=True,
+    )
 
 
 def print_metrics(arguments: argparse.Namespace) -> None:
@@ -65,20 +76,29 @@ def print_metrics(arguments: argparse.Namespace) -> None:
     print(f"## P@1, R-Precision and MAP@R of {arguments.n_queries:,} queries among {arguments.n_index:,}\n")
     print('PML: AccuracyCalculator(k="max_bin_count"), which knows no other k that gives MAP@R.\n')
     print(
-        "| classes | PML: s | ours: s | ratio | PML: extra GiB | ours: extra GiB | ratio | largest difference of the three |\n|---|---|---|---|---|---|---|---|"
+        "| classes | PML: s | ours: s | ratio | PML: extra GiB | ours: extra GiB | ratio | largest difference of the "
+        "three |\n|---|---|---|---|---|---|---|---|"
     )
     for n_classes in CLASSES:
         theirs, ours = (measured(name, arguments, n_classes) for name in ("pml", "ours"))
         differ = max(abs(a - b) for a, b in zip(theirs["scores"], ours["scores"], strict=True))
-        seconds, memory = f"{theirs['s']:.2f} | {ours['s']:.2f} | {theirs['s'] / ours['s']:.1f}", f"{theirs['gib']:.2f} | {ours['gib']:.2f}"
-        print(f"| {n_classes:,} | {seconds} | {memory} | {theirs['gib'] / ours['gib']:.1f} | {differ:.0e} |", flush=True)
+        seconds, memory = (
+            f"{theirs['s']:.2f} | {ours['s']:.2f} | {theirs['s'] / ours['s']:.1f}",
+            f"{theirs['gib']:.2f} | {ours['gib']:.2f}",
+        )
+        print(
+            f"| {n_classes:,} | {seconds} | {memory} | {theirs['gib'] / ours['gib']:.1f} | {differ:.0e} |", flush=True
+        )
     print()
 
 
 def print_shards(arguments: argparse.Namespace) -> None:
     """Ours from shards on disk, in both precisions, against faiss with everything in memory."""
     gib = arguments.n_sharded * DIM * 4 / 2**30
-    print(f"## The five nearest of {arguments.n_queries:,} queries among {arguments.n_sharded:,}, in {N_SHARDS} shards on disk\n")
+    print(
+        f"## The five nearest of {arguments.n_queries:,} queries among {arguments.n_sharded:,}, in {N_SHARDS} shards "
+        "on disk\n"
+    )
     print("faiss takes all vectors into memory first, which is told apart; ours reads the shards while it searches.\n")
     print("| | loading, s | search, s | extra GiB | share of neighbours equal to faiss' |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
@@ -86,17 +106,38 @@ def print_shards(arguments: argparse.Namespace) -> None:
             folder = Path(name) / kind
             write_shards(folder, arguments.n_sharded, kind)
         whole = measured("whole", arguments, folder=Path(name) / "float32")
-        print(f"| faiss IndexFlatIP, float32, all {gib:.1f} GiB in memory | {whole['load_s']:.1f} | {whole['s']:.1f} | {whole['gib']:.2f} | |", flush=True)
+        print(
+            f"| faiss IndexFlatIP, float32, all {gib:.1f} GiB in memory | {whole['load_s']:.1f} | {whole['s']:.1f} | "
+            f"{whole['gib']:.2f} | |",
+            flush=True,
+        )
         for kind in ("float32", "float16"):
             found = measured("shards", arguments, folder=Path(name) / kind)
             equal = np.mean(np.array(found["rows"]) == np.array(whole["rows"]))
-            print(f"| ours, {kind} shards | in the search | {found['s']:.1f} | {found['gib']:.2f} | {equal:.5f} |", flush=True)
-    print("\nfloat16 rounds the embeddings, so that some neighbours are others; each search is exact for what is in its files.")
+            print(
+                f"| ours, {kind} shards | in the search | {found['s']:.1f} | {found['gib']:.2f} | {equal:.5f} |",
+                flush=True,
+            )
+    print(
+        "\nfloat16 rounds the embeddings, so that some neighbours are others; each search is exact for what is in its "
+        "files."
+    )
 
 
-def measured(name: str, arguments: argparse.Namespace, n_classes: int = 0, folder: Path | None = None) -> dict[str, Any]:
+def measured(
+    name: str, arguments: argparse.Namespace, n_classes: int = 0, folder: Path | None = None
+) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    options = ["--measure", name, "--n-queries", arguments.n_queries, "--n-index", arguments.n_index, "--n-classes", n_classes]
+    options = [
+        "--measure",
+        name,
+        "--n-queries",
+        arguments.n_queries,
+        "--n-index",
+        arguments.n_index,
+        "--n-classes",
+        n_classes,
+    ]
     options += ["--folder", folder] if folder else []
     done = subprocess.run([sys.executable, __file__, *map(str, options)], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
@@ -108,7 +149,9 @@ def unit(n: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
 
     values = np.random.default_rng(seed).standard_normal((n, DIM), dtype=np.float32)
     if labels is not None:
-        values += 0.8 * np.random.default_rng(99).standard_normal((int(labels.max()) + 1, DIM), dtype=np.float32)[labels]
+        values += (
+            0.8 * np.random.default_rng(99).standard_normal((int(labels.max()) + 1, DIM), dtype=np.float32)[labels]
+        )
     return l2_normalised(values)
 
 

@@ -1,6 +1,8 @@
-"""ViT-H/14 at full size on this machine, random weights: what the 1st place's stages take, and the export of two of them.
+"""ViT-H/14 at full size on this machine, random weights: what the 1st place's stages take, and the export of two of
+them.
 
-Run: python tests/benchmarks/full_size.py > tests/benchmarks/full_size.md   (about 15 minutes, 16 GB of memory, 10 GB of disk)
+Run: python tests/benchmarks/full_size.py > tests/benchmarks/full_size.md   (about 15 minutes, 16 GB of memory, 10 GB of
+disk)
 """
 
 import subprocess
@@ -35,13 +37,22 @@ def main() -> None:
     if len(sys.argv) > 1:
         {"step": step, "export": export, "load": load}[sys.argv[1]](*sys.argv[2:])
         return
-    print(f"# ViT-H/14 at full size\n\n`python tests/benchmarks/full_size.py`: {n_cores()} cores, no GPU, torch {torch.__version__}, random weights.")
+    print(
+        f"# ViT-H/14 at full size\n\n`python tests/benchmarks/full_size.py`: {n_cores()} cores, no GPU, torch "
+        f"{torch.__version__}, random weights."
+    )
     print("\nSteps in fp32; training is the backbone alone, SGD, with gradient checkpoints.\n")
     print("| step | px | patch stride | tokens | batch | seconds | largest memory, GB |\n|---|---|---|---|---|---|---|")
     for part in STEPS:
         print(own_process("step", *part), flush=True)
-    print("\nExport of two members with weights of their own, 224 px and 290 px with overlapping patches, both mirrored too, PCA-64; one photo of 640 x 480.\n")
-    print("| stored as | file, GB | export, s | its memory, GB | load, s | an image, s | memory, GB |\n|---|---|---|---|---|---|---|")
+    print(
+        "\nExport of two members with weights of their own, 224 px and 290 px with overlapping patches, both mirrored "
+        "too, PCA-64; one photo of 640 x 480.\n"
+    )
+    print(
+        "| stored as | file, GB | export, s | its memory, GB | load, s | an image, s | memory, GB "
+        "|\n|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for storage in ("fp32", "fp16", "bf16"):
             path = str(Path(folder, "saved_model.pt"))
@@ -50,7 +61,11 @@ def main() -> None:
 
 def own_process(*words: object) -> str:
     """The last line that this script prints when called so."""
-    return subprocess.run([sys.executable, __file__, *map(str, words)], check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    return (
+        subprocess.run([sys.executable, __file__, *map(str, words)], check=True, capture_output=True, text=True)
+        .stdout.strip()
+        .splitlines()[-1]
+    )
 
 
 def vit_h(px: int, stride: int, seed: int = 0) -> Backbone:
@@ -81,7 +96,10 @@ def step(name: str, size: str, stride: str) -> None:
             batch = Batch(features, model.neck(features), labels, labels, torch.zeros_like(labels), epoch=0, step=0)
             sum(model.objective(batch).values()).backward()
             optimizer.step()
-    print(f"| {name} | {px} | {int(stride) or 14} | {tokens[0]} x {tokens[1]} | {BATCH} | {time.time() - started:.1f} | {peak_memory_gb():.1f} |")
+    print(
+        f"| {name} | {px} | {int(stride) or 14} | {tokens[0]} x {tokens[1]} | {BATCH} | {time.time() - started:.1f} | "
+        f"{peak_memory_gb():.1f} |"
+    )
 
 
 def export(storage: str, path: str) -> None:

@@ -1,4 +1,5 @@
-"""ArcFace over a million classes, 64-d, batch 256: forward and backward, ours against pytorch-metric-learning's, each in a process of its own.
+"""ArcFace over a million classes, 64-d, batch 256: forward and backward, ours against pytorch-metric-learning's, each
+in a process of its own.
 
 Run     python tests/benchmarks/margin.py > tests/benchmarks/margin.md
 """
@@ -19,9 +20,15 @@ def main() -> None:
     if len(sys.argv) == 3:
         measure(sys.argv[1], int(sys.argv[2]))
         return
-    print(f"# ArcFace, {DIM}-d, batch {BATCH}, forward and backward\n\n`python tests/benchmarks/margin.py`, 2 cores, no GPU. Extra memory is the peak above")
+    print(
+        f"# ArcFace, {DIM}-d, batch {BATCH}, forward and backward\n\n`python tests/benchmarks/margin.py`, 2 cores, no "
+        "GPU. Extra memory is the peak above"
+    )
     print("that of the centres and the batch; the gradient of the centres is part of it on both sides.\n")
-    print("| classes | PML: s | ours: s | ratio | PML: extra GiB | ours: extra GiB | ratio | relative difference of the norms of the centres' gradients |")
+    print(
+        "| classes | PML: s | ours: s | ratio | PML: extra GiB | ours: extra GiB | ratio | relative difference of the "
+        "norms of the centres' gradients |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for n in SIZES:
         rows = {}
@@ -29,7 +36,11 @@ def main() -> None:
             done = subprocess.run([sys.executable, __file__, name, str(n)], check=True, capture_output=True, text=True)
             rows[name] = [float(value) for value in done.stdout.split()]
         (a, b, x), (c, d, y) = rows["pml"], rows["ours"]
-        print(f"| {n:,} | {a:.2f} | {c:.2f} | {a / c:.1f} | {b:.2f} | {d:.2f} | {b / d:.1f} | {abs(x - y) / abs(x):.0e} |", flush=True)
+        print(
+            f"| {n:,} | {a:.2f} | {c:.2f} | {a / c:.1f} | {b:.2f} | {d:.2f} | {b / d:.1f} | {abs(x - y) / abs(x):.0e} "
+            "|",
+            flush=True,
+        )
 
 
 def measure(name: str, n_classes: int) -> None:
@@ -49,7 +60,9 @@ def measure(name: str, n_classes: int) -> None:
         weight = torch.nn.Parameter(torch.empty(n_classes, DIM))
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)
-        for first in range(0, n_classes, 10_000):  # in small parts, so that nothing large is freed that could be used again
+        for first in range(
+            0, n_classes, 10_000
+        ):  # in small parts, so that nothing large is freed that could be used again
             part = torch.randn(10_000, DIM, generator=generator)
             if name == "pml":
                 weight[:, first : first + 10_000] = part.T

@@ -1,9 +1,12 @@
-"""minibench with a row of scores for each view, member, soup, combination, projection and post-processing, beside its ladder.
+"""minibench with a row of scores for each view, member, soup, combination, projection and post-processing, beside its
+ladder.
 
-It opens the same run as minibench: what that one has trained is not trained again, the soup and door 07 alone are made anew.
-The numbers of neighbours of the rows that look at the index were chosen on seed 0: 2 among 1 to 10, 10 and 3 among 20 and 6, 6 and 2, 4 and 2.
+It opens the same run as minibench: what that one has trained is not trained again, the soup and door 07 alone are made
+anew. The numbers of neighbours of the rows that look at the index were chosen on seed 0: 2 among 1 to 10, 10 and 3
+among 20 and 6, 6 and 2, 4 and 2.
 
-Run, after tests/benchmarks/seeds.py for the recipe minibench: the same for this one, with --recipe tests/benchmarks/minibench_settings.py --seeds 0
+Run, after tests/benchmarks/seeds.py for the recipe minibench: the same for this one, with --recipe
+tests/benchmarks/minibench_settings.py --seeds 0
 """
 
 from dataclasses import replace
@@ -36,7 +39,9 @@ COMBINED = (
     Setting("member of 288 px, PCA-64", WIDE[1:], pca_dim=64),
     Setting("their mean, PCA-64", WIDE, pca_dim=64, combine="mean"),
     Setting("side by side, whitened fully", WIDE, pca_dim=64, whiten=1.0),
-    Setting("side by side, half whitened, power .5", WIDE, pca_dim=64, whiten=0.5, power=0.5, is_chosen_on_validation=True),
+    Setting(
+        "side by side, half whitened, power .5", WIDE, pca_dim=64, whiten=0.5, power=0.5, is_chosen_on_validation=True
+    ),
 )
 SEARCHED = tuple(
     replace(FINAL, name=f"half whitened, {name}", post=post)

@@ -1,6 +1,8 @@
-"""minibench_vit: the ladder of `demo` on the real images of `minibench`, with the project's own ViT; overlapping patches beside none at 148 px.
+"""minibench_vit: the ladder of `demo` on the real images of `minibench`, with the project's own ViT; overlapping
+patches beside none at 148 px.
 
-Run: python tests/benchmarks/seeds.py --recipe tests/benchmarks/minibench_vit.py --data-root ../shared/data --seeds 0   (half an hour)
+Run: python tests/benchmarks/seeds.py --recipe tests/benchmarks/minibench_vit.py --data-root ../shared/data --seeds 0
+(half an hour)
 """
 
 from dataclasses import replace

@@ -1,7 +1,8 @@
-"""The picture in the README: random queries of each domain, their five nearest by the last setting, and which are right.
+"""The picture in the README: random queries of each domain, their five nearest by the last setting, and which are
+right.
 
-Prints, of all wrong neighbours that the metric counts and of those in the picture, how many show a near-twin or sibling of the query: the drawn world
-gives every third thing the form of the one before (src/guie/synthetic/scene.py).
+Prints, of all wrong neighbours that the metric counts and of those in the picture, how many show a near-twin or sibling
+of the query: the drawn world gives every third thing the form of the one before (src/guie/synthetic/scene.py).
 
 Run: python tests/benchmarks/neighbours_picture.py artifacts/demo
 Writes tests/benchmarks/demo_neighbours.jpg (--out)
@@ -18,7 +19,13 @@ from PIL import Image, ImageDraw, ImageFont
 from guie.data.packing import PackedImages
 from guie.run import FOLDERS, PROJECT
 
-TILE, FRAME, STEP, LEFT, GAP = 120, 4, 128, 96, 16  # pixels: a tile with its frame, from tile to tile, the labels' column, behind the query
+TILE, FRAME, STEP, LEFT, GAP = (
+    120,
+    4,
+    128,
+    96,
+    16,
+)  # pixels: a tile with its frame, from tile to tile, the labels' column, behind the query
 PAPER, INK, GREY, GREEN, RED = (247, 248, 250), (20, 24, 31), (138, 147, 166), (27, 122, 58), (198, 40, 48)
 N_SHOWN, N_EACH = 5, 2
 LABEL_STEP = 37  # of the drawn world: an instance's label is its number times this, and a little more
@@ -43,9 +50,13 @@ def main() -> None:
 
 
 def read_neighbours(run: Path, images: PackedImages) -> pd.DataFrame:
-    """The five nearest of every query by the last setting, with each side's class, domain and kin, and how many images are relevant to the query."""
+    """The five nearest of every query by the last setting, with each side's class, domain and kin, and how many images
+    are relevant to the query."""
     folder = run / FOLDERS[7]
-    table, ids = pd.read_parquet(folder / "neighbours.parquet"), pd.read_parquet(folder / "val_ids.parquet").set_index("image_id")
+    table, ids = (
+        pd.read_parquet(folder / "neighbours.parquet"),
+        pd.read_parquet(folder / "val_ids.parquet").set_index("image_id"),
+    )
     table = table[(table["setting"] == table["setting"].iloc[-1]) & (table["rank"] <= N_SHOWN)]
     labels = ids["pack_row"].map(images.index["source_label"])
     ids = ids.assign(kin=[kin_of(str(domain), str(label)) for domain, label in zip(ids["domain"], labels, strict=True)])
@@ -59,7 +70,10 @@ def kin_of(domain: str, label: str) -> str:
     """What instances of one form have in common: the domain, and the number of the first of them."""
     found = re.search(r"(\d+)$", label)
     if not found:
-        raise SystemExit(f"the label {label!r} is none of the drawn world's; give a run of a recipe that draws its images, such as demo")
+        raise SystemExit(
+            f"the label {label!r} is none of the drawn world's; give a run of a recipe that draws its images, such as "
+            "demo"
+        )
     instance = int(found[1]) // LABEL_STEP
     return f"{domain} {instance - (instance % 3 == 2)}"
 
@@ -74,7 +88,11 @@ def told(table: pd.DataFrame) -> str:
 def chosen(table: pd.DataFrame, seed: int) -> list[str]:
     """Two queries of each domain, at random."""
     rng = np.random.default_rng(seed)
-    return [str(q) for _, group in table.groupby("domain", sort=True) for q in rng.choice(group["query_id"].unique(), N_EACH, replace=False)]
+    return [
+        str(q)
+        for _, group in table.groupby("domain", sort=True)
+        for q in rng.choice(group["query_id"].unique(), N_EACH, replace=False)
+    ]
 
 
 def picture(table: pd.DataFrame, queries: list[str], images: PackedImages) -> Image.Image:
@@ -105,7 +123,11 @@ def put(sheet: Image.Image, pixels: np.ndarray, left: int, top: int, colour: tup
 def mark(draw: ImageDraw.ImageDraw, x: int, y: int, colour: tuple[int, int, int], is_right: bool) -> None:
     """A tick or a cross, so that colour is not all that tells."""
     draw.ellipse((x - 9, y - 9, x + 9, y + 9), colour, PAPER)
-    strokes = [[(x - 4, y), (x - 1, y + 3), (x + 4, y - 4)]] if is_right else [[(x - 3, y - 3), (x + 3, y + 3)], [(x - 3, y + 3), (x + 3, y - 3)]]
+    strokes = (
+        [[(x - 4, y), (x - 1, y + 3), (x + 4, y - 4)]]
+        if is_right
+        else [[(x - 3, y - 3), (x + 3, y + 3)], [(x - 3, y + 3), (x + 3, y - 3)]]
+    )
     for stroke in strokes:
         draw.line(stroke, (255, 255, 255), 2)
 

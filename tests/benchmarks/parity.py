@@ -1,7 +1,8 @@
-"""One model four ways on 200 real images of all shapes: eager, TorchScript, torch.export, and TorchScript in the contest's PyTorch 1.11.
+"""One model four ways on 200 real images of all shapes: eager, TorchScript, torch.export, and TorchScript in the
+contest's PyTorch 1.11.
 
-Run: python tests/benchmarks/parity.py --run artifacts/demo --images ../shared/data --old old/bin/python > tests/benchmarks/parity.md
-(old: README, "Here with 1.11 itself"; a minute or two)
+Run: python tests/benchmarks/parity.py --run artifacts/demo --images ../shared/data --old old/bin/python >
+tests/benchmarks/parity.md (old: README, "Here with 1.11 itself"; a minute or two)
 """
 
 import argparse
@@ -51,28 +52,49 @@ def main() -> None:
     towers = [load_tower(run, member) for member in recipe.embed.final.members]
     pca = PCA.load(run.folder(7) / "pca.npz")
     images = some_images(arguments.images)
-    embedded = {"eager, fused attention": np.concatenate([eager(towers, *check_normalisation(recipe), pca, image) for image in tqdm(images)])}
+    embedded = {
+        "eager, fused attention": np.concatenate(
+            [eager(towers, *check_normalisation(recipe), pca, image) for image in tqdm(images)]
+        )
+    }
     for tower in towers:
         write_out(tower.module)
     given = (towers, *check_normalisation(recipe), (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix)))
     with tempfile.TemporaryDirectory() as folder, quiet_jit():
-        script, program, stored, results = (Path(folder, name) for name in ("saved_model.pt", "saved_model.pt2", "images.npz", "old.npy"))
+        script, program, stored, results = (
+            Path(folder, name) for name in ("saved_model.pt", "saved_model.pt2", "images.npz", "old.npy")
+        )
         torch.jit.save(build_submission(*given), script)
         save_program(export_program(Program(*given)), program)
         embedded[f"TorchScript, torch {torch.__version__}"] = every(torch.jit.load(script).eval(), images)
         embedded[f"torch.export, torch {torch.__version__}"] = every(torch.export.load(program).module(), images)
         if arguments.old:
             np.savez(stored, **{str(i): image.numpy() for i, image in enumerate(images)})
-            told = subprocess.run([arguments.old, "-c", OLD, script, stored, results], check=True, capture_output=True, text=True).stdout
+            told = subprocess.run(
+                [arguments.old, "-c", OLD, script, stored, results], check=True, capture_output=True, text=True
+            ).stdout
             embedded[f"TorchScript, torch {told.strip()}"] = np.load(results)
     sides = np.array([image.shape[2:] for image in images])
-    print(f"# Parity\n\n`{' '.join(['python', 'tests/benchmarks/parity.py', *sys.argv[1:]])}`: {n_cores()} cores, {time.strftime('%Y-%m-%d')}.")
-    print(f"\n{len(images)} real images of {sides.min()} to {sides.max()} pixels a side, half of them cut to aspects of up to {MAX_ASPECT:g} to 1; the final")
-    print(f"setting of `{recipe.name}`. Each list of the {N_NEIGHBOURS} nearest among the others is compared with the eager one's.\n")
+    print(
+        f"# Parity\n\n`{' '.join(['python', 'tests/benchmarks/parity.py', *sys.argv[1:]])}`: {n_cores()} cores, "
+        f"{time.strftime('%Y-%m-%d')}."
+    )
+    print(
+        f"\n{len(images)} real images of {sides.min()} to {sides.max()} pixels a side, half of them cut to aspects of "
+        f"up to {MAX_ASPECT:g} to 1; the final"
+    )
+    print(
+        f"setting of `{recipe.name}`. Each list of the {N_NEIGHBOURS} nearest among the others is compared with the "
+        "eager one's.\n"
+    )
     print("| | largest cosine distance to eager | equal lists of neighbours |\n|---|---|---|")
     reference = embedded["eager, fused attention"]
     for name, values in embedded.items():
-        cosines = (values.astype(np.float64) * reference).sum(1) / np.linalg.norm(values.astype(np.float64), axis=1) / np.linalg.norm(reference, axis=1)
+        cosines = (
+            (values.astype(np.float64) * reference).sum(1)
+            / np.linalg.norm(values.astype(np.float64), axis=1)
+            / np.linalg.norm(reference, axis=1)
+        )
         equal = (nearest(values) == nearest(reference)).all(axis=1)
         print(f"| {name} | {max(0.0, 1 - cosines.min()):.1e} | {equal.sum()} of {len(images)} |")
 
@@ -91,12 +113,17 @@ def some_images(folder: Path) -> list[torch.Tensor]:
     return images
 
 
-def eager(towers: list[Tower], mean: tuple[float, ...], std: tuple[float, ...], pca: PCA, image: torch.Tensor) -> np.ndarray:
+def eager(
+    towers: list[Tower], mean: tuple[float, ...], std: tuple[float, ...], pca: PCA, image: torch.Tensor
+) -> np.ndarray:
     """The final embedding, float64 [1, 64], as door 07 computes it."""
     parts = []
     with torch.no_grad():
         for tower in towers:
-            views = [tower.module(apply_view(normalise(to_square(image, tower.image_px, frame_of(v)), mean, std), v)) for v in tower.views]
+            views = [
+                tower.module(apply_view(normalise(to_square(image, tower.image_px, frame_of(v)), mean, std), v))
+                for v in tower.views
+            ]
             parts.append(tower.weight * F.normalize(torch.stack(views).mean(dim=0), dim=1))
     joined = F.normalize(torch.cat(parts, dim=1), dim=1).numpy().astype(np.float64)
     projected = (joined - pca.mean_) @ pca.matrix.T

@@ -25,9 +25,18 @@ def main() -> None:
     """Prints a table in Markdown; with a method, one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--their-rows", type=int, help="fewer for IncrementalPCA, which takes an hour for a million; it is linear in rows (default: all)")
+    parser.add_argument(
+        "--their-rows",
+        type=int,
+        help="fewer for IncrementalPCA, which takes an hour for a million; it is linear in rows (default: all)",
+    )
     parser.add_argument("--width", type=int, default=2304)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp"), help="where the file of features is made; 4.6 GB for a million rows")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("/tmp"),
+        help="where the file of features is made; 4.6 GB for a million rows",
+    )
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -43,31 +52,64 @@ def compare(rows: int, their_rows: int, width: int, folder: Path) -> None:
     make_features(folder / "features.npy", rows, width)
     print(f"# PCA to {DIM}-d of {rows:,} x {width:,} float16 on disk\n")
     chosen = f" --their-rows {their_rows}" if their_rows != rows else ""
-    print(f"`python tests/benchmarks/pca.py --rows {rows}{chosen}`, {os.cpu_count()} cores, numpy {np.__version__}. Each in a process of its own;")
-    print("memory is the largest that was the process' own (RssAnon; the file's pages are the kernel's cache). IncrementalPCA is fed by `partial_fit`")
+    print(
+        f"`python tests/benchmarks/pca.py --rows {rows}{chosen}`, {os.cpu_count()} cores, numpy {np.__version__}. Each "
+        "in a process of its own;"
+    )
+    print(
+        "memory is the largest that was the process' own (RssAnon; the file's pages are the kernel's cache). "
+        "IncrementalPCA is fed by `partial_fit`"
+    )
     print("with its default batch of five times the features, as float32.\n")
     print("| method | rows | s | us a row | peak memory, GB |\n|---|---|---|---|---|")
     found = {}
-    for method, n in (*(("ours", n) for n in sorted({rows // 4, rows // 2, rows, their_rows})), ("IncrementalPCA", their_rows)):
+    for method, n in (
+        *(("ours", n) for n in sorted({rows // 4, rows // 2, rows, their_rows})),
+        ("IncrementalPCA", their_rows),
+    ):
         result = folder / f"{method}-{n}.npz"
-        command = [sys.executable, __file__, "--method", method, "--rows", str(n), "--folder", str(folder), "--result", str(result)]
+        command = [
+            sys.executable,
+            __file__,
+            "--method",
+            method,
+            "--rows",
+            str(n),
+            "--folder",
+            str(folder),
+            "--result",
+            str(result),
+        ]
         subprocess.run(command, check=True)
         with np.load(result) as z:
             found[method, n] = dict(z)
         seconds = float(found[method, n]["seconds"])
-        print(f"| {method} | {n:,} | {seconds:.1f} | {seconds / n * 1e6:.0f} | {float(found[method, n]['memory']) / 1e9:.2f} |", flush=True)
+        print(
+            f"| {method} | {n:,} | {seconds:.1f} | {seconds / n * 1e6:.0f} | "
+            f"{float(found[method, n]['memory']) / 1e9:.2f} |",
+            flush=True,
+        )
     ours, theirs = found["ours", their_rows], found["IncrementalPCA", their_rows]
     shared = np.linalg.norm(ours["components"] @ theirs["components"].T) ** 2 / DIM
     ratio, memory = theirs["seconds"] / ours["seconds"], ours["memory"] / theirs["memory"]
-    print(f"\nOn the same {their_rows:,} rows: {ratio:.1f} times as fast in {memory:.2f} of the memory. The two subspaces share {shared:.4f} of their {DIM}")
-    print("dimensions (1 is all; ours is exact, IncrementalPCA forgets what it drops); the variance that is explained differs by")
+    print(
+        f"\nOn the same {their_rows:,} rows: {ratio:.1f} times as fast in {memory:.2f} of the memory. The two "
+        f"subspaces share {shared:.4f} of their {DIM}"
+    )
+    print(
+        "dimensions (1 is all; ours is exact, IncrementalPCA forgets what it drops); the variance that is explained "
+        "differs by"
+    )
     print(f"{np.abs(ours['variance'] / theirs['variance'] - 1).max():.1e} at most.")
 
 
 def make_features(path: Path, rows: int, width: int) -> None:
     """A spectrum that falls, noise, and a mean well above the spread, float16; the same for the same arguments."""
     rng = np.random.default_rng(0)
-    mix = rng.standard_normal((RANK, width), dtype=np.float32) * (np.arange(1, RANK + 1, dtype=np.float32) ** -0.5)[:, None]
+    mix = (
+        rng.standard_normal((RANK, width), dtype=np.float32)
+        * (np.arange(1, RANK + 1, dtype=np.float32) ** -0.5)[:, None]
+    )
     mean = rng.uniform(5, 10, width).astype(np.float32)
     features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, width))
     for first in tqdm(range(0, rows, BLOCK), desc="features", unit="block"):
@@ -97,7 +139,10 @@ def incremental(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pca.components_, pca.explained_variance_
 
 
-METHODS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {"ours": ours, "IncrementalPCA": incremental}
+METHODS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "ours": ours,
+    "IncrementalPCA": incremental,
+}
 
 
 def measure(arguments: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
 """Runs all doors of a recipe for several seeds, one after the other, and gathers scores, times and memory.
 
-Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv) and <recipe>.md (tables). Finished doors are
-skipped, so it may be broken off and started again.
+Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv) and <recipe>.md (tables). Finished doors
+are skipped, so it may be broken off and started again.
 
-Run: python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds   (35 minutes a seed)
-     python tests/benchmarks/seeds.py --recipe demo                                                         (9 minutes a seed)
+Run: python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds   (35 minutes
+a seed)
+     python tests/benchmarks/seeds.py --recipe demo                                                         (9 minutes a
+     seed)
 """
 
 import argparse
@@ -23,16 +25,31 @@ from guie.run import DOORS, PROJECT
 
 HERE = Path(__file__).resolve().parent
 DOUBT = 0.05
-NOISE = "≈: a step within noise: the 95 % interval of its mean over the seeds (Student's t) holds 0, or with one seed p_vs_previous is .05 or more."
+NOISE = (
+    "≈: a step within noise: the 95 % interval of its mean over the seeds (Student's t) holds 0, or with one seed "
+    "p_vs_previous is .05 or more."
+)
 CHOSEN = "†: something of this row was chosen by its validation score, which is therefore too good."
-INTERVAL = "95 %: other classes of the same kind, with these weights (mean of the seeds' ends); ±: other training runs and other splits."
+INTERVAL = (
+    "95 %: other classes of the same kind, with these weights (mean of the seeds' ends); ±: other training runs and "
+    "other splits."
+)
 
 
 def run_seed(seed: int, arguments: argparse.Namespace) -> None:
     """Opens the nine doors with this seed."""
     out = arguments.out / f"seed{seed}"
     for door in DOORS.values():
-        options = ["--recipe", arguments.recipe, "--data-root", str(arguments.data_root), "--set", f"seed={seed}", "--out", str(out)]
+        options = [
+            "--recipe",
+            arguments.recipe,
+            "--data-root",
+            str(arguments.data_root),
+            "--set",
+            f"seed={seed}",
+            "--out",
+            str(out),
+        ]
         subprocess.run([sys.executable, str(PROJECT / door), *options], check=True)
 
 
@@ -55,8 +72,13 @@ def is_within_noise(rows: pd.DataFrame, before: pd.DataFrame | None) -> bool:
 
 
 def ladder(scores: pd.DataFrame) -> str:
-    """The markdown table of README: a row a setting, mean and spread over the seeds, marks, and below it what they mean."""
-    domains = [c.removeprefix("mp5_") for c in scores.columns if c.startswith("mp5_") and c.removeprefix("mp5_") not in RESERVED_DOMAINS]
+    """The markdown table of README: a row a setting, mean and spread over the seeds, marks, and below it what they
+    mean."""
+    domains = [
+        c.removeprefix("mp5_")
+        for c in scores.columns
+        if c.startswith("mp5_") and c.removeprefix("mp5_") not in RESERVED_DOMAINS
+    ]
     has_interval = "mp5_low" in scores
     head = ["", "dim", "mP@5", *(["95 %"] if has_interval else []), "R@1", *(f"mP@5 {d}" for d in domains)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -67,21 +89,30 @@ def ladder(scores: pd.DataFrame) -> str:
         mark += " †" if "chosen_on" in rows and rows["chosen_on"].notna().any() else ""
         before, marks = rows, marks + mark
         between = [f"{end(rows['mp5_low'])} to {end(rows['mp5_high'])}"] if has_interval else []
-        cells = [f"**{spread(rows['mp5'])}**{mark}", *between, spread(rows["r1"]), *(f"{rows[f'mp5_{d}'].mean():.3f}".removeprefix("0") for d in domains)]
+        cells = [
+            f"**{spread(rows['mp5'])}**{mark}",
+            *between,
+            spread(rows["r1"]),
+            *(f"{rows[f'mp5_{d}'].mean():.3f}".removeprefix("0") for d in domains),
+        ]
         lines.append(f"| {setting} | {int(rows['dim'].iloc[0])} | " + " | ".join(cells) + " |")
     notes = [NOISE if "≈" in marks else "", CHOSEN if "†" in marks else "", INTERVAL if has_interval else ""]
     return "\n".join(lines) + "\n\n" + " ".join(note for note in notes if note)
 
 
 def end(values: pd.Series) -> str:
-    """An end of the intervals, mean over the seeds: `.62`; `?` where a seed has none, as a domain has a single class."""
+    """An end of the intervals, mean over the seeds: `.62`; `?` where a seed has none, as a domain has a single
+    class."""
     return "?" if values.isna().any() else f"{values.mean():.2f}".removeprefix("0")
 
 
 def costs(runs: list[Path]) -> str:
     """A markdown table: minutes of each door and seed, and the largest memory."""
     marks = [{p.parent.name: json.loads(p.read_text()) for p in sorted(run.glob("0*/done.json"))} for run in runs]
-    lines = ["| door | " + " | ".join(f"seed {i}, s" for i in range(len(runs))) + " | peak memory, GB |", "|" + "---|" * (2 + len(runs))]
+    lines = [
+        "| door | " + " | ".join(f"seed {i}, s" for i in range(len(runs))) + " | peak memory, GB |",
+        "|" + "---|" * (2 + len(runs)),
+    ]
     for door in marks[0]:
         peak = max(m[door]["peak_memory_gb"] for m in marks)
         lines.append(f"| {door} | " + " | ".join(f"{m[door]['seconds']:.0f}" for m in marks) + f" | {peak:.2f} |")
@@ -98,7 +129,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PROJECT / "artifacts/seeds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table-only", action="store_true", help="print the ladder of <recipe>_scores.csv and end")
-    parser.add_argument("--gather-only", action="store_true", help="run nothing; write the tables of the runs that are there")
+    parser.add_argument(
+        "--gather-only", action="store_true", help="run nothing; write the tables of the runs that are there"
+    )
     arguments = parser.parse_args()
     if arguments.table_only:
         print(ladder(pd.read_csv(HERE / f"{Path(arguments.recipe).stem}_scores.csv")))
@@ -111,7 +144,9 @@ def main() -> None:
     scores = pd.concat([pd.read_csv(run / "07_embeddings/scores.csv") for run in runs])
     scores.to_csv(HERE / f"{name}_scores.csv", index=False)
     versions = json.loads((runs[0] / "07_embeddings/done.json").read_text())["versions"]
-    command = f"python tests/benchmarks/seeds.py --recipe {arguments.recipe} --seeds {' '.join(map(str, arguments.seeds))}"
+    command = (
+        f"python tests/benchmarks/seeds.py --recipe {arguments.recipe} --seeds {' '.join(map(str, arguments.seeds))}"
+    )
     text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
 `{command}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.

@@ -1,14 +1,19 @@
-"""Training as people write it (timm, pytorch-metric-learning's ArcFaceLoss, torchvision's ImageFolder) beside doors 04 and 05, in one run.
+"""Training as people write it (timm, pytorch-metric-learning's ArcFaceLoss, torchvision's ImageFolder) beside doors 04
+and 05, in one run.
 
-The images and the MobileNetV2 are minibench's, at 112 px. Both loops see a plain or mirrored image in each epoch, train the same neck and ArcFace
-margin with AdamW for the same ten epochs from centres of the same length, with batch norm in eval mode, and end with the same validation. The plain
-loop's process has none of the doors' environment variables. Steps of the backbone stage are timed for the project's ViT-Ti/16, too.
+The images and the MobileNetV2 are minibench's, at 112 px. Both loops see a plain or mirrored image in each epoch, train
+the same neck and ArcFace margin with AdamW for the same ten epochs from centres of the same length, with batch norm in
+eval mode, and end with the same validation. The plain loop's process has none of the doors' environment variables.
+Steps of the backbone stage are timed for the project's ViT-Ti/16, too.
 
-How long the centres are at the start matters: AdamW moves a long centre's direction more slowly. The doors start them with numbers of a standard
-deviation of .01, pytorch-metric-learning with 1; the second table has both loops at both starts.
+How long the centres are at the start matters: AdamW moves a long centre's direction more slowly. The doors start them
+with numbers of a standard deviation of .01, pytorch-metric-learning with 1; the second table has both loops at both
+starts.
 
-Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (25 minutes for the first seed, 20 for each other)
-     OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare   what the ViT's steps would give if images came from nowhere; or PASSIVE, as doors
+Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (25 minutes for the
+first seed, 20 for each other)
+     OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare   what the ViT's steps would give if images came
+     from nowhere; or PASSIVE, as doors
 """
 
 import argparse
@@ -92,45 +97,94 @@ def main() -> None:
         door_4_from(float(arguments.door_4[0]), json.loads(arguments.door_4[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        head = [measured(Path(folder), arguments.data_root, "mobilenetv2", seed, seed == arguments.seeds[0]) for seed in arguments.seeds]
+        head = [
+            measured(Path(folder), arguments.data_root, "mobilenetv2", seed, seed == arguments.seeds[0])
+            for seed in arguments.seeds
+        ]
         vit = measured(Path(folder), arguments.data_root, "vit", arguments.seeds[0], True)
     print(report(arguments.seeds, head, vit))
 
 
-def measured(folder: Path, data_root: Path, name: str, seed: int, has_backbone_stage: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """What the plain loop and the doors need for one seed: seconds, images/s, mP@5 from either start ("mp5 ours", "mp5 theirs")."""
+def measured(
+    folder: Path, data_root: Path, name: str, seed: int, has_backbone_stage: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What the plain loop and the doors need for one seed: seconds, images/s, mP@5 from either start ("mp5 ours", "mp5
+    theirs")."""
     model, weights, more = MODELS[name]
     n_epochs = N_EPOCHS if name == "mobilenetv2" else 1
-    text = RECIPE.format(name=name, model=model, weights=weights, more=more, margin=MARGIN, px=PX, n_epochs=n_epochs, batch=BATCH, lr=LR, step_batch=STEP_BATCH)
+    text = RECIPE.format(
+        name=name,
+        model=model,
+        weights=weights,
+        more=more,
+        margin=MARGIN,
+        px=PX,
+        n_epochs=n_epochs,
+        batch=BATCH,
+        lr=LR,
+        step_batch=STEP_BATCH,
+    )
     (folder / f"{name}.py").write_text(text)
     out = folder / f"seed{seed}"
-    options = ["--recipe", str(folder / f"{name}.py"), "--data-root", str(data_root), "--out", str(out), "--set", f"seed={seed}", "--device", "cpu"]
+    options = [
+        "--recipe",
+        str(folder / f"{name}.py"),
+        "--data-root",
+        str(data_root),
+        "--out",
+        str(out),
+        "--set",
+        f"seed={seed}",
+        "--device",
+        "cpu",
+    ]
     for number in (1, 2, 3) if (out / "mobilenetv2").is_dir() else ():  # the same images
         shutil.copytree(out / "mobilenetv2" / FOLDERS[number], out / name / FOLDERS[number])
     for door in (1, 2, 3, 4, 5) if has_backbone_stage else (1, 2, 3, 4):
         subprocess.run([sys.executable, str(PROJECT / DOORS[door]), *options], check=True, stdout=sys.stderr)
     run = out / name
     done = json.loads((run / "04_head/head/done.json").read_text())
-    ours = {"total": done["seconds"], "mp5 ours": done["metrics"]["mp5"], "epoch": float(np.median(curve(run / "04_head/head")["seconds"]))}
+    ours = {
+        "total": done["seconds"],
+        "mp5 ours": done["metrics"]["mp5"],
+        "epoch": float(np.median(curve(run / "04_head/head")["seconds"])),
+    }
     ours["n_images"] = float((PackedImages(run / "03_packed").index["split"] == "train").sum())
     if has_backbone_stage:
         ours["step"] = float(curve(run / "05_backbone/backbone")["images_per_s"])
     file = Run(load_recipe(str(folder / f"{name}.py")), data_root.resolve(), run).weights_path(weights)
     theirs: dict[str, float] = {}
     for start in STARTS if name == "mobilenetv2" else ("ours",):
-        command = [sys.executable, __file__, "--plain", name, str(run / "03_packed"), str(file), str(seed), str(STARTS[start])]
-        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment_of_a_script()).stdout
+        command = [
+            sys.executable,
+            __file__,
+            "--plain",
+            name,
+            str(run / "03_packed"),
+            str(file),
+            str(seed),
+            str(STARTS[start]),
+        ]
+        told = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=environment_of_a_script()
+        ).stdout
         found = json.loads(told.splitlines()[-1])
         theirs = found | theirs | {f"mp5 {start}": found.get("mp5", 0.0)}  # times are those of the first
     if name == "mobilenetv2":  # last, since it makes the stage anew
-        subprocess.run([sys.executable, __file__, "--door-4", str(STARTS["theirs"]), json.dumps([*options, "--force"])], check=True, stdout=sys.stderr)
+        subprocess.run(
+            [sys.executable, __file__, "--door-4", str(STARTS["theirs"]), json.dumps([*options, "--force"])],
+            check=True,
+            stdout=sys.stderr,
+        )
         ours["mp5 theirs"] = json.loads((run / "04_head/head/done.json").read_text())["metrics"]["mp5"]
     return theirs, ours
 
 
 def environment_of_a_script() -> dict[str, str]:
     """Without what guie.run sets in this process, and what a shell may have set for OpenMP."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MALLOC_"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MALLOC_"))
+    }
 
 
 def door_4_from(start: float, options: list[str]) -> None:
@@ -169,7 +223,8 @@ def plain_backbone(name: str, weights: Path) -> nn.Module:
 
 
 def plain(name: str, pack: Path, weights: Path, seed: int, start: float) -> dict[str, float]:
-    """The loop of a notebook: fp32, torchvision's transforms and loader, everything forwarded in every epoch; `start` as in STARTS."""
+    """The loop of a notebook: fp32, torchvision's transforms and loader, everything forwarded in every epoch; `start`
+    as in STARTS."""
     from pytorch_metric_learning.losses import ArcFaceLoss
     from torchvision import datasets, transforms
 
@@ -183,7 +238,9 @@ def plain(name: str, pack: Path, weights: Path, seed: int, start: float) -> dict
             path.write_bytes(packed.read_bytes(row))
         normal = transforms.Normalize((0.5,) * 3, (0.5,) * 3)  # as minibench has it
         squash = [transforms.Resize((PX, PX)), transforms.ToTensor(), normal]
-        train = datasets.ImageFolder(f"{folder}/train", transforms.Compose([transforms.RandomHorizontalFlip(), *squash]))
+        train = datasets.ImageFolder(
+            f"{folder}/train", transforms.Compose([transforms.RandomHorizontalFlip(), *squash])
+        )
         val = datasets.ImageFolder(f"{folder}/val", transforms.Compose(squash))
         backbone = plain_backbone(name, weights)
         neck = nn.Sequential(nn.Dropout(0.2), nn.Linear(backbone.num_features, 64))
@@ -203,18 +260,29 @@ def plain(name: str, pack: Path, weights: Path, seed: int, start: float) -> dict
             epochs.append(time.time() - began)
         neck.eval()
         with torch.no_grad():
-            embeddings = torch.cat([neck(backbone(images)) for images, _ in torch.utils.data.DataLoader(val, BATCH, num_workers=2)]).numpy()
+            embeddings = torch.cat(
+                [neck(backbone(images)) for images, _ in torch.utils.data.DataLoader(val, BATCH, num_workers=2)]
+            ).numpy()
         total = time.time() - started
         rows = [int(Path(path).stem) for path, _ in val.samples]
         scores = summarise(retrieve(embeddings, np.array(val.targets)), index["domain"].to_numpy()[rows])
-        return {"total": total, "epoch": statistics.median(epochs), "mp5": scores["mp5"], "step": plain_steps(backbone, neck, loss, train)}
+        return {
+            "total": total,
+            "epoch": statistics.median(epochs),
+            "mp5": scores["mp5"],
+            "step": plain_steps(backbone, neck, loss, train),
+        }
 
 
 def bare() -> float:
     """Images/s of the ViT's backbone stage, the median step's, without a loader."""
     import timm
 
-    network, pixels, seconds = timm.create_model(MODELS["vit"][0], num_classes=0, img_size=PX).train(), torch.randn(STEP_BATCH, 3, PX, PX), []
+    network, pixels, seconds = (
+        timm.create_model(MODELS["vit"][0], num_classes=0, img_size=PX).train(),
+        torch.randn(STEP_BATCH, 3, PX, PX),
+        [],
+    )
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     for _ in range(N_STEPS):
         began = time.time()
@@ -244,31 +312,54 @@ def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: An
     return N_STEPS * STEP_BATCH / (time.time() - began)
 
 
-def report(seeds: list[int], head: list[tuple[dict[str, float], dict[str, float]]], vit: tuple[dict[str, float], dict[str, float]]) -> str:
+def report(
+    seeds: list[int],
+    head: list[tuple[dict[str, float], dict[str, float]]],
+    vit: tuple[dict[str, float], dict[str, float]],
+) -> str:
     """The markdown of both tables."""
     theirs, ours = ({key: statistics.mean(row[i][key] for row in head) for key in ("total", "epoch")} for i in (0, 1))
     lines = [
-        f"# Training\n\n`python tests/benchmarks/training.py --seeds {' '.join(map(str, seeds))}`: {n_cores()} cores ({os.uname().machine}), no GPU,",
-        f"torch {torch.__version__}; images of minibench at {PX} px. The plain loop: timm, pytorch-metric-learning's ArcFaceLoss, torchvision's ImageFolder,",
-        f"fp32, batches of {BATCH}, or of {STEP_BATCH} where the backbone trains; its loader has two processes. Both loops start from centres of the same",
-        "length, keep batch norm in eval mode and augment by a flip. Different: the doors keep freed memory, let waiting threads sleep, compute convolutions",
-        "channels last, and read small packed images; the plain loop has torch's defaults, and reads the same packed images as files.\n",
+        f"# Training\n\n`python tests/benchmarks/training.py --seeds {' '.join(map(str, seeds))}`: {n_cores()} cores "
+        f"({os.uname().machine}), no GPU,",
+        f"torch {torch.__version__}; images of minibench at {PX} px. The plain loop: timm, pytorch-metric-learning's "
+        "ArcFaceLoss, torchvision's ImageFolder,",
+        f"fp32, batches of {BATCH}, or of {STEP_BATCH} where the backbone trains; its loader has two processes. Both "
+        "loops start from centres of the same",
+        "length, keep batch norm in eval mode and augment by a flip. Different: the doors keep freed memory, let "
+        "waiting threads sleep, compute convolutions",
+        "channels last, and read small packed images; the plain loop has torch's defaults, and reads the same packed "
+        "images as files.\n",
         "| | as people write it | doors 04 and 05 | ratio |\n|---|---|---|---|",
-        f"| MobileNetV2: head-only stage of {N_EPOCHS} epochs with its validation, caching included, s | {theirs['total']:.0f} | {ours['total']:.1f} "
+        f"| MobileNetV2: head-only stage of {N_EPOCHS} epochs with its validation, caching included, s | "
+        f"{theirs['total']:.0f} | {ours['total']:.1f} "
         f"| **{theirs['total'] / ours['total']:.1f} x** |",
-        f"| each further epoch, s | {theirs['epoch']:.1f} | {ours['epoch']:.3f} | **{theirs['epoch'] / ours['epoch']:.0f} x** |",
+        f"| each further epoch, s | {theirs['epoch']:.1f} | {ours['epoch']:.3f} | "
+        f"**{theirs['epoch'] / ours['epoch']:.0f} x** |",
     ]
     n_images = head[0][1]["n_images"]
     per_second = n_images / ours["epoch"]
     for name, (plain_row, own_row) in (("MobileNetV2", head[0]), ("ViT-Ti/16", vit)):
         ratio = own_row["step"] / plain_row["step"]
-        lines.append(f"| {name}: backbone-only stage, images/s | {plain_row['step']:.1f} | {own_row['step']:.1f} | **{ratio:.2f} x** |")
+        lines.append(
+            f"| {name}: backbone-only stage, images/s | {plain_row['step']:.1f} | {own_row['step']:.1f} | "
+            f"**{ratio:.2f} x** |"
+        )
     lines.append(
-        f"\nAn epoch of {n_images:,.0f} images in {ours['epoch']:.3f} s is {per_second:,.0f} images/s. The 5th place's head saw {N_FIFTH:,} images a thousand"
+        f"\nAn epoch of {n_images:,.0f} images in {ours['epoch']:.3f} s is {per_second:,.0f} images/s. The 5th place's "
+        f"head saw {N_FIFTH:,} images a thousand"
     )
-    lines.append(f"times: at this rate {N_FIFTH * 1000 / per_second / 3600:.1f} hours, twice that with SAM's second gradient; by arithmetic, not run.")
-    columns = [(kind, side, start) for start in STARTS for kind, side in (("forwarded in every epoch", 0), ("cached", 1))]
-    lines.append(f"\n| seed |{''.join(f' mP@5, {kind}, centres of {STARTS[start]:g} |' for kind, _, start in columns)}\n|{'---|' * 5}")
+    lines.append(
+        f"times: at this rate {N_FIFTH * 1000 / per_second / 3600:.1f} hours, twice that with SAM's second gradient; "
+        "by arithmetic, not run."
+    )
+    columns = [
+        (kind, side, start) for start in STARTS for kind, side in (("forwarded in every epoch", 0), ("cached", 1))
+    ]
+    lines.append(
+        "\n| seed "
+        f"|{''.join(f' mP@5, {kind}, centres of {STARTS[start]:g} |' for kind, _, start in columns)}\n|{'---|' * 5}"
+    )
     for seed, row in zip(seeds, head, strict=True):
         lines.append(f"| {seed} |" + "".join(f" {row[side][f'mp5 {start}']:.3f} |" for _, side, start in columns))
     return "\n".join(lines)

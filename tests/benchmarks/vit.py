@@ -1,7 +1,9 @@
-"""The shipped ViT off the shelf, beside raw pixels, a ViT of random weights and its teacher: mP@5 and R@1 on classes of real images.
+"""The shipped ViT off the shelf, beside raw pixels, a ViT of random weights and its teacher: mP@5 and R@1 on classes of
+real images.
 
-Run: python tests/benchmarks/vit.py --packed artifacts/minibench/03_packed --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors
-(after doors 01-03 of minibench; about two minutes). It prints a markdown table; the validation half of seed 0 was never seen by the ViT.
+Run: python tests/benchmarks/vit.py --packed artifacts/minibench/03_packed --teacher
+../shared/weights/mobilenetv2_100_imagenet.safetensors (after doors 01-03 of minibench; about two minutes). It prints a
+markdown table; the validation half of seed 0 was never seen by the ViT.
 """
 
 import argparse
@@ -27,19 +29,29 @@ def main() -> None:
     """Embeds the validation images in each way and prints the table."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--packed", type=Path, required=True, help="03_packed of a run")
-    p.add_argument("--weights", type=Path, default=PROJECT / "weights/vit_tiny_drawn.safetensors", help="of the ViT (default: the shipped ones)")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        default=PROJECT / "weights/vit_tiny_drawn.safetensors",
+        help="of the ViT (default: the shipped ones)",
+    )
     p.add_argument("--teacher", type=Path, help="of the MobileNetV2; left out if not given")
     arguments = p.parse_args()
     keep_freed_memory()
     packed = PackedImages(arguments.packed)
     rows = rows_of(packed, "val")
     index = packed.index.iloc[rows]
-    print(f"| off the shelf, {len(rows)} images of {index['class_id'].nunique()} classes | px | dim | mP@5 | R@1 |\n|---|---|---|---|---|")
+    print(
+        f"| off the shelf, {len(rows)} images of {index['class_id'].nunique()} classes | px | dim | mP@5 | R@1 "
+        "|\n|---|---|---|---|---|"
+    )
     settings: list[tuple[str, int, Backbone | None]] = [("raw pixels", 16, None)]
     settings += [("ViT-Ti/16, random weights", px, build_backbone(VIT, px)) for px in (112,)]
     settings += [("ViT-Ti/16, ours", px, build_backbone(VIT, px, arguments.weights)) for px in (112, 160, 224)]
     if arguments.teacher:
-        settings += [("MobileNetV2, its teacher", px, build_backbone(TEACHER, px, arguments.teacher)) for px in (160, 224)]
+        settings += [
+            ("MobileNetV2, its teacher", px, build_backbone(TEACHER, px, arguments.teacher)) for px in (160, 224)
+        ]
     for name, px, backbone in settings:
         embeddings = embedded(packed, rows, px, backbone)
         scores = summarise(retrieve(embeddings, index["class_id"].to_numpy()), index["domain"].to_numpy())
@@ -51,7 +63,10 @@ def embedded(packed: PackedImages, rows: np.ndarray, px: int, backbone: Backbone
     parts = []
     with torch.inference_mode():
         for start in range(0, len(rows), 64):
-            squares = [to_square(torch.from_numpy(packed.read(int(i))).permute(2, 0, 1)[None], px) for i in rows[start : start + 64]]
+            squares = [
+                to_square(torch.from_numpy(packed.read(int(i))).permute(2, 0, 1)[None], px)
+                for i in rows[start : start + 64]
+            ]
             pixels = (torch.cat(squares) / 255.0 - 0.5) / 0.5
             parts.append(F.normalize(backbone(pixels) if backbone else pixels.flatten(1), dim=1))
     return torch.cat(parts).numpy()

@@ -1,4 +1,5 @@
-"""README.md, "Add a loss in three steps", followed to the letter in a copy of the project: its code written, its tests run."""
+"""README.md, "Add a loss in three steps", followed to the letter in a copy of the project: its code written, its tests
+run."""
 
 import os
 import re
@@ -39,14 +40,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edited(
         folder / "settings/objective.py",
         ('"ObjectiveSettings", "Softmax"]', '"ObjectiveSettings", "Pairs", "Softmax"]'),
-        ("ObjectiveSettings = ArcFace | CosFace | Softmax\n", f"{settings}\n\nObjectiveSettings = ArcFace | CosFace | Softmax | Pairs\n"),
+        (
+            "ObjectiveSettings = ArcFace | CosFace | Softmax\n",
+            f"{settings}\n\nObjectiveSettings = ArcFace | CosFace | Softmax | Pairs\n",
+        ),
     )
     (folder / "train/objectives/pairs.py").write_text(module, encoding="utf-8")
     edited(
         folder / "train/objectives/build.py",
         ("    Softmax: _margin,\n", f"    Softmax: _margin,\n{row}"),
         ("import ArcFace, CosFace, Softmax\n", "import ArcFace, CosFace, Pairs, Softmax\n"),
-        ("from guie.train.objectives.margin", "from guie.train.objectives.pairs import PairLoss\nfrom guie.train.objectives.margin"),
+        (
+            "from guie.train.objectives.margin",
+            "from guie.train.objectives.pairs import PairLoss\nfrom guie.train.objectives.margin",
+        ),
     )
     edited(
         copy / "tests/contract/test_objectives.py",
@@ -58,12 +65,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(
+        [sys.executable, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
 
 
 @pytest.mark.slow
 def test_new_loss_keeps_what_every_objective_keeps(project: Path):
-    done = run(project, "-m", "pytest", "-p", "no:cacheprovider", "tests/contract/test_objectives.py", "-k", "Pairs or example")
+    done = run(
+        project, "-m", "pytest", "-p", "no:cacheprovider", "tests/contract/test_objectives.py", "-k", "Pairs or example"
+    )
     assert done.returncode == 0, done.stdout
     more = ["tests/unit/test_setting_ranges.py", "tests/contract/test_digests.py", "-m", "not slow"]
     done_more = run(project, "-m", "pytest", "-p", "no:cacheprovider", *more)

@@ -1,4 +1,5 @@
-"""data_prep/README.md, "Add a set", followed to the letter in a copy of the project: its files written, its commands run."""
+"""data_prep/README.md, "Add a set", followed to the letter in a copy of the project: its files written, its commands
+run."""
 
 import os
 import re
@@ -56,11 +57,20 @@ def test_add_a_set_to_the_letter(copy: Path):
         done = subprocess.run([sys.executable, *words[1:]], cwd=copy, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr + done.stdout
     classes = pd.read_parquet(copy / "artifacts/birds/02_balanced/classes.parquet")
-    assert set(classes["source_label"]) == {f"species {n}" for n in range(6)} and classes["n_images"].tolist() == [4] * 6
+    assert (
+        set(classes["source_label"]) == {f"species {n}" for n in range(6)} and classes["n_images"].tolist() == [4] * 6
+    )
     assert len(pd.read_parquet(copy / "artifacts/birds/03_packed/index.parquet")) == 24
     for recipe in ("tiny", "minibench"):  # and no other recipe is broken by it
-        code = f"from guie.data.build import builder; from guie.recipe import load_recipe; [builder(s.kind) for s in load_recipe({recipe!r}).data.sources]"
-        code += "; from guie.data.catalogue import completeness, known_sets, licence_of; assert 'birds' not in known_sets()"
+        code = (
+            "from guie.data.build import builder; from guie.recipe import load_recipe; [builder(s.kind) for s in "
+            f"load_recipe({recipe!r}).data.sources]"
+        )
+        code += (
+            "; from guie.data.catalogue import completeness, known_sets, licence_of; assert 'birds' not in known_sets()"
+        )
         subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment, check=True)
-    done = subprocess.run([sys.executable, "data_prep/00_fetch.py"], cwd=copy, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "data_prep/00_fetch.py"], cwd=copy, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0 and "Products-10K" in done.stdout

@@ -40,7 +40,9 @@ class Sound(nn.Module):
     """Mean colours of a 4 x 4 grid, with one more number for the brightness at the end: 48 + 16."""
 
     def forward(self, images: Tensor) -> Tensor:
-        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        square = (
+            F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        )
         return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1)
 
 
@@ -49,7 +51,9 @@ class Wide(Sound):
         return torch.cat([self.grid(images), self.grid(images)], dim=1)
 
     def grid(self, images: Tensor) -> Tensor:
-        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        square = (
+            F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        )
         return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1)
 
 
@@ -133,7 +137,9 @@ def zipped(tmp_path: Path, module: nn.Module) -> Path:
 
 
 def run_checker(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(CHECKER), *map(str, arguments)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, str(CHECKER), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
 
 
 def write_expected(folder: Path, embed: Callable[[Tensor], Tensor], n: int = 3) -> Path:
@@ -149,8 +155,13 @@ def write_expected(folder: Path, embed: Callable[[Tensor], Tensor], n: int = 3) 
 
 
 def test_probe_of_a_sound_module_agrees_with_eager(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    embeddings = checker.probe(save_script(Sound(), tmp_path / "saved_model.pt"), write_expected(tmp_path / "parity", Sound()), 0.999)
-    assert list(embeddings) == [f"{height}x{width}" for height, width in checker.SIZES] + ["black 64x64"] and (1, 1) in checker.SIZES
+    embeddings = checker.probe(
+        save_script(Sound(), tmp_path / "saved_model.pt"), write_expected(tmp_path / "parity", Sound()), 0.999
+    )
+    assert (
+        list(embeddings) == [f"{height}x{width}" for height, width in checker.SIZES] + ["black 64x64"]
+        and (1, 1) in checker.SIZES
+    )
     image = torch.from_numpy(np.array(checker.probe_images()["300x1200"])).permute(2, 0, 1)[None]
     np.testing.assert_allclose(embeddings["300x1200"], Sound()(image)[0].numpy(), atol=1e-6)
     shown = capsys.readouterr().out
@@ -182,7 +193,9 @@ def test_hostile_module_gets_its_line(tmp_path: Path, module: nn.Module, what: s
 
 
 def test_drift_over_calls_shows_between_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_this_process(model: Path, results: Path, expected: None, min_cosine: float, timeout: float, backwards: bool = False) -> dict[str, np.ndarray]:
+    def in_this_process(
+        model: Path, results: Path, expected: None, min_cosine: float, timeout: float, backwards: bool = False
+    ) -> dict[str, np.ndarray]:
         return checker.probe(model, expected, min_cosine, backwards)
 
     monkeypatch.setattr(checker, "_run_process", in_this_process)
@@ -215,7 +228,10 @@ def make_empty(path: Path) -> None:
 def test_file_that_is_no_whole_module(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = save_script(Sound(), tmp_path / "saved_model.pt")
     spoil(path)
-    with pytest.raises(checker.BreachError, match=r"FAIL  torch.jit.load cannot read saved_model.pt: .+\nFIX   write it by torch.jit.save") as caught:
+    with pytest.raises(
+        checker.BreachError,
+        match=r"FAIL  torch.jit.load cannot read saved_model.pt: .+\nFIX   write it by torch.jit.save",
+    ) as caught:
         checker.load(path)
     assert len(str(caught.value).splitlines()) == 2
 
@@ -238,15 +254,23 @@ def test_zip_that_holds_something_else(tmp_path: Path, names: list[str], shown: 
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
             archive.writestr(name, b"x")
-    with pytest.raises(checker.BreachError, match=f"FAIL  the zip {shown}.*\nFIX   .*zip -j submission.zip saved_model.pt"):
+    with pytest.raises(
+        checker.BreachError, match=f"FAIL  the zip {shown}.*\nFIX   .*zip -j submission.zip saved_model.pt"
+    ):
         checker.unpack(path, tmp_path)
 
 
 def test_zip_that_is_damaged(tmp_path: Path) -> None:
     path = zipped(tmp_path, Sound())
     whole = path.read_bytes()
-    cut = r"holds 'saved_model/data.pkl'"  # the end of the zip is gone, and that of the .pt inside, itself a zip, is found
-    for spoiled, what in ((whole[:-30], cut), (whole[: len(whole) // 2], "is not a whole"), (b"text", "is not a whole"), (b"", "is not a whole")):
+    # the end of the zip is gone, and that of the .pt inside, itself a zip, is found
+    cut = r"holds 'saved_model/data.pkl'"
+    for spoiled, what in (
+        (whole[:-30], cut),
+        (whole[: len(whole) // 2], "is not a whole"),
+        (b"text", "is not a whole"),
+        (b"", "is not a whole"),
+    ):
         path.write_bytes(spoiled)
         with pytest.raises(checker.BreachError, match=what):
             checker.unpack(path, tmp_path)
@@ -271,12 +295,17 @@ def test_zip_with_a_password(tmp_path: Path) -> None:
 def test_embeddings_that_are_not_the_expected_ones(tmp_path: Path) -> None:
     path = save_script(Sound(), tmp_path / "saved_model.pt")
     other = write_expected(tmp_path / "other", lambda images: Sound()(images).flip(1) - 0.5)
-    with pytest.raises(checker.BreachError, match=r"0.png: cosine -?0\.\d+ to the expected embedding, below 0.999\nFIX   .*run the export again"):
+    with pytest.raises(
+        checker.BreachError,
+        match=r"0.png: cosine -?0\.\d+ to the expected embedding, below 0.999\nFIX   .*run the export again",
+    ):
         checker.compare(checker.load(path), other, 0.999)
 
 
 def test_expected_folder_that_is_not_whole(tmp_path: Path) -> None:
-    with pytest.raises(checker.BreachError, match=r"expected.npz cannot be read .*\nFIX   give the export's parity/ folder"):
+    with pytest.raises(
+        checker.BreachError, match=r"expected.npz cannot be read .*\nFIX   give the export's parity/ folder"
+    ):
         checker.read_expected(tmp_path)
     folder = write_expected(tmp_path / "parity", Sound())
     (folder / "1.png").unlink()
@@ -295,7 +324,11 @@ def test_expected_folder_that_is_not_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "what"),
-    [("kill -9 $$", "ended with status -9"), ("exit 1", "ended with status 1"), ("exec sleep 30", r"not done after 1 s")],
+    [
+        ("kill -9 $$", "ended with status -9"),
+        ("exit 1", "ended with status 1"),
+        ("exec sleep 30", r"not done after 1 s"),
+    ],
 )
 def test_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, what: str) -> None:
     python = tmp_path / "python"
@@ -309,7 +342,8 @@ def test_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 def test_network_is_forbidden_in_the_inner_process() -> None:
     code = (
-        f"import importlib.util as u; s = u.spec_from_file_location('c', {str(CHECKER)!r}); c = u.module_from_spec(s); s.loader.exec_module(c)\n"
+        f"import importlib.util as u; s = u.spec_from_file_location('c', {str(CHECKER)!r}); c = u.module_from_spec(s); "
+        "s.loader.exec_module(c)\n"
         "import socket; c._forbid_network()\n"
         "for use in (socket.socket, lambda: socket.getaddrinfo('example.com', 80)):\n"
         "    try: use()\n"
@@ -324,7 +358,9 @@ class Talking(Sound):
 
     def forward(self, images: Tensor) -> Tensor:
         print("ok    the module's own words", images.size(2))
-        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        square = (
+            F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        )
         return torch.cat([square.flatten(1), square.mean(1).flatten(1)], dim=1)
 
 
@@ -334,13 +370,19 @@ def test_a_modules_own_prints_stay_out_of_the_table(tmp_path: Path) -> None:
     done = run_checker(zipped(tmp_path, Talking()), "--score", folder)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("ok    ") for line in lines) == 1 + 1 + 10 + 2 + 1 + 1  # the table of a silent module, and the score
+    assert (
+        sum(line.startswith("ok    ") for line in lines) == 1 + 1 + 10 + 2 + 1 + 1
+    )  # the table of a silent module, and the score
     shown = [line for line in lines if "the module's own words" in line]
-    assert len(shown) == 2 and all(line.startswith("look  printed meanwhile") for line in shown)  # of the checks, and of the score
+    assert len(shown) == 2 and all(
+        line.startswith("look  printed meanwhile") for line in shown
+    )  # of the checks, and of the score
     assert "The submission is sound." in lines and "0.5833   2 queries" in done.stdout
 
 
-def test_what_a_dying_process_said_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_dying_process_said_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho to stdout\necho terminate called >&2\nexit 7\n")
     python.chmod(0o755)
@@ -355,7 +397,9 @@ class Slow(Sound):
     """Takes a second or two an image."""
 
     def forward(self, images: Tensor) -> Tensor:
-        square = F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        square = (
+            F.interpolate(images.float(), size=[4, 4], mode="bilinear", antialias=True, align_corners=False) / 255.0
+        )
         x = torch.zeros(1200, 1200)
         for _ in range(40):
             x = torch.matmul(x, x)
@@ -368,7 +412,13 @@ def test_scratch_and_inner_process_go_when_it_is_ended(number: signal.Signals, s
     path, scratch = zipped(tmp_path, Slow()), tmp_path / "scratch"
     scratch.mkdir()
     environment = os.environ | {"TMPDIR": str(scratch)}
-    with subprocess.Popen([sys.executable, str(CHECKER), str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, str(CHECKER), str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         assert process.stdout is not None and process.stdout.readline().startswith("ok    zip")
         assert process.stdout.readline().startswith("ok    torch.jit.load")  # the inner process is at work
         (folder,) = scratch.iterdir()
@@ -397,7 +447,9 @@ def test_checker_imports_nothing_of_ours() -> None:
 
 @pytest.mark.slow
 def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
-    backbone = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 40)).eval()
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 40)
+    ).eval()
     towers = [Tower(backbone, 32, ("plain", "flip"), 1.0), Tower(backbone, 48, ("plain",), 1.0)]
     module = build_submission(towers, (0.5,) * 3, (0.5,) * 3, (torch.zeros(80), torch.randn(64, 80)))
     with quiet_jit():
@@ -413,7 +465,10 @@ def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
 def test_command_fails_with_one_line_and_status_1(tmp_path: Path) -> None:
     done = run_checker(zipped(tmp_path, NotANumber()))
     assert done.returncode == 1 and done.stderr == ""
-    assert [line[:4] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "FIX "] and "The submission is sound" not in done.stdout
+    assert [line[:4] for line in done.stdout.splitlines()[-2:]] == [
+        "FAIL",
+        "FIX ",
+    ] and "The submission is sound" not in done.stdout
 
 
 def a_folder(root: Path, layout: dict[str, list[int]]) -> Path:
@@ -430,7 +485,14 @@ def sound_model(tmp_path: Path) -> Path:
 
 
 # The nearest by brightness: 10 finds 11 (a), 14 (b), 30 (a), ...; 100 finds 101 (b), 90 (b), 130 (c), ...
-LAYOUT = {"query/a": [10], "query/b": [100], "query/lonely": [5], "index/a": [11, 30], "index/b": [14, 90, 101], "index/c": [130, 200]}
+LAYOUT = {
+    "query/a": [10],
+    "query/b": [100],
+    "query/lonely": [5],
+    "index/a": [11, 30],
+    "index/b": [14, 90, 101],
+    "index/c": [130, 200],
+}
 
 
 def test_score_of_class_folders_is_the_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -443,7 +505,9 @@ def test_score_of_class_folders_is_the_hosts(tmp_path: Path, capsys: pytest.Capt
 def test_score_takes_equal_names_in_folders_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = a_folder(tmp_path / "data", LAYOUT)
     for path in sorted(folder.rglob("*.png")):
-        path.rename(path.with_name(path.stem.split("_")[-1].zfill(3)[-2:] + ".png"))  # 11 of a and 01 of b, but 30 twice: in c as 130
+        path.rename(
+            path.with_name(path.stem.split("_")[-1].zfill(3)[-2:] + ".png")
+        )  # 11 of a and 01 of b, but 30 twice: in c as 130
     assert (folder / "index/a/30.png").is_file() and (folder / "index/c/30.png").is_file()
     checker.score(sound_model(tmp_path), folder)
     assert "mP@5                   0.5833   2 queries, 7 index images" in capsys.readouterr().out
@@ -452,7 +516,8 @@ def test_score_takes_equal_names_in_folders_of_classes(tmp_path: Path, capsys: p
 def test_score_by_the_hosts_solution_file_and_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = a_folder(tmp_path / "data", LAYOUT)
     (folder / "solution.csv").write_text(
-        "id,images,Usage\nquery_a_10,index_b_14 index_a_11,Public\nquery_b_100,index_c_200,Private\nquery_lonely_5,index_a_11,Private\n"
+        "id,images,Usage\nquery_a_10,index_b_14 "
+        "index_a_11,Public\nquery_b_100,index_c_200,Private\nquery_lonely_5,index_a_11,Private\n"
     )
     checker.score(sound_model(tmp_path), folder)
     told = capsys.readouterr().out
@@ -486,7 +551,9 @@ def test_nearest_equals_a_loop() -> None:
     index["i40"] = index["i7"]
     found = checker.nearest(queries, index)
     for name, vector in queries.items():
-        expected = sorted(index, key=lambda other: (round(float(((vector - index[other]) ** 2).sum()), 6), int(other[1:])))[:5]
+        expected = sorted(
+            index, key=lambda other: (round(float(((vector - index[other]) ** 2).sum()), 6), int(other[1:]))
+        )[:5]
         assert found[name] == expected
 
 

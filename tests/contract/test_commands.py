@@ -1,4 +1,5 @@
-"""run.sh and test.sh, in a copy of the tree whose Python, pip and doors are stand-ins: what they do, in which order, and what they say."""
+"""run.sh and test.sh, in a copy of the tree whose Python, pip and doors are stand-ins: what they do, in which order,
+and what they say."""
 
 import os
 import re
@@ -44,7 +45,8 @@ esac
 
 
 class Tree:
-    """A copy of what the commands need, with a PATH that holds the usual tools but no Python other than the stand-in."""
+    """A copy of what the commands need, with a PATH that holds the usual tools but no Python other than the
+    stand-in."""
 
     def __init__(self, folder: Path):
         self.root = folder / "a project"  # the space is on purpose
@@ -86,7 +88,15 @@ class Tree:
     def bash(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         variables = {"PATH": str(self.bin), "HOME": str(self.root.parent), "FAKE_LOG": str(self.log)}
         variables |= {"PYTHONPATH": str(PROJECT / "src"), **environment}  # guie of this checkout, wherever .venv is
-        return subprocess.run(["/bin/bash", "-c", command], cwd=self.root, env=variables, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(
+            ["/bin/bash", "-c", command],
+            cwd=self.root,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
     def set_up(self, what: str = "run", **environment: str) -> subprocess.CompletedProcess[str]:
         return self.bash(f"set -euo pipefail; source .ci/setup.sh; set_up {what}", **environment)
@@ -106,12 +116,17 @@ def doors(tree: Tree) -> Tree:
     for number, name in DOORS.items():
         path = tree.root / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"import os, sys\nprint('door', {number}, *sys.argv[1:])\nsys.exit(int(os.environ.get('FAKE_FAIL_{number}', 0)))\n")
+        path.write_text(
+            f"import os, sys\nprint('door', {number}, "
+            f"*sys.argv[1:])\nsys.exit(int(os.environ.get('FAKE_FAIL_{number}', 0)))\n"
+        )
     out = tree.root / "artifacts/demo"
     for folder in ("07_embeddings", "08_export/parity"):
         (out / folder).mkdir(parents=True)
     (out / "08_export/submission.zip").touch()
-    (out / "07_embeddings/scores.csv").write_text('setting,members,dim,mp5,r1\noff the shelf,a,1280,0.64149,0.7\n"+ ensemble, PCA","a,b",64,0.7016,0.751\n')
+    (out / "07_embeddings/scores.csv").write_text(
+        'setting,members,dim,mp5,r1\noff the shelf,a,1280,0.64149,0.7\n"+ ensemble, PCA","a,b",64,0.7016,0.751\n'
+    )
     (tree.root / "submission").mkdir()
     (tree.root / "submission/check_submission.py").write_text(
         "import os, sys\nprint('checked', *sys.argv[1:])\nsys.exit(int(os.environ.get('FAKE_BAD_ZIP', 0)))\n"
@@ -141,10 +156,16 @@ def test_ci_runs_the_tests(tree: Tree):
 
 
 def test_requirements_are_ranges_and_their_pins_lie_inside():
-    lines = [line for line in (PROJECT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (PROJECT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert lines[-1] == "-e ." and len(lines) >= 12
-    pins = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if not line.startswith("#"))
-    pins = {name.lower().replace("_", "-"): tuple(int(n) for n in version.split(".")[:3]) for name, version in pins.items()}
+    pins = dict(
+        line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    )
+    pins = {
+        name.lower().replace("_", "-"): tuple(int(n) for n in version.split(".")[:3]) for name, version in pins.items()
+    }
     for line in lines[:-1]:
         name, bounds = re.fullmatch(r"([\w-]+)(>=.+)", line).groups()  # type: ignore[union-attr]
         pin = pins[name.lower().replace("_", "-")]
@@ -155,7 +176,8 @@ def test_requirements_are_ranges_and_their_pins_lie_inside():
     assert not [name for name in pins if name.startswith(("nvidia", "cuda"))]
 
 
-# --- setting up ---------------------------------------------------------------------------------------------------------------------
+# --- setting up
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_first_start_installs_and_the_second_does_nothing(tree: Tree):
@@ -208,7 +230,10 @@ def test_killed_install_begins_anew(tree: Tree):
 def test_no_network_is_told_in_one_line_and_the_next_start_goes_on(tree: Tree):
     done = tree.set_up(FAKE_PIP="offline")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the packages cannot be fetched; check the network") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: the packages cannot be fetched; check the network")
+        and done.stderr.count("\n") == 1
+    )
     assert tree.set_up().returncode == 0
     assert tree.set_up().stdout == ""
 
@@ -225,7 +250,10 @@ def test_update_without_network_keeps_what_is_installed(tree: Tree):
 def test_other_trouble_of_pip_is_told_in_its_words(tree: Tree):
     done = tree.set_up(FAKE_PIP="conflict")
     assert done.returncode == 1
-    assert "error: pip cannot install the packages: ERROR: Cannot install a and b. Details: " in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        "error: pip cannot install the packages: ERROR: Cannot install a and b. Details: " in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     details = done.stderr.strip().rpartition("Details: ")[2]
     assert "more" in Path(details).read_text()
 
@@ -233,7 +261,10 @@ def test_other_trouble_of_pip_is_told_in_its_words(tree: Tree):
 def test_disk_too_small_is_told_before_anything_is_made(tree: Tree):
     done = tree.set_up(FAKE_FREE_MB="4000")
     assert done.returncode == 1
-    assert re.fullmatch(r"error: only 4000 MB are free at .*a project, the packages need 10 GB; free some space and start again\n", done.stderr)
+    assert re.fullmatch(
+        r"error: only 4000 MB are free at .*a project, the packages need 10 GB; free some space and start again\n",
+        done.stderr,
+    )
     assert not (tree.root / ".venv").exists()
 
 
@@ -253,7 +284,10 @@ def test_missing_python_names_the_package_to_install(tree: Tree):
     (tree.bin / "python3").unlink()
     done = tree.set_up()
     assert done.returncode == 1
-    assert done.stderr.startswith("error: no Python 3.11 or newer found; run: sudo apt-get install python3 python3-venv") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: no Python 3.11 or newer found; run: sudo apt-get install python3 python3-venv")
+        and done.stderr.count("\n") == 1
+    )
     assert not (tree.root / ".venv").exists()
 
 
@@ -265,7 +299,10 @@ def test_old_python_counts_as_none(tree: Tree):
 def test_python_without_venv_names_the_package_to_install(tree: Tree):
     done = tree.set_up(FAKE_NO_VENV="1")
     assert done.returncode == 1
-    assert done.stderr == "error: Python 3.12 cannot make a virtual environment; run: sudo apt-get install python3.12-venv\n"
+    assert (
+        done.stderr
+        == "error: Python 3.12 cannot make a virtual environment; run: sudo apt-get install python3.12-venv\n"
+    )
 
 
 def test_newer_python_that_is_switched_off_is_passed_over(tree: Tree):
@@ -295,10 +332,14 @@ def test_real_pip_without_network(tree: Tree):
         (tree.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
     done = tree.set_up(PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_CONFIG_FILE="/dev/null")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the packages cannot be fetched; check the network") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: the packages cannot be fetched; check the network")
+        and done.stderr.count("\n") == 1
+    )
 
 
-# --- run.sh -------------------------------------------------------------------------------------------------------------------------
+# --- run.sh
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_help_needs_nothing_and_names_options_recipes_and_doors(doors: Tree):
@@ -329,11 +370,16 @@ def test_nine_doors_in_order_then_the_summary(doors: Tree):
 
 
 def test_options_reach_every_door(doors: Tree):
-    words = "--recipe=tiny --data-root 'my data' --set seed=1 --set=model.name=x --device cpu --force --verify --out 'my out'"
+    words = (
+        "--recipe=tiny --data-root 'my data' --set seed=1 --set=model.name=x --device cpu --force --verify --out 'my "
+        "out'"
+    )
     done = doors.bash(f"./run.sh --to 7 {words}")
     assert done.returncode == 0, done.stderr
     opened = [line for line in done.stdout.splitlines() if line.startswith("door ")]
-    given = "--data-root my data --set seed=1 --set model.name=x --device cpu --force --verify --recipe tiny --out my out"
+    given = (
+        "--data-root my data --set seed=1 --set model.name=x --device cpu --force --verify --recipe tiny --out my out"
+    )
     assert opened == [f"door {n} {given}" for n in range(1, 8)]
 
 
@@ -422,7 +468,8 @@ def test_runs_from_another_folder_with_paths_relative_to_it(doors: Tree):
     assert "door 1 --recipe mine.py" in done.stdout
 
 
-# --- test.sh ------------------------------------------------------------------------------------------------------------------------
+# --- test.sh
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -434,7 +481,8 @@ def checks(tree: Tree) -> Callable[..., subprocess.CompletedProcess[str]]:
         path.write_text(f'#!/bin/bash\necho "{name} $*"\nexit "${{FAKE_{name.upper()}:-0}}"\n')
         path.chmod(0o755)
     (tree.root / "pytest.py").write_text(
-        "import os, sys\nprint('pytest', sys.argv[1:])\nprint('3 passed in 0.1s')\nsys.exit(int(os.environ.get('FAKE_PYTEST', 0)))\n"
+        "import os, sys\nprint('pytest', sys.argv[1:])\nprint('3 passed in "
+        "0.1s')\nsys.exit(int(os.environ.get('FAKE_PYTEST', 0)))\n"
     )
     return lambda words="", **environment: tree.bash(f"./test.sh {words}", **environment)
 
@@ -451,7 +499,9 @@ def test_test_sh_runs_ruff_mypy_and_pytest_last(checks: Callable[..., subprocess
 
 
 @pytest.mark.parametrize("tool", ["RUFF", "MYPY", "PYTEST"])
-def test_test_sh_fails_when_one_of_them_fails_and_still_ends_with_pytest(checks: Callable[..., subprocess.CompletedProcess[str]], tool: str):
+def test_test_sh_fails_when_one_of_them_fails_and_still_ends_with_pytest(
+    checks: Callable[..., subprocess.CompletedProcess[str]], tool: str
+):
     done = checks(**{f"FAKE_{tool}": "1"})
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "3 passed in 0.1s"
@@ -465,6 +515,8 @@ def test_test_sh_help_needs_nothing(tree: Tree):
 
 
 def test_commands_do_not_hold_the_lock_while_they_work(doors: Tree):
-    (doors.root / DOORS[1]).write_text("import os\nprint('open files', [p for p in os.listdir('/proc/self/fd') if p == '9'])\n")
+    (doors.root / DOORS[1]).write_text(
+        "import os\nprint('open files', [p for p in os.listdir('/proc/self/fd') if p == '9'])\n"
+    )
     assert "open files []" in doors.bash("./run.sh --to 1").stdout
     assert os.path.isdir("/proc/self/fd")

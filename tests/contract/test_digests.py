@@ -111,7 +111,8 @@ def test_version_of_the_code_is_in_the_digest(monkeypatch: pytest.MonkeyPatch, n
     assert settings_digest(EVERY_KIND, number) != before
 
 
-# What is drawn for seed 5: mean red, green and blue of 4 x 4 fields, in hex, of three instances. One level of tolerance: another CPU may round otherwise.
+# What is drawn for seed 5: mean red, green and blue of 4 x 4 fields, in hex, of three instances. One level of
+# tolerance: another CPU may round otherwise.
 DRAWN = {
     (2, "landmarks"): (
         "50587a57607d505879596183766e6f6b63616e6565776e705f6463524c454b56436567615b63665f5f5b536056586363",
@@ -140,7 +141,10 @@ DRAWN = {
 def test_drawn_pixels_change_only_with_the_version(tmp_path: Path, domain: str):
     draw_world(tmp_path, DrawnWorld(n_instances=3, n_views=1, image_px=64, domains=(domain,)), seed=5)
     seen = [fields_of(tmp_path / drawn._place(domain, instance, 0, 1, 5)) for instance in range(3)]
-    remedy = f"the drawn world is another: raise guie.versions.DRAWING and write here {[bytes(image.tolist()).hex() for image in seen]}"
+    remedy = (
+        "the drawn world is another: raise guie.versions.DRAWING and write here "
+        f"{[bytes(image.tolist()).hex() for image in seen]}"
+    )
     expected = [np.frombuffer(bytes.fromhex(text), np.uint8) for text in DRAWN.get((DRAWING, domain), ())]
     assert len(expected) == len(seen), remedy
     assert all(np.abs(a - b.astype(int)).max() <= 1 for a, b in zip(seen, expected, strict=True)), remedy
@@ -152,7 +156,8 @@ def fields_of(path: Path) -> np.ndarray:
         return np.asarray(image.resize((4, 4), Image.Resampling.BOX)).ravel().astype(np.int64)
 
 
-# --- what each door reads, recorded while it works -------------------------------------------------------------------------
+# --- what each door reads, recorded while it works
+# -------------------------------------------------------------------------
 
 # Reads that decide nothing: a check that refuses, the choice of a door's own stages.
 REFUSES = dict.fromkeys((4, 5, 6), ("embed.settings.*.pca_dim", "embed.settings.*.name"))
@@ -161,7 +166,8 @@ CHOOSES = ("stages.*.name", "name", "embed.batch_size")
 
 @dataclass
 class Recorder:
-    """The paths of all fields of one recipe that are read while it is on: of a copy of a part, what was read to make it."""
+    """The paths of all fields of one recipe that are read while it is on: of a copy of a part, what was read to make
+    it."""
 
     recipe: Recipe
     seen: set[str] = field(default_factory=set)
@@ -186,7 +192,9 @@ class Recorder:
             monkeypatch.setattr(kind, "__getattribute__", read, raising=False)
         for name in ("digest", "row", "stage", "parent", "ancestors", "to_json"):  # digests, and look-ups by name
             monkeypatch.setattr(Recipe, name, self.paused(getattr(Recipe, name)))
-        monkeypatch.setattr(Recipe, "models", property(self.paused(Recipe.models.fget)))  # whose weights' digests are an input of doors 04 to 08
+        monkeypatch.setattr(
+            Recipe, "models", property(self.paused(Recipe.models.fget))
+        )  # whose weights' digests are an input of doors 04 to 08
 
     def paused(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def quiet(*given: Any, **words: Any) -> Any:
@@ -203,7 +211,11 @@ def without_sharing(node: Any) -> Any:
     """A copy in which no two fields hold the same object."""
     if isinstance(node, tuple):
         return tuple(without_sharing(item) for item in node)
-    return replace(node, **{item.name: without_sharing(getattr(node, item.name)) for item in fields(node)}) if is_dataclass(node) else node
+    return (
+        replace(node, **{item.name: without_sharing(getattr(node, item.name)) for item in fields(node)})
+        if is_dataclass(node)
+        else node
+    )
 
 
 def parts_of(node: Any) -> Iterator[Any]:
@@ -216,7 +228,8 @@ def parts_of(node: Any) -> Iterator[Any]:
 
 
 def matches(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether `path` is one of the patterns, lies below one, or holds one; `*` stands for one name, which may hold dots."""
+    """Whether `path` is one of the patterns, lies below one, or holds one; `*` stands for one name, which may hold
+    dots."""
     for pattern in patterns:
         head, star, tail = pattern.partition("*")
         if star:
@@ -229,11 +242,15 @@ def matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 @pytest.mark.slow
 def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    recipe = without_sharing(load_recipe("tiny", [*SMALL, *(f"stages.{row.name}.optim.n_epochs=1" for row in load_recipe("tiny").stages)]))
+    recipe = without_sharing(
+        load_recipe("tiny", [*SMALL, *(f"stages.{row.name}.optim.n_epochs=1" for row in load_recipe("tiny").stages)])
+    )
     recorder = Recorder(recipe)
     monkeypatch.setattr(door_module, "load_recipe", lambda *_: recipe)
     monkeypatch.setattr(door_module, "keep_freed_memory", lambda: True)  # it cannot be undone
-    monkeypatch.setattr(packing, "process_pool", lambda n, scheduler: ThreadPoolExecutor(1))  # in this process, where reads are recorded
+    monkeypatch.setattr(
+        packing, "process_pool", lambda n, scheduler: ThreadPoolExecutor(1)
+    )  # in this process, where reads are recorded
     imported = door_module._imported
 
     def watched(work: Any) -> Callable[..., Any]:
@@ -250,7 +267,9 @@ def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(door_module, "_imported", watched)
     recorder.install(monkeypatch)
-    monkeypatch.setattr(train_stage, "check_models", recorder.paused(train_stage.check_models))  # it tries all stages' and members' sizes, and refuses
+    monkeypatch.setattr(
+        train_stage, "check_models", recorder.paused(train_stage.check_models)
+    )  # it tries all stages' and members' sizes, and refuses
     unread: dict[int, list[str]] = {}
     for number in range(1, 9):
         recorder.seen = set()
@@ -263,6 +282,12 @@ def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pyt
         assert recorder.seen
         not_held = sorted(path for path in recorder.seen if not matches(path, held) and not matches(path, allowed))
         assert not not_held, f"door {number:02d} reads {not_held}, which are not in guie.door.READS"
-        unread[number] = [entry for entry in READS[number] if not any(path == entry or path.startswith(f"{entry}.") for path in recorder.seen)]
+        unread[number] = [
+            entry
+            for entry in READS[number]
+            if not any(path == entry or path.startswith(f"{entry}.") for path in recorder.seen)
+        ]
     set_up_logging(None)
-    assert {number: entries for number, entries in unread.items() if entries} == {}, "a field that no door reads makes it run again for nothing"
+    assert {number: entries for number, entries in unread.items() if entries} == {}, (
+        "a field that no door reads makes it run again for nothing"
+    )

@@ -17,7 +17,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_nine_doors_and_no_other_numbered_file():
-    found = sorted(path.relative_to(PROJECT).as_posix() for folder in ("data_prep", "src") for path in (PROJECT / folder).rglob("[0-9]*.py"))
+    found = sorted(
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("data_prep", "src")
+        for path in (PROJECT / folder).rglob("[0-9]*.py")
+    )
     assert found == ["data_prep/00_fetch.py", *DOORS.values()]  # which fetches and belongs to no recipe
     assert len(DOORS) == 9
 
@@ -48,7 +52,9 @@ def test_door_is_a_docstring_and_one_call_with_its_own_number(number: int):
 
 def test_finished_doors_and_help_import_nothing_slow():
     code = "import sys, guie.door; sys.exit(' '.join({'torch', 'pandas', 'timm', 'cv2', 'sklearn'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""
+    )
 
 
 @pytest.mark.parametrize("number", list(DOORS))

@@ -151,7 +151,9 @@ def test_no_modules_import_each_other():
         ("from . import packing", ["guie.data"]),
     ],
 )
-def test_imports_are_seen_however_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, expected: list[str]):
+def test_imports_are_seen_however_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, expected: list[str]
+):
     monkeypatch.setattr(sys.modules[__name__], "PROJECT", tmp_path)
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path / "src/guie")
     path = tmp_path / "src/guie/data/new.py"
@@ -163,7 +165,9 @@ def test_imports_are_seen_however_they_are_written(tmp_path: Path, monkeypatch: 
 def test_nobody_imports_a_numbered_file():
     files = [PROJECT / name for name in tracked() if name.endswith((".py", ".ipynb")) and not name.startswith("tests/")]
     assert len(files) >= 50
-    loader = re.compile(r"(import_module|__import__|spec_from_file_location|run_path|run_module|SourceFileLoader)\([^)]*\b0[1-9]_")
+    loader = re.compile(
+        r"(import_module|__import__|spec_from_file_location|run_path|run_module|SourceFileLoader)\([^)]*\b0[1-9]_"
+    )
     for path in files:
         assert not loader.search(path.read_text(encoding="utf-8")), path
 

@@ -1,4 +1,5 @@
-"""The project may be used: its licence is the standard text, its metadata and its wheel say so, and NOTICE names what the shipped weights came from."""
+"""The project may be used: its licence is the standard text, its metadata and its wheel say so, and NOTICE names what
+the shipped weights came from."""
 
 import hashlib
 import re
@@ -14,7 +15,9 @@ APACHE_2 = "1533979938dda1522969069f24f3701e"
 
 def test_licence_is_the_standard_text():
     words = " ".join((PROJECT / "LICENSE").read_text(encoding="utf-8").split())
-    assert hashlib.md5(words.encode()).hexdigest() == APACHE_2  # of www.apache.org/licenses/LICENSE-2.0.txt, white space aside
+    assert (
+        hashlib.md5(words.encode()).hexdigest() == APACHE_2
+    )  # of www.apache.org/licenses/LICENSE-2.0.txt, white space aside
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -22,10 +25,21 @@ def test_metadata_is_complete():
     with (PROJECT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     assert project["license"] == "Apache-2.0" and project["authors"] == [{"name": "the guie developers"}]
-    assert [name for name in project["license-files"] if not (PROJECT / name).is_file()] == [] and set(project["license-files"]) == {"LICENSE", "NOTICE"}
-    assert (PROJECT / project["readme"]).is_file() and project["keywords"] and project["classifiers"] and "urls" not in project
-    assert not [line for line in project["classifiers"] if line.startswith("License ::")]  # PEP 639 forbids them beside an SPDX expression
-    assert read_configuration(PROJECT / "pyproject.toml")["project"]["license"] == "Apache-2.0"  # setuptools' own check of the whole table
+    assert [name for name in project["license-files"] if not (PROJECT / name).is_file()] == [] and set(
+        project["license-files"]
+    ) == {"LICENSE", "NOTICE"}
+    assert (
+        (PROJECT / project["readme"]).is_file()
+        and project["keywords"]
+        and project["classifiers"]
+        and "urls" not in project
+    )
+    assert not [
+        line for line in project["classifiers"] if line.startswith("License ::")
+    ]  # PEP 639 forbids them beside an SPDX expression
+    assert (
+        read_configuration(PROJECT / "pyproject.toml")["project"]["license"] == "Apache-2.0"
+    )  # setuptools' own check of the whole table
 
 
 def test_notice_names_every_source_of_the_shipped_weights():

@@ -1,10 +1,11 @@
 """What the README says is so: its commands, its table of doors, its figures.
 
 A ladder stands between `<!-- ladder RECIPE -->` and `<!-- /ladder -->`. Its first column names settings of
-`tests/benchmarks/RECIPE_scores.csv` (the rows of `scores.csv` of every seed, one below the other), in that order. The other columns
-are headed `dim`, `mP@5`, `R@1`, `mP@5 <domain>` or `R@1 <domain>`; a figure is the mean over the seeds, `± x` behind it their standard
-deviation (n - 1), both rounded as they are written. `95 %` has the means of the intervals' ends. Behind mP@5, ≈ marks a step within noise and † a row
-that was chosen on validation; both are worked out here again. Columns headed otherwise are text.
+`tests/benchmarks/RECIPE_scores.csv` (the rows of `scores.csv` of every seed, one below the other), in that order. The
+other columns are headed `dim`, `mP@5`, `R@1`, `mP@5 <domain>` or `R@1 <domain>`; a figure is the mean over the seeds,
+`± x` behind it their standard deviation (n - 1), both rounded as they are written. `95 %` has the means of the
+intervals' ends. Behind mP@5, ≈ marks a step within noise and † a row that was chosen on validation; both are worked out
+here again. Columns headed otherwise are text.
 """
 
 import csv
@@ -61,7 +62,9 @@ def known_options(script: str) -> set[str]:
     numbers = [number for number, path in DOORS.items() if path == script]
     if numbers:
         return {option for action in parser(None, numbers[0])._actions for option in action.option_strings}
-    told = subprocess.run([sys.executable, script, "--help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, script, "--help"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told))
 
 
@@ -175,7 +178,9 @@ def check_ladder(text: str, recipe: str) -> int:
                 assert not re.match(r"dim|mp5|r1", column), f"the csv of {recipe} has no column {column}"
                 continue
             marks = "".join(re.findall("[≈†]", cell))
-            assert marks == (marks_of(columns, before) if column == "mp5" else ""), f"{row[0]}, {heading}: the marks are {marks or 'none'}"
+            assert marks == (marks_of(columns, before) if column == "mp5" else ""), (
+                f"{row[0]}, {heading}: the marks are {marks or 'none'}"
+            )
             mean, _, spread = (part.strip("* ") for part in re.sub("[≈†]", "", cell).partition("±"))
             assert_rounds_to(mean, statistics.mean(columns[column]), f"{row[0]}, {heading}")
             if spread:
@@ -189,25 +194,44 @@ def check_ladder(text: str, recipe: str) -> int:
 def test_ladder_is_that_of_the_csv(recipe: str):
     measured = scores(recipe)
     assert len(measured) >= 5
-    assert all(sorted(columns["seed"]) == sorted(set(columns["seed"])) and len(columns["seed"]) >= 3 for columns in measured.values())
+    assert all(
+        sorted(columns["seed"]) == sorted(set(columns["seed"])) and len(columns["seed"]) >= 3
+        for columns in measured.values()
+    )
     assert check_ladder(readme(), recipe) >= len(measured)
 
 
 def test_ladder_check_finds_a_wrong_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "x_scores.csv").write_text('setting,dim,mp5,r1,seed\n"a, b",64,0.61,0.5,0\n"a, b",64,0.63,0.5,1\n"a, b",64,0.65,0.5,2\nc,64,0.7,0.5,0\n')
+    (tmp_path / "x_scores.csv").write_text(
+        'setting,dim,mp5,r1,seed\n"a, b",64,0.61,0.5,0\n"a, b",64,0.63,0.5,1\n"a, b",64,0.65,0.5,2\nc,64,0.7,0.5,0\n'
+    )
     monkeypatch.setattr(sys.modules[__name__], "BENCHMARKS", tmp_path)
-    good = "| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | **.70** | 4 |\n"
+    good = (
+        "| setting | dim | mP@5 | minutes |\n|---|---:|---|---|\n| a, b | 64 | .630 ± .020 | 3 |\n| **c** | 64 | "
+        "**.70** | 4 |\n"
+    )
     good = f"<!-- ladder x -->\n{good}<!-- /ladder -->\n"
     assert check_ladder(good, "x") == 4
     marked = "setting,dim,mp5,mp5_low,mp5_high,r1,seed,chosen_on,p_vs_previous\na,64,.61,.5,.7,.5,0,,\na,64,.63,.5,.7,.5,1,,\n"
     marked += "b,64,.62,.5,.7,.5,0,validation (the setting),.4\nb,64,.63,.5,.8,.5,1,validation (the setting),.3\n"
     (tmp_path / "y_scores.csv").write_text(marked)
-    rows = "| setting | mP@5 | 95 % |\n|---|---|---|\n| a | .620 ± .014 | .50 to .70 |\n| b | .625 ± .007 ≈ † | .50 to .75 |\n"
+    rows = (
+        "| setting | mP@5 | 95 % |\n|---|---|---|\n| a | .620 ± .014 | .50 to .70 |\n| b | .625 ± .007 ≈ † | .50 to "
+        ".75 |\n"
+    )
     ladder = f"<!-- ladder y -->\n{rows}<!-- /ladder -->\n"
     assert check_ladder(ladder, "y") == 6
     for old, new in ((" ≈", ""), (" †", ""), (".014", ".014 ≈"), (".75", ".76")):
         with pytest.raises(AssertionError):
             check_ladder(ladder.replace(old, new, 1), "y")
-    for old, new in ((".630", ".631"), (".020", ".021"), ("| 64 |", "| 65 |"), (".70", ".8"), ("a, b", "a"), ("mP@5", "mP@5 toys"), ("<!-- /ladder -->", "")):
+    for old, new in (
+        (".630", ".631"),
+        (".020", ".021"),
+        ("| 64 |", "| 65 |"),
+        (".70", ".8"),
+        ("a, b", "a"),
+        ("mP@5", "mP@5 toys"),
+        ("<!-- /ladder -->", ""),
+    ):
         with pytest.raises(AssertionError):
             check_ladder(good.replace(old, new, 1), "x")

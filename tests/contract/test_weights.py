@@ -28,7 +28,11 @@ def copy(tmp_path: Path) -> Path:
 
 
 def run_of(copy: Path) -> Run:
-    return Run(replace(load_recipe("tiny"), model=Model("timm", "vit_tiny_patch16_224", copy.name)), copy.parents[1] / "data", copy.parents[1] / "out")
+    return Run(
+        replace(load_recipe("tiny"), model=Model("timm", "vit_tiny_patch16_224", copy.name)),
+        copy.parents[1] / "data",
+        copy.parents[1] / "out",
+    )
 
 
 def test_file_is_small_and_the_one_that_is_listed():

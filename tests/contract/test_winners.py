@@ -358,7 +358,9 @@ def fits(path: str, pattern: str) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (isinstance(value, tuple) and bool(value) and all(isinstance(item, (int, float)) for item in value))
+    return isinstance(value, (int, float)) or (
+        isinstance(value, tuple) and bool(value) and all(isinstance(item, (int, float)) for item in value)
+    )
 
 
 def same(value: Any, expected: Any) -> bool:
@@ -430,7 +432,9 @@ def test_data_sets_are_theirs():
     for name in ("first_place", "first_place_released"):
         for stage in load_recipe(name).stages.trained:
             assert set(stage.sources) == (
-                {"products10k"} if "p10k" in stage.name or (name == "first_place" and stage.name[1] in "5678") else kinds[name] - {"products10k"}
+                {"products10k"}
+                if "p10k" in stage.name or (name == "first_place" and stage.name[1] in "5678")
+                else kinds[name] - {"products10k"}
             )
     assert kinds["third_place"] == kinds["fourth_place"] == {"gldv2", "products10k"}
     assert kinds["fifth_place"] == {"gldv2", "products10k", "gpr1200", "food101"}

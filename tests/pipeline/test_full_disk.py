@@ -1,4 +1,5 @@
-"""A disk that fills up at doors 07 to 09 is one line that names it, whatever library was writing; with room the door is done."""
+"""A disk that fills up at doors 07 to 09 is one line that names it, whatever library was writing; with room the door is
+done."""
 
 import os
 import subprocess
@@ -11,7 +12,8 @@ from opening import SMALL, open_door
 from guie.run import DOORS, PROJECT
 
 pytestmark = pytest.mark.slow
-# Copies the run to a small disk without the door's own folder, leaves some room, opens the door; then frees the room and opens it again.
+# Copies the run to a small disk without the door's own folder, leaves some room, opens the door; then frees the room
+# and opens it again.
 SCRIPT = """
 mount -t tmpfs -o size=64m tmpfs {place}
 cp -r {run} {place}/ && rm -rf {place}/tiny/{folder}* {place}/tiny/cache
@@ -41,9 +43,13 @@ def test_full_disk_is_one_line_and_room_finishes_the_door(run: Path, tmp_path: P
     command = [sys.executable, str(PROJECT / DOORS[number]), "--recipe", "tiny", "--out", str(place), "--device", "cpu"]
     command += [word for text in SMALL for word in ("--set", text)]
     script = SCRIPT.format(place=place, run=run, folder=f"{number:02d}_", free=free_kb)
-    done = subprocess.run(["unshare", "-m", "bash", "-c", script, "bash", *command], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        ["unshare", "-m", "bash", "-c", script, "bash", *command], capture_output=True, text=True, timeout=600
+    )
     errors = [line for line in done.stderr.splitlines() if "img/s" not in line and line.strip()]
-    assert len(errors) == 1 and errors[0].startswith("error: the disk is full at ") and str(place) in errors[0], done.stderr
+    assert len(errors) == 1 and errors[0].startswith("error: the disk is full at ") and str(place) in errors[0], (
+        done.stderr
+    )
     first, *left, last = done.stdout.splitlines()
     assert (first, last) == ("status 2", "status 0")
     assert not [name for name in left if name.startswith(".") or name == "done.json"], left

@@ -1,4 +1,5 @@
-"""The notebooks in a real Jupyter kernel, on folders like Kaggle's: attached things that are only read, no network, guie from its wheel alone."""
+"""The notebooks in a real Jupyter kernel, on folders like Kaggle's: attached things that are only read, no network,
+guie from its wheel alone."""
 
 import json
 import os
@@ -52,7 +53,11 @@ class Kaggle:
             if not path.name.startswith(("guie", "__editable__", "_distutils", "distutils")) and path.suffix != ".pth":
                 (self.packages / path.name).symlink_to(path)
         (self.packages / "sitecustomize.py").write_text(NO_NETWORK)
-        spec = {"argv": [str(self.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Kaggle", "language": "python"}
+        spec = {
+            "argv": [str(self.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": "Kaggle",
+            "language": "python",
+        }
         (folder / "kernels/kaggle").mkdir(parents=True)
         (folder / "kernels/kaggle/kernel.json").write_text(json.dumps(spec))
 
@@ -68,13 +73,23 @@ class Kaggle:
         before = {path: path.lstat().st_mtime_ns for path in self.input.rglob("*")}
         notebook = nbformat.read(PROJECT / f"notebooks/{name}.ipynb", as_version=4)
         specs = KernelSpecManager(kernel_dirs=[str(self.folder / "kernels")])
-        environment = {"PATH": f"{self.python.parent}:/usr/bin:/bin", "HOME": str(self.folder), "MPLCONFIGDIR": str(self.folder)}
-        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(n_cores()))  # as the run that it goes on with
+        environment = {
+            "PATH": f"{self.python.parent}:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "MPLCONFIGDIR": str(self.folder),
+        }
+        environment["OMP_NUM_THREADS"] = os.environ.get(
+            "OMP_NUM_THREADS", str(n_cores())
+        )  # as the run that it goes on with
         environment |= {"GUIE_INPUT": str(self.input), "GUIE_WORKING": str(self.working), **(variables or {})}
         with tempfile.TemporaryDirectory(prefix="guie") as sockets:  # of the kernel; their paths must be short
-            manager = KernelManager(kernel_name="kaggle", transport="ipc", ip=f"{sockets}/kernel", kernel_spec_manager=specs)
+            manager = KernelManager(
+                kernel_name="kaggle", transport="ipc", ip=f"{sockets}/kernel", kernel_spec_manager=specs
+            )
             try:
-                NotebookClient(notebook, km=manager, timeout=400, resources={"metadata": {"path": str(self.working)}}).execute(env=environment)
+                NotebookClient(
+                    notebook, km=manager, timeout=400, resources={"metadata": {"path": str(self.working)}}
+                ).execute(env=environment)
             finally:  # the client ends only kernels that it has made itself
                 manager.shutdown_kernel(now=True)
         assert {path: path.lstat().st_mtime_ns for path in self.input.rglob("*")} == before
@@ -84,16 +99,31 @@ class Kaggle:
 def as_text(output: Mapping[str, Any]) -> str:
     data = output.get("data", {})
     pictures = [kind for kind in data if kind.startswith("image/")]
-    return "".join([output.get("text", ""), *(f"<{kind}>" for kind in pictures), data.get("text/html", "") or data.get("text/plain", "")])
+    return "".join(
+        [
+            output.get("text", ""),
+            *(f"<{kind}>" for kind in pictures),
+            data.get("text/html", "") or data.get("text/plain", ""),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kit for an image that lacks guie and nothing else."""
     folder = tmp_path_factory.mktemp("kit")
-    listed = subprocess.run([sys.executable, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    ).stdout
     (folder / "image.txt").write_text(listed)
-    command = [sys.executable, str(PROJECT / "notebooks/build_kit.py"), "--out", str(folder / "guie_kit"), "--image", str(folder / "image.txt")]
+    command = [
+        sys.executable,
+        str(PROJECT / "notebooks/build_kit.py"),
+        "--out",
+        str(folder / "guie_kit"),
+        "--image",
+        str(folder / "image.txt"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("guie_kit: 1 wheels"), done.stdout + done.stderr
     return folder / "guie_kit"
@@ -120,12 +150,19 @@ def test_notebooks_are_stored_without_outputs_and_hold_no_logic() -> None:
 
 
 def test_kaggle_imitated_has_no_guie_and_no_network(machine: Kaggle) -> None:
-    code = "import importlib.util as u, socket; assert u.find_spec('torch') and not u.find_spec('guie'); socket.create_connection(('192.0.2.1', 80), 1)"
-    done = subprocess.run([str(machine.python), "-c", code], capture_output=True, text=True, env={"HOME": str(machine.folder)})
+    code = (
+        "import importlib.util as u, socket; assert u.find_spec('torch') and not u.find_spec('guie'); "
+        "socket.create_connection(('192.0.2.1', 80), 1)"
+    )
+    done = subprocess.run(
+        [str(machine.python), "-c", code], capture_output=True, text=True, env={"HOME": str(machine.folder)}
+    )
     assert "Network is unreachable" in done.stderr and "Error: [Errno 101]" in done.stderr.splitlines()[-1], done.stderr
 
 
-def test_reproduce_stops_in_time_and_the_next_version_goes_on_to_a_checked_submission(machine: Kaggle, house: tuple[Path, list[str]]) -> None:
+def test_reproduce_stops_in_time_and_the_next_version_goes_on_to_a_checked_submission(
+    machine: Kaggle, house: tuple[Path, list[str]]
+) -> None:
     run = machine.attach(house[0], "notebooks/me/first-version/artifacts/tiny")
     for number in (6, 7, 8, 9):  # the first version was cut off before these
         (run / FOLDERS[number]).parent.chmod(0o755)
@@ -152,8 +189,12 @@ def test_reproduce_stops_in_time_and_the_next_version_goes_on_to_a_checked_submi
     assert re.search(r"parity: 100%\|█+\| (\d+)/\1 \[", said)  # a bar of door 08
     assert "<image/png>" in said and "<image/jpeg>" in said
     assert "The submission is sound." in said and "submission.zip" in said.splitlines()[-1]
-    assert (machine.working / "submission.zip").read_bytes() == (machine.working / "artifacts/tiny" / FOLDERS[8] / "submission.zip").read_bytes()
-    marks = [json.loads((machine.working / "artifacts/tiny" / FOLDERS[number] / "done.json").read_text()) for number in DOORS]
+    assert (machine.working / "submission.zip").read_bytes() == (
+        machine.working / "artifacts/tiny" / FOLDERS[8] / "submission.zip"
+    ).read_bytes()
+    marks = [
+        json.loads((machine.working / "artifacts/tiny" / FOLDERS[number] / "done.json").read_text()) for number in DOORS
+    ]
     first = json.loads((house[0] / FOLDERS[7] / "done.json").read_text())
     assert marks[6]["outputs"]["scores.csv"] and marks[6]["inputs"] == first["inputs"]
 
@@ -168,7 +209,9 @@ def test_submit_exports_an_attached_run_without_training(machine: Kaggle, house:
     assert (machine.working / "submission.zip").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize(("name", "n_pictures"), [("look_at_data", 3), ("look_at_training", 2), ("look_at_neighbours", 4)])
+@pytest.mark.parametrize(
+    ("name", "n_pictures"), [("look_at_data", 3), ("look_at_training", 2), ("look_at_neighbours", 4)]
+)
 def test_notebook_that_looks_shows_what_the_doors_left(
     house: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, n_pictures: int
 ) -> None:

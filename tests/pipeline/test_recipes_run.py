@@ -1,4 +1,5 @@
-"""Every recipe of ours runs from images to a proved submission at reduced size, with all of its stages, members and views."""
+"""Every recipe of ours runs from images to a proved submission at reduced size, with all of its stages, members and
+views."""
 
 import shutil
 import subprocess
@@ -15,8 +16,15 @@ from guie.run import FOLDERS, PROJECT
 
 pytestmark = pytest.mark.slow
 RECIPES = sorted({path.stem for path in (PROJECT / "src/guie/recipes").glob("[a-z]*.py")} - {"tiny"})
-WHOLE = ("demo", "fifth_place", "fourth_place")  # by default: turns and overlap; SAM, best epoch, sizes; soups, blocks, parts
-CHECKED = ("demo", "fourth_place")  # by the checker, too, which starts two processes; door 08 has compared every export with door 07
+WHOLE = (
+    "demo",
+    "fifth_place",
+    "fourth_place",
+)  # by default: turns and overlap; SAM, best epoch, sizes; soups, blocks, parts
+CHECKED = (
+    "demo",
+    "fourth_place",
+)  # by the checker, too, which starts two processes; door 08 has compared every export with door 07
 WORK = {
     1: ("guie.data.build:build_manifests", {}),
     2: ("guie.data.balance:merge_and_balance", {}),
@@ -73,7 +81,9 @@ def test_every_stage_trains_an_epoch(name: str, images: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.full] * (n not in WHOLE)) for n in RECIPES])
-def test_recipe_runs_from_images_to_submission(name: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_recipe_runs_from_images_to_submission(
+    name: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     run = tmp_path / f"{name}_tiny"
     for number in (1, 2, 3):
         shutil.copytree(images / FOLDERS[number], run / FOLDERS[number])
@@ -84,6 +94,13 @@ def test_recipe_runs_from_images_to_submission(name: str, images: Path, tmp_path
     assert scores["mp5"].between(0, 1).all() and scores["dim"].iloc[-1] == 64
     if name not in CHECKED:
         return
-    checker = [sys.executable, "-P", str(PROJECT / "submission/check_submission.py"), str(run / "08_export/submission.zip")]
-    done = subprocess.run([*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600)
+    checker = [
+        sys.executable,
+        "-P",
+        str(PROJECT / "submission/check_submission.py"),
+        str(run / "08_export/submission.zip"),
+    ]
+    done = subprocess.run(
+        [*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0 and "sound" in done.stdout, done.stdout + done.stderr

@@ -1,7 +1,8 @@
-"""Stages of every kind against the same training written out in plain torch (`tests/replay.py`): equal weights at the end.
+"""Stages of every kind against the same training written out in plain torch (`tests/replay.py`): equal weights at the
+end.
 
-From the outside: a recipe and packed images go in through the doors, `final.safetensors` and `metrics.csv` come out. No private
-name of guie is touched. Only `recipe_of` and `stage_of` know how a recipe is written.
+From the outside: a recipe and packed images go in through the doors, `final.safetensors` and `metrics.csv` come out. No
+private name of guie is touched. Only `recipe_of` and `stage_of` know how a recipe is written.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ SEED = 11
 DIM = 64
 AUGMENT = Augment(flip=0.5, shift=0.1, brightness=0.2, cutout=0.3)
 WEIGHTS_OF_SOURCES = {"toys": 2.0}
-SIZES = {"shops": (9, 9, 7, 5, 4, 3, 3, 2), "toys": (6, 5, 4, 3, 2, 2)}  # images of each class; shops' domain has more queries than toys'
+SIZES = {
+    "shops": (9, 9, 7, 5, 4, 3, 3, 2),
+    "toys": (6, 5, 4, 3, 2, 2),
+}  # images of each class; shops' domain has more queries than toys'
 MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # as timm has it for its test networks
 
 
@@ -166,7 +170,8 @@ def door_of(plan: Plan) -> int:
     return 4 if plan.is_frozen and plan.starts_from == "pretrained" else 5
 
 
-# ---------------------------------------------------------------------------------------------- packed images in, weights out
+# ---------------------------------------------------------------------------------------------- packed images in,
+# weights out
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +213,9 @@ def door(number: int, root: Path, out: Path, recipe: Recipe) -> int:
     """Opens a door in this process, as `python src/0N_....py` does, and gives its exit status."""
     file = root / "recipe.py"
     (root / "recipe.pkl").write_bytes(pickle.dumps(recipe))
-    file.write_text(f'"""For tests."""\nimport pickle\nRECIPE = pickle.load(open({str(root / "recipe.pkl")!r}, "rb"))\n')
+    file.write_text(
+        f'"""For tests."""\nimport pickle\nRECIPE = pickle.load(open({str(root / "recipe.pkl")!r}, "rb"))\n'
+    )
     words = ["door", "--recipe", str(file), "--data-root", str(root), "--out", str(out), "--device", "cpu"]
     before, sys.argv = sys.argv, words
     torch.manual_seed(number)  # no result may hang on what torch drew before
@@ -260,11 +267,16 @@ class Case:
             return {int(row["epoch"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
 
     def replayed(self, plan: Plan) -> tuple[Replay, Weights, Outcome]:
-        """The replay after its end, the weights it started with, and its outcome. It starts from what guie's parent stage has left."""
+        """The replay after its end, the weights it started with, and its outcome. It starts from what guie's parent
+        stage has left."""
         pack = self.pack()
         parents = {other.name: other for other in self.plans}
         parent = self.weights(parents[plan.starts_from]) if plan.starts_from in parents else {}
-        own = {name.removeprefix("backbone.network."): tensor for name, tensor in parent.items() if name.startswith("backbone.")}
+        own = {
+            name.removeprefix("backbone.network."): tensor
+            for name, tensor in parent.items()
+            if name.startswith("backbone.")
+        }
         network = network_of(self.network, own or load_file(self.root / f"{self.network}.safetensors"), plan.image_px)
         n_classes = len(set(pack.column("class_id", pack.rows("train", plan.sources))))
         head = fresh_head(plan, SEED, network.num_features, DIM, n_classes)
@@ -275,11 +287,14 @@ class Case:
 
 
 def network_of(name: str, weights: Weights, image_px: int) -> nn.Module:
-    """timm's network with these weights, built for the size by timm itself, which also interpolates the position embedding."""
+    """timm's network with these weights, built for the size by timm itself, which also interpolates the position
+    embedding."""
     size = {"img_size": image_px} if "pos_embed" in weights else {}
     network = timm.create_model(name, num_classes=0, **size)
     if size:
-        embedding = resample_abs_pos_embed(weights["pos_embed"], network.patch_embed.grid_size, num_prefix_tokens=network.num_prefix_tokens)
+        embedding = resample_abs_pos_embed(
+            weights["pos_embed"], network.patch_embed.grid_size, num_prefix_tokens=network.num_prefix_tokens
+        )
         weights = weights | {"pos_embed": embedding}
     network.load_state_dict(weights)
     return network.to(memory_format=torch.channels_last)
@@ -293,20 +308,27 @@ def compare(case: Case, plan: Plan) -> Outcome:
     replay, start, outcome = case.replayed(plan)
     compare_weights(case.weights(plan), outcome.weights, start, set(replay.trained), plan.name)
     assert case.curve(plan, "loss") == pytest.approx(dict(enumerate(outcome.losses)), abs=2e-5)
-    # A backbone's features are rounded otherwise (its batch norms are folded): two of nearly equal images may change places.
+    # A backbone's features are rounded otherwise (its batch norms are folded): two of nearly equal images may change
+    # places.
     assert case.curve(plan, "val_mp5") == pytest.approx(outcome.scores, abs=2e-6 if plan.is_frozen else 0.03)
     return outcome
 
 
 def compare_weights(got: Weights, expected: Weights, start: Weights, trained: set[str], stage: str) -> None:
-    """Most tensors that train must have moved a hundred times as far as the two are apart; all else must be bit-equal to its start."""
+    """Most tensors that train must have moved a hundred times as far as the two are apart; all else must be bit-equal
+    to its start."""
     assert got.keys() == expected.keys()
-    apart = {name: distance(got[name], tensor) / max(1.0, float(tensor.abs().max())) for name, tensor in expected.items()}
+    apart = {
+        name: distance(got[name], tensor) / max(1.0, float(tensor.abs().max())) for name, tensor in expected.items()
+    }
     worst = max(apart, key=apart.__getitem__)
     assert all(value <= CLOSE for value in apart.values()), f"{stage}: {worst} is {apart[worst]:.2e} from the replay's"
     moved = {name: distance(got[name], start[name]) for name in trained}
     share = float(np.mean([moved[name] > 100 * apart[name] for name in moved]))
-    print(f"{stage}: {worst} is {apart[worst]:.1e} apart; {share:.0%} of {len(moved)} moved far, the farthest {max(moved.values()):.1e}")
+    print(
+        f"{stage}: {worst} is {apart[worst]:.1e} apart; {share:.0%} of {len(moved)} moved far, the farthest "
+        f"{max(moved.values()):.1e}"
+    )
     assert share > 0.8 and max(moved.values()) > 1e-3
     fixed = [name for name in got if name not in trained and "neck.norm" not in name]
     assert all(torch.equal(got[name], start[name]) for name in fixed)
@@ -405,10 +427,13 @@ def test_stage_is_its_replay(root: Path, tmp_path: Path, kind: str) -> None:
         compare(case, plan)
 
 
-# ---------------------------------------------------------------------------------------------- the best epoch, and stages that are broken off
+# ---------------------------------------------------------------------------------------------- the best epoch, and
+# stages that are broken off
 
 
-def test_best_epoch_is_kept_though_the_stage_is_broken_off_later(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_epoch_is_kept_though_the_stage_is_broken_off_later(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Plan(
         "best", "head", 6, 0.1, has_norm=True, momentum=0.8, dropouts=(0.5,), validate_every=1, keeps_best=True,
         augment=Augment(flip=0.5),
@@ -422,7 +447,9 @@ def test_best_epoch_is_kept_though_the_stage_is_broken_off_later(root: Path, tmp
     assert 0 < outcome.kept < 4 and min(outcome.scores.values()) < outcome.scores[outcome.kept]
 
 
-def test_stages_that_are_broken_off_end_as_their_replay(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_that_are_broken_off_end_as_their_replay(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = Plan(
         "head", "head", 3, 2e-3, optimizer="adam", has_norm=True, dropouts=(0.2,), n_cached_views=1, augment=AUGMENT,
         ema_decay=0.9, schedule="one_cycle", warmup_share=0.3,
@@ -441,7 +468,8 @@ def test_stages_that_are_broken_off_end_as_their_replay(root: Path, tmp_path: Pa
 
 
 def break_off(case: Case, number: int, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupts a door after `n_steps` steps with a checkpoint each and one without: the clock leaps, so that each is due, and saving the next fails."""
+    """Interrupts a door after `n_steps` steps with a checkpoint each and one without: the clock leaps, so that each is
+    due, and saving the next fails."""
     now, save, saved = time.time, torch.save, itertools.count()
 
     def save_or_stop(*given: object, **words: object) -> None:
@@ -456,7 +484,9 @@ def break_off(case: Case, number: int, n_steps: int, monkeypatch: pytest.MonkeyP
         case.open(number, status=130)
 
 
-def test_checkpoint_of_other_settings_is_not_resumed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_of_other_settings_is_not_resumed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Plan("head", "head", 2, 0.05, momentum=0.9)
     break_off(Case(root, tmp_path, "test_convnext", (plan,)), 4, 4, monkeypatch)
     assert list(tmp_path.rglob("last.pt"))

@@ -1,4 +1,5 @@
-"""The report in a real browser: no errors, no requests, filters, comparison and map by mouse and keyboard, a phone's width, dark and light, its first paint."""
+"""The report in a real browser: no errors, no requests, filters, comparison and map by mouse and keyboard, a phone's
+width, dark and light, its first paint."""
 
 from __future__ import annotations
 
@@ -27,7 +28,14 @@ from guie.report.page import write_report
 from guie.run import FOLDERS, save_recipe
 
 pytestmark = pytest.mark.slow
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
@@ -44,7 +52,9 @@ class Browser:
         self._read, writes_answers = os.pipe()
         command = f'exec "$@" 3<&{reads_commands} 4>&{writes_answers}'
         arguments = ["bash", "-c", command, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
-        self._process = subprocess.Popen(arguments, pass_fds=(reads_commands, writes_answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            arguments, pass_fds=(reads_commands, writes_answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         os.close(reads_commands)
         os.close(writes_answers)
         self._session: str | None = None
@@ -63,7 +73,9 @@ class Browser:
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Sends a command and returns its answer; events on the way are kept."""
         self._n += 1
-        message = {"id": self._n, "method": method, "params": parameters} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": self._n, "method": method, "params": parameters} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
@@ -72,9 +84,13 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light", is_phone: bool = False) -> None:
+    def open(
+        self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light", is_phone: bool = False
+    ) -> None:
         """Shows a file at a window size and colour scheme, and waits until it is loaded."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=is_phone)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=is_phone
+        )
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
         self.send("Page.navigate", url=path.as_uri())
@@ -95,13 +111,19 @@ class Browser:
 
     def screenshot(self, path: Path, **clip: float) -> None:
         options = {"clip": {"scale": 1, **clip}} if clip else {}
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True, **options)["data"]))
+        path.write_bytes(
+            base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True, **options)["data"])
+        )
 
     def complaints(self) -> list[str]:
         """Errors of scripts, refusals and failed loads since the page was opened."""
         wrong = ("Runtime.exceptionThrown", "Network.loadingFailed", "Page.javascriptDialogOpening")
         said = [json.dumps(e["params"]) for e in self.events if e["method"] in wrong]
-        return said + [json.dumps(e["params"]) for e in self.events if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"]
+        return said + [
+            json.dumps(e["params"])
+            for e in self.events
+            if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"
+        ]
 
     def requests(self) -> list[str]:
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
@@ -144,7 +166,9 @@ def test_page_fits_and_has_no_errors(browser: Browser, page: Path, width: int, i
     assert all(url.startswith(("file:", "data:")) for url in browser.requests())
     assert browser.run("document.documentElement.scrollWidth") <= width  # nothing makes the whole page scroll sideways
     assert browser.run("window.pwned === undefined")
-    assert browser.run("Array.from(document.querySelectorAll('img[src]')).every(image => image.complete && image.naturalWidth > 0)")
+    assert browser.run(
+        "Array.from(document.querySelectorAll('img[src]')).every(image => image.complete && image.naturalWidth > 0)"
+    )
     ground = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(v) for v in ground[4:-1].split(",")) > 384) == (scheme == "light")
 
@@ -170,7 +194,10 @@ def test_texts_stand_out_from_their_ground(browser: Browser, page: Path) -> None
 
 def shown(browser: Browser) -> dict[str, int]:
     """Cards that can be seen, by domain and verdict."""
-    found = browser.run("Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(c => c.dataset.domain + ' ' + c.dataset.verdict)")
+    found = browser.run(
+        "Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(c => c.dataset.domain + ' ' + "
+        "c.dataset.verdict)"
+    )
     return {key: found.count(key) for key in sorted(set(found))}
 
 
@@ -184,7 +211,10 @@ def test_filters_show_what_they_name(browser: Browser, page: Path) -> None:
     assert shown(browser) == {key: n for key, n in everything.items() if key == "d1 wrong"}
     assert browser.run("document.getElementById('count').textContent").startswith(f"{everything['d1 wrong']} of ")
     assert (
-        browser.run("Array.from(document.querySelectorAll('button[aria-pressed=true]')).map(b => b.dataset.value).join()") == "d1,,wrong,"
+        browser.run(
+            "Array.from(document.querySelectorAll('button[aria-pressed=true]')).map(b => b.dataset.value).join()"
+        )
+        == "d1,,wrong,"
     )  # domain, picked as, right or wrong, change
     browser.run("document.querySelectorAll('button[data-value=\"\"]').forEach(b => b.click())")
     assert shown(browser) == everything
@@ -224,7 +254,10 @@ def test_first_paint_comes_within_a_second(browser: Browser, page: Path) -> None
 
 def choose(browser: Browser, select: str, value: str) -> None:
     """As if the reader chose an option."""
-    script = f"const s = document.getElementById('{select}'); s.value = '{value}'; s.dispatchEvent(new Event('change', {{ bubbles: true }}));"
+    script = (
+        f"const s = document.getElementById('{select}'); s.value = '{value}'; s.dispatchEvent(new Event('change', "
+        f"{{ bubbles: true }}));"
+    )
     browser.run(f"(() => {{ {script} }})()")
 
 
@@ -261,7 +294,10 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
     assert {answer[0] for _, answers in browser.run(ANSWERS) for answer in answers} == {FIRST}
     right = {
         image
-        for image, verdict in browser.run("Array.from(document.querySelectorAll('.card')).map(c => [c.querySelector('.query img').title, c.dataset.verdict])")
+        for image, verdict in browser.run(
+            "Array.from(document.querySelectorAll('.card')).map(c => [c.querySelector('.query img').title, "
+            "c.dataset.verdict])"
+        )
         if verdict == "right"
     }
     nearest = near[(near["setting"] == FIRST) & (near["rank"] == 1)].set_index("query_id")["is_correct"]
@@ -301,7 +337,9 @@ def test_map_shows_the_image_that_is_pointed_at(browser: Browser, page: Path) ->
         assert tip["same"] == (ids["class_id"] == row["class_id"]).sum()
         with Image.open(io.BytesIO(base64.b64decode(browser.send("Page.captureScreenshot")["data"]))) as shot:
             left, top, width, height = tip["tile"]
-            seen = shot.convert("RGB").crop((round(left), round(top + height / 8), round(left + width), round(top + height * 7 / 8)))  # images are 4 : 3
+            seen = shot.convert("RGB").crop(
+                (round(left), round(top + height / 8), round(left + width), round(top + height * 7 / 8))
+            )  # images are 4 : 3
         expected = Image.fromarray(images.read(int(row["pack_row"]))).resize(seen.size)
         assert np.abs(np.asarray(seen).astype(float) - np.asarray(expected)).mean() < 14
     browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
@@ -336,8 +374,12 @@ def test_png_looks_as_the_browser_paints_the_svg(browser: Browser, page: Path, n
         theirs = shot.convert("RGB")
     assert theirs.size == ours.size
     size = (round(width / 6), round(height / 6))  # where letters and edges blur, marks and colours stay
-    ours_small, theirs_small = (np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(float) for picture in (ours, theirs))
+    ours_small, theirs_small = (
+        np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(float) for picture in (ours, theirs)
+    )
     assert theirs_small.std() > 5
     assert np.abs(ours_small - theirs_small).mean() < 2.5
-    likeness, of_another = (np.corrcoef(picture.ravel(), theirs_small.ravel())[0, 1] for picture in (ours_small, ours_small[:, ::-1]))
+    likeness, of_another = (
+        np.corrcoef(picture.ravel(), theirs_small.ravel())[0, 1] for picture in (ours_small, ours_small[:, ::-1])
+    )
     assert likeness > 0.85 > 0.7 > of_another

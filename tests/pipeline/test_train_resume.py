@@ -81,7 +81,9 @@ RECIPE = replace(
 
 
 STAGES = ["s1_head", "s2_backbone", "s3_head_again", "s4_highres_head", "s5_highres_backbone"]
-HOSTS = Path(__file__).parent / "localhost.txt"  # without it accelerate's launcher says nothing and starts one process on a CPU
+HOSTS = (
+    Path(__file__).parent / "localhost.txt"
+)  # without it accelerate's launcher says nothing and starts one process on a CPU
 LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no",
             "--dynamo_backend", "no", "--mpirun_hostfile", str(HOSTS), "--main_process_port", str(random.SystemRandom().randrange(20000, 30000)))  # fmt: skip
 
@@ -91,11 +93,13 @@ def recipe_text(lr: float = 3e-3) -> str:
     return RECIPE.format(lr=lr)
 
 
-def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False, first: str = "") -> subprocess.Popen[str] | ForkedScript:
+def start(
+    number: int, recipe: Path, out: Path, *launcher: str, every_step: bool = False, first: str = ""
+) -> subprocess.Popen[str] | ForkedScript:
     """Opens a door in a process of its own.
 
-    `every_step` writes a checkpoint after each step, as if the minute were over, and takes a breath after it, so that a test can kill
-    the work in the middle however fast the machine is. `first` is Python that runs before.
+    `every_step` writes a checkpoint after each step, as if the minute were over, and takes a breath after it, so that a
+    test can kill the work in the middle however fast the machine is. `first` is Python that runs before.
     """
     slow = (
         "import functools, time, guie.train.stage as s, guie.embed.extract as e\n"
@@ -111,14 +115,26 @@ def start(number: int, recipe: Path, out: Path, *launcher: str, every_step: bool
     )
     if not launcher:
         return ForkedScript(script)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # mpirun is beside python
-    return subprocess.Popen([*launcher, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # mpirun is beside python
+    return subprocess.Popen(
+        [*launcher, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
 
 
 def finish(process: subprocess.Popen[str] | ForkedScript) -> str:
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    assert ("device cpu, 2 processes" in output) == ("accelerate.commands.launch" in list(process.args) and "already done" not in output), output
+    assert ("device cpu, 2 processes" in output) == (
+        "accelerate.commands.launch" in list(process.args) and "already done" not in output
+    ), output
     return output
 
 
@@ -156,7 +172,9 @@ def wait_for_work(process: subprocess.Popen[str] | ForkedScript, out: Path) -> N
     began = time.time()
     while process.poll() is None:
         with contextlib.suppress(FileNotFoundError):  # renamed just now
-            files = [p for pattern in ("last.pt", "*.part*") for p in out.rglob(pattern) if not _is_being_written(p, out)]
+            files = [
+                p for pattern in ("last.pt", "*.part*") for p in out.rglob(pattern) if not _is_being_written(p, out)
+            ]
             if any(p.stat().st_mtime > began for p in files):
                 return
         time.sleep(0.01)
@@ -186,7 +204,8 @@ def test_killed_run_ends_bit_equal_to_the_uninterrupted_one(
 
 
 def disturbed(recipe: Path, out: Path, doors: tuple[int, ...], n: int, *launcher: str) -> tuple[int, str]:
-    """Opens each door, kills it up to n times at a random moment of its work, and lets it end; how often it was at work, and all that it said."""
+    """Opens each door, kills it up to n times at a random moment of its work, and lets it end; how often it was at
+    work, and all that it said."""
     rng = random.Random(0)
     n_kills, output = 0, ""
     for number in doors:
@@ -264,7 +283,9 @@ MOMENTS_OF_5 = (*MOMENTS, "features half extracted", "before the rename")
 
 
 @pytest.mark.parametrize("moment", MOMENTS_OF_5)
-def test_killed_at_a_named_moment_door_05_ends_bit_equal(uninterrupted: tuple[Path, Path], tmp_path: Path, moment: str) -> None:
+def test_killed_at_a_named_moment_door_05_ends_bit_equal(
+    uninterrupted: tuple[Path, Path], tmp_path: Path, moment: str
+) -> None:
     recipe, whole = uninterrupted
     out = with_images(whole, tmp_path)
     shutil.copytree(whole / "kill/04_head", out / "kill/04_head")

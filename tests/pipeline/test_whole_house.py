@@ -42,7 +42,10 @@ def test_second_start_does_nothing(house: tuple[Path, list[str]]) -> None:
 def test_no_class_is_on_both_sides(house: tuple[Path, list[str]]) -> None:
     run, _ = house
     index = pd.read_parquet(run / "03_packed/index.parquet")
-    train, val = (set(zip(rows["source"], rows["source_label"], strict=True)) for _, rows in sorted(index.groupby("split"), key=lambda x: x[0]))
+    train, val = (
+        set(zip(rows["source"], rows["source_label"], strict=True))
+        for _, rows in sorted(index.groupby("split"), key=lambda x: x[0])
+    )
     assert train and val and not train & val
     assert set(index["domain"]) == {"landmarks", "packaged", "toys"}
 
@@ -63,11 +66,15 @@ def test_scores_agree_with_a_loop_over_the_stored_embeddings(house: tuple[Path, 
 
 
 def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
-    """Its mean and directions are those of the training features, by NumPy, and not those of the validation features or of both."""
+    """Its mean and directions are those of the training features, by NumPy, and not those of the validation features or
+    of both."""
     out, _ = house
     run, packed = Run(load_recipe("tiny", SMALL), out.parent, out), PackedImages(out / FOLDERS[3])
     features = MemberFeatures(run, packed, Accelerator(cpu=True))
-    rows = {split: Combined(run, run.recipe.embed.final, features, split).whole().astype(np.float64) for split in ("train", "val")}
+    rows = {
+        split: Combined(run, run.recipe.embed.final, features, split).whole().astype(np.float64)
+        for split in ("train", "val")
+    }
     rows["both"] = np.concatenate([rows["train"], rows["val"]])
     assert len(rows["train"]) == (packed.index["split"] == "train").sum() > 64
     with np.load(out / "07_embeddings/pca.npz") as pca:
@@ -85,12 +92,21 @@ def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
 
 def test_submission_is_sound_to_a_checker_that_knows_nothing_of_us(house: tuple[Path, list[str]]) -> None:
     run, _ = house
-    checker = [sys.executable, "-P", str(PROJECT / "submission/check_submission.py"), str(run / "08_export/submission.zip")]
-    done = subprocess.run([*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600)
+    checker = [
+        sys.executable,
+        "-P",
+        str(PROJECT / "submission/check_submission.py"),
+        str(run / "08_export/submission.zip"),
+    ]
+    done = subprocess.run(
+        [*checker, "--expected", str(run / "08_export/parity")], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0 and "sound" in done.stdout, done.stdout + done.stderr
 
 
-def test_files_have_the_permissions_of_the_umask_and_nothing_half_written_is_left(house: tuple[Path, list[str]]) -> None:
+def test_files_have_the_permissions_of_the_umask_and_nothing_half_written_is_left(
+    house: tuple[Path, list[str]],
+) -> None:
     run, _ = house
     probe = run.parent / "probe"
     probe.touch()
@@ -98,7 +114,11 @@ def test_files_have_the_permissions_of_the_umask_and_nothing_half_written_is_lef
     probe.unlink()
     files = [path for path in run.rglob("*") if path.is_file()]
     assert len(files) > 100
-    assert {str(path): oct(stat.S_IMODE(path.stat().st_mode)) for path in files if stat.S_IMODE(path.stat().st_mode) != wanted} == {}
+    assert {
+        str(path): oct(stat.S_IMODE(path.stat().st_mode))
+        for path in files
+        if stat.S_IMODE(path.stat().st_mode) != wanted
+    } == {}
     assert [path for path in run.rglob("*") if path.name.endswith(".tmp") or ".part" in path.name] == []
 
 
@@ -146,14 +166,20 @@ DAMAGES = {
 }
 
 
-def test_every_damage_is_named_and_the_doors_in_their_order_heal_it(house: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_every_damage_is_named_and_the_doors_in_their_order_heal_it(
+    house: tuple[Path, list[str]], tmp_path: Path
+) -> None:
     run = tmp_path / "tiny"
     shutil.copytree(house[0], run)
     for number in DOORS:  # copied: the bytes are compared once
         assert "already done" in open_door(number, tmp_path)
     places = [run / FOLDERS[number] / name for number, damages in DAMAGES.items() for name, _ in damages]
     places += [run / FOLDERS[2] / "val.parquet"]
-    expected = {path: path.read_bytes() for path in places if path.name not in ("done.json", "scores.csv", "index.html", "submission.zip")}
+    expected = {
+        path: path.read_bytes()
+        for path in places
+        if path.name not in ("done.json", "scores.csv", "index.html", "submission.zip")
+    }
     for number, damages in DAMAGES.items():
         for name, damage in damages:
             damage(run / FOLDERS[number] / name)
@@ -161,13 +187,34 @@ def test_every_damage_is_named_and_the_doors_in_their_order_heal_it(house: tuple
     for path in cached:
         zeroed(path)
     for upstream, door in ((3, 4), (3, 5), (3, 7)):
-        command = [sys.executable, str(PROJECT / DOORS[door]), "--recipe", "tiny", "--out", str(tmp_path), "--device", "cpu", "--force"]
-        refused = subprocess.run([*command, *(word for text in SMALL for word in ("--set", text))], capture_output=True, text=True, check=False)
+        command = [
+            sys.executable,
+            str(PROJECT / DOORS[door]),
+            "--recipe",
+            "tiny",
+            "--out",
+            str(tmp_path),
+            "--device",
+            "cpu",
+            "--force",
+        ]
+        refused = subprocess.run(
+            [*command, *(word for text in SMALL for word in ("--set", text))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert refused.returncode == 2 and refused.stderr.count("\n") == 1
-        assert f"{run / FOLDERS[upstream]}/" in refused.stderr and f"make it again: python {DOORS[upstream]}" in refused.stderr
+        assert (
+            f"{run / FOLDERS[upstream]}/" in refused.stderr
+            and f"make it again: python {DOORS[upstream]}" in refused.stderr
+        )
     for number in DOORS:
         output = open_door(number, tmp_path)
-        assert "already done: " not in output and ("it is made again" in output or number > 7), (number, output)  # 08 and 09 follow scores.csv's commit
+        assert "already done: " not in output and ("it is made again" in output or number > 7), (
+            number,
+            output,
+        )  # 08 and 09 follow scores.csv's commit
     assert {path: path.read_bytes() == data for path, data in expected.items()} == dict.fromkeys(expected, True)
     assert sum(path.read_bytes() == data for path, data in cached.items()) >= 6  # those that were asked for
     scores = [pd.read_csv(folder / "07_embeddings/scores.csv").drop(columns="commit") for folder in (house[0], run)]

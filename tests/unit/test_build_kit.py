@@ -1,4 +1,5 @@
-"""The kit for Kaggle: what goes into it, from an index made of small wheels; killed and started again, damaged, without a network."""
+"""The kit for Kaggle: what goes into it, from an index made of small wheels; killed and started again, damaged, without
+a network."""
 
 import hashlib
 import importlib.util
@@ -31,9 +32,17 @@ def write_wheel(folder: Path, name: str, version: str, requires: list[str]) -> P
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}.py", f"version = {version!r}\n")
-        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", "Provides-Extra: more", *(f"Requires-Dist: {text}" for text in requires)]
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            f"Version: {version}",
+            "Provides-Extra: more",
+            *(f"Requires-Dist: {text}" for text in requires),
+        ]
         wheel.writestr(f"{info}/METADATA", "\n".join(lines) + "\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     return path
 
@@ -79,7 +88,9 @@ def listed(project: Path) -> list[str]:
     return [line.split()[0] for line in (project / "kit/guie_kit.txt").read_text().splitlines()]
 
 
-needs_kaggles_python = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the kit is built by Kaggle's Python, 3.11")
+needs_kaggles_python = pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="the kit is built by Kaggle's Python, 3.11"
+)
 
 
 @needs_kaggles_python
@@ -87,12 +98,21 @@ def test_kit_holds_all_that_is_asked_for_and_can_be_completed_and_installed_from
     done = build(project)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("kit: 4 wheels")
-    assert listed(project) == ["b==2.0", "c==1.5", "e==3.0", "guie==0.1.0"]  # c as constraints.txt has it; nobody asks for d
+    assert listed(project) == [
+        "b==2.0",
+        "c==1.5",
+        "e==3.0",
+        "guie==0.1.0",
+    ]  # c as constraints.txt has it; nobody asks for d
     for line in (project / "kit/guie_kit.txt").read_text().splitlines():
         name, version = line.split()[0].split("==")
         (wheel,) = (project / "kit/wheels").glob(f"{name}-{version}-*.whl")
         assert line.endswith(f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}")
-    carried = {str(path.relative_to(project / "kit/project")) for path in (project / "kit/project").rglob("*") if path.is_file()}
+    carried = {
+        str(path.relative_to(project / "kit/project"))
+        for path in (project / "kit/project").rglob("*")
+        if path.is_file()
+    }
     assert carried == {*DOORS.values(), "LICENSE", "NOTICE", "submission/check_submission.py", "weights/SHA256SUMS"}
     assert not (project / "build").exists() and not list(project.rglob("*.egg-info"))
     # A second start keeps what is whole.
@@ -106,7 +126,17 @@ def test_kit_holds_all_that_is_asked_for_and_can_be_completed_and_installed_from
     assert (b.stat().st_mtime_ns, b.stat().st_ino) == file
     assert (project / "kit/guie_kit.txt").read_text().splitlines()[:3] == before
     assert len(list((project / "kit/wheels").iterdir())) == 4
-    target = ["--target", str(project / "site"), "--no-index", "--no-deps", "--require-hashes", "--find-links", "kit/wheels", "-r", "kit/guie_kit.txt"]
+    target = [
+        "--target",
+        str(project / "site"),
+        "--no-index",
+        "--no-deps",
+        "--require-hashes",
+        "--find-links",
+        "kit/wheels",
+        "-r",
+        "kit/guie_kit.txt",
+    ]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *target], cwd=project, check=True)
     assert {path.name for path in (project / "site").iterdir()} >= {"b.py", "c.py", "e.py", "guie"}
 
@@ -117,7 +147,11 @@ def test_wheel_of_guie_holds_every_file_of_the_package(project: Path) -> None:
     shutil.copytree(PROJECT / "src/guie", project / "src/guie", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "image.txt").write_text("b==2.0\ne==3.0\n")
     assert build(project, "--image", "image.txt").returncode == 0
-    files = {str(path.relative_to(PROJECT / "src")) for path in (PROJECT / "src/guie").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files = {
+        str(path.relative_to(PROJECT / "src"))
+        for path in (PROJECT / "src/guie").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     (wheel,) = (project / "kit/wheels").glob("*.whl")
     assert len(files) > 80 and files <= set(zipfile.ZipFile(wheel).namelist())
 

@@ -1,4 +1,5 @@
-"""A user's mistake ends every command in one line with status 2, before the work where it can be known, and never in a traceback."""
+"""A user's mistake ends every command in one line with status 2, before the work where it can be known, and never in a
+traceback."""
 
 import json
 import os
@@ -28,7 +29,9 @@ def run(name: str, *options: str, mounted: Path | None = None, **environment: st
     command = [sys.executable, *COMMANDS[name], *options]
     if mounted is not None:
         command = in_mount(f"mount -t tmpfs -o ro tmpfs {mounted}", command)
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=120, env=os.environ | environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=PROJECT, timeout=120, env=os.environ | environment
+    )
 
 
 def in_mount(mount: str, command: list[str]) -> list[str]:
@@ -50,29 +53,55 @@ def files(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "mine.csv").write_text("image_id,class_id\n" + "".join(f"{i},{i // 2}\n" for i in range(8)))
     (tmp_path / "damaged.npy").write_bytes(b"\x93NUMPY\x01\x00rubbish")
     (tmp_path / "list.json").write_text(json.dumps([1]))
-    return {path.stem: str(path) for path in tmp_path.iterdir()} | {"ids": str(tmp_path / "mine.csv"), "at": str(tmp_path), "mine": str(tmp_path / "mine.npy")}
+    return {path.stem: str(path) for path in tmp_path.iterdir()} | {
+        "ids": str(tmp_path / "mine.csv"),
+        "at": str(tmp_path),
+        "mine": str(tmp_path / "mine.npy"),
+    }
 
 
 MISTAKES = [
-    ("sheet", ["--out", "{in_the_way}/x.jpg"], "{in_the_way} cannot be written (File exists); choose another place with --out"),
+    (
+        "sheet",
+        ["--out", "{in_the_way}/x.jpg"],
+        "{in_the_way} cannot be written (File exists); choose another place with --out",
+    ),
     ("sheet", ["--out", "{at}/x.bmpp"], "--out {at}/x.bmpp: give it a name that ends in .jpg or .png"),
     ("sheet", ["--out", "{at}/x.jpg", "--n-instances", "0"], "--n-instances is 0, must be at least 1"),
     ("sheet", ["--out", "{at}/x.jpg", "--recipe", "tinny"], "no recipe 'tinny'; did you mean 'tiny'?"),
     ("sheet", ["--out", "{at}"], "give it a name that ends in .jpg or .png"),
-    ("evaluate", ["{mine}", "--ids", "{ids}", "--out", "{in_the_way}/scores.csv"], "{in_the_way} cannot be written (File exists)"),
+    (
+        "evaluate",
+        ["{mine}", "--ids", "{ids}", "--out", "{in_the_way}/scores.csv"],
+        "{in_the_way} cannot be written (File exists)",
+    ),
     ("evaluate", ["{mine}", "--ids", "{ids}", "--out", "{at}"], "{at} is a folder; name a file with --out"),
     ("evaluate", ["{mine}", "--ids", "{at}/none.csv"], "none.csv"),
-    ("vit", ["--teacher", "{mine}", "--out", "{in_the_way}/x"], "{in_the_way}/x cannot be written (Not a directory); choose another place with --out"),
-    ("vit", ["--teacher", "{mine}", "--out", "{at}/o", "--weights", "{at}"], "{at} is a folder; name a file with --weights"),
+    (
+        "vit",
+        ["--teacher", "{mine}", "--out", "{in_the_way}/x"],
+        "{in_the_way}/x cannot be written (Not a directory); choose another place with --out",
+    ),
+    (
+        "vit",
+        ["--teacher", "{mine}", "--out", "{at}/o", "--weights", "{at}"],
+        "{at} is a folder; name a file with --weights",
+    ),
     ("kit", ["--out", "{in_the_way}/kit"], "{in_the_way}/kit"),
     ("kit", ["--out", "{at}/kit", "--image", "{at}/none.txt"], "none.txt"),
     ("fetch", ["gpr120"], "gpr120"),
     ("door", ["--recipe", "tiny", "--out", "{in_the_way}"], "{in_the_way}/tiny"),
-    ("door", ["--recipe", "tiny", "--out", "/proc/out"], "/proc/out: No such file or directory; choose another place with --out"),
+    (
+        "door",
+        ["--recipe", "tiny", "--out", "/proc/out"],
+        "/proc/out: No such file or directory; choose another place with --out",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "told"), MISTAKES, ids=[f"{name}-{options[-1]}" for name, options, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("name", "options", "told"), MISTAKES, ids=[f"{name}-{options[-1]}" for name, options, _ in MISTAKES]
+)
 def test_mistake_is_one_line(files: dict[str, str], name: str, options: list[str], told: str) -> None:
     done = run(name, *(option.format(**files) for option in options))
     assert done.returncode == 2, done.stdout + done.stderr
@@ -82,7 +111,11 @@ def test_mistake_is_one_line(files: dict[str, str], name: str, options: list[str
 
 def test_checker_tells_what_nobody_foresaw(files: dict[str, str]) -> None:
     done = run("check", files["mine"], "--expected", files["in_the_way"])
-    assert (done.returncode, done.stderr) == (1, "") and done.stdout.startswith("FAIL  ") and done.stdout.splitlines()[-1].startswith("FIX   ")
+    assert (
+        (done.returncode, done.stderr) == (1, "")
+        and done.stdout.startswith("FAIL  ")
+        and done.stdout.splitlines()[-1].startswith("FIX   ")
+    )
 
 
 @pytest.mark.parametrize("name", ["door", "evaluate", "sheet"])
@@ -96,7 +129,12 @@ def test_read_only_folder_is_told_before_the_work(tmp_path: Path, files: dict[st
     }[name]
     done = run(name, *options, mounted=place)
     (line,) = lines_of(done)
-    assert done.returncode == 2 and str(place) in line and "Read-only file system" in line and "choose another place with --out" in line
+    assert (
+        done.returncode == 2
+        and str(place) in line
+        and "Read-only file system" in line
+        and "choose another place with --out" in line
+    )
     assert done.stdout == ""
 
 

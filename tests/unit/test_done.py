@@ -16,7 +16,18 @@ import pytest
 from opening import holder
 
 from guie import done as done_module
-from guie.done import damages, fingerprint, is_done, locked, mark_done, other_code, outputs_digest, read_done, remove_damaged, renew_states
+from guie.done import (
+    damages,
+    fingerprint,
+    is_done,
+    locked,
+    mark_done,
+    other_code,
+    outputs_digest,
+    read_done,
+    remove_damaged,
+    renew_states,
+)
 from guie.files import digest_of_file
 from guie.recipe import HEAD, Data, Embed, Member, Model, Optim, Recipe, Setting, Source, Stage, Stages, Start
 from guie.run import Run
@@ -229,7 +240,11 @@ def a_finished(tmp_path: Path) -> Path:
 
 def test_lost_and_swapped_outputs_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = a_finished(tmp_path)
-    for source, target in (("s1/a.bin", "c"), ("b.bin", "s1/a.bin"), ("c", "b.bin")):  # renamed: times and sizes go along
+    for source, target in (
+        ("s1/a.bin", "c"),
+        ("b.bin", "s1/a.bin"),
+        ("c", "b.bin"),
+    ):  # renamed: times and sizes go along
         (folder / source).rename(folder / target)
     assert list(damages(folder, read_done(folder))) == ["b.bin", "s1/a.bin"]
     assert not is_done(folder, "s", {}) and "(and 1 more); it is made again" in caplog.text
@@ -332,7 +347,10 @@ def test_digest_of_the_code_changes_with_a_source_file(tmp_path: Path, monkeypat
 
 def test_second_start_is_told_who_is_at_work_until_that_one_ends(tmp_path: Path):
     with holder(tmp_path) as process:
-        line = f"{tmp_path} is in use by process {process.pid} on {platform.node()}: 05_train_backbone.py --recipe 'my recipe'; wait until"
+        line = (
+            f"{tmp_path} is in use by process {process.pid} on {platform.node()}: 05_train_backbone.py --recipe 'my "
+            "recipe'; wait until"
+        )
         with pytest.raises(ValueError, match=re.escape(line)), locked(tmp_path):
             pass
     for _ in range(2):  # it was killed; and a block that has ended lets the next one in
@@ -355,7 +373,9 @@ def test_forked_child_that_outlives_its_door_holds_no_lock(tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_file_system_without_locks_is_told_and_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int):
+def test_file_system_without_locks_is_told_and_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+):
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 

@@ -51,7 +51,17 @@ class Bench:
         self.calls: list[int] = []
 
     def options(self, *more: str) -> list[str]:
-        return ["--recipe", str(self.recipe), "--data-root", str(self.folder / "data"), "--out", str(self.folder / "out"), "--device", "cpu", *more]
+        return [
+            "--recipe",
+            str(self.recipe),
+            "--data-root",
+            str(self.folder / "data"),
+            "--out",
+            str(self.folder / "out"),
+            "--device",
+            "cpu",
+            *more,
+        ]
 
     def open(self, number: int, *more: str, output: str = "same") -> int:
         def work(run: Run) -> dict[str, Any]:
@@ -75,7 +85,9 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name in ("GUIE_OUT", "GUIE_DATA", "GUIE_TRACEBACK", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(door_module, "keep_freed_memory", lambda: True)  # it cannot be undone, and the tests share one process
+    monkeypatch.setattr(
+        door_module, "keep_freed_memory", lambda: True
+    )  # it cannot be undone, and the tests share one process
     monkeypatch.setattr(done_module, "commit", lambda: "unknown")  # git takes longer than the doors of these tests
     yield Bench(tmp_path)
     set_up_logging(None)
@@ -151,7 +163,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
-def test_every_door_makes_its_damaged_output_again_and_no_other_door_has_work(bench: Bench, capsys: pytest.CaptureFixture[str], damage: str):
+def test_every_door_makes_its_damaged_output_again_and_no_other_door_has_work(
+    bench: Bench, capsys: pytest.CaptureFixture[str], damage: str
+):
     bench.open_all()
     for number in DOORS:
         path = bench.out(number) / "result.txt"
@@ -165,7 +179,9 @@ def test_every_door_makes_its_damaged_output_again_and_no_other_door_has_work(be
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damaged_input_is_named_with_the_command_that_makes_it_again(bench: Bench, capsys: pytest.CaptureFixture[str], damage: str):
+def test_damaged_input_is_named_with_the_command_that_makes_it_again(
+    bench: Bench, capsys: pytest.CaptureFixture[str], damage: str
+):
     bench.open_all()
     for number in DOORS:
         for upstream in INPUTS[number]:
@@ -176,7 +192,11 @@ def test_damaged_input_is_named_with_the_command_that_makes_it_again(bench: Benc
             capsys.readouterr()
             assert bench.open(number, "--force") == 2
             told = capsys.readouterr().err
-            assert told.startswith(f"error: {path} ") and f"make it again: python {DOORS[upstream]} --recipe" in told and told.count("\n") == 1
+            assert (
+                told.startswith(f"error: {path} ")
+                and f"make it again: python {DOORS[upstream]} --recipe" in told
+                and told.count("\n") == 1
+            )
             assert bench.calls == [] and (bench.out(number) / "done.json").exists(), "it has not begun"
             assert bench.open_all() == [upstream]
 
@@ -194,7 +214,9 @@ def test_damage_that_times_do_not_show_is_found_by_verify(bench: Bench, capsys: 
     assert bench.open_all("--verify") == [3]
 
 
-def test_result_of_other_code_is_told_in_one_line_and_kept(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_result_of_other_code_is_told_in_one_line_and_kept(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     bench.open_all()
     monkeypatch.setattr(done_module, "code_digest", lambda: "another")
     monkeypatch.setattr(done_module, "commit", lambda: "new")
@@ -206,7 +228,9 @@ def test_result_of_other_code_is_told_in_one_line_and_kept(bench: Bench, capsys:
     assert bench.open_all() == []
 
 
-def test_another_device_redoes_the_embeddings_and_is_told_of_the_training(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_another_device_redoes_the_embeddings_and_is_told_of_the_training(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     bench.open_all("--device", "cuda")
     assert bench.open_all("--device", "cuda") == bench.open_all("--device", "auto") == []
@@ -215,12 +239,16 @@ def test_another_device_redoes_the_embeddings_and_is_told_of_the_training(bench:
     capsys.readouterr()
     assert bench.open_all("--device", "cpu") == [7]
     told = capsys.readouterr().out
-    assert [f"{FOLDERS[n]} was made by: --device cuda; --force makes it again" in told for n in range(1, 9)] == [False] * 3 + [True] * 3 + [False] * 2
+    assert [f"{FOLDERS[n]} was made by: --device cuda; --force makes it again" in told for n in range(1, 9)] == [
+        False
+    ] * 3 + [True] * 3 + [False] * 2
     assert bench.open_all("--device", "cpu") == bench.open_all("--device", "auto") == []
 
 
 @pytest.mark.parametrize(("number", "name"), [(n, name) for n, names in door_module.VERSIONS.items() for name in names])
-def test_raised_version_of_the_code_makes_what_it_wrote_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int, name: str):
+def test_raised_version_of_the_code_makes_what_it_wrote_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int, name: str
+):
     bench.open_all()
     monkeypatch.setitem(door_module.VERSIONS, number, door_module.VERSIONS[number] | {name: 99})
     assert bench.open_all() == [number]
@@ -246,7 +274,10 @@ def test_second_start_is_told_and_touches_nothing(bench: Bench, capsys: pytest.C
         bench.calls.clear()
         assert bench.open(number) == 2
         told = capsys.readouterr().err
-        assert told.startswith(f"error: {bench.folder / 'out/mine'} is in use by process {process.pid} on ") and told.count("\n") == 1
+        assert (
+            told.startswith(f"error: {bench.folder / 'out/mine'} is in use by process {process.pid} on ")
+            and told.count("\n") == 1
+        )
         assert bench.calls == [] and other.exists()
         assert bench.open(1) == 0 and bench.calls == [], "what is done can be asked for"
     assert bench.open(number) == 0 and bench.calls == [number]
@@ -262,7 +293,9 @@ def test_cache_loses_what_dead_processes_left_and_keeps_what_others_may_write(be
     for writer in (f"{here}-{dead.pid}", f"{here}-{os.getppid()}", f"01234567-{dead.pid}"):
         (cache / f".a.npy.{writer}.tmp").mkdir(parents=True)
     assert bench.open(1) == 0
-    assert sorted(path.name for path in cache.iterdir()) == sorted([f".a.npy.{here}-{os.getppid()}.tmp", f".a.npy.01234567-{dead.pid}.tmp"])
+    assert sorted(path.name for path in cache.iterdir()) == sorted(
+        [f".a.npy.{here}-{os.getppid()}.tmp", f".a.npy.01234567-{dead.pid}.tmp"]
+    )
 
 
 def test_of_several_processes_only_the_first_locks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -279,7 +312,11 @@ def test_two_recipes_on_one_data_root_do_not_touch_each_other(bench: Bench, tmp_
     with holder(bench.folder / "out/mine"):
         before = {path: path.read_bytes() for path in bench.folder.rglob("*") if path.is_file()}
         assert bench.open_all("--recipe", str(other)) == list(DOORS)
-        after = {path: path.read_bytes() for path in bench.folder.rglob("*") if path.is_file() and "out/other" not in str(path)}
+        after = {
+            path: path.read_bytes()
+            for path in bench.folder.rglob("*")
+            if path.is_file() and "out/other" not in str(path)
+        }
     assert after.keys() == before.keys()
     assert {path for path in before if after[path] != before[path]} <= {bench.out(1).parent / ".lock"}
     assert bench.open_all() == bench.open_all("--recipe", str(other)) == []
@@ -317,7 +354,10 @@ def test_finished_run_of_another_user_is_done_and_an_unfinished_one_is_told(benc
             assert done.returncode == 0 and "already done" in done.stdout and not done.stderr, done
         refused = open_as_another(bench, 1, "--force")
         assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused
-        assert f"error: {bench.out(1).parent} cannot be written to (Permission denied); choose another place with --out" in refused.stderr
+        assert (
+            f"error: {bench.out(1).parent} cannot be written to (Permission denied); choose another place with --out"
+            in refused.stderr
+        )
     finally:
         for path in folders:
             path.chmod(0o755)
@@ -352,7 +392,9 @@ def test_failed_work_leaves_the_door_unfinished(bench: Bench, capsys: pytest.Cap
     assert bench.open(2) == 2
 
 
-def test_error_that_nobody_foresaw_is_one_line_with_its_place_and_the_traceback_in_the_log(bench: Bench, capsys: pytest.CaptureFixture[str]):
+def test_error_that_nobody_foresaw_is_one_line_with_its_place_and_the_traceback_in_the_log(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
     def work(run: Run) -> dict[str, Any]:
         return {"n": {}["absent"]}
 
@@ -360,7 +402,9 @@ def test_error_that_nobody_foresaw_is_one_line_with_its_place_and_the_traceback_
     log = bench.out(1) / "log.txt"
     told = capsys.readouterr().err
     assert re.fullmatch(
-        rf"error: door 01 stopped at work \(tests/unit/test_door.py:\d+\): KeyError: 'absent'; the traceback is in {re.escape(str(log))}\n", told
+        r"error: door 01 stopped at work \(tests/unit/test_door.py:\d+\): KeyError: 'absent'; the traceback is in "
+        rf"{re.escape(str(log))}\n",
+        told,
     )
     assert "Traceback (most recent call last)" in log.read_text() and "KeyError: 'absent'" in log.read_text()
     assert not (bench.out(1) / "done.json").exists()
@@ -378,14 +422,20 @@ def test_interruption_tells_how_to_go_on(bench: Bench, capsys: pytest.CaptureFix
 
     assert open_door(1, "A door.", work, bench.options("--set", "seed=1")) == 130
     told = capsys.readouterr().err
-    assert told.startswith("interrupted; to go on: python data_prep/01_build_manifests.py --recipe ") and "--set seed=1" in told
+    assert (
+        told.startswith("interrupted; to go on: python data_prep/01_build_manifests.py --recipe ")
+        and "--set seed=1" in told
+    )
 
 
 def test_missing_door_before_is_named_by_its_command(bench: Bench, capsys: pytest.CaptureFixture[str]):
     assert bench.open(3, "--set", "seed=4") == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"{bench.out(2)} is not finished; first run: python data_prep/02_merge_and_balance.py --recipe {bench.recipe} --set seed=4" in told
+    assert (
+        f"{bench.out(2)} is not finished; first run: python data_prep/02_merge_and_balance.py --recipe {bench.recipe} "
+        "--set seed=4" in told
+    )
     assert f"--out {bench.folder / 'out'}" in told
     assert bench.calls == []
 
@@ -393,7 +443,10 @@ def test_missing_door_before_is_named_by_its_command(bench: Bench, capsys: pytes
 def test_door_before_with_other_settings_is_named_by_its_command(bench: Bench, capsys: pytest.CaptureFixture[str]):
     bench.open(1)
     assert bench.open(2, "--set", "seed=4") == 2
-    assert "was made with other settings of the recipe; run it again: python data_prep/01_build_manifests.py" in capsys.readouterr().err
+    assert (
+        "was made with other settings of the recipe; run it again: python data_prep/01_build_manifests.py"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -406,22 +459,31 @@ def test_door_before_with_other_settings_is_named_by_its_command(bench: Bench, c
         (("--device", "gpu"), "--device 'gpu' is no device; use cpu, cuda, cuda:N or auto"),
     ],
 )
-def test_user_error_is_one_line_and_status_2(bench: Bench, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], complaint: str):
+def test_user_error_is_one_line_and_status_2(
+    bench: Bench, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], complaint: str
+):
     assert bench.open(1, *more) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ") and complaint in told and told.count("\n") == 1
     assert bench.calls == []
 
 
-def test_device_cuda_without_one_is_a_user_error(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_device_cuda_without_one_is_a_user_error(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [bench.open(number) for number in (1, 2, 3)] == [0, 0, 0]
     assert bench.open(4, "--device", "cuda:1") == 2
     assert "sees no CUDA device here; use --device cpu" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("is_available", "use_cpu", "expected"), [(True, "", "cuda"), (False, "", "cpu"), (True, "true", "cpu"), (True, "false", "cuda")])
-def test_device_auto_takes_the_accelerator_if_there_is_one(bench: Bench, monkeypatch: pytest.MonkeyPatch, is_available: bool, use_cpu: str, expected: str):
+@pytest.mark.parametrize(
+    ("is_available", "use_cpu", "expected"),
+    [(True, "", "cuda"), (False, "", "cpu"), (True, "true", "cpu"), (True, "false", "cuda")],
+)
+def test_device_auto_takes_the_accelerator_if_there_is_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_available: bool, use_cpu: str, expected: str
+):
     monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_available)
     seen: list[str] = []
@@ -449,31 +511,45 @@ def test_threads_are_no_more_than_a_containers_quota_pays(bench: Bench, monkeypa
 
 @pytest.mark.parametrize(("rank", "writes"), [("0", True), ("1", False)])
 @pytest.mark.parametrize("launcher", ["{}", "PMI_{}", "OMPI_COMM_WORLD_{}"])
-def test_of_several_processes_the_first_keeps_the_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch, launcher: str, rank: str, writes: bool):
+def test_of_several_processes_the_first_keeps_the_folder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, launcher: str, rank: str, writes: bool
+):
     monkeypatch.setenv(launcher.format("RANK"), rank)
     monkeypatch.setenv("WORLD_SIZE" if launcher == "{}" else launcher.format("SIZE"), "2")
     assert bench.open(1) == 0
     assert (bench.folder / "out/mine/01_manifests/done.json").is_file() == writes
 
 
-@pytest.mark.parametrize("variables", [{"RANK": "1"}, {"RANK": "3", "WORLD_SIZE": "1"}, {"PMI_RANK": "2", "WORLD_SIZE": "0"}])
-def test_rank_of_no_launcher_loses_no_work(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str]):
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "1"}, {"RANK": "3", "WORLD_SIZE": "1"}, {"PMI_RANK": "2", "WORLD_SIZE": "0"}]
+)
+def test_rank_of_no_launcher_loses_no_work(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str]
+):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert bench.open(1) == 0
     assert (bench.out(1) / "done.json").is_file() and "next: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "value"), [("RANK", "first"), ("OMPI_COMM_WORLD_RANK", "-1"), ("WORLD_SIZE", "two"), ("PMI_SIZE", "")])
-def test_rank_that_is_no_number_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str):
+@pytest.mark.parametrize(
+    ("name", "value"), [("RANK", "first"), ("OMPI_COMM_WORLD_RANK", "-1"), ("WORLD_SIZE", "two"), ("PMI_SIZE", "")]
+)
+def test_rank_that_is_no_number_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+):
     monkeypatch.setenv(name, value)
     if name.endswith("RANK"):
         monkeypatch.setenv("WORLD_SIZE", "2")
     assert bench.open(1) == 2 and bench.calls == []
-    assert capsys.readouterr().err == f"error: the environment has {name}={value!r}, which is no whole number; unset it\n"
+    assert (
+        capsys.readouterr().err == f"error: the environment has {name}={value!r}, which is no whole number; unset it\n"
+    )
 
 
-def test_launcher_that_started_one_process_for_several_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_launcher_that_started_one_process_for_several_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     assert bench.open(1) == 0
@@ -487,7 +563,12 @@ def test_data_root_that_a_drawn_world_does_not_read_is_told(bench: Bench, capsys
     given = ["--data-root", str(bench.folder / "data"), "--out", str(bench.folder / "out"), "--recipe"]
     for recipe, number, n in (("tiny", 1, 1), (str(bench.recipe), 1, 0)):
         assert open_door(number, "A door.", lambda run: {}, [*given, recipe]) == 0
-        assert capsys.readouterr().out.count(f"--data-root {bench.folder / 'data'} is not read: recipe tiny draws its own images") == n
+        assert (
+            capsys.readouterr().out.count(
+                f"--data-root {bench.folder / 'data'} is not read: recipe tiny draws its own images"
+            )
+            == n
+        )
     assert open_door(1, "A door.", lambda run: {}, [*given[2:], "tiny"]) == 0  # nobody gave one
     assert "is not read" not in capsys.readouterr().out
 
@@ -541,7 +622,13 @@ def test_run_is_seeded_by_the_recipe(bench: Bench):
 def test_mark_and_recipe_are_saved(bench: Bench):
     bench.open(1, "--set", "seed=3")
     mark = json.loads((bench.out(1) / "done.json").read_text())
-    assert (mark["step"], mark["seed"], mark["device"], mark["metrics"], list(mark["outputs"])) == ("door 01", 3, "cpu", {"n": 1}, ["result.txt"])
+    assert (mark["step"], mark["seed"], mark["device"], mark["metrics"], list(mark["outputs"])) == (
+        "door 01",
+        3,
+        "cpu",
+        {"n": 1},
+        ["result.txt"],
+    )
     saved = json.loads((bench.out(1).parent / "recipe.json").read_text())
     assert saved["recipe"] == json.loads(load_recipe(str(bench.recipe), ["seed=3"]).to_json())
     places = {"data_root": str(bench.folder / "data"), "out": str(bench.folder / "out")}
@@ -556,7 +643,9 @@ def test_arguments_are_saved_as_they_were_given():
     assert (saved["compare"], saved["force"], saved["verify"]) == (["an old run", "-"], True, False)
 
 
-def test_other_processes_leave_the_folder_to_the_first(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_other_processes_leave_the_folder_to_the_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert bench.open(1) == 0

@@ -70,7 +70,12 @@ MEMORY = {
     "pyarrow": huge_table,
     "python": throw(MemoryError()),
     "fork": throw(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))),
-    "opencv": throw(cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 99999 bytes in function 'OutOfMemoryError'")),
+    "opencv": throw(
+        cv2.error(
+            "OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 99999 bytes in function "
+            "'OutOfMemoryError'"
+        )
+    ),
     "import": throw(ImportError("libtorch_cpu.so: failed to map segment from shared object")),
     "allocator": throw(RuntimeError("std::bad_alloc")),
 }
@@ -83,7 +88,11 @@ def test_full_memory_names_what_to_set(name: str) -> None:
             MEMORY[name]()
 
     line, status = line_of(work)
-    assert status == 2 and line.startswith("door 05: the memory is full") and "; --set embed.batch_size=16 (now 32) (" in line  # the innermost counts
+    assert (
+        status == 2
+        and line.startswith("door 05: the memory is full")
+        and "; --set embed.batch_size=16 (now 32) (" in line
+    )  # the innermost counts
     assert IN_PARTS not in line
 
 
@@ -91,34 +100,63 @@ def test_limits_of_container_and_shell_are_told(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("guie.errors.memory_limit", lambda: 2_000_000_000)
     monkeypatch.setattr("guie.errors.address_limit", lambda: 3_500_000_000)
     line, _ = line_of(huge_array)
-    assert line.startswith("door 05: the memory is full (the container's limit is 2.0 GB, ulimit -v is 3.5 GB); give it more (")
+    assert line.startswith(
+        "door 05: the memory is full (the container's limit is 2.0 GB, ulimit -v is 3.5 GB); give it more ("
+    )
 
 
-OUT_OF_CARD = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.7 GiB of which 1.2 GiB is free.\nSee documentation ..."
-SHARED = "DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."
+OUT_OF_CARD = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.7 GiB of which 1.2 GiB is "
+    "free.\nSee documentation ..."
+)
+SHARED = (
+    "DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+    "shared memory."
+)
 KNOWN = [
     (torch.OutOfMemoryError(OUT_OF_CARD), f"the card's memory is full; {IN_PARTS} ("),
     (
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         f"the card's memory is full; {IN_PARTS} (",
     ),
-    (RuntimeError(SHARED), "shared memory is too small (/dev/shm, 64 MB in Docker); start the container with --shm-size=2g"),
-    (RuntimeError("unable to open shared memory object </torch_7_1> in read-write mode: " + FULL + " (28)"), "shared memory is too small"),
+    (
+        RuntimeError(SHARED),
+        "shared memory is too small (/dev/shm, 64 MB in Docker); start the container with --shm-size=2g",
+    ),
+    (
+        RuntimeError("unable to open shared memory object </torch_7_1> in read-write mode: " + FULL + " (28)"),
+        "shared memory is too small",
+    ),
     (RuntimeError("unable to write to file </torch_123_456_0>: " + FULL + " (28)"), "shared memory is too small"),
     (
         RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "),
         f"was killed, mostly for lack of memory; {IN_PARTS}. The same",
     ),
     (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "was killed, mostly for lack of memory"),
-    (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0: " + FULL), "at /out: the disk is full; free some space"),
+    (
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0: " + FULL),
+        "at /out: the disk is full; free some space",
+    ),
     (RuntimeError("received 0 items of ancdata"), "too many files are open; raise the limit with ulimit -n"),
     (RuntimeError("can't start new thread"), "no more threads or processes may be started"),
-    (RuntimeError("CUDA error: no kernel image is available for execution on the device"), "this torch does not fit the card; --device cpu"),
-    (RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be"), "the card reported an error; start again, with --device cpu"),
-    (RuntimeError("[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:3412"), "another process of this run has stopped"),
+    (
+        RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+        "this torch does not fit the card; --device cpu",
+    ),
+    (
+        RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be"),
+        "the card reported an error; start again, with --device cpu",
+    ),
+    (
+        RuntimeError("[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:3412"),
+        "another process of this run has stopped",
+    ),
     (torch._dynamo.exc.Unsupported("Data-dependent branching"), "--set export.has_program=false"),
     (ModuleNotFoundError("No module named 'timm'"), "a package is missing or damaged; pip install -r requirements.txt"),
-    (ImportError("libGL.so.1: cannot open shared object file: No such file or directory"), "pip install opencv-python-headless"),
+    (
+        ImportError("libGL.so.1: cannot open shared object file: No such file or directory"),
+        "pip install opencv-python-headless",
+    ),
 ]
 
 
@@ -154,12 +192,17 @@ def test_errors_of_the_system_name_the_path_and_the_remedy(number: int, meaning:
 def test_error_about_two_files_names_the_one_to_be_made(tmp_path: Path) -> None:
     (tmp_path / "made").touch()
     (tmp_path / "wanted").mkdir()
-    assert line_of(lambda: (tmp_path / "made").replace(tmp_path / "wanted"))[0].startswith(f"{tmp_path / 'wanted'}: Is a directory; a folder lies where")
+    assert line_of(lambda: (tmp_path / "made").replace(tmp_path / "wanted"))[0].startswith(
+        f"{tmp_path / 'wanted'}: Is a directory; a folder lies where"
+    )
 
 
 def test_our_own_words_are_told_as_they_are() -> None:
     assert line_of(throw(ValueError("toys holds no images"))) == ("toys holds no images", 2)
-    assert line_of(throw(OSError(errno.ENOSPC, "the disk is full at /here; free some"))) == ("the disk is full at /here; free some", 2)
+    assert line_of(throw(OSError(errno.ENOSPC, "the disk is full at /here; free some"))) == (
+        "the disk is full at /here; free some",
+        2,
+    )
     assert line_of(throw(FileNotFoundError("weights x are in none of: a, b"))) == ("weights x are in none of: a, b", 2)
 
 
@@ -184,7 +227,11 @@ def test_error_of_a_loader_process_is_its_own_last_line(is_ours: bool) -> None:
     if is_ours:
         assert (line, status) == ("shard_00001.tar is damaged at image 2; run door 03 again", 2)
     else:
-        assert status == 1 and re.match(r"door 05 stopped at __getitem__ \(tests/unit/test_errors.py:\d+\): ValueError: cannot reshape array of size 3", line)
+        assert status == 1 and re.match(
+            r"door 05 stopped at __getitem__ \(tests/unit/test_errors.py:\d+\): ValueError: cannot reshape array of "
+            r"size 3",
+            line,
+        )
 
 
 def broken() -> None:
@@ -195,7 +242,10 @@ def dies() -> None:
     os._exit(9)
 
 
-@pytest.mark.parametrize(("job", "expected"), [(broken, "image 7 is broken"), (dies, "door 05: a process that loads or makes images was killed")])
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [(broken, "image 7 is broken"), (dies, "door 05: a process that loads or makes images was killed")],
+)
 def test_error_of_a_pools_process(job: Callable[[], None], expected: str) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         line, status = line_of(lambda: pool.submit(job).result())
@@ -223,7 +273,9 @@ def test_message_of_several_lines_is_one() -> None:
     assert message(ValueError("a\n  b\n\n c")) == "a b c"
 
 
-def test_interrupted_and_traceback_on_request(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_and_traceback_on_request(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
 
@@ -239,7 +291,8 @@ def test_warnings_and_remarks_of_libraries_go_to_the_log_alone(tmp_path: Path) -
     code = (
         "import logging, warnings; from pathlib import Path; from guie.run import set_up_logging\n"
         f"set_up_logging(Path({str(tmp_path)!r}))\n"
-        "warnings.warn('a warning'); logging.warning('a remark'); logging.getLogger('timm').warning('of timm'); logging.getLogger('guie.x').warning('ours')\n"
+        "warnings.warn('a warning'); logging.warning('a remark'); logging.getLogger('timm').warning('of timm'); "
+        "logging.getLogger('guie.x').warning('ours')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("ours\n", "", 0)
@@ -271,15 +324,21 @@ class Killed(Dataset[torch.Tensor]):
 
 def test_killed_loader_process_is_told() -> None:
     line, status = line_of(lambda: list(DataLoader(Killed(), num_workers=1)))
-    assert status == 2 and line.startswith("door 05: a process that loads or makes images was killed, mostly for lack of memory; give it more.")
+    assert status == 2 and line.startswith(
+        "door 05: a process that loads or makes images was killed, mostly for lack of memory; give it more."
+    )
 
 
 OF_THE_MACHINE = [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error"),
                   RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")]  # fmt: skip
 
 
-@pytest.mark.parametrize("error", OF_THE_MACHINE, ids=[type(error).__name__ + str(i) for i, error in enumerate(OF_THE_MACHINE)])
-def test_fault_of_the_machine_is_not_told_as_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", OF_THE_MACHINE, ids=[type(error).__name__ + str(i) for i, error in enumerate(OF_THE_MACHINE)]
+)
+def test_fault_of_the_machine_is_not_told_as_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "x.jpg")
     save_state(tmp_path / "x.pt", {"a": torch.zeros(2)})
     save_weights(tmp_path / "x.safetensors", {"a": torch.zeros(2)})
@@ -303,4 +362,7 @@ def test_fault_of_the_machine_is_not_told_as_a_damaged_file(tmp_path: Path, monk
 
 def test_missing_or_damaged_image_stays_a_problem_of_the_image(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff rubbish")
-    assert header_problem(tmp_path / "x.jpg").startswith("unreadable header") and header_problem(tmp_path / "none.jpg") == "missing"
+    assert (
+        header_problem(tmp_path / "x.jpg").startswith("unreadable header")
+        and header_problem(tmp_path / "none.jpg") == "missing"
+    )

@@ -42,7 +42,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 2 MB."""
     folder = tmp_path / "small_disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False).returncode != 0:
+    if (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+        != 0
+    ):
         pytest.skip("a small disk can only be mounted by root")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)  # the caught error may still hold a file open
@@ -75,7 +80,9 @@ def test_whole_file_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path: P
 def test_kill_in_the_middle_of_a_save_keeps_the_old_state_and_the_next_save_sweeps(tmp_path: Path):
     path = tmp_path / "last.pt"
     save_state(path, {"epoch": 1})
-    process = multiprocessing.get_context("fork").Process(target=save_state, args=(path, {"epoch": 2, "big": torch.zeros(50_000_000)}))
+    process = multiprocessing.get_context("fork").Process(
+        target=save_state, args=(path, {"epoch": 2, "big": torch.zeros(50_000_000)})
+    )
     process.start()
     half: list[Path] = []
     deadline = time.monotonic() + 60
@@ -155,7 +162,10 @@ def test_damaged_byte_of_a_state_is_told_and_not_read(tmp_path: Path):
     data[place : place + 400] = bytes(400)
     path.write_bytes(data)
     assert torch.load(path)["w"].min() == 0, "torch itself does not notice"
-    with pytest.raises(ValueError, match=r"last.pt cannot be read as a training state .*another checksum.*; delete it to start the stage anew"):
+    with pytest.raises(
+        ValueError,
+        match=r"last.pt cannot be read as a training state .*another checksum.*; delete it to start the stage anew",
+    ):
         load_state(path)
 
 
@@ -172,7 +182,9 @@ def test_damaged_byte_of_a_state_is_told_and_not_read(tmp_path: Path):
 def test_full_disk_is_told_in_one_line_and_keeps_the_old_file(small_disk: Path, write: Callable[[Path], Any]):
     path = small_disk / "a"
     path.write_text("old")
-    with pytest.raises(OSError, match=f"the disk is full at {small_disk}; free some space, or choose another place with --out") as caught:
+    with pytest.raises(
+        OSError, match=f"the disk is full at {small_disk}; free some space, or choose another place with --out"
+    ) as caught:
         write(path)
     assert caught.value.errno == errno.ENOSPC
     assert path.read_text() == "old"
@@ -192,7 +204,13 @@ def test_other_errors_are_not_called_a_full_disk(tmp_path: Path, error: Exceptio
 
 
 def test_state_comes_back_equal(tmp_path: Path):
-    state = {"weights": {"w": torch.randn(3, 4)}, "epoch": 3, "name": "s1", "random": torch.get_rng_state(), "losses": [0.5, 0.25]}
+    state = {
+        "weights": {"w": torch.randn(3, 4)},
+        "epoch": 3,
+        "name": "s1",
+        "random": torch.get_rng_state(),
+        "losses": [0.5, 0.25],
+    }
     save_state(tmp_path / "last.pt", state)
     loaded = load_state(tmp_path / "last.pt")
     assert loaded.keys() == state.keys()
@@ -206,7 +224,9 @@ def test_truncated_state_is_refused_with_the_remedy(tmp_path: Path, share: float
     save_state(path, {"w": torch.randn(1000)})
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match=r"last.pt cannot be read as a training state .*; delete it to start the stage anew"):
+    with pytest.raises(
+        ValueError, match=r"last.pt cannot be read as a training state .*; delete it to start the stage anew"
+    ):
         load_state(path)
 
 
@@ -236,7 +256,13 @@ def test_state_that_is_no_dict_is_refused(tmp_path: Path):
 
 def test_weights_come_back_equal_also_from_views(tmp_path: Path):
     base = torch.randn(4, 6, requires_grad=True)
-    weights = {"a": base, "a.transposed": base.t(), "half": torch.ones(2, dtype=torch.float16), "none": torch.zeros(0, 3), "scalar": torch.tensor(3)}
+    weights = {
+        "a": base,
+        "a.transposed": base.t(),
+        "half": torch.ones(2, dtype=torch.float16),
+        "none": torch.zeros(0, 3),
+        "scalar": torch.tensor(3),
+    }
     save_weights(tmp_path / "w.safetensors", weights)
     loaded = load_weights(tmp_path / "w.safetensors")
     assert loaded.keys() == weights.keys()
@@ -276,7 +302,9 @@ def test_weights_that_sha256sums_lists_are_checked(tmp_path: Path):
     content[-1] ^= 1  # safetensors itself would not notice
     path.write_bytes(content)
     load_weights(path)
-    with pytest.raises(ValueError, match=rf"has the SHA-256 .* lists {unlisted}.*: it is damaged or another file; fetch it again"):
+    with pytest.raises(
+        ValueError, match=rf"has the SHA-256 .* lists {unlisted}.*: it is damaged or another file; fetch it again"
+    ):
         checked_digest_of_file(path)
 
 
@@ -295,12 +323,22 @@ def test_digest_of_tensors_sees_names_shapes_types_and_values_but_not_order():
     w = torch.arange(6, dtype=torch.float32)
     same = digest_of_tensors({"a": w, "b": w + 1})
     assert digest_of_tensors({"b": w + 1, "a": w}) == same
-    others = [{"a": w, "c": w + 1}, {"a": w.reshape(2, 3), "b": w + 1}, {"a": w.int(), "b": w + 1}, {"a": w, "b": w + 2}, {"a": w}]
+    others = [
+        {"a": w, "c": w + 1},
+        {"a": w.reshape(2, 3), "b": w + 1},
+        {"a": w.int(), "b": w + 1},
+        {"a": w, "b": w + 2},
+        {"a": w},
+    ]
     assert same not in [digest_of_tensors(other) for other in others]
 
 
 def test_digest_of_tensors_reads_views_scalars_and_empty_tensors():
     base = torch.arange(6, dtype=torch.float32).reshape(2, 3)
     assert digest_of_tensors({"a": base.t()}) == digest_of_tensors({"a": base.t().contiguous()})
-    assert digest_of_tensors({"a": torch.tensor(1.0), "b": torch.zeros(0)}) != digest_of_tensors({"a": torch.tensor(2.0), "b": torch.zeros(0)})
-    assert digest_of_tensors({"a": torch.ones(3, dtype=torch.bfloat16)}) != digest_of_tensors({"a": torch.zeros(3, dtype=torch.bfloat16)})
+    assert digest_of_tensors({"a": torch.tensor(1.0), "b": torch.zeros(0)}) != digest_of_tensors(
+        {"a": torch.tensor(2.0), "b": torch.zeros(0)}
+    )
+    assert digest_of_tensors({"a": torch.ones(3, dtype=torch.bfloat16)}) != digest_of_tensors(
+        {"a": torch.zeros(3, dtype=torch.bfloat16)}
+    )

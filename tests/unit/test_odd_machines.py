@@ -1,4 +1,5 @@
-"""Locales without UTF-8, odd names, full disks and little address space: the work goes on, or one line says what and where."""
+"""Locales without UTF-8, odd names, full disks and little address space: the work goes on, or one line says what and
+where."""
 
 import os
 import subprocess
@@ -18,7 +19,9 @@ def opened(number: int, out: str | Path, *, before: str = "", **environment: str
         pytest.skip("only root may mount a file system of its own")
     command = [sys.executable, str(PROJECT / DOORS[number]), *SMALL, "--out", str(out)]
     wrapped = [*(("unshare", "-m") if "mount" in before else ()), "sh", "-c", f'{before} exec "$@"', "sh", *command]
-    return subprocess.run(wrapped, capture_output=True, text=True, errors="surrogateescape", timeout=300, env=os.environ | environment)
+    return subprocess.run(
+        wrapped, capture_output=True, text=True, errors="surrogateescape", timeout=300, env=os.environ | environment
+    )
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -62,13 +65,19 @@ ls -A {place}/tiny/03_packed > {told}.files
 """
 
 
-@pytest.mark.parametrize("free_kb", [pytest.param(0, marks=pytest.mark.slow), 70, pytest.param(120, marks=pytest.mark.slow)])
-def test_full_disk_at_doors_01_to_03_is_one_line_and_the_door_goes_on_when_there_is_room(tmp_path: Path, free_kb: int) -> None:
+@pytest.mark.parametrize(
+    "free_kb", [pytest.param(0, marks=pytest.mark.slow), 70, pytest.param(120, marks=pytest.mark.slow)]
+)
+def test_full_disk_at_doors_01_to_03_is_one_line_and_the_door_goes_on_when_there_is_room(
+    tmp_path: Path, free_kb: int
+) -> None:
     if os.getuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("only root may mount a small disk of its own")
     place, told = tmp_path / "disk", tmp_path / "told"
     place.mkdir()
-    doors = " ".join(f"'{sys.executable} {PROJECT / DOORS[number]} {' '.join(SMALL)} --out {place}'" for number in (1, 2, 3))
+    doors = " ".join(
+        f"'{sys.executable} {PROJECT / DOORS[number]} {' '.join(SMALL)} --out {place}'" for number in (1, 2, 3)
+    )
     script = FULL.format(place=place, free=free_kb, doors=doors, told=told)
     done = subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, timeout=300)
     lines = told.read_text().splitlines()

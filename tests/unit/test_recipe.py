@@ -567,7 +567,8 @@ BROKEN: list[tuple[Change, str]] = [
     ),
     (
         s2(objective=ArcFace(n_sub_centers=3)),
-        "stages.s2_backbone.objective has weights of another shape than s1_head's (centers 3, not centers 1); name start.fresh=('objective',)",
+        "stages.s2_backbone.objective has weights of another shape than s1_head's (centers 3, not centers 1); name "
+        "start.fresh=('objective',)",
     ),
     (
         s2(sources=("shose",)),

@@ -28,7 +28,19 @@ from guie.recipe import (
     Stages,
     Start,
 )
-from guie.run import DOORS, FOLDERS, PROJECT, Run, clear, commit, default_out, keep_freed_memory, peak_memory_gb, seed_everything, set_up_logging
+from guie.run import (
+    DOORS,
+    FOLDERS,
+    PROJECT,
+    Run,
+    clear,
+    commit,
+    default_out,
+    keep_freed_memory,
+    peak_memory_gb,
+    seed_everything,
+    set_up_logging,
+)
 
 
 def a_run(tmp_path: Path, drawn: bool = False) -> Run:
@@ -65,7 +77,11 @@ def test_weights_are_found_in_order_and_the_error_lists_the_places(tmp_path: Pat
     run = a_run(tmp_path)
     with pytest.raises(FileNotFoundError) as caught:
         run.weights_path("w.safetensors")
-    for place in (tmp_path / "data/w.safetensors", tmp_path / "weights/w.safetensors", PROJECT / "weights/w.safetensors"):
+    for place in (
+        tmp_path / "data/w.safetensors",
+        tmp_path / "weights/w.safetensors",
+        PROJECT / "weights/w.safetensors",
+    ):
         assert str(place) in str(caught.value)
     for folder in ("weights", "data"):  # the later one has precedence
         (tmp_path / folder).mkdir()
@@ -100,7 +116,8 @@ def test_seed_everything_repeats_all_three_generators():
 
 
 def page_faults_of_later_allocations(is_kept: bool) -> int:
-    """Page faults when 64 MiB are filled five times after 64 MiB were freed, in a fresh process: the setting cannot be undone, and forks inherit it."""
+    """Page faults when 64 MiB are filled five times after 64 MiB were freed, in a fresh process: the setting cannot be
+    undone, and forks inherit it."""
     code = (
         "import resource, numpy as np\n"
         "from guie.run import keep_freed_memory\n"
@@ -162,7 +179,9 @@ def test_doors_and_folders_bear_their_number():
 
 
 @pytest.mark.parametrize("is_main", [True, False])
-def test_log_goes_to_the_terminal_and_with_details_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], is_main: bool):
+def test_log_goes_to_the_terminal_and_with_details_to_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_main: bool
+):
     try:
         set_up_logging(tmp_path, is_main)
         set_up_logging(tmp_path, is_main)  # a second call replaces the first

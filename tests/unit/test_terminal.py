@@ -30,8 +30,13 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("status", [0, 3, 130])
-def test_status_and_output_are_those_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int) -> None:
-    code = f"import os, sys; print('é →', os.getcwd(), os.environ['WORD']); print('error', file=sys.stderr); sys.exit({status})"
+def test_status_and_output_are_those_of_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    code = (
+        "import os, sys; print('é →', os.getcwd(), os.environ['WORD']); print('error', file=sys.stderr); "
+        f"sys.exit({status})"
+    )
     assert run_until(time.time() + 60, python(code), tmp_path, {"WORD": "word"}) == status
     assert capsys.readouterr().out == f"é → {tmp_path} word\nerror\n"
 
@@ -42,7 +47,10 @@ def test_output_longer_than_any_buffer_comes_whole(tmp_path: Path, capsys: pytes
 
 
 def test_progress_bar_is_drawn_while_the_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = "import time\nfrom tqdm import tqdm\nfor _ in tqdm(range(4), desc='steps', disable=None, mininterval=0): time.sleep(0.2)"
+    code = (
+        "import time\nfrom tqdm import tqdm\nfor _ in tqdm(range(4), desc='steps', disable=None, mininterval=0): "
+        "time.sleep(0.2)"
+    )
     shown: list[str] = []
     worker = threading.Thread(target=run_until, args=(time.time() + 60, python(code), tmp_path))
     worker.start()
@@ -99,7 +107,10 @@ time.sleep(60)
 
 
 def test_worker_left_behind_does_not_hold_the_terminal_open(tmp_path: Path) -> None:
-    code = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); open('pid', 'w').write(str(p.pid))"
+    code = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        "open('pid', 'w').write(str(p.pid))"
+    )
     began = time.time()
     assert run_until(began + 30, python(code), tmp_path) == 0
     assert time.time() - began < 15

@@ -6,7 +6,9 @@ import os
 import random
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # read on import: without it albumentations 2.0.8 asks pypi.org for its newest version
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
+    "1"  # read on import: without it albumentations 2.0.8 asks pypi.org for its newest version
+)
 
 import albumentations as A
 import cv2
@@ -20,7 +22,8 @@ from guie.versions import AUGMENTATION
 # Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features.
 VERSION = f"{AUGMENTATION} albumentations {A.__version__}"
 
-# What strength 1 of `Augment.color` shifts at most, in OpenCV's units: hue 0..179 (18 is 36 degrees), saturation 0..255.
+# What strength 1 of `Augment.color` shifts at most, in OpenCV's units: hue 0..179 (18 is 36 degrees), saturation
+# 0..255.
 FULL_HUE_SHIFT = 18
 FULL_SATURATION_SHIFT = 64
 GREY = 128  # of the erased rectangle: close to zero after normalisation
@@ -29,9 +32,9 @@ GREY = 128  # of the erased rectangle: close to zero after normalisation
 class TrainTransform:
     """Squashes an image to a square and changes it as an `Augment` says.
 
-    In order: squash, affine (shift, scale, rotate about the centre; the border is a reflection, so that no black wedges betray the change, unless
-    `has_black_fill`), flip, brightness and contrast, hue and saturation, RandAugment, one erased rectangle, JPEG. A change that `augment` sets to
-    zero is not there at all.
+    In order: squash, affine (shift, scale, rotate about the centre; the border is a reflection, so that no black wedges
+    betray the change, unless `has_black_fill`), flip, brightness and contrast, hue and saturation, RandAugment, one
+    erased rectangle, JPEG. A change that `augment` sets to zero is not there at all.
     """
 
     def __init__(self, augment: Augment, image_px: int) -> None:
@@ -64,7 +67,8 @@ class TrainTransform:
         pixels = squash(image, self.image_px)
         if not self._changes.transforms:
             return pixels
-        # One stream for all. Compose.set_random_seed gives each transform the same stream: all that is flipped would be erased, too.
+        # One stream for all. Compose.set_random_seed gives each transform the same stream: all that is flipped would be
+        # erased, too.
         self._changes.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return np.ascontiguousarray(self._changes(image=pixels)["image"])
 
@@ -120,10 +124,14 @@ def _cutout(a: Augment) -> A.CoarseDropout:
 def _operations(strength: float) -> list[A.BasicTransform]:
     """RandAugment's fourteen, drawn up to one strength; at 1 the ends are those of level 10 of the paper's code.
 
-    Colour is saturation here, sharpness only grows, and a strength is drawn between the ends, where the paper has the end itself with either sign.
+    Colour is saturation here, sharpness only grows, and a strength is drawn between the ends, where the paper has the
+    end itself with either sign.
     """
     s = strength
-    still, grey = {"x": (0.0, 0.0), "y": (0.0, 0.0)}, dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
+    still, grey = (
+        {"x": (0.0, 0.0), "y": (0.0, 0.0)},
+        dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0),
+    )
     moves: list[dict[str, Any]] = [{"rotate": (-30 * s, 30 * s)}]
     moves += [{"shear": still | {axis: (-17 * s, 17 * s)}} for axis in "xy"]  # the tangent of 17 degrees is .3
     moves += [{"translate_percent": still | {axis: (-0.3 * s, 0.3 * s)}} for axis in "xy"]
@@ -135,7 +143,10 @@ def _operations(strength: float) -> list[A.BasicTransform]:
         A.Posterize(min(7, 8 - round(4 * s)), p=1.0),
         A.Sharpen(alpha=(0.0, 0.9 * s), lightness=(1.0, 1.0), p=1.0),
         *(A.ColorJitter(**(grey | {what: 0.9 * s}), p=1.0) for what in ("brightness", "contrast", "saturation")),
-        *(A.Affine(**move, interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT_101, p=1.0) for move in moves),
+        *(
+            A.Affine(**move, interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_REFLECT_101, p=1.0)
+            for move in moves
+        ),
     ]
 
 

@@ -1,11 +1,13 @@
 """Door 02: one set out of many, validation classes set aside, training classes balanced.
 
-Every choice is a function of the seed and the names alone (an order by hash), so the result does not depend on the order of
-the rows, and a class (without a group) or image that joins moves few others. The order of the steps:
+Every choice is a function of the seed and the names alone (an order by hash), so the result does not depend on the
+order of the rows, and a class (without a group) or image that joins moves few others. The order of the steps:
 
 1. sources that the licence rules out leave; distractors are set apart, each image a class of its own;
-2. validation classes are chosen by domain, whole groups at a time (or, by image, a share of each class), before anything else thins the rows;
-3. of the training classes those with too few images leave, then those beyond a source's number, then images beyond its number;
+2. validation classes are chosen by domain, whole groups at a time (or, by image, a share of each class), before
+anything else thins the rows;
+3. of the training classes those with too few images leave, then those beyond a source's number, then images beyond its
+number;
 4. large classes are cut, small ones repeated.
 """
 
@@ -34,7 +36,8 @@ log = logging.getLogger(__name__)
 
 
 def merge_and_balance(run: Run) -> dict[str, Any]:
-    """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, licences.json, report.json, images_per_class.svg.
+    """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, licences.json, report.json,
+    images_per_class.svg.
 
     Args:
         run: Reads the recipe's data.limits, distractors, licence, val_*, *_per_class and seed, and 01_manifests.
@@ -56,14 +59,24 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
     classes = with_counts(classes, train, val)
     write_manifest(folder / "train.parquet", train, BALANCED_COLUMNS, is_unique=False)
     write_manifest(folder / "val.parquet", val, BALANCED_COLUMNS)
-    write_table(folder / "classes.parquet", classes[classes["class_id"] >= 0][list(CLASS_COLUMNS)].reset_index(drop=True))
+    write_table(
+        folder / "classes.parquet", classes[classes["class_id"] >= 0][list(CLASS_COLUMNS)].reset_index(drop=True)
+    )
     save_json(folder / "licences.json", ledger(data, train))
-    report = {"total": _counts(classes), "sources": _counts_by(classes, "source"), "domains": _counts_by(classes, "domain")}
+    report = {
+        "total": _counts(classes),
+        "sources": _counts_by(classes, "source"),
+        "domains": _counts_by(classes, "domain"),
+    }
     save_json(folder / "report.json", report)
     with whole_file(folder / "images_per_class.svg") as temporary:
         temporary.write_text(long_tail_svg(classes[classes["class_id"] >= 0]), encoding="utf-8")
     _log_summary(classes)
-    return {f"n_{split}_{key}": report["total"][split][key] for split in ("train", "val") for key in ("classes", "images", "rows")}
+    return {
+        f"n_{split}_{key}": report["total"][split][key]
+        for split in ("train", "val")
+        for key in ("classes", "images", "rows")
+    }
 
 
 def allowed_sources(data: Data) -> list[Source]:
@@ -79,35 +92,56 @@ def allowed_sources(data: Data) -> list[Source]:
         if source not in allowed:
             log.info("left out: %s (%s)", source.name, licence_of(data, source).text)
     if not allowed:
-        raise ValueError("no source's licence is known to allow commercial use; give Source(licence=..., is_commercial=True) where you know better")
+        raise ValueError(
+            "no source's licence is known to allow commercial use; give Source(licence=..., is_commercial=True) where "
+            "you know better"
+        )
     return allowed
 
 
 def ledger(data: Data, train: pd.DataFrame) -> list[dict[str, Any]]:
-    """Which licences the training images come under: source, kind, licence, is_commercial, page, n_images, n_classes."""
-    counts = train.drop_duplicates("image_id").groupby("source").agg(n_images=("image_id", "size"), n_classes=("class_id", "nunique"))
+    """Which licences the training images come under: source, kind, licence, is_commercial, page, n_images,
+    n_classes."""
+    counts = (
+        train.drop_duplicates("image_id")
+        .groupby("source")
+        .agg(n_images=("image_id", "size"), n_classes=("class_id", "nunique"))
+    )
     rows = []
     for source in data.sources:
         if source.name in counts.index:
             known = licence_of(data, source)
-            row = {"source": source.name, "kind": source.kind, "licence": known.text, "is_commercial": known.is_commercial, "page": known.page}
+            row = {
+                "source": source.name,
+                "kind": source.kind,
+                "licence": known.text,
+                "is_commercial": known.is_commercial,
+                "page": known.page,
+            }
             rows.append(row | {name: int(counts.loc[source.name, name]) for name in counts})
     return rows
 
 
 def set_apart(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
-    """Gives each distractor a class of its own and, by image, those that a training class lends to validation another class than the rest.
+    """Gives each distractor a class of its own and, by image, those that a training class lends to validation another
+    class than the rest.
 
-    A class of four or more images lends data.val_class_share of them, at least two, and keeps at least two. Since validation images
-    are compared among themselves only, the other class (`SEEN` before the label) changes no score.
+    A class of four or more images lends data.val_class_share of them, at least two, and keeps at least two. Since
+    validation images are compared among themselves only, the other class (`SEEN` before the label) changes no score.
     """
     is_distractor = rows["source"].isin(data.distractors)
     rows = rows.assign(source_label=rows["source_label"].where(~is_distractor, rows["image_id"]))
     if "group" in rows:
-        rows["group"] = rows["group"].where(~is_distractor, "")  # neither trained on nor queried: any side is right for its near-twins
+        rows["group"] = rows["group"].where(
+            ~is_distractor, ""
+        )  # neither trained on nor queried: any side is right for its near-twins
     if data.val_by == "class":
         return rows
-    rows = rows.assign(order=_hashes(seed, "image", rows["image_id"])).sort_values([*CLASS_KEY, "order"], ignore_index=True).drop(columns="order")
+    rows = (
+        rows.assign(order=_hashes(seed, "image", rows["image_id"]))
+        .sort_values([*CLASS_KEY, "order"], ignore_index=True)
+        .drop(columns="order")
+    )
     groups = rows.groupby(CLASS_KEY)["image_id"]
     n = groups.transform("size")
     n_lent = np.minimum(np.maximum((data.val_class_share * n + 0.5).astype(np.int64), 2), n - 2).where(n >= 4, 0)
@@ -125,13 +159,15 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
         seed: Of the choice of classes.
 
     Returns:
-        One row per class: source, source_label, domain, n_images, split (train, val, left out), class_id (-1 where left out),
-        sorted by class_id, those left out last.
+        One row per class: source, source_label, domain, n_images, split (train, val, left out), class_id (-1 where left
+        out), sorted by class_id, those left out last.
 
     Raises:
         ValueError: no class for training or none for validation.
     """
-    classes = rows.groupby(CLASS_KEY, sort=True).agg(domain=("domain", "first"), n_images=("image_id", "size")).reset_index()
+    classes = (
+        rows.groupby(CLASS_KEY, sort=True).agg(domain=("domain", "first"), n_images=("image_id", "size")).reset_index()
+    )
     classes["order"] = _hashes(seed, "class", classes["source"] + "\0" + classes["source_label"])
     is_distractor = classes["source"].isin(data.distractors)
     classes["split"] = _sides(rows, classes, is_distractor, data)
@@ -175,7 +211,11 @@ def _stop_if_none_is_left(split: pd.Series, is_distractor: pd.Series) -> None:
 
 def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:
     """The classes' split, training classes that are too small or beyond their source's number being left out."""
-    least = classes["source"].map({limit.name: limit.min_per_class for limit in data.limits if limit.min_per_class}).fillna(data.min_per_class)
+    least = (
+        classes["source"]
+        .map({limit.name: limit.min_per_class for limit in data.limits if limit.min_per_class})
+        .fillna(data.min_per_class)
+    )
     split = classes["split"].where((classes["split"] == "val") | (classes["n_images"] >= least), LEFT_OUT)
     for limit in data.limits:
         if limit.n_classes:
@@ -184,7 +224,9 @@ def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:
     return split
 
 
-def balanced_rows(rows: pd.DataFrame, classes: pd.DataFrame, data: Data, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def balanced_rows(
+    rows: pd.DataFrame, classes: pd.DataFrame, data: Data, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the training and of the validation classes.
 
     Args:
@@ -237,13 +279,17 @@ def _of_split(rows: pd.DataFrame, known: pd.DataFrame, split: str) -> pd.DataFra
 
 
 def _cut(train: pd.DataFrame, is_of_source: np.ndarray, limit: Limit, min_per_class: int) -> pd.DataFrame:
-    """At most limit.n_images of its source's rows: the first of every class, then the second of every class, and so on."""
+    """At most limit.n_images of its source's rows: the first of every class, then the second of every class, and so
+    on."""
     place = train.groupby("class_id").cumcount()[is_of_source]
     if not limit.n_images or len(place) <= limit.n_images:
         return train
     n_classes = int((place == 0).sum())
     if limit.n_images < n_classes * min_per_class:
-        text = f"data.limits.{limit.name}.n_images is {limit.n_images}, too few for {n_classes:,} training classes of at least {min_per_class} images"
+        text = (
+            f"data.limits.{limit.name}.n_images is {limit.n_images}, too few for {n_classes:,} training classes of at "
+            f"least {min_per_class} images"
+        )
         raise ValueError(f"{text}; set its n_classes, too")
     return train.drop(index=place.sort_values(kind="stable").index[limit.n_images :]).reset_index(drop=True)
 
@@ -258,11 +304,14 @@ def _fill(train: pd.DataFrame, fill_per_class: int) -> pd.DataFrame:
 
 
 def _hashes(seed: int, what: str, names: pd.Series) -> np.ndarray:
-    """For each name a number, uint64 [n], that puts it into a random order which depends on nothing but the seed and the names."""
+    """For each name a number, uint64 [n], that puts it into a random order which depends on nothing but the seed and
+    the names."""
     start, result, chunk = hashlib.sha256(f"{seed}\0{what}\0".encode()), np.empty(len(names), ">u8"), 1 << 16
     for first in range(0, len(names), chunk):
         digests = []
-        for name in names.iloc[first : first + chunk].to_numpy(object):  # a third of the time of the column's own iterator
+        for name in names.iloc[first : first + chunk].to_numpy(
+            object
+        ):  # a third of the time of the column's own iterator
             state = start.copy()
             state.update(name.encode("utf-8", "surrogateescape"))
             digests.append(state.digest()[:8])
@@ -273,7 +322,10 @@ def _hashes(seed: int, what: str, names: pd.Series) -> np.ndarray:
 def with_counts(classes: pd.DataFrame, train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
     """`classes` with n_rows and n_kept (different images among them) of each, 0 where left out."""
     groups = pd.concat([train, val])[["class_id", "image_id"]].groupby("class_id")["image_id"]
-    counts = {name: classes["class_id"].map(series).fillna(0).astype(np.int64) for name, series in (("n_rows", groups.size()), ("n_kept", groups.nunique()))}
+    counts = {
+        name: classes["class_id"].map(series).fillna(0).astype(np.int64)
+        for name, series in (("n_rows", groups.size()), ("n_kept", groups.nunique()))
+    }
     return classes.assign(**counts)
 
 
@@ -283,7 +335,12 @@ def _counts(classes: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _sums(group: pd.DataFrame) -> dict[str, int]:
-    return {"classes": len(group), "images": int(group["n_images"].sum()), "kept_images": int(group["n_kept"].sum()), "rows": int(group["n_rows"].sum())}
+    return {
+        "classes": len(group),
+        "images": int(group["n_images"].sum()),
+        "kept_images": int(group["n_kept"].sum()),
+        "rows": int(group["n_rows"].sum()),
+    }
 
 
 def _counts_by(classes: pd.DataFrame, column: str) -> dict[str, Any]:

@@ -45,7 +45,8 @@ log = logging.getLogger(__name__)
 
 
 def build_manifests(run: Run) -> dict[str, Any]:
-    """Writes `01_manifests/<source>.parquet` for every source, and `problems.parquet` for all images that cannot be used.
+    """Writes `01_manifests/<source>.parquet` for every source, and `problems.parquet` for all images that cannot be
+    used.
 
     Args:
         run: Reads data.sources, data.drawn, data.max_bad_share and seed of its recipe.
@@ -117,7 +118,9 @@ def builder(kind: str) -> Callable[[Path], pd.DataFrame]:
     kinds = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
     if kind not in kinds:
         near = difflib.get_close_matches(kind, kinds, n=1, cutoff=0.5)
-        raise ValueError(f"no kind of source {kind!r};{f' did you mean {near[0]!r}?' if near else ''} known: {', '.join(kinds)}")
+        raise ValueError(
+            f"no kind of source {kind!r};{f' did you mean {near[0]!r}?' if near else ''} known: {', '.join(kinds)}"
+        )
     function: Callable[[Path], pd.DataFrame] = importlib.import_module(f"{sources.__name__}.{kind}").build
     return function
 
@@ -188,7 +191,8 @@ def _checked(listed: pd.DataFrame, source: Source, folder: Path) -> pd.DataFrame
 
 
 def _groups(rows: pd.DataFrame, source: str, listed: Path) -> list[str]:
-    """The groups of each row: what the set's own files say, and the list `groups.csv` (label,group) where the folder holds one.
+    """The groups of each row: what the set's own files say, and the list `groups.csv` (label,group) where the folder
+    holds one.
 
     Raises:
         ValueError: `groups.csv` lacks a column, or names a label that no image has.
@@ -219,13 +223,16 @@ def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "")
         scheduler: See `process_pool`; without one, threads look.
 
     Returns:
-        The good rows, and the problems (source, path, reason): missing, empty or unreadable files, and images that are listed
-        more than once, not alike.
+        The good rows, and the problems (source, path, reason): missing, empty or unreadable files, and images that are
+        listed more than once, not alike.
     """
     name = listed["source"].iloc[0]
     paths = listed["path"].tolist()
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    with process_pool(1, scheduler) if scheduler else ThreadPoolExecutor(1) as pool, tqdm(total=len(paths), desc=f"checking {name}", **QUIET) as bar:
+    with (
+        process_pool(1, scheduler) if scheduler else ThreadPoolExecutor(1) as pool,
+        tqdm(total=len(paths), desc=f"checking {name}", **QUIET) as bar,
+    ):
         found = []
         for part in pool.map(_header_problems, [images_root] * len(chunks), chunks):
             found += part
@@ -240,5 +247,7 @@ def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "")
 
 def _header_problems(images_root: Path, paths: list[str]) -> list[str]:
     with warnings.catch_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # its remarks on odd EXIF; what cannot be used becomes a problem
+        warnings.filterwarnings(
+            "ignore", module="PIL"
+        )  # its remarks on odd EXIF; what cannot be used becomes a problem
         return list(pool.map(lambda path: header_problem(images_root / name_on_disk(path)), paths))

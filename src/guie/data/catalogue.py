@@ -66,7 +66,8 @@ class Licence:
 
 
 def known_sets() -> dict[str, DataSet]:
-    """The sets by kind, in alphabetical order; a reader without `SET` is of anyone's sets, of which nothing is known."""
+    """The sets by kind, in alphabetical order; a reader without `SET` is of anyone's sets, of which nothing is
+    known."""
     from guie.data import sources  # the readers know this module
 
     kinds = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
@@ -85,7 +86,8 @@ def licence_of(data: Data, source: Source) -> Licence:
 
 
 def completeness(kind: str, n_images: int, n_classes: int) -> str:
-    """How what was found compares with the set when whole: `whole (clean)`, `1,000 of 141,931`, or '' where nothing is known."""
+    """How what was found compares with the set when whole: `whole (clean)`, `1,000 of 141,931`, or '' where nothing is
+    known."""
     known = known_sets().get(kind)
     forms = known.whole if known else ()
     for form, images, classes in forms:

@@ -1,13 +1,15 @@
 """The same picture twice: exactly, by the bytes of its file, and nearly, by a perceptual hash and its colours.
 
-The hash is pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010): which of the lowest 8 x 8 cosine frequencies
-of the grey picture at 32 x 32 are above their median, as in the library imagehash, but with area averages on the way to 32 x 32, which take a tenth of
-the time. The hash does not see colour (a red and a green heart have the same one), so a pair must also agree in the mean colours of 4 x 4 tiles.
+The hash is pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010): which of the
+lowest 8 x 8 cosine frequencies of the grey picture at 32 x 32 are above their median, as in the library imagehash, but
+with area averages on the way to 32 x 32, which take a tenth of the time. The hash does not see colour (a red and a
+green heart have the same one), so a pair must also agree in the mean colours of 4 x 4 tiles.
 
-Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web crawling, 2007). A hash is cut
-into six words. Two hashes that differ in at most four bits have at least two equal words, so they lie side by side when all are sorted by those two: there
-are fifteen choices of two. Pairs are compared in blocks and only the best twin of each picture is kept, so memory does not grow with their number. faiss'
-multi-index hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
+Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web
+crawling, 2007). A hash is cut into six words. Two hashes that differ in at most four bits have at least two equal
+words, so they lie side by side when all are sorted by those two: there are fifteen choices of two. Pairs are compared
+in blocks and only the best twin of each picture is kept, so memory does not grow with their number. faiss' multi-index
+hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
 """
 
 from __future__ import annotations
@@ -26,11 +28,23 @@ from tqdm import tqdm
 MAX_BITS = 4  # what six words find without a miss
 N_WORDS = 6
 HASH_PX, HASH_SIDE, COLOUR_SIDE = 32, 8, 4
-MAX_COLOUR_RMS = 10.0  # of 255; a JPEG of quality 30 or of half the size stays below 4, one brightened by a tenth is at 12
+MAX_COLOUR_RMS = (
+    10.0  # of 255; a JPEG of quality 30 or of half the size stays below 4, one brightened by a tenth is at 12
+)
 MAX_TWINS = 100  # of one hash: thousands of blank pictures must not be compared each with each
 BLOCK = 1 << 17  # pairs that are looked at in one go
 BITS_AT, RANK_AT, NO_TWIN = 40, 48, np.uint64(2**64 - 1)  # how a twin is written as one number
-DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "class_id", "twin_class_id", "n_bits", "is_same_file", "outcome")
+DUPLICATE_COLUMNS = (
+    "image_id",
+    "twin",
+    "split",
+    "twin_split",
+    "class_id",
+    "twin_class_id",
+    "n_bits",
+    "is_same_file",
+    "outcome",
+)
 OUTCOMES = ("left training", "two labels", "same label")  # by rank
 log = logging.getLogger(__name__)
 
@@ -52,7 +66,9 @@ def perceptual_hash(pixels: np.ndarray) -> int:
 def colours(pixels: np.ndarray) -> bytes:
     """The mean colours of 4 x 4 tiles of a picture, uint8 [h, w, 3], looked at every few pixels: 48 bytes."""
     step = max(1, min(pixels.shape[:2]) // (8 * COLOUR_SIDE))
-    return cv2.resize(np.ascontiguousarray(pixels[::step, ::step]), (COLOUR_SIDE, COLOUR_SIDE), interpolation=cv2.INTER_AREA).tobytes()
+    return cv2.resize(
+        np.ascontiguousarray(pixels[::step, ::step]), (COLOUR_SIDE, COLOUR_SIDE), interpolation=cv2.INTER_AREA
+    ).tobytes()
 
 
 def near_pairs(hashes: np.ndarray, n_bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -136,17 +152,22 @@ def _new_pairs(
 def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
     """Pictures that stand in `rows` more than once, and what becomes of them.
 
-    A training picture that is in validation, too, leaves training. All others stay; those with two labels are for the user to judge.
+    A training picture that is in validation, too, leaves training. All others stay; those with two labels are for the
+    user to judge.
 
     Args:
-        rows: image_id, split ("train" or "val"), class_id, content (see `content_hash`), phash and colours of all pictures, each once.
+        rows: image_id, split ("train" or "val"), class_id, content (see `content_hash`), phash and colours of all
+            pictures, each once.
         n_bits: Hashes that differ in so many bits may be the same picture; -1 looks at the files' bytes alone.
 
     Returns:
-        One row for each picture that has a twin, sorted by image_id; columns as in `DUPLICATE_COLUMNS`. Of several twins the one of most
-        consequence is named, then the nearest. The outcome is "left training", "two labels" (within training or within validation) or "same label".
+        One row for each picture that has a twin, sorted by image_id; columns as in `DUPLICATE_COLUMNS`. Of several
+        twins the one of most consequence is named, then the nearest. The outcome is "left training", "two labels"
+        (within training or within validation) or "same label".
     """
-    rows = rows[["image_id", "split", "class_id", "content", "phash", "colours"]].sort_values("image_id", ignore_index=True)
+    rows = rows[["image_id", "split", "class_id", "content", "phash", "colours"]].sort_values(
+        "image_id", ignore_index=True
+    )
     keys = rows["phash"].to_numpy(np.uint64) if n_bits >= 0 else pd.factorize(rows["content"])[0].astype(np.uint64)
     hashes, group = np.unique(keys, return_inverse=True)
     search = _Search(rows, group, is_near=n_bits >= 0)
@@ -162,7 +183,8 @@ def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
 class _Search:
     """The best twin of each picture so far; memory grows with the pictures, not with their pairs.
 
-    A twin is one number, smaller is better: its rank (0 leaves training, 1 two labels, 2 same label), the bits that differ, its row.
+    A twin is one number, smaller is better: its rank (0 leaves training, 1 two labels, 2 same label), the bits that
+        differ, its row.
     """
 
     def __init__(self, rows: pd.DataFrame, group: np.ndarray, is_near: bool) -> None:

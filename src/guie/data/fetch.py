@@ -1,7 +1,7 @@
 """Door 00: downloads the sets that are openly hosted, checks and unpacks them; says what to do for the others.
 
-pooch keeps the checksums and the retries; what it lacks is here: a broken download goes on where it was. A file is done when its mark
-lies in `<folder>/.fetched/`; a killed run starts again at the first file without one.
+pooch keeps the checksums and the retries; what it lacks is here: a broken download goes on where it was. A file is done
+when its mark lies in `<folder>/.fetched/`; a killed run starts again at the first file without one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ N_TRIES = 5  # in a row without a byte more
 TIMEOUT_S = 60.0
 CHUNK = 1 << 20
 MARKS = ".fetched"
-UNPACKING = threading.Lock()  # tarfile makes folders without regard to another that makes the same, and the disk is the limit anyway
+UNPACKING = (
+    threading.Lock()
+)  # tarfile makes folders without regard to another that makes the same, and the disk is the limit anyway
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,8 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
         Number of files that were fetched; those with a mark are passed over.
 
     Raises:
-        ValueError: an unknown set; one behind an account (what to do is said); no file of that name; an archive that leads out of its folder.
+        ValueError: an unknown set; one behind an account (what to do is said); no file of that name; an archive that
+            leads out of its folder.
         OSError: a file cannot be had, or its checksum is wrong; the others are finished first.
     """
     data_set = _open_set(kind, data_root)
@@ -125,7 +128,9 @@ def fetch_file(file: Download, folder: Path, is_kept: bool = False) -> None:
     is_archive = name.endswith((".tar", ".tar.gz", ".tgz", ".zip"))
     target = (mark.parent if is_archive else place) / name
     md5 = _md5(file.md5)
-    cache = pooch.create(target.parent, "", registry={name: f"md5:{md5}" if md5 else None}, urls={name: file.url}, retry_if_failed=1)
+    cache = pooch.create(
+        target.parent, "", registry={name: f"md5:{md5}" if md5 else None}, urls={name: file.url}, retry_if_failed=1
+    )
     pooch.get_logger().setLevel("WARNING")
     try:
         cache.fetch(name, downloader=Resuming(target.with_name(name + ".part")))
@@ -144,8 +149,8 @@ class Resuming:
     """A downloader for pooch that goes on where an earlier one, of this run or a killed one, was broken off.
 
     Args:
-        part: What has come so far; beside it the server's name for that version of the file (ETag), so that parts of two versions
-            are not joined.
+        part: What has come so far; beside it the server's name for that version of the file (ETag), so that parts of
+            two versions are not joined.
     """
 
     def __init__(self, part: Path) -> None:
@@ -156,7 +161,8 @@ class Resuming:
         """Writes `output_file`.
 
         Raises:
-            requests.RequestException: the server refuses, or the connection breaks `N_TRIES` times in a row without a byte more.
+            requests.RequestException: the server refuses, or the connection breaks `N_TRIES` times in a row without a
+                byte more.
         """
         n_failed = 0
         while True:
@@ -203,7 +209,8 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpacks a tar or zip file, after a look at all its names.
 
     Raises:
-        ValueError: it is no archive; or a name that is absolute or holds `..`, or a link out of the folder. Nothing of it is unpacked.
+        ValueError: it is no archive; or a name that is absolute or holds `..`, or a link out of the folder. Nothing of
+            it is unpacked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

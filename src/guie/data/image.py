@@ -22,10 +22,29 @@ with contextlib.suppress(ImportError):
     FORMATS.append("HEIF")
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"),
-    *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif"),
+    *(
+        ".jfif",
+        ".jpe",
+        ".jif",
+        ".apng",
+        ".dib",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".heic",
+        ".heif",
+        ".hif",
+    ),
 )
 UNREAD = (  # kinds of image files that no decoder here reads: the offset of their mark, the mark, their name
-    *((8, brand, "HEIC; pip install pillow-heif reads it") for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
+    *(
+        (8, brand, "HEIC; pip install pillow-heif reads it")
+        for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+    ),
     *((0, mark, "JPEG XL; convert it") for mark in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     (0, b"8BPS", "Photoshop; convert it"),
     (0, b"%PDF", "PDF; convert it"),
@@ -54,8 +73,8 @@ def read_image(source: str | Path | bytes, min_short_side: int | None = None) ->
 
     Args:
         source: A path, or the file's bytes.
-        min_short_side: Large JPEGs may be decoded at half, a quarter or an eighth of their size, as long as their shorter
-            side keeps at least so many pixels; None decodes in full.
+        min_short_side: Large JPEGs may be decoded at half, a quarter or an eighth of their size, as long as their
+            shorter side keeps at least so many pixels; None decodes in full.
 
     Returns:
         uint8 [height, width, 3], RGB, writable.
@@ -81,10 +100,11 @@ def read_file(path: str | Path) -> bytes:
 
 
 def load_image(source: str | Path | bytes, min_short_side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The image, upright and in RGB, and its width and height in full resolution; arguments and errors as in `read_image`.
+    """The image, upright and in RGB, and its width and height in full resolution; arguments and errors as in
+    `read_image`.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled (PIL alone would clip it), an animation
-    gives its first frame. Other metadata does not count, however damaged.
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled (PIL alone would clip it), an
+    animation gives its first frame. Other metadata does not count, however damaged.
     """
     file = source if isinstance(source, bytes) else read_file(source)
     try:
@@ -125,9 +145,15 @@ def _orientation(image: Image.Image, file: bytes) -> int:
     if image.format == "TIFF":
         return 1  # PIL has turned it
     found = orientation_of(file)
-    if found == 1 and isinstance(text := image.info.get("Raw profile type exif"), str):  # how ImageMagick writes it into a PNG
+    if found == 1 and isinstance(
+        text := image.info.get("Raw profile type exif"), str
+    ):  # how ImageMagick writes it into a PNG
         digits = "".join(text.split()[2:])
-        found = exif_orientation(bytes.fromhex(digits)) if len(digits) % 2 == 0 and all(c in "0123456789abcdefABCDEF" for c in digits) else 1
+        found = (
+            exif_orientation(bytes.fromhex(digits))
+            if len(digits) % 2 == 0 and all(c in "0123456789abcdefABCDEF" for c in digits)
+            else 1
+        )
     if image.format not in ("JPEG", "MPO", "PNG", "WEBP") and isinstance(exif := image.info.get("exif"), bytes):
         found = exif_orientation(exif)
     return found or 1
@@ -166,14 +192,21 @@ def header_problem(path: str | Path) -> str:
 def is_image(path: str | Path) -> bool:
     """Whether the content of a file is that of an image, readable here or not, whatever its name."""
     reason = header_problem(path)
-    return not reason or reason.startswith("too large") or (reason.startswith("unreadable header: ") and reason != NO_IMAGE)
+    return (
+        not reason
+        or reason.startswith("too large")
+        or (reason.startswith("unreadable header: ") and reason != NO_IMAGE)
+    )
 
 
 def _unread(file: bytes) -> str:
     """What a file that begins so is, if it is an image of a kind that is not read here; '' otherwise."""
     if b"<svg" in file[:N_HEAD]:
         return "SVG; convert it"
-    return next((name for at, mark, name in UNREAD if file[at : at + len(mark)] == mark and (at != 8 or file[4:8] == b"ftyp")), "")
+    return next(
+        (name for at, mark, name in UNREAD if file[at : at + len(mark)] == mark and (at != 8 or file[4:8] == b"ftyp")),
+        "",
+    )
 
 
 def _open(source: str | Path | bytes) -> Image.Image:

@@ -1,4 +1,5 @@
-"""The picture of door 02: images per class of every source, from the largest class to the smallest, before and after balancing."""
+"""The picture of door 02: images per class of every source, from the largest class to the smallest, before and after
+balancing."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ N_POINTS = 120  # of a line, evenly spaced in the logarithm of the rank
 
 
 def long_tail_svg(classes: pd.DataFrame) -> str:
-    """Two panels side by side, both axes logarithmic: the images of each training class as found, and the rows it has after balancing.
+    """Two panels side by side, both axes logarithmic: the images of each training class as found, and the rows it has
+    after balancing.
 
     Args:
         classes: source, split, n_images, n_rows; one row per class.

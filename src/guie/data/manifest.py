@@ -11,7 +11,12 @@ from guie.files import whole_file
 from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
-SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")  # what a module in guie.data.sources returns; domain and group may be absent
+SOURCE_COLUMNS = (
+    "image_id",
+    "path",
+    "source_label",
+    "split",
+)  # what a module in guie.data.sources returns; domain and group may be absent
 PROBLEM_COLUMNS = ("source", "path", "reason")
 SPLITS = ("train", "val", "test", "")
 MAY_BE_EMPTY = ("split", "group")
@@ -20,7 +25,9 @@ CLASS_KEY = ["source", "source_label"]  # what makes a class: two sources never 
 log = logging.getLogger(__name__)
 
 
-def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True) -> pd.DataFrame:
+def check_manifest(
+    frame: pd.DataFrame, where: str | Path, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True
+) -> pd.DataFrame:
     """Returns `frame` with exactly `columns`, in their order, and a fresh index.
 
     Args:
@@ -30,7 +37,8 @@ def check_manifest(frame: pd.DataFrame, where: str | Path, columns: tuple[str, .
         is_unique: Whether every image may stand there only once.
 
     Raises:
-        ValueError: a column is missing, a value is missing or no text, an image_id stands twice, a path is absolute, a split unknown.
+        ValueError: a column is missing, a value is missing or no text, an image_id stands twice, a path is absolute, a
+            split unknown.
     """
     missing = [name for name in columns if name not in frame.columns]
     if missing:
@@ -113,13 +121,16 @@ def log_table(rows: list[dict[str, object]]) -> None:
         width = max(len(str(name)), int(cells.str.len().max()))
         frame[name] = cells.str.ljust(width) if name in texts else cells.str.rjust(width)
     widths = [(name, len(frame[name].iloc[0])) for name in frame]
-    log.info("%s", "  ".join(str(name).ljust(width) if name in texts else str(name).rjust(width) for name, width in widths))
+    log.info(
+        "%s", "  ".join(str(name).ljust(width) if name in texts else str(name).rjust(width) for name, width in widths)
+    )
     for line in frame.itertuples(index=False):
         log.info("%s", "  ".join(line))
 
 
 def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_share: float, remedy: str) -> None:
-    """Tells in a line how many of a source's images are left out and why, and stops the run when their share is too large.
+    """Tells in a line how many of a source's images are left out and why, and stops the run when their share is too
+    large.
 
     Args:
         problems: The source's problems, with the columns path and reason.
@@ -136,7 +147,9 @@ def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_s
         kinds = problems.groupby([endings, "reason"]).size().sort_values(ascending=False, kind="stable")
         told = [f"{n:,} {ending} ({reason})" for (ending, reason), n in kinds.head(4).items()]
         more = [f"{kinds.iloc[4:].sum():,} others"] if len(kinds) > 4 else []
-        log.info("%s: %s of %s images are left out: %s", source, f"{len(problems):,}", f"{n_rows:,}", ", ".join(told + more))
+        log.info(
+            "%s: %s of %s images are left out: %s", source, f"{len(problems):,}", f"{n_rows:,}", ", ".join(told + more)
+        )
     if len(problems) <= max_bad_share * n_rows:
         return
     first = "; ".join(f"{row.path} ({row.reason})" for row in problems.head(3).itertuples())

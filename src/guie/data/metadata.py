@@ -1,7 +1,8 @@
 """What an image's file holds beside its pixels: the orientation is read from it, all else may be damaged without harm.
 
-PIL decodes tags, profiles, texts and extensions while it opens a file, and one odd value among them may end in an error although all pixels are
-sound. `without_metadata` gives such a file a second chance: the same file with nothing in it but what the pixels depend on.
+PIL decodes tags, profiles, texts and extensions while it opens a file, and one odd value among them may end in an error
+although all pixels are sound. `without_metadata` gives such a file a second chance: the same file with nothing in it
+but what the pixels depend on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,24 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # the types of TIFF
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 WEBP_PIXELS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 WEBP_METADATA_FLAGS = 0x20 | 0x08 | 0x04  # ICC, EXIF, XMP
-TIFF_PIXELS = {254, *range(256, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 332, 338, 339, 347}
+TIFF_PIXELS = {
+    254,
+    *range(256, 260),
+    262,
+    266,
+    273,
+    *range(277, 280),
+    284,
+    292,
+    293,
+    317,
+    320,
+    *range(322, 326),
+    332,
+    338,
+    339,
+    347,
+}
 TIFF_PIXELS |= {*range(512, 516), *range(517, 522), *range(529, 533)}  # JPEG inside, YCbCr
 
 
@@ -52,7 +70,8 @@ def orientation_of(file: bytes) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation that an EXIF block states, 1 to 8, or 0; the block may be cut off or damaged anywhere after it."""
+    """The orientation that an EXIF block states, 1 to 8, or 0; the block may be cut off or damaged anywhere after
+    it."""
     while exif.startswith(EXIF_HEADS):
         exif = exif[6:]
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
@@ -74,7 +93,8 @@ def _orientation(kind: int, count: int, value: bytes, order: str) -> int:
 
 
 def without_metadata(file: bytes) -> bytes:
-    """The file with nothing but what its pixels depend on; unchanged where its layout is not known here, or not what it should be."""
+    """The file with nothing but what its pixels depend on; unchanged where its layout is not known here, or not what it
+    should be."""
     kind = kind_of(file)
     if kind == "TIFF":
         return _tiff_pixels(file)
@@ -170,7 +190,8 @@ def _kept(file: bytes, kind: str, segment: Segment) -> bytes:
 
 
 def _entries(file: bytes, at: int, order: str) -> Iterator[tuple[int, int, int, bytes]]:
-    """Tag, type, count and the four bytes of the value (or of its offset) of a directory's entries, as far as there are any."""
+    """Tag, type, count and the four bytes of the value (or of its offset) of a directory's entries, as far as there are
+    any."""
     if at + 2 > len(file):
         return
     (n,) = struct.unpack_from(f"{order}H", file, at)
@@ -180,7 +201,8 @@ def _entries(file: bytes, at: int, order: str) -> Iterator[tuple[int, int, int, 
 
 
 def _tiff_pixels(file: bytes) -> bytes:
-    """A TIFF file whose first directory is rewritten in its place with the tags of the pixels and a valid orientation, and has no successor."""
+    """A TIFF file whose first directory is rewritten in its place with the tags of the pixels and a valid orientation,
+    and has no successor."""
     order = "<" if file[:1] == b"I" else ">"
     if len(file) < 8:
         return file

@@ -1,7 +1,8 @@
 """Names of files as text that every table, log and archive can hold.
 
-A name on disk is bytes: it need not be UTF-8, and it may hold a line break or a tab. In manifests such a byte stands as `%XX`, as in URLs: `caf%E9.jpg`.
-A name that holds `%` and two hexadecimal digits itself has its `%` written as `%25`, so that every name has one form and leads back to its file.
+A name on disk is bytes: it need not be UTF-8, and it may hold a line break or a tab. In manifests such a byte stands as
+`%XX`, as in URLs: `caf%E9.jpg`. A name that holds `%` and two hexadecimal digits itself has its `%` written as `%25`,
+so that every name has one form and leads back to its file.
 """
 
 from __future__ import annotations
@@ -34,5 +35,7 @@ def name_on_disk(name: str) -> str:
 def _escaped(character: str) -> str:
     if "\ud800" <= character <= "\udfff":
         is_byte = "\udc80" <= character <= "\udcff"
-        return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass"))
+        return "".join(
+            f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+        )
     return f"%{ord(character):02X}" if character == "%" or character < " " or character == "\x7f" else character

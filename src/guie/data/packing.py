@@ -1,8 +1,10 @@
-"""Door 03: every image decoded once, made small and checked, in tar shards that are read by byte offset; duplicates found.
+"""Door 03: every image decoded once, made small and checked, in tar shards that are read by byte offset; duplicates
+found.
 
 Every packed image is a plain RGB JPEG of the recipe's quality, upright, with nothing else inside. A shard holds up to
-`MAX_IMAGES` images and is the unit of work: its tar is renamed into place when it is whole, then a hidden table beside it
-(`.shard_00000.parquet`) says for which rows and settings it was made. A later run keeps the shards whose table still fits.
+`MAX_IMAGES` images and is the unit of work: its tar is renamed into place when it is whole, then a hidden table beside
+it (`.shard_00000.parquet`) says for which rows and settings it was made. A later run keeps the shards whose table still
+fits.
 """
 
 from __future__ import annotations
@@ -73,7 +75,13 @@ class Shard:
 
     def key(self) -> str:
         """Changes with the rows, the settings, and the size or time of any raw file."""
-        settings = (self.data.pack_px, self.data.pack_square, self.data.jpeg_quality, Image.__version__, *readers().values())
+        settings = (
+            self.data.pack_px,
+            self.data.pack_square,
+            self.data.jpeg_quality,
+            Image.__version__,
+            *readers().values(),
+        )
         sha = hashlib.sha256(f"{PACKING} {settings}\n".encode())
         for image_id, image in zip(self.image_ids, self.images, strict=True):
             try:
@@ -143,8 +151,8 @@ class PackedImages:
 
         Args:
             i: The row.
-            least_px: Both sides need only be so long: an image of twice that or more is decoded at a half, quarter or eighth, which is faster; 0
-                decodes it whole.
+            least_px: Both sides need only be so long: an image of twice that or more is decoded at a half, quarter or
+                eighth, which is faster; 0 decodes it whole.
 
         Raises:
             ValueError: the shard was damaged after it was packed.
@@ -157,18 +165,22 @@ class PackedImages:
         except (OSError, SyntaxError) as error:
             if is_of_the_machine(error):
                 raise
-            raise ValueError(f"{self.folder / self._shards[i]} is damaged at image {i} ({error}); delete that file and run door 03 again") from error
+            raise ValueError(
+                f"{self.folder / self._shards[i]} is damaged at image {i} ({error}); delete that file and run door 03 "
+                "again"
+            ) from error
 
 
 def pack_images(run: Run) -> dict[str, Any]:
     """Writes `03_packed/`: tar shards, index.parquet, problems.parquet, duplicates.parquet.
 
     Args:
-        run: Reads data.pack_*, jpeg_quality, shard_mb, max_bad_share and duplicate_bits of its recipe, 02_balanced and the raw images.
+        run: Reads data.pack_*, jpeg_quality, shard_mb, max_bad_share and duplicate_bits of its recipe, 02_balanced and
+            the raw images.
 
     Returns:
-        n_images, n_problems, n_duplicates, n_leaks (training pictures that are in validation, too, and were taken out), n_shards and mb
-        (their size).
+        n_images, n_problems, n_duplicates, n_leaks (training pictures that are in validation, too, and were taken out),
+        n_shards and mb (their size).
 
     Raises:
         FileNotFoundError: 02_balanced is missing.
@@ -223,7 +235,8 @@ def _without_leaks(index: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFram
 
 
 def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
-    """One row per image of both, with `repeats` (its rows in `train`; 1 in `val`), sorted by (split, class_id, image_id)."""
+    """One row per image of both, with `repeats` (its rows in `train`; 1 in `val`), sorted by (split, class_id,
+    image_id)."""
     repeats = train.groupby("image_id").size()
     train = train.drop_duplicates("image_id")
     rows = pd.concat([train.assign(repeats=train["image_id"].map(repeats)), val.assign(repeats=1)])
@@ -234,8 +247,8 @@ def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
 def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data) -> list[Shard]:
     """Cuts the rows, in their order, into shards of at most `MAX_IMAGES` images and about `data.shard_mb`.
 
-    How large an image will be is known only when it is packed; to know the plan before, a byte per pixel of a 4:3 image is
-    assumed, which JPEGs of natural images at quality 95 stay below.
+    How large an image will be is known only when it is packed; to know the plan before, a byte per pixel of a 4:3 image
+    is assumed, which JPEGs of natural images at quality 95 stay below.
     """
     n = min(MAX_IMAGES, max(1, int(data.shard_mb * 1e6 / (data.pack_px**2 * 4 / 3))))
     shards = []
@@ -248,11 +261,13 @@ def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data)
 
 
 def pack_shard(shard: Shard) -> list[tuple[Any, ...]]:
-    """Writes a shard's tar, whole or not at all, or its folder of files; the same images and settings give the same bytes.
+    """Writes a shard's tar, whole or not at all, or its folder of files; the same images and settings give the same
+    bytes.
 
     Returns:
-        For each of its images: the file that holds it, its offset there, size, width, height, original_width, original_height, the
-        fingerprints (`PRINT_COLUMNS`), and why it could not be packed ('' when it could, otherwise the numbers are -1 and the fingerprints empty).
+        For each of its images: the file that holds it, its offset there, size, width, height, original_width,
+        original_height, the fingerprints (`PRINT_COLUMNS`), and why it could not be packed ('' when it could, otherwise
+        the numbers are -1 and the fingerprints empty).
     """
     data, places = shard.data, []
     with _opened(shard) as add:
@@ -297,7 +312,8 @@ def _opened(shard: Shard) -> Iterator[Callable[[int, str, bytes], tuple[str, int
 
 
 def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int], str]:
-    """The image at `path`, uint8 [h, w, 3], its shorter side at most `pack_px`, or a square; the original's width and height; the file's hash.
+    """The image at `path`, uint8 [h, w, 3], its shorter side at most `pack_px`, or a square; the original's width and
+    height; the file's hash.
 
     Raises:
         ValueError: why it cannot be read, in a few words.
@@ -330,10 +346,19 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
     if not shards:
         return
     if _changes_sizes(shards[0]):
-        importlib.import_module("torch")  # once, before the processes are forked: each would take seconds and 200 MB for its own
+        importlib.import_module(
+            "torch"
+        )  # once, before the processes are forked: each would take seconds and 200 MB for its own
     try:
         with (
-            tqdm(total=n_rows, initial=n_rows - sum(len(shard.images) for shard in shards), desc="packing", unit="image", disable=None, leave=False) as bar,
+            tqdm(
+                total=n_rows,
+                initial=n_rows - sum(len(shard.images) for shard in shards),
+                desc="packing",
+                unit="image",
+                disable=None,
+                leave=False,
+            ) as bar,
             process_pool(min(n_cores(), len(shards)), scheduler) as pool,
         ):
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
@@ -344,7 +369,9 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
                 yield shard, table
                 bar.update(len(table))
     except BrokenProcessPool as error:
-        raise OSError("a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept") from error
+        raise OSError(
+            "a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept"
+        ) from error
 
 
 def _changes_sizes(shard: Shard) -> bool:
@@ -358,7 +385,8 @@ def _changes_sizes(shard: Shard) -> bool:
 
 
 def _kept_table(shard: Shard, key: str, verify: bool = False) -> pd.DataFrame | None:
-    """The table of a shard that was finished earlier for the same rows and settings, and is as it was written, else None."""
+    """The table of a shard that was finished earlier for the same rows and settings, and is as it was written, else
+    None."""
     try:
         table = pd.read_parquet(shard.table_path)
     except (OSError, ValueError):  # missing or damaged: pyarrow's error is a ValueError
@@ -372,7 +400,8 @@ def _kept_table(shard: Shard, key: str, verify: bool = False) -> pd.DataFrame | 
 
 
 def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
-    """Removes what earlier runs left: shards that are not kept, their tables, and the index; what killed runs left goes when the door begins."""
+    """Removes what earlier runs left: shards that are not kept, their tables, and the index; what killed runs left goes
+    when the door begins."""
     names = {path.name for path in kept} | {f".{path.stem}.parquet" for path in kept}
     for path in folder.iterdir():
         is_shard = path.name.lstrip(".").startswith("shard_") and path.name not in names
@@ -384,9 +413,17 @@ def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: f
     summary: list[dict[str, object]] = []
     for (domain, source), group in packed.groupby(["domain", "source"], sort=True):
         problems = group[is_bad[group.index]]
-        remedy = f"All are in {folder / 'problems.parquet'}. Fetch the data set again, or --set data.max_bad_share=SHARE"
+        remedy = (
+            f"All are in {folder / 'problems.parquet'}. Fetch the data set again, or --set data.max_bad_share=SHARE"
+        )
         stop_if_too_many(problems, len(group), source, max_bad_share, remedy)
         good = group[~is_bad[group.index]]
-        row = {"source": source, "domain": domain, "images": len(good), "classes": good["class_id"].nunique(), "problems": len(problems)}
+        row = {
+            "source": source,
+            "domain": domain,
+            "images": len(good),
+            "classes": good["class_id"].nunique(),
+            "problems": len(problems),
+        }
         summary.append(row | {"MB": round(int(good["size"].sum()) / 1e6, 1)})
     log_table(summary)

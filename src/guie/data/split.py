@@ -1,7 +1,7 @@
 """Which classes are for validation: a share of every domain's, whole groups of near-twins at a time, in disjoint folds.
 
-Classes that are hard to tell apart, or that show the same thing in two data sets, share a group (column `group` of the manifests). If one of them
-were trained on, the validation score of the other would be too high.
+Classes that are hard to tell apart, or that show the same thing in two data sets, share a group (column `group` of the
+manifests). If one of them were trained on, the validation score of the other would be too high.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ log = logging.getLogger(__name__)
 
 
 def groups_of(rows: pd.DataFrame) -> np.ndarray:
-    """Numbers the groups of classes: two classes that have a group's name in common are in one group, and so are those that a chain of names joins.
+    """Numbers the groups of classes: two classes that have a group's name in common are in one group, and so are those
+    that a chain of names joins.
 
     Args:
         rows: A manifest; the column `group` may be absent. An image may name several groups, one a line.
 
     Returns:
-        int64 [n_classes], the group of each class, in the order of (source, source_label); a class without a name is a group of its own.
+        int64 [n_classes], the group of each class, in the order of (source, source_label); a class without a name is a
+        group of its own.
     """
     class_of_row = rows.groupby(CLASS_KEY, sort=True).ngroup().to_numpy()
     n_classes = int(class_of_row.max()) + 1 if len(rows) else 0
@@ -37,16 +39,18 @@ def groups_of(rows: pd.DataFrame) -> np.ndarray:
         names = names.str.split(GROUP_SEPARATOR).explode()
     codes, uniques = pd.factorize(names)
     n_nodes = n_classes + len(uniques)
-    edges = coo_matrix((np.ones(len(codes), np.int8), (names.index.to_numpy(), n_classes + codes)), shape=(n_nodes, n_nodes))
+    edges = coo_matrix(
+        (np.ones(len(codes), np.int8), (names.index.to_numpy(), n_classes + codes)), shape=(n_nodes, n_nodes)
+    )
     return connected_components(edges, directed=False)[1][:n_classes].astype(np.int64)
 
 
 def validation_groups(classes: pd.DataFrame, share: float, fold: int) -> np.ndarray:
     """Chooses the groups of one validation fold.
 
-    The folds are disjoint. Groups of several classes are placed first, the largest first, each in the fold where it brings the numbers of classes of
-    its domains closest to `share` (least squares). The classes that are alone then fill the folds in their order. A group that is far larger than a
-    fold stays in training.
+    The folds are disjoint. Groups of several classes are placed first, the largest first, each in the fold where it
+    brings the numbers of classes of its domains closest to `share` (least squares). The classes that are alone then
+    fill the folds in their order. A group that is far larger than a fold stays in training.
 
     Args:
         classes: domain, group (a number) and order (uint64, random) of the classes that may be chosen, sorted by name.
@@ -54,7 +58,8 @@ def validation_groups(classes: pd.DataFrame, share: float, fold: int) -> np.ndar
         fold: 0 to 1 / share - 1.
 
     Returns:
-        int64, sorted: the numbers of the groups. Every domain of two or more groups keeps one for training and has one for validation.
+        int64, sorted: the numbers of the groups. Every domain of two or more groups keeps one for training and has one
+            for validation.
     """
     domains, domain = np.unique(classes["domain"].to_numpy(str), return_inverse=True)
     numbers = classes["group"].to_numpy()
@@ -109,7 +114,8 @@ def _fill_folds(room: np.ndarray, n: int) -> np.ndarray:
 
 
 def _rooms(n: np.ndarray, share: float, fold: int) -> np.ndarray:
-    """How many classes of each domain belong into each fold, int64 [n_folds + 1, n_domains]; the last row is what no fold takes."""
+    """How many classes of each domain belong into each fold, int64 [n_folds + 1, n_domains]; the last row is what no
+    fold takes."""
     n_folds = int(1 / share + 1e-9)
     ends = np.minimum((share * n * np.arange(n_folds + 1)[:, None] + 0.5).astype(np.int64), n)
     room = np.diff(np.concatenate([ends, n[None]]), axis=0)
@@ -119,16 +125,26 @@ def _rooms(n: np.ndarray, share: float, fold: int) -> np.ndarray:
             room[-1, domain] = n[domain]
             continue
         wanted = min(max(int(room[fold, domain]), 1), int(n[domain]) - 1)
-        other = int(np.argmax(np.where(np.arange(len(room)) == fold, -1, room[:, domain]))) if wanted > room[fold, domain] else len(room) - 1
+        other = (
+            int(np.argmax(np.where(np.arange(len(room)) == fold, -1, room[:, domain])))
+            if wanted > room[fold, domain]
+            else len(room) - 1
+        )
         room[other, domain] -= wanted - room[fold, domain]
         room[fold, domain] = wanted
     return room
 
 
-def _keep_both_sides(domain: str, is_chosen: np.ndarray, units: np.ndarray, sizes: np.ndarray, order: np.ndarray) -> None:
+def _keep_both_sides(
+    domain: str, is_chosen: np.ndarray, units: np.ndarray, sizes: np.ndarray, order: np.ndarray
+) -> None:
     """Moves the smallest group of a domain where one side would have none."""
     if len(units) < 2:
-        log.warning("domain %s has one class or group of classes with two or more images: nothing of it is set aside for validation", domain)
+        log.warning(
+            "domain %s has one class or group of classes with two or more images: nothing of it is set aside for "
+            "validation",
+            domain,
+        )
         is_chosen[units] = False
     elif is_chosen[units].all() or not is_chosen[units].any():
         smallest = units[np.lexsort((order[units], sizes[units]))[0]]

@@ -1,4 +1,5 @@
-"""The one way to an Accelerator: a run's numbers follow from its recipe and device, not from what `accelerate config` or the environment hold."""
+"""The one way to an Accelerator: a run's numbers follow from its recipe and device, not from what `accelerate config`
+or the environment hold."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ OTHER_TRAINERS = {
 def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     """An Accelerator for a device, with every setting given that accelerate would otherwise read from the environment.
 
-    Overruled, with a line in the log where it matters: a dynamo backend (it renames the weights to `_orig_mod.*`), gradient accumulation (it divides
-    every gradient; a stage has its own `cost.n_parts`), mixed precision, and TF32 in float32 products.
+    Overruled, with a line in the log where it matters: a dynamo backend (it renames the weights to `_orig_mod.*`),
+    gradient accumulation (it divides every gradient; a stage has its own `cost.n_parts`), mixed precision, and TF32 in
+    float32 products.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`, as the run has it.
@@ -38,37 +40,59 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     for name, trainer in OTHER_TRAINERS.items():
         if _is_on(name):
             raise ValueError(
-                f"{name}={os.environ[name]}, set by accelerate config or in the shell, asks for {trainer}, which this trainer does without: unset it, or start "
+                f"{name}={os.environ[name]}, set by accelerate config or in the shell, asks for {trainer}, which this "
+                "trainer does without: unset it, or start "
                 "with accelerate launch --multi_gpu; has_sharded_weights of a stage spreads its weights over the cards"
             )
-    for name, ours in (("MIXED_PRECISION", mixed_precision), ("DYNAMO_BACKEND", "no"), ("GRADIENT_ACCUMULATION_STEPS", "1")):
+    for name, ours in (
+        ("MIXED_PRECISION", mixed_precision),
+        ("DYNAMO_BACKEND", "no"),
+        ("GRADIENT_ACCUMULATION_STEPS", "1"),
+    ):
         given = os.environ.get(f"ACCELERATE_{name}", "no")
         if given.lower() not in ("no", "1", ours):  # accelerate launch writes "no" where nobody asked for anything
-            log.warning("ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours)
+            log.warning(
+                "ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours
+            )
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
     try:
         accelerator = Accelerator(
             cpu=device == "cpu",
             mixed_precision=mixed_precision,
-            dynamo_plugin=TorchDynamoPlugin(backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False),
+            dynamo_plugin=TorchDynamoPlugin(
+                backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False
+            ),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
-    except (ValueError, RuntimeError) as error:  # a variable that holds no word for yes or no, a device that there is not
-        held = ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_"))
+    except (
+        ValueError,
+        RuntimeError,
+    ) as error:  # a variable that holds no word for yes or no, a device that there is not
+        held = ", ".join(
+            f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_")
+        )
         if not held:
             raise
-        raise ValueError(f"accelerate cannot start with what the environment holds ({held}); unset what is wrong there: {error}") from error
+        raise ValueError(
+            f"accelerate cannot start with what the environment holds ({held}); unset what is wrong there: {error}"
+        ) from error
     if accelerator.device.type != torch.device(device).type:
         names = [name for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE") if name in os.environ]
-        why = f"{' and '.join(f'{name}={os.environ[name]}' for name in names)} of the environment" if names else "accelerate"
+        why = (
+            f"{' and '.join(f'{name}={os.environ[name]}' for name in names)} of the environment"
+            if names
+            else "accelerate"
+        )
         raise ValueError(
-            f"--device {device}, but {why} asks for {accelerator.device.type!r}; {f'unset {names[0]}, or ' if names else ''}give the same --device"
+            f"--device {device}, but {why} asks for {accelerator.device.type!r}; "
+            f"{f'unset {names[0]}, or ' if names else ''}give the same --device"
         )
     return accelerator
 
 
 def precision_of(device: str) -> str:
-    """Mixed precision that suits the device: none on a CPU, bf16, or fp16 with a scaled loss on cards without bf16 (T4, V100)."""
+    """Mixed precision that suits the device: none on a CPU, bf16, or fp16 with a scaled loss on cards without bf16 (T4,
+    V100)."""
     return {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[half_of(torch.device(device))]
 
 

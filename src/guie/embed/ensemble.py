@@ -30,7 +30,9 @@ from guie.settings.names import PRETRAINED
 from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
-Features = Callable[[Member, str, str], np.ndarray | Halves | Sized]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
+Features = Callable[
+    [Member, str, str], np.ndarray | Halves | Sized
+]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Tower:
 
 
 def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, model: Model | None = None) -> Backbone:
-    """The backbone as `stage` left it (`pretrained`: as `model`, or else the recipe, loads it), changed to `image_px` and `patch_stride`."""
+    """The backbone as `stage` left it (`pretrained`: as `model`, or else the recipe, loads it), changed to `image_px`
+    and `patch_stride`."""
     model = model or run.recipe.model_of(stage)
     path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
@@ -70,7 +73,8 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
 
 
 def note_pretrained(run: Run, model: Model, backbone: Backbone) -> None:
-    """Records in the run's `pretrained.json` what the library loaded for a tag: the tag itself says nothing about the numbers.
+    """Records in the run's `pretrained.json` what the library loaded for a tag: the tag itself says nothing about the
+    numbers.
 
     Raises:
         ValueError: the run has begun with other weights of the same tag.
@@ -80,7 +84,10 @@ def note_pretrained(run: Run, model: Model, backbone: Backbone) -> None:
     digest = digest_of_tensors({name: tensor for name, tensor in backbone.state_dict().items() if "pos" not in name})
     known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get(name, digest) != digest:
-        raise ValueError(f"{name}: the library gives weights of digest {digest}, this run has begun with {known[name]}; choose another place with --out")
+        raise ValueError(
+            f"{name}: the library gives weights of digest {digest}, this run has begun with {known[name]}; choose "
+            "another place with --out"
+        )
     if name not in known:
         log.info("weights %s: digest %s", name, digest)
         save_json(path, known | {name: digest})
@@ -96,20 +103,26 @@ def check_rows(recipe: Recipe, packed: PackedImages) -> None:
     for row in recipe.embed.settings:
         if row.pca_dim and row.pca_dim >= n:
             raise ValueError(
-                f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} training images; the pack has {n}. "
+                f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} training "
+                f"images; the pack has {n}. "
                 f"Add images, lower data.val_class_share, or set a smaller pca_dim"
             )
 
 
 def stage_weights(run: Run, stage: str, part: str = "") -> dict[str, Tensor]:
-    """The weights that a row left: all (`backbone.*`, `neck.*`, `objective.*`), or those of one part, without its name."""
+    """The weights that a row left: all (`backbone.*`, `neck.*`, `objective.*`), or those of one part, without its
+    name."""
     return load_weights(run.stage_folder(stage) / "final.safetensors", f"{part}." if part else "")
 
 
 def load_neck(run: Run, stage: str) -> nn.Module:
     """The neck as `stage` left it, in eval mode and as one linear layer where it is one (`Neck.folded`)."""
     weights = stage_weights(run, stage, "neck")
-    first = next(name for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight") if name in weights)
+    first = next(
+        name
+        for name in ("linear.weight", "linear.0.weight", "branches.0.weight", "branches.0.0.weight")
+        if name in weights
+    )
     shape = run.recipe.stage(stage).neck
     neck = Neck(weights[first].shape[1] - n_sizes(shape), shape)
     neck.load_state_dict(weights, strict=True)
@@ -138,7 +151,8 @@ class MemberFeatures:
         self._loaded: tuple[tuple[str, int, int], Encoder] | None = None
 
     def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Sized:
-        """float32 [n_images_of_split, feature_dim] on the disk, followed by the images' sizes where the member's neck takes them."""
+        """float32 [n_images_of_split, feature_dim] on the disk, followed by the images' sizes where the member's neck
+        takes them."""
         packed = self.store.packed
         rows = rows_of(packed, split)
         others = [other for other in member.views if other != view and frame_of(other) == frame_of(view)]
@@ -160,17 +174,20 @@ def rows_of(packed: PackedImages, split: str) -> np.ndarray:
 
 
 class Combined:
-    """The members' L2-normalised outputs times their weights, concatenated or averaged, then L2-normalised: float32 [n_images, dim].
+    """The members' L2-normalised outputs times their weights, concatenated or averaged, then L2-normalised: float32
+    [n_images, dim].
 
-    With `power != 1` the result is also power-normalised. A member's output is averaged over its views before it is normalised. Rows are computed when
-    they are read, because features on the disk may be larger than memory.
+    With `power != 1` the result is also power-normalised. A member's output is averaged over its views before it is
+    normalised. Rows are computed when they are read, because features on the disk may be larger than memory.
     """
 
     def __init__(self, run: Run, setting: Setting, features: Features, split: str) -> None:
         """Of the images of `split`, whose features are extracted now if they are not in the cache."""
         self.setting = setting
         self._views = [[features(member, view, split) for view in member.views] for member in setting.members]
-        self._necks = [load_neck(run, member.stage) if member.output == "embedding" else None for member in setting.members]
+        self._necks = [
+            load_neck(run, member.stage) if member.output == "embedding" else None for member in setting.members
+        ]
         self.shape = (len(self._views[0][0]), self[:1].shape[1])
 
     def __len__(self) -> int:
@@ -180,7 +197,9 @@ class Combined:
     def __getitem__(self, rows: slice) -> np.ndarray:
         """float32 [n_rows, dim]."""
         outputs = [self._output(i, rows) * member.weight for i, member in enumerate(self.setting.members)]
-        joined = l2_normalised(np.mean(outputs, axis=0) if self.setting.combine == "mean" else np.concatenate(outputs, axis=1))
+        joined = l2_normalised(
+            np.mean(outputs, axis=0) if self.setting.combine == "mean" else np.concatenate(outputs, axis=1)
+        )
         return joined if self.setting.power == 1.0 else power_normalised(joined, self.setting.power)
 
     def whole(self) -> np.ndarray:
@@ -198,7 +217,8 @@ class Combined:
 
 
 def embed(run: Run, setting: Setting, features: Features) -> tuple[dict[str, np.ndarray], PCA | None]:
-    """Final embeddings of both splits, float32 [n_images, dim], L2-normalised or length-mixed; the PCA is fitted on training images only."""
+    """Final embeddings of both splits, float32 [n_images, dim], L2-normalised or length-mixed; the PCA is fitted on
+    training images only."""
     rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
         return {"val": rows["val"].whole()}, None

@@ -65,12 +65,14 @@ class FeatureRequest:
 
     @property
     def key(self) -> str:
-        """First 16 hex digits of the SHA-256 over all fields, with the numbers that the library has where the recipe states no mean and std."""
+        """First 16 hex digits of the SHA-256 over all fields, with the numbers that the library has where the recipe
+        states no mean and std."""
         return hashlib.sha256(f"{self!r} {mean_std(self.model)}".encode()).hexdigest()[:16]
 
 
 class _Squares(Dataset[Tensor]):
-    """Packed images as float32 squares, 0..255, framed as the view has it; `change` may alter an image, given its row."""
+    """Packed images as float32 squares, 0..255, framed as the view has it; `change` may alter an image, given its
+    row."""
 
     def __init__(self, packed: PackedImages, rows: np.ndarray, image_px: int, view: str, change: Change | None) -> None:
         self.packed, self.rows, self.image_px, self.frame, self.change = packed, rows, image_px, frame_of(view), change
@@ -83,7 +85,9 @@ class _Squares(Dataset[Tensor]):
         image = self.packed.read(row)
         if self.change is not None:
             image = self.change(image, row)
-        return to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], self.image_px, self.frame)[0]
+        return to_square(
+            torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None], self.image_px, self.frame
+        )[0]
 
 
 def digest_of_rows(rows: np.ndarray) -> str:
@@ -104,7 +108,8 @@ def extract(
 ) -> np.ndarray | Halves:
     """Features of `rows` of the pack, float32 [n_rows, feature_dim] where they are read, memory-mapped read-only.
 
-    Made once for each request; a broken extraction goes on where it stopped. With several processes each takes a slice of rows.
+    Made once for each request; a broken extraction goes on where it stopped. With several processes each takes a slice
+    of rows.
 
     Args:
         cache: Folder of the cached files.
@@ -115,7 +120,8 @@ def extract(
         accelerator: Device and processes.
         batch_size: Images a forward pass.
         change: Alters an image before it is squashed (augmented views); must be a pure function of image and row.
-        other_views: Views of the same frame that will be asked for next: they are made in the same pass, each image decoded once for all.
+        other_views: Views of the same frame that will be asked for next: they are made in the same pass, each image
+            decoded once for all.
     """
     requests = [request, *(replace(request, view=view) for view in other_views)]
     missing = [wanted for wanted in requests if not _is_whole(cache / f"{wanted.key}.npy")]
@@ -135,7 +141,14 @@ def extract(
     return Halves(stored) if request.storage == "bfloat16" else stored
 
 
-def _extract_slice(parts: list[Path], requests: list[FeatureRequest], backbone: Backbone, squares: _Squares, accelerator: Accelerator, batch_size: int) -> None:
+def _extract_slice(
+    parts: list[Path],
+    requests: list[FeatureRequest],
+    backbone: Backbone,
+    squares: _Squares,
+    accelerator: Accelerator,
+    batch_size: int,
+) -> None:
     """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
     n_done = min(_n_done(part, len(squares)) for part in parts)
     is_half = requests[0].storage == "bfloat16"
@@ -228,7 +241,8 @@ class _Network:
 
 
 def _n_done(part: Path, n_rows: int) -> int:
-    """Rows of a part that are written for certain: none when it does not hold its `n_rows` any more, or when its note is no JSON."""
+    """Rows of a part that are written for certain: none when it does not hold its `n_rows` any more, or when its note
+    is no JSON."""
     try:
         noted: int = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["n_done"]
         return noted if len(np.load(part, mmap_mode="r")) == n_rows else 0
@@ -244,17 +258,20 @@ def _note(parts: list[Path], features: list[np.memmap], n_done: int) -> None:
 
 
 def half_of(device: torch.device) -> torch.dtype | None:
-    """The half precision in which backbones run on a device: bf16, or fp16 on cards without (T4, V100); None on a CPU, where autocast is slower."""
+    """The half precision in which backbones run on a device: bf16, or fp16 on cards without (T4, V100); None on a CPU,
+    where autocast is slower."""
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def precision_on(device: torch.device, wanted: str = "auto") -> str:
-    """The type that extraction computes in, by torch's name: `wanted`, or for `auto` the card's half precision, and float32 on a CPU.
+    """The type that extraction computes in, by torch's name: `wanted`, or for `auto` the card's half precision, and
+    float32 on a CPU.
 
-    A CPU's default is float32, with or without AMX: MobileNetV2's features in bf16 have cosines down to .976 to those in float32, which door 08 exports
-    and compares, and half of the lists of neighbours change. Transformers bear it: .9998 for the shipped ViT, 97 lists in 100 the same.
+    A CPU's default is float32, with or without AMX: MobileNetV2's features in bf16 have cosines down to .976 to those
+    in float32, which door 08 exports and compares, and half of the lists of neighbours change. Transformers bear it:
+    .9998 for the shipped ViT, 97 lists in 100 the same.
     """
     if wanted == "auto":
         return str(half_of(device) or torch.float32).removeprefix("torch.")
@@ -264,7 +281,8 @@ def precision_on(device: torch.device, wanted: str = "auto") -> str:
 
 
 def _allocate(path: Path, shape: tuple[int, int], is_half: bool) -> None:
-    """An array file of zeros whose room on the disk is taken at once: a full disk is an error here, not a crash in the middle.
+    """An array file of zeros whose room on the disk is taken at once: a full disk is an error here, not a crash in the
+    middle.
 
     Raises:
         OSError: the disk is full.
@@ -278,7 +296,10 @@ def _allocate(path: Path, shape: tuple[int, int], is_half: bool) -> None:
     except OSError as error:
         path.unlink()
         gigabytes = np.prod(shape) * (2 if is_half else 4) / 1e9
-        raise OSError(error.errno, f"no room for {gigabytes:.1f} GB of features at {path.parent}; free some, or choose another --out") from error
+        raise OSError(
+            error.errno,
+            f"no room for {gigabytes:.1f} GB of features at {path.parent}; free some, or choose another --out",
+        ) from error
 
 
 def _join(cache: Path, key: str, n: int, whole: Path) -> None:
@@ -287,7 +308,9 @@ def _join(cache: Path, key: str, n: int, whole: Path) -> None:
     if n > 1:
         arrays = [np.load(p, mmap_mode="r") for p in parts]
         with whole_file(parts[0].with_name(f"{key}.part.npy")) as temporary:
-            joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=arrays[0].dtype, shape=(sum(map(len, arrays)), arrays[0].shape[1]))
+            joined = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=arrays[0].dtype, shape=(sum(map(len, arrays)), arrays[0].shape[1])
+            )
             np.concatenate(arrays, out=joined)
             joined.flush()
     made = parts[0] if n == 1 else cache / f"{key}.part.npy"

@@ -78,7 +78,8 @@ class FeatureStore:
         if self.accelerator.is_main_process:
             for ending in (".json", ".npy"):
                 (self.run.cache / f"{self._request(encoder, view, rows).key}{ending}").unlink()
-        self.accelerator.wait_for_everyone()  # else another process could still see the deleted file when the same backbone is scored again
+        # else another process could still see the deleted file when the same backbone is scored again
+        self.accelerator.wait_for_everyone()
 
     def _request(self, encoder: Encoder, view: str, rows: np.ndarray) -> FeatureRequest:
         return FeatureRequest(

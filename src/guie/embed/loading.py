@@ -28,10 +28,13 @@ def n_workers(batch_bytes: int = 0, prefetch: int = 2) -> int:
     return n if limit is None else max(1, min(n, limit // 2 // (PROCESS_BYTES + prefetch * batch_bytes)))
 
 
-def load_batches(dataset: Dataset[Tensor], plan: Sequence[list[Any]], batch_bytes: int, prefetch: int = 2) -> Iterator[Tensor]:
+def load_batches(
+    dataset: Dataset[Tensor], plan: Sequence[list[Any]], batch_bytes: int, prefetch: int = 2
+) -> Iterator[Tensor]:
     """Yields a batch for each row of the plan, in its order; a single one is made in this process.
 
-    Loader processes hand over batches through shared memory. Where that is too small for them, they go through a pipe, which costs one more copy.
+    Loader processes hand over batches through shared memory. Where that is too small for them, they go through a pipe,
+    which costs one more copy.
 
     Args:
         dataset: Gives a tensor for each item of a plan's row, all of one shape.
@@ -44,7 +47,8 @@ def load_batches(dataset: Dataset[Tensor], plan: Sequence[list[Any]], batch_byte
     is_piped = n > 0 and free is not None and free < needed
     if is_piped:
         log.info(
-            "%s has %.0f MB free, %d loader processes need %.0f: batches go through a pipe instead (docker run --shm-size=2g would spare a copy)",
+            "%s has %.0f MB free, %d loader processes need %.0f: batches go through a pipe instead (docker run "
+            "--shm-size=2g would spare a copy)",
             SHARED_MEMORY, (free or 0) / 1e6, n, needed / 1e6,
         )  # fmt: skip
     loader = DataLoader(

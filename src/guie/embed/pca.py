@@ -66,7 +66,9 @@ class PCA:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; door 07 writes it")
         with np.load(path) as z:
-            return cls(z["mean"], z["components"], z["explained_variance"], z["explained_variance_ratio"], float(z["whiten"]))
+            return cls(
+                z["mean"], z["components"], z["explained_variance"], z["explained_variance_ratio"], float(z["whiten"])
+            )
 
 
 class Rows(Protocol):
@@ -89,8 +91,9 @@ class Rows(Protocol):
 def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0, chunk: int = CHUNK) -> PCA:
     """Fits a PCA by the eigenvectors of the covariance, in one pass and float64, whatever the number of rows.
 
-    Each block of rows is centred on its own mean before it is squared, so that a large common mean costs no digits; what the blocks' means
-    differ by is added at the end. Memory: one block and a few matrices of n_features x n_features.
+    Each block of rows is centred on its own mean before it is squared, so that a large common mean costs no digits;
+    what the blocks' means differ by is added at the end. Memory: one block and a few matrices of n_features x
+    n_features.
 
     Args:
         features: float16, float32 or float64 [n, n_features], n >= 2, or a list of such (shards); may be memory maps.
@@ -150,14 +153,18 @@ def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.nd
     means = []
     counts = []
     read = itertools.chain.from_iterable(blocks(shard, chunk) for shard in shards)
-    for part in tqdm(read, total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None):
+    for part in tqdm(
+        read, total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None
+    ):
         block = part.astype(np.float64)
         means.append(block.mean(axis=0))
         counts.append(len(block))
         if not np.isfinite(means[-1]).all():
             raise ValueError("a training feature is not finite; the stage it comes from has diverged: lower its lr")
         block -= means[-1]
-        scatter = blas.dsyrk(1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1)  # half of the product: the lower triangle
+        scatter = blas.dsyrk(
+            1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1
+        )  # half of the product: the lower triangle
     mean = np.average(means, axis=0, weights=counts)
     apart = (np.stack(means) - mean) * np.sqrt(counts)[:, None]
     return mean, blas.dsyrk(1.0, apart.T, 1.0, scatter, lower=1, overwrite_c=1)

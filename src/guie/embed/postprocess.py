@@ -1,8 +1,10 @@
-"""What is done to finished embeddings: to each alone (power, length), or by looking at the index (expansion, augmentation, re-ranking). No label is seen.
+"""What is done to finished embeddings: to each alone (power, length), or by looking at the index (expansion,
+augmentation, re-ranking). No label is seen.
 
-Every image is both query and index. To keep scores honest, a query must not influence its own index. So it is removed from its own ranking, and index
-images that would be augmented with the query use their next neighbour instead. Re-ranking may ask whether an index image has the query among its
-neighbours: it does so for any query, in the set or not.
+Every image is both query and index. To keep scores honest, a query must not influence its own index. So it is removed
+from its own ranking, and index images that would be augmented with the query use their next neighbour instead.
+Re-ranking may ask whether an index image has the query among its neighbours: it does so for any query, in the set or
+not.
 """
 
 from __future__ import annotations
@@ -28,13 +30,17 @@ def power_normalised(embeddings: np.ndarray, power: float) -> np.ndarray:
 
 
 def length_mixed(embeddings: np.ndarray, mix: float, typical: float) -> np.ndarray:
-    """Between unit vectors (mix 0) and the embeddings as they are, divided by a typical length (mix 1); float32 [n, dim] in and out.
+    """Between unit vectors (mix 0) and the embeddings as they are, divided by a typical length (mix 1); float32 [n,
+    dim] in and out.
 
     For Euclidean distances: a long embedding is then further from all others.
 
-    Source: after the inference strategies of Elezi et al., The Group Loss++, TPAMI 2022, by their description; the formula is ours.
+    Source: after the inference strategies of Elezi et al., The Group Loss++, TPAMI 2022, by their description; the
+    formula is ours.
     """
-    return (1.0 - mix) * l2_normalised(embeddings) + np.float32(mix / max(typical, 1e-12)) * np.asarray(embeddings, dtype=np.float32)
+    return (1.0 - mix) * l2_normalised(embeddings) + np.float32(mix / max(typical, 1e-12)) * np.asarray(
+        embeddings, dtype=np.float32
+    )
 
 
 def ranked(embeddings: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarray, np.ndarray]:
@@ -88,23 +94,31 @@ def _weights(near: np.ndarray, cosines: np.ndarray, post: PostProcess) -> np.nda
     return np.where(near >= 0, np.clip(cosines, 0.0, None) ** np.float32(post.alpha), 0.0).astype(np.float32)
 
 
-def _expanded(unit: np.ndarray, near: np.ndarray, weights: np.ndarray, lists: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _expanded(
+    unit: np.ndarray, near: np.ndarray, weights: np.ndarray, lists: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """Queries plus their weighted neighbours, the neighbours as the index holds them; float32 [n, dim].
 
     Source: Chum et al., ICCV 2007 (the average, alpha 0); Radenovic, Tolias and Chum, TPAMI 2019 (cosine ** alpha).
     """
     expanded = unit.copy()
     for part in _parts(len(unit), near.shape[1] * (lists[0].shape[1] + 1) * unit.shape[1]):
-        expanded[part] += np.einsum("nc,ncd->nd", weights[part], _augmented(unit, lists, near[part], np.arange(len(unit))[part]))
+        expanded[part] += np.einsum(
+            "nc,ncd->nd", weights[part], _augmented(unit, lists, near[part], np.arange(len(unit))[part])
+        )
     return l2_normalised(expanded)
 
 
-def _augmented(unit: np.ndarray, lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Index images as one query finds them: themselves plus their weighted neighbours, the query not among these; float32 [n, c, dim].
+def _augmented(
+    unit: np.ndarray, lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray, queries: np.ndarray
+) -> np.ndarray:
+    """Index images as one query finds them: themselves plus their weighted neighbours, the query not among these;
+    float32 [n, c, dim].
 
     Args:
         unit: float32 [n_images, dim].
-        lists: Each image's m + 1 nearest and their weights, [n_images, m + 1]: the last one counts if the query is among the others.
+        lists: Each image's m + 1 nearest and their weights, [n_images, m + 1]: the last one counts if the query is
+            among the others.
         rows: int64 [n, c].
         queries: int64 [n].
 
@@ -172,7 +186,8 @@ def _jaccard(
 
 
 def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
-    """Each image's neighbourhood as weights that add up to 1: k-reciprocal neighbours, and theirs where two thirds of them agree; [n, n]."""
+    """Each image's neighbourhood as weights that add up to 1: k-reciprocal neighbours, and theirs where two thirds of
+    them agree; [n, n]."""
     half = near[:, : round((near.shape[1] - 1) / 2) + 1]
     sets, halves = _reciprocal(near), _reciprocal(half)
     starts, columns, values = [0], [], []
@@ -186,7 +201,9 @@ def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
         columns.append(row)
         values.append(weights / weights.sum())
         starts.append(starts[-1] + len(row))
-    return sparse.csr_array((np.concatenate(values), np.concatenate(columns), np.array(starts)), shape=(len(unit), len(unit)))
+    return sparse.csr_array(
+        (np.concatenate(values), np.concatenate(columns), np.array(starts)), shape=(len(unit), len(unit))
+    )
 
 
 def _reciprocal(near: np.ndarray) -> list[np.ndarray]:

@@ -34,7 +34,8 @@ class Retrieval:
 
 
 def retrieve(embeddings: np.ndarray, class_ids: np.ndarray, post: PostProcess | None = None) -> Retrieval:
-    """Every row queries all others; the row itself is left out by its number, not by its rank, and of equally near images the lower row comes first.
+    """Every row queries all others; the row itself is left out by its number, not by its rank, and of equally near
+    images the lower row comes first.
 
     On unit vectors the order by cosine is the order by Euclidean distance, which the host uses.
 
@@ -78,7 +79,8 @@ def host_precision(is_correct: np.ndarray, n_relevant: np.ndarray) -> np.ndarray
 
 
 def mean_of_domains(values: np.ndarray, domains: np.ndarray) -> tuple[float, dict[str, float]]:
-    """The mean over domains, each alike, and each domain's mean over its queries; a domain without a query is left out."""
+    """The mean over domains, each alike, and each domain's mean over its queries; a domain without a query is left
+    out."""
     is_query = np.isfinite(values)
     by_domain = {str(d): float(values[is_query & (domains == d)].mean()) for d in np.unique(domains[is_query])}
     return (float(np.mean(list(by_domain.values()))) if by_domain else np.nan), by_domain
@@ -96,6 +98,8 @@ def summarise(retrieval: Retrieval, domains: np.ndarray) -> dict[str, float]:
     for name, values in (("mp5", retrieval.precision), ("r1", retrieval.recall_at_1)):
         scores[name], by_domain = mean_of_domains(values, domains)
         if not by_domain:
-            raise ValueError("no validation class has two images, so nothing can be retrieved; raise data.val_class_share")
+            raise ValueError(
+                "no validation class has two images, so nothing can be retrieved; raise data.val_class_share"
+            )
         scores |= {f"{name}_{domain}": value for domain, value in by_domain.items()}
     return scores

@@ -1,8 +1,8 @@
 """Exact nearest neighbours by blocks, of arrays in memory and of shards on disk, with one rule for ties.
 
-The rule: the similarity is summed in float64 over the dimensions, from the first to the last; of equal similarities the lower row comes first. So
-the order does not depend on blocks, shards, threads or the library that finds the candidates. It takes little time, as only neighbours too close
-for float32 to tell apart are computed again.
+The rule: the similarity is summed in float64 over the dimensions, from the first to the last; of equal similarities the
+lower row comes first. So the order does not depend on blocks, shards, threads or the library that finds the candidates.
+It takes little time, as only neighbours too close for float32 to tell apart are computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
 SPARE = 3  # candidates beyond those asked for; they tell whether float32 can have hidden a nearer one
 TIE_BLOCK = 4096  # index rows at a time for the few queries where it can
 N_TIED = 1024  # and queries at a time
-MAX_NUMBER = 1e15  # of embeddings as they are: the squares of ten million such numbers add up to less than float32 ends at
+MAX_NUMBER = (
+    1e15  # of embeddings as they are: the squares of ten million such numbers add up to less than float32 ends at
+)
 MIN_NUMBER = 1e-15
 N_EXACT = 2**23  # float64 numbers at a time in the exact similarities: 64 MB
 
@@ -31,7 +33,8 @@ class Vectors:
 
     Attributes:
         parts: float [n_i, dim] each; memory-mapped ones are read block by block.
-        distance: `cosine`, which normalises, or `euclidean`, which does not (the host's, of whatever the model returns).
+        distance: `cosine`, which normalises, or `euclidean`, which does not (the host's, of whatever the model
+            returns).
         chosen: int64 [n], the rows of the arrays that take part, ascending, and then numbered from 0; None: all.
     """
 
@@ -53,7 +56,10 @@ class Vectors:
             is_finite = np.isfinite(block).all(axis=1)
             if not is_finite.all():
                 row = first + int(np.argmin(is_finite))
-                raise ValueError(f"embedding {row} is not finite; if a stage of a recipe made it, that stage has diverged: lower its lr")
+                raise ValueError(
+                    f"embedding {row} is not finite; if a stage of a recipe made it, that stage has diverged: lower "
+                    "its lr"
+                )
             yield first, block
 
     def whole(self) -> np.ndarray:
@@ -80,11 +86,16 @@ class Vectors:
 
     def _read(self, n_rows: int) -> Iterator[tuple[int, np.ndarray]]:
         if self.chosen is not None:
-            yield from ((first, self.rows(np.arange(first, min(first + n_rows, len(self))))) for first in range(0, len(self), n_rows))
+            yield from (
+                (first, self.rows(np.arange(first, min(first + n_rows, len(self)))))
+                for first in range(0, len(self), n_rows)
+            )
             return
         start = 0
         for part in self.parts:
-            yield from ((start + first, self._prepared(part[first : first + n_rows])) for first in range(0, len(part), n_rows))
+            yield from (
+                (start + first, self._prepared(part[first : first + n_rows])) for first in range(0, len(part), n_rows)
+            )
             start += len(part)
 
     def _prepared(self, block: np.ndarray) -> np.ndarray:
@@ -113,11 +124,16 @@ def _as_float32(block: np.ndarray) -> np.ndarray:
     """
     largest = max(float(block.max(initial=0)), -float(block.min(initial=0)))
     if MAX_NUMBER < largest < np.inf or 0 < largest < MIN_NUMBER:
-        raise ValueError(f"embeddings reach {largest:.3g}, whose square float32 cannot hold; multiply all by one number, which changes no neighbour")
+        raise ValueError(
+            f"embeddings reach {largest:.3g}, whose square float32 cannot hold; multiply all by one number, which "
+            "changes no neighbour"
+        )
     return np.ascontiguousarray(block, dtype=np.float32)
 
 
-def vectors(arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine", chosen: np.ndarray | None = None) -> Vectors:
+def vectors(
+    arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine", chosen: np.ndarray | None = None
+) -> Vectors:
     """One array, or several (shards) one after the other; all rows, or the chosen ones.
 
     Raises:
@@ -131,30 +147,39 @@ def vectors(arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine",
             raise ValueError(f"embeddings are of type {part.dtype}, must be real numbers")
     shapes = sorted({part.shape[1:] for part in parts})
     if len(shapes) != 1 or len(shapes[0]) != 1:
-        raise ValueError(f"embeddings must be arrays [n_images, dim] of one dim; these have the shapes {[part.shape for part in parts]}")
+        raise ValueError(
+            "embeddings must be arrays [n_images, dim] of one dim; these have the shapes "
+            f"{[part.shape for part in parts]}"
+        )
     is_part = chosen is not None and len(chosen) < sum(len(part) for part in parts)
     return Vectors(parts, distance, chosen if is_part else None)
 
 
-def search(queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | None = None, is_quiet: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def search(
+    queries: np.ndarray, index: Vectors, k: int, own_rows: np.ndarray | None = None, is_quiet: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest index rows of each query, exactly, in the order of the rule above.
 
     Args:
         queries: float [n_queries, dim], treated as the index is.
         index: What is searched.
         k: How many.
-        own_rows: int64 [n_queries], the query's own row in the index, which is left out; -1 where it has none. None: none has.
+        own_rows: int64 [n_queries], the query's own row in the index, which is left out; -1 where it has none. None:
+            none has.
         is_quiet: Without a progress bar.
 
     Returns:
-        Rows, int64 [n_queries, k], -1 where the index holds fewer; and their similarities, float32 [n_queries, k]: cosines, or negative squared
-        distances, to the rounding of float32.
+        Rows, int64 [n_queries, k], -1 where the index holds fewer; and their similarities, float32 [n_queries, k]:
+        cosines, or negative squared distances, to the rounding of float32.
 
     Raises:
         ValueError: a vector that is not finite, or a query of another dim.
     """
     if not len(index) or queries.shape[1:] != index.parts[0].shape[1:]:
-        raise ValueError(f"queries of shape {queries.shape} cannot search {len(index)} index vectors of shape {index.parts[0].shape[1:]}")
+        raise ValueError(
+            f"queries of shape {queries.shape} cannot search {len(index)} index vectors of shape "
+            f"{index.parts[0].shape[1:]}"
+        )
     asking = Vectors((queries,), index.distance).whole()
     first, number = distinct(asking)  # equal queries have equal neighbours, but for their own rows
     n_wanted = min(k + (own_rows is not None), len(index))
@@ -197,11 +222,14 @@ def _nearest(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tup
 
 
 def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """The k nearest by faiss, ties as it likes: falling similarities, float64 [n, k], rows, and the length of the longest index vector."""
+    """The k nearest by faiss, ties as it likes: falling similarities, float64 [n, k], rows, and the length of the
+    longest index vector."""
     metric, sign = (faiss.METRIC_INNER_PRODUCT, 1) if index.distance == "cosine" else (faiss.METRIC_L2, -1)
     best = faiss.ResultHeap(len(queries), k, keep_max=True)
     longest = 0.0
-    with tqdm(total=len(index), desc="search", unit="image", unit_scale=True, disable=is_quiet or len(index) <= 8 * BLOCK) as bar:
+    with tqdm(
+        total=len(index), desc="search", unit="image", unit_scale=True, disable=is_quiet or len(index) <= 8 * BLOCK
+    ) as bar:
         for first, block in index.blocks(BLOCK):
             longest = max(longest, float(np.sqrt(np.einsum("nd,nd->n", block, block).max())))
             values, rows = faiss.knn(queries, block, min(k, len(block)), metric=metric)
@@ -232,7 +260,9 @@ def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.nda
     return keys
 
 
-def _in_order(queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _in_order(
+    queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Similarities and rows, the nearest first and of equal ones the lower row.
 
     Args:
@@ -323,7 +353,8 @@ class _BestSoFar:
 
 
 def _best(keys: np.ndarray, rows: np.ndarray, k: int, slack: float) -> tuple[np.ndarray, np.ndarray]:
-    """Those of one query's similarities that may be among the k largest if each is wrong by half of `slack`; rows are ascending."""
+    """Those of one query's similarities that may be among the k largest if each is wrong by half of `slack`; rows are
+    ascending."""
     if len(keys) <= k:
         return keys, rows
     floor = np.partition(keys, -k)[-k] - slack
@@ -335,7 +366,8 @@ def _best(keys: np.ndarray, rows: np.ndarray, k: int, slack: float) -> tuple[np.
 
 
 def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> np.ndarray:
-    """Of all pairs, [n_queries, n_rows], in the arrays' own precision: cosines of unit vectors, or negative squared distances."""
+    """Of all pairs, [n_queries, n_rows], in the arrays' own precision: cosines of unit vectors, or negative squared
+    distances."""
     products = queries @ block.T
     if distance == "cosine":
         return products
@@ -343,7 +375,8 @@ def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> n
 
 
 def _rounding(queries: np.ndarray, longest: float, distance: str, unit: float) -> np.ndarray:
-    """Bound on the error of a computed similarity, float64 [n_queries]: (dim + 4) roundings of at most the product of the lengths."""
+    """Bound on the error of a computed similarity, float64 [n_queries]: (dim + 4) roundings of at most the product of
+    the lengths."""
     return (queries.shape[1] + 4) * unit * _scale(queries, longest, distance)
 
 

@@ -1,6 +1,7 @@
 """An image's size beside its feature, for necks that take it (5th place).
 
-The size is that of the packed image, whose shorter side is at most `data.pack_px`; the export works it out from the image it is given.
+The size is that of the packed image, whose shorter side is at most `data.pack_px`; the export works it out from the
+image it is given.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from guie.settings.stage import Neck
 def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
     """What `size_inputs` gives for `rows` of the pack, float32 [n_rows, 3]."""
     index = packed.index
-    heights, widths = (torch.from_numpy(index[name].to_numpy()[rows].astype(np.float32)) for name in ("height", "width"))
+    heights, widths = (
+        torch.from_numpy(index[name].to_numpy()[rows].astype(np.float32)) for name in ("height", "width")
+    )
     return size_inputs(heights, widths).numpy()
 
 
 def sized(features: np.ndarray | Halves, packed: PackedImages, rows: np.ndarray, shape: Neck) -> np.ndarray:
-    """The features of `rows` as a neck of this shape takes them: float32 [n_rows, feature_dim], or with three more columns."""
+    """The features of `rows` as a neck of this shape takes them: float32 [n_rows, feature_dim], or with three more
+    columns."""
     own = features[:]
     return np.concatenate([own, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else own
 
@@ -45,7 +49,8 @@ class Sized:
 
 
 def split_sizes(neck: nn.Linear) -> tuple[nn.Linear, Tensor]:
-    """A neck that takes features and sizes as one that takes features alone, and what each size adds to its output: float32 [embedding_dim, 3].
+    """A neck that takes features and sizes as one that takes features alone, and what each size adds to its output:
+    float32 [embedding_dim, 3].
 
     A network of pixels alone can be traced; its image's size is added where that is known.
     """

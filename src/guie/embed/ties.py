@@ -1,8 +1,9 @@
 """Equal vectors, and sums that are exact: what keeps the search fast where thousands of index rows are equally near.
 
-Two facts are used. Equal rows have equal similarities to everything, so a query is searched once however often it occurs, and of equal index rows
-only the first k can be among the k nearest. And a float64 sum of numbers with few binary digits is not rounded at all: then any order of summation,
-also that of a matrix product, gives the sum that the rule of the search asks for.
+Two facts are used. Equal rows have equal similarities to everything, so a query is searched once however often it
+occurs, and of equal index rows only the first k can be among the k nearest. And a float64 sum of numbers with few
+binary digits is not rounded at all: then any order of summation, also that of a matrix product, gives the sum that the
+rule of the search asks for.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def first_copies(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def last_digit(rows: np.ndarray) -> np.ndarray:
-    """The largest e of each row such that all its numbers are multiples of 2 ** e, int64 [n]; a large number for a row of zeros.
+    """The largest e of each row such that all its numbers are multiples of 2 ** e, int64 [n]; a large number for a row
+    of zeros.
 
     Args:
         rows: float32 [n, dim], finite.

@@ -1,8 +1,9 @@
 """Scores embeddings of one's own, as honestly as door 07 scores a run.
 
-Several files of the same images are the rows of a ladder: each is tested against the one before (p_vs_previous: whether the difference holds for
-other classes of the same kind, with these weights; it says nothing about other training runs). As many id files as embeddings are runs of their own
-(seeds): their mean and standard deviation follow. Distances are cosine unless --distance says euclidean, which the contest's host used.
+Several files of the same images are the rows of a ladder: each is tested against the one before (p_vs_previous: whether
+the difference holds for other classes of the same kind, with these weights; it says nothing about other training runs).
+As many id files as embeddings are runs of their own (seeds): their mean and standard deviation follow. Distances are
+cosine unless --distance says euclidean, which the contest's host used.
 
   python -m guie.evaluate mine.npy --ids mine.csv
   python -m guie.evaluate before.npy after.npy --ids mine.csv --protocol per_domain --full --geometry --out scores.csv
@@ -27,34 +28,92 @@ from guie.evaluate.embedding_files import named, open_embeddings
 from guie.evaluate.geometry import clusters, geometry
 from guie.evaluate.id_tables import read_ids, read_solution
 from guie.evaluate.intervals import NO_INTERVAL
-from guie.evaluate.protocols import PROTOCOLS, concatenated, nearest_ids, score_predictions, scored, solution_task, spread, summary
+from guie.evaluate.protocols import (
+    PROTOCOLS,
+    concatenated,
+    nearest_ids,
+    score_predictions,
+    scored,
+    solution_task,
+    spread,
+    summary,
+)
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
 from guie.machine import check_writable_file
 
-ASKED = ("host_", "fold_", "mp5_std", "density", "spectral", "alignment", "uniformity", "nmi", "ami")  # columns that an option brings
-SHOWN = ("mp5", "mp5_low", "mp5_high", "p_vs_previous", "r1", "map_at_r", "r_precision", "map_at_100", "full_map", "full_map_with_self")
+ASKED = (
+    "host_",
+    "fold_",
+    "mp5_std",
+    "density",
+    "spectral",
+    "alignment",
+    "uniformity",
+    "nmi",
+    "ami",
+)  # columns that an option brings
+SHOWN = (
+    "mp5",
+    "mp5_low",
+    "mp5_high",
+    "p_vs_previous",
+    "r1",
+    "map_at_r",
+    "r_precision",
+    "map_at_100",
+    "full_map",
+    "full_map_with_self",
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser("python -m guie.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        "python -m guie.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument(
         "embeddings",
         type=Path,
         nargs="+",
-        help=".npy, float [n_images, dim], or a folder of such shards; .npz, .pt, .safetensors (FILE:NAME for one array of several), .csv, .parquet",
+        help=(
+            ".npy, float [n_images, dim], or a folder of such shards; .npz, .pt, .safetensors (FILE:NAME for one "
+            "array of several), .csv, .parquet"
+        ),
     )
     p.add_argument(
-        "--ids", type=Path, nargs="+", required=True, help=".csv or .parquet: image_id, class_id[, domain][, split: query or index]; one for all, or one each"
+        "--ids",
+        type=Path,
+        nargs="+",
+        required=True,
+        help=".csv or .parquet: image_id, class_id[, domain][, split: query or index]; one for all, or one each",
     )
-    p.add_argument("--protocol", choices=[*PROTOCOLS, "solution"], default="merged", help="who asks whom (default: %(default)s)")
-    p.add_argument("--solution", type=Path, help="the host's file: query id, ids of what is relevant, Public or Private")
+    p.add_argument(
+        "--protocol", choices=[*PROTOCOLS, "solution"], default="merged", help="who asks whom (default: %(default)s)"
+    )
+    p.add_argument(
+        "--solution", type=Path, help="the host's file: query id, ids of what is relevant, Public or Private"
+    )
     p.add_argument("--distance", choices=("cosine", "euclidean"), default="cosine")
     p.add_argument("--full", action="store_true", help="also the mAP over the whole index")
-    p.add_argument("--geometry", action="store_true", help="also density, spectral decay, alignment, uniformity, NMI and AMI")
-    p.add_argument("--combine", action="store_true", help="the files are of models trained on different folds: also their mean and their concatenation")
-    p.add_argument("--shift", type=int, metavar="N", help="instead: scores over N splits of growing Fréchet distance, for a model that saw none of the classes")
-    p.add_argument("--features", type=Path, help="for --shift: features of a frozen network, which say how far classes are (default: the embeddings)")
+    p.add_argument(
+        "--geometry", action="store_true", help="also density, spectral decay, alignment, uniformity, NMI and AMI"
+    )
+    p.add_argument(
+        "--combine",
+        action="store_true",
+        help="the files are of models trained on different folds: also their mean and their concatenation",
+    )
+    p.add_argument(
+        "--shift",
+        type=int,
+        metavar="N",
+        help="instead: scores over N splits of growing Fréchet distance, for a model that saw none of the classes",
+    )
+    p.add_argument(
+        "--features",
+        type=Path,
+        help="for --shift: features of a frozen network, which say how far classes are (default: the embeddings)",
+    )
     p.add_argument("--out", type=Path, help="write all columns to this .csv; the splits of --shift beside it")
     return p
 
@@ -70,7 +129,11 @@ def score(arguments: argparse.Namespace) -> None:
     if arguments.out:
         check_writable_file(arguments.out)
     table = shifted(arguments) if arguments.shift else rows(arguments)
-    shown = [name for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control") if name in table]
+    shown = [
+        name
+        for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control")
+        if name in table
+    ]
     print(markdown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
     if "mp5_low" in table and table["mp5_low"].isna().any():
         print(f"\n{NO_INTERVAL}")
@@ -126,7 +189,11 @@ def row_name(path: Path) -> str:
 
 
 def one_row(
-    name: str, parts: tuple[np.ndarray, ...], ids: pd.DataFrame, before: pd.DataFrame | None, arguments: argparse.Namespace
+    name: str,
+    parts: tuple[np.ndarray, ...],
+    ids: pd.DataFrame,
+    before: pd.DataFrame | None,
+    arguments: argparse.Namespace,
 ) -> tuple[dict[str, object], pd.DataFrame]:
     """The scores of one file, and its queries."""
     extra: dict[str, object] = {}
@@ -138,7 +205,10 @@ def one_row(
     else:
         tasks = PROTOCOLS[arguments.protocol](ids)
     queries = scored(parts, ids, tasks, arguments.distance, arguments.full)
-    extra |= {f"mp5_{domain}": score for domain, score in mean_of_domains(queries["mp5"].to_numpy(), queries["domain"].to_numpy())[1].items()}
+    extra |= {
+        f"mp5_{domain}": score
+        for domain, score in mean_of_domains(queries["mp5"].to_numpy(), queries["domain"].to_numpy())[1].items()
+    }
     if arguments.protocol == "k_fold":
         extra |= _spread_of_folds(queries)
     if arguments.geometry:
@@ -172,18 +242,32 @@ def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
     """The curve of each file over the splits of --shift."""
     if len(arguments.ids) > 1:
         raise ValueError("--shift takes one file of ids")
-    if arguments.protocol != "merged" or arguments.solution or arguments.full or arguments.geometry or arguments.combine:
-        raise ValueError("--shift has one index and its own scores; leave --protocol, --solution, --full, --geometry and --combine out")
+    if (
+        arguments.protocol != "merged"
+        or arguments.solution
+        or arguments.full
+        or arguments.geometry
+        or arguments.combine
+    ):
+        raise ValueError(
+            "--shift has one index and its own scores; leave --protocol, --solution, --full, --geometry and --combine "
+            "out"
+        )
     ids = read_ids(arguments.ids[0])
     files = {row_name(path): np.concatenate(open_embeddings(path, ids)) for path in arguments.embeddings}
-    features = np.concatenate(open_embeddings(arguments.features, ids)) if arguments.features else next(iter(files.values()))
+    features = (
+        np.concatenate(open_embeddings(arguments.features, ids)) if arguments.features else next(iter(files.values()))
+    )
     for name, array in (*files.items(), ("features", features)):
         if len(array) != len(ids):
             raise ValueError(f"{name} has {len(array)} rows and the ids {len(ids)}")
     splits = shift_splits(features, ids["class_id"].to_numpy(), arguments.shift)
     if arguments.out:
         split_table(splits).to_csv(arguments.out.with_suffix(".splits.csv"), index=False)
-    curves = [shift_curve(splits, [array] * len(splits), ids, distance=arguments.distance).assign(row=name) for name, array in files.items()]
+    curves = [
+        shift_curve(splits, [array] * len(splits), ids, distance=arguments.distance).assign(row=name)
+        for name, array in files.items()
+    ]
     return pd.concat(curves, ignore_index=True)
 
 

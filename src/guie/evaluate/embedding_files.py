@@ -26,14 +26,16 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
     """Embeddings row by row as the ids, float [n_i, dim] each; arrays of .npy files are memory-mapped.
 
     Args:
-        path: A .npy file or a folder of such shards, in the order of their names (2 before 10); .npz, .pt, .pth and .safetensors with one array, or
-            FILE:NAME for one of several, or with one vector under each image_id; .csv and .parquet of numbers, or of lists. Where a table has a
-            column image_id, or an archive a list of the ids, that says which row is whose.
+        path: A .npy file or a folder of such shards, in the order of their names (2 before 10); .npz, .pt, .pth and
+            .safetensors with one array, or FILE:NAME for one of several, or with one vector under each image_id; .csv
+            and .parquet of numbers, or of lists. Where a table has a column image_id, or an archive a list of the ids,
+            that says which row is whose.
         ids: image_id; the rows of files with ids follow its order.
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: a format that is not read, a file that is not whole, no or several arrays, numbers that are not real, ids that are not those of `ids`.
+        ValueError: a format that is not read, a file that is not whole, no or several arrays, numbers that are not
+            real, ids that are not those of `ids`.
     """
     file, name = named(path)
     if file.is_dir():
@@ -50,7 +52,9 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
     elif file.suffix.lower() in ARRAYS:
         parts = (_of_archive(file, name, _whole(file, ARRAYS[file.suffix.lower()]), ids),)
     else:
-        raise ValueError(f"{file}: {REFUSED.get(file.suffix.lower(), f'the ending {file.suffix!r} is not known')}; {REMEDY}")
+        raise ValueError(
+            f"{file}: {REFUSED.get(file.suffix.lower(), f'the ending {file.suffix!r} is not known')}; {REMEDY}"
+        )
     for part in parts:
         _check_numbers(file, part)
     return parts
@@ -106,7 +110,11 @@ def _torch(file: Path) -> dict[str, np.ndarray]:
     if not isinstance(found, dict):
         found = dict(enumerate(found)) if isinstance(found, list | tuple) else {"": found}
     arrays = {str(name): _as_numpy(value) for name, value in found.items() if isinstance(value, torch.Tensor)}
-    texts = {str(name): value for name, value in found.items() if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)}
+    texts = {
+        str(name): value
+        for name, value in found.items()
+        if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
+    }
     return arrays | {name: np.array(value, dtype=np.str_) for name, value in texts.items()}
 
 
@@ -121,7 +129,9 @@ def _as_numpy(tensor: object) -> np.ndarray:
 
     assert isinstance(tensor, torch.Tensor)
     tensor = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
-    return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2) else tensor).numpy()
+    return (
+        tensor.float() if tensor.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2) else tensor
+    ).numpy()
 
 
 def _of_archive(file: Path, name: str, arrays: dict[str, np.ndarray], ids: pd.DataFrame | None) -> np.ndarray:
@@ -129,7 +139,11 @@ def _of_archive(file: Path, name: str, arrays: dict[str, np.ndarray], ids: pd.Da
     wanted = [] if ids is None else ids[ID_COLUMN].astype(str).to_list()
     if wanted and not name and set(arrays) == set(wanted):
         return _stacked(file, [arrays[image] for image in wanted], "vectors")
-    texts = {key: array.astype(str).tolist() for key, array in arrays.items() if array.ndim == 1 and (array.dtype.kind == "U" or key == ID_COLUMN)}
+    texts = {
+        key: array.astype(str).tolist()
+        for key, array in arrays.items()
+        if array.ndim == 1 and (array.dtype.kind == "U" or key == ID_COLUMN)
+    }
     array = _chosen(file, name, {key: value for key, value in arrays.items() if key not in texts})
     if wanted:
         for key, names in texts.items():
@@ -161,7 +175,10 @@ def _places(file: Path, names: list[str], wanted: list[str]) -> np.ndarray:
     absent = [name for name in wanted if name not in place]
     if absent or not len(place) == len(names) == len(wanted):
         first = f", {absent[0]!r} for one," if absent else ""
-        raise ValueError(f"{file}: {len(absent)} of the {len(wanted)} ids{first} have no row among its {len(names)}; its image_ids must be those of --ids")
+        raise ValueError(
+            f"{file}: {len(absent)} of the {len(wanted)} ids{first} have no row among its {len(names)}; its image_ids "
+            "must be those of --ids"
+        )
     return np.array([place[name] for name in wanted])
 
 
@@ -188,7 +205,8 @@ def _from_table(file: Path, ids: pd.DataFrame | None) -> np.ndarray:
     whole = [str(name) for name in whole if table[name].nunique() > 1] if len(whole) < table.shape[1] else []
     if whole:
         raise ValueError(
-            f"{file}: the columns {whole[:3]} hold integers and the others do not, as ids and labels do; leave image_id and one column a dimension"
+            f"{file}: the columns {whole[:3]} hold integers and the others do not, as ids and labels do; leave "
+            "image_id and one column a dimension"
         )
     return table.to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -224,7 +242,15 @@ def _in_numbers(path: Path) -> list[tuple[int, str]]:
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path.name)]
 
 
-ARRAYS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".npz": _npz, ".pt": _torch, ".pth": _torch, ".safetensors": _safetensors}
+ARRAYS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".npz": _npz,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".safetensors": _safetensors,
+}
 TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
 REFUSED = dict.fromkeys((".pkl", ".pickle", ".joblib"), PICKLE)
-REFUSED |= dict.fromkeys((".h5", ".hdf5", ".mat", ".feather", ".arrow", ".jsonl", ".json", ".txt", ".bin", ".fvecs"), "this format is not read")
+REFUSED |= dict.fromkeys(
+    (".h5", ".hdf5", ".mat", ".feather", ".arrow", ".jsonl", ".json", ".txt", ".bin", ".fvecs"),
+    "this format is not read",
+)

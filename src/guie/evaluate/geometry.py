@@ -1,4 +1,5 @@
-"""What the embeddings look like without a query: how dense classes are, how many directions are used, how even the sphere is covered.
+"""What the embeddings look like without a query: how dense classes are, how many directions are used, how even the
+sphere is covered.
 
 Distances of all pairs are summed block by block; no matrix of all pairs is held.
 """
@@ -17,14 +18,19 @@ PAIR_BLOCK = 4096  # rows on each side of a block of pairs: 64 MB
 
 
 def geometry(embeddings: np.ndarray, class_ids: np.ndarray) -> dict[str, float]:
-    """density_intra, density_inter, density, spectral_decay, alignment and uniformity of embeddings, float [n, dim], normalised here.
+    """density_intra, density_inter, density, spectral_decay, alignment and uniformity of embeddings, float [n, dim],
+    normalised here.
 
     Images of no class (negative class_id) count for spectral_decay and uniformity only.
     """
     unit = l2_normalised(embeddings)
     intra, inter = density(unit, class_ids)
     scores = {"density_intra": intra, "density_inter": inter, "density": intra / inter if inter else np.nan}
-    return scores | {"spectral_decay": spectral_decay(unit), "alignment": alignment(unit, class_ids), "uniformity": uniformity(unit)}
+    return scores | {
+        "spectral_decay": spectral_decay(unit),
+        "alignment": alignment(unit, class_ids),
+        "uniformity": uniformity(unit),
+    }
 
 
 def density(embeddings: np.ndarray, class_ids: np.ndarray) -> tuple[float, float]:
@@ -35,8 +41,8 @@ def density(embeddings: np.ndarray, class_ids: np.ndarray) -> tuple[float, float
         class_ids: int [n]; negative ones are left out.
 
     Returns:
-        The mean over classes of at least two images of their mean pairwise distance, and the mean pairwise distance of all class means; NaN where
-        there is no pair.
+        The mean over classes of at least two images of their mean pairwise distance, and the mean pairwise distance of
+        all class means; NaN where there is no pair.
 
     Source: Roth et al. 2020, Revisiting Training Strategies, section 5, pi_intra and pi_inter.
     """
@@ -53,15 +59,19 @@ def density(embeddings: np.ndarray, class_ids: np.ndarray) -> tuple[float, float
 
 
 def spectral_decay(embeddings: np.ndarray) -> float:
-    """rho: Kullback-Leibler divergence of the singular values, scaled to sum 1, from the uniform distribution; 0 uses all directions alike.
+    """rho: Kullback-Leibler divergence of the singular values, scaled to sum 1, from the uniform distribution; 0 uses
+    all directions alike.
 
-    Infinite where a direction is not used at all. The embeddings are not centred, and none of the singular values is left out.
+    Infinite where a direction is not used at all. The embeddings are not centred, and none of the singular values is
+    left out.
 
     Source: Roth et al. 2020, section 5, rho(Phi) = KL(U || S_Phi).
     """
     triangle = np.empty((0, embeddings.shape[1]))
     for first in range(0, len(embeddings), PAIR_BLOCK):  # QR of QR: the same singular values, block by block
-        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, embeddings[first : first + PAIR_BLOCK]]), mode="r"))
+        triangle = np.asarray(
+            np.linalg.qr(np.concatenate([triangle, embeddings[first : first + PAIR_BLOCK]]), mode="r")
+        )
     values = np.zeros(embeddings.shape[1])
     found = np.linalg.svd(triangle, compute_uv=False)
     values[: len(found)] = np.where(found > found[0] * 1e-12, found, 0)
@@ -90,11 +100,16 @@ def uniformity(embeddings: np.ndarray, t: float = 2.0) -> float:
 
     Source: Wang & Isola 2020.
     """
-    return float(np.log(_mean_of_pairs(np.asarray(embeddings), lambda squared: np.exp(-t * squared)))) if len(embeddings) > 1 else np.nan
+    return (
+        float(np.log(_mean_of_pairs(np.asarray(embeddings), lambda squared: np.exp(-t * squared))))
+        if len(embeddings) > 1
+        else np.nan
+    )
 
 
 def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """nmi and ami between the classes and as many k-means clusters of the normalised embeddings; images of no class are left out.
+    """nmi and ami between the classes and as many k-means clusters of the normalised embeddings; images of no class are
+    left out.
 
     The time of ami grows with the square of the number of classes: 2 s for 500, minutes for some thousands.
     """
@@ -102,11 +117,16 @@ def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> di
     unit, labels = l2_normalised(embeddings[is_known]), class_ids[is_known]
     n_classes = len(np.unique(labels))
     # of all images: faiss would take 256 a cluster at most, and warn below 39
-    k_means = faiss.Kmeans(unit.shape[1], n_classes, niter=25, seed=seed, min_points_per_centroid=1, max_points_per_centroid=len(unit))
+    k_means = faiss.Kmeans(
+        unit.shape[1], n_classes, niter=25, seed=seed, min_points_per_centroid=1, max_points_per_centroid=len(unit)
+    )
     k_means.train(unit)
     _, found = k_means.index.search(unit, 1)
     found = found[:, 0]
-    return {"nmi": float(normalized_mutual_info_score(labels, found)), "ami": float(adjusted_mutual_info_score(labels, found))}
+    return {
+        "nmi": float(normalized_mutual_info_score(labels, found)),
+        "ami": float(adjusted_mutual_info_score(labels, found)),
+    }
 
 
 def _classes(class_ids: np.ndarray) -> Iterator[np.ndarray]:
@@ -123,7 +143,11 @@ def _mean_of_pairs(rows: np.ndarray, of_squared: Callable[[np.ndarray], np.ndarr
     lengths = (rows**2).sum(axis=1)
     for a in range(0, n, PAIR_BLOCK):
         for b in range(a, n, PAIR_BLOCK):
-            squared = lengths[a : a + PAIR_BLOCK, None] + lengths[None, b : b + PAIR_BLOCK] - 2 * rows[a : a + PAIR_BLOCK] @ rows[b : b + PAIR_BLOCK].T
+            squared = (
+                lengths[a : a + PAIR_BLOCK, None]
+                + lengths[None, b : b + PAIR_BLOCK]
+                - 2 * rows[a : a + PAIR_BLOCK] @ rows[b : b + PAIR_BLOCK].T
+            )
             values = of_squared(np.maximum(squared, 0))
             total += float(np.triu(values, 1).sum(dtype=np.float64)) if a == b else float(values.sum(dtype=np.float64))
     return total / (n * (n - 1) / 2)

@@ -1,6 +1,7 @@
 """Tables of ids and labels as users write them: which image is of which class, and the host's solution file.
 
-Labels are compared as they were written: 7 and 007 are two classes, and no number passes through a type that would round it.
+Labels are compared as they were written: 7 and 007 are two classes, and no number passes through a type that would
+round it.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ IGNORED = "Ignored"  # GLDv2's solution files have it: a query that does not cou
 def read_ids(path: Path) -> pd.DataFrame:
     """The table of one's images: image_id, class_id, domain and perhaps split; its rows are the rows of the embeddings.
 
-    A class_id may be any number or text. A negative number (-1, also written -1.0) and a gap (empty, nan, None, <NA>, NaT) mean no class: a
-    distractor. Without the column `domain` all images are of one.
+    A class_id may be any number or text. A negative number (-1, also written -1.0) and a gap (empty, nan, None, <NA>,
+    NaT) mean no class: a distractor. Without the column `domain` all images are of one.
 
     Returns:
-        image_id, domain and split as text; class_id as int64, as it stands where the file is parquet of integers below 2**63, else numbered; -1
-        for no class.
+        image_id, domain and split as text; class_id as int64, as it stands where the file is parquet of integers below
+        2**63, else numbered; -1 for no class.
 
     Raises:
-        ValueError: a column is missing, there is no row, an image_id is missing or stands twice, a domain is missing or has the name of a column,
-            a split is neither query nor index, or labels that cannot be told apart with certainty.
+        ValueError: a column is missing, there is no row, an image_id is missing or stands twice, a domain is missing or
+            has the name of a column, a split is neither query nor index, or labels that cannot be told apart with
+            certainty.
     """
     table = _read_table(path)
     _check_whole(table, path)
@@ -42,7 +44,9 @@ def read_ids(path: Path) -> pd.DataFrame:
     table["domain"] = _texts(table["domain"]) if "domain" in table else "all"
     reserved = sorted(set(table["domain"]) & set(RESERVED_DOMAINS))
     if reserved:
-        raise ValueError(f"{path}: a domain is called {reserved[0]}, as the column mp5_{reserved[0]} is; name it otherwise")
+        raise ValueError(
+            f"{path}: a domain is called {reserved[0]}, as the column mp5_{reserved[0]} is; name it otherwise"
+        )
     twice = table["image_id"][table["image_id"].duplicated()]
     if len(twice):
         raise ValueError(f"{path}: image_id {twice.iloc[0]!r} stands twice")
@@ -87,7 +91,8 @@ def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
         path: Where they come from, for the message.
 
     Raises:
-        ValueError: floating-point labels from 2**53 on, complex ones, or texts that differ by white space around them alone.
+        ValueError: floating-point labels from 2**53 on, complex ones, or texts that differ by white space around them
+            alone.
     """
     if isinstance(class_ids.dtype, pd.CategoricalDtype):
         of_category = np.append(numbered(pd.Series(class_ids.cat.categories), path), NO_CLASS)
@@ -137,13 +142,19 @@ def _numbered_texts(class_ids: pd.Series, path: Path | str) -> np.ndarray:
     bare = known.str.strip()
     if bare.duplicated().any():
         alike = known[bare == bare[bare.duplicated()].iloc[0]].tolist()
-        raise ValueError(f"{path}: the class_ids {alike[0]!r} and {alike[1]!r} differ by white space alone; write them alike, or name one otherwise")
+        raise ValueError(
+            f"{path}: the class_ids {alike[0]!r} and {alike[1]!r} differ by white space alone; write them alike, or "
+            "name one otherwise"
+        )
     return pd.factorize(texts.mask(is_gap))[0].astype(np.int64)
 
 
 def _texts(values: pd.Series) -> np.ndarray:
     """Each value as text, bytes by their UTF-8 (or escaped), object [n]."""
-    return np.array([value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values], dtype=object)
+    return np.array(
+        [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values],
+        dtype=object,
+    )
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -163,14 +174,16 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def with_index(table: pd.DataFrame) -> pd.DataFrame:
-    """The index of a parquet file as columns, where it says something: it has names, or it holds texts, which are image_ids."""
+    """The index of a parquet file as columns, where it says something: it has names, or it holds texts, which are
+    image_ids."""
     if isinstance(table.index, pd.MultiIndex) or table.index.name is not None:
         return table.reset_index()
     return table if pd.api.types.is_numeric_dtype(table.index) else table.rename_axis(COLUMNS[0]).reset_index()
 
 
 def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """pandas.read_csv of UTF-8, but a row of more fields than the header is an error: pandas would move every column by one.
+    """pandas.read_csv of UTF-8, but a row of more fields than the header is an error: pandas would move every column by
+    one.
 
     Raises:
         ValueError: such a row, or what pandas raises.
@@ -186,21 +199,26 @@ def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
 def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
     """The host's solution file: query id -> (usage, ids of the relevant index images).
 
-    The header is read and not looked at, as the host does; the columns are id, space-separated ids, usage. Queries of usage Ignored, which GLDv2's
-    files have, are left out.
+    The header is read and not looked at, as the host does; the columns are id, space-separated ids, usage. Queries of
+    usage Ignored, which GLDv2's files have, are left out.
 
     Raises:
-        ValueError: not three columns, an unknown usage, a query that stands twice or has nothing relevant, or no query that counts.
+        ValueError: not three columns, an unknown usage, a query that stands twice or has nothing relevant, or no query
+            that counts.
     """
     table = _read_table(path)
     if table.shape[1] != 3 or table.empty:
-        raise ValueError(f"{path} has {table.shape[1]} columns and {len(table)} rows; a solution has three: id, index ids, usage")
+        raise ValueError(
+            f"{path} has {table.shape[1]} columns and {len(table)} rows; a solution has three: id, index ids, usage"
+        )
     solution: dict[str, tuple[str, frozenset[str]]] = {}
     for query, images, usage in zip(*(_texts(table[name]) for name in table), strict=True):
         if usage == IGNORED:
             continue
         if usage not in USAGES:
-            raise ValueError(f"{path}: the usage of query {query!r} is {usage!r}, neither Public nor Private nor Ignored")
+            raise ValueError(
+                f"{path}: the usage of query {query!r} is {usage!r}, neither Public nor Private nor Ignored"
+            )
         if query in solution or not images.split():
             raise ValueError(f"{path}: query {query!r} stands twice or has no relevant image")
         solution[query] = (usage, frozenset(images.split()))

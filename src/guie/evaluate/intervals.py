@@ -1,7 +1,7 @@
 """How sure a score is: intervals and paired tests that treat a class, not an image, as the independent unit.
 
-Images of one class stand or fall together, so resampling images would make a score look surer than it is. The index stays as it is: the
-interval says what other classes of the same kind would give, not what other distractors would.
+Images of one class stand or fall together, so resampling images would make a score look surer than it is. The index
+stays as it is: the interval says what other classes of the same kind would give, not what other distractors would.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 
 N_RESAMPLES = 2000
 NO_INTERVAL = "no interval: a domain has a single class, which does not tell how far others would fall from it"
-N_UNITS = 2048  # classes of a domain that are drawn one by one; beyond, an interval of 200,000 classes took half a minute
+N_UNITS = (
+    2048  # classes of a domain that are drawn one by one; beyond, an interval of 200,000 classes took half a minute
+)
 N_WEIGHTS = 2**20  # random numbers at a time, each with the five sums of a class: 40 MB
 
 
@@ -47,13 +49,19 @@ def class_sums(values: np.ndarray, class_ids: np.ndarray, domains: np.ndarray) -
 
 
 def class_interval(
-    values: np.ndarray, class_ids: np.ndarray, domains: np.ndarray, seed: int = 0, level: float = 0.95, limits: tuple[float, float] = (0.0, 1.0)
+    values: np.ndarray,
+    class_ids: np.ndarray,
+    domains: np.ndarray,
+    seed: int = 0,
+    level: float = 0.95,
+    limits: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[float, float]:
     """Bootstrap-t interval of the mean over domains: the classes of each domain are drawn again, with replacement.
 
-    Each drawn mean is divided by the standard error of its own draw, which the percentiles of the means alone leave out; those hold the truth too
-    seldom where domains have few classes. What either covers is measured in tests/benchmarks/coverage.md: 94 to 98 % from three classes a domain on,
-    but 87 % where three classes hold nearly all queries of a domain.
+    Each drawn mean is divided by the standard error of its own draw, which the percentiles of the means alone leave
+    out; those hold the truth too seldom where domains have few classes. What either covers is measured in
+    tests/benchmarks/coverage.md: 94 to 98 % from three classes a domain on, but 87 % where three classes hold nearly
+    all queries of a domain.
 
     Args:
         values: float64 [n_queries], NaN where the image is no query.
@@ -64,10 +72,11 @@ def class_interval(
         limits: Between which the metric lies; an end beyond them is moved there.
 
     Returns:
-        Both ends; NaN where a domain has a single class, whose spread nothing tells; the mean twice where the classes of each domain are equal.
+        Both ends; NaN where a domain has a single class, whose spread nothing tells; the mean twice where the classes
+        of each domain are equal.
 
-    Source: Efron 1979; bootstrap-t: Efron & Tibshirani 1993, section 12.5; of clusters: Cameron, Gelbach & Miller 2008; variance of a ratio of sums:
-    Cochran 1977, section 6.3.
+    Source: Efron 1979; bootstrap-t: Efron & Tibshirani 1993, section 12.5; of clusters: Cameron, Gelbach & Miller 2008;
+    variance of a ratio of sums: Cochran 1977, section 6.3.
     """
     sums = class_sums(values, class_ids, domains)
     if np.bincount(sums.domain).min() < 2:
@@ -83,7 +92,8 @@ def class_interval(
 
 
 def _grouped(total: np.ndarray, n_queries: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Totals and counts of at most N_UNITS units: more classes are dealt to units by chance, which are as independent and as far apart."""
+    """Totals and counts of at most N_UNITS units: more classes are dealt to units by chance, which are as independent
+    and as far apart."""
     if len(total) <= N_UNITS:
         return total, n_queries.astype(np.float64)
     unit = rng.permutation(len(total)) % N_UNITS
@@ -115,7 +125,10 @@ class _Ratio:
         """Of each draw of as many classes, float64 [N_RESAMPLES]: its ratio less this one, and its own variance."""
         n = len(self.terms)
         step = max(1, N_WEIGHTS // n)
-        sums = [self.terms[rng.integers(n, size=(min(step, N_RESAMPLES - first), n))].sum(axis=1) for first in range(0, N_RESAMPLES, step)]
+        sums = [
+            self.terms[rng.integers(n, size=(min(step, N_RESAMPLES - first), n))].sum(axis=1)
+            for first in range(0, N_RESAMPLES, step)
+        ]
         return _shift_and_variance(np.concatenate(sums), n)
 
 
@@ -170,10 +183,14 @@ def _shift_and_variance(sums: np.ndarray, n_classes: int) -> tuple[np.ndarray, n
     return shift, variance
 
 
-def paired_p(values: np.ndarray, others: np.ndarray, class_ids: np.ndarray, domains: np.ndarray, seed: int = 0) -> float:
-    """Probability of a difference this large, of either sign, if both rows were equally good: the sign of each class's difference is drawn.
+def paired_p(
+    values: np.ndarray, others: np.ndarray, class_ids: np.ndarray, domains: np.ndarray, seed: int = 0
+) -> float:
+    """Probability of a difference this large, of either sign, if both rows were equally good: the sign of each class's
+    difference is drawn.
 
-    It tests whether the difference holds for other classes of the same kind, with these weights; it says nothing about other training runs.
+    It tests whether the difference holds for other classes of the same kind, with these weights; it says nothing about
+    other training runs.
 
     Args:
         values: float64 [n_queries], NaN where the image is no query.
@@ -191,7 +208,9 @@ def paired_p(values: np.ndarray, others: np.ndarray, class_ids: np.ndarray, doma
         raise ValueError("a paired test needs the same queries in both rows")
     sums = class_sums(values - others, class_ids, domains)
     n_of_domain = np.bincount(sums.domain, sums.n_queries)
-    share = sums.total / n_of_domain[sums.domain] / len(n_of_domain)  # what the class adds to the difference of the means
+    share = (
+        sums.total / n_of_domain[sums.domain] / len(n_of_domain)
+    )  # what the class adds to the difference of the means
     rng = np.random.default_rng(seed)
     observed, n_beyond = abs(share.sum()), 0
     step = max(1, N_WEIGHTS // len(share))

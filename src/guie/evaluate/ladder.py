@@ -1,6 +1,7 @@
 """Door 07: scores every setting of the ladder, with what its score is worth, and keeps the last one's embeddings.
 
-It stands above `embed`, since intervals and tests are evaluation; training, which validates by the host's metric alone, needs no more than `embed`.
+It stands above `embed`, since intervals and tests are evaluation; training, which validates by the host's metric alone,
+needs no more than `embed`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 
 def score_ladder(run: Run) -> dict[str, Any]:
-    """Scores every setting on the validation images, and keeps everyone's neighbours, and embeddings and PCA of the last.
+    """Scores every setting on the validation images, and keeps everyone's neighbours, and embeddings and PCA of the
+    last.
 
     Returns:
         The final setting's scores.
@@ -79,13 +81,25 @@ def _score_row(
         before: What those of the setting before find; None of the first.
         val: image_id, class_id and domain of the validation images.
     """
-    members = " + ".join(f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members)
+    members = " + ".join(
+        f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members
+    )
     views = " + ".join("/".join(m.views) for m in setting.members)
     projection = _projection(setting)
-    row = {"setting": setting.name, "members": members, "views": views, "projection": projection, "dim": embeddings.shape[1]}
+    row = {
+        "setting": setting.name,
+        "members": members,
+        "views": views,
+        "projection": projection,
+        "dim": embeddings.shape[1],
+    }
     n_queries = int(np.isfinite(found.precision).sum())
     scores = summarise(found, val["domain"].to_numpy())
-    row |= {"n_queries": n_queries, "n_index": len(val)} | {k: round(v, 6) for k, v in scores.items()} | {"seed": run.recipe.seed, "commit": commit()}
+    row |= (
+        {"n_queries": n_queries, "n_index": len(val)}
+        | {k: round(v, 6) for k, v in scores.items()}
+        | {"seed": run.recipe.seed, "commit": commit()}
+    )
     chosen = "; ".join(run.recipe.chosen_on_validation(setting))
     return row | _deeper(setting, embeddings, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)}
 
@@ -99,7 +113,8 @@ def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict
 
 
 def _certainty(found: Retrieval, before: Retrieval | None, val: pd.DataFrame) -> dict[str, float]:
-    """The interval of mp5 (95 %, classes drawn again) and a test whether its difference from the row before holds for other classes."""
+    """The interval of mp5 (95 %, classes drawn again) and a test whether its difference from the row before holds for
+    other classes."""
     class_ids, domains = val["class_id"].to_numpy(), val["domain"].to_numpy()
     low, high = class_interval(found.precision, class_ids, domains)
     p = np.nan if before is None else paired_p(found.precision, before.precision, class_ids, domains)
@@ -116,8 +131,14 @@ def _projection(setting: Setting) -> str:
     post = setting.post
     words = ["mean"] if setting.combine == "mean" else []
     words += [f"power{setting.power:g}"] if setting.power != 1.0 else []
-    words += [f"pca{setting.pca_dim}" + (f"-whiten{setting.whiten:g}" if setting.whiten else "")] if setting.pca_dim else []
-    words += [f"{name}{value:g}" for name, value in (("lengths", post.length_mix), ("expand", post.n_expanded), ("augment", post.n_augmented)) if value]
+    words += (
+        [f"pca{setting.pca_dim}" + (f"-whiten{setting.whiten:g}" if setting.whiten else "")] if setting.pca_dim else []
+    )
+    words += [
+        f"{name}{value:g}"
+        for name, value in (("lengths", post.length_mix), ("expand", post.n_expanded), ("augment", post.n_augmented))
+        if value
+    ]
     words += [f"rerank{post.rerank_k1}"] if post.rerank_k1 else []
     return " ".join(words) or "none"
 
@@ -139,7 +160,12 @@ def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.Da
 
 
 def _write(
-    run: Run, rows: list[dict[str, Any]], neighbours: list[pd.DataFrame], embeddings: dict[str, np.ndarray], pca: PCA | None, packed: PackedImages
+    run: Run,
+    rows: list[dict[str, Any]],
+    neighbours: list[pd.DataFrame],
+    embeddings: dict[str, np.ndarray],
+    pca: PCA | None,
+    packed: PackedImages,
 ) -> None:
     folder = run.folder(7)
     for split, values in embeddings.items():

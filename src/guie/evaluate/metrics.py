@@ -1,7 +1,9 @@
-"""Retrieval metrics of each query, from the ranks of its relevant images; NaN where nothing is relevant: such an image is no query.
+"""Retrieval metrics of each query, from the ranks of its relevant images; NaN where nothing is relevant: such an image
+is no query.
 
-Three average precisions go by the name of mAP, and they are three numbers: MAP@R looks at R ranks and divides by R, mAP@100 looks at 100 and
-divides by min(R, 100), the full mAP looks at all and divides by R (R: relevant images in the index).
+Three average precisions go by the name of mAP, and they are three numbers: MAP@R looks at R ranks and divides by R,
+mAP@100 looks at 100 and divides by min(R, 100), the full mAP looks at all and divides by R (R: relevant images in the
+index).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Who asks, what is searched and what counts as found: the protocols of the contest, of UnED and of the reality check."""
+"""Who asks, what is searched and what counts as found: the protocols of the contest, of UnED and of the reality
+check."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Task:
     Attributes:
         name: Of the domain or fold; "all" of a merged index.
         queries: int64 [n_queries], row numbers of the images that ask.
-        index: int64 [n_index], row numbers of those that are searched, ascending; a query among them never finds itself.
+        index: int64 [n_index], row numbers of those that are searched, ascending; a query among them never finds
+            itself.
         relevance: What is relevant to whom, by position in `queries` and `index`.
     """
 
@@ -41,7 +43,9 @@ def merged(ids: pd.DataFrame) -> list[Task]:
 
 def per_domain(ids: pd.DataFrame) -> list[Task]:
     """Every image asks the others of its domain."""
-    return [_among(str(domain), np.flatnonzero(ids["domain"] == domain), ids) for domain in sorted(ids["domain"].unique())]
+    return [
+        _among(str(domain), np.flatnonzero(ids["domain"] == domain), ids) for domain in sorted(ids["domain"].unique())
+    ]
 
 
 def query_index(ids: pd.DataFrame) -> list[Task]:
@@ -50,7 +54,8 @@ def query_index(ids: pd.DataFrame) -> list[Task]:
 
 
 def uned(ids: pd.DataFrame) -> list[Task]:
-    """UnED: one merged index, and a hit needs the same class and the same domain, as class numbers of different domains coincide.
+    """UnED: one merged index, and a hit needs the same class and the same domain, as class numbers of different domains
+    coincide.
 
     With a column split its files ask and are asked; without, every image asks all others.
 
@@ -65,7 +70,8 @@ def uned(ids: pd.DataFrame) -> list[Task]:
 
 
 def k_fold(ids: pd.DataFrame, n_folds: int = 4) -> list[Task]:
-    """Classes are dealt to `n_folds` disjoint folds; the images of a fold ask one another. Images of no class are in every fold.
+    """Classes are dealt to `n_folds` disjoint folds; the images of a fold ask one another. Images of no class are in
+    every fold.
 
     Source: the class-disjoint cross-validation of Musgrave et al. 2020, section 3.2.
     """
@@ -74,12 +80,15 @@ def k_fold(ids: pd.DataFrame, n_folds: int = 4) -> list[Task]:
 
 
 def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
-    """int64 [n_images]: the fold of each image's class, dealt in turn within each domain so that every fold has its share; -1 of no class.
+    """int64 [n_images]: the fold of each image's class, dealt in turn within each domain so that every fold has its
+    share; -1 of no class.
 
     Raises:
         ValueError: fewer classes than folds.
     """
-    classes = ids.loc[ids["class_id"] >= 0, ["domain", "class_id"]].drop_duplicates().sort_values(["domain", "class_id"])
+    classes = (
+        ids.loc[ids["class_id"] >= 0, ["domain", "class_id"]].drop_duplicates().sort_values(["domain", "class_id"])
+    )
     if not 2 <= n_folds <= len(classes):
         raise ValueError(f"{len(classes)} classes cannot be dealt to {n_folds} folds")
     dealt = classes.drop_duplicates("class_id").assign(fold=lambda c: np.arange(len(c)) % n_folds)
@@ -100,7 +109,12 @@ def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[st
     _check_embedded(relevant, place, position)
     pairs = sorted((q, position[place[image]]) for q, query in enumerate(asked) for image in relevant[query])
     query, row = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return Task(usage or "all", np.array([place[q] for q in asked], dtype=np.int64), index, ByPair(query, row, len(asked), len(index)))
+    return Task(
+        usage or "all",
+        np.array([place[q] for q in asked], dtype=np.int64),
+        index,
+        ByPair(query, row, len(asked), len(index)),
+    )
 
 
 def _check_embedded(relevant: dict[str, frozenset[str]], place: dict[str, int], position: dict[int, int]) -> None:
@@ -123,11 +137,13 @@ def _check_embedded(relevant: dict[str, frozenset[str]], place: dict[str, int], 
         )
 
 
-def score_predictions(predictions: dict[str, list[str]], solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> float:
+def score_predictions(
+    predictions: dict[str, list[str]], solution: dict[str, tuple[str, frozenset[str]]], usage: str = ""
+) -> float:
     """The host's score of a list of ids per query, 0 to 1.
 
-    Only the first m = min(relevant, 5) count; an id that is repeated earns nothing and still takes its place; a query that is not predicted earns
-    nothing and still counts.
+    Only the first m = min(relevant, 5) count; an id that is repeated earns nothing and still takes its place; a query
+    that is not predicted earns nothing and still counts.
 
     Raises:
         ValueError: a predicted query that the solution does not know.
@@ -147,11 +163,15 @@ def score_predictions(predictions: dict[str, list[str]], solution: dict[str, tup
     return total / len(asked)
 
 
-def nearest_ids(embeddings: np.ndarray | Sequence[np.ndarray], ids: pd.DataFrame, task: Task, distance: str = "euclidean") -> dict[str, list[str]]:
+def nearest_ids(
+    embeddings: np.ndarray | Sequence[np.ndarray], ids: pd.DataFrame, task: Task, distance: str = "euclidean"
+) -> dict[str, list[str]]:
     """The five nearest index images of each query, as `score_predictions` takes them."""
     names = ids["image_id"].to_numpy()
     rows, _ = search(_raw(embeddings, task.queries), vectors(embeddings, distance, task.index), K, _own(task))
-    return {names[q]: [names[task.index[r]] for r in found if r >= 0] for q, found in zip(task.queries, rows, strict=True)}
+    return {
+        names[q]: [names[task.index[r]] for r in found if r >= 0] for q, found in zip(task.queries, rows, strict=True)
+    }
 
 
 def scored(
@@ -165,24 +185,34 @@ def scored(
     """Every metric of every query.
 
     Args:
-        embeddings: float [n_images, dim], row by row the images of `ids`; or several arrays (shards), one after the other.
+        embeddings: float [n_images, dim], row by row the images of `ids`; or several arrays (shards), one after the
+            other.
         ids: image_id, class_id, domain.
         tasks: What a protocol made of `ids`.
         distance: `cosine` or `euclidean`.
-        is_full: Also the metrics that need the ranks of all relevant images; every similarity is computed and sorted for them.
+        is_full: Also the metrics that need the ranks of all relevant images; every similarity is computed and sorted
+            for them.
         is_quiet: Without progress bars.
 
     Returns:
-        A row a query: task, image_id, class_id, domain, n_relevant and a column a metric, NaN where nothing is relevant.
+        A row a query: task, image_id, class_id, domain, n_relevant and a column a metric, NaN where nothing is
+            relevant.
     """
     if len(vectors(embeddings)) != len(ids):
-        raise ValueError(f"there are {len(vectors(embeddings))} embeddings and {len(ids)} ids; row i of one must be row i of the other")
+        raise ValueError(
+            f"there are {len(vectors(embeddings))} embeddings and {len(ids)} ids; row i of one must be row i of the "
+            "other"
+        )
     tables = []
     for task in tasks:
         if not len(task.queries) or not len(task.index):
             raise ValueError(f"task {task.name!r} has {len(task.queries)} queries and {len(task.index)} index images")
         asking, index, own = _raw(embeddings, task.queries), vectors(embeddings, distance, task.index), _own(task)
-        ranks = all_ranks(asking, index, task.relevance, own, is_quiet) if is_full else ranks_within(asking, index, task.relevance, DEPTH, own, is_quiet)
+        ranks = (
+            all_ranks(asking, index, task.relevance, own, is_quiet)
+            if is_full
+            else ranks_within(asking, index, task.relevance, DEPTH, own, is_quiet)
+        )
         metrics = {name: metric(ranks) for name, metric in (FULL_METRICS if is_full else METRICS).items()}
         table = ids.iloc[task.queries][list(COLUMNS)].assign(task=task.name, n_relevant=ranks.n_relevant, **metrics)
         tables.append(table)
@@ -198,8 +228,8 @@ def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str
         name: The metric of the interval and the test.
 
     Returns:
-        n_queries; every metric; `<name>_low` and `<name>_high`, 95 % by resampling classes; p_vs_previous, see `paired_p` (NaN without
-        `before`).
+        n_queries; every metric; `<name>_low` and `<name>_high`, 95 % by resampling classes; p_vs_previous, see
+        `paired_p` (NaN without `before`).
     """
     metrics = [column for column in queries.columns if column in FULL_METRICS]
     domains, values = queries["domain"].to_numpy(), queries[name].to_numpy()
@@ -213,13 +243,17 @@ def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str
 
 
 def spread(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean and sample standard deviation over seeds or folds of each number: `<name>` and `<name>_std` (NaN of one row)."""
+    """Mean and sample standard deviation over seeds or folds of each number: `<name>` and `<name>_std` (NaN of one
+    row)."""
     table = pd.DataFrame(rows)
-    return {str(name): float(table[name].mean()) for name in table} | {f"{name}_std": float(table[name].std(ddof=1)) for name in table}
+    return {str(name): float(table[name].mean()) for name in table} | {
+        f"{name}_std": float(table[name].std(ddof=1)) for name in table
+    }
 
 
 def concatenated(models: list[np.ndarray]) -> np.ndarray:
-    """The normalised embeddings of several models side by side: the "concatenated" row of the reality check, beside the mean of the "separated".
+    """The normalised embeddings of several models side by side: the "concatenated" row of the reality check, beside the
+    mean of the "separated".
 
     Source: Musgrave et al. 2020, section 3.2.
     """

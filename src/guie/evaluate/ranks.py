@@ -118,11 +118,18 @@ class Ranks:
     depth: np.ndarray
 
 
-def ranks_within(queries: np.ndarray, index: Vectors, relevance: Relevance, depth: int, own_rows: np.ndarray | None = None, is_quiet: bool = False) -> Ranks:
+def ranks_within(
+    queries: np.ndarray,
+    index: Vectors,
+    relevance: Relevance,
+    depth: int,
+    own_rows: np.ndarray | None = None,
+    is_quiet: bool = False,
+) -> Ranks:
     """Ranks of the relevant images down to `depth` or the query's number of relevant images, whichever is deeper.
 
-    Queries with many relevant images are searched together, so that one large class does not make the search deep for all; no query without
-    anything relevant is searched at all.
+    Queries with many relevant images are searched together, so that one large class does not make the search deep for
+    all; no query without anything relevant is searched at all.
 
     Args:
         queries: float [n_queries, dim].
@@ -168,11 +175,17 @@ def _of_like_depth(queries: np.ndarray, deep: np.ndarray) -> Iterator[np.ndarray
         waiting = waiting[n:]
 
 
-def all_ranks(queries: np.ndarray, index: Vectors, relevance: Relevance, own_rows: np.ndarray | None = None, is_quiet: bool = False) -> Ranks:
+def all_ranks(
+    queries: np.ndarray,
+    index: Vectors,
+    relevance: Relevance,
+    own_rows: np.ndarray | None = None,
+    is_quiet: bool = False,
+) -> Ranks:
     """The ranks of all relevant images, however far down; arguments as of `ranks_within`.
 
-    Of each block of queries all similarities are computed, in float32; those too close to a relevant image's to tell are computed again
-    exactly, so the order is that of `search`.
+    Of each block of queries all similarities are computed, in float32; those too close to a relevant image's to tell
+    are computed again exactly, so the order is that of `search`.
     """
     own = np.full(len(queries), -1) if own_rows is None else own_rows
     n_relevant = _without_own(relevance, own)
@@ -180,11 +193,15 @@ def all_ranks(queries: np.ndarray, index: Vectors, relevance: Relevance, own_row
     contents = distinct(index.whole())
     n_rows = max(1, N_SIMILARITIES // len(index))
     found = [np.empty(0, dtype=np.int64)] * len(queries)
-    for first in tqdm(range(0, len(queries), n_rows), desc="queries", disable=is_quiet or len(queries) * len(index) < 2**30):
+    for first in tqdm(
+        range(0, len(queries), n_rows), desc="queries", disable=is_quiet or len(queries) * len(index) < 2**30
+    ):
         part = asking[first : first + n_rows]
         near, longest = _nearness(part, index)
         for q in np.flatnonzero(n_relevant[first : first + n_rows] > 0):
-            found[first + q] = _places(part[q], index, contents, near[q], relevance.of(first + q), int(own[first + q]), longest)
+            found[first + q] = _places(
+                part[q], index, contents, near[q], relevance.of(first + q), int(own[first + q]), longest
+            )
     query = np.repeat(np.arange(len(queries)), [len(ranks) for ranks in found])
     return Ranks(n_relevant, query, np.concatenate(found), np.full(len(queries), len(index)))
 
@@ -208,13 +225,21 @@ def _nearness(asking: np.ndarray, index: Vectors) -> tuple[np.ndarray, float]:
 
 
 def _places(
-    asking: np.ndarray, index: Vectors, contents: tuple[np.ndarray, np.ndarray], near: np.ndarray, relevant: np.ndarray, own: int, longest: float
+    asking: np.ndarray,
+    index: Vectors,
+    contents: tuple[np.ndarray, np.ndarray],
+    near: np.ndarray,
+    relevant: np.ndarray,
+    own: int,
+    longest: float,
 ) -> np.ndarray:
     """The ranks of one query's relevant rows, ascending; `contents` is what `distinct` found of the index."""
     relevant = relevant[relevant != own]
     keys = _sure(asking, index, contents, relevant)
     length = float(np.linalg.norm(asking))
-    slack = SLACK * (len(asking) / 64 + 1) * (length * longest if index.distance == "cosine" else (length + longest) ** 2)
+    slack = (
+        SLACK * (len(asking) / 64 + 1) * (length * longest if index.distance == "cosine" else (length + longest) ** 2)
+    )
     rows = np.flatnonzero(near >= keys.min() - slack)
     rows = rows[rows != own]
     values = near[rows].astype(np.float64)

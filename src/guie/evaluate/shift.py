@@ -1,7 +1,9 @@
-"""Splits of growing difficulty: how far the test classes are from the training classes, and what a model scores as they move apart.
+"""Splits of growing difficulty: how far the test classes are from the training classes, and what a model scores as they
+move apart.
 
-A split starts at random. Swapping exchanges the training class and the test class that lie most on the wrong side, as long as the distance grows;
-removing then takes away the classes of both sides that lie nearest to the other. Distances are of a frozen network's features, not of the model.
+A split starts at random. Swapping exchanges the training class and the test class that lie most on the wrong side, as
+long as the distance grows; removing then takes away the classes of both sides that lie nearest to the other. Distances
+are of a frozen network's features, not of the model.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class _Sides:
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Fréchet distance of the Gaussians fitted to two sets of features; of Inception features it is the FID.
 
-    |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)). The trace of the root is the sum of the singular values of X Y^T for A = X^T X and
+    |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)). The trace of the root is the sum of the singular values of X Y^T
+    for A = X^T X and
     B = Y^T Y, so no root of a matrix is taken, and fewer features than dimensions do no harm.
 
     Args:
@@ -69,8 +72,11 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     return max(0.0, float(((mean_a - mean_b) ** 2).sum() + (root_a**2).sum() + (root_b**2).sum() - 2 * overlap))
 
 
-def shift_splits(features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6, seed: int = 0, min_share: float = 0.5) -> list[ShiftSplit]:
-    """Splits of growing distance: the random start, half of the others by swapping, and half by removing from what swapping reached.
+def shift_splits(
+    features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6, seed: int = 0, min_share: float = 0.5
+) -> list[ShiftSplit]:
+    """Splits of growing distance: the random start, half of the others by swapping, and half by removing from what
+    swapping reached.
 
     Args:
         features: float [n_images, dim] of a frozen network.
@@ -85,14 +91,16 @@ def shift_splits(features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6,
     Raises:
         ValueError: fewer than four classes.
 
-    Source: Milbich et al. 2021, Characterizing Generalization under Out-Of-Distribution Shifts, section 3 (swap by the means of classes, then
-    remove); the order in which classes go is spelled out here.
+    Source: Milbich et al. 2021, Characterizing Generalization under Out-Of-Distribution Shifts, section 3 (swap by the
+    means of classes, then remove); the order in which classes go is spelled out here.
     """
     rows = np.argsort(class_ids, kind="stable")
     rows = rows[class_ids[rows] >= 0]
     classes, starts, weight = np.unique(class_ids[rows], return_index=True, return_counts=True)
     if len(classes) < 4 or n_splits < 2:
-        raise ValueError(f"{len(classes)} classes cannot make {n_splits} splits: four classes and two splits are the least")
+        raise ValueError(
+            f"{len(classes)} classes cannot make {n_splits} splits: four classes and two splits are the least"
+        )
     means = np.add.reduceat(np.asarray(features, dtype=np.float64)[rows], starts, axis=0) / weight[:, None]
     n_swaps = n_splits // 2
     sides = [_random_sides(len(classes), seed)]
@@ -101,15 +109,22 @@ def shift_splits(features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6,
     return _of_growing_distance(sides, classes, features, class_ids)
 
 
-def shift_curve(splits: list[ShiftSplit], embeddings: Sequence[np.ndarray], ids: pd.DataFrame, n_controls: int = 5, distance: str = "cosine") -> pd.DataFrame:
+def shift_curve(
+    splits: list[ShiftSplit],
+    embeddings: Sequence[np.ndarray],
+    ids: pd.DataFrame,
+    n_controls: int = 5,
+    distance: str = "cosine",
+) -> pd.DataFrame:
     """What a model scores on the test classes of each split.
 
     Args:
         splits: Of growing distance.
-        embeddings: For each split those of all images of `ids`, by the model trained on `split.train`; or of one model that was trained on none of
-            the classes, again and again.
+        embeddings: For each split those of all images of `ids`, by the model trained on `split.train`; or of one model
+            that was trained on none of the classes, again and again.
         ids: image_id, class_id, domain.
-        n_controls: Random sets of as many classes; their mean score tells the shift from the size of the index, as a small one is easier.
+        n_controls: Random sets of as many classes; their mean score tells the shift from the size of the index, as a
+            small one is easier.
         distance: See `scored`.
 
     Returns:
@@ -122,10 +137,21 @@ def shift_curve(splits: list[ShiftSplit], embeddings: Sequence[np.ndarray], ids:
         queries = _on(split.test, vectors, ids, distance)
         values, domains = queries["mp5"].to_numpy(), queries["domain"].to_numpy()
         low, high = class_interval(values, queries["class_id"].to_numpy(), domains)
-        controls = [_on(rng.choice(classes, len(split.test), replace=False), vectors, ids, distance) for _ in range(n_controls)]
-        control = np.mean([mean_of_domains(c["mp5"].to_numpy(), c["domain"].to_numpy())[0] for c in controls]) if controls else np.nan
+        controls = [
+            _on(rng.choice(classes, len(split.test), replace=False), vectors, ids, distance) for _ in range(n_controls)
+        ]
+        control = (
+            np.mean([mean_of_domains(c["mp5"].to_numpy(), c["domain"].to_numpy())[0] for c in controls])
+            if controls
+            else np.nan
+        )
         rows.append(
-            {"how": split.how, "frechet": split.frechet, "n_train_classes": len(split.train), "n_test_classes": len(split.test)}
+            {
+                "how": split.how,
+                "frechet": split.frechet,
+                "n_train_classes": len(split.train),
+                "n_test_classes": len(split.test),
+            }
             | {"n_queries": int(np.isfinite(values).sum()), "mp5": mean_of_domains(values, domains)[0]}
             | {"mp5_low": low, "mp5_high": high, "mp5_control": float(control)}
         )
@@ -135,7 +161,11 @@ def shift_curve(splits: list[ShiftSplit], embeddings: Sequence[np.ndarray], ids:
 def split_table(splits: list[ShiftSplit]) -> pd.DataFrame:
     """The splits as one table: split (from 0), class_id, side (train or test)."""
     return pd.concat(
-        [pd.DataFrame({"split": i, "class_id": c, "side": side}) for i, s in enumerate(splits) for side, c in (("train", s.train), ("test", s.test))],
+        [
+            pd.DataFrame({"split": i, "class_id": c, "side": side})
+            for i, s in enumerate(splits)
+            for side, c in (("train", s.train), ("test", s.test))
+        ],
         ignore_index=True,
     )
 
@@ -227,7 +257,8 @@ def _wrongness(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> np
 
 
 def _swapped(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> list[np.ndarray]:
-    """The sides after each swap; it ends when the means of both sides no longer move apart, in at most as many swaps as a side has classes."""
+    """The sides after each swap; it ends when the means of both sides no longer move apart, in at most as many swaps as
+    a side has classes."""
     found: list[np.ndarray] = []
     gap = _gap(means, weight, is_test)
     for _ in range(int(is_test.sum())):

@@ -1,7 +1,7 @@
 """What follows the networks in every exported file: members, views, combination and projection, once for all forms.
 
-These functions are TorchScript: the scripted submission and the program for `torch.export` call the same ones. Door 07 computes the
-same with numpy (`guie.embed.ensemble`), and each export is compared with it image by image.
+These functions are TorchScript: the scripted submission and the program for `torch.export` call the same ones. Door 07
+computes the same with numpy (`guie.embed.ensemble`), and each export is compared with it image by image.
 
 This file does without `from __future__ import annotations`: torch.jit reads annotations as types, not as texts.
 """
@@ -25,7 +25,8 @@ def member(views: list[Tensor], by_size: Tensor, weight: float) -> Tensor:
 
 
 def combined(members: list[Tensor], is_mean: bool, power: float) -> Tensor:
-    """Members' outputs, float32 [n, d] each, concatenated or averaged, then L2-normalised; with power != 1 also power-normalised."""
+    """Members' outputs, float32 [n, d] each, concatenated or averaged, then L2-normalised; with power != 1 also
+    power-normalised."""
     joined = F.normalize(torch.stack(members).mean(dim=0) if is_mean else torch.cat(members, dim=1), dim=1)
     return joined if power == 1.0 else F.normalize(torch.sign(joined) * torch.abs(joined) ** power, dim=1)
 
@@ -53,7 +54,8 @@ def checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> 
     if center.shape != (width,) or matrix.shape != (EMBEDDING_DIM, width):
         raise ValueError(
             f"the towers give {width} numbers, the projection takes {list(center.shape)} and {list(matrix.shape)}; "
-            f"it must be [{width}] and [{EMBEDDING_DIM}, {width}]: set the final setting's pca_dim to {EMBEDDING_DIM} and run "
+            f"it must be [{width}] and [{EMBEDDING_DIM}, {width}]: set the final setting's pca_dim to {EMBEDDING_DIM} "
+            "and run "
             "door 07 again"
         )
     return center.float().contiguous(), matrix.float().contiguous()

@@ -1,6 +1,7 @@
 """Whether PyTorch 1.11, the contest's scorer, can load an exported file: its format, and the operators of its graph.
 
-`operators_of_torch_1_11.txt` is what `torch._C._jit_get_all_schemas()` of torch 1.11.0 lists, as `name.overload`, one a line.
+`operators_of_torch_1_11.txt` is what `torch._C._jit_get_all_schemas()` of torch 1.11.0 lists, as `name.overload`, one a
+line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ LIST = Path(__file__).with_name("operators_of_torch_1_11.txt")
 
 
 def unknown_to_1_11(path: Path) -> list[str]:
-    """What keeps PyTorch 1.11 from loading the file at `path`: a file format that it does not read, operators that it does not know; sorted.
+    """What keeps PyTorch 1.11 from loading the file at `path`: a file format that it does not read, operators that it
+    does not know; sorted.
 
     It compiles all saved code when it loads, branches that are never taken among it; so that code is searched, too.
     """
@@ -33,7 +35,9 @@ def unknown_to_1_11(path: Path) -> list[str]:
     in_graph = {name for name in _names(module.inlined_graph) if not name.startswith("prim::")}
     in_code = {f"aten::{name}" for name in re.findall(r"\btorch\.([a-z_0-9]+)\(", code)}
     bare = {name.partition(".")[0] for name in known}
-    unknown = sorted({name.partition(".")[0] for name in in_graph - known} | {name for name in in_code if name not in bare})
+    unknown = sorted(
+        {name.partition(".")[0] for name in in_graph - known} | {name for name in in_code if name not in bare}
+    )
     return ([f"file format {version}"] if version > NEWEST_FORMAT else []) + unknown
 
 

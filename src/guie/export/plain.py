@@ -1,7 +1,8 @@
-"""Networks without the operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, a GELU with an argument, today's `pad`.
+"""Networks without the operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, a GELU with
+an argument, today's `pad`.
 
-A graph with today's `aten::gelu` is saved in file format 10, of which 1.11 reads 9 at most. What a module does is changed in the module (`write_out`);
-what a forward calls as a function is changed while it is traced (`PlainCalls`).
+A graph with today's `aten::gelu` is saved in file format 10, of which 1.11 reads 9 at most. What a module does is
+changed in the module (`write_out`); what a forward calls as a function is changed while it is traced (`PlainCalls`).
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ class WrittenOutAttention(nn.Module):
         """Takes the weights over.
 
         Raises:
-            ValueError: an attention with key or value widths of their own, or with added bias tokens, which no tower of ours has.
+            ValueError: an attention with key or value widths of their own, or with added bias tokens, which no tower of
+                ours has.
         """
         super().__init__()
         if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
-            raise ValueError("this nn.MultiheadAttention has widths or tokens of its own for keys and values, and cannot be written out")
+            raise ValueError(
+                "this nn.MultiheadAttention has widths or tokens of its own for keys and values, and cannot be written "
+                "out"
+            )
         self.in_proj_weight, self.in_proj_bias = attention.in_proj_weight, attention.in_proj_bias
         self.out_proj = attention.out_proj
         self.n_heads, self.is_batch_first = attention.num_heads, attention.batch_first
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
-        """As nn.MultiheadAttention's, without the weights; `attn_mask` is added to the products, float [n_query, n_key]."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any
+    ) -> tuple[Tensor, None]:
+        """As nn.MultiheadAttention's, without the weights; `attn_mask` is added to the products, float [n_query,
+        n_key]."""
         biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         parts = []
         for tokens, weight, bias in zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True):
@@ -50,7 +58,8 @@ class WrittenOutAttention(nn.Module):
 
 
 class WrittenOutGELU(nn.Module):
-    """GELU by the error function, or by its approximation with a hyperbolic tangent. Source: Hendrycks and Gimpel, arXiv 1606.08415."""
+    """GELU by the error function, or by its approximation with a hyperbolic tangent. Source: Hendrycks and Gimpel,
+    arXiv 1606.08415."""
 
     def __init__(self, approximate: str = "none") -> None:
         """`approximate` is none or tanh, as nn.GELU has it."""
@@ -80,27 +89,44 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | No
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
-    """As F.scaled_dot_product_attention without dropout, in operators of 1.11; a mask of truth values, or added to the products."""
+    """As F.scaled_dot_product_attention without dropout, in operators of 1.11; a mask of truth values, or added to the
+    products."""
     if dropout_p or enable_gqa:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
     products = torch.matmul(query * (scale or 1 / math.sqrt(query.shape[-1])), key.transpose(-2, -1))
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
     if attn_mask is not None:
-        products = products.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else products + attn_mask
+        products = (
+            products.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else products + attn_mask
+        )
     return torch.matmul(products.softmax(dim=-1), value)
 
 
-PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {F.gelu: gelu, F.pad: pad, F.scaled_dot_product_attention: attention}
+PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.gelu: gelu,
+    F.pad: pad,
+    F.scaled_dot_product_attention: attention,
+}
 
 
 class PlainCalls(TorchFunctionMode):
     """While it is entered, the functions in `PLAIN` are computed by what stands beside them there."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         """`func` of PyTorch is called with these arguments."""
         return PLAIN.get(func, func)(*args, **(kwargs or {}))
 
@@ -123,4 +149,6 @@ def _plain(part: nn.Module) -> nn.Module | None:
         return WrittenOutAttention(part)
     if isinstance(part, timm.layers.GELUTanh):
         return WrittenOutGELU("tanh")
-    return WrittenOutGELU(getattr(part, "approximate", "none")) if isinstance(part, (nn.GELU, timm.layers.GELU)) else None
+    return (
+        WrittenOutGELU(getattr(part, "approximate", "none")) if isinstance(part, (nn.GELU, timm.layers.GELU)) else None
+    )

@@ -1,7 +1,8 @@
 """The same submission for `torch.export`, for the day when TorchScript is gone.
 
-`torch.export` follows one path for all sizes, so that what depends on an image's size is written in tensors here: a square is two matrix
-products, whose matrices hold the weights of antialiased bicubic interpolation. TorchScript's file keeps torch's own operator.
+`torch.export` follows one path for all sizes, so that what depends on an image's size is written in tensors here: a
+square is two matrix products, whose matrices hold the weights of antialiased bicubic interpolation. TorchScript's file
+keeps torch's own operator.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Program(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [n, 64] of uint8 [n, 3, height, width]."""
-        sides = torch.stack([torch.scalar_tensor(images.size(i), dtype=torch.float64, device=self.mean.device) for i in (2, 3)])
+        sides = torch.stack(
+            [torch.scalar_tensor(images.size(i), dtype=torch.float64, device=self.mean.device) for i in (2, 3)]
+        )
         squares: dict[tuple[int, str], Tensor] = {}
         parts = []
         for i, (network, (px, views, weight)) in enumerate(zip(self.networks, self.towers, strict=True)):
@@ -83,11 +86,16 @@ class Program(nn.Module):
 
 
 def square(images: Tensor, sides: Tensor, px: int, frame: str) -> Tensor:
-    """What `to_square` gives, float32 [n, 3, px, px], of uint8 [n, 3, height, width]; `sides` are height and width, float64 [2]."""
+    """What `to_square` gives, float32 [n, 3, px, px], of uint8 [n, 3, height, width]; `sides` are height and width,
+    float64 [2]."""
     is_square = 20 * (sides[0] - sides[1]).abs() <= sides.max()
     never, always = torch.zeros_like(is_square), torch.ones_like(is_square)
     is_cropped, is_padded = {
-        "squash": (never, never), "crop": (always, never), "pad": (never, always), "aspect": (is_square, never), "aspect_pad": (always, ~is_square),
+        "squash": (never, never),
+        "crop": (always, never),
+        "pad": (never, always),
+        "aspect": (is_square, never),
+        "aspect_pad": (always, ~is_square),
     }[frame]
     start = torch.where(is_cropped, torch.floor(sides / 20), 0.0)
     length = sides - 2 * start
@@ -95,7 +103,9 @@ def square(images: Tensor, sides: Tensor, px: int, frame: str) -> Tensor:
     fitted = torch.floor((length * px + torch.floor(longer / 2)) / longer).clamp(min=2.0)
     inner = torch.where(is_padded, fitted, float(px))
     offset = torch.floor((px - inner) / 2)
-    (rows, row_is_filled), (columns, column_is_filled) = (_weights(images.size(2 + i), start[i], length[i], inner[i], offset[i], px) for i in (0, 1))
+    (rows, row_is_filled), (columns, column_is_filled) = (
+        _weights(images.size(2 + i), start[i], length[i], inner[i], offset[i], px) for i in (0, 1)
+    )
     pixels = torch.matmul(rows, torch.matmul(images.float(), columns.T)).clamp(0.0, 255.0)
     return torch.where(row_is_filled[:, None] & column_is_filled, pixels, GREY)
 

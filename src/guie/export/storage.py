@@ -34,7 +34,12 @@ def store(module: nn.Module, storage: str) -> nn.Module:
                 continue
             stored = parameter.detach().to(dtype)
             if not torch.isfinite(stored).all():
-                raise ValueError(f"a weight of {parameter.detach().abs().max():.3g} is too large for fp16; set export.storage to bf16")
+                raise ValueError(
+                    f"a weight of {parameter.detach().abs().max():.3g} is too large for fp16; set export.storage to "
+                    "bf16"
+                )
             setattr(part, name, nn.Parameter(stored, requires_grad=False))
-            parametrize.register_parametrization(part, name, _Widened(), unsafe=True)  # unsafe: the type changes, as it should
+            parametrize.register_parametrization(
+                part, name, _Widened(), unsafe=True
+            )  # unsafe: the type changes, as it should
     return module

@@ -65,8 +65,8 @@ class Parity:
 def export_submission(run: Run) -> dict[str, Any]:
     """Builds, saves, re-loads and proves the submission, then packs it.
 
-    Reads 07_embeddings, the stages' weights and 02_balanced's licences; writes saved_model.pt, parity/, submission.zip and card.json. A run in the
-    project's own `artifacts/` also copies the zip to `submission/<recipe>/`.
+    Reads 07_embeddings, the stages' weights and 02_balanced's licences; writes saved_model.pt, parity/, submission.zip
+    and card.json. A run in the project's own `artifacts/` also copies the zip to `submission/<recipe>/`.
 
     Returns:
         Largest cosine distance to door 07, seconds per image, sizes.
@@ -144,7 +144,8 @@ def _warn_of_unknown(operators: list[str]) -> None:
 
 
 def write_zip(model_path: Path, zip_path: Path) -> None:
-    """A zip with exactly `saved_model.pt` at its root, the same bytes for the same model; stored, since weights hardly shrink."""
+    """A zip with exactly `saved_model.pt` at its root, the same bytes for the same model; stored, since weights hardly
+    shrink."""
     entry = zipfile.ZipInfo(MODEL_NAME, date_time=(1980, 1, 1, 0, 0, 0))
     entry.external_attr = 0o644 << 16
     with (
@@ -157,7 +158,8 @@ def write_zip(model_path: Path, zip_path: Path) -> None:
 
 
 def _towers(run: Run) -> list[Tower]:
-    """The final setting's members, built on the CPU whatever the run's device, so that no device is baked into a graph."""
+    """The final setting's members, built on the CPU whatever the run's device, so that no device is baked into a
+    graph."""
     towers = [load_tower(replace(run, device="cpu"), member) for member in run.recipe.embed.final.members]
     for tower in towers:
         store(write_out(tower.module), run.recipe.export.storage)
@@ -172,14 +174,22 @@ def _assembly(run: Run) -> dict[str, Any]:
         pca = PCA.load(run.folder(7) / "pca.npz")
         projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
     return {
-        "mean": mean, "std": std, "projection": projection, "pack_px": run.recipe.data.pack_px, "is_mean": final.combine == "mean",
-        "power": final.power, "has_unit_length": run.recipe.export.has_unit_length,
+        "mean": mean,
+        "std": std,
+        "projection": projection,
+        "pack_px": run.recipe.data.pack_px,
+        "is_mean": final.combine == "mean",
+        "power": final.power,
+        "has_unit_length": run.recipe.export.has_unit_length,
     }
 
 
 def _n_bytes(module: torch.jit.ScriptModule) -> int:
     """Of its tensors, each memory once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in (*module.parameters(), *module.buffers())}
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in (*module.parameters(), *module.buffers())
+    }
     return sum(storages.values())
 
 
@@ -191,7 +201,9 @@ def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
             with quiet_jit():
                 torch.jit.save(module, str(temporary))
         except RuntimeError as error:
-            raise OSError(f"{path} could not be written ({error}); is there space at {path.parent}? --out chooses another place") from error
+            raise OSError(
+                f"{path} could not be written ({error}); is there space at {path.parent}? --out chooses another place"
+            ) from error
 
 
 def _parity_images(run: Run) -> dict[int, np.ndarray]:
@@ -236,8 +248,10 @@ def _check(parity: Parity, min_cosine: float) -> None:
     worst = int(np.argmin(np.nan_to_num(parity.cosines, nan=-1.0)))
     if not parity.cosines[worst] >= min_cosine:
         raise ValueError(
-            f"the exported file and door 07 disagree: cosine {parity.cosines[worst]:.6f} on image {parity.image_ids[worst]}, "
-            f"export.min_parity_cosine is {min_cosine}; no zip was written. Run door 07 again with --force; where it ran in half precision, lower the bound"
+            f"the exported file and door 07 disagree: cosine {parity.cosines[worst]:.6f} on image "
+            f"{parity.image_ids[worst]}, "
+            f"export.min_parity_cosine is {min_cosine}; no zip was written. Run door 07 again with --force; where it "
+            "ran in half precision, lower the bound"
         )
 
 
@@ -249,10 +263,22 @@ def _write_parity(folder: Path, images: dict[int, np.ndarray], parity: Parity) -
         with whole_file(folder / name) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")
     with whole_file(folder / "expected.npz") as temporary, temporary.open("wb") as handle:
-        np.savez(handle, names=np.array(names), image_ids=np.array(parity.image_ids), embeddings=parity.expected.astype(np.float32))
+        np.savez(
+            handle,
+            names=np.array(names),
+            image_ids=np.array(parity.image_ids),
+            embeddings=parity.expected.astype(np.float32),
+        )
 
 
-def _card(run: Run, scores: dict[str, Any], parity: Parity, program: Parity | None, unknown: list[str], files: tuple[Path, ...]) -> dict[str, Any]:
+def _card(
+    run: Run,
+    scores: dict[str, Any],
+    parity: Parity,
+    program: Parity | None,
+    unknown: list[str],
+    files: tuple[Path, ...],
+) -> dict[str, Any]:
     """What someone who finds the file later wants to know."""
     recipe = run.recipe
     return {
@@ -260,18 +286,29 @@ def _card(run: Run, scores: dict[str, Any], parity: Parity, program: Parity | No
         "recipe_digest": recipe.digest(),
         "seed": recipe.seed,
         "commit": commit(),
-        "models": [_with_mean_std(model) for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)],
+        "models": [
+            _with_mean_std(model)
+            for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)
+        ],
         "setting": asdict(recipe.embed.final),
         "scores": scores,
-        "data": json.loads((run.folder(2) / "licences.json").read_text(encoding="utf-8")),  # of the training images, by source
+        "data": json.loads(
+            (run.folder(2) / "licences.json").read_text(encoding="utf-8")
+        ),  # of the training images, by source
         "unknown_to_torch_1_11": unknown,
         "files": [{"name": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size} for path in files],
         "storage": recipe.export.storage,
         "torch": torch.__version__,
         "loaded_in": [torch.__version__],  # check_submission.py --card adds the version that it runs in
         "contract": CONTRACT if recipe.export.has_unit_length else CONTRACT | RAW,
-        "parity": {"n_images": len(parity.cosines), "min_cosine": float(parity.cosines.min()), "checked_by": "submission/check_submission.py"},
-        "program_parity": None if program is None else {"n_images": len(program.cosines), "min_cosine": float(program.cosines.min())},
+        "parity": {
+            "n_images": len(parity.cosines),
+            "min_cosine": float(parity.cosines.min()),
+            "checked_by": "submission/check_submission.py",
+        },
+        "program_parity": None
+        if program is None
+        else {"n_images": len(program.cosines), "min_cosine": float(program.cosines.min())},
     }
 
 
@@ -286,7 +323,9 @@ def _final_scores(run: Run) -> dict[str, Any]:
     table = pd.read_csv(run.folder(7) / "scores.csv")
     rows = table[table["setting"] == run.recipe.embed.final.name]
     if rows.empty:
-        raise ValueError(f"{run.folder(7) / 'scores.csv'} has no row {run.recipe.embed.final.name!r}; run door 07 again with --force")
+        raise ValueError(
+            f"{run.folder(7) / 'scores.csv'} has no row {run.recipe.embed.final.name!r}; run door 07 again with --force"
+        )
     scores: dict[str, Any] = json.loads(rows.iloc[[-1]].to_json(orient="records"))[0]
     return scores
 

@@ -1,8 +1,9 @@
 """The submission as one TorchScript module: a uint8 image of any size in, 64 floats out.
 
-Every network is traced on the square it always sees; only the wrapper, which meets images of any size, is scripted. torch
-calls all of torch.jit deprecated, but the contest loads nothing else: that one warning is silenced here and nowhere else.
-This file does without `from __future__ import annotations`: torch.jit reads the buffers' annotations as types, not as texts.
+Every network is traced on the square it always sees; only the wrapper, which meets images of any size, is scripted.
+torch calls all of torch.jit deprecated, but the contest loads nothing else: that one warning is silenced here and
+nowhere else. This file does without `from __future__ import annotations`: torch.jit reads the buffers' annotations as
+types, not as texts.
 """
 
 import contextlib
@@ -59,7 +60,8 @@ class _Resolution(nn.Module):
 
 
 class _Submission(nn.Module):
-    """Resolutions -> passes -> towers -> concatenation -> projection, with every L2 normalisation where door 07 has it."""
+    """Resolutions -> passes -> towers -> concatenation -> projection, with every L2 normalisation where door 07 has
+    it."""
 
     mean: Tensor
     std: Tensor
@@ -87,7 +89,8 @@ class _Submission(nn.Module):
         self.pack_px = pack_px
 
     def set_constants(self, mean: Tensor, std: Tensor, center: Tensor, matrix: Tensor, size_matrix: Tensor) -> None:
-        """Buffers, so that they follow the module to its device: mean and std [3], center [D], matrix [64, D], size_matrix [D, 3]."""
+        """Buffers, so that they follow the module to its device: mean and std [3], center [D], matrix [64, D],
+        size_matrix [D, 3]."""
         self.register_buffer("mean", mean.view(1, 3, 1, 1))
         self.register_buffer("std", std.view(1, 3, 1, 1))
         self.register_buffer("center", center)
@@ -97,7 +100,10 @@ class _Submission(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """float32 [n, 64] of uint8 [n, 3, height, width] on any device."""
         if images.dtype != torch.uint8 or images.dim() != 4 or images.size(1) != 3 or images.numel() == 0:
-            raise ValueError("the input must be uint8 [n, 3, height, width] with at least one pixel; convert the image to RGB and add the batch dimension")
+            raise ValueError(
+                "the input must be uint8 [n, 3, height, width] with at least one pixel; convert the image to RGB and "
+                "add the batch dimension"
+            )
         images = images.to(self.mean.device)
         outputs: list[Tensor] = []
         for resolution in self.resolutions:
@@ -112,7 +118,8 @@ class _Submission(nn.Module):
         return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
 
     def by_size(self, height: int, width: int) -> Tensor:
-        """What the image's size, as door 03 would pack it, adds to the towers' outputs: float32 [D], zeros for necks that do not take it."""
+        """What the image's size, as door 03 would pack it, adds to the towers' outputs: float32 [D], zeros for necks
+        that do not take it."""
         scale = min(1.0, self.pack_px / min(height, width))
         height, width = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         device = self.size_matrix.device
@@ -138,16 +145,16 @@ def build_submission(
 ) -> torch.jit.ScriptModule:
     """Builds the module that the contest's scorer loads.
 
-    Towers with the same network and resolution share one forward per view, resolutions share one resize, and weights that are
-    equal are stored once.
+    Towers with the same network and resolution share one forward per view, resolutions share one resize, and weights
+    that are equal are stored once.
 
     Args:
-        towers: Members in the order of the concatenation; each module maps normalised float32 [n, 3, px, px] to [n, d], on the
-            CPU, in eval mode. Tensors of equal content are made to share memory.
+        towers: Members in the order of the concatenation; each module maps normalised float32 [n, 3, px, px] to [n, d],
+            on the CPU, in eval mode. Tensors of equal content are made to share memory.
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, of pixels in 0..1.
-        projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d, or d of a mean; None where
-            these are 64 numbers already.
+        projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d, or d of a
+            mean; None where these are 64 numbers already.
         pack_px: Of the recipe's data, for towers that take the image's size.
         is_mean: Whether towers are averaged, not concatenated.
         power: Of the numbers before the projection; 1 leaves them.
@@ -220,7 +227,8 @@ def trace_network(module: nn.Module, image_px: int) -> tuple[torch.jit.ScriptMod
         The traced network, and d.
 
     Raises:
-        ValueError: the trace fails at another batch, or its outputs differ: the network's forward branches on what it sees.
+        ValueError: the trace fails at another batch, or its outputs differ: the network's forward branches on what it
+            sees.
     """
     pixels = torch.randn(max(TRACE_BATCHES), 3, image_px, image_px, generator=torch.Generator().manual_seed(0))
     where = f"the trace of {type(module).__name__} at {image_px} px"
@@ -230,15 +238,22 @@ def trace_network(module: nn.Module, image_px: int) -> tuple[torch.jit.ScriptMod
         for n in TRACE_BATCHES:
             expected = module(pixels[:n])
             if expected.dim() != 2 or len(expected) != n:
-                raise ValueError(f"{type(module).__name__} gives a tensor of shape {list(expected.shape)} for {n} images; a tower gives [{n}, d]")
+                raise ValueError(
+                    f"{type(module).__name__} gives a tensor of shape {list(expected.shape)} for {n} images; a tower "
+                    f"gives [{n}, d]"
+                )
             try:
                 got = traced(pixels[:n])
             except RuntimeError as error:
-                raise ValueError(f"{where} fails at batch {n}: {error}; its forward fixes the batch size, so it cannot be exported as it is") from error
+                raise ValueError(
+                    f"{where} fails at batch {n}: {error}; its forward fixes the batch size, so it cannot be exported "
+                    "as it is"
+                ) from error
             share = _error_share(got, expected)
             if not share <= TRACE_TOLERANCE:
                 raise ValueError(
-                    f"{where} differs from the network by {share:.2g} of the largest output at batch {n} (at most {TRACE_TOLERANCE}); "
+                    f"{where} differs from the network by {share:.2g} of the largest output at batch {n} (at most "
+                    f"{TRACE_TOLERANCE}); "
                     "its forward branches on values or is not deterministic, so it cannot be exported as it is"
                 )
     return traced, int(expected.shape[1])
@@ -265,7 +280,9 @@ def _check_towers(towers: Sequence[Tower]) -> None:
         raise ValueError("there are no towers to export; the final setting of the recipe needs at least one member")
     for i, tower in enumerate(towers):
         if tower.module.training:
-            raise ValueError(f"tower {i} is in training mode; call .eval() before the export, or dropout travels with it")
+            raise ValueError(
+                f"tower {i} is in training mode; call .eval() before the export, or dropout travels with it"
+            )
         if not tower.views or set(tower.views) - set(VIEWS):
             raise ValueError(f"tower {i} has the views {tower.views}; a tower has at least one of {', '.join(VIEWS)}")
 

@@ -23,15 +23,17 @@ log = logging.getLogger(__name__)
 class Backbone(nn.Module):
     """A timm or open_clip network as a feature extractor. Its BatchNorm layers stay in eval mode even during training.
 
-    Batch norm keeps its stored statistics while the weights are fine-tuned: batches of 32 are too small to re-estimate them,
-    and the shipped MobileNetV2's were folded (`weights/README.md`). `train()` therefore leaves batch norm layers in eval mode.
+    Batch norm keeps its stored statistics while the weights are fine-tuned: batches of 32 are too small to re-estimate
+    them, and the shipped MobileNetV2's were folded (`weights/README.md`). `train()` therefore leaves batch norm layers
+    in eval mode.
 
     Attributes:
         feature_dim: Width of the feature vector.
     """
 
     def __init__(self, network: nn.Module, feature_dim: int, pooling: str = "") -> None:
-        """Wraps `network`, which maps float32 [n, 3, px, px] to [n, feature_dim], or whose tokens are pooled to that."""
+        """Wraps `network`, which maps float32 [n, 3, px, px] to [n, feature_dim], or whose tokens are pooled to
+        that."""
         super().__init__()
         self.network = network
         self.feature_dim = feature_dim
@@ -50,18 +52,22 @@ class Backbone(nn.Module):
         return self
 
 
-def build_backbone(model: Model, image_px: int, weights: Path | None = None, seed: int = 0, patch_stride: int = 0) -> Backbone:
+def build_backbone(
+    model: Model, image_px: int, weights: Path | None = None, seed: int = 0, patch_stride: int = 0
+) -> Backbone:
     """Builds the backbone of a recipe and loads its weights.
 
     Args:
         model: The recipe's model section.
         image_px: Side of the square images it will see; position embeddings are interpolated to it.
-        weights: A file with the library's own names (of open_clip: the tower's, or the whole model's), or None for `model.weights`'s tag or random weights.
+        weights: A file with the library's own names (of open_clip: the tower's, or the whole model's), or None for
+            `model.weights`'s tag or random weights.
         seed: Of random weights.
         patch_stride: Of a transformer; see `set_resolution`.
 
     Raises:
-        ValueError: an unknown name, weights whose names or shapes do not fit, or a patch stride that the network cannot have.
+        ValueError: an unknown name, weights whose names or shapes do not fit, or a patch stride that the network cannot
+            have.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -79,15 +85,17 @@ def build_backbone(model: Model, image_px: int, weights: Path | None = None, see
 def folded(backbone: Backbone, image_px: int) -> Backbone:
     """The same features, faster: a copy whose batch norms are folded into the convolutions before them.
 
-    MobileNetV2 at 224 px gains 1.3 times the images/s on a CPU. That a norm stands after a convolution does not prove that it is
-    applied to it, so the copy is compared with the original on random pixels; a backbone without such norms, or one whose copy
-    differs, comes back itself, in eval mode.
+    MobileNetV2 at 224 px gains 1.3 times the images/s on a CPU. That a norm stands after a convolution does not prove
+    that it is applied to it, so the copy is compared with the original on random pixels; a backbone without such norms,
+    or one whose copy differs, comes back itself, in eval mode.
     """
     backbone.eval()
     copied = copy.deepcopy(backbone) if _foldable(backbone) else backbone
     for module, name, conv, norm in _foldable(copied):
         _fold(conv, norm)
-        rest = [getattr(norm, part) for part in ("drop", "act") if isinstance(getattr(norm, part, None), nn.Module)]  # timm's BatchNormAct2d
+        rest = [
+            getattr(norm, part) for part in ("drop", "act") if isinstance(getattr(norm, part, None), nn.Module)
+        ]  # timm's BatchNormAct2d
         setattr(module, name, nn.Sequential(*rest))
     if copied is backbone:
         return backbone
@@ -96,7 +104,9 @@ def folded(backbone: Backbone, image_px: int) -> Backbone:
     with torch.no_grad():
         expected, got = backbone(pixels), copied(pixels)
     if float((expected - got).abs().max()) > 1e-3 * float(expected.abs().max()):
-        log.warning("batch norms of %s could not be folded; features are extracted without", type(backbone.network).__name__)
+        log.warning(
+            "batch norms of %s could not be folded; features are extracted without", type(backbone.network).__name__
+        )
         return backbone
     return copied
 
@@ -116,5 +126,8 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     assert norm.running_mean is not None and norm.running_var is not None
     gain = norm.weight / (norm.running_var + norm.eps).sqrt()
     bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
-    conv.weight = nn.Parameter((conv.weight * gain[:, None, None, None]).detach().contiguous(memory_format=torch.channels_last), requires_grad=False)
+    conv.weight = nn.Parameter(
+        (conv.weight * gain[:, None, None, None]).detach().contiguous(memory_format=torch.channels_last),
+        requires_grad=False,
+    )
     conv.bias = nn.Parameter(((bias - norm.running_mean) * gain + norm.bias).detach(), requires_grad=False)

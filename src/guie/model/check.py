@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 
 def check_models(recipe: Recipe) -> MeanStd:
-    """What can be said of the recipe's networks before hours of work: `check_networks`, and mean and std of the pixels, which are told and given back.
+    """What can be said of the recipe's networks before hours of work: `check_networks`, and mean and std of the pixels,
+    which are told and given back.
 
     Raises:
         ValueError: see `check_networks` and `check_normalisation`.
@@ -30,11 +31,12 @@ def check_models(recipe: Recipe) -> MeanStd:
 
 
 def check_networks(recipe: Recipe) -> None:
-    """Builds each network of the recipe without its weights, on tensors that have a shape only, and tries every size that a stage or member asks of it.
+    """Builds each network of the recipe without its weights, on tensors that have a shape only, and tries every size
+    that a stage or member asks of it.
 
     Raises:
-        ValueError: a name or tag that the library does not have; a feature, size or patch stride that the network cannot have, or a PCA to more
-            dimensions than its features have, with the field.
+        ValueError: a name or tag that the library does not have; a feature, size or patch stride that the network
+            cannot have, or a PCA to more dimensions than its features have, with the field.
     """
     widths: dict[Model, int] = {}
     for model, sizes in _sizes(recipe).items():
@@ -57,21 +59,30 @@ def check_networks(recipe: Recipe) -> None:
 
 
 def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:
-    """Raises ValueError where a PCA is to give more numbers than its members, of networks whose features are that wide; unknown ones pass."""
+    """Raises ValueError where a PCA is to give more numbers than its members, of networks whose features are that wide;
+    unknown ones pass."""
     for row in recipe.embed.settings:
         models = [recipe.model_of(member.stage) for member in row.members]
-        if not row.pca_dim or any(member.output == "feature" and model not in widths for member, model in zip(row.members, models, strict=True)):
+        if not row.pca_dim or any(
+            member.output == "feature" and model not in widths
+            for member, model in zip(row.members, models, strict=True)
+        ):
             continue
         outputs = [
-            widths[model] if member.output == "feature" else recipe.stage(member.stage).neck.dim for member, model in zip(row.members, models, strict=True)
+            widths[model] if member.output == "feature" else recipe.stage(member.stage).neck.dim
+            for member, model in zip(row.members, models, strict=True)
         ]
         width = outputs[0] if row.combine == "mean" else sum(outputs)
         if row.pca_dim > width:
-            raise ValueError(f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, more than the {width} numbers that its members give")
+            raise ValueError(
+                f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, more than the {width} numbers that its members "
+                "give"
+            )
 
 
 def _runs_without_values(network: Any) -> bool:
-    """Whether a network at the size that it was made for can be tried on shapes alone: a custom operator may not know how."""
+    """Whether a network at the size that it was made for can be tried on shapes alone: a custom operator may not know
+    how."""
     side = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
     side = getattr(network, "image_size", side)
     side = side[0] if isinstance(side, tuple) else side
@@ -87,9 +98,14 @@ def _sizes(recipe: Recipe) -> dict[Model, dict[tuple[int, int], str]]:
     """By network the (image_px, patch_stride) that are asked of it, each with the field that asks first."""
     sizes: dict[Model, dict[tuple[int, int], str]] = {}
     for stage in recipe.stages.trained:
-        sizes.setdefault(recipe.model_of(stage.name), {}).setdefault((stage.image_px, stage.patch_stride), f"stages.{stage.name}.image_px")
+        sizes.setdefault(recipe.model_of(stage.name), {}).setdefault(
+            (stage.image_px, stage.patch_stride), f"stages.{stage.name}.image_px"
+        )
     for row in recipe.embed.settings:
         for member in row.members:
             asked = sizes.setdefault(recipe.model_of(member.stage), {})
-            asked.setdefault((member.image_px, member.patch_stride), f"embed.settings.{row.name}: the member {member.stage!r} at {member.image_px} px")
+            asked.setdefault(
+                (member.image_px, member.patch_stride),
+                f"embed.settings.{row.name}: the member {member.stage!r} at {member.image_px} px",
+            )
     return sizes

@@ -1,4 +1,5 @@
-"""Weights put into a network: under whatever prefix they lie, without classification heads, with position embeddings of another grid interpolated."""
+"""Weights put into a network: under whatever prefix they lie, without classification heads, with position embeddings of
+another grid interpolated."""
 
 from __future__ import annotations
 
@@ -56,10 +57,12 @@ STRANGE_NAMES = {
 
 
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Loads weights strictly: each parameter gets its value, but a head, a mask token or a decoder that the network has not is left out.
+    """Loads weights strictly: each parameter gets its value, but a head, a mask token or a decoder that the network has
+    not is left out.
 
-    The prefix is the one under which most of the network's own names stand (`module.`, `backbone.`, `visual.`, `module.encoder_q.`, ...). Weights that do
-    not fit as they are go through the library's own conversion, if timm has one for this network.
+    The prefix is the one under which most of the network's own names stand (`module.`, `backbone.`, `visual.`,
+    `module.encoder_q.`, ...). Weights that do not fit as they are go through the library's own conversion, if timm has
+    one for this network.
 
     Args:
         network: Of timm, or the image tower of an open_clip model.
@@ -67,7 +70,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
         what: The file, for messages.
 
     Raises:
-        ValueError: in one line: several copies of the network, names that are missing or not known, other shapes, numbers that are not finite.
+        ValueError: in one line: several copies of the network, names that are missing or not known, other shapes,
+            numbers that are not finite.
     """
     own = network.state_dict()
     fitted = _fitted(own, weights, what)
@@ -76,7 +80,9 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
         converted = _converted(network, weights)
         fitted = _fitted(own, converted, what) if converted else fitted
         if not converted or misfit(own, fitted):
-            raise ValueError(f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}")
+            raise ValueError(
+                f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}"
+            )
     _check_numbers(own, fitted, what)
     network.load_state_dict(fitted, strict=False)  # names and shapes are checked; what may be missing are counters
 
@@ -85,10 +91,18 @@ def misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     """What keeps `given` from being loaded into tensors `own`, in one line, or ''."""
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unknown = [name for name in given if name not in own]
-    other = [f"{name} ({_shape(tensor)} for {_shape(own[name])})" for name, tensor in given.items() if name in own and tensor.shape != own[name].shape]
+    other = [
+        f"{name} ({_shape(tensor)} for {_shape(own[name])})"
+        for name, tensor in given.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
     parts = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for names, what in ((missing, f"of its {len(own)} tensors are missing"), (unknown, "are not known to it"), (other, "have another shape"))
+        for names, what in (
+            (missing, f"of its {len(own)} tensors are missing"),
+            (unknown, "are not known to it"),
+            (other, "have another shape"),
+        )
         if names
     ]
     return "; ".join(parts)
@@ -123,15 +137,29 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
     if len(prefixes) < 2:
         return prefixes[0] if prefixes else ""
     first = {name.removeprefix(prefixes[0]): tensor for name, tensor in names.items() if name.startswith(prefixes[0])}
-    is_alike = all(torch.equal(first[name], names[prefix + name]) for prefix in prefixes[1:] for name in own if name in first and prefix + name in names)
+    is_alike = all(
+        torch.equal(first[name], names[prefix + name])
+        for prefix in prefixes[1:]
+        for name in own
+        if name in first and prefix + name in names
+    )
     if best > len(own) // 2 and not is_alike:
-        raise ValueError(f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save the one that is wanted alone")
+        raise ValueError(
+            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save the one "
+            "that is wanted alone"
+        )
     return min(prefixes, key=len)
 
 
 def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
     """A position embedding of another square grid, interpolated to the network's; anything else as it is."""
-    if own is None or tensor.shape == own.shape or name.rpartition(".")[2] not in POSITIONS or tensor.ndim != own.ndim or tensor.shape[-1] != own.shape[-1]:
+    if (
+        own is None
+        or tensor.shape == own.shape
+        or name.rpartition(".")[2] not in POSITIONS
+        or tensor.ndim != own.ndim
+        or tensor.shape[-1] != own.shape[-1]
+    ):
         return tensor
     side, old_side = math.isqrt(own.shape[-2]), math.isqrt(tensor.shape[-2])
     n_prefix = own.shape[-2] - side**2
@@ -142,7 +170,8 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _converted(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights as timm's conversion of other projects' names for this network gives them; nothing where there is none."""
+    """The weights as timm's conversion of other projects' names for this network gives them; nothing where there is
+    none."""
     trunk: Any = getattr(network, "trunk", network)
     convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     if convert is None or trunk is not network:
@@ -164,21 +193,35 @@ def _origin(weights: Collection[str]) -> str:
 
 
 def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> None:
-    """Raises ValueError for weights that are quantised, sparse or without values, or with numbers that are not finite."""
+    """Raises ValueError for weights that are quantised, sparse or without values, or with numbers that are not
+    finite."""
     odd = [name for name, tensor in weights.items() if own[name].is_floating_point() and not _has_plain_numbers(tensor)]
     if odd:
         tensor = weights[odd[0]]
         kind = "without values" if tensor.is_meta else "quantised" if tensor.layout == torch.strided else "sparse"
-        raise ValueError(f"{what}: {len(odd)} of its tensors, {odd[0]} first, are {tensor.dtype}, {kind}: take the weights in fp32, bf16 or fp16")
-    spoilt = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all()) and bool(own[name].isfinite().all())]
+        raise ValueError(
+            f"{what}: {len(odd)} of its tensors, {odd[0]} first, are {tensor.dtype}, {kind}: take the weights in fp32, "
+            "bf16 or fp16"
+        )
+    spoilt = [
+        name
+        for name, tensor in weights.items()
+        if not bool(tensor.isfinite().all()) and bool(own[name].isfinite().all())
+    ]
     if spoilt:
         n_bad = int((~weights[spoilt[0]].isfinite()).sum())
         raise ValueError(
-            f"{what}: {len(spoilt)} of its {len(weights)} tensors hold NaN or infinite numbers, {spoilt[0]} first ({n_bad} of {weights[spoilt[0]].numel()}): "
+            f"{what}: {len(spoilt)} of its {len(weights)} tensors hold NaN or infinite numbers, {spoilt[0]} first "
+            f"({n_bad} of {weights[spoilt[0]].numel()}): "
             "the training that wrote them diverged, or the file is damaged; take an earlier checkpoint"
         )
 
 
 def _has_plain_numbers(tensor: Tensor) -> bool:
     """Floating-point numbers of two bytes or more: those of one byte need scales that no network here knows."""
-    return tensor.is_floating_point() and tensor.dtype.itemsize > 1 and tensor.layout == torch.strided and not tensor.is_meta
+    return (
+        tensor.is_floating_point()
+        and tensor.dtype.itemsize > 1
+        and tensor.layout == torch.strided
+        and not tensor.is_meta
+    )

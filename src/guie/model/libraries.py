@@ -1,4 +1,5 @@
-"""Networks of timm and open_clip by name and tag: built without what is not needed, and what is missing told in one line."""
+"""Networks of timm and open_clip by name and tag: built without what is not needed, and what is missing told in one
+line."""
 
 from __future__ import annotations
 
@@ -22,11 +23,13 @@ HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
 def build_network(model: Model, has_tag_weights: bool = True) -> nn.Module:
-    """The network of a recipe: timm's without its classification layer, or the image tower of an open_clip model, without its text tower.
+    """The network of a recipe: timm's without its classification layer, or the image tower of an open_clip model,
+    without its text tower.
 
     Args:
         model: The recipe's model section.
-        has_tag_weights: Whether the weights of `pretrained:TAG` are fetched and loaded; without, and without a tag, weights are random.
+        has_tag_weights: Whether the weights of `pretrained:TAG` are fetched and loaded; without, and without a tag,
+            weights are random.
 
     Raises:
         ValueError: an unknown name or tag, or weights that cannot be fetched.
@@ -48,10 +51,18 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
         name = model.name.split(".")[0]
         if not timm.is_model(name):
             close = difflib.get_close_matches(model.name, timm.list_models(), n=5, cutoff=0.5)
-            raise ValueError(f"model.name {model.name!r} is no model of timm {timm.__version__}; near it there is {', '.join(close) or 'nothing'}")
-        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]
+            raise ValueError(
+                f"model.name {model.name!r} is no model of timm {timm.__version__}; near it there is "
+                f"{', '.join(close) or 'nothing'}"
+            )
+        tags = [
+            known.partition(".")[2] for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name
+        ]
         if tag and tag not in tags:
-            raise ValueError(f"model.weights {model.weights!r}: timm has for {name} {'the tags ' + ', '.join(tags) if tags else 'no weights'}")
+            raise ValueError(
+                f"model.weights {model.weights!r}: timm has for {name} "
+                f"{'the tags ' + ', '.join(tags) if tags else 'no weights'}"
+            )
         if tag and has_tag_weights:
             settings = timm.get_pretrained_cfg(f"{name}.{tag}")
             _check_reachable(model, (settings and settings.hf_hub_id) or "")
@@ -65,7 +76,8 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
 
 
 def _image_tower(model: Model) -> nn.Module:
-    """The tower alone: a whole model would also build its text side, for which Hugging Face's files may have to be fetched."""
+    """The tower alone: a whole model would also build its text side, for which Hugging Face's files may have to be
+    fetched."""
     import open_clip  # slow to import, and only needed here
     from open_clip.model import _build_vision_tower
 
@@ -75,7 +87,9 @@ def _image_tower(model: Model) -> nn.Module:
         raise ValueError(f"model.name {model.name!r} of open_clip cannot be read: {_first_line(error)}") from error
     if config is None:
         close = difflib.get_close_matches(model.name, open_clip.list_models(), n=5, cutoff=0.5)
-        raise ValueError(f"model.name {model.name!r} is no open_clip model; near it there is {', '.join(close) or 'nothing'}")
+        raise ValueError(
+            f"model.name {model.name!r} is no open_clip model; near it there is {', '.join(close) or 'nothing'}"
+        )
     return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
 
 
@@ -86,11 +100,21 @@ def _tag_settings(model: Model, tag: str) -> dict[str, Any]:
     settings: dict[str, Any] = open_clip.get_pretrained_cfg(model.name, tag)
     if not settings:
         tags = open_clip.list_pretrained_tags_by_model(model.name)
-        raise ValueError(f"model.weights {model.weights!r}: open_clip has for {model.name} {'the tags ' + ', '.join(tags) if tags else 'no weights'}")
-    wanted, own = (bool((values or {}).get("quick_gelu")) for values in (settings, open_clip.get_model_config(model.name)))
+        raise ValueError(
+            f"model.weights {model.weights!r}: open_clip has for {model.name} "
+            f"{'the tags ' + ', '.join(tags) if tags else 'no weights'}"
+        )
+    wanted, own = (
+        bool((values or {}).get("quick_gelu")) for values in (settings, open_clip.get_model_config(model.name))
+    )
     other = f"{model.name}-quickgelu" if wanted else model.name.removesuffix("-quickgelu")
-    if wanted != own and other != model.name and other in open_clip.list_models():  # open_clip only warns, and the features are wrong
-        raise ValueError(f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; name {other!r}")
+    if (
+        wanted != own and other != model.name and other in open_clip.list_models()
+    ):  # open_clip only warns, and the features are wrong
+        raise ValueError(
+            f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; name "
+            f"{other!r}"
+        )
     return settings
 
 
@@ -109,25 +133,37 @@ def _load_tag(network: nn.Module, model: Model, settings: dict[str, Any]) -> Non
 
 
 def _check_reachable(model: Model, repository: str) -> None:
-    """Raises ValueError where weights can only fail to come: Hugging Face's client would try for a minute, with a page of warnings.
+    """Raises ValueError where weights can only fail to come: Hugging Face's client would try for a minute, with a page
+    of warnings.
 
     Args:
         model: For the message.
         repository: `owner/name` on the hub; '' for weights that lie elsewhere.
     """
     host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or ""
-    is_cached = any(Path(huggingface_hub.constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "snapshots").glob("*/*"))
-    if not repository or is_cached or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+    is_cached = any(
+        Path(huggingface_hub.constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "snapshots").glob(
+            "*/*"
+        )
+    )
+    if (
+        not repository
+        or is_cached
+        or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    ):
         return
     try:
         socket.getaddrinfo(host, 443)
     except OSError as error:
-        raise ValueError(_not_fetched(model, f"{host} cannot be reached from here: {error.strerror or error}")) from error
+        raise ValueError(
+            _not_fetched(model, f"{host} cannot be reached from here: {error.strerror or error}")
+        ) from error
 
 
 def _not_fetched(model: Model, why: str) -> str:
     return (
-        f"model.weights {model.weights!r} of {model.library}'s {model.name} could not be fetched ({why}). Run this once where there is a network and bring "
+        f"model.weights {model.weights!r} of {model.library}'s {model.name} could not be fetched ({why}). Run this "
+        "once where there is a network and bring "
         f"~/.cache/huggingface here (HF_HUB_OFFLINE=1 then keeps it from asking), or name a file: model.weights=PATH"
     )
 

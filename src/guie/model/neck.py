@@ -33,9 +33,9 @@ def n_sizes(shape: NeckSettings) -> int:
 class Neck(nn.Module):
     """Maybe batch norm without weights, then the mean of branches, each a dropout and one or two linear layers.
 
-    One branch with one rate is the 1st and 2nd places' neck (dropout .2, Linear 64); the norm before it the 5th's and 6th's; one linear layer
-    behind several dropouts the 4th's (multi-sample dropout); twenty branches, each with its layer, the 3rd's. In eval mode all but those
-    with a hidden layer are one linear layer, see `folded`.
+    One branch with one rate is the 1st and 2nd places' neck (dropout .2, Linear 64); the norm before it the 5th's and
+    6th's; one linear layer behind several dropouts the 4th's (multi-sample dropout); twenty branches, each with its
+    layer, the 3rd's. In eval mode all but those with a hidden layer are one linear layer, see `folded`.
     """
 
     def __init__(self, feature_dim: int, shape: NeckSettings) -> None:
@@ -52,7 +52,9 @@ class Neck(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Embeddings, not normalised, float [n, embedding_dim], of features, float [n, feature_dim]."""
         features = self.norm(features)
-        if len(self.dropouts) == 1 or not (self.training or hasattr(self, "branches")):  # without dropout a shared layer's samples are equal
+        if len(self.dropouts) == 1 or not (
+            self.training or hasattr(self, "branches")
+        ):  # without dropout a shared layer's samples are equal
             layer = self.branches[0] if hasattr(self, "branches") else self.linear
             return layer(self.dropouts[0](features))
         layers = self.branches if hasattr(self, "branches") else [self.linear] * len(self.dropouts)
@@ -61,9 +63,11 @@ class Neck(nn.Module):
         return total / len(self.dropouts)
 
     def folded(self) -> nn.Module:
-        """What the neck computes in eval mode, as one `nn.Linear`; the neck itself, in eval mode, where it has a hidden layer.
+        """What the neck computes in eval mode, as one `nn.Linear`; the neck itself, in eval mode, where it has a hidden
+        layer.
 
-        The norm's statistics and the mean of the branches are worked into the weights in float64; a neck of one layer without norm keeps its bits.
+        The norm's statistics and the mean of the branches are worked into the weights in float64; a neck of one layer
+        without norm keeps its bits.
         """
         layers = list(self.branches) if hasattr(self, "branches") else [self.linear]
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]

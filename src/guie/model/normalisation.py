@@ -1,4 +1,5 @@
-"""Which mean and standard deviation the pixels get: the library's for these weights, unless the recipe states others for exactly these weights."""
+"""Which mean and standard deviation the pixels get: the library's for these weights, unless the recipe states others
+for exactly these weights."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ log = logging.getLogger(__name__)
 
 Channels = tuple[float, float, float]
 MeanStd = tuple[Channels, Channels]
-OF_RANDOM: MeanStd = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # of random weights for which the library has none: nothing was trained with any
+OF_RANDOM: MeanStd = (
+    (0.5, 0.5, 0.5),
+    (0.5, 0.5, 0.5),
+)  # of random weights for which the library has none: nothing was trained with any
 TOLERANCE = 5e-4  # CLIP's numbers are often written with three or four decimals
 
 
@@ -24,8 +28,8 @@ def mean_std(model: Model) -> MeanStd:
     The library's configuration decides: of the tag, or for a file of weights what all tags of that name have in common.
 
     Raises:
-        ValueError: the recipe states others than the library has and does not say that they are these weights' own (`own_normalisation_of`); or it states
-            none, and the library has several for this name, or none.
+        ValueError: the recipe states others than the library has and does not say that they are these weights' own
+            (`own_normalisation_of`); or it states none, and the library has several for this name, or none.
     """
     stated = (model.mean, model.std) if model.mean and model.std else None
     if stated and (not model.weights or model.own_normalisation_of == model.weights):
@@ -34,7 +38,8 @@ def mean_std(model: Model) -> MeanStd:
     if stated:
         if known and not any(_is_close(stated, pair) for pair in known):
             raise ValueError(
-                f"model.mean and model.std are {_text(stated)}, but {model.library} has for {model.name} {_listed(known)}. Leave both out to take the "
+                f"model.mean and model.std are {_text(stated)}, but {model.library} has for {model.name} "
+                f"{_listed(known)}. Leave both out to take the "
                 f"library's; if they are these weights' own, say so: model.own_normalisation_of={model.weights!r}"
             )
         return stated
@@ -42,8 +47,14 @@ def mean_std(model: Model) -> MeanStd:
         return next(iter(known))
     if not model.weights:
         return OF_RANDOM
-    which = f"{model.library} has for {model.name} {_listed(known)}" if known else f"{model.library} has none for {model.name}"
-    raise ValueError(f"model.mean and model.std are not stated, and {which}; state those with which {model.weights} was trained")
+    which = (
+        f"{model.library} has for {model.name} {_listed(known)}"
+        if known
+        else f"{model.library} has none for {model.name}"
+    )
+    raise ValueError(
+        f"model.mean and model.std are not stated, and {which}; state those with which {model.weights} was trained"
+    )
 
 
 def check_normalisation(recipe: Recipe) -> MeanStd:
@@ -56,7 +67,8 @@ def check_normalisation(recipe: Recipe) -> MeanStd:
     for model in recipe.models[1:]:
         if not _is_close(mean_std(model), first):
             raise ValueError(
-                f"images are normalised once, but {recipe.model.name} needs {_text(first)} and {model.name} {_text(mean_std(model))}; take backbones of one "
+                f"images are normalised once, but {recipe.model.name} needs {_text(first)} and {model.name} "
+                f"{_text(mean_std(model))}; take backbones of one "
                 "convention, or make a recipe of each and join their embeddings"
             )
     return first
@@ -65,7 +77,11 @@ def check_normalisation(recipe: Recipe) -> MeanStd:
 def log_normalisation(recipe: Recipe) -> MeanStd:
     """`check_normalisation`, told in the log: which numbers, and whose."""
     pair, model = check_normalisation(recipe), recipe.model
-    whose = "as the recipe states" if model.mean else f"as {model.library} has it for {model.name} {model.weights_tag}".strip()
+    whose = (
+        "as the recipe states"
+        if model.mean
+        else f"as {model.library} has it for {model.name} {model.weights_tag}".strip()
+    )
     log.info("pixels: %s, %s", _text(pair), whose)
     return pair
 
@@ -90,7 +106,13 @@ def _timm_tags(model: Model) -> list[tuple[str, MeanStd]]:
         default = timm.get_pretrained_cfg(name)
         pretrained = [known for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]
         names = sorted(pretrained, key=lambda known: known.partition(".")[2] != (default.tag if default else ""))
-    settings = [(known.partition(".")[2], timm.get_pretrained_cfg(known, allow_unregistered=False) if timm.is_model(name) else None) for known in names]
+    settings = [
+        (
+            known.partition(".")[2],
+            timm.get_pretrained_cfg(known, allow_unregistered=False) if timm.is_model(name) else None,
+        )
+        for known in names
+    ]
     return [(tag, _pair(values.mean, values.std)) for tag, values in settings if values is not None]
 
 
@@ -108,7 +130,9 @@ def _pair(mean: tuple[float, ...], std: tuple[float, ...]) -> MeanStd:
 
 
 def _is_close(a: MeanStd, b: MeanStd) -> bool:
-    return all(abs(x - y) <= TOLERANCE for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True))
+    return all(
+        abs(x - y) <= TOLERANCE for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True)
+    )
 
 
 def _text(pair: MeanStd) -> str:
@@ -118,5 +142,7 @@ def _text(pair: MeanStd) -> str:
 
 def _listed(known: Mapping[MeanStd, list[str]]) -> str:
     """Each convention with up to three tags."""
-    parts = [f"{_text(pair)} (tag {', '.join(tags[:3])}{', ...' if len(tags) > 3 else ''})" for pair, tags in known.items()]
+    parts = [
+        f"{_text(pair)} (tag {', '.join(tags[:3])}{', ...' if len(tags) > 3 else ''})" for pair, tags in known.items()
+    ]
     return "; ".join(parts)

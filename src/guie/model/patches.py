@@ -1,7 +1,7 @@
 """Another resolution or patch stride for a transformer that is built already: its position embedding is interpolated.
 
-A stride below the patch's side makes patches overlap: the 1st place of GUIE took its ViT-H/14 from 224 px (16 x 16 tokens) to 290 px with a
-stride of 12 (24 x 24 tokens) in its last stage.
+A stride below the patch's side makes patches overlap: the 1st place of GUIE took its ViT-H/14 from 224 px (16 x 16
+tokens) to 290 px with a stride of 12 (24 x 24 tokens) in its last stage.
 """
 
 from __future__ import annotations
@@ -28,18 +28,24 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
         patch_stride: Pixels from one patch to the next; 0 is the patch's own side.
 
     Raises:
-        ValueError: a patch stride for a network without patches, or outside 1 to the patch's side; an image smaller than a patch; a
-            network that cannot take this size, with sizes that it can.
+        ValueError: a patch stride for a network without patches, or outside 1 to the patch's side; an image smaller
+            than a patch; a network that cannot take this size, with sizes that it can.
     """
     network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
-    if isinstance(network, VisionTransformer) and isinstance(network.patch_embed, PatchEmbed) and network.pos_embed is not None:
+    if (
+        isinstance(network, VisionTransformer)
+        and isinstance(network.patch_embed, PatchEmbed)
+        and network.pos_embed is not None
+    ):
         _set_timm_vit(network, network.patch_embed, image_px, patch_stride)
     elif type(network).__module__ == "open_clip.transformer" and hasattr(network, "conv1"):
         _set_open_clip_vit(network, image_px, patch_stride)
     elif type(network).__module__ == "open_clip.modified_resnet" and not patch_stride:
         _set_open_clip_resnet(network, image_px)
     elif patch_stride:
-        raise ValueError(f"patch_stride is {patch_stride}, but a {type(network).__name__} has no patches to overlap; leave it at 0")
+        raise ValueError(
+            f"patch_stride is {patch_stride}, but a {type(network).__name__} has no patches to overlap; leave it at 0"
+        )
     else:
         _set_image_px(network, image_px)
 
@@ -50,7 +56,8 @@ def n_tokens(image_px: int, patch_px: int, stride: int) -> int:
 
 
 def resized_position_embedding(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Interpolates a position embedding to another grid: bicubic, antialiased, in float32; the tokens before the grid's are kept.
+    """Interpolates a position embedding to another grid: bicubic, antialiased, in float32; the tokens before the grid's
+    are kept.
 
     Args:
         embedding: [..., n_prefix + height * width, dim] for the old grid.
@@ -75,7 +82,10 @@ def _set_timm_vit(network: VisionTransformer, patches: PatchEmbed, image_px: int
     assert network.pos_embed is not None and patches.grid_size is not None
     side = _set_stride(patches.proj, image_px, patch_stride)
     network.pos_embed = _resized_parameter(network.pos_embed, patches.grid_size, (side, side))
-    patches.img_size, patches.strict_img_size = (image_px, image_px), True  # or a side that its patches do not divide would be refused
+    patches.img_size, patches.strict_img_size = (
+        (image_px, image_px),
+        True,
+    )  # or a side that its patches do not divide would be refused
     patches.grid_size, patches.num_patches = (side, side), side * side
 
 
@@ -90,7 +100,9 @@ def _set_open_clip_resnet(network: Any, image_px: int) -> None:
     old, new = (network.image_size + 1) // 32, (image_px + 1) // 32  # the stem rounds up
     if not new:
         raise ValueError(f"image_px is {image_px}, must be at least 32 for a {type(network).__name__}")
-    network.attnpool.positional_embedding = _resized_parameter(network.attnpool.positional_embedding, (old, old), (new, new))
+    network.attnpool.positional_embedding = _resized_parameter(
+        network.attnpool.positional_embedding, (old, old), (new, new)
+    )
     network.image_size = image_px
 
 
@@ -114,17 +126,29 @@ def _set_image_px(network: nn.Module, image_px: int) -> None:
     """Of any other network: by its own means, where it has some, and tried."""
     try:
         _adapt(network, image_px, next(network.parameters()).device)
-    except Exception as error:  # an assertion, a shape that does not fit: whatever the network does with a size that it cannot take
+    except (
+        Exception
+    ) as error:  # an assertion, a shape that does not fit: whatever the network does with a size that it cannot take
         sides = sides_taken(network, image_px)
-        takes = f"near that it takes {', '.join(map(str, sides))} px" if sides else "no size near that was found that it takes"
-        raise ValueError(f"a {type(network).__name__} cannot take images of {image_px} px: {takes}; set these in image_px of stages and members") from error
+        takes = (
+            f"near that it takes {', '.join(map(str, sides))} px"
+            if sides
+            else "no size near that was found that it takes"
+        )
+        raise ValueError(
+            f"a {type(network).__name__} cannot take images of {image_px} px: {takes}; set these in image_px of stages "
+            "and members"
+        ) from error
 
 
 def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
-    """Up to `n` sides nearest to `image_px` that a network takes: tried without computing anything, on tensors that have a shape only."""
+    """Up to `n` sides nearest to `image_px` that a network takes: tried without computing anything, on tensors that
+    have a shape only."""
     with torch.no_grad():
         shapes = copy.deepcopy(network).to("meta")
-    tried = sorted({*range(32, 1025, 32), *range(48, 673, 48), *range(56, 673, 28)}, key=lambda side: abs(side - image_px))
+    tried = sorted(
+        {*range(32, 1025, 32), *range(48, 673, 48), *range(56, 673, 28)}, key=lambda side: abs(side - image_px)
+    )
     taken: list[int] = []
     for side in tried[:MAX_TRIES]:
         trial = copy.deepcopy(shapes)
@@ -137,7 +161,8 @@ def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
 
 
 def _adapt(network: Any, image_px: int, device: torch.device) -> None:
-    """Changes a network that knows its size, or one that fails at another and can change; raises whatever the network raises at a size that it cannot take."""
+    """Changes a network that knows its size, or one that fails at another and can change; raises whatever the network
+    raises at a size that it cannot take."""
     native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
     if hasattr(network, "set_input_size") and native not in (None, (image_px, image_px)):
         network.set_input_size(img_size=image_px)

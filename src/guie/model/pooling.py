@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-GEM_P = 3.0  # Radenovic et al., Fine-tuning CNN image retrieval with no human annotation, TPAMI 2019: learnt values end near 3
+# Radenovic et al., Fine-tuning CNN image retrieval with no human annotation, TPAMI 2019: learnt values end near 3
+GEM_P = 3.0
 
 
 def take_feature(network: Any, feature: str) -> str:
-    """Prepares `network`, whose weights are loaded, for a feature of `Model.feature`: what the feature does not need is taken out.
+    """Prepares `network`, whose weights are loaded, for a feature of `Model.feature`: what the feature does not need is
+    taken out.
 
     Returns:
         What `pooled_tokens` is to be called with, or '' where the network's own forward gives the feature.
@@ -25,7 +27,14 @@ def take_feature(network: Any, feature: str) -> str:
         return ""
     if type(network).__module__ == "open_clip.modified_resnet":
         if feature in ("unprojected", "cls"):
-            raise ValueError(_refusal(network, feature, "its attention pool is its projection", "'mean', 'max' or 'gem' of the map before it, or ''"))
+            raise ValueError(
+                _refusal(
+                    network,
+                    feature,
+                    "its attention pool is its projection",
+                    "'mean', 'max' or 'gem' of the map before it, or ''",
+                )
+            )
         network.attnpool = nn.Identity()
         return feature
     if hasattr(network, "trunk"):  # open_clip's wrapper of a timm network
@@ -42,7 +51,8 @@ def _refusal(network: Any, feature: str, why: str, instead: str) -> str:
 
 
 def _of_open_clip_vit(network: Any, feature: str) -> str:
-    """Of open_clip's own vision transformer, which always has a class token; CoCa's gives its tokens, too, which are left out."""
+    """Of open_clip's own vision transformer, which always has a class token; CoCa's gives its tokens, too, which are
+    left out."""
     network.output_tokens = False
     is_attentive = network.attn_pool is not None
     if not feature and network.pool_type == "none" and not is_attentive:
@@ -51,10 +61,22 @@ def _of_open_clip_vit(network: Any, feature: str) -> str:
         return ""
     if is_attentive and feature != "unprojected":
         raise ValueError(
-            _refusal(network, feature, "it pools its tokens by attention, with the last norm behind that", "'unprojected', the pooled tokens, or ''")
+            _refusal(
+                network,
+                feature,
+                "it pools its tokens by attention, with the last norm behind that",
+                "'unprojected', the pooled tokens, or ''",
+            )
         )
     if feature == "cls" and network.pool_type != "tok":
-        raise ValueError(_refusal(network, feature, f"it pools {network.pool_type!r} and has not trained its class token", "'mean', 'max' or 'gem'"))
+        raise ValueError(
+            _refusal(
+                network,
+                feature,
+                f"it pools {network.pool_type!r} and has not trained its class token",
+                "'mean', 'max' or 'gem'",
+            )
+        )
     if feature == "unprojected" and network.proj is None:
         raise ValueError(_refusal(network, feature, "it has no projection", "''"))
     network.proj = None
@@ -65,14 +87,24 @@ def _of_open_clip_vit(network: Any, feature: str) -> str:
 
 
 def _drop_projection(network: Any) -> None:
-    """Takes the projection out of open_clip's wrapper: a layer of its head, or, where it has none, the classification layer of the timm network inside."""
+    """Takes the projection out of open_clip's wrapper: a layer of its head, or, where it has none, the classification
+    layer of the timm network inside."""
     layers = dict(network.head.named_children())
     if "proj" in layers or "mlp" in layers:
         network.head = nn.Sequential(*(layer for name, layer in layers.items() if name == "pool"))
     elif "pool" in layers:
-        raise ValueError(_refusal(network, "unprojected", "its attention pool is its projection", "'mean', 'max' or 'gem' of the map before it, or ''"))
+        raise ValueError(
+            _refusal(
+                network,
+                "unprojected",
+                "its attention pool is its projection",
+                "'mean', 'max' or 'gem' of the map before it, or ''",
+            )
+        )
     elif not network.trunk.num_classes:
-        raise ValueError(_refusal(network, "unprojected", "it has no projection, and its output is the pooled tokens", "''"))
+        raise ValueError(
+            _refusal(network, "unprojected", "it has no projection, and its output is the pooled tokens", "''")
+        )
     else:
         network.trunk.reset_classifier(0)  # leaves its pooling
 
@@ -80,7 +112,11 @@ def _drop_projection(network: Any) -> None:
 def _of_timm(network: Any, feature: str) -> str:
     """Of a timm network: what stands behind its tokens or map is taken out."""
     if feature == "unprojected" or not hasattr(network, "forward_features"):
-        raise ValueError(_refusal(network, feature, "it has no projection" if feature == "unprojected" else "it gives no tokens", "''"))
+        raise ValueError(
+            _refusal(
+                network, feature, "it has no projection" if feature == "unprojected" else "it gives no tokens", "''"
+            )
+        )
     if feature == "cls" and not _has_class_token(network):
         raise ValueError(_refusal(network, feature, "it has no class token", "'mean', 'max' or 'gem'"))
     if isinstance(getattr(network, "attn_pool", None), nn.Module):
@@ -92,7 +128,9 @@ def _of_timm(network: Any, feature: str) -> str:
 
 def _has_class_token(network: Any) -> bool:
     """Register tokens are prefix tokens, too, but no class tokens."""
-    return any(getattr(part, "cls_token", None) is not None for part in (network, getattr(network, "embeds", None)))  # NaFlexVit's are in `embeds`
+    return any(
+        getattr(part, "cls_token", None) is not None for part in (network, getattr(network, "embeds", None))
+    )  # NaFlexVit's are in `embeds`
 
 
 def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
@@ -119,7 +157,9 @@ def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
         tokens, late_norm = network(pixels).flatten(2).transpose(1, 2), None
     else:
         tokens = _timm_tokens(network, network.forward_features(pixels), pooling)
-        has_late_norm = isinstance(getattr(network, "norm", None), nn.Identity) and isinstance(getattr(network, "fc_norm", None), nn.Module)
+        has_late_norm = isinstance(getattr(network, "norm", None), nn.Identity) and isinstance(
+            getattr(network, "fc_norm", None), nn.Module
+        )
         late_norm = network.fc_norm if has_late_norm else None
     pooled = _POOLS[pooling](tokens)
     return pooled if late_norm is None else late_norm(pooled)
@@ -147,7 +187,10 @@ def generalised_mean(tokens: Tensor) -> Tensor:
 
 
 _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
-    "cls": lambda tokens: tokens[:, 0], "mean": lambda tokens: tokens.mean(1), "max": lambda tokens: tokens.amax(1), "gem": generalised_mean,
+    "cls": lambda tokens: tokens[:, 0],
+    "mean": lambda tokens: tokens.mean(1),
+    "max": lambda tokens: tokens.amax(1),
+    "gem": generalised_mean,
 }
 
 

@@ -1,4 +1,5 @@
-"""Weights as people save them: safetensors or torch.save's files, plain, inside a training checkpoint, or in wrappers of wrappers."""
+"""Weights as people save them: safetensors or torch.save's files, plain, inside a training checkpoint, or in wrappers
+of wrappers."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from guie.settings.model import PICKLED
 
 log = logging.getLogger(__name__)
 
-# Where training checkpoints keep their weights. Averages and teachers come before the trained copy, as in timm and DINO.
+# Where training checkpoints keep their weights. Averages and teachers come before the trained copy, as in timm and
+# DINO.
 WRAPPERS = (
     "state_dict_ema",
     "model_ema",
@@ -45,15 +47,30 @@ INNER_PREFIXES = (
     "_fsdp_wrapped_module.",
     "_checkpoint_wrapped_module.",
 )  # of torch.compile, FSDP, checkpoint wrapper
-PLAIN_BUILTINS = ("bool", "bytes", "dict", "float", "frozenset", "int", "list", "object", "range", "slice", "str", "tuple")
+PLAIN_BUILTINS = (
+    "bool",
+    "bytes",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+    "range",
+    "slice",
+    "str",
+    "tuple",
+)
 MAX_UNKNOWN = 100  # classes beside the weights
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a weights file: safetensors, or what torch.save wrote (by its ending, `PICKLED`), of which nothing but tensors, numbers and texts is taken.
+    """Reads a weights file: safetensors, or what torch.save wrote (by its ending, `PICKLED`), of which nothing but
+    tensors, numbers and texts is taken.
 
-    A training checkpoint is taken for the weights that it holds (`WRAPPERS`, one inside the other). Objects of other classes beside them (argparse.Namespace,
-    numpy's numbers, dates, OmegaConf's) become empty placeholders: none of their code runs.
+    A training checkpoint is taken for the weights that it holds (`WRAPPERS`, one inside the other). Objects of other
+    classes beside them (argparse.Namespace, numpy's numbers, dates, OmegaConf's) become empty placeholders: none of
+    their code runs.
 
     Returns:
         The tensors by name, without the marks that torch.compile and FSDP leave inside names.
@@ -69,7 +86,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found = load_weights(path)
     weights, place = _named_tensors(found, ())
     if not weights:
-        raise ValueError(f"{path} holds no weights by name: {_told(found)}; save the model's state_dict() as safetensors")
+        raise ValueError(
+            f"{path} holds no weights by name: {_told(found)}; save the model's state_dict() as safetensors"
+        )
     if place:
         log.info("weights %s: taken from %s", path.name, " > ".join(repr(name) for name in place))
     return {_without_inner(name): tensor for name, tensor in weights.items()}
@@ -110,12 +129,16 @@ class _IgnoredDict(_Ignored):
 
 
 def _unpickled(path: Path) -> Any:
-    """The file's content by torch's weights_only reader, which calls nothing but what rebuilds tensors, and `_Ignored`."""
+    """The file's content by torch's weights_only reader, which calls nothing but what rebuilds tensors, and
+    `_Ignored`."""
     ignored: dict[str, Any] = {"collections.defaultdict": _stand_in("collections.defaultdict", _IgnoredDict)}
     ignored |= {f"builtins.{name}": _stand_in(name, _Ignored) for name in PLAIN_BUILTINS}
     for _ in range(MAX_UNKNOWN):
         try:
-            with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in ignored.items()]), warnings.catch_warnings():
+            with (
+                torch.serialization.safe_globals([(stand_in, name) for name, stand_in in ignored.items()]),
+                warnings.catch_warnings(),
+            ):
                 warnings.filterwarnings("ignore", message=".*TorchScript archive|Detected pickle protocol")
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -135,14 +158,19 @@ def _stand_in(name: str, kind: type[_Ignored]) -> Any:
 def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
     """What torch's reader stopped at, by its full name, with a placeholder for it; nothing where there can be none.
 
-    Functions among the builtins (exec, getattr), which torch names without their module, and the modules that torch blocks (os, sys) get none.
+    Functions among the builtins (exec, getattr), which torch names without their module, and the modules that torch
+    blocks (os, sys) get none.
     """
     if found := re.search(r"Unsupported global: GLOBAL (\S+) was not an allowed global", message):
         name = found[1]
         return {name: _stand_in(name, _Ignored)} if "." in name and name not in known else {}
     if found := re.search(r"Can only (SETITEM|append).* got <class '[^']*?(\w+)'>", message):
         kind = _IgnoredList if found[1] == "append" else _IgnoredDict
-        return {name: _stand_in(name, kind) for name, old in known.items() if name.rpartition(".")[2] == found[2] and not issubclass(old, kind)}
+        return {
+            name: _stand_in(name, kind)
+            for name, old in known.items()
+            if name.rpartition(".")[2] == found[2] and not issubclass(old, kind)
+        }
     return {}
 
 
@@ -153,10 +181,16 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             f"python -c \"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pt')\""
         )
     if found := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error)):
-        return f"{path} would call {found[1]} when it is opened, as weights never do: it is damaged, or holds more than weights; fetch it from where you trust"
+        return (
+            f"{path} would call {found[1]} when it is opened, as weights never do: it is damaged, or holds more than "
+            "weights; fetch it from where you trust"
+        )
     found = re.search(r"WeightsUnpickler error: *([^\n]+)", str(error))
     told = found[1] if found else str(error).strip().split("\n")[0] or type(error).__name__
-    return f"{path} is damaged, or holds more than weights ({told[:120]}); fetch it again, or save its state_dict() as safetensors"
+    return (
+        f"{path} is damaged, or holds more than weights ({told[:120]}); fetch it again, or save its state_dict() as "
+        "safetensors"
+    )
 
 
 def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -169,7 +203,9 @@ def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor
         if weights:
             return weights, where
     tensors = {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
-    return tensors if any(tensor.ndim for tensor in tensors.values()) else {}, place  # single numbers: an average's decay, a counter
+    return tensors if any(
+        tensor.ndim for tensor in tensors.values()
+    ) else {}, place  # single numbers: an average's decay, a counter
 
 
 def _told(found: Any) -> str:

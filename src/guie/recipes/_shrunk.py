@@ -11,8 +11,8 @@ from guie.recipe import Model, PerClass, Recipe, Soup, Stage, Stages, load_recip
 def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
     """A copy with the same phases, rows, members and views that runs in seconds on the drawn world.
 
-    Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks. Stages have at
-    most `n_epochs`.
+    Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks.
+    Stages have at most `n_epochs`.
     """
     tiny = load_recipe("tiny")
     names = itertools.cycle(_networks(recipe, tiny.model.name))
@@ -24,7 +24,10 @@ def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
         return tuple(_stage(row, networks, sources, n_epochs) if isinstance(row, Stage) else row for row in of_phase)
 
     stages = Stages(head=rows("head"), backbone=rows("backbone"), highres=rows("highres"))
-    settings = tuple(replace(row, members=tuple(replace(member, image_px=_px(member.image_px)) for member in row.members)) for row in recipe.embed.settings)
+    settings = tuple(
+        replace(row, members=tuple(replace(member, image_px=_px(member.image_px)) for member in row.members))
+        for row in recipe.embed.settings
+    )
     small = replace(recipe, name=f"{recipe.name}_tiny", data=tiny.data, model=networks[recipe.model], stages=stages)
     return replace(small, embed=replace(recipe.embed, settings=settings)).validate()
 
@@ -33,7 +36,9 @@ def _networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
     """timm's names, one for each of the recipe's backbones."""
     has_blocks = any(s.patch_stride or s.optim.open_blocks or s.optim.blocks for s in recipe.stages.trained)
     is_transformer = has_blocks or "vit" in recipe.model.name.lower()
-    return ("test_vit", "test_vit2", "test_vit3") if is_transformer else (convolutions, "test_resnet", "test_efficientnet")
+    return (
+        ("test_vit", "test_vit2", "test_vit3") if is_transformer else (convolutions, "test_resnet", "test_efficientnet")
+    )
 
 
 def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epochs: int) -> Stage:

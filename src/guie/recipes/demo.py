@@ -1,8 +1,9 @@
 """demo: the whole method in minutes on two cores, with the project's own ViT on images that it draws itself.
 
-Data: 320 instances in four drawn domains (data_prep/README.md), half of them never trained on. Weights: weights/vit_tiny_drawn.safetensors, which saw
-none of them (weights/README.md). Schedule: that of the 1st place in small: head and backbone in turn at 112 px, at 144 px with interpolated position
-embeddings, and with overlapping patches (16 px wide, one every 12, as its 14 every 12); the members of two resolutions are concatenated and reduced.
+Data: 320 instances in four drawn domains (data_prep/README.md), half of them never trained on. Weights:
+weights/vit_tiny_drawn.safetensors, which saw none of them (weights/README.md). Schedule: that of the 1st place in
+small: head and backbone in turn at 112 px, at 144 px with interpolated position embeddings, and with overlapping
+patches (16 px wide, one every 12, as its 14 every 12); the members of two resolutions are concatenated and reduced.
 
 Run: ./run.sh
 Machine: two cores. Score to expect, minutes and memory: README.
@@ -78,7 +79,9 @@ RECIPE = Recipe(
         drawn=DrawnWorld(n_instances=80, n_views=8, image_px=200, difficulty=0.6),
         pack_px=160,
     ),
-    model=Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    model=Model(
+        "timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    ),
     stages=Stages(
         head=(head("s1_head", 112),),
         backbone=(

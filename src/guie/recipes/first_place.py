@@ -1,22 +1,42 @@
-"""first_place: the winner's write-up (.728 private): head, then backbone, at 224, 280 and 290 px with overlapping patches.
+"""first_place: the winner's write-up (.728 private): head, then backbone, at 224, 280 and 290 px with overlapping
+patches.
 
-Source: S. Shao and Q. Cui, Kaggle topic 359316, arXiv 2210.08473. Where the write-up and the released code disagree this follows the write-up:
-ArcFace of .5, SGD with momentum, weight decay 1.5e-4 (code: an additive cosine margin of .55 and .65, no momentum, 1e-4; that is
-`first_place_released`). Learning rates are the code's, .02 and .02 / 80, as the write-up states their ratio alone. The cycles
-at 280 and 290 px have fewer epochs and a lower learning rate there, by how much is not said: here half. Its first fine-tuning at 280 px (.703
-to .705) is left out. The write-up's four pixels of overlap are two in the code (patches of 14 every 12), as here. The cycles on
-Products-10K alone come last, so the ones before are on the seven other sets, as the code has it for six. All images of all classes, as theirs; of
+Source: S. Shao and Q. Cui, Kaggle topic 359316, arXiv 2210.08473. Where the write-up and the released code disagree
+this follows the write-up: ArcFace of .5, SGD with momentum, weight decay 1.5e-4 (code: an additive cosine margin of .55
+and .65, no momentum, 1e-4; that is `first_place_released`). Learning rates are the code's, .02 and .02 / 80, as the
+write-up states their ratio alone. The cycles at 280 and 290 px have fewer epochs and a lower learning rate there, by
+how much is not said: here half. Its first fine-tuning at 280 px (.703 to .705) is left out. The write-up's four pixels
+of overlap are two in the code (patches of 14 every 12), as here. The cycles on Products-10K alone come last, so the
+ones before are on the seven other sets, as the code has it for six. All images of all classes, as theirs; of
 Google Landmarks v2 the full set: give its train.csv alone, since train_clean.csv is preferred.
 
-Different here. The momentum is not stated; with .9 of torch's kind, the code's rates, which had none, move the weights up to ten times as far.
-A twentieth of each domain's classes is set aside for validation; theirs validated nothing. The code's JPEG comes before the affine change, ours last.
-Stages with a frozen backbone see each image in four cached views (plain, mirrored, two changed), theirs in a new one at each epoch.
+Different here. The momentum is not stated; with .9 of torch's kind, the code's rates, which had none, move the weights
+up to ten times as far. A twentieth of each domain's classes is set aside for validation; theirs validated nothing. The
+code's JPEG comes before the affine change, ours last. Stages with a frozen backbone see each image in four cached views
+(plain, mirrored, two changed), theirs in a new one at each epoch.
 
 Not stated: hours and cards; the code starts four processes with 32 images each.
-Machine: several large cards. Score to expect: .703 after s4, .723 after s6, .728 after s8 on the private test, as published; not run by us.
+Machine: several large cards. Score to expect: .703 after s4, .723 after s6, .728 after s8 on the private test, as
+published; not run by us.
 """
 
-from guie.recipe import HEAD, ArcFace, Augment, Cost, Data, Embed, Optim, Part, Recipe, Sgd, Stage, Stages, Start, Steps, Weighted
+from guie.recipe import (
+    HEAD,
+    ArcFace,
+    Augment,
+    Cost,
+    Data,
+    Embed,
+    Optim,
+    Part,
+    Recipe,
+    Sgd,
+    Stage,
+    Stages,
+    Start,
+    Steps,
+    Weighted,
+)
 from guie.recipes._winners import ALIPRODUCTS, C2S, GLDV2, GPR1200, HM, MET, NO_CAP, PRODUCTS10K, SHOPEE, VIT_H, ladder
 
 AUGMENT = Augment(
@@ -53,7 +73,14 @@ def optim(n_epochs: int, batch_size: int, lr: float, drops: tuple[int, ...]) -> 
     )
 
 
-def head(name: str, image_px: int, moves: Optim, sources: tuple[str, ...], fresh: tuple[Part, ...] = (), patch_stride: int = 0) -> Stage:
+def head(
+    name: str,
+    image_px: int,
+    moves: Optim,
+    sources: tuple[str, ...],
+    fresh: tuple[Part, ...] = (),
+    patch_stride: int = 0,
+) -> Stage:
     """Neck and class centres. Each image in one plain, one mirrored and two changed views, cached."""
     return Stage(
         name,

@@ -1,17 +1,19 @@
 """first_place_released: the 13 stages of the winner's published code (.728 private), which cannot run as published.
 
-Source: github.com/ShihaoShao-GH/1st-Place-Solution-in-Google-Universal-Image-Embedding at c856c82, read, not run: lists reset half-way, class counts
-taken from image counts, weights of one resolution loaded into another. This is what its scripts mean to do: a cosine margin (CosFace form)
-of .55 on six sets without Products-10K, and of .65 on that alone; scale 30, SGD without momentum, weight decay 1e-4 of all weights, no warm-up;
-classifier, then neck, then backbone; at each higher resolution everything on the six sets first. H&M is prepared there and never used. All images of
-all classes; of Google Landmarks v2 the full set: give its train.csv alone, since train_clean.csv is preferred.
+Source: github.com/ShihaoShao-GH/1st-Place-Solution-in-Google-Universal-Image-Embedding at c856c82, read, not run: lists
+reset half-way, class counts taken from image counts, weights of one resolution loaded into another. This is what its
+scripts mean to do: a cosine margin (CosFace form) of .55 on six sets without Products-10K, and of .65 on that alone;
+scale 30, SGD without momentum, weight decay 1e-4 of all weights, no warm-up; classifier, then neck, then backbone; at
+each higher resolution everything on the six sets first. H&M is prepared there and never used. All images of all
+classes; of Google Landmarks v2 the full set: give its train.csv alone, since train_clean.csv is preferred.
 
-Different here. Batches of 256 and 32 a card are 1,024 and 128 over four. Stages with a frozen backbone train on cached views (one plain, one mirrored,
-two changed). A twentieth of each domain's classes is set aside for validation; theirs validated nothing. JPEG comes last, theirs before the affine
-change. Their fixed cut-out may hang over the image's edge.
+Different here. Batches of 256 and 32 a card are 1,024 and 128 over four. Stages with a frozen backbone train on cached
+views (one plain, one mirrored, two changed). A twentieth of each domain's classes is set aside for validation; theirs
+validated nothing. JPEG comes last, theirs before the affine change. Their fixed cut-out may hang over the image's edge.
 
 Not stated: hours. Four processes.
-Machine: four cards of 40 GB or more. Score to expect: .728 on the private test, as published for the weights; not run by us.
+Machine: four cards of 40 GB or more. Score to expect: .728 on the private test, as published for the weights; not run
+by us.
 """
 
 from dataclasses import replace

@@ -1,10 +1,10 @@
 """minibench: 7,935 real images in four domains and an ImageNet MobileNetV2, small enough for two cores.
 
-Data: `../shared/data` (Grocery Store, clothing, Fruits-360, emoji; half of each domain's classes never trains). Weights:
-`mobilenetv2_100_imagenet.safetensors` (Apache-2.0). The schedule is that of the winners: head, backbone with the head fixed, head
-again, then the same at a higher resolution. As the 4th and 6th place had it, the members that are concatenated and reduced by PCA
-are wider (512-d) than the 64-d that is handed in. The exponent of the whitening, .5, was chosen by
-seed 0's validation score among 0, .25, .5, .75 and 1, so that row is marked.
+Data: `../shared/data` (Grocery Store, clothing, Fruits-360, emoji; half of each domain's classes never trains).
+Weights: `mobilenetv2_100_imagenet.safetensors` (Apache-2.0). The schedule is that of the winners: head, backbone with
+the head fixed, head again, then the same at a higher resolution. As the 4th and 6th place had it, the members that are
+concatenated and reduced by PCA are wider (512-d) than the 64-d that is handed in. The exponent of the whitening, .5,
+was chosen by seed 0's validation score among 0, .25, .5, .75 and 1, so that row is marked.
 
 Run: ./run.sh --recipe minibench --data-root ../shared/data --set seed=0
 Machine: two cores. Score to expect, minutes and memory: README, from tests/benchmarks/minibench_scores.csv.
@@ -62,7 +62,8 @@ def backbone(name: str, image_px: int, n_epochs: int, lr: float) -> Stage:
     )
 
 
-WEIGHTS = "mobilenetv2_100_imagenet.safetensors"  # TensorFlow's, from -1 to 1; timm's own of that name have ImageNet's mean and std
+# TensorFlow's, from -1 to 1; timm's own of that name have ImageNet's mean and std
+WEIGHTS = "mobilenetv2_100_imagenet.safetensors"
 HALF = (0.5, 0.5, 0.5)
 WIDE = (Member("s4_wide_head_224", 224, BOTH), Member("s8_wide_head_288", 288, BOTH))
 

@@ -1,7 +1,8 @@
 """tiny: the whole pipeline in under two minutes on two cores, on images that the project draws. What the tests run.
 
-Data: three drawn domains in the layouts of GLDv2, Products-10K and class folders. Backbone: timm's `test_convnext` (0.3 M
-parameters) from random weights, so that nothing is downloaded: the ladder shows that every door works, not how good the method is.
+Data: three drawn domains in the layouts of GLDv2, Products-10K and class folders. Backbone: timm's `test_convnext` (0.3
+M parameters) from random weights, so that nothing is downloaded: the ladder shows that every door works, not how good
+the method is.
 Machine: two cores. Score to expect: see the README.
 """
 
@@ -65,7 +66,9 @@ RECIPE = Recipe(
             Source("products", "products10k", "products10k", "packaged"),
             Source("toys", "class_folders", "toys", "toys"),
         ),
-        drawn=DrawnWorld(n_instances=24, n_views=8, image_px=128, domains=("landmarks", "products", "toys"), difficulty=0.2),
+        drawn=DrawnWorld(
+            n_instances=24, n_views=8, image_px=128, domains=("landmarks", "products", "toys"), difficulty=0.2
+        ),
         pack_px=128,
     ),
     model=Model("timm", "test_convnext", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),

@@ -1,9 +1,11 @@
-"""unifex_2024: a frozen SigLIP at 384 px and ten epochs of one linear layer: as good as the winners, two years later (.721).
+"""unifex_2024: a frozen SigLIP at 384 px and ten epochs of one linear layer: as good as the winners, two years later
+(.721).
 
 Source: M. Florek et al., GCPR 2024, arXiv 2409.13513, github.com/morrisfl/UniFEx. timm's SoViT-400M/14, 1152 numbers;
-dropout .2, Linear 64; ArcFace of .5 and scale 30 with three centres; Adam, 2e-2 to 1e-3 along a cosine, weight decay 1e-4,
-one epoch of warm-up, batch 128. Its data, M4D-35k: Products-10K, 79,000 images of 10,000 landmarks, Consumer-to-shop, and cars re-labelled by
-colour (by model here). .721 is the mean of public and private score of a late submission.
+dropout .2, Linear 64; ArcFace of .5 and scale 30 with three centres; Adam, 2e-2 to 1e-3 along a cosine, weight decay
+1e-4, one epoch of warm-up, batch 128. Its data, M4D-35k: Products-10K, 79,000 images of 10,000 landmarks,
+Consumer-to-shop, and cars re-labelled by colour (by model here). .721 is the mean of public and private score of a late
+submission.
 
 Hours: not stated; 431 M parameters of which 2.3 M train.
 Machine: one card of 16 GB or more. Score to expect: .721, as published; not run by us.

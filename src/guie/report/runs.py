@@ -76,8 +76,8 @@ def differences(values: Sequence[Any], path: str = "") -> dict[str, list[str]]:
         path: Where they stand in the whole recipe.
 
     Returns:
-        For each field that differs, its path (`stages.s1_head.optim.lr`) and every run's value; a dash where a run has none.
-        Members of a list are called by their names. Of a member that only some runs have, the value is `there`.
+        For each field that differs, its path (`stages.s1_head.optim.lr`) and every run's value; a dash where a run has
+        none. Members of a list are called by their names. Of a member that only some runs have, the value is `there`.
     """
     values = [_rows(value) if path == "stages" else _by_name(value) for value in values]
     if all(value == values[0] for value in values):

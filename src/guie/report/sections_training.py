@@ -81,7 +81,14 @@ def _stage(stage: StageCurves) -> dict[str, Any]:
     ]
     rows = [[_cell(m[column].iloc[i]) for column in m.columns] for i in thinned(len(m))]
     line = _line(stage.phase, m)
-    return {"name": stage.name, "line": line, "figures": figures, "columns": list(m.columns), "rows": rows, "n_rows": len(m)}
+    return {
+        "name": stage.name,
+        "line": line,
+        "figures": figures,
+        "columns": list(m.columns),
+        "rows": rows,
+        "n_rows": len(m),
+    }
 
 
 def _chart(stage: StageCurves, figure: Figure) -> Markup:

@@ -9,7 +9,19 @@ from guie.settings.recipe import Recipe
 from guie.settings.stage import Soup, Stage
 
 COLUMNS = (
-    "stage", "starts from", "phase", "trains", "px", "stride", "epochs", "batch", "lr", "dims", "objective", "scale", "margin",
+    "stage",
+    "starts from",
+    "phase",
+    "trains",
+    "px",
+    "stride",
+    "epochs",
+    "batch",
+    "lr",
+    "dims",
+    "objective",
+    "scale",
+    "margin",
 )
 TEXTS = ("starts from", "phase", "trains", "objective", "margin")  # columns that are no numbers
 

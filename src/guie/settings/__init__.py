@@ -1,1 +1,2 @@
-"""The schema of recipes: what may be said, in which ranges, and which choices exclude each other. It imports nothing else of guie."""
+"""The schema of recipes: what may be said, in which ranges, and which choices exclude each other. It imports nothing
+else of guie."""

@@ -22,13 +22,13 @@ class Augment:
         cutout: Probability of one erased rectangle.
         cutout_low: Its shortest side, as a share of the image's (1st place: .4; 2nd: .1).
         cutout_high: Its longest side (1st place: .4; 2nd: .2).
-        has_black_fill: The border that shift, scale and rotation leave, and the erased rectangle, are black (1st and 6th place), not a reflection and
-            grey.
+        has_black_fill: The border that shift, scale and rotation leave, and the erased rectangle, are black (1st and
+            6th place), not a reflection and grey.
         jpeg: Probability of JPEG recompression.
         jpeg_low: Lowest quality of that (1st and 6th place: 99).
         jpeg_high: Highest quality.
-        randaugment: Operations per image, drawn one after the other from fourteen, thirteen changes and nothing, as in RandAugment (Cubuk et al.,
-            CVPRW 2020, arXiv 1909.13719); 0 is off.
+        randaugment: Operations per image, drawn one after the other from fourteen, thirteen changes and nothing, as in
+            RandAugment (Cubuk et al., CVPRW 2020, arXiv 1909.13719); 0 is off.
         randaugment_strength: Of these, 0..1; each is as strong as drawn up to this share of the paper's level 10.
     """
 
@@ -54,4 +54,7 @@ class Augment:
         for name, least in (("cutout", 1e-3), ("jpeg", 1)):
             low, high = (getattr(self, f"{name}_{end}") for end in ("low", "high"))
             if not least <= low <= high:
-                raise ValueError(f"{at}.{name}_low is {low} and {name}_high {high}; the low one must be at least {least:g} and not above the high one")
+                raise ValueError(
+                    f"{at}.{name}_low is {low} and {name}_high {high}; the low one must be at least {least:g} and not "
+                    "above the high one"
+                )

@@ -9,7 +9,12 @@ from guie.settings.fields import check_range, check_unique, nearest, within
 from guie.settings.names import check_name
 
 GROUPS = "groups.csv"  # label,group in a source's folder: which of its classes are near-twins
-RESERVED_DOMAINS = ("low", "high", "std", "control")  # mp5_low, mp5_high, mp5_std and mp5_control are columns of their own
+RESERVED_DOMAINS = (
+    "low",
+    "high",
+    "std",
+    "control",
+)  # mp5_low, mp5_high, mp5_std and mp5_control are columns of their own
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Limit:
 
     Attributes:
         name: The source's.
-        min_per_class: Its classes with fewer images leave training, in place of data.min_per_class; 0 keeps that (GLR2021-mini: 50).
+        min_per_class: Its classes with fewer images leave training, in place of data.min_per_class; 0 keeps that
+            (GLR2021-mini: 50).
         n_classes: So many classes, chosen by the seed; 0 takes all (5th place: 5,000 of GLDv2).
         n_images: At most so many images, taken from all classes in turn, so that small classes stay whole; 0 takes all.
         weight: Sampling weight of this source: 2.0 draws each of its images twice as often.
@@ -89,9 +95,12 @@ class Data:
         fill_per_class: Classes below this many rows are repeated up to it (2nd place: 20); 0 is off.
         limits: What is taken of sources that would drown the others.
         distractors: Sources that are searched in validation and neither queried nor trained on.
-        val_by: `class`: validation classes are never trained on; `image`: each training class lends images (seen-class validation).
-        val_class_share: Share of every domain's classes that never enters training; by image, the share of each class's images.
-        val_fold: Which of the disjoint shares is for validation: with a share of .2 the folds 0 to 4 are a cross-validation.
+        val_by: `class`: validation classes are never trained on; `image`: each training class lends images (seen-class
+            validation).
+        val_class_share: Share of every domain's classes that never enters training; by image, the share of each class's
+            images.
+        val_fold: Which of the disjoint shares is for validation: with a share of .2 the folds 0 to 4 are a
+            cross-validation.
         licence: `any`, or `commercial`: sources whose licence is not known to allow commercial use are left out.
         pack_px: Shorter side of a packed image; smaller images are left as they are.
         pack_square: Packed images are squares of pack_px, whatever their aspect, as training squashes them.
@@ -99,8 +108,8 @@ class Data:
         jpeg_quality: Quality of packed images.
         shard_mb: Size of a tar shard.
         max_bad_share: More than this share of broken images stops the run.
-        duplicate_bits: Pictures whose perceptual hashes differ in at most so many of 64 bits, and whose colours agree, are the same; 0 to 4; -1
-            compares the files' bytes alone.
+        duplicate_bits: Pictures whose perceptual hashes differ in at most so many of 64 bits, and whose colours agree,
+            are the same; 0 to 4; -1 compares the files' bytes alone.
     """
 
     sources: tuple[Source, ...]

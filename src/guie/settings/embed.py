@@ -21,11 +21,13 @@ class Member:
     Attributes:
         stage: The stage whose weights it uses; `pretrained` is the backbone as loaded.
         image_px: Side of the square it sees.
-        views: Views averaged: plain (squashed), flip (that, mirrored), crop (the central nine tenths), pad (in its own aspect, on grey); and, as the
-            5th place chose them, aspect (crop if the image is square, else plain) with aspect_pad (crop if square, else nine tenths padded).
+        views: Views averaged: plain (squashed), flip (that, mirrored), crop (the central nine tenths), pad (in its own
+            aspect, on grey); and, as the 5th place chose them, aspect (crop if the image is square, else plain) with
+            aspect_pad (crop if square, else nine tenths padded).
         output: `embedding` (the neck's output) or `feature` (the backbone's).
         weight: Its share in the concatenation.
-        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap.
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
+            overlap.
     """
 
     stage: str
@@ -45,7 +47,8 @@ class Member:
 
 @dataclass(frozen=True)
 class PostProcess:
-    """What is done to a setting's finished embeddings at search time, without labels. None of it can be exported, so the last setting has none.
+    """What is done to a setting's finished embeddings at search time, without labels. None of it can be exported, so
+    the last setting has none.
 
     Attributes:
         n_expanded: Query expansion: a query becomes the weighted mean of itself and this many nearest; 0 none.
@@ -54,7 +57,8 @@ class PostProcess:
         rerank_k1: k-reciprocal re-ranking among this many neighbours; 0 none.
         rerank_k2: Neighbourhoods are averaged over this many images.
         rerank_weight: Share of the plain distance in the re-ranked one.
-        length_mix: 0: unit vectors; 1: embeddings of their own length; between, a mixture. Searched by Euclidean distance.
+        length_mix: 0: unit vectors; 1: embeddings of their own length; between, a mixture. Searched by Euclidean
+            distance.
     """
 
     n_expanded: int = within(0, low=0, high=1000)
@@ -68,7 +72,10 @@ class PostProcess:
     def check(self, at: str) -> None:
         """Raises ValueError for methods that exclude each other."""
         if sum((bool(self.n_expanded or self.n_augmented), bool(self.rerank_k1), bool(self.length_mix))) > 1:
-            raise ValueError(f"{at}: expansion with augmentation, re-ranking and length_mix exclude each other; make a setting of each")
+            raise ValueError(
+                f"{at}: expansion with augmentation, re-ranking and length_mix exclude each other; make a setting of "
+                "each"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,9 @@ class Setting:
         combine: `concatenate`, or `mean` of outputs of one width.
         power: Before PCA each number x becomes sign(x) |x| ** power; 1 leaves it.
         post: What is done at search time.
-        is_chosen_on_validation: One of its values was picked by looking at validation scores, so that its own score is too good; `scores.csv`, report
-            and tables mark it. What follows from the stages (keeps_best, greedy soups) is marked without it.
+        is_chosen_on_validation: One of its values was picked by looking at validation scores, so that its own score is
+            too good; `scores.csv`, report and tables mark it. What follows from the stages (keeps_best, greedy soups)
+            is marked without it.
     """
 
     name: str
@@ -101,7 +109,10 @@ class Setting:
         if not self.members:
             raise ValueError(f"{at}.members is empty")
         if self.post.length_mix and not self.pca_dim:
-            raise ValueError(f"{at}.post.length_mix is {self.post.length_mix}, which needs pca_dim: members are combined with length one")
+            raise ValueError(
+                f"{at}.post.length_mix is {self.post.length_mix}, which needs pca_dim: members are combined with "
+                "length one"
+            )
 
 
 @dataclass(frozen=True)
@@ -111,8 +122,8 @@ class Embed:
     Attributes:
         settings: The ladder.
         batch_size: Of feature extraction.
-        precision: In which backbones compute cached features: auto (half on a card, float32 on a CPU), float32, or bfloat16, for
-            transformers on a CPU with AMX.
+        precision: In which backbones compute cached features: auto (half on a card, float32 on a CPU), float32, or
+            bfloat16, for transformers on a CPU with AMX.
         storage: Of cached features on the disk; bfloat16 halves the bytes and rounds to 3 significant digits.
     """
 
@@ -140,8 +151,10 @@ class Export:
     Attributes:
         n_parity_images: Images whose embeddings travel with the export, so that anyone can check it.
         min_parity_cosine: Smallest cosine between an exported and a stored embedding.
-        storage: Of the weights in the file, fp32, bf16 or fp16; products are computed in fp32 whatever they are stored as.
-        has_unit_length: Embeddings leave the file with length one; otherwise as the projection, or the neck, gives them.
+        storage: Of the weights in the file, fp32, bf16 or fp16; products are computed in fp32 whatever they are stored
+            as.
+        has_unit_length: Embeddings leave the file with length one; otherwise as the projection, or the neck, gives
+            them.
         has_program: The same model for `torch.export` too, as `saved_model.pt2`.
     """
 

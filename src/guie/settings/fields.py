@@ -1,7 +1,8 @@
 """What every settings class is made of: ranges beside the fields, and one walk that checks a whole tree of them.
 
-A settings class is a frozen dataclass. Its fields are str, int, float, bool, `Literal` words, other settings classes, unions
-of settings classes (a choice of kinds), or tuples of those. A class may have a method `check(at)` for rules between its fields.
+A settings class is a frozen dataclass. Its fields are str, int, float, bool, `Literal` words, other settings classes,
+unions of settings classes (a choice of kinds), or tuples of those. A class may have a method `check(at)` for rules
+between its fields.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 
 def within(default: Any = MISSING, *, low: float, high: float) -> Any:
-    """A field whose number, or each number of whose tuple, must lie between `low` and `high`; without a default it must be given."""
+    """A field whose number, or each number of whose tuple, must lie between `low` and `high`; without a default it must
+    be given."""
     return dataclasses.field(default=default, metadata={"range": (low, high)})
 
 

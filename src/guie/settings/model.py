@@ -8,7 +8,16 @@ from typing import Literal
 from guie.settings.fields import check_range
 
 PRETRAINED_TAG = "pretrained:"
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".th", ".pkl")  # endings of files that torch.save wrote
+PICKLED = (
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+    ".pth.tar",
+    ".pt.tar",
+    ".th",
+    ".pkl",
+)  # endings of files that torch.save wrote
 
 
 @dataclass(frozen=True)
@@ -18,15 +27,19 @@ class Model:
     Attributes:
         library: `timm` or `open_clip`.
         name: The model's name in that library.
-        weights: A `.safetensors` file, or one of torch.save's (by their endings, `PICKLED`): weights, or a checkpoint with them (absolute, or relative to the
-            data root or to `weights/`); `pretrained:TAG` for weights that the library fetches; empty for random weights.
-        feature: Which of its outputs: empty is the library's own (open_clip: after the projection; timm: as the model pools); `unprojected` is
-            open_clip's before the projection (1st place 1024 numbers, 2nd and 3rd 1280 of the same tower); `cls`, `mean`, `max` or `gem` (p = 3)
-            pool the last layer's tokens (of open_clip's towers that are timm's, too). A tower that has no such output is refused.
+        weights: A `.safetensors` file, or one of torch.save's (by their endings, `PICKLED`): weights, or a checkpoint
+            with them (absolute, or relative to the data root or to `weights/`); `pretrained:TAG` for weights that the
+            library fetches; empty for random weights.
+        feature: Which of its outputs: empty is the library's own (open_clip: after the projection; timm: as the model
+            pools); `unprojected` is open_clip's before the projection (1st place 1024 numbers, 2nd and 3rd 1280 of the
+            same tower); `cls`, `mean`, `max` or `gem` (p = 3) pool the last layer's tokens (of open_clip's towers that
+            are timm's, too). A tower that has no such output is refused.
         pad_type: timm's padding of TensorFlow ports (`same`); empty leaves the library's default.
-        mean: Mean of each channel, of pixels in 0..1. None, for both, takes what the library has for these weights (`guie.model.normalisation`).
+        mean: Mean of each channel, of pixels in 0..1. None, for both, takes what the library has for these weights
+            (`guie.model.normalisation`).
         std: Standard deviation of each channel, of pixels in 0..1.
-        own_normalisation_of: `mean` and `std` may differ from the library's where this repeats `weights`: they are stated for these weights and no others.
+        own_normalisation_of: `mean` and `std` may differ from the library's where this repeats `weights`: they are
+            stated for these weights and no others.
     """
 
     library: Literal["timm", "open_clip"]
@@ -51,17 +64,27 @@ class Model:
     def check(self, at: str) -> None:
         """Raises ValueError for a weights file of an unknown kind, and for fields that contradict each other."""
         if self.feature == "unprojected" and self.library != "open_clip":
-            raise ValueError(f"{at}.feature is 'unprojected', which open_clip's towers have; timm's models have no projection: leave it empty")
+            raise ValueError(
+                f"{at}.feature is 'unprojected', which open_clip's towers have; timm's models have no projection: "
+                "leave it empty"
+            )
         if self.weights_file and not self.weights_file.endswith((".safetensors", *PICKLED)):
             endings = ", ".join((".safetensors", *PICKLED))
-            raise ValueError(f"{at}.weights is {self.weights!r}, must be a file ({endings}), {PRETRAINED_TAG}TAG, or empty for random weights")
+            raise ValueError(
+                f"{at}.weights is {self.weights!r}, must be a file ({endings}), {PRETRAINED_TAG}TAG, or empty for "
+                "random weights"
+            )
         check_range(f"{at}.mean", self.mean, 0, 1)
         check_range(f"{at}.std", self.std, 1e-6, 1)
         if (self.mean is None) != (self.std is None):
-            raise ValueError(f"{at}.mean is {self.mean} and {at}.std is {self.std}: state both, or neither to take the library's")
+            raise ValueError(
+                f"{at}.mean is {self.mean} and {at}.std is {self.std}: state both, or neither to take the library's"
+            )
         if self.own_normalisation_of and (self.mean is None or self.own_normalisation_of != self.weights):
             raise ValueError(
-                f"{at}.own_normalisation_of is {self.own_normalisation_of!r}, and {at}.weights is {self.weights!r}: mean {self.mean} "
-                f"and std {self.std} are stated for the former alone. Set own_normalisation_of='' and mean and std to none to take the "
+                f"{at}.own_normalisation_of is {self.own_normalisation_of!r}, and {at}.weights is {self.weights!r}: "
+                f"mean {self.mean} "
+                f"and std {self.std} are stated for the former alone. Set own_normalisation_of='' and mean and std to "
+                "none to take the "
                 "library's"
             )

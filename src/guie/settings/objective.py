@@ -26,7 +26,8 @@ class GrowingMargin:
 
 @dataclass(frozen=True)
 class ClassMargin:
-    """A margin for each class: n ** power of its n training rows, scaled linearly to `low` .. `high`; rare classes get a large one.
+    """A margin for each class: n ** power of its n training rows, scaled linearly to `low` .. `high`; rare classes get
+    a large one.
 
     Its unit is that of the field that holds it. Source: 4th and 6th place of GUIE, after the Google Landmark winners
     (arXiv 2010.05350; power -1/4, .05 to .5).
@@ -51,7 +52,8 @@ class Kind:
     has_centers = False
 
     def state_shape(self) -> tuple[Any, ...]:
-        """What decides which weights and buffers the objective has: rows that agree in it can load each other's objective."""
+        """What decides which weights and buffers the objective has: rows that agree in it can load each other's
+        objective."""
         return (type(self).__name__,)
 
 

@@ -99,7 +99,8 @@ class LayerDecay:
     """Each transformer block's learning rate is that of the next deeper block times a factor.
 
     Attributes:
-        factor: E.g. .9; the last block has factor, the one before it factor ** 2, and so on; what follows the blocks has 1.
+        factor: E.g. .9; the last block has factor, the one before it factor ** 2, and so on; what follows the blocks
+            has 1.
     """
 
     factor: float = within(0.9, low=0.01, high=1.0)
@@ -109,8 +110,8 @@ class LayerDecay:
 class BlockFactors:
     """Learning rates of groups of transformer blocks.
 
-    `edges=(10, 20, 26), factors=(.125, .25, .5)`: blocks 0 to 9 train at lr * .125, 10 to 19 at lr * .25, 20 to 25 at lr * .5, the
-    rest at lr (4th place).
+    `edges=(10, 20, 26), factors=(.125, .25, .5)`: blocks 0 to 9 train at lr * .125, 10 to 19 at lr * .25, 20 to 25 at
+    lr * .5, the rest at lr (4th place).
 
     Attributes:
         edges: The first block after each group, rising.
@@ -136,13 +137,15 @@ class Optim:
         lr: Peak learning rate.
         method: The optimizer.
         weight_decay: Of the optimizer; of matrices alone, unless `has_full_decay`.
-        has_full_decay: Biases and norms are decayed, too, as by torch's optimizers without parameter groups (1st, 2nd and 5th place).
+        has_full_decay: Biases and norms are decayed, too, as by torch's optimizers without parameter groups (1st, 2nd
+            and 5th place).
         schedule: How the learning rate moves during the stage.
         backbone_lr_factor: With trains="all": the backbone's learning rate is lr times this (2nd and 6th place: 1e-3).
         blocks: Learning rates of a transformer's blocks; None: all alike.
-        open_blocks: Of a transformer, only the last so many blocks and what follows them train; 0 is all (6th place: 17 of 32).
-        sam_rho: Radius rho of sharpness-aware minimisation: the gradient is evaluated at w + rho g / |g| instead of at w. 0 turns it
-            off (5th place: .05).
+        open_blocks: Of a transformer, only the last so many blocks and what follows them train; 0 is all (6th place: 17
+            of 32).
+        sam_rho: Radius rho of sharpness-aware minimisation: the gradient is evaluated at w + rho g / |g| instead of at
+            w. 0 turns it off (5th place: .05).
         clip_norm: Largest norm of the gradient; 0 is off.
         ema_decay: Of an exponential moving average of the weights that becomes the stage's result; 0 is off.
     """

@@ -72,7 +72,8 @@ class Recipe:
         return found
 
     def model_of(self, name: str) -> Model:
-        """The backbone of a row: that of the first stage on the way back to the pretrained one that has its own, else the recipe's."""
+        """The backbone of a row: that of the first stage on the way back to the pretrained one that has its own, else
+        the recipe's."""
         while name != PRETRAINED:
             row = self.row(name)
             if isinstance(row, Stage) and row.start.model:
@@ -110,7 +111,8 @@ class Recipe:
         """SHA-256 of the fields at the named paths, or of the whole recipe without any, and of versions of code.
 
         Args:
-            *reads: `data.sources`, `seed`, `stages.NAME`; a row comes with its parent's name, which may follow from its place.
+            *reads: `data.sources`, `seed`, `stages.NAME`; a row comes with its parent's name, which may follow from its
+                place.
             **versions: Versions of the code that computes something from these fields.
         """
         values = {path: self._value(path) for path in reads} if reads else plain(self)
@@ -156,19 +158,28 @@ class Recipe:
         at, parent = f"stages.{stage.name}", self.parent(stage)
         model = stage.start.model
         if model and parent != PRETRAINED:
-            raise ValueError(f"{at}.start.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} has its already")
+            raise ValueError(
+                f"{at}.start.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} "
+                "has its already"
+            )
         if model and model.mean and self.model.mean and (model.mean, model.std) != (self.model.mean, self.model.std):
-            raise ValueError(f"{at}.start.model has the mean {model.mean} and std {model.std}, must have the recipe's: images are normalised once")
+            raise ValueError(
+                f"{at}.start.model has the mean {model.mean} and std {model.std}, must have the recipe's: images are "
+                "normalised once"
+            )
         if parent == PRETRAINED:
             if set(stage.start.fresh) != set(HEAD):
                 raise ValueError(
-                    f"{at}.start.fresh is {stage.start.fresh}; a stage that starts from the pretrained backbone has a fresh neck and a "
+                    f"{at}.start.fresh is {stage.start.fresh}; a stage that starts from the pretrained backbone has a "
+                    "fresh neck and a "
                     f"fresh objective: fresh={HEAD}"
                 )
             return
         names = [row.name for row in seen]
         if parent not in names:
-            raise ValueError(f"{at}.start.of is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *names])}")
+            raise ValueError(
+                f"{at}.start.of is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *names])}"
+            )
         self._check_parts(stage, self.stage(parent), parent)
 
     def _check_parts(self, stage: Stage, before: Stage, parent: str) -> None:
@@ -180,11 +191,14 @@ class Recipe:
         if "objective" in fresh:
             return
         if set(before.sources) != set(stage.sources):
-            raise ValueError(f"{at}.sources are others than {parent}'s, and so are the classes; name start.fresh=('objective',)")
+            raise ValueError(
+                f"{at}.sources are others than {parent}'s, and so are the classes; name start.fresh=('objective',)"
+            )
         own, other = stage.objective.state_shape(), before.objective.state_shape()
         if own != other:
             raise ValueError(
-                f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)}); name start.fresh=('objective',)"
+                f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)}); "
+                "name start.fresh=('objective',)"
             )
 
     def _check_soup(self, soup: Soup, seen: list[Stage | Soup]) -> None:
@@ -196,19 +210,28 @@ class Recipe:
             for field in ("image_px", "patch_stride", "sources"):
                 if getattr(first, field) != getattr(other, field):
                     raise ValueError(
-                        f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has {getattr(first, field)!r}; a soup is of alike models"
+                        f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has "
+                        f"{getattr(first, field)!r}; a soup is of alike models"
                     )
             of_first, of_other = ((shape_of(s.neck), s.objective.state_shape()) for s in (first, other))
             if of_first != of_other:
-                raise ValueError(f"{at}: {name} has another neck or another objective than {soup.of[0]}; a soup is of alike models")
+                raise ValueError(
+                    f"{at}: {name} has another neck or another objective than {soup.of[0]}; a soup is of alike models"
+                )
             if self.model_of(name) != self.model_of(soup.of[0]):
-                raise ValueError(f"{at}.of: {name} has another backbone than {soup.of[0]}; make a soup of each and concatenate them as members")
+                raise ValueError(
+                    f"{at}.of: {name} has another backbone than {soup.of[0]}; make a soup of each and concatenate them "
+                    "as members"
+                )
 
     def _check_combination(self, setting: Setting) -> None:
         at = f"embed.settings.{setting.name}"
         widths = {self._width(member) or self.model_of(member.stage) for member in setting.members}
         if setting.combine == "mean" and len(widths) > 1:
-            raise ValueError(f"{at}.combine is 'mean', which needs members of one output width; these have {', '.join(map(str, widths))}: use 'concatenate'")
+            raise ValueError(
+                f"{at}.combine is 'mean', which needs members of one output width; these have "
+                f"{', '.join(map(str, widths))}: use 'concatenate'"
+            )
         dims = [self._width(member) for member in setting.members]
         width = dims[0] if setting.combine == "mean" else sum(dims)
         if all(dims) and setting.pca_dim > width:
@@ -224,12 +247,14 @@ class Recipe:
         width = final.pca_dim or (self._width(final.members[0]) if is_one else 0)
         if final.post != PostProcess():
             raise ValueError(
-                f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a time can neither "
+                f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a "
+                "time can neither "
                 "expand, augment nor re-rank, nor does it mix lengths; let a setting without post stand last"
             )
         if width != EXPORTED_DIM:
             raise ValueError(
-                f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); set its pca_dim to {EXPORTED_DIM}"
+                f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); "
+                f"set its pca_dim to {EXPORTED_DIM}"
             )
 
 

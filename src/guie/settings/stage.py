@@ -23,11 +23,13 @@ class Start:
     """The weights that a stage starts from.
 
     Attributes:
-        of: The row whose weights are loaded; empty is the row before, `pretrained` the backbone as the library or the file has it.
+        of: The row whose weights are loaded; empty is the row before, `pretrained` the backbone as the library or the
+            file has it.
         fresh: Parts that start anew. Everything else is loaded strictly.
-        model: A backbone other than the recipe's, for a stage that starts from `pretrained`; its mean and std must be the recipe's.
-        has_mean_centers: Fresh class centres start as the means of their classes' embeddings instead of at random; the backbone is
-            frozen.
+        model: A backbone other than the recipe's, for a stage that starts from `pretrained`; its mean and std must be
+            the recipe's.
+        has_mean_centers: Fresh class centres start as the means of their classes' embeddings instead of at random; the
+            backbone is frozen.
     """
 
     of: str = ""
@@ -42,11 +44,13 @@ class Neck:
 
     Attributes:
         dim: Numbers of an embedding.
-        dropouts: Rates of the dropouts before the last layer; of several the outputs are averaged (4th place: .1 to .5).
+        dropouts: Rates of the dropouts before the last layer; of several the outputs are averaged (4th place: .1 to
+            .5).
         is_branched: Each dropout has linear layers of its own (3rd place: twenty).
         has_norm: Batch norm without weights of its own comes first (5th and 6th place).
         norm_eps: What the batch norm adds to the variance (5th place: 1e-6).
-        has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the backbone is frozen.
+        has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the backbone
+            is frozen.
         hidden_dim: Width of a layer before the last, with a GELU; 0 is none.
         has_bias: Of the last layer.
     """
@@ -73,8 +77,8 @@ class Weighted:
     """Images are drawn one by one.
 
     Attributes:
-        power: An image of a class with n images is drawn with weight n ** power: 0 takes images as they are, -1 makes all classes
-            equally frequent.
+        power: An image of a class with n images is drawn with weight n ** power: 0 takes images as they are, -1 makes
+            all classes equally frequent.
     """
 
     power: float = within(-0.5, low=-1.0, high=0.0)
@@ -98,13 +102,13 @@ class Cost:
     """What changes a stage's time and memory.
 
     Attributes:
-        n_parts: Parts that a batch's backbone pass is split into, to save memory. The gradient is that of the unsplit batch. Without
-            effect where the backbone is frozen.
-        has_grad_checkpoints: A block's activations are computed again in the backward pass instead of kept: one more forward pass,
-            and memory that does not grow with the depth.
+        n_parts: Parts that a batch's backbone pass is split into, to save memory. The gradient is that of the unsplit
+            batch. Without effect where the backbone is frozen.
+        has_grad_checkpoints: A block's activations are computed again in the backward pass instead of kept: one more
+            forward pass, and memory that does not grow with the depth.
         has_sharded_weights: Weights, gradients and the optimizer's moments are spread over the processes (FSDP2).
-        n_cached_augmentations: Augmented views that are cached of each image when the backbone is frozen, beside the plain one and, if
-            `augment.flip` is not 0, the mirrored one.
+        n_cached_augmentations: Augmented views that are cached of each image when the backbone is frozen, beside the
+            plain one and, if `augment.flip` is not 0, the mirrored one.
     """
 
     n_parts: int = within(1, low=1, high=10**4)
@@ -119,8 +123,8 @@ class Validation:
 
     Attributes:
         every_epochs: Epochs between validations; 0 is at the stage's end only.
-        keeps_best: The result is the epoch with the best validation mP@5 among those that are validated (5th place), not the last. Its
-            validation score is then optimistic, because the choice was made by it.
+        keeps_best: The result is the epoch with the best validation mP@5 among those that are validated (5th place),
+            not the last. Its validation score is then optimistic, because the choice was made by it.
     """
 
     every_epochs: int = within(0, low=0, high=10**6)
@@ -133,7 +137,8 @@ class Stage:
 
     Attributes:
         name: Also the folder of its results.
-        trains: Which parts move: the objective's own weights (class centres), the neck, head (both of them), the backbone, or all.
+        trains: Which parts move: the objective's own weights (class centres), the neck, head (both of them), the
+            backbone, or all.
         image_px: Side of the square that images are resized to.
         objective: What is minimised.
         optim: How the weights move.
@@ -144,8 +149,8 @@ class Stage:
         cost: What changes time and memory.
         validation: When it is scored.
         sources: The data sets that it trains on; empty is all. Its classes are those of these alone.
-        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches overlap (1st place:
-            12 of 14).
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
+            overlap (1st place: 12 of 14).
     """
 
     name: str
@@ -181,20 +186,31 @@ class Stage:
             raise ValueError(f"{at}.cost.n_parts is {self.cost.n_parts}, must divide the batch_size {batch_size}")
         if self.neck.has_norm and not self.is_neck_frozen and batch_size < 2:
             raise ValueError(
-                f"{at}.neck.has_norm is true, but batch_size {batch_size} gives the batch norm one image at a time, which has no "
+                f"{at}.neck.has_norm is true, but batch_size {batch_size} gives the batch norm one image at a time, "
+                "which has no "
                 "variance; take a larger batch_size, or has_norm=False"
             )
         if isinstance(self.sampling, PerClass) and batch_size % self.sampling.images_per_class:
-            raise ValueError(f"{at}.sampling.images_per_class is {self.sampling.images_per_class}, must divide the batch_size {batch_size}")
+            raise ValueError(
+                f"{at}.sampling.images_per_class is {self.sampling.images_per_class}, must divide the batch_size "
+                f"{batch_size}"
+            )
         if self.cost.has_sharded_weights and self.is_backbone_frozen:
-            raise ValueError(f"{at}.cost.has_sharded_weights is for stages that train the backbone; this one trains {self.trains!r}")
+            raise ValueError(
+                f"{at}.cost.has_sharded_weights is for stages that train the backbone; this one trains {self.trains!r}"
+            )
         if self.validation.keeps_best and (self.optim.ema_decay or not self.validation.every_epochs):
-            raise ValueError(f"{at}.validation.keeps_best needs every_epochs, the epochs between validations, and no optim.ema_decay")
+            raise ValueError(
+                f"{at}.validation.keeps_best needs every_epochs, the epochs between validations, and no optim.ema_decay"
+            )
         if self.neck.has_size and not self.is_backbone_frozen:
             raise ValueError(f"{at}.neck.has_size needs a frozen backbone, whose features are cached")
         may_start_there = self.objective.has_centers and self.is_backbone_frozen and "objective" in self.start.fresh
         if self.start.has_mean_centers and not may_start_there:
-            raise ValueError(f"{at}.start.has_mean_centers needs a fresh objective with class centres, and a frozen backbone, whose features are cached")
+            raise ValueError(
+                f"{at}.start.has_mean_centers needs a fresh objective with class centres, and a frozen backbone, whose "
+                "features are cached"
+            )
 
 
 @dataclass(frozen=True)
@@ -204,8 +220,8 @@ class Soup:
     Attributes:
         name: Also the folder of its results.
         of: The rows, all of one shape.
-        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the score. Its
-            validation score is then optimistic, because the choice was made by it.
+        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the
+            score. Its validation score is then optimistic, because the choice was made by it.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""The pencils of the drawn world: a small ray caster of balls, blocks and tubes, seen through a pinhole, and their skins.
+"""The pencils of the drawn world: a small ray caster of balls, blocks and tubes, seen through a pinhole, and their
+skins.
 
-Coordinates: x to the right, y up, z towards the viewer; things stand on the plane y = 0 around the origin and are about two units
-high. Every part is a unit shape (within -1..1 on each axis) that is stretched, turned and moved.
+Coordinates: x to the right, y up, z towards the viewer; things stand on the plane y = 0 around the origin and are about
+two units high. Every part is a unit shape (within -1..1 on each axis) that is stretched, turned and moved.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ class Part:
         shape: ball, block or tube (its axis is y).
         centre: Its middle.
         half: Half of its extents along its own axes.
-        skin: Textures uint8 [n_panels, h, w, 3]. Block: front/back, left/right, top/bottom. Tube: side, ends. Ball: all around.
-        taper: How much narrower it is at the top, in x and z: 0 straight, 1 a point or a ridge, -1 twice as wide. A tube takes the
-            first.
+        skin: Textures uint8 [n_panels, h, w, 3]. Block: front/back, left/right, top/bottom. Tube: side, ends. Ball: all
+            around.
+        taper: How much narrower it is at the top, in x and z: 0 straight, 1 a point or a ridge, -1 twice as wide. A
+            tube takes the first.
         turn: Rotation of the part's own axes, float [3, 3].
         gloss: Strength of the highlight, 0..1.
     """
@@ -66,14 +68,17 @@ class Camera:
         return np.asarray(self.target) + self.turn.T @ np.array([0.0, 0.0, self.distance])
 
     def project(self, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """World points [n, 3] to pixels [n, 2] (x, y) of an image of this shape; points behind the camera land far away."""
+        """World points [n, 3] to pixels [n, 2] (x, y) of an image of this shape; points behind the camera land far
+        away."""
         seen = (points - self.position) @ self.turn.T
         depth = np.maximum(-seen[:, 2], 1e-3)
         x = shape[1] / 2 + self.offset[0] + self.focal * seen[:, 0] / depth
         y = shape[0] / 2 + self.offset[1] - self.focal * seen[:, 1] / depth
         return np.stack([x, y], axis=1)
 
-    def rays(self, shape: tuple[int, ...], left: int, top: int, right: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+    def rays(
+        self, shape: tuple[int, ...], left: int, top: int, right: int, bottom: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Slopes (x, y) of the rays through a window of an image of this shape: float32 [1, width] and [height, 1]."""
         x = (np.arange(left, right, dtype=np.float32) + 0.5 - shape[1] / 2 - self.offset[0]) / self.focal
         y = -(np.arange(top, bottom, dtype=np.float32) + 0.5 - shape[0] / 2 - self.offset[1]) / self.focal
@@ -82,7 +87,8 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """A distant lamp: direction towards it (camera's axes), its share of the light, and the rest that comes from everywhere."""
+    """A distant lamp: direction towards it (camera's axes), its share of the light, and the rest that comes from
+    everywhere."""
 
     direction: np.ndarray
     lamp: float
@@ -91,14 +97,18 @@ class Light:
 
 def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
     """Turns about y, then x, then z; float [3, 3]."""
-    (cy, sy), (cp, sp), (cr, sr) = ((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in (yaw_deg, pitch_deg, roll_deg))
+    (cy, sy), (cp, sp), (cr, sr) = (
+        (math.cos(math.radians(a)), math.sin(math.radians(a))) for a in (yaw_deg, pitch_deg, roll_deg)
+    )
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     return about_z @ about_x @ about_y
 
 
-def tint(rng: np.random.Generator, saturation: tuple[float, float] = (0.5, 0.95), value: tuple[float, float] = (0.5, 0.95)) -> Colour:
+def tint(
+    rng: np.random.Generator, saturation: tuple[float, float] = (0.5, 0.95), value: tuple[float, float] = (0.5, 0.95)
+) -> Colour:
     """A random colour (RGB) whose saturation and brightness lie in these ranges of 0..1."""
     hsv = np.array([[[rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value)]]], np.uint8)
     red, green, blue = (int(c) for c in cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
@@ -118,7 +128,9 @@ def plain(colour: Colour) -> np.ndarray:
 
 def mottled(rng: np.random.Generator, colour: Colour, px: int, amount: float) -> np.ndarray:
     """uint8 [px, px, 3]: the colour with soft spots of +-amount."""
-    coarse = cv2.resize(rng.uniform(-amount, amount, (6, 6)).astype(np.float32), (px, px), interpolation=cv2.INTER_CUBIC)
+    coarse = cv2.resize(
+        rng.uniform(-amount, amount, (6, 6)).astype(np.float32), (px, px), interpolation=cv2.INTER_CUBIC
+    )
     fine = rng.uniform(-amount / 2, amount / 2, (px, px)).astype(np.float32)
     return np.clip(np.array(colour, np.float32) + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
 
@@ -134,7 +146,9 @@ def patterned(rng: np.random.Generator, colour: Colour, other: Colour) -> np.nda
         skin[masks[kind]] = other
     elif kind == 3:
         for _ in range(4 * n):
-            cv2.circle(skin, (int(rng.integers(64)), int(rng.integers(8, 56))), int(rng.integers(3, 6)), other, -1, cv2.LINE_AA)
+            cv2.circle(
+                skin, (int(rng.integers(64)), int(rng.integers(8, 56))), int(rng.integers(3, 6)), other, -1, cv2.LINE_AA
+            )
     return skin[None]
 
 
@@ -203,7 +217,8 @@ def _seen_from_within(camera: Camera, part: Part) -> tuple[list[float], np.ndarr
 
 
 def _shaded(part: Part, light: Light, normal: np.ndarray, paint: np.ndarray) -> np.ndarray:
-    """Colours uint8 [n, 3] of points with these normals (camera's axes, any length, float32 [3, n]) and this paint [n or 1, 3]."""
+    """Colours uint8 [n, 3] of points with these normals (camera's axes, any length, float32 [3, n]) and this paint [n
+    or 1, 3]."""
     length = np.sqrt(np.einsum("kn,kn->n", normal, normal) + 1e-12)
     towards = np.maximum(light.direction @ normal, 0) / length
     colour = paint * (light.ambient + light.lamp * towards)[:, None]
@@ -280,7 +295,12 @@ def _cast_block(start: list[float], ray: list[np.ndarray], taper: tuple[float, f
 def block_planes(taper: tuple[float, float]) -> list[tuple[tuple[float, float, float], float]]:
     """The six planes (normal, reach) of a unit block: points with normal . p <= reach for all lie within."""
     tx, tz = taper
-    sides = [((0.0, tz / 2, 1.0), 1 - tz / 2), ((0.0, tz / 2, -1.0), 1 - tz / 2), ((1.0, tx / 2, 0.0), 1 - tx / 2), ((-1.0, tx / 2, 0.0), 1 - tx / 2)]
+    sides = [
+        ((0.0, tz / 2, 1.0), 1 - tz / 2),
+        ((0.0, tz / 2, -1.0), 1 - tz / 2),
+        ((1.0, tx / 2, 0.0), 1 - tx / 2),
+        ((-1.0, tx / 2, 0.0), 1 - tx / 2),
+    ]
     return [*sides, ((0.0, 1.0, 0.0), 1.0), ((0.0, -1.0, 0.0), 1.0)]
 
 
@@ -331,7 +351,8 @@ def _places_around(shape: str, point: np.ndarray, face: np.ndarray) -> tuple[np.
 
 
 def floor(canvas: np.ndarray, camera: Camera, texture: np.ndarray, tile: float) -> None:
-    """Lays `texture`, one copy every `tile` units, on the plane y = 0 of `canvas`; far away it fades to its mean colour."""
+    """Lays `texture`, one copy every `tile` units, on the plane y = 0 of `canvas`; far away it fades to its mean
+    colour."""
     height, width = canvas.shape[:2]
     x, y = camera.rays(canvas.shape, 0, 0, width, height)
     ray = _directions(x, y, camera.turn.astype(np.float32).T)
@@ -362,5 +383,9 @@ def shadows(canvas: np.ndarray, camera: Camera, parts: Sequence[Part], strength:
             spot = 1.2 * max(part.half[0], part.half[2]) * ring + np.array([part.centre[0], 0.0, part.centre[2]])
             cv2.fillPoly(mask, [np.round(camera.project(spot, canvas.shape) / small).astype(np.int32)], (255,))
     soft = cv2.GaussianBlur(mask, (0, 0), max(mask.shape) / 24)
-    light = 255 - cv2.resize(soft, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32) * strength
+    light = (
+        255
+        - cv2.resize(soft, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+        * strength
+    )
     cv2.multiply(canvas, cv2.merge([light, light, light]), dst=canvas, scale=1 / 255, dtype=cv2.CV_8U)

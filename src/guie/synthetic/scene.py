@@ -14,7 +14,20 @@ import numpy as np
 
 from guie.synthetic.artworks import artwork
 from guie.synthetic.buildings import landmark
-from guie.synthetic.drawing import Camera, Colour, Light, Part, floor, mottled, patterned, plain, render, rotation, shadows, tint
+from guie.synthetic.drawing import (
+    Camera,
+    Colour,
+    Light,
+    Part,
+    floor,
+    mottled,
+    patterned,
+    plain,
+    render,
+    rotation,
+    shadows,
+    tint,
+)
 from guie.synthetic.packages import product
 from guie.synthetic.solids import Dice
 from guie.synthetic.toys import toy
@@ -66,7 +79,8 @@ def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int, 
         view: Number of the view.
         image_px: Longer side.
         seed: Of the world.
-        difficulty: 0 for things that fill the picture, seen sharply in clear weather; 1 for everything that `drawn` promises.
+        difficulty: 0 for things that fill the picture, seen sharply in clear weather; 1 for everything that `drawn`
+            promises.
 
     Returns:
         uint8 [h, w, 3], RGB.
@@ -114,11 +128,14 @@ def generator(*keys: int) -> np.random.Generator:
 
 
 def dice_of(seed: int, domain: int, instance: int) -> Dice:
-    """Every third instance has the form of the one before: in turn a twin (other details only) and a sibling (other colours too)."""
+    """Every third instance has the form of the one before: in turn a twin (other details only) and a sibling (other
+    colours too)."""
     is_kin = instance % 3 == 2
     base = instance - 1 if is_kin else instance
     skin = base if instance % 2 == 0 else instance
-    return Dice(generator(seed, domain, base, 0), generator(seed, domain, skin, 1), generator(seed, domain, instance, 2))
+    return Dice(
+        generator(seed, domain, base, 0), generator(seed, domain, skin, 1), generator(seed, domain, instance, 2)
+    )
 
 
 def _camera(
@@ -156,7 +173,9 @@ def _light(rng: np.random.Generator) -> Light:
     """A lamp above and before the thing, and the more light from everywhere the weaker it is."""
     direction = np.array([rng.uniform(-1, 1), rng.uniform(0.3, 1.2), rng.uniform(0.3, 1.0)])
     lamp = float(rng.uniform(0.25, 0.65))
-    return Light((direction / np.linalg.norm(direction)).astype(np.float32), lamp, float(rng.uniform(0.95, 1.1) - 0.75 * lamp))
+    return Light(
+        (direction / np.linalg.norm(direction)).astype(np.float32), lamp, float(rng.uniform(0.95, 1.1) - 0.75 * lamp)
+    )
 
 
 def _ground(canvas: np.ndarray, rng: np.random.Generator, domain: Domain, camera: Camera) -> None:

@@ -1,8 +1,9 @@
 """A world that the project draws itself, written in the layouts of real data sets.
 
-Four domains (buildings, packaged products, artworks, toys) of instances that are seen from several sides, near and far, in changing
-light and weather, before changing grounds, partly hidden, blurred and compressed. Every third instance is a near-twin or a sibling of the
-one before, so that the task is not trivial. Each image is a pure function of (seed, domain, instance, view).
+Four domains (buildings, packaged products, artworks, toys) of instances that are seen from several sides, near and far,
+in changing light and weather, before changing grounds, partly hidden, blurred and compressed. Every third instance is a
+near-twin or a sibling of the one before, so that the task is not trivial. Each image is a pure function of (seed,
+domain, instance, view).
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ from guie.synthetic.scene import DOMAINS, draw_image, generator
 from guie.versions import DRAWING
 
 MIN_FOR_PROCESSES = 200  # fewer images are drawn before processes have started
-FOLDERS = {"landmarks": "gldv2", "products": "products10k", "artworks": "artworks", "toys": "toys"}  # of the domains; this module owns them
+FOLDERS = {
+    "landmarks": "gldv2",
+    "products": "products10k",
+    "artworks": "artworks",
+    "toys": "toys",
+}  # of the domains; this module owns them
 log = logging.getLogger(__name__)
 
 
@@ -49,9 +55,10 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
     """Draws the world into `folder`, unless it is there already.
 
     Writes `gldv2/train/a/b/c/ID.jpg` with `gldv2/train.csv` (id, url, landmark_id), `products10k/train/N.jpg` with
-    `products10k/train.csv` (name, class, group), `artworks/CLASS/N.jpg`, `toys/CLASS/N.jpg`, `groups.csv` (label, group) in each but the products, and
-    `world.json`. A group is three instances, of which the third is a near-twin of the second. Images that are there are left alone, so that a killed run
-    goes on where it was; a world of other settings is removed and drawn anew, and so are images whose bytes were changed since.
+    `products10k/train.csv` (name, class, group), `artworks/CLASS/N.jpg`, `toys/CLASS/N.jpg`, `groups.csv` (label,
+    group) in each but the products, and `world.json`. A group is three instances, of which the third is a near-twin of
+    the second. Images that are there are left alone, so that a killed run goes on where it was; a world of other
+    settings is removed and drawn anew, and so are images whose bytes were changed since.
 
     Args:
         folder: Made when missing.
@@ -66,14 +73,21 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
     settings = {**asdict(world), "domains": list(world.domains), "seed": seed, "version": DRAWING}
     shots = list(_shots(folder, world, seed))
     missing, tables = _missing(folder, settings, shots), {folder / path: text for path, text in _tables(world, seed)}
-    if _is_finished(folder, settings) and not missing and all(path.is_file() and path.read_bytes() == text for path, text in tables.items()):
+    if (
+        _is_finished(folder, settings)
+        and not missing
+        and all(path.is_file() and path.read_bytes() == text for path, text in tables.items())
+    ):
         return
     _prepare(folder, settings)
     _draw_all(missing, world, seed)
     for path, text in tables.items():
         with whole_file(path) as temporary:
             temporary.write_bytes(text)
-    save_json(folder / "world.json", {**settings, "is_whole": True, "n_images": len(shots), "digests": [digest_of_file(s.path)[:8] for s in shots]})
+    save_json(
+        folder / "world.json",
+        {**settings, "is_whole": True, "n_images": len(shots), "digests": [digest_of_file(s.path)[:8] for s in shots]},
+    )
     log.info("drew %d of %d images in %s", len(missing), len(shots), folder)
 
 
@@ -117,7 +131,9 @@ def _draw_all(shots: list[Shot], world: DrawnWorld, seed: int) -> None:
                 _draw_shot(shot, world, seed)
                 bar.update()
             return
-        chunks = [shots[i : i + 24] for i in range(0, len(shots), 24)]  # in order: the views of an instance share what is built once
+        chunks = [
+            shots[i : i + 24] for i in range(0, len(shots), 24)
+        ]  # in order: the views of an instance share what is built once
         with process_pool(n_cores()) as pool:
             for future in as_completed([pool.submit(_draw_shots, chunk, world, seed) for chunk in chunks]):
                 bar.update(future.result())
@@ -131,7 +147,9 @@ def _draw_shots(shots: list[Shot], world: DrawnWorld, seed: int) -> int:
 
 def _draw_shot(shot: Shot, world: DrawnWorld, seed: int) -> None:
     quality = int(generator(seed, DOMAINS[shot.domain].number, shot.instance, shot.view, 10).integers(40, 96))
-    _write_jpeg(shot.path, draw_image(shot.domain, shot.instance, shot.view, world.image_px, seed, world.difficulty), quality)
+    _write_jpeg(
+        shot.path, draw_image(shot.domain, shot.instance, shot.view, world.image_px, seed, world.difficulty), quality
+    )
 
 
 def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, bytes]]:
@@ -143,20 +161,34 @@ def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _rows(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    """The lists of the sets: what `guie.data.sources` reads of each layout, and the groups where the layout itself has none."""
+    """The lists of the sets: what `guie.data.sources` reads of each layout, and the groups where the layout itself has
+    none."""
     pairs = [(instance, view) for instance in range(world.n_instances) for view in range(world.n_views)]
     if "landmarks" in world.domains:
-        images = sorted((_code(seed, "landmarks", i, v), f"drawn://landmarks/{i}/{v}", _label(seed, "landmarks", i)) for i, v in pairs)
+        images = sorted(
+            (_code(seed, "landmarks", i, v), f"drawn://landmarks/{i}/{v}", _label(seed, "landmarks", i))
+            for i, v in pairs
+        )
         yield "gldv2/train.csv", [("id", "url", "landmark_id"), *images]
     if "products" in world.domains:
-        yield "products10k/train.csv", [("name", "class", "group"), *((f"{i * world.n_views + v}.jpg", _label(seed, "products", i), i // 3) for i, v in pairs)]
+        yield (
+            "products10k/train.csv",
+            [
+                ("name", "class", "group"),
+                *((f"{i * world.n_views + v}.jpg", _label(seed, "products", i), i // 3) for i, v in pairs),
+            ],
+        )
     for domain in world.domains:
         if domain != "products":
-            yield f"{FOLDERS[domain]}/{GROUPS}", [("label", "group"), *((_class_name(seed, domain, i), i // 3) for i in range(world.n_instances))]
+            yield (
+                f"{FOLDERS[domain]}/{GROUPS}",
+                [("label", "group"), *((_class_name(seed, domain, i), i // 3) for i in range(world.n_instances))],
+            )
 
 
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
-    """Writes beside, then renames, without whole_file's fsync: a world that a power cut damages is drawn again in seconds."""
+    """Writes beside, then renames, without whole_file's fsync: a world that a power cut damages is drawn again in
+    seconds."""
     is_encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert is_encoded
     temporary = path.with_name(f".{path.name}.tmp")
@@ -170,7 +202,8 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
 
 
 def _missing(folder: Path, settings: dict[str, Any], shots: list[Shot]) -> list[Shot]:
-    """The images that are not there, or that were changed since the world was finished: by the time of the last change, and then by their bytes."""
+    """The images that are not there, or that were changed since the world was finished: by the time of the last change,
+    and then by their bytes."""
     if not _agrees(_mark(folder), settings):
         return shots
     if not _is_finished(folder, settings):  # what a killed run left is whole, but for what a power cut may empty
@@ -179,7 +212,8 @@ def _missing(folder: Path, settings: dict[str, Any], shots: list[Shot]) -> list[
     return [
         shot
         for shot, digest in zip(shots, digests, strict=True)
-        if not shot.path.is_file() or (shot.path.stat().st_ctime_ns > finished and digest_of_file(shot.path)[:8] != digest)
+        if not shot.path.is_file()
+        or (shot.path.stat().st_ctime_ns > finished and digest_of_file(shot.path)[:8] != digest)
     ]
 
 
@@ -193,7 +227,9 @@ def _mark(folder: Path) -> dict[str, Any]:
     try:
         mark = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete the folder {folder}, and the world is drawn anew") from error
+        raise ValueError(
+            f"{path} is damaged ({error}); delete the folder {folder}, and the world is drawn anew"
+        ) from error
     return mark if isinstance(mark, dict) else {}
 
 
@@ -206,7 +242,10 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> None:
     mark = _mark(folder)
     present = [folder / name for name in FOLDERS.values() if (folder / name).exists()]
     if present and not mark:
-        raise FileExistsError(f"{present[0]} exists, and no world.json beside it says that it was drawn here; move it away, or choose another place with --out")
+        raise FileExistsError(
+            f"{present[0]} exists, and no world.json beside it says that it was drawn here; move it away, or choose "
+            "another place with --out"
+        )
     if not _agrees(mark, settings):
         for path in present:
             shutil.rmtree(path)
@@ -217,7 +256,12 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _check(world: DrawnWorld) -> None:
-    for name, low, high in (("n_instances", 1, 10**6), ("n_views", 1, 10**4), ("image_px", 32, 4096), ("difficulty", 0, 1)):
+    for name, low, high in (
+        ("n_instances", 1, 10**6),
+        ("n_views", 1, 10**4),
+        ("image_px", 32, 4096),
+        ("difficulty", 0, 1),
+    ):
         value = getattr(world, name)
         if not low <= value <= high:
             raise ValueError(f"data.drawn.{name} is {value}, must be {low} to {high}")

@@ -40,12 +40,17 @@ class TrainSet:
     """
 
     def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
-        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes for its batches."""
+        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes
+        for its batches."""
         index = packed.index
-        self.rows = np.flatnonzero((index["split"] == "train") & (index["source"].isin(stage.sources) | (not stage.sources)))
+        self.rows = np.flatnonzero(
+            (index["split"] == "train") & (index["source"].isin(stage.sources) | (not stage.sources))
+        )
         if not len(self.rows):
             where = f" in {', '.join(stage.sources)}" if stage.sources else ""
-            raise ValueError(f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share")
+            raise ValueError(
+                f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share"
+            )
         self.labels = np.unique(index["class_id"].to_numpy()[self.rows], return_inverse=True)[1].astype(np.int64)
         self.image_ids = index["image_id"].to_numpy()[self.rows]
         self.n_classes = int(self.labels.max()) + 1
@@ -62,8 +67,10 @@ class TrainSet:
         batch_size, sampling = self.stage.optim.batch_size, self.stage.sampling
         if isinstance(sampling, PerClass) and batch_size // sampling.images_per_class > self.n_classes:
             raise ValueError(
-                f"stages.{self.stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class needs "
-                f"{batch_size // sampling.images_per_class} classes, and there are {self.n_classes}; make the batch smaller"
+                f"stages.{self.stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class "
+                "needs "
+                f"{batch_size // sampling.images_per_class} classes, and there are {self.n_classes}; make the batch "
+                "smaller"
             )
 
     def step_items(self, epoch: int) -> np.ndarray:
@@ -90,7 +97,9 @@ class Batches(Protocol):
 class ImageBatches:
     """Augmented, normalised images from the pack, made by loader processes: this process' share of each step."""
 
-    def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator) -> None:
+    def __init__(
+        self, recipe: Recipe, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator
+    ) -> None:
         """Batches for `stage` on the accelerator's device."""
         self.mean_std = mean_std(recipe.model_of(stage.name))
         self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
@@ -103,7 +112,10 @@ class ImageBatches:
         numbers = np.arange(steps.size).reshape(steps.shape)
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         plan = [
-            [(int(i), seed_of(self.train_set.seed, self.stage.name, epoch, int(number))) for i, number in zip(*step, strict=True)]
+            [
+                (int(i), seed_of(self.train_set.seed, self.stage.name, epoch, int(number)))
+                for i, number in zip(*step, strict=True)
+            ]
             for step in zip(steps[start:, rank::n], numbers[start:, rank::n], strict=True)
         ]
         batch_bytes = steps.shape[1] // n * 3 * self.stage.image_px**2
@@ -153,13 +165,17 @@ class _AugmentedView:
 
 
 class FeatureBatches:
-    """Cached features of a frozen backbone: plain, mirrored and augmented views, drawn at random; all rows for every process."""
+    """Cached features of a frozen backbone: plain, mirrored and augmented views, drawn at random; all rows for every
+    process."""
 
     def __init__(self, stage: Stage, train_set: TrainSet, store: FeatureStore, encoder: Encoder) -> None:
         """Extracts what is not in the cache yet."""
         self.stage, self.train_set, self.accelerator = stage, train_set, store.accelerator
         transform = TrainTransform(stage.augment, stage.image_px)
-        augmented = [f"view{i}-{seed_of(train_set.seed, i, asdict(stage.augment), VERSION)}" for i in range(stage.cost.n_cached_augmentations)]
+        augmented = [
+            f"view{i}-{seed_of(train_set.seed, i, asdict(stage.augment), VERSION)}"
+            for i in range(stage.cost.n_cached_augmentations)
+        ]
         names = ["plain", *(["flip"] if stage.augment.flip else []), *augmented]
         self.views = []
         for name in names:
@@ -206,9 +222,13 @@ class _Look:
         return embeddings
 
 
-def _step_inputs(inputs: Tensor, train_set: TrainSet, items: np.ndarray, views: np.ndarray, accelerator: Accelerator) -> StepInputs:
+def _step_inputs(
+    inputs: Tensor, train_set: TrainSet, items: np.ndarray, views: np.ndarray, accelerator: Accelerator
+) -> StepInputs:
     """The inputs with labels, items and views of the whole batch."""
-    labels, numbers, of_views = (torch.from_numpy(a).to(accelerator.device) for a in (train_set.labels[items], items, views))
+    labels, numbers, of_views = (
+        torch.from_numpy(a).to(accelerator.device) for a in (train_set.labels[items], items, views)
+    )
     return StepInputs(inputs, labels, numbers, of_views)
 
 

@@ -1,4 +1,5 @@
-"""The curves of a stage: metrics.csv, and the same for TensorBoard: tensorboard --logdir artifacts/<recipe>/tensorboard."""
+"""The curves of a stage: metrics.csv, and the same for TensorBoard: tensorboard --logdir
+artifacts/<recipe>/tensorboard."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", 
 
 
 class Curves:
-    """The rows of metrics.csv for TensorBoard, an epoch each. A stage that resumes begins the folder anew with the rows that its checkpoint holds."""
+    """The rows of metrics.csv for TensorBoard, an epoch each. A stage that resumes begins the folder anew with the rows
+    that its checkpoint holds."""
 
     def __init__(self, folder: Path, history: Sequence[dict[str, Any]], is_main: bool) -> None:
         """Curves in `folder`, which lies outside the doors' folders: event files hold times and names of machines."""
@@ -49,7 +51,8 @@ class Curves:
 
 
 def write_metrics(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Writes one row an epoch to `metrics.csv`, whole or not at all; columns are those of all rows, `COLUMNS` in their order."""
+    """Writes one row an epoch to `metrics.csv`, whole or not at all; columns are those of all rows, `COLUMNS` in their
+    order."""
     found = dict.fromkeys(name for row in history for name in row)
     own = [name for name in found if name not in COLUMNS]  # of the objective: margins, thresholds
     at = COLUMNS.index("loss") + 1

@@ -16,7 +16,9 @@ from guie.train.sharding import is_sharded, is_so_for_all, own_part
 from guie.train.state import TrainState
 
 
-def check_loss(loss: float, stage: Stage, state: TrainState, items: Tensor, train_set: TrainSet, list_path: Path) -> None:
+def check_loss(
+    loss: float, stage: Stage, state: TrainState, items: Tensor, train_set: TrainSet, list_path: Path
+) -> None:
     """Raises ValueError where the loss is not finite, and writes the ids of the batch's images to `list_path`."""
     if math.isfinite(loss):
         return
@@ -28,7 +30,8 @@ def check_loss(loss: float, stage: Stage, state: TrainState, items: Tensor, trai
 
 
 def check_weights(model: Model, stage: Stage, state: TrainState, accelerator: Accelerator) -> None:
-    """Raises ValueError where a weight or a statistic is not finite: it must become neither a checkpoint nor a result."""
+    """Raises ValueError where a weight or a statistic is not finite: it must become neither a checkpoint nor a
+    result."""
     tensors = [*model.changing().values(), *model.changing_buffers().values()]
     is_finite = all(bool(own_part(tensor.detach()).isfinite().all()) for tensor in tensors)
     if is_sharded(model.backbone):  # a weight is in one process, and all must stop
@@ -41,6 +44,7 @@ def _told(what: str, stage: Stage, state: TrainState, more: str = "") -> str:
     at = f"stages.{stage.name}.optim"
     return (
         f"stage {stage.name}: {what} at epoch {state.epoch + 1}, step {state.step}{more}; try a lower {at}.lr (now "
-        f"{stage.optim.lr:g}) or {at}.clip_norm=1, with which the stage starts anew; the last checkpoint, if there is one, is kept "
+        f"{stage.optim.lr:g}) or {at}.clip_norm=1, with which the stage starts anew; the last checkpoint, if there is "
+        "one, is kept "
         "as it is"
     )

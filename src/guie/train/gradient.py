@@ -1,12 +1,14 @@
 """The gradient of one step, cut at the backbone's feature.
 
-The head (neck and objective) sees the whole batch, once, on every process. Each process then sends its rows of d loss / d feature
-back through its own backbone, part by part. So the gradient is the same however many parts and processes compute it, also with
-dropout and batch norm in the neck, and for losses that compare images with each other. Between processes travel the features (4 MB of
-1,024 images of 1,024 numbers) and, once a step, the backbone's gradient. The head's gradient travels, too, where an additive objective
-is computed in parts, and on cards, where process 0's is taken by all.
+The head (neck and objective) sees the whole batch, once, on every process. Each process then sends its rows of d loss /
+d feature back through its own backbone, part by part. So the gradient is the same however many parts and processes
+compute it, also with dropout and batch norm in the neck, and for losses that compare images with each other. Between
+processes travel the features (4 MB of 1,024 images of 1,024 numbers) and, once a step, the backbone's gradient. The
+head's gradient travels, too, where an additive objective is computed in parts, and on cards, where process 0's is taken
+by all.
 
-Source: Gao et al., Scaling deep contrastive learning batch size under memory limited setup, RepL4NLP 2021 (gradient caching).
+Source: Gao et al., Scaling deep contrastive learning batch size under memory limited setup, RepL4NLP 2021 (gradient
+caching).
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ BUCKET = 1 << 24  # numbers of a gradient that travel together: 64 MB
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What one step is computed from. Processes share the rows of a batch: process r has the rows r, r + n_processes, ...
+    """What one step is computed from. Processes share the rows of a batch: process r has the rows r, r + n_processes,
+    ...
 
     Attributes:
-        inputs: Normalised pixels of this process' rows, float32 [n / n_processes, 3, px, px]; or what the neck takes of all rows,
-            float32 [n, feature_dim].
+        inputs: Normalised pixels of this process' rows, float32 [n / n_processes, 3, px, px]; or what the neck takes of
+            all rows, float32 [n, feature_dim].
         labels: int64 [n], of all rows, as the rest.
         items: int64 [n], rows of the training set.
         views: int64 [n], which cached view each is.
@@ -65,7 +68,9 @@ class Position:
     seed: int
 
 
-def gradient(model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator) -> tuple[Batch | None, dict[str, float]]:
+def gradient(
+    model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator
+) -> tuple[Batch | None, dict[str, float]]:
     """Leaves the gradient of the whole batch in every parameter that trains; gradients must be None or zero before.
 
     Args:
@@ -76,8 +81,8 @@ def gradient(model: Model, given: StepInputs, n_parts: int, position: Position, 
         accelerator: Of all processes; in fp16 gradients are left scaled.
 
     Returns:
-        The whole batch without its graph, for `Objective.after_step`, and the loss terms. The batch is None where an additive
-        objective was computed in parts.
+        The whole batch without its graph, for `Objective.after_step`, and the loss terms. The batch is None where an
+        additive objective was computed in parts.
     """
     if not given.are_pixels:
         batch, terms = _head(model, given.inputs, given, position, accelerator)
@@ -108,7 +113,8 @@ def share_head(model: Model, accelerator: Accelerator) -> None:
 
 
 def _features(model: Model, pixels: Tensor, part: int, position: Position, accelerator: Accelerator) -> Tensor:
-    """The backbone's features of a part, in float32 at least; its noise (drop-path) is the same whenever the part is computed."""
+    """The backbone's features of a part, in float32 at least; its noise (drop-path) is the same whenever the part is
+    computed."""
     torch.manual_seed(seed_of(position.seed, "noise", accelerator.process_index, part))
     with accelerator.autocast():
         features: Tensor = model.backbone(pixels)
@@ -129,7 +135,9 @@ def _gathered(own: Tensor, accelerator: Accelerator) -> Tensor:
     return by_process.unflatten(0, (n, -1)).transpose(0, 1).flatten(0, 1).contiguous()
 
 
-def _head(model: Model, features: Tensor, given: StepInputs, position: Position, accelerator: Accelerator) -> tuple[Batch, dict[str, float]]:
+def _head(
+    model: Model, features: Tensor, given: StepInputs, position: Position, accelerator: Accelerator
+) -> tuple[Batch, dict[str, float]]:
     """Neck and objective over the whole batch, forward and backward."""
     torch.manual_seed(position.seed)  # the same dropout on every process
     with accelerator.autocast():
@@ -143,12 +151,15 @@ def _head(model: Model, features: Tensor, given: StepInputs, position: Position,
 
 
 def _share_gradient_of_head(model: Model, accelerator: Accelerator) -> None:
-    """Process 0's gradient of the head for all: some kernels of cards add in random order, and heads would drift apart."""
+    """Process 0's gradient of the head for all: some kernels of cards add in random order, and heads would drift
+    apart."""
     for gradients in _buckets(parameter for module in model.head for parameter in module.parameters()):
         _copy_back(broadcast(_flat(gradients)), gradients)
 
 
-def _by_parts(model: Model, parts: tuple[Tensor, ...], given: StepInputs, position: Position, accelerator: Accelerator) -> dict[str, float]:
+def _by_parts(
+    model: Model, parts: tuple[Tensor, ...], given: StepInputs, position: Position, accelerator: Accelerator
+) -> dict[str, float]:
     """Forward and backward of an additive objective, part by part, without a first pass.
 
     Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch.
@@ -183,8 +194,11 @@ def _part_of_batch(
     return Batch(cut, embeddings, labels, items, views, position.epoch, position.step)
 
 
-def _send_back(model: Model, parts: Iterable[Tensor], back: Tensor, position: Position, accelerator: Accelerator) -> None:
-    """The gradient of the features through the backbone; `parts` are pixels, or features that still have their graph."""
+def _send_back(
+    model: Model, parts: Iterable[Tensor], back: Tensor, position: Position, accelerator: Accelerator
+) -> None:
+    """The gradient of the features through the backbone; `parts` are pixels, or features that still have their
+    graph."""
     parts = list(parts)
     for i, (part, share) in enumerate(zip(parts, back.chunk(len(parts)), strict=True)):
         own = part if part.ndim == 2 else _features(model, part, i, position, accelerator)
@@ -192,7 +206,8 @@ def _send_back(model: Model, parts: Iterable[Tensor], back: Tensor, position: Po
 
 
 def _backward(model: Model, own: Tensor, share: Tensor, is_last: bool, accelerator: Accelerator) -> None:
-    """Backward through the backbone. Sharded weights move their gradient with the last part alone, as a mean over the processes."""
+    """Backward through the backbone. Sharded weights move their gradient with the last part alone, as a mean over the
+    processes."""
     if is_sharded(model.backbone):
         set_gradient_sync(model.backbone, is_last)
         share = share * accelerator.num_processes
@@ -200,7 +215,8 @@ def _backward(model: Model, own: Tensor, share: Tensor, is_last: bool, accelerat
 
 
 def _terms(model: Model, batch: Batch) -> dict[str, Tensor]:
-    """The objective's terms, in the precision of the embeddings: half precision would leave three digits of a cosine."""
+    """The objective's terms, in the precision of the embeddings: half precision would leave three digits of a
+    cosine."""
     with torch.autocast(batch.embeddings.device.type, enabled=False):
         terms: dict[str, Tensor] = model.objective(batch)
     return terms

@@ -25,7 +25,8 @@ TRAINED_PARTS = {
 
 
 class Model(Embedder):
-    """Backbone, neck and objective; the names of its weights begin with the part: `backbone.`, `neck.`, `objective.`."""
+    """Backbone, neck and objective; the names of its weights begin with the part: `backbone.`, `neck.`,
+    `objective.`."""
 
     def __init__(self, backbone: Backbone, neck: Neck, objective: Objective) -> None:
         """The three parts, by name."""
@@ -47,7 +48,8 @@ class Model(Embedder):
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def changing(self) -> dict[str, nn.Parameter]:
-        """The parameters that a stage may change, by name: those that train, and the head's, which `begin_epoch` may set."""
+        """The parameters that a stage may change, by name: those that train, and the head's, which `begin_epoch` may
+        set."""
         return {n: p for n, p in self.named_parameters() if p.requires_grad or not n.startswith("backbone.")}
 
     def changing_buffers(self) -> dict[str, Tensor]:
@@ -57,7 +59,8 @@ class Model(Embedder):
         return {n: b for n, b in self.named_buffers() if n.split(".")[0] in parts and n in stored}
 
     def set_mode(self, stage: Stage) -> None:
-        """Trained parts, and the neck's dropout, in training mode; a frozen backbone and a frozen neck's batch norm in eval mode."""
+        """Trained parts, and the neck's dropout, in training mode; a frozen backbone and a frozen neck's batch norm in
+        eval mode."""
         self.train()
         if stage.is_neck_frozen:
             self.neck.norm.eval()
@@ -82,7 +85,9 @@ def build_model(backbone: Backbone, stage: Stage, n_classes: int, counts: Tensor
     return Model(backbone, neck, objective)
 
 
-def load_parts(model: Model, weights_of: Callable[[str], dict[str, Tensor]], fresh: Collection[str], where: str) -> None:
+def load_parts(
+    model: Model, weights_of: Callable[[str], dict[str, Tensor]], fresh: Collection[str], where: str
+) -> None:
     """Loads neck and objective strictly, but for what the stage starts anew.
 
     Args:
@@ -100,5 +105,8 @@ def load_parts(model: Model, weights_of: Callable[[str], dict[str, Tensor]], fre
         module: nn.Module = getattr(model, part)
         own = weights_of(part)
         if complaint := misfit(module.state_dict(), own):
-            raise ValueError(f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in start.fresh")
+            raise ValueError(
+                f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in "
+                "start.fresh"
+            )
         module.load_state_dict(own, strict=True)

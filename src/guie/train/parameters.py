@@ -17,12 +17,25 @@ from guie.settings.stage import Stage
 from guie.train.model import Model
 from guie.train.sharding import full_tensor
 
-BLOCK = re.compile(r"(?:[A-Za-z_]+\.)*(?:res)?blocks\.(\d+)\.")  # timm's blocks.3., open_clip's transformer.resblocks.3.; not stages.0.blocks.3.
-BEFORE_BLOCKS = ("patch_embed", "conv1", "cls_token", "class_embedding", "pos_embed", "positional_embedding", "ln_pre", "norm_pre", "reg_token")
+BLOCK = re.compile(
+    r"(?:[A-Za-z_]+\.)*(?:res)?blocks\.(\d+)\."
+)  # timm's blocks.3., open_clip's transformer.resblocks.3.; not stages.0.blocks.3.
+BEFORE_BLOCKS = (
+    "patch_embed",
+    "conv1",
+    "cls_token",
+    "class_embedding",
+    "pos_embed",
+    "positional_embedding",
+    "ln_pre",
+    "norm_pre",
+    "reg_token",
+)
 
 
 def block_of(name: str, n_blocks: int) -> int:
-    """The transformer block that a backbone's parameter belongs to: -1 for what comes before the first, n_blocks for what comes after the last."""
+    """The transformer block that a backbone's parameter belongs to: -1 for what comes before the first, n_blocks for
+    what comes after the last."""
     found = BLOCK.match(name)
     if found:
         return int(found[1])
@@ -31,12 +44,18 @@ def block_of(name: str, n_blocks: int) -> int:
 
 def blocks_of(model: Embedder) -> list[nn.Module]:
     """The blocks of a transformer, from the first to the last; none where the backbone is none."""
-    return [module for name, module in model.backbone.network.named_modules() if (found := BLOCK.match(f"{name}.")) and found[0] == f"{name}."]
+    return [
+        module
+        for name, module in model.backbone.network.named_modules()
+        if (found := BLOCK.match(f"{name}.")) and found[0] == f"{name}."
+    ]
 
 
 def n_blocks_of(model: Embedder) -> int:
     """Blocks of a transformer; 0 where the backbone is none."""
-    return 1 + max((int(found[1]) for name, _ in model.backbone.named_parameters() if (found := BLOCK.match(name))), default=-1)
+    return 1 + max(
+        (int(found[1]) for name, _ in model.backbone.named_parameters() if (found := BLOCK.match(name))), default=-1
+    )
 
 
 def freeze_early_blocks(model: Embedder, stage: Stage) -> None:
@@ -58,10 +77,11 @@ def freeze_early_blocks(model: Embedder, stage: Stage) -> None:
 
 
 def lr_factor(name: str, n_blocks: int, stage: Stage, rates: Mapping[str, float]) -> float:
-    """Factor of the stage's learning rate for a parameter of the model; `rates` are its objective's (`Objective.rates`).
+    """Factor of the stage's learning rate for a parameter of the model; `rates` are its objective's
+    (`Objective.rates`).
 
-    With trains="all" the backbone's is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7); within it the blocks follow
-    `optim.blocks`.
+    With trains="all" the backbone's is lr * backbone_lr_factor (2nd and 6th place: head 1e-4, backbone 1e-7); within it
+    the blocks follow `optim.blocks`.
     """
     part, _, rest = name.partition(".")
     if part == "objective":
@@ -81,8 +101,8 @@ def lr_factor(name: str, n_blocks: int, stage: Stage, rates: Mapping[str, float]
 def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     """The stage's optimizer over the parameters that train.
 
-    Vectors (biases, norms) are not decayed, unless `has_full_decay`. Sharded and whole tensors are in groups of their own: torch's
-    optimizers update a group's tensors together.
+    Vectors (biases, norms) are not decayed, unless `has_full_decay`. Sharded and whole tensors are in groups of their
+    own: torch's optimizers update a group's tensors together.
     """
     optim, n_blocks = stage.optim, n_blocks_of(model)
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
@@ -90,7 +110,9 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
         decay = optim.weight_decay if parameter.ndim > 1 or optim.has_full_decay else 0.0
         key = (lr_factor(name, n_blocks, stage, model.objective.rates()), decay, isinstance(parameter, DTensor))
         groups.setdefault(key, []).append(parameter)
-    listed = [{"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay, _), params in groups.items()]
+    listed = [
+        {"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay, _), params in groups.items()
+    ]
     match optim.method:
         case Sgd(momentum=momentum):
             return torch.optim.SGD(listed, lr=optim.lr, momentum=momentum)
@@ -120,7 +142,9 @@ def sam_ascent(parameters: Sequence[nn.Parameter], rho: float) -> Iterator[None]
     Source: Foret et al., Sharpness-aware minimization, ICLR 2021, equation 2.
     """
     norm = float(gradient_norm(parameters))
-    if not math.isfinite(norm):  # fp16's scale is too large: this step is skipped, and nothing may be computed at w + inf
+    if not math.isfinite(
+        norm
+    ):  # fp16's scale is too large: this step is skipped, and nothing may be computed at w + inf
         yield
         return
     moved = [(p, p.detach().clone()) for p in parameters if p.grad is not None]

@@ -21,7 +21,9 @@ def seed_of(*what: Any) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:4], "little") >> 1
 
 
-def sample_weights(class_ids: np.ndarray, repeats: np.ndarray, power: float, factors: np.ndarray | float = 1.0) -> np.ndarray:
+def sample_weights(
+    class_ids: np.ndarray, repeats: np.ndarray, power: float, factors: np.ndarray | float = 1.0
+) -> np.ndarray:
     """The chance of each image to be drawn, float64 [n], summing to 1.
 
     Args:
@@ -40,11 +42,13 @@ def n_steps_of(batch_size: int, n_rows: int) -> int:
     return max(1, n_rows // batch_size)
 
 
-def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float, factors: np.ndarray, *seed: Any) -> np.ndarray:
+def epoch_order(
+    class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float, factors: np.ndarray, *seed: Any
+) -> np.ndarray:
     """Image numbers in the order of one epoch, int64 [n].
 
-    Without re-weighting (power 0 and all factors equal) every row of the balanced list comes once, shuffled, before any comes again; else images are
-    drawn by `sample_weights`.
+    Without re-weighting (power 0 and all factors equal) every row of the balanced list comes once, shuffled, before any
+    comes again; else images are drawn by `sample_weights`.
     """
     rng = np.random.default_rng(seed_of(*seed, "order"))
     if power == 0.0 and (factors == factors[0]).all():
@@ -53,11 +57,14 @@ def epoch_order(class_ids: np.ndarray, repeats: np.ndarray, n: int, power: float
     return rng.choice(len(class_ids), size=n, p=sample_weights(class_ids, repeats, power, factors))
 
 
-def class_batches(class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batch_size: int, per_class: int, *seed: Any) -> np.ndarray:
+def class_batches(
+    class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batch_size: int, per_class: int, *seed: Any
+) -> np.ndarray:
     """Image numbers of batches with `per_class` images of each of their classes, int64 [n_steps, batch_size].
 
-    Each batch has batch_size / per_class distinct classes, drawn without replacement in proportion to the total weight of their images.
-    From each class `per_class` images are drawn without replacement. A class with fewer images repeats them as evenly as possible.
+    Each batch has batch_size / per_class distinct classes, drawn without replacement in proportion to the total weight
+    of their images. From each class `per_class` images are drawn without replacement. A class with fewer images repeats
+    them as evenly as possible.
 
     Args:
         class_ids: int [n], 0 to the number of classes - 1, of which there are at least batch_size / per_class.
@@ -85,7 +92,8 @@ def class_batches(class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batc
 
 
 def lr_at(optim: Optim, step: int, n_steps: int) -> float:
-    """The learning rate of a step, counted from 0, of `n_steps` in the whole stage; see the schedules' classes for their curves."""
+    """The learning rate of a step, counted from 0, of `n_steps` in the whole stage; see the schedules' classes for
+    their curves."""
     schedule = optim.schedule
     n_warmup = max(1, round(schedule.warmup_share * n_steps)) if schedule.warmup_share else 0
     if step < n_warmup:

@@ -1,4 +1,5 @@
-"""Weights, gradients and moments spread over the processes (FSDP2), for towers that one card cannot hold while they train."""
+"""Weights, gradients and moments spread over the processes (FSDP2), for towers that one card cannot hold while they
+train."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def set_gradient_sync(module: nn.Module, is_on: bool) -> None:
-    """Whether the next backward pass moves the gradients of a sharded module between processes, or only adds them up."""
+    """Whether the next backward pass moves the gradients of a sharded module between processes, or only adds them
+    up."""
     assert isinstance(module, FSDPModule)
     module.set_requires_gradient_sync(is_on)
 

@@ -28,16 +28,26 @@ def averaged(ingredients: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     first = ingredients[0]
     for other in ingredients[1:]:
         if other.keys() != first.keys():
-            raise ValueError(f"a soup is of alike models; only one has {', '.join(sorted(other.keys() ^ first.keys())[:3])}")
+            raise ValueError(
+                f"a soup is of alike models; only one has {', '.join(sorted(other.keys() ^ first.keys())[:3])}"
+            )
         for name, tensor in other.items():
             if tensor.shape != first[name].shape:
-                raise ValueError(f"a soup is of alike models; {name} is {list(first[name].shape)} in one and {list(tensor.shape)} in another")
-    means = {name: torch.stack([w[name].double() for w in ingredients]).mean(0) for name, tensor in first.items() if tensor.is_floating_point()}
+                raise ValueError(
+                    f"a soup is of alike models; {name} is {list(first[name].shape)} in one and {list(tensor.shape)} "
+                    "in another"
+                )
+    means = {
+        name: torch.stack([w[name].double() for w in ingredients]).mean(0)
+        for name, tensor in first.items()
+        if tensor.is_floating_point()
+    }
     return {name: means[name].to(tensor.dtype) if name in means else tensor for name, tensor in first.items()}
 
 
 def average_weights(run: Run, soup: Soup, model: Model, store: FeatureStore) -> None:
-    """Fills `model` with the mean of the soup's rows: of all, or of those that do not lower the validation score (greedy)."""
+    """Fills `model` with the mean of the soup's rows: of all, or of those that do not lower the validation score
+    (greedy)."""
     stage = run.recipe.stage(soup.name)
 
     def fill(names: Sequence[str]) -> None:

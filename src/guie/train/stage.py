@@ -45,7 +45,8 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     """Runs the recipe's rows of one phase, one after the other; finished ones are skipped.
 
     Returns:
-        The validation scores of the phase's last row, the number of rows and their seconds, and the mean and std of the pixels.
+        The validation scores of the phase's last row, the number of rows and their seconds, and the mean and std of the
+        pixels.
     """
     accelerator = make_accelerator(run.device, precision_of(run.device))
     is_first = phase == "head"  # door 04 is the first that needs the models
@@ -63,7 +64,9 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     return {"n_stages": len(rows), **last, "mean": mean, "std": std, "stage_seconds": seconds}
 
 
-def train_row(run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Accelerator, **trainer_words: Any) -> dict[str, Any]:
+def train_row(
+    run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Accelerator, **trainer_words: Any
+) -> dict[str, Any]:
     """Trains a stage from its parent's weights, or averages a soup, and writes the row's folder.
 
     Args:
@@ -143,7 +146,10 @@ def _write(folder: Path, model: Model, trainer: Trainer | None, scores: dict[str
 def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
     batch_size, n = stage.optim.batch_size, accelerator.num_processes
     if batch_size % n:
-        raise ValueError(f"stages.{stage.name}.optim.batch_size is {batch_size}, which {n} processes cannot share equally; make it a multiple of {n}")
+        raise ValueError(
+            f"stages.{stage.name}.optim.batch_size is {batch_size}, which {n} processes cannot share equally; make it "
+            f"a multiple of {n}"
+        )
 
 
 def _settings(run: Run, row: Stage | Soup) -> str:
@@ -196,7 +202,9 @@ def _start(run: Run, row: Stage | Soup, train_set: TrainSet) -> Model:
     return model
 
 
-def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]) -> tuple[Trainer, Model]:
+def _trained(
+    run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]
+) -> tuple[Trainer, Model]:
     """Trains the stage; returns the trainer, and the model with all of its weights in this process."""
     accelerator, train_set = store.accelerator, TrainSet(run.recipe, stage, store.packed)
     if stage.cost.has_grad_checkpoints:
@@ -228,10 +236,12 @@ def _trained(run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoi
 
 
 def _check_sharding(stage: Stage, accelerator: Accelerator) -> None:
-    """Raises ValueError where torch's loss scaler would meet sharded and whole gradients in one call, which it cannot take."""
+    """Raises ValueError where torch's loss scaler would meet sharded and whole gradients in one call, which it cannot
+    take."""
     if accelerator.scaler is not None and stage.trains == "all":
         raise ValueError(
-            f"stages.{stage.name}: this card computes in fp16 (it has no bf16), where has_sharded_weights cannot train='all'; "
+            f"stages.{stage.name}: this card computes in fp16 (it has no bf16), where has_sharded_weights cannot "
+            "train='all'; "
             "train the head and the backbone in stages of their own, or set cost.has_sharded_weights=false"
         )
 
@@ -246,7 +256,8 @@ def _spread(stage: Stage, model: Model, accelerator: Accelerator) -> None:
 
 
 def _whole(model: Model, plain: Model | None, accelerator: Accelerator) -> Model:
-    """The model with all of its weights in this process; `plain` is filled where they are sharded, and all processes must ask."""
+    """The model with all of its weights in this process; `plain` is filled where they are sharded, and all processes
+    must ask."""
     if plain is None or not is_sharded(model.backbone):
         return model
     plain.load_state_dict({name: full_tensor(tensor).cpu() for name, tensor in model.state_dict().items()})
@@ -254,7 +265,8 @@ def _whole(model: Model, plain: Model | None, accelerator: Accelerator) -> Model
 
 
 def _history(trainer: Trainer | None, scores: dict[str, float]) -> list[dict[str, Any]]:
-    """The rows of metrics.csv; the last one has the stage's scores, unless another epoch was kept, whose row has them."""
+    """The rows of metrics.csv; the last one has the stage's scores, unless another epoch was kept, whose row has
+    them."""
     history: list[dict[str, Any]] = trainer.state.history if trainer else [{}]
     if not (trainer and trainer.state.best):
         history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}

@@ -143,8 +143,10 @@ class Checkpoint:
         spread = is_sharded(model.backbone)
         if stored.get("is_sharded", False) != spread:
             raise ValueError(
-                f"stage {self.stage}: {self.path} was written by {'one process' if spread else 'several processes'} with "
-                f"has_sharded_weights; start {'one' if spread else 'several'} again, or delete it to train the stage anew"
+                f"stage {self.stage}: {self.path} was written by {'one process' if spread else 'several processes'} "
+                "with "
+                f"has_sharded_weights; start {'one' if spread else 'several'} again, or delete it to train the stage "
+                "anew"
             )
         with torch.no_grad():
             for name, parameter in model.changing().items():
@@ -175,6 +177,8 @@ class Checkpoint:
             log.warning("stage %s: training starts anew, since %s", self.stage, error)
             return None
         if stored["key"] != self.key:
-            log.warning("stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage)
+            log.warning(
+                "stage %s: the checkpoint there was made with other settings or data; training starts anew", self.stage
+            )
             return None
         return stored

@@ -18,7 +18,9 @@ from guie.data.augment import GREY, TrainTransform, squash
 from guie.recipe import Augment
 
 NOTHING = Augment(flip=0.0)
-EVERYTHING = Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15, brightness=0.2, color=0.5, cutout=0.5, jpeg=0.5, randaugment=2)
+EVERYTHING = Augment(
+    flip=0.5, shift=0.1, scale=0.2, rotate_deg=15, brightness=0.2, color=0.5, cutout=0.5, jpeg=0.5, randaugment=2
+)
 
 
 def photo(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
@@ -45,10 +47,17 @@ def test_each_of_randaugments_operations_grows_with_the_strength():
         pipelines = [A.Compose([operation]) for operation in (weak, strong)]
         for pipeline in pipelines:
             pipeline.set_random_seed(0)
-        changed.append([max(float(np.abs(p(image=photo())["image"].astype(float) - photo()).mean()) for _ in range(8)) for p in pipelines])
+        changed.append(
+            [
+                max(float(np.abs(p(image=photo())["image"].astype(float) - photo()).mean()) for _ in range(8))
+                for p in pipelines
+            ]
+        )
     assert len(changed) == 14
     nothing, auto_contrast, equalize, *others = changed
-    assert nothing == [0, 0] and auto_contrast[0] == auto_contrast[1] > 1 and equalize[0] == equalize[1] > 1  # these have no strength
+    assert (
+        nothing == [0, 0] and auto_contrast[0] == auto_contrast[1] > 1 and equalize[0] == equalize[1] > 1
+    )  # these have no strength
     assert all(weak < strong and strong > 1 for weak, strong in others), others
 
 
@@ -65,7 +74,9 @@ def test_randaugment_draws_so_many_operations_anew_for_each_seed(monkeypatch: py
         kinds.add(tuple(drawn))
         assert np.array_equal(transform(photo(), seed), results[-1])
     assert len({image.tobytes() for image in results}) > 50 and len(kinds) > 40
-    assert any(list(names) != sorted(names, key=[type(o).__name__ for o in augment._operations(0.5)].index) for names in kinds)  # in the order drawn
+    assert any(
+        list(names) != sorted(names, key=[type(o).__name__ for o in augment._operations(0.5)].index) for names in kinds
+    )  # in the order drawn
 
 
 def noting(call: Callable[..., Any], drawn: list[str]) -> Callable[..., Any]:
@@ -124,7 +135,9 @@ def test_input_that_is_read_only_or_a_strided_view_gives_the_same_pixels():
     locked = image.copy()
     locked.flags.writeable = False
     for other in (locked, np.asfortranarray(image), np.repeat(image, 2, axis=1)[:, ::2]):
-        np.testing.assert_array_equal(TrainTransform(EVERYTHING, 64)(other, 3), TrainTransform(EVERYTHING, 64)(image, 3))
+        np.testing.assert_array_equal(
+            TrainTransform(EVERYTHING, 64)(other, 3), TrainTransform(EVERYTHING, 64)(image, 3)
+        )
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (160, 120), (64, 64), (40, 30), (37, 200), (1, 1)])
@@ -132,7 +145,9 @@ def test_no_change_is_a_plain_resize(shape: tuple[int, int]):
     image = photo(*shape)
     result = TrainTransform(NOTHING, 64)(image, 5)
     assert result.dtype == np.uint8 and result.shape == (64, 64, 3) and result.flags.c_contiguous
-    exact = torch.nn.functional.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None].float(), (64, 64), mode="bicubic", antialias=True)
+    exact = torch.nn.functional.interpolate(
+        torch.from_numpy(image).permute(2, 0, 1)[None].float(), (64, 64), mode="bicubic", antialias=True
+    )
     difference = np.abs(result.astype(float) - exact.clamp(0, 255)[0].permute(1, 2, 0).numpy())
     assert difference.max() < 1.6  # the test-time filter, in floats; the uint8 kernel rounds after each axis
 
@@ -140,7 +155,9 @@ def test_no_change_is_a_plain_resize(shape: tuple[int, int]):
 def test_squash_of_fine_stripes_gives_their_mean():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::4] = 200
-    assert np.abs(squash(stripes, 32)[:, 2:-2].astype(int) - 50).max() <= 1  # without antialiasing 118: two of four columns are looked at
+    assert (
+        np.abs(squash(stripes, 32)[:, 2:-2].astype(int) - 50).max() <= 1
+    )  # without antialiasing 118: two of four columns are looked at
 
 
 def test_flip_with_certainty_mirrors_left_and_right():
@@ -163,12 +180,16 @@ def test_flip_and_cutout_are_drawn_independently():
         result = transform(image, seed)
         is_flipped, is_erased = np.median(result[:, :10]) > 200, bool((result == GREY).any())
         counts[int(is_flipped), int(is_erased)] += 1
-    assert counts.sum() == 400 and counts.min() > 65  # 100 each; one shared stream per change would leave two of the four empty
+    assert (
+        counts.sum() == 400 and counts.min() > 65
+    )  # 100 each; one shared stream per change would leave two of the four empty
 
 
 def test_shift_stays_within_its_bounds_on_both_axes():
     transform = TrainTransform(Augment(flip=0, shift=0.2), 100)
-    moves = np.array([np.subtract(middle_of_light(transform(spot(), seed)), middle_of_light(spot())) for seed in range(80)])
+    moves = np.array(
+        [np.subtract(middle_of_light(transform(spot(), seed)), middle_of_light(spot())) for seed in range(80)]
+    )
     assert np.abs(moves).max() <= 20.5 and (moves.max(0) > 14).all() and (moves.min(0) < -14).all()
     assert abs(np.corrcoef(moves.T)[0, 1]) < 0.4  # the axes move on their own
 
@@ -226,7 +247,8 @@ def test_contrast_changes_by_the_stated_share():
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_color_turns_hue_and_saturation_by_the_stated_share(strength: float):
-    """At strength 1 the hue turns by up to 36 degrees, 18 of OpenCV's, and the saturation moves by up to a quarter of its scale."""
+    """At strength 1 the hue turns by up to 36 degrees, 18 of OpenCV's, and the saturation moves by up to a quarter of
+    its scale."""
     transform = TrainTransform(Augment(flip=0, color=strength), 16)
     colour = np.full((16, 16, 3), (150, 90, 90), np.uint8)  # hue 0, saturation 102 of 255
     seen = np.array([cv2.cvtColor(transform(colour, seed), cv2.COLOR_RGB2HSV)[0, 0] for seed in range(80)]).astype(int)
@@ -239,7 +261,9 @@ def test_color_turns_hue_and_saturation_by_the_stated_share(strength: float):
 def test_cutout_erases_one_rectangle_of_the_stated_size():
     sides = []
     for seed in range(60):
-        hole = (TrainTransform(Augment(flip=0, cutout=1.0), 100)(np.zeros((100, 100, 3), np.uint8), seed) == GREY).all(2)
+        hole = (TrainTransform(Augment(flip=0, cutout=1.0), 100)(np.zeros((100, 100, 3), np.uint8), seed) == GREY).all(
+            2
+        )
         rows, columns = hole.any(1).sum(), hole.any(0).sum()
         assert hole.sum() == rows * columns  # one, and full
         sides.append((rows, columns))
@@ -250,7 +274,12 @@ def test_cutout_erases_one_rectangle_of_the_stated_size():
 def test_cutout_of_the_first_place_is_black_and_of_one_size():
     image = np.full((100, 100, 3), 200, np.uint8)
     for seed in range(20):
-        hole = (TrainTransform(Augment(flip=0, cutout=1.0, cutout_low=0.4, cutout_high=0.4, has_black_fill=True), 100)(image, seed) == 0).all(2)
+        hole = (
+            TrainTransform(Augment(flip=0, cutout=1.0, cutout_low=0.4, cutout_high=0.4, has_black_fill=True), 100)(
+                image, seed
+            )
+            == 0
+        ).all(2)
         assert (hole.any(1).sum(), hole.any(0).sum(), hole.sum()) == (40, 40, 1600)
 
 
@@ -263,12 +292,17 @@ def test_affine_comes_as_often_as_it_is_said_and_its_border_may_be_black():
 
 @pytest.mark.parametrize("qualities", [(99, 100), (20, 22)])
 def test_jpeg_has_the_stated_quality(qualities: tuple[int, int]):
-    image, transform = photo(64, 64), TrainTransform(Augment(flip=0, jpeg=1.0, jpeg_low=qualities[0], jpeg_high=qualities[1]), 64)
+    image, transform = (
+        photo(64, 64),
+        TrainTransform(Augment(flip=0, jpeg=1.0, jpeg_low=qualities[0], jpeg_high=qualities[1]), 64),
+    )
     expected = {}  # albumentations gives OpenCV the channels as they are
     for quality in range(qualities[0], qualities[1] + 1):
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         expected[cv2.imdecode(encoded, cv2.IMREAD_COLOR).tobytes()] = quality
-    assert {expected[transform(image, seed).tobytes()] for seed in range(30)} == set(range(qualities[0], qualities[1] + 1))
+    assert {expected[transform(image, seed).tobytes()] for seed in range(30)} == set(
+        range(qualities[0], qualities[1] + 1)
+    )
 
 
 def test_jpeg_changes_pixels_a_little():
@@ -280,7 +314,10 @@ def test_jpeg_changes_pixels_a_little():
 
 def test_jpeg_is_of_quality_60_to_95():
     image = np.repeat(photo(64, 64)[..., :1], 3, axis=2)  # grey: albumentations hands red to OpenCV as blue
-    files = {q: cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, q])[1], cv2.IMREAD_COLOR) for q in range(1, 101)}
+    files = {
+        q: cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, q])[1], cv2.IMREAD_COLOR)
+        for q in range(1, 101)
+    }
     qualities = []
     for seed in range(40):
         result = TrainTransform(Augment(flip=0, jpeg=1.0), 64)(image, seed)
@@ -300,13 +337,18 @@ def test_worker_processes_that_are_spawned_agree_with_this_one():
         np.testing.assert_array_equal(pool.map(in_a_worker, range(4)), [in_a_worker(seed) for seed in range(4)])
 
 
-@pytest.mark.parametrize(("change", "name"), [({"flip": 1.5}, "flip"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale"), ({"color": 2}, "color")])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"flip": 1.5}, "flip"), ({"shift": -0.1}, "shift"), ({"scale": 1.0}, "scale"), ({"color": 2}, "color")],
+)
 def test_strength_out_of_range_is_named(change: dict[str, float], name: str):
     with pytest.raises(ValueError, match=rf"augment\.{name} is .*must be 0 to"):
         TrainTransform(Augment(**change), 64)
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)]
+)
 def test_image_of_another_kind_is_refused(image: np.ndarray):
     with pytest.raises(ValueError, match=r"must be uint8 \[h, w, 3\]"):
         TrainTransform(NOTHING, 64)(image, 0)

@@ -24,13 +24,21 @@ from guie.data.manifest import COLUMNS, read_manifest, write_manifest
 from guie.recipe import Data, Limit, Source
 from guie.run import Run
 
-SOURCES = (Source("s2", "class_folders", "b", "beta"), Source("s1", "class_folders", "a", "alpha"), Source("s3", "class_folders", "c", "beta"))
+SOURCES = (
+    Source("s2", "class_folders", "b", "beta"),
+    Source("s1", "class_folders", "a", "alpha"),
+    Source("s3", "class_folders", "c", "beta"),
+)
 
 
 def _rows(counts: dict[tuple[str, str], int], domains: dict[str, str] | None = None) -> pd.DataFrame:
     """A manifest with so many images of each (source, label)."""
     domains = domains or {}
-    cells = [(f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domains.get(s, "d"), "", "") for (s, label), n in counts.items() for i in range(n)]
+    cells = [
+        (f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domains.get(s, "d"), "", "")
+        for (s, label), n in counts.items()
+        for i in range(n)
+    ]
     return pd.DataFrame(cells, columns=list(COLUMNS))
 
 
@@ -50,7 +58,9 @@ def test_split_classes_sets_the_share_of_each_domain_aside() -> None:
         classes = split_classes(rows, _data(val_class_share=share), seed=0)
         assert len(classes) == 90
         for domain, sources in (("alpha", ["s1"]), ("beta", ["s2", "s3"])):
-            sizes = Counter(rows[rows["source"].isin(sources)][["source", "source_label"]].itertuples(index=False, name=None))
+            sizes = Counter(
+                rows[rows["source"].isin(sources)][["source", "source_label"]].itertuples(index=False, name=None)
+            )
             n_eligible = sum(n >= 2 for n in sizes.values())
             chosen = classes[(classes["domain"] == domain) & (classes["split"] == "val")]
             assert abs(len(chosen) - share * n_eligible) <= 0.5
@@ -85,7 +95,9 @@ def test_seed_changes_the_validation_classes_and_nothing_else_does() -> None:
 
     rows = _world()
     assert chosen(rows, 0) == chosen(rows, 0) != chosen(rows, 1)
-    assert {key for key in chosen(rows, 0) if key[0] == "s1"} == chosen(rows[rows["source"] == "s1"], 0), "another domain does not change this one's choice"
+    assert {key for key in chosen(rows, 0) if key[0] == "s1"} == chosen(rows[rows["source"] == "s1"], 0), (
+        "another domain does not change this one's choice"
+    )
 
 
 def test_balance_does_not_depend_on_the_order_of_the_rows() -> None:
@@ -102,11 +114,21 @@ def test_balance_does_not_depend_on_the_order_of_the_rows() -> None:
 
 @pytest.mark.parametrize(
     ("n_images", "n_rows", "repeats"),  # with min 3, max 8, fill 5
-    [(2, 0, []), (3, 5, [2, 2, 1]), (4, 5, [2, 1, 1, 1]), (5, 5, [1] * 5), (7, 7, [1] * 7), (8, 8, [1] * 8), (30, 8, [1] * 8)],
+    [
+        (2, 0, []),
+        (3, 5, [2, 2, 1]),
+        (4, 5, [2, 1, 1, 1]),
+        (5, 5, [1] * 5),
+        (7, 7, [1] * 7),
+        (8, 8, [1] * 8),
+        (30, 8, [1] * 8),
+    ],
 )
 def test_min_max_and_fill_by_hand(n_images: int, n_rows: int, repeats: list[int]) -> None:
     rows, data = _rows({("s", "x"): n_images}), _data(min_per_class=3, max_per_class=8, fill_per_class=5)
-    classes = pd.DataFrame({"source": ["s"], "source_label": ["x"], "split": ["train" if n_images >= 3 else "left out"], "class_id": [0]})
+    classes = pd.DataFrame(
+        {"source": ["s"], "source_label": ["x"], "split": ["train" if n_images >= 3 else "left out"], "class_id": [0]}
+    )
     train, val = balanced_rows(rows, classes, data, seed=1)
     assert len(train) == n_rows and len(val) == 0
     assert sorted(Counter(train["image_id"]).values(), reverse=True) == repeats
@@ -144,7 +166,9 @@ def test_max_per_class_keeps_other_images_with_another_seed() -> None:
         ({("s", "x"): 2, ("s", "y"): 2}, {"min_per_class": 3}, "no class is left for train.*lower data.min_per_class"),
     ],
 )
-def test_split_classes_with_nothing_left(counts: dict[tuple[str, str], int], values: dict[str, int], message: str) -> None:
+def test_split_classes_with_nothing_left(
+    counts: dict[tuple[str, str], int], values: dict[str, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         split_classes(_rows(counts), _data(**values), seed=0)
 
@@ -179,8 +203,18 @@ def test_merge_and_balance_writes_tables_that_agree(tmp_path: Path) -> None:
     for line in classes.itertuples():
         assert line.n_rows == rows_of[line.class_id] and line.n_images == images_of[line.source, line.source_label]
     n_left_out = 90 - len(classes)
-    assert n_left_out == report["total"]["left_out"]["classes"] == sum(report["sources"][s.name]["left_out"]["classes"] for s in SOURCES) > 0
-    assert report["total"]["train"]["rows"] == len(train) == metrics["n_train_rows"] == sum(d["train"]["rows"] for d in report["domains"].values())
+    assert (
+        n_left_out
+        == report["total"]["left_out"]["classes"]
+        == sum(report["sources"][s.name]["left_out"]["classes"] for s in SOURCES)
+        > 0
+    )
+    assert (
+        report["total"]["train"]["rows"]
+        == len(train)
+        == metrics["n_train_rows"]
+        == sum(d["train"]["rows"] for d in report["domains"].values())
+    )
     assert report["total"]["train"]["kept_images"] == train["image_id"].nunique()
     assert report["total"]["val"]["rows"] == len(val) == metrics["n_val_images"]
     assert sum(report["total"][split]["images"] for split in ("train", "val", "left_out")) == len(rows)
@@ -234,21 +268,39 @@ def test_limit_takes_so_many_classes_of_one_source_by_seed() -> None:
         assert len(chosen[-1]) == 4 and chosen[-1] <= set(unlimited[unlimited["split"] == "train"]["source_label"])
         for other in (classes, unlimited):  # neither validation nor the other sources are touched
             other.drop(other[(other["source"] == "s1") & (other["split"] != "val")].index, inplace=True)
-        assert classes.drop(columns="class_id").to_numpy().tolist() == unlimited.drop(columns="class_id").to_numpy().tolist()
+        assert (
+            classes.drop(columns="class_id").to_numpy().tolist()
+            == unlimited.drop(columns="class_id").to_numpy().tolist()
+        )
     assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_limit_takes_images_from_all_classes_in_turn() -> None:
     rows = _rows({("s1", "a"): 30, ("s1", "b"): 3, ("s1", "c"): 10, ("s2", "d"): 9})
-    classes = pd.DataFrame({"source": ["s1"] * 3 + ["s2"], "source_label": list("abcd"), "split": ["train"] * 4, "class_id": range(4)})
+    classes = pd.DataFrame(
+        {"source": ["s1"] * 3 + ["s2"], "source_label": list("abcd"), "split": ["train"] * 4, "class_id": range(4)}
+    )
     train, _ = balanced_rows(rows, classes, _data(limits=(Limit("s1", n_images=14),)), 0)
-    assert Counter(train["source_label"]) == {"a": 6, "b": 3, "c": 5, "d": 9}  # rounds of 3, 3, 3, 2, 2 and the first of the sixth
+    assert Counter(train["source_label"]) == {
+        "a": 6,
+        "b": 3,
+        "c": 5,
+        "d": 9,
+    }  # rounds of 3, 3, 3, 2, 2 and the first of the sixth
 
 
 def test_limit_that_would_empty_classes_is_refused() -> None:
     rows = _rows({("s1", "a"): 30, ("s1", "b"): 3})
-    classes = pd.DataFrame({"source": ["s1"] * 2, "source_label": list("ab"), "split": ["train"] * 2, "class_id": range(2)})
-    with pytest.raises(ValueError, match=r"data.limits.s1.n_images is 3, too few for 2 training classes of at least 2 images; set its n_classes, too"):
+    classes = pd.DataFrame(
+        {"source": ["s1"] * 2, "source_label": list("ab"), "split": ["train"] * 2, "class_id": range(2)}
+    )
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"data.limits.s1.n_images is 3, too few for 2 training classes of at least 2 images; set its n_classes, "
+            r"too"
+        ),
+    ):
         balanced_rows(rows, classes, _data(limits=(Limit("s1", n_images=3),)), 0)
 
 
@@ -268,10 +320,18 @@ def test_licence_commercial_keeps_what_is_known_to_allow_it(tmp_path: Path, capl
 
 
 def test_ledger_counts_training_images_by_licence() -> None:
-    data = Data((Source("s1", "sop", "a", "x"), Source("s2", "class_folders", "b", "x", "MIT", is_commercial=True), Source("s3", "hm", "c", "x")))
+    data = Data(
+        (
+            Source("s1", "sop", "a", "x"),
+            Source("s2", "class_folders", "b", "x", "MIT", is_commercial=True),
+            Source("s3", "hm", "c", "x"),
+        )
+    )
     rows = _rows({("s1", "a"): 3, ("s1", "b"): 2, ("s2", "c"): 4}).assign(class_id=[0] * 3 + [1] * 2 + [2] * 4)
     lines = ledger(data, pd.concat([rows, rows.iloc[:2]]))
-    assert [(line["source"], line["licence"], line["is_commercial"], line["n_images"], line["n_classes"]) for line in lines] == [
+    assert [
+        (line["source"], line["licence"], line["is_commercial"], line["n_images"], line["n_classes"]) for line in lines
+    ] == [
         ("s1", "see the LICENSE in its archive", False, 5, 2),
         ("s2", "MIT", True, 4, 1),
     ]

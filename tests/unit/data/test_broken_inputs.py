@@ -1,4 +1,5 @@
-"""Every set, broken in every way that people meet: a listed problem or one clear line, never a bare traceback, never silence."""
+"""Every set, broken in every way that people meet: a listed problem or one clear line, never a bare traceback, never
+silence."""
 
 import io
 import json
@@ -20,10 +21,15 @@ from guie.data.packing import pack_shard, plan_shards
 from guie.recipe import Data, Source
 
 JPG = "<image>"
-PAIRS = "2\nimage_pair_name_1 image_pair_name_2 item_id evaluation_status\nimg/a/1.jpg img/a/2.jpg i1 train\nimg/b/1.jpg img/b/2.jpg i2 test\n"
+PAIRS = (
+    "2\nimage_pair_name_1 image_pair_name_2 item_id evaluation_status\nimg/a/1.jpg img/a/2.jpg i1 train\nimg/b/1.jpg "
+    "img/b/2.jpg i2 test\n"
+)
 SHOP = "2\nimage_name item_id evaluation_status\nimg/a/1.jpg i1 train\nimg/b/1.jpg i2 query\n"
 SOP = "image_id class_id super_class_id path\n"
-INAT = json.dumps({"images": [{"id": 1, "file_name": "t/a/1/x.jpg"}], "annotations": [{"image_id": 1, "category_id": 4}]})
+INAT = json.dumps(
+    {"images": [{"id": 1, "file_name": "t/a/1/x.jpg"}], "annotations": [{"image_id": 1, "category_id": 4}]}
+)
 TREES: dict[str, dict[str, str]] = {
     "gldv2": {"train.csv": "id,url,landmark_id\nabc1,u,7\nabd2,u,7\n", "train/a/b/c/abc1.jpg": JPG, "train/a/b/d/abd2.jpg": JPG},
     "gldv2_index": {"index_image_to_landmark.csv": "id,landmark_id\nabc1,7\nabd2,7\n", "index/a/b/c/abc1.jpg": JPG, "index/a/b/d/abd2.jpg": JPG},
@@ -65,7 +71,14 @@ TREES: dict[str, dict[str, str]] = {
     },
     "clothing": {"images.csv": "image,sender_id,label,kids\n1,4,Hat,False\n2,4,Dress,False\n", "images/1.jpg": JPG, "images/2.jpg": JPG},
 }  # fmt: skip
-BY_FOLDER = ("aliproducts", "class_folders", "fashion200k", "gpr1200", "rp2k", "hm")  # no list says that an image is missing; H&M's lists articles
+BY_FOLDER = (
+    "aliproducts",
+    "class_folders",
+    "fashion200k",
+    "gpr1200",
+    "rp2k",
+    "hm",
+)  # no list says that an image is missing; H&M's lists articles
 
 
 @lru_cache
@@ -151,13 +164,17 @@ def cases(damages: dict[str, Callable[[Path], object]], is_image: bool) -> Itera
 def outcome(root: Path, kind: str) -> str:
     """ "error" with one clear line, "problems" that are listed, or "fine"."""
     try:
-        rows = list_source(Source("s", kind, "set/info_files/sop" if kind == "uned" else "set", "things"), builder(kind), root)
+        rows = list_source(
+            Source("s", kind, "set/info_files/sop" if kind == "uned" else "set", "things"), builder(kind), root
+        )
     except (ValueError, FileNotFoundError) as error:
         assert type(error) in (ValueError, FileNotFoundError), f"a bare {type(error).__name__}: {error}"
         assert re.search(r"set|source 's'", str(error)) and 20 < len(str(error)) < 600, str(error)
         return "error"
     _, problems = split_problems(rows, root)
-    assert all(10 < len(reason) < 200 or reason in ("missing", "zero bytes") for reason in problems["reason"]), problems["reason"].tolist()
+    assert all(10 < len(reason) < 200 or reason in ("missing", "zero bytes") for reason in problems["reason"]), (
+        problems["reason"].tolist()
+    )
     return "problems" if len(problems) else "fine"
 
 

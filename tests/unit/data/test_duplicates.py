@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 from scipy.fftpack import dct
 
-from guie.data.duplicates import DUPLICATE_COLUMNS, MAX_TWINS, colours, content_hash, find_duplicates, near_pairs, perceptual_hash
+from guie.data.duplicates import (
+    DUPLICATE_COLUMNS,
+    MAX_TWINS,
+    colours,
+    content_hash,
+    find_duplicates,
+    near_pairs,
+    perceptual_hash,
+)
 
 
 def _photo(seed: int, px: int = 96) -> Image.Image:
@@ -26,7 +34,14 @@ def _hash(image: Image.Image) -> int:
 
 def _row(image_id: str, split: str, class_id: int, image: Image.Image, file: bytes | None = None) -> dict[str, object]:
     content = content_hash(file if file is not None else image.tobytes() + image_id.encode())
-    return {"image_id": image_id, "split": split, "class_id": class_id, "content": content, "phash": _hash(image), "colours": colours(np.asarray(image))}
+    return {
+        "image_id": image_id,
+        "split": split,
+        "class_id": class_id,
+        "content": content,
+        "phash": _hash(image),
+        "colours": colours(np.asarray(image)),
+    }
 
 
 def _found(rows: list[dict[str, object]], n_bits: int = 4) -> dict[str, tuple[str, str]]:
@@ -58,7 +73,12 @@ def test_near_pairs_are_those_of_brute_force(n_bits: int):
     hashes |= {int(value) for value in rng.integers(0, 2**10, 200)}  # crowded words
     values = np.array(sorted(hashes), np.uint64)
     rng.shuffle(values)
-    expected = {(i, j, d) for i, a in enumerate(values.tolist()) for j, b in enumerate(values.tolist()) if i < j and (d := (a ^ b).bit_count()) <= n_bits}
+    expected = {
+        (i, j, d)
+        for i, a in enumerate(values.tolist())
+        for j, b in enumerate(values.tolist())
+        if i < j and (d := (a ^ b).bit_count()) <= n_bits
+    }
     pairs, bits = near_pairs(values, n_bits)
     got = [(i, j, d) for (i, j), d in zip(pairs.tolist(), bits.tolist(), strict=True)]
     assert len(got) == len(set(got)) and set(got) == expected
@@ -110,7 +130,11 @@ def test_another_colour_is_another_picture():
 
 def test_minus_one_bit_compares_bytes_alone():
     image = _photo(0)
-    rows = [_row("t/1", "train", 0, image, b"one"), _row("v/1", "val", 1, image, b"one"), _row("t/2", "train", 0, image, b"two")]
+    rows = [
+        _row("t/1", "train", 0, image, b"one"),
+        _row("v/1", "val", 1, image, b"one"),
+        _row("t/2", "train", 0, image, b"two"),
+    ]
     assert _found(rows, -1) == {"t/1": ("v/1", "left training")}
     assert set(_found(rows, 0)) == {"t/1", "t/2"}
 
@@ -141,7 +165,9 @@ def _by_hand(rows: pd.DataFrame, n_bits: int) -> dict[str, tuple[str, int, str]]
         candidates = []
         for b in rows[is_some].itertuples():
             bits = (int(a.phash) ^ int(b.phash)).bit_count()
-            rms = np.sqrt(np.mean((np.frombuffer(a.colours, np.uint8).astype(float) - np.frombuffer(b.colours, np.uint8)) ** 2))
+            rms = np.sqrt(
+                np.mean((np.frombuffer(a.colours, np.uint8).astype(float) - np.frombuffer(b.colours, np.uint8)) ** 2)
+            )
             is_leak = (a.split, b.split) == ("train", "val")
             if a.image_id == b.image_id or bits > n_bits or rms > 10 or not (is_leak or a.split == b.split):
                 continue
@@ -160,12 +186,20 @@ def _crowd(n: int, seed: int, spread: int) -> pd.DataFrame:
     for _ in range(spread):
         hashes ^= np.where(rng.random(n) < 0.5, np.uint64(1) << rng.integers(0, 64, n).astype(np.uint64), np.uint64(0))
     shades = rng.choice([0, 9, 15, 200], n)
-    columns = {"image_id": [f"s/{i:05d}" for i in rng.permutation(n)], "split": rng.choice(["train", "val"], n), "class_id": rng.integers(0, 5, n)}
+    columns = {
+        "image_id": [f"s/{i:05d}" for i in rng.permutation(n)],
+        "split": rng.choice(["train", "val"], n),
+        "class_id": rng.integers(0, 5, n),
+    }
     contents = [str(i) for i in rng.integers(0, n, n)]
-    return pd.DataFrame(columns | {"content": contents, "phash": hashes, "colours": [bytes([int(shade)]) * 48 for shade in shades]})
+    return pd.DataFrame(
+        columns | {"content": contents, "phash": hashes, "colours": [bytes([int(shade)]) * 48 for shade in shades]}
+    )
 
 
-@pytest.mark.parametrize(("n", "spread", "n_bits"), [(300, 0, 0), (300, 2, 4), (300, 4, 4), (300, 4, 2), (450, 0, 4), (1, 0, 4)])
+@pytest.mark.parametrize(
+    ("n", "spread", "n_bits"), [(300, 0, 0), (300, 2, 4), (300, 4, 4), (300, 4, 2), (450, 0, 4), (1, 0, 4)]
+)
 def test_crowds_are_searched_as_by_hand(n: int, spread: int, n_bits: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("guie.data.duplicates.MAX_TWINS", 20)
     monkeypatch.setitem(globals(), "MAX_TWINS", 20)
@@ -173,14 +207,17 @@ def test_crowds_are_searched_as_by_hand(n: int, spread: int, n_bits: int, monkey
     for block in (1 << 17, 1000):  # results must not depend on how the work is cut
         monkeypatch.setattr("guie.data.duplicates.BLOCK", block)
         table = find_duplicates(rows, n_bits)
-        assert {row.image_id: (row.twin, row.n_bits, row.outcome) for row in table.itertuples()} == _by_hand(rows, n_bits)
+        assert {row.image_id: (row.twin, row.n_bits, row.outcome) for row in table.itertuples()} == _by_hand(
+            rows, n_bits
+        )
         assert table["image_id"].is_monotonic_increasing
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["equal", "cloud"])
 def test_crowds_need_little_memory(kind: str):
-    """40,000 equal pictures, and 5,000 all of whose 2,000 hashes are neighbours: 3.1 GB and 9.7 GB when all pairs were held at once."""
+    """40,000 equal pictures, and 5,000 all of whose 2,000 hashes are neighbours: 3.1 GB and 9.7 GB when all pairs were
+    held at once."""
     code = f"""
 import numpy as np, pandas as pd
 from guie.data.duplicates import find_duplicates

@@ -1,4 +1,5 @@
-"""Door 00 against a server that drops connections, sends wrong bytes, forgets ranges, and offers archives that lead elsewhere."""
+"""Door 00 against a server that drops connections, sends wrong bytes, forgets ranges, and offers archives that lead
+elsewhere."""
 
 import hashlib
 import io
@@ -182,12 +183,19 @@ def world_set(site: Site, monkeypatch: pytest.MonkeyPatch) -> DataSet:
         site.files[f"/images_00{n}.tar"] = _tar(**{f"a__b__c__abc{n}.jpg": bytes([n])})
     tars = tuple(Download(f"{site.url}/images_00{n}.tar", "train") for n in range(3))
     made = DataSet("World", "http://page", "MIT", True, "world", files=(Download(f"{site.url}/train.csv"), *tars))
-    monkeypatch.setattr(module, "known_sets", lambda: {"world": made, "closed": DataSet("Closed", "http://door", "?", False, "closed", how="ask")})
+    monkeypatch.setattr(
+        module,
+        "known_sets",
+        lambda: {"world": made, "closed": DataSet("Closed", "http://door", "?", False, "closed", how="ask")},
+    )
     return made
 
 
 def test_fetch_goes_on_after_a_failure(site: Site, world_set: DataSet, tmp_path: Path):
-    with pytest.raises(OSError, match=r"1 of 4 files could not be fetched; the same command tries them again. The first: images_002.tar: .*404"):
+    with pytest.raises(
+        OSError,
+        match=r"1 of 4 files could not be fetched; the same command tries them again. The first: images_002.tar: .*404",
+    ):
         fetch("world", tmp_path)
     assert (tmp_path / "world/train.csv").is_file()
     assert sorted(path.name for path in (tmp_path / "world/train").rglob("*.jpg")) == ["abc0.jpg", "abc1.jpg"]
@@ -207,7 +215,9 @@ def test_fetch_only_some(site: Site, world_set: DataSet, tmp_path: Path):
 
 
 def test_fetch_says_what_to_do_by_hand(world_set: DataSet, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"(?s)Closed is not openly hosted. http://door\n  ask\n  It must lie in .*/closed"):
+    with pytest.raises(
+        ValueError, match=r"(?s)Closed is not openly hosted. http://door\n  ask\n  It must lie in .*/closed"
+    ):
         fetch("closed", tmp_path)
     with pytest.raises(ValueError, match="no set 'wrld'; did you mean 'world'"):
         fetch("wrld", tmp_path)
@@ -248,7 +258,9 @@ def test_damaged_archive(name: str, tmp_path: Path):
 
 
 def test_door_lists_every_set_with_licence_page_and_folder():
-    text = subprocess.run([sys.executable, "data_prep/00_fetch.py", "--data-root", "D"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [sys.executable, "data_prep/00_fetch.py", "--data-root", "D"], capture_output=True, text=True, check=True
+    ).stdout
     sets = known_sets()
     assert len(sets) >= 20
     for kind, known in sets.items():
@@ -258,12 +270,22 @@ def test_door_lists_every_set_with_licence_page_and_folder():
 
 
 def test_door_tells_errors_in_one_line():
-    done = subprocess.run([sys.executable, "data_prep/00_fetch.py", "glvd2"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("error: no set 'glvd2'; did you mean 'gldv2'?") and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "data_prep/00_fetch.py", "glvd2"], capture_output=True, text=True, check=False
+    )
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: no set 'glvd2'; did you mean 'gldv2'?")
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_readme_has_a_row_for_every_set():
-    rows = [line for line in Path("data_prep/README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ") and line.count("|") == 7]
+    rows = [
+        line
+        for line in Path("data_prep/README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and line.count("|") == 7
+    ]
     assert len(rows) >= 24
     for kind, known in known_sets().items():
         (row,) = (line for line in rows if line.split("|")[2].strip() == f"`{kind}`")

@@ -60,7 +60,9 @@ def test_read_image_with_alpha_is_laid_on_white() -> None:
     image = Image.new("RGBA", (3, 1))
     image.putdata([(255, 0, 0, 255), (255, 0, 0, 128), (0, 0, 0, 0)])
     # 0 * 128/255 + 255 * 127/255 = 127
-    np.testing.assert_array_equal(read_image(_encoded(image, "PNG"))[0], [[255, 0, 0], [255, 127, 127], [255, 255, 255]])
+    np.testing.assert_array_equal(
+        read_image(_encoded(image, "PNG"))[0], [[255, 0, 0], [255, 127, 127], [255, 255, 255]]
+    )
 
 
 def test_read_image_with_grey_and_alpha_is_laid_on_white() -> None:
@@ -77,7 +79,9 @@ def test_read_image_with_palette_and_transparency() -> None:
     np.testing.assert_array_equal(read_image(_encoded(image, "PNG", transparency=0))[0], [(255, 255, 255), BLUE])
 
 
-@pytest.mark.parametrize(("ink", "rgb"), [((0, 0, 0, 0), (255, 255, 255)), ((0, 255, 255, 0), RED), ((0, 0, 0, 255), (0, 0, 0))])
+@pytest.mark.parametrize(
+    ("ink", "rgb"), [((0, 0, 0, 0), (255, 255, 255)), ((0, 255, 255, 0), RED), ((0, 0, 0, 255), (0, 0, 0))]
+)
 def test_read_image_in_cmyk(ink: tuple[int, ...], rgb: tuple[int, ...]) -> None:
     result = read_image(_encoded(Image.new("CMYK", (8, 8), ink), "JPEG", quality=100))
     np.testing.assert_allclose(result[4, 4].astype(int), rgb, atol=4)
@@ -97,7 +101,9 @@ def test_read_image_in_grey_and_black_and_white() -> None:
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_read_image_of_animation_is_its_first_frame(kind: str) -> None:
     first, second = Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)
-    data = _encoded(first, kind, save_all=True, append_images=[second], **({"lossless": True} if kind == "WEBP" else {}))
+    data = _encoded(
+        first, kind, save_all=True, append_images=[second], **({"lossless": True} if kind == "WEBP" else {})
+    )
     with Image.open(io.BytesIO(data)) as image:
         assert image.n_frames == 2
     np.testing.assert_array_equal(read_image(data), np.array(first))
@@ -117,8 +123,13 @@ def test_read_image_of_huge_dimensions_is_refused_before_decoding(tmp_path: Path
     for side in (10_000, 100_000):  # PIL alone warns at the first, and raises at the second
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
         path = tmp_path / f"{side}.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
-        with pytest.warns(Image.DecompressionBombWarning) if side == 10_000 else _nothing(), pytest.raises(ValueError, match="too large"):
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+        )
+        with (
+            pytest.warns(Image.DecompressionBombWarning) if side == 10_000 else _nothing(),
+            pytest.raises(ValueError, match="too large"),
+        ):
             read_image(path)
     assert header_problem(path).startswith("too large")
 
@@ -132,7 +143,11 @@ def test_header_problem_of_files_that_are_no_images(tmp_path: Path) -> None:
     for name, data, reason in (
         ("zero.jpg", b"", "zero bytes"),
         ("text.jpg", b"<html>404 not found</html>", "unreadable header: no image, or of an unknown kind"),
-        ("script.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unreadable header: no image, or of an unknown kind"),
+        (
+            "script.eps",
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "unreadable header: no image, or of an unknown kind",
+        ),
     ):
         (tmp_path / name).write_bytes(data)
         assert header_problem(tmp_path / name) == reason
@@ -144,7 +159,10 @@ def test_header_problem_of_files_that_are_no_images(tmp_path: Path) -> None:
     assert header_problem(tmp_path / "good.jpg") == ""
 
 
-@pytest.mark.parametrize(("min_short_side", "short_side"), [(None, 800), (401, 800), (400, 800), (399, 400), (201, 400), (200, 200), (199, 200), (90, 100)])
+@pytest.mark.parametrize(
+    ("min_short_side", "short_side"),
+    [(None, 800), (401, 800), (400, 800), (399, 400), (201, 400), (200, 200), (199, 200), (90, 100)],
+)
 def test_load_image_reduces_large_jpegs_but_never_below_the_target(min_short_side: int | None, short_side: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

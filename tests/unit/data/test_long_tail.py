@@ -9,7 +9,10 @@ from guie.data.long_tail import LEFT, PANEL_H, PANEL_W, TOP, long_tail_svg
 
 
 def lines_of(svg: str) -> list[list[tuple[float, float]]]:
-    return [[(float(x), float(y)) for x, y in (p.split(",") for p in path.split())] for path in re.findall(r'points="([^"]*)"', svg)]
+    return [
+        [(float(x), float(y)) for x, y in (p.split(",") for p in path.split())]
+        for path in re.findall(r'points="([^"]*)"', svg)
+    ]
 
 
 def test_points_are_the_logarithms_of_rank_and_size():
@@ -17,13 +20,20 @@ def test_points_are_the_logarithms_of_rank_and_size():
     svg = long_tail_svg(pd.concat([classes, classes.assign(split="val", n_images=1000)]))
     found, rows = lines_of(svg)
     # Largest first, the axis of sizes ends at 100: two decades; that of ranks at 10. Rank 3 is at log10 3 = .4771.
-    assert found == [(LEFT, TOP), (round(LEFT + 0.30103 * PANEL_W, 1), TOP + PANEL_H / 2), (round(LEFT + 0.477121 * PANEL_W, 1), TOP + PANEL_H)]
+    assert found == [
+        (LEFT, TOP),
+        (round(LEFT + 0.30103 * PANEL_W, 1), TOP + PANEL_H / 2),
+        (round(LEFT + 0.477121 * PANEL_W, 1), TOP + PANEL_H),
+    ]
     assert {y for _, y in rows} == {TOP + PANEL_H / 2}
     assert "a: 3 classes, 111 images, 30 rows" in svg
 
 
 def test_many_classes_and_sources_stay_small_and_are_told_apart():
-    parts = [pd.DataFrame({"source": f"s<{i}", "split": "train", "n_images": range(2, 20_002), "n_rows": 20}) for i in range(18)]
+    parts = [
+        pd.DataFrame({"source": f"s<{i}", "split": "train", "n_images": range(2, 20_002), "n_rows": 20})
+        for i in range(18)
+    ]
     svg = long_tail_svg(pd.concat(parts))
     ElementTree.fromstring(svg)
     assert len(svg) < 150_000

@@ -70,7 +70,10 @@ def test_build_manifests_sets_bad_images_aside_with_the_reason(root: Path) -> No
 
 def test_build_manifests_with_too_many_bad_images_stops_with_count_examples_and_remedy(root: Path) -> None:
     (root / "raw/shop/train").rename(root / "raw/shop/images")
-    message = r"3 of 3 images \(100.0%\) of 'shop' are bad, data.max_bad_share allows 5.0%. The first: shop/train/0.jpg \(missing\); .*--data-root"
+    message = (
+        r"3 of 3 images \(100.0%\) of 'shop' are bad, data.max_bad_share allows 5.0%. The first: shop/train/0.jpg "
+        r"\(missing\); .*--data-root"
+    )
     with pytest.raises(ValueError, match=message):
         build_manifests(_run(root))
     assert len(pd.read_parquet(root / "out/01_manifests/problems.parquet")) == 3
@@ -118,14 +121,22 @@ def test_build_manifests_draws_the_world_first(root: Path, monkeypatch: pytest.M
 def test_list_source_does_not_depend_on_the_order_of_the_list(root: Path) -> None:
     expected = list_source(SOURCES[1], builder("products10k"), root / "raw")
     for seed in range(3):
-        shuffled = list_source(SOURCES[1], lambda folder, seed=seed: builder("products10k")(folder).sample(frac=1, random_state=seed), root / "raw")
+        shuffled = list_source(
+            SOURCES[1],
+            lambda folder, seed=seed: builder("products10k")(folder).sample(frac=1, random_state=seed),
+            root / "raw",
+        )
         pd.testing.assert_frame_equal(shuffled, expected)
 
 
 def test_images_listed_twice(root: Path) -> None:
-    (root / "raw/shop/train.csv").write_text("name,class,group\n0.jpg,1,0\n0.jpg,1,0\n1.jpg,1,0\n1.jpg,2,0\n10.jpg,2,0\n")
+    (root / "raw/shop/train.csv").write_text(
+        "name,class,group\n0.jpg,1,0\n0.jpg,1,0\n1.jpg,1,0\n1.jpg,2,0\n10.jpg,2,0\n"
+    )
     good, problems = split_problems(list_source(SOURCES[1], builder("products10k"), root / "raw"), root / "raw")
-    assert good["path"].tolist() == ["shop/train/0.jpg", "shop/train/10.jpg"], "alike twice is once; with two labels it is neither"
+    assert good["path"].tolist() == ["shop/train/0.jpg", "shop/train/10.jpg"], (
+        "alike twice is once; with two labels it is neither"
+    )
     assert problems["path"].tolist() == ["shop/train/1.jpg"] * 2
     assert problems["reason"].str.contains("more than once").all()
 
@@ -137,7 +148,15 @@ def test_list_source_of_an_empty_list(root: Path) -> None:
 
 
 def _manifest(**changes: object) -> pd.DataFrame:
-    row = {"image_id": "s/1", "path": "s/1.jpg", "source": "s", "source_label": "a", "domain": "d", "split": "", "group": ""}
+    row = {
+        "image_id": "s/1",
+        "path": "s/1.jpg",
+        "source": "s",
+        "source_label": "a",
+        "domain": "d",
+        "split": "",
+        "group": "",
+    }
     return pd.DataFrame([row | {"image_id": "s/0"}, row | changes])
 
 

@@ -1,4 +1,5 @@
-"""Metadata by the thousand, odd and damaged, on sound pixels: no image is lost, none is changed, and only the orientation counts."""
+"""Metadata by the thousand, odd and damaged, on sound pixels: no image is lost, none is changed, and only the
+orientation counts."""
 
 import io
 import struct
@@ -15,7 +16,8 @@ from guie.data.metadata import exif_orientation, orientation_of, without_metadat
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
-# The six pixels a b c / d e f as a viewer must show them, by hand from the EXIF standard (2.32, table of tag 274: where row 0 and column 0 are).
+# The six pixels a b c / d e f as a viewer must show them, by hand from the EXIF standard (2.32, table of tag 274: where
+# row 0 and column 0 are).
 SHOWN = {
     1: ("abc", "def"),
     2: ("cba", "fed"),
@@ -26,7 +28,32 @@ SHOWN = {
     7: ("fc", "eb", "da"),
     8: ("cf", "be", "ad"),
 }
-KNOWN_TAGS = (256, 259, 271, 282, 283, 296, 306, 315, 330, 513, 514, 700, 33432, 33723, 34377, 34665, 34675, 34853, 36864, 37500, 37510, 40960, 40965, 50341)
+KNOWN_TAGS = (
+    256,
+    259,
+    271,
+    282,
+    283,
+    296,
+    306,
+    315,
+    330,
+    513,
+    514,
+    700,
+    33432,
+    33723,
+    34377,
+    34665,
+    34675,
+    34853,
+    36864,
+    37500,
+    37510,
+    40960,
+    40965,
+    50341,
+)
 
 
 def shown(orientation: int) -> np.ndarray:
@@ -37,7 +64,12 @@ def shown(orientation: int) -> np.ndarray:
 def encoded(kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image = Image.fromarray(np.kron(PIXELS, np.ones((8, 8, 1), np.uint8)) if kind in ("JPEG", "GIF") else PIXELS)
-    image.save(buffer, kind, **({"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}), **options)
+    image.save(
+        buffer,
+        kind,
+        **({"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}),
+        **options,
+    )
     return buffer.getvalue()
 
 
@@ -75,7 +107,9 @@ def random_exif(rng: np.random.Generator) -> tuple[bytes, int]:
 
 
 def png_chunk(name: bytes, body: bytes, crc: int | None = None) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) if crc is None else crc)
+    return (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) if crc is None else crc)
+    )
 
 
 def with_chunk(png: bytes, chunk: bytes, before: bytes = b"IDAT") -> bytes:
@@ -143,7 +177,15 @@ def tiff(rng: np.random.Generator, orientation: int, compression: str) -> bytes:
     if orientation:
         tags.append(tag(274, 3, 1, struct.pack("<H", orientation)))
     tags.sort(key=lambda entry: struct.unpack_from("<H", entry)[0])
-    return file[:4] + struct.pack("<I", len(file)) + file[8:] + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4) + rng.bytes(100)
+    return (
+        file[:4]
+        + struct.pack("<I", len(file))
+        + file[8:]
+        + struct.pack("<H", len(tags))
+        + b"".join(tags)
+        + bytes(4)
+        + rng.bytes(100)
+    )
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
@@ -157,16 +199,25 @@ def test_random_tags_in_a_tiff_neither_lose_nor_change_it(compression: str):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_eight_orientations_by_hand(orientation: int, order: str):
-    block = exif(tag(271, 2, 4, b"ab\0\0", order), tag(274, 3, 1, struct.pack(f"{order}H", orientation), order), order=order)
+    block = exif(
+        tag(271, 2, 4, b"ab\0\0", order), tag(274, 3, 1, struct.pack(f"{order}H", orientation), order), order=order
+    )
     for kind, into in EXIF_INTO.items():
-        np.testing.assert_allclose(letters_of(read_image(into(block))).astype(int), shown(orientation), atol=3 if kind == "JPEG" else 0)
+        np.testing.assert_allclose(
+            letters_of(read_image(into(block))).astype(int), shown(orientation), atol=3 if kind == "JPEG" else 0
+        )
     image, size = load_image(EXIF_INTO["JPEG"](block), 4)
     assert size == ((24, 16) if orientation < 5 else (16, 24)) and image.size < size
 
 
 def test_orientation_that_does_not_exist_or_has_another_type():
     def of(number: int, kind: int = 3, count: int = 1, order: str = "<") -> int:
-        return exif_orientation(exif(tag(274, kind, count, struct.pack(f"{order}{'H' if kind in (3, 8) else 'I'}", number), order), order=order))
+        return exif_orientation(
+            exif(
+                tag(274, kind, count, struct.pack(f"{order}{'H' if kind in (3, 8) else 'I'}", number), order),
+                order=order,
+            )
+        )
 
     assert [of(number) for number in (0, 1, 8, 9, 65535)] == [0, 1, 8, 0, 0]
     assert [of(6, kind, order=order) for kind in (1, 3, 4, 8, 9) for order in "<"] == [6] * 5
@@ -175,10 +226,14 @@ def test_orientation_that_does_not_exist_or_has_another_type():
     assert of(6, count=0) == 0
     first = exif(tag(274, 2, 1, b"6\0"), tag(274, 3, 1, b"\x06\0"))
     assert exif_orientation(first) == 6
-    thumbnail = exif(tag(271, 2, 1, b"x"), after=struct.pack("<I", 26) + struct.pack("<H", 1) + tag(274, 3, 1, b"\x06\0") + bytes(4))
+    thumbnail = exif(
+        tag(271, 2, 1, b"x"), after=struct.pack("<I", 26) + struct.pack("<H", 1) + tag(274, 3, 1, b"\x06\0") + bytes(4)
+    )
     assert exif_orientation(thumbnail) == 0, "the second directory is the thumbnail's"
     whole = exif(tag(271, 2, 1, b"x"), tag(274, 3, 1, b"\x06\0"))
-    assert [exif_orientation(whole[:n]) for n in range(len(whole) - 4)] == [0] * (len(whole) - 4) and exif_orientation(whole[:-4]) == 6
+    assert [exif_orientation(whole[:n]) for n in range(len(whole) - 4)] == [0] * (len(whole) - 4) and exif_orientation(
+        whole[:-4]
+    ) == 6
 
 
 def test_xmp_turns_only_where_exif_does_not():
@@ -232,12 +287,27 @@ def test_damaged_colour_profile_is_passed_over(kind: str):
 
 def test_any_application_segment_or_comment_of_a_jpeg_is_passed_over():
     rng = np.random.default_rng(5)
-    heads = (b"", b"JFIF\0", b"Exif\0\0", b"Exif\0\xff", b"ICC_PROFILE\0", b"MPF\0", b"Photoshop 3.0\0", b"Adobe", b"FPXR\0", b"http://ns.adobe.com/xap/1.0/\0")
+    heads = (
+        b"",
+        b"JFIF\0",
+        b"Exif\0\0",
+        b"Exif\0\xff",
+        b"ICC_PROFILE\0",
+        b"MPF\0",
+        b"Photoshop 3.0\0",
+        b"Adobe",
+        b"FPXR\0",
+        b"http://ns.adobe.com/xap/1.0/\0",
+    )
     for _ in range(1500):
         marker = int(rng.choice([*range(0xE0, 0xF0), 0xFE]))
         head = heads[rng.integers(len(heads))]
-        body = head + rng.bytes(int(rng.integers(0, 7 if head in (b"Adobe", b"JFIF\0") else 90)))  # a whole Adobe segment would be no metadata
-        np.testing.assert_allclose(letters_of(read_image(with_segment(PLAIN["JPEG"], marker, body))).astype(int), PIXELS, atol=3)
+        body = head + rng.bytes(
+            int(rng.integers(0, 7 if head in (b"Adobe", b"JFIF\0") else 90))
+        )  # a whole Adobe segment would be no metadata
+        np.testing.assert_allclose(
+            letters_of(read_image(with_segment(PLAIN["JPEG"], marker, body))).astype(int), PIXELS, atol=3
+        )
 
 
 def test_jpeg_keeps_what_says_how_its_colours_are_stored():
@@ -245,7 +315,12 @@ def test_jpeg_keeps_what_says_how_its_colours_are_stored():
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(buffer, "JPEG", quality=100)
     file = buffer.getvalue()
     assert b"Adobe" in file
-    for odd in (file, with_segment(file, 0xE1, b"Exif\0\0" + exif(tag(34665, 4, 1, b"\xff\xff\0\0"), tag(282, 5, 1, b"\xff\xff\xff\xff")))):
+    for odd in (
+        file,
+        with_segment(
+            file, 0xE1, b"Exif\0\0" + exif(tag(34665, 4, 1, b"\xff\xff\0\0"), tag(282, 5, 1, b"\xff\xff\xff\xff"))
+        ),
+    ):
         for again in (odd, without_metadata(odd)):
             np.testing.assert_allclose(read_image(again)[8, 8].astype(int), (255, 0, 0), atol=4)
 
@@ -269,7 +344,9 @@ def test_extensions_of_a_gif_do_not_lose_it():
 
 def test_avif_with_odd_tags_is_read():
     buffer = io.BytesIO()
-    Image.fromarray(np.kron(PIXELS, np.ones((16, 16, 1), np.uint8))).save(buffer, "AVIF", quality=90, exif=b"II*\0" + b"\xff" * 40)
+    Image.fromarray(np.kron(PIXELS, np.ones((16, 16, 1), np.uint8))).save(
+        buffer, "AVIF", quality=90, exif=b"II*\0" + b"\xff" * 40
+    )
     sound = read_image(buffer.getvalue())
     assert sound.shape == (32, 48, 3)
     np.testing.assert_allclose(sound[8::16, 8::16].astype(int), PIXELS, atol=12)
@@ -278,7 +355,11 @@ def test_avif_with_odd_tags_is_read():
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF"])
 def test_file_without_metadata_has_the_same_pixels(kind: str):
     options = {"exif": exif(tag(271, 2, 4, b"abc"))} if kind in ("PNG", "JPEG", "WEBP") else {}
-    file = encoded(kind, **options) if kind != "TIFF" else encoded(kind, tiffinfo={271: "abc", TiffImagePlugin.X_RESOLUTION: 72.0})
+    file = (
+        encoded(kind, **options)
+        if kind != "TIFF"
+        else encoded(kind, tiffinfo={271: "abc", TiffImagePlugin.X_RESOLUTION: 72.0})
+    )
     bare = without_metadata(file)
     np.testing.assert_array_equal(read_image(bare), read_image(file))
     assert b"abc" not in bare or kind == "TIFF"

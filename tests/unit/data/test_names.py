@@ -75,12 +75,16 @@ def test_odd_names_are_listed_balanced_and_packed(tmp_path: Path, caplog: pytest
     for place, label in enumerate(labels):
         os.makedirs(os.path.join(os.fsencode(tmp_path), b"set", label))
         for number, name in enumerate(ODD):
-            Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"set", label, name))).write_bytes(jpeg(100 * place + number))
+            Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"set", label, name))).write_bytes(
+                jpeg(100 * place + number)
+            )
     run = run_of(tmp_path)
     assert build_manifests(run) == {"n_images": 4 * len(ODD), "n_classes": 4, "n_problems": 0}
     table = pd.read_parquet(run.out / "01_manifests/s.parquet")
     assert set(table["source_label"]) == {"plain", "caf%E9", "new%0Aline", "50%2525"}
-    assert set(table["image_id"]) == {f"s/{label}/{name}" for label in set(table["source_label"]) for name in ODD.values()}
+    assert set(table["image_id"]) == {
+        f"s/{label}/{name}" for label in set(table["source_label"]) for name in ODD.values()
+    }
     merge_and_balance(run)
     assert pack_images(run)["n_images"] == 4 * len(ODD)
     packed = PackedImages(run.out / "03_packed")
@@ -101,7 +105,9 @@ def test_odd_name_of_a_bad_image_is_told_on_one_line(tmp_path: Path):
         path = os.path.join(os.fsencode(tmp_path), b"set", b"x", name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Path(os.fsdecode(path)).write_bytes(jpeg() if number else b"no image")
-    with pytest.raises(ValueError, match=r"1 of 2 images \(50.0%\) of 's' are bad.*set/x/a%0Ab%E9.jpg \(unreadable header") as told:
+    with pytest.raises(
+        ValueError, match=r"1 of 2 images \(50.0%\) of 's' are bad.*set/x/a%0Ab%E9.jpg \(unreadable header"
+    ) as told:
         build_manifests(run_of(tmp_path))
     assert str(told.value).isprintable()
 
@@ -119,11 +125,17 @@ def images_of_every_ending(folder: Path) -> dict[str, str]:
         (folder / name).write_bytes(jpeg())
     others = {
         "i.heic": (HEIC, "unreadable header: HEIC; pip install pillow-heif reads it"),
-        "j.jpg": (HEIC, "unreadable header: HEIC; pip install pillow-heif reads it"),  # as telephones and browsers rename it
+        "j.jpg": (
+            HEIC,
+            "unreadable header: HEIC; pip install pillow-heif reads it",
+        ),  # as telephones and browsers rename it
         "k": (HEIC, "unreadable header: HEIC; pip install pillow-heif reads it"),
         "l.jxl": (b"\xff\x0a" + bytes(60), "unreadable header: JPEG XL; convert it"),
         "m.psd": (b"8BPS" + bytes(60), "unreadable header: Photoshop; convert it"),
-        "n.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "unreadable header: SVG; convert it"),
+        "n.svg": (
+            b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+            "unreadable header: SVG; convert it",
+        ),
     }
     for name, (content, _) in others.items():
         (folder / name).write_bytes(content)
@@ -132,7 +144,11 @@ def images_of_every_ending(folder: Path) -> dict[str, str]:
     (folder / "o.tif").write_bytes(buffer.getvalue())
     (folder / "p.avif").write_bytes(b"\0\0\0\x1cftypavif" + bytes(100))
     found = dict.fromkeys((path.name for path in folder.iterdir()), "")
-    return found | {name: reason for name, (_, reason) in others.items()} | {"o.tif": "cannot be decoded: floating-point pixels, whose range is unknown"}
+    return (
+        found
+        | {name: reason for name, (_, reason) in others.items()}
+        | {"o.tif": "cannot be decoded: floating-point pixels, whose range is unknown"}
+    )
 
 
 @pytest.mark.skipif("HEIF" in image_module.FORMATS, reason="pillow-heif is installed here")
@@ -150,10 +166,17 @@ def test_files_are_judged_by_what_they_are_and_told_by_ending(tmp_path: Path, ca
     good = pd.read_parquet(run.out / "01_manifests/s.parquet")["path"].str.removeprefix("set/x/")
     assert set(good) == {name for name, reason in expected.items() if not reason} - {"p.avif"}
     (line,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
-    assert line.startswith("s: 8 of 19 images are left out: 1 .") and "(unreadable header: HEIC; pip install pillow-heif reads it)" in line and "others" in line
+    assert (
+        line.startswith("s: 8 of 19 images are left out: 1 .")
+        and "(unreadable header: HEIC; pip install pillow-heif reads it)" in line
+        and "others" in line
+    )
     (quiet,) = [record for record in caplog.records if "passed over" in record.getMessage()]
     assert quiet.levelno == logging.DEBUG
-    assert quiet.getMessage() == "s: passed over, as they are no images: 2 hidden, 1 .db, 1 .ini, 1 .mp4, 1 .txt, 1 .xml, 1 without an ending"
+    assert (
+        quiet.getMessage()
+        == "s: passed over, as they are no images: 2 hidden, 1 .db, 1 .ini, 1 .mp4, 1 .txt, 1 .xml, 1 without an ending"
+    )
 
 
 def test_left_out_files_are_counted_by_ending_and_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -167,7 +190,10 @@ def test_left_out_files_are_counted_by_ending_and_reason(tmp_path: Path, caplog:
         (tmp_path / f"set/x/{number}.PNG").write_bytes(b"")
     with caplog.at_level(logging.INFO, logger="guie"):
         build_manifests(run_of(tmp_path, max_bad_share=0.5))
-    assert "s: 12 of 32 images are left out: 7 .psd (unreadable header: Photoshop; convert it), 5 .png (zero bytes)" in caplog.messages
+    assert (
+        "s: 12 of 32 images are left out: 7 .psd (unreadable header: Photoshop; convert it), 5 .png (zero bytes)"
+        in caplog.messages
+    )
 
 
 def test_depths_that_are_read(tmp_path: Path):
@@ -200,7 +226,13 @@ def test_large_file_that_is_no_image_is_not_read_whole(tmp_path: Path):
 
 
 def test_is_image_looks_at_the_content(tmp_path: Path):
-    for name, content, expected in (("a", jpeg(), True), ("b", HEIC, True), ("c", b"", False), ("d", b"text\n", False), ("e", b"PK\3\4", False)):
+    for name, content, expected in (
+        ("a", jpeg(), True),
+        ("b", HEIC, True),
+        ("c", b"", False),
+        ("d", b"text\n", False),
+        ("e", b"PK\3\4", False),
+    ):
         (tmp_path / name).write_bytes(content)
         assert is_image(tmp_path / name) is expected
     assert not is_image(tmp_path / "absent")
@@ -214,7 +246,9 @@ def test_list_source_forgets_what_an_earlier_source_passed_over(tmp_path: Path, 
     with caplog.at_level(logging.DEBUG, logger="guie"):
         for folder in ("one", "two"):
             list_source(Source(folder, "class_folders", folder, "d"), builder("class_folders"), tmp_path)
-    assert [message for message in caplog.messages if "passed over" in message] == ["one: passed over, as they are no images: 1 .txt"]
+    assert [message for message in caplog.messages if "passed over" in message] == [
+        "one: passed over, as they are no images: 1 .txt"
+    ]
 
 
 def test_heic_is_read_where_the_plugin_is_installed(tmp_path: Path):

@@ -44,17 +44,30 @@ def _picture(width: int, height: int, seed: int) -> Image.Image:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Raw images of odd sizes, and what door 02 would write for them: three classes of training, the last one for validation."""
+    """Raw images of odd sizes, and what door 02 would write for them: three classes of training, the last one for
+    validation."""
     rows = []
     for i in range(N_IMAGES):
         path = tmp_path / f"raw/s/{i % 4}/{i:02d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         _picture(20 + 7 * i, 150 - 5 * i, i).save(path, quality=90)
-        rows.append((f"s/{i % 4}/{i:02d}", str(path.relative_to(tmp_path / "raw")), "s", str(i % 4), "d", "val" if i % 4 == 3 else "train", i % 4))
+        rows.append(
+            (
+                f"s/{i % 4}/{i:02d}",
+                str(path.relative_to(tmp_path / "raw")),
+                "s",
+                str(i % 4),
+                "d",
+                "val" if i % 4 == 3 else "train",
+                i % 4,
+            )
+        )
     table = pd.DataFrame(rows, columns=list(BALANCED_COLUMNS))
     train = table[table["split"] == "train"]
     folder = _run(tmp_path).folder(2)
-    write_manifest(folder / "train.parquet", pd.concat([train, train.iloc[:2], train.iloc[:1]]), BALANCED_COLUMNS, is_unique=False)
+    write_manifest(
+        folder / "train.parquet", pd.concat([train, train.iloc[:2], train.iloc[:1]]), BALANCED_COLUMNS, is_unique=False
+    )
     write_manifest(folder / "val.parquet", table[table["split"] == "val"], BALANCED_COLUMNS)
     return tmp_path
 
@@ -71,7 +84,11 @@ def _visible(folder: Path) -> dict[str, bytes]:
 def test_pack_images_bytes_by_offset_equal_what_tarfile_extracts(root: Path, small_shards: None) -> None:
     run = _run(root)
     metrics = pack_images(run)
-    assert {key: metrics[key] for key in ("n_images", "n_problems", "n_shards")} == {"n_images": N_IMAGES, "n_problems": 0, "n_shards": 5}
+    assert {key: metrics[key] for key in ("n_images", "n_problems", "n_shards")} == {
+        "n_images": N_IMAGES,
+        "n_problems": 0,
+        "n_shards": 5,
+    }
     packed = PackedImages(run.out / "03_packed")
     assert tuple(packed.index.columns) == INDEX_COLUMNS and len(packed) == N_IMAGES
     members = {}
@@ -106,7 +123,9 @@ def test_pack_images_sizes_and_pixels(root: Path) -> None:
         scale = min(1.0, 32 / min(original))
         assert abs(row["width"] - original[0] * scale) <= 1 and abs(row["height"] - original[1] * scale) <= 1
         assert min(row["width"], row["height"]) == min(32, *original)
-        wanted = np.asarray(_picture(*original, number).resize((row["width"], row["height"]), Image.Resampling.LANCZOS), dtype=float)
+        wanted = np.asarray(
+            _picture(*original, number).resize((row["width"], row["height"]), Image.Resampling.LANCZOS), dtype=float
+        )
         assert np.abs(packed.read(i) - wanted).mean() < 6
 
 
@@ -147,11 +166,19 @@ def test_pack_images_with_images_that_cannot_be_decoded(root: Path) -> None:
     assert problems[["image_id", "path"]].to_numpy().tolist() == [["s/2/02", "s/2/02.jpg"], ["s/3/07", "s/3/07.jpg"]]
     assert "truncated" in problems["reason"][0] and problems["reason"][1] == "missing"
     assert not set(PackedImages(run.out / "03_packed").index["image_id"]) & {"s/2/02", "s/3/07"}
-    with pytest.raises(ValueError, match=r"2 of 23 images \(8.7%\) of 's' are bad, data.max_bad_share allows 5.0%. The first: s/2/02.jpg \(.*truncated"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"2 of 23 images \(8.7%\) of 's' are bad, data.max_bad_share allows 5.0%. The first: s/2/02.jpg "
+            r"\(.*truncated"
+        ),
+    ):
         pack_images(_run(root, max_bad_share=0.05))
 
 
-def test_pack_images_again_keeps_finished_shards(root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pack_images_again_keeps_finished_shards(
+    root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = _run(root)
     pack_images(run)
     folder = run.out / "03_packed"
@@ -161,13 +188,19 @@ def test_pack_images_again_keeps_finished_shards(root: Path, small_shards: None,
     tar.write_bytes(tar.read_bytes()[:-1])  # damaged: so is the fourth
     packed_again = []
     pack_all = packing._pack_all
-    monkeypatch.setattr(packing, "_pack_all", lambda shards, *rest: packed_again.extend(s.path.name for s in shards) or pack_all(shards, *rest))
+    monkeypatch.setattr(
+        packing,
+        "_pack_all",
+        lambda shards, *rest: packed_again.extend(s.path.name for s in shards) or pack_all(shards, *rest),
+    )
     pack_images(run)
     assert packed_again == ["shard_00000.tar", "shard_00003.tar"]
     assert _visible(folder) == before
 
 
-def test_loose_files_hold_the_same_bytes_and_are_kept_when_nothing_changes(root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch):
+def test_loose_files_hold_the_same_bytes_and_are_kept_when_nothing_changes(
+    root: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+):
     pack_images(_run(root))
     tars = PackedImages(root / "out/03_packed")
     expected = [tars.read_bytes(i) for i in range(len(tars))]
@@ -175,7 +208,10 @@ def test_loose_files_hold_the_same_bytes_and_are_kept_when_nothing_changes(root:
     metrics = pack_images(run)
     loose = PackedImages(root / "out/03_packed")
     assert [loose.read_bytes(i) for i in range(len(loose))] == expected and metrics["n_shards"] == 5
-    assert not list((root / "out/03_packed").glob("*.tar")) and len(list((root / "out/03_packed").glob("shard_*/*.jpg"))) == N_IMAGES
+    assert (
+        not list((root / "out/03_packed").glob("*.tar"))
+        and len(list((root / "out/03_packed").glob("shard_*/*.jpg"))) == N_IMAGES
+    )
     monkeypatch.setattr(packing, "small_image", None)  # nothing is packed again
     pack_images(run)
     (root / "out/03_packed/shard_00002/0001.jpg").unlink()
@@ -203,11 +239,18 @@ def test_zeroed_shard_of_an_unfinished_door_is_packed_again_and_a_copied_one_kep
     (folder / ".shard_00003.parquet").write_bytes(b"PAR1")  # its table: what is in the shard is not known any more
     packed_again = []
     pack_all = packing._pack_all
-    monkeypatch.setattr(packing, "_pack_all", lambda shards, *rest: packed_again.extend(s.path.stem for s in shards) or pack_all(shards, *rest))
+    monkeypatch.setattr(
+        packing,
+        "_pack_all",
+        lambda shards, *rest: packed_again.extend(s.path.stem for s in shards) or pack_all(shards, *rest),
+    )
     pack_images(run)
     assert packed_again == ["shard_00001", "shard_00003"]
     assert {path: path.read_bytes() for path in expected} == expected
-    assert f"{folder / 'shard_00001'}{'' if is_loose else '.tar'} has other bytes than were written; it is packed again" in caplog.messages
+    assert (
+        f"{folder / 'shard_00001'}{'' if is_loose else '.tar'} has other bytes than were written; it is packed again"
+        in caplog.messages
+    )
     packed_again.clear()
     for path in expected:
         path.touch()
@@ -249,7 +292,9 @@ def test_pack_images_with_other_settings_or_rows_leaves_nothing_stale(root: Path
     names = sorted(path.name for path in (run.out / "03_packed").iterdir())
     numbers = range(4)
     assert names == sorted(
-        [f".shard_{n:05d}.parquet" for n in numbers] + [f"shard_{n:05d}.tar" for n in numbers] + ["duplicates.parquet", "index.parquet", "problems.parquet"]
+        [f".shard_{n:05d}.parquet" for n in numbers]
+        + [f"shard_{n:05d}.tar" for n in numbers]
+        + ["duplicates.parquet", "index.parquet", "problems.parquet"]
     )
 
 
@@ -336,7 +381,10 @@ def test_cluster_that_loses_a_worker_loses_and_doubles_nothing(root: Path, monke
     alone = replace(_run(root), out=root / "alone")
     shutil.copytree(root / "out/02_balanced", alone.folder(2), dirs_exist_ok=True)
     pack_images(alone)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         pids = client.run(os.getpid)
         folder = root / "out/03_packed"
 
@@ -366,5 +414,8 @@ def test_scheduler_that_does_not_answer_is_told(root: Path, monkeypatch: pytest.
     distributed = pytest.importorskip("distributed")
     client = distributed.Client
     monkeypatch.setattr(distributed, "Client", lambda address, **words: client(address, **(words | {"timeout": "1s"})))
-    with pytest.raises(ValueError, match=r"no dask.distributed scheduler answers at 'tcp://127.0.0.1:9' .*start one with 'dask scheduler'"):
+    with pytest.raises(
+        ValueError,
+        match=r"no dask.distributed scheduler answers at 'tcp://127.0.0.1:9' .*start one with 'dask scheduler'",
+    ):
         pack_images(replace(_run(root), scheduler="tcp://127.0.0.1:9"))

@@ -31,12 +31,17 @@ def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _gldv2_expected() -> list[tuple[str, ...]]:
     labels = ("0", "0", "007", "203092")
-    return [(i, f"train/{i[0]}/{i[1]}/{i[2]}/{i}.jpg", label, "train") for i, label in zip(GLDV2_IDS, labels, strict=True)]
+    return [
+        (i, f"train/{i[0]}/{i[1]}/{i[2]}/{i}.jpg", label, "train") for i, label in zip(GLDV2_IDS, labels, strict=True)
+    ]
 
 
 def test_gldv2_in_cvdf_form(tmp_path: Path) -> None:
     a, b, c, d = GLDV2_IDS
-    _write(tmp_path / "train.csv", f'id,url,landmark_id\n{a},"http://x/a,b.jpg",0\n{b},http://x,0\n{c},http://x,007\n{d},None,203092\n')
+    _write(
+        tmp_path / "train.csv",
+        f'id,url,landmark_id\n{a},"http://x/a,b.jpg",0\n{b},http://x,0\n{c},http://x,007\n{d},None,203092\n',
+    )
     assert _rows(gldv2.build(tmp_path)) == _gldv2_expected()
 
 
@@ -80,10 +85,15 @@ def test_products10k_with_and_without_its_test_part(tmp_path: Path) -> None:
 def _grocery(folder: Path) -> None:
     _write(
         folder / "classes.csv",
-        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str),Product Description Path (str)\n"
+        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str),Product "
+        "Description Path (str)\n"
         "Golden-Delicious,0,Apple,0,/i/a.jpg,/i/a.txt\nBravo-Apple-Juice,42,Juice,7,/i/b.jpg,/i/b.txt\n",
     )
-    _write(folder / "train.txt", "train/Fruit/Apple/Golden-Delicious/Golden-Delicious_001.jpg, 0, 0\ntrain/Packages/Juice/Bravo, red/B_001.jpg, 42, 7\n")
+    _write(
+        folder / "train.txt",
+        "train/Fruit/Apple/Golden-Delicious/Golden-Delicious_001.jpg, 0, 0\ntrain/Packages/Juice/Bravo, red/B_001.jpg, "
+        "42, 7\n",
+    )
     _write(folder / "val.txt", "val/Fruit/Apple/Golden-Delicious/Golden-Delicious_001.jpg, 0, 0\n\n")
 
 
@@ -97,11 +107,17 @@ def test_grocery_store_takes_the_fine_class_by_name(tmp_path: Path) -> None:
     ]
     assert _rows(grocery_store.build(tmp_path)) == expected
     _write(tmp_path / "test.txt", "test/x.jpg, 42, 7\n")
-    assert _rows(grocery_store.build(tmp_path)) == sorted([*expected, ("test/x.jpg", "test/x.jpg", "Bravo-Apple-Juice", "test")])
+    assert _rows(grocery_store.build(tmp_path)) == sorted(
+        [*expected, ("test/x.jpg", "test/x.jpg", "Bravo-Apple-Juice", "test")]
+    )
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("train/x.jpg, 0", "line 1 is 'train/x.jpg, 0', expected 'path, fine_id, coarse_id'"), ("x.jpg, 5, 0", "class '5'")]
+    ("line", "message"),
+    [
+        ("train/x.jpg, 0", "line 1 is 'train/x.jpg, 0', expected 'path, fine_id, coarse_id'"),
+        ("x.jpg, 5, 0", "class '5'"),
+    ],
 )
 def test_grocery_store_with_a_line_that_cannot_be(tmp_path: Path, line: str, message: str) -> None:
     _grocery(tmp_path)
@@ -111,7 +127,13 @@ def test_grocery_store_with_a_line_that_cannot_be(tmp_path: Path, line: str, mes
 
 
 def test_clothing_leaves_out_what_nobody_could_name(tmp_path: Path) -> None:
-    lines = ["ea7b6656-3f84-4eb3-9099-23e623fc1018,148,T-Shirt,False", "0001,94,Not sure,False", "0002,94,Skip,True", "0003,94,Other,True", "0004,94,Hat,True"]
+    lines = [
+        "ea7b6656-3f84-4eb3-9099-23e623fc1018,148,T-Shirt,False",
+        "0001,94,Not sure,False",
+        "0002,94,Skip,True",
+        "0003,94,Other,True",
+        "0004,94,Hat,True",
+    ]
     _write(tmp_path / "images.csv", "\n".join(["image,sender_id,label,kids", *lines]) + "\n")
     assert _rows(clothing.build(tmp_path)) == [
         ("0004", "images/0004.jpg", "Hat", ""),
@@ -120,7 +142,14 @@ def test_clothing_leaves_out_what_nobody_could_name(tmp_path: Path) -> None:
 
 
 def test_class_folders_takes_images_only(tmp_path: Path) -> None:
-    for name in ("Apple Red 1/r0_0_100.jpg", "Apple Red 1/r0_3_100.JPEG", "0042/r0_0_100.png", "李子/a.webp", ".cache/x.jpg", "0042/._r0.jpg"):
+    for name in (
+        "Apple Red 1/r0_0_100.jpg",
+        "Apple Red 1/r0_3_100.JPEG",
+        "0042/r0_0_100.png",
+        "李子/a.webp",
+        ".cache/x.jpg",
+        "0042/._r0.jpg",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     for name in ("LICENSE", "loose.jpg", "0042/notes.txt", "0042/Thumbs.db"):
@@ -142,9 +171,17 @@ def test_every_kind_with_a_folder_that_is_not_there(tmp_path: Path, kind: str) -
 
 
 @pytest.mark.parametrize(
-    ("build", "name"), [(clothing.build, "images.csv"), (gldv2.build, "train.csv"), (products10k.build, "train.csv"), (grocery_store.build, "classes.csv")]
+    ("build", "name"),
+    [
+        (clothing.build, "images.csv"),
+        (gldv2.build, "train.csv"),
+        (products10k.build, "train.csv"),
+        (grocery_store.build, "classes.csv"),
+    ],
 )
-def test_listed_sets_without_their_list_or_its_columns(tmp_path: Path, build: Callable[[Path], pd.DataFrame], name: str) -> None:
+def test_listed_sets_without_their_list_or_its_columns(
+    tmp_path: Path, build: Callable[[Path], pd.DataFrame], name: str
+) -> None:
     (tmp_path / "other.txt").write_text("x")
     with pytest.raises(FileNotFoundError, match=f"{name} does not exist; the folder holds other.txt"):
         build(tmp_path)
@@ -172,7 +209,9 @@ def test_csv_with_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
         ("class_folders", "emoji", 3448, 862),
     ],
 )
-def test_real_sets_have_the_known_counts(shared_data: Path, kind: str, folder: str, n_images: int, n_classes: int) -> None:
+def test_real_sets_have_the_known_counts(
+    shared_data: Path, kind: str, folder: str, n_images: int, n_classes: int
+) -> None:
     rows = builder(kind)(shared_data / folder)
     assert (len(rows), rows["image_id"].nunique(), rows["source_label"].nunique()) == (n_images, n_images, n_classes)
     assert all((shared_data / folder / path).is_file() for path in rows["path"])

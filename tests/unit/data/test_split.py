@@ -1,4 +1,5 @@
-"""Groups of near-twins: which sources name them, and that validation by class never parts one, against loops by hand."""
+"""Groups of near-twins: which sources name them, and that validation by class never parts one, against loops by
+hand."""
 
 import json
 from collections import Counter
@@ -20,7 +21,10 @@ Key = tuple[str, str]
 
 def manifest(images: list[tuple[str, str, str, str]]) -> pd.DataFrame:
     """One row an image: source, label, domain, group."""
-    cells = [(f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domain, "", group) for i, (s, label, domain, group) in enumerate(images)]
+    cells = [
+        (f"{s}/{label}/{i}", f"{s}/{label}/{i}.jpg", s, label, domain, "", group)
+        for i, (s, label, domain, group) in enumerate(images)
+    ]
     return pd.DataFrame(cells, columns=list(COLUMNS))
 
 
@@ -46,7 +50,8 @@ def sides(rows: pd.DataFrame, seed: int = 0, **values: object) -> dict[Key, str]
 
 
 def random_world(seed: int) -> pd.DataFrame:
-    """Two sources in two domains; classes of 1 to 4 images; most have a group, some groups span both sources, some images name two."""
+    """Two sources in two domains; classes of 1 to 4 images; most have a group, some groups span both sources, some
+    images name two."""
     rng = np.random.default_rng(seed)
     images = []
     for source, domain in (("a", "x"), ("b", "y")):
@@ -76,7 +81,11 @@ def test_no_group_is_on_both_sides(seed: int, share: float):
 @pytest.mark.parametrize("seed", range(8))
 def test_share_is_met_as_closely_as_groups_of_three_allow(seed: int):
     rows = manifest([("a", f"{label:02d}", "x", f"a/{label // 3}") for label in range(80) for _ in range(2)])
-    for share, most in ((0.5, 1), (0.25, 2), (0.1, 2)):  # ten disjoint folds of 8 out of 26 groups of 3 and one of 2: some have two, some three
+    for share, most in (
+        (0.5, 1),
+        (0.25, 2),
+        (0.1, 2),
+    ):  # ten disjoint folds of 8 out of 26 groups of 3 and one of 2: some have two, some three
         chosen = [key for key, side in sides(rows, seed, val_class_share=share).items() if side == "val"]
         assert abs(len(chosen) - share * 80) <= most
 
@@ -86,7 +95,13 @@ def test_share_is_met_exactly_where_lone_classes_fill_up(seed: int):
     """Groups of 2 to 12 as in Products-10K, and as many classes without one."""
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(30), rng.integers(2, 13, 30))
-    rows = manifest([("a", f"{label:03d}", "x", f"a/{groups[label]}" if label < len(groups) else "") for label in range(2 * len(groups)) for _ in range(2)])
+    rows = manifest(
+        [
+            ("a", f"{label:03d}", "x", f"a/{groups[label]}" if label < len(groups) else "")
+            for label in range(2 * len(groups))
+            for _ in range(2)
+        ]
+    )
     for share in (0.5, 0.2, 0.05):
         n = sum(side == "val" for side in sides(rows, seed, val_class_share=share).values())
         assert n == int(share * 2 * len(groups) + 0.5)
@@ -111,8 +126,14 @@ def test_folds_are_disjoint_and_of_one_size(share: float):
 def test_folds_of_lone_classes_are_disjoint_whatever_their_number():
     for n in (10, 11, 13, 17, 24, 38):
         rows = manifest([("a", f"{label:02d}", "x", "") for label in range(n) for _ in range(2)])
-        folds = [{key for key, side in sides(rows, val_class_share=0.2, val_fold=fold).items() if side == "val"} for fold in range(5)]
-        assert sum(map(len, folds)) == len(set.union(*folds)) == n and {len(fold) for fold in folds} <= {n // 5, -(-n // 5)}
+        folds = [
+            {key for key, side in sides(rows, val_class_share=0.2, val_fold=fold).items() if side == "val"}
+            for fold in range(5)
+        ]
+        assert sum(map(len, folds)) == len(set.union(*folds)) == n and {len(fold) for fold in folds} <= {
+            n // 5,
+            -(-n // 5),
+        }
 
 
 def test_split_depends_on_seed_and_names_alone():
@@ -121,23 +142,32 @@ def test_split_depends_on_seed_and_names_alone():
 
 
 def test_group_far_larger_than_a_fold_stays_in_training():
-    rows = manifest([("a", f"{label:02d}", "x", "a/big" if label < 40 else "") for label in range(60) for _ in range(2)])
+    rows = manifest(
+        [("a", f"{label:02d}", "x", "a/big" if label < 40 else "") for label in range(60) for _ in range(2)]
+    )
     for seed in range(5):
         split = sides(rows, seed, val_class_share=0.2)
-        assert {split["a", f"{label:02d}"] for label in range(40)} == {"train"} and list(split.values()).count("val") == 12
+        assert {split["a", f"{label:02d}"] for label in range(40)} == {"train"} and list(split.values()).count(
+            "val"
+        ) == 12
 
 
 def test_domain_of_two_groups_has_one_on_each_side():
-    rows = manifest([("a", f"{label:02d}", "x", "a/big" if label < 9 else "a/small") for label in range(12) for _ in range(2)])
+    rows = manifest(
+        [("a", f"{label:02d}", "x", "a/big" if label < 9 else "a/small") for label in range(12) for _ in range(2)]
+    )
     for seed in range(5):
         for share in (0.9, 0.5, 0.01):
             split = sides(rows, seed, val_class_share=share)
-            assert {split["a", f"{label:02d}"] for label in range(9)} ^ {split["a", f"{label:02d}"] for label in range(9, 12)} == {"train", "val"}
+            assert {split["a", f"{label:02d}"] for label in range(9)} ^ {
+                split["a", f"{label:02d}"] for label in range(9, 12)
+            } == {"train", "val"}
 
 
 def test_domain_that_is_one_group_is_trained_on(caplog: pytest.LogCaptureFixture):
     rows = manifest(
-        [("a", f"{label}", "x", "a/all") for label in range(4) for _ in range(2)] + [("b", f"{label}", "y", "") for label in range(4) for _ in "ab"]
+        [("a", f"{label}", "x", "a/all") for label in range(4) for _ in range(2)]
+        + [("b", f"{label}", "y", "") for label in range(4) for _ in "ab"]
     )
     split = sides(rows)
     assert {side for (source, _), side in split.items() if source == "a"} == {"train"}
@@ -146,7 +176,8 @@ def test_domain_that_is_one_group_is_trained_on(caplog: pytest.LogCaptureFixture
 
 def test_distractors_are_in_no_group():
     rows = manifest(
-        [("a", f"{label}", "x", f"shared:{label}") for label in range(8) for _ in "ab"] + [("b", f"{label}", "y", f"shared:{label}") for label in range(8)]
+        [("a", f"{label}", "x", f"shared:{label}") for label in range(8) for _ in "ab"]
+        + [("b", f"{label}", "y", f"shared:{label}") for label in range(8)]
     )
     split = sides(rows, distractors=("b",))
     assert Counter(side for (source, _), side in split.items() if source == "a") == {"train": 4, "val": 4}
@@ -164,11 +195,22 @@ def test_without_groups_the_classes_of_the_first_fold_are_those_of_the_lowest_ha
 
     rows = manifest([("a", f"{label:02d}", "x", "") for label in range(21) for _ in "ab"])
     by_hash = sorted(range(21), key=lambda label: hashlib.sha256(f"7\0class\0a\0{label:02d}".encode()).digest()[:8])
-    assert {int(label) for (_, label), side in sides(rows, 7, val_class_share=0.4).items() if side == "val"} == set(by_hash[:8])
+    assert {int(label) for (_, label), side in sides(rows, 7, val_class_share=0.4).items() if side == "val"} == set(
+        by_hash[:8]
+    )
 
 
 def test_groups_join_through_a_chain_of_names():
-    rows = manifest([("a", "0", "x", "p"), ("a", "1", "x", "p\nq"), ("a", "2", "x", ""), ("b", "0", "y", "q"), ("b", "1", "y", "r"), ("b", "1", "y", "")])
+    rows = manifest(
+        [
+            ("a", "0", "x", "p"),
+            ("a", "1", "x", "p\nq"),
+            ("a", "2", "x", ""),
+            ("b", "0", "y", "q"),
+            ("b", "1", "y", "r"),
+            ("b", "1", "y", ""),
+        ]
+    )
     a0, a1, a2, b0, b1 = groups_of(rows)
     assert a0 == a1 == b0 and len({a0, a2, b1}) == 3
 
@@ -176,7 +218,10 @@ def test_groups_join_through_a_chain_of_names():
 def listed(root: Path, name: str, kind: str, folder: str) -> dict[str, set[str]]:
     """label: names of groups, of a source."""
     rows = list_source(Source(name, kind, folder, "d"), builder(kind), root)
-    return {label: {name for text in part["group"] for name in text.split("\n") if name} for label, part in rows.groupby("source_label")}
+    return {
+        label: {name for text in part["group"] for name in text.split("\n") if name}
+        for label, part in rows.groupby("source_label")
+    }
 
 
 def write(path: Path, text: str) -> None:
@@ -192,27 +237,59 @@ def test_products10k_groups_are_the_sources_own(tmp_path: Path):
 
 
 def test_shopee_label_groups_that_share_a_picture_are_one_group(tmp_path: Path):
-    write(tmp_path / "s/train.csv", "posting_id,image,image_phash,title,label_group\np1,a.jpg,9f,x,1\np2,b.jpg,9f,x,2\np3,c.jpg,77,x,3\n")
+    write(
+        tmp_path / "s/train.csv",
+        "posting_id,image,image_phash,title,label_group\np1,a.jpg,9f,x,1\np2,b.jpg,9f,x,2\np3,c.jpg,77,x,3\n",
+    )
     assert listed(tmp_path, "s", "shopee", "s") == {"1": {"s/9f"}, "2": {"s/9f"}, "3": {"s/77"}}
 
 
 def test_gpr1200_shares_its_places_offers_and_species_with_the_sets_it_took_them_from(tmp_path: Path):
-    names = ("0_00a1b2c3d4e5f607.jpg", "1_ffa1b2c3d4e5f607.jpg", "250_0f0f.jpg", "450_0f0f.jpg", "800_111085122871_0.JPG.jpg", "999_1_2.jpg", "1199_0f0f.jpg")
+    names = (
+        "0_00a1b2c3d4e5f607.jpg",
+        "1_ffa1b2c3d4e5f607.jpg",
+        "250_0f0f.jpg",
+        "450_0f0f.jpg",
+        "800_111085122871_0.JPG.jpg",
+        "999_1_2.jpg",
+        "1199_0f0f.jpg",
+    )
     for name in names:
         write(tmp_path / "gpr/images" / name, "x")
-    write(tmp_path / "gpr/GPR1200_categoryNumber_to_text.json", json.dumps({"0": "Lake Louise", "1": "Børsen", "800": "sofa"}))
+    write(
+        tmp_path / "gpr/GPR1200_categoryNumber_to_text.json",
+        json.dumps({"0": "Lake Louise", "1": "Børsen", "800": "sofa"}),
+    )
     write(tmp_path / "gld/train.csv", "id,landmark_id\n00a1b2c3d4e5f607,7\n1111111111111111,8\n2222222222222222,9\n")
-    write(tmp_path / "gld/train_label_to_category.csv", "landmark_id,category\n8,http://commons.wikimedia.org/wiki/Category:B%C3%B8rsen\n")
+    write(
+        tmp_path / "gld/train_label_to_category.csv",
+        "landmark_id,category\n8,http://commons.wikimedia.org/wiki/Category:B%C3%B8rsen\n",
+    )
     write(tmp_path / "gld/index_image_to_landmark.csv", "id,landmark_id\nffa1b2c3d4e5f607,70\n3333333333333333,71\n")
-    write(tmp_path / "gld/index_label_to_category.csv", "landmark_id,category\n71,http://commons.wikimedia.org/wiki/Category:Lake_Louise\n")
-    write(tmp_path / "sop/Ebay_train.txt", "image_id class_id super_class_id path\n1 5 1 sofa_final/111085122871_3.JPG\n2 6 1 sofa_final/2_0.JPG\n")
+    write(
+        tmp_path / "gld/index_label_to_category.csv",
+        "landmark_id,category\n71,http://commons.wikimedia.org/wiki/Category:Lake_Louise\n",
+    )
+    write(
+        tmp_path / "sop/Ebay_train.txt",
+        "image_id class_id super_class_id path\n1 5 1 sofa_final/111085122871_3.JPG\n2 6 1 sofa_final/2_0.JPG\n",
+    )
     write(tmp_path / "sop/Ebay_test.txt", "image_id class_id super_class_id path\n3 7 1 sofa_final/1_0.JPG\n")
-    entries = {"images": [{"id": 1, "file_name": "train_val2018/Aves/3/0f0f.jpg"}], "annotations": [{"image_id": 1, "category_id": 3}]}
+    entries = {
+        "images": [{"id": 1, "file_name": "train_val2018/Aves/3/0f0f.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 3}],
+    }
     write(tmp_path / "inat/train2018.json", json.dumps(entries))
     gpr = listed(tmp_path, "gpr", "gpr1200", "gpr")
     gld, index = listed(tmp_path, "gld", "gldv2", "gld"), listed(tmp_path, "index", "gldv2_index", "gld")
     sop, inat = listed(tmp_path, "sop", "sop", "sop"), listed(tmp_path, "inat", "inat2018", "inat")
-    joined = {(a, s, b) for a in gpr for s, other in (("gld", gld), ("index", index), ("sop", sop), ("inat", inat)) for b in other if gpr[a] & other[b]}
+    joined = {
+        (a, s, b)
+        for a in gpr
+        for s, other in (("gld", gld), ("index", index), ("sop", sop), ("inat", inat))
+        for b in other
+        if gpr[a] & other[b]
+    }
     assert joined == {
         ("0", "gld", "7"),  # the same image
         ("0", "index", "71"),  # the same place
@@ -229,7 +306,11 @@ def test_list_of_groups_beside_any_set(tmp_path: Path):
     for label in ("cherry 1", "cherry 2", "plum"):
         write(tmp_path / "fruit" / label / "0.jpg", "x")
     write(tmp_path / "fruit/groups.csv", "label,group\ncherry 1,cherries\ncherry 2,cherries\nplum,\n")
-    assert listed(tmp_path, "f", "class_folders", "fruit") == {"cherry 1": {"f/cherries"}, "cherry 2": {"f/cherries"}, "plum": set()}
+    assert listed(tmp_path, "f", "class_folders", "fruit") == {
+        "cherry 1": {"f/cherries"},
+        "cherry 2": {"f/cherries"},
+        "plum": set(),
+    }
     write(tmp_path / "fruit/groups.csv", "label,group\ncherry 9,cherries\n")
     with pytest.raises(ValueError, match=r"groups.csv names the label 'cherry 9', which no image has"):
         listed(tmp_path, "f", "class_folders", "fruit")
@@ -241,8 +322,14 @@ def test_csv_list_takes_groups_from_its_own_column(tmp_path: Path):
 
 
 def test_every_name_of_several_counts_within_its_source_unless_it_is_shared(tmp_path: Path):
-    write(tmp_path / "mine/images.csv", 'path,label,group\na.jpg,1,"shoes\nboots"\nb.jpg,2,"shared:x\nshoes"\nc.jpg,3,\n')
-    assert listed(tmp_path, "m", "csv_list", "mine") == {"1": {"m/shoes", "m/boots"}, "2": {"shared:x", "m/shoes"}, "3": set()}
+    write(
+        tmp_path / "mine/images.csv", 'path,label,group\na.jpg,1,"shoes\nboots"\nb.jpg,2,"shared:x\nshoes"\nc.jpg,3,\n'
+    )
+    assert listed(tmp_path, "m", "csv_list", "mine") == {
+        "1": {"m/shoes", "m/boots"},
+        "2": {"shared:x", "m/shoes"},
+        "3": set(),
+    }
     write(tmp_path / "mine/groups.csv", "label,group\n3,shared:x\n3,hats\n")
     assert listed(tmp_path, "m", "csv_list", "mine")["3"] == {"shared:x", "m/hats"}
 
@@ -265,8 +352,14 @@ def test_no_triple_of_the_drawn_world_is_parted(tmp_path: Path):
     data = Data(sources)
     train, val = balanced_rows(rows, split_classes(rows, data, 3), data, 3)
     for source in sources:
-        labels = sorted(set(rows["source_label"][rows["source"] == source.name]), key=lambda label: int(label.split()[-1]))  # rise with the instance
-        side = {label: name for name, part in (("train", train), ("val", val)) for label in part["source_label"][part["source"] == source.name]}
+        labels = sorted(
+            set(rows["source_label"][rows["source"] == source.name]), key=lambda label: int(label.split()[-1])
+        )  # rise with the instance
+        side = {
+            label: name
+            for name, part in (("train", train), ("val", val))
+            for label in part["source_label"][part["source"] == source.name]
+        }
         triples = [{side[label] for label in labels[i : i + 3]} for i in range(0, 30, 3)]
         assert all(len(triple) == 1 for triple in triples) and set.union(*triples) == {"train", "val"}
 

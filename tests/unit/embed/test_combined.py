@@ -16,7 +16,10 @@ from guie.run import Run
 
 N = {"train": 90, "val": 50}
 WIDTH = {96: 12, 64: 7}
-MEMBERS = (Member("pretrained", 96, ("plain", "flip"), weight=0.5, output="feature"), Member("pretrained", 64, output="feature"))
+MEMBERS = (
+    Member("pretrained", 96, ("plain", "flip"), weight=0.5, output="feature"),
+    Member("pretrained", 64, output="feature"),
+)
 
 
 class Read:
@@ -36,7 +39,12 @@ class Read:
 @pytest.fixture
 def files() -> dict[tuple[int, str, str], Read]:
     rng = np.random.default_rng(0)
-    return {(px, view, split): Read(rng.normal(size=(N[split], WIDTH[px])).astype(np.float32)) for px in WIDTH for view in ("plain", "flip") for split in N}
+    return {
+        (px, view, split): Read(rng.normal(size=(N[split], WIDTH[px])).astype(np.float32))
+        for px in WIDTH
+        for view in ("plain", "flip")
+        for split in N
+    }
 
 
 @pytest.fixture
@@ -63,7 +71,9 @@ def test_rows_are_those_of_a_loop(run: Run, files: dict[tuple[int, str, str], Re
     np.testing.assert_allclose(combined[13:17], expected[13:17], atol=1e-6)
 
 
-def test_views_of_a_member_go_through_its_neck_without_dropout(run: Run, files: dict[tuple[int, str, str], Read]) -> None:
+def test_views_of_a_member_go_through_its_neck_without_dropout(
+    run: Run, files: dict[tuple[int, str, str], Read]
+) -> None:
     rng = np.random.default_rng(5)
     matrix, shift = rng.normal(size=(64, WIDTH[96])).astype(np.float32), rng.normal(size=64).astype(np.float32)
     weights = {"neck.linear.weight": torch.from_numpy(matrix), "neck.linear.bias": torch.from_numpy(shift)}
@@ -82,7 +92,10 @@ def test_neck_with_a_hidden_layer_is_read_without_dropout(tmp_path: Path) -> Non
     rows = ("s1_head", "s2_backbone")  # the second goes on with the neck of the first
     changes = [f"stages.{row}.neck.{field}" for row in rows for field in ("hidden_dim=9", "dropouts=0.5")]
     run = Run(load_recipe("tiny", changes), tmp_path, tmp_path)
-    save_file({f"neck.{name}": torch.from_numpy(tensor) for name, tensor in weights.items()}, run.stage_folder("s1_head") / "final.safetensors")
+    save_file(
+        {f"neck.{name}": torch.from_numpy(tensor) for name, tensor in weights.items()},
+        run.stage_folder("s1_head") / "final.safetensors",
+    )
     features = rng.normal(size=(7, 12)).astype(np.float32)
     hidden = features.astype(float) @ weights["linear.0.weight"].T + weights["linear.0.bias"]
     hidden *= ndtr(hidden)  # GELU is x times the normal distribution's share below x
@@ -94,8 +107,14 @@ def test_neck_with_a_hidden_layer_is_read_without_dropout(tmp_path: Path) -> Non
 def test_backbone_of_a_stage_is_what_the_stage_left(run: Run) -> None:
     """And not the pretrained one, whose features are as wide and as plausible."""
     fresh = load_backbone(run, "pretrained", 64)
-    left = {f"backbone.{name}": tensor + 0.25 if tensor.is_floating_point() else tensor for name, tensor in fresh.state_dict().items()}
-    save_file({name: tensor.contiguous() for name, tensor in left.items()}, run.stage_folder("s2_backbone") / "final.safetensors")
+    left = {
+        f"backbone.{name}": tensor + 0.25 if tensor.is_floating_point() else tensor
+        for name, tensor in fresh.state_dict().items()
+    }
+    save_file(
+        {name: tensor.contiguous() for name, tensor in left.items()},
+        run.stage_folder("s2_backbone") / "final.safetensors",
+    )
     loaded = load_backbone(run, "s2_backbone", 80).state_dict()
     assert len(loaded) > 20
     for name, tensor in loaded.items():
@@ -120,7 +139,8 @@ def test_projection_reads_a_block_at_a_time_and_is_fitted_on_training_images(
 
 
 def test_pca_sees_training_images_only(run: Run, files: dict[tuple[int, str, str], Read]) -> None:
-    """Mean and directions are those of the 90 training images, by NumPy; the validation images lie elsewhere and spread in other directions."""
+    """Mean and directions are those of the 90 training images, by NumPy; the validation images lie elsewhere and spread
+    in other directions."""
     for (_, _, split), read in files.items():
         read.rows[:, 0] += 4.0 * (split == "val")
         read.rows[:, 1 + (split == "val")] *= 5.0
@@ -130,5 +150,7 @@ def test_pca_sees_training_images_only(run: Run, files: dict[tuple[int, str, str
     expected = {split: np.linalg.eigh(np.cov(part.T))[1][:, ::-1][:, :3].T for split, part in rows.items()}
     np.testing.assert_allclose(fitted.mean_, rows["train"].mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(np.abs((fitted.components_ * expected["train"]).sum(axis=1)), 1.0, atol=1e-5)
-    assert np.abs(rows["val"].mean(axis=0) - fitted.mean_).max() > 0.1  # what a PCA of validation images, or of both, would have
+    assert (
+        np.abs(rows["val"].mean(axis=0) - fitted.mean_).max() > 0.1
+    )  # what a PCA of validation images, or of both, would have
     assert np.abs(np.concatenate([rows["train"], rows["val"]]).mean(axis=0) - fitted.mean_).max() > 0.05

@@ -27,7 +27,11 @@ class Pack:
     def read(self, row: int) -> np.ndarray:
         self.n_read += 1
         y, x = np.mgrid[: 40 + 9 * row, :70]
-        return np.stack([127 + 120 * np.sin(x / (3 + row)), 127 + 120 * np.cos(y / (4 + row)), 2 * x], axis=-1).clip(0, 255).astype(np.uint8)
+        return (
+            np.stack([127 + 120 * np.sin(x / (3 + row)), 127 + 120 * np.cos(y / (4 + row)), 2 * x], axis=-1)
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +51,15 @@ def test_bfloat16_is_near_float32_and_leaves_the_backbone_alone(tmp_path: Path, 
     assert not np.array_equal(exact, half)
     cosines = (exact * half).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(half, axis=1)
     assert cosines.min() > 0.999
-    assert all(torch.equal(tensor, before[name]) and tensor.dtype == before[name].dtype for name, tensor in backbone.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) and tensor.dtype == before[name].dtype
+        for name, tensor in backbone.state_dict().items()
+    )
 
 
-def test_cached_features_are_not_made_again_and_float32_is_not_taken_for_bfloat16(tmp_path: Path, backbone: Backbone) -> None:
+def test_cached_features_are_not_made_again_and_float32_is_not_taken_for_bfloat16(
+    tmp_path: Path, backbone: Backbone
+) -> None:
     pack = Pack()
     first = np.array(features(tmp_path, backbone, pack, REQUEST))
     n_read = pack.n_read
@@ -62,7 +71,16 @@ def test_cached_features_are_not_made_again_and_float32_is_not_taken_for_bfloat1
 
 def test_every_field_of_a_request_decides_its_key() -> None:
     others = [
-        replace(REQUEST, **{field.name: MODEL if field.name == "model" else "another" if isinstance(getattr(REQUEST, field.name), str) else 99})
+        replace(
+            REQUEST,
+            **{
+                field.name: MODEL
+                if field.name == "model"
+                else "another"
+                if isinstance(getattr(REQUEST, field.name), str)
+                else 99
+            },
+        )
         for field in fields(REQUEST)
         if field.name != "model"
     ] + [replace(REQUEST, model=replace(MODEL, name="test_vit2"))]
@@ -70,7 +88,9 @@ def test_every_field_of_a_request_decides_its_key() -> None:
     assert len({request.key for request in [REQUEST, *others]}) == 11
 
 
-def test_precision_on_a_cpu_is_float32_unless_asked_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_on_a_cpu_is_float32_unless_asked_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cpu = torch.device("cpu")
     assert precision_on(cpu) == precision_on(cpu, "auto") == precision_on(cpu, "float32") == "float32"
     for has_amx in (True, False):
@@ -82,7 +102,9 @@ def test_precision_on_a_cpu_is_float32_unless_asked_for(caplog: pytest.LogCaptur
 
 def test_precision_on_a_card_is_its_half(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_bf16, expected in ((True, "bfloat16"), (False, "float16")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has_bf16=has_bf16: has_bf16)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True, has_bf16=has_bf16: has_bf16
+        )
         assert precision_on(torch.device("cuda")) == expected
         assert precision_on(torch.device("cuda"), "float32") == "float32"
 
@@ -113,7 +135,9 @@ def test_a_view_that_is_behind_holds_the_other_back(tmp_path: Path, backbone: Ba
 
 
 @pytest.mark.parametrize("damage", ["emptied", "truncated", "zeroed", "seal lost", "seal emptied"])
-def test_damaged_features_in_the_cache_are_told_and_made_again(tmp_path: Path, backbone: Backbone, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+def test_damaged_features_in_the_cache_are_told_and_made_again(
+    tmp_path: Path, backbone: Backbone, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     expected = np.array(features(tmp_path, backbone, Pack(), REQUEST))
     path = tmp_path / f"{REQUEST.key}.npy"
     times, whole = path.stat(), path.read_bytes()

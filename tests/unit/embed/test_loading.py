@@ -52,9 +52,18 @@ def test_enough_shared_memory_is_used_without_a_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "limit", "batch_bytes", "expected"),
-    [(64, None, 0, 8), (8, None, 0, 4), (1, None, 0, 1), (64, 2 * 3 * PROCESS_BYTES, 0, 3), (64, 1 << 20, 0, 1), (64, 8 * PROCESS_BYTES, PROCESS_BYTES, 1)],
+    [
+        (64, None, 0, 8),
+        (8, None, 0, 4),
+        (1, None, 0, 1),
+        (64, 2 * 3 * PROCESS_BYTES, 0, 3),
+        (64, 1 << 20, 0, 1),
+        (64, 8 * PROCESS_BYTES, PROCESS_BYTES, 1),
+    ],
 )
-def test_loader_processes_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch, cores: int, limit: int | None, batch_bytes: int, expected: int) -> None:
+def test_loader_processes_fit_into_the_memory(
+    monkeypatch: pytest.MonkeyPatch, cores: int, limit: int | None, batch_bytes: int, expected: int
+) -> None:
     monkeypatch.setattr(loading, "n_cores", lambda: cores)
     monkeypatch.setattr(loading, "memory_limit", lambda: limit)
     assert n_workers(batch_bytes, prefetch=2) == expected

@@ -38,7 +38,9 @@ def assert_equals_scikit_learn(ours: PCA, features: np.ndarray, rtol: float = 1e
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("chunk", [1, 64, 10_000])
-def test_memory_map_of_any_precision_equals_scikit_learn(features: np.ndarray, tmp_path: Path, dtype: type, chunk: int) -> None:
+def test_memory_map_of_any_precision_equals_scikit_learn(
+    features: np.ndarray, tmp_path: Path, dtype: type, chunk: int
+) -> None:
     np.save(tmp_path / "features.npy", features.astype(dtype))
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     assert mapped.dtype == dtype

@@ -15,7 +15,9 @@ def clusters(n: int, dim: int = 12, seed: int = 0) -> np.ndarray:
     """Images in groups of about five, of lengths that differ."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(-(-n // 5), dim))
-    return ((centers[np.arange(n) // 5] + 0.7 * rng.normal(size=(n, dim))) * rng.uniform(0.5, 2, (n, 1))).astype(np.float32)
+    return ((centers[np.arange(n) // 5] + 0.7 * rng.normal(size=(n, dim))) * rng.uniform(0.5, 2, (n, 1))).astype(
+        np.float32
+    )
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -27,18 +29,25 @@ def nearest(query: np.ndarray, rows: dict[int, np.ndarray], k: int) -> list[int]
     return sorted(rows, key=lambda j: -float(query @ rows[j]))[:k]
 
 
-def mean_with_nearest(own: np.ndarray, rows: dict[int, np.ndarray], vectors_of: dict[int, np.ndarray], n: int, alpha: float) -> np.ndarray:
+def mean_with_nearest(
+    own: np.ndarray, rows: dict[int, np.ndarray], vectors_of: dict[int, np.ndarray], n: int, alpha: float
+) -> np.ndarray:
     chosen = nearest(own, rows, n)
     return unit(own + sum(max(float(own @ rows[j]), 0.0) ** alpha * vectors_of[j] for j in chosen)) if chosen else own
 
 
-def similarities_without_the_query(embeddings: np.ndarray, n_expanded: int, n_augmented: int, alpha: float) -> np.ndarray:
+def similarities_without_the_query(
+    embeddings: np.ndarray, n_expanded: int, n_augmented: int, alpha: float
+) -> np.ndarray:
     """One query at a time: it is taken out of the set, and only then is the index augmented and the query expanded."""
     rows = {i: unit(x.astype(np.float64)) for i, x in enumerate(embeddings)}
     result = np.full((len(rows), len(rows)), -np.inf)
     for i in rows:
         index = {j: x for j, x in rows.items() if j != i}
-        augmented = {j: mean_with_nearest(x, {m: y for m, y in index.items() if m != j}, index, n_augmented, alpha) for j, x in index.items()}
+        augmented = {
+            j: mean_with_nearest(x, {m: y for m, y in index.items() if m != j}, index, n_augmented, alpha)
+            for j, x in index.items()
+        }
         query = mean_with_nearest(rows[i], index, augmented, n_expanded, alpha)
         for j, x in augmented.items():
             result[i, j] = query @ x
@@ -46,7 +55,8 @@ def similarities_without_the_query(embeddings: np.ndarray, n_expanded: int, n_au
 
 
 def assert_first_k(got: tuple[np.ndarray, np.ndarray], expected: np.ndarray, k: int, atol: float = 2e-6) -> None:
-    """The rows that were found have the largest of the expected similarities, in order; ties of float32 may change places."""
+    """The rows that were found have the largest of the expected similarities, in order; ties of float32 may change
+    places."""
     rows, similarities = got
     n = len(expected)
     assert rows.shape == similarities.shape == (n, k)
@@ -58,14 +68,19 @@ def assert_first_k(got: tuple[np.ndarray, np.ndarray], expected: np.ndarray, k: 
 
 @pytest.mark.parametrize(("n_expanded", "n_augmented"), [(3, 0), (0, 3), (4, 2), (1, 1)])
 @pytest.mark.parametrize("alpha", [0.0, 3.0])
-def test_expansion_and_augmentation_equal_a_loop_that_takes_each_query_out(n_expanded: int, n_augmented: int, alpha: float) -> None:
+def test_expansion_and_augmentation_equal_a_loop_that_takes_each_query_out(
+    n_expanded: int, n_augmented: int, alpha: float
+) -> None:
     embeddings = clusters(40)
     expected = similarities_without_the_query(embeddings, n_expanded, n_augmented, alpha)
-    assert_first_k(ranked(embeddings, 10, PostProcess(n_expanded=n_expanded, n_augmented=n_augmented, alpha=alpha)), expected, 10)
+    assert_first_k(
+        ranked(embeddings, 10, PostProcess(n_expanded=n_expanded, n_augmented=n_augmented, alpha=alpha)), expected, 10
+    )
 
 
 def test_augmented_index_does_not_know_the_query() -> None:
-    """Two images, each other's nearest. An index that was augmented with the query would be nearer to it than the other image is."""
+    """Two images, each other's nearest. An index that was augmented with the query would be nearer to it than the other
+    image is."""
     angles = np.array([0.0, 40.0, 180.0, 200.0, 190.0]) / 180 * np.pi
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rows, similarities = ranked(embeddings, 1, PostProcess(n_augmented=1, alpha=0.0))
@@ -135,7 +150,9 @@ def test_reranking_equals_dense_loops(k1: int, k2: int, weight: float) -> None:
 
 def test_everything_helps_where_classes_are_strings_of_neighbours() -> None:
     """Images along arcs: an image's far relatives are found through the near ones."""
-    angles = np.concatenate([np.linspace(0, 80, 12), np.linspace(110, 190, 12), np.linspace(220, 300, 12)]) / 180 * np.pi
+    angles = (
+        np.concatenate([np.linspace(0, 80, 12), np.linspace(110, 190, 12), np.linspace(220, 300, 12)]) / 180 * np.pi
+    )
     rng = np.random.default_rng(0)
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1) + 0.03 * rng.normal(size=(36, 2))
     classes = np.arange(36) // 12
@@ -150,11 +167,16 @@ def test_everything_helps_where_classes_are_strings_of_neighbours() -> None:
         assert precision(post) > plain + 0.005
 
 
-@pytest.mark.parametrize("post", [PostProcess(), PostProcess(n_expanded=3, n_augmented=3), PostProcess(rerank_k1=20), PostProcess(length_mix=0.5)])
+@pytest.mark.parametrize(
+    "post",
+    [PostProcess(), PostProcess(n_expanded=3, n_augmented=3), PostProcess(rerank_k1=20), PostProcess(length_mix=0.5)],
+)
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_fewer_images_than_are_asked_for_are_padded(post: PostProcess, n: int) -> None:
     rows, similarities = ranked(clusters(n), 5, post)
-    assert (rows[:, : n - 1] >= 0).all() and (rows[:, n - 1 :] == -1).all() and np.isneginf(similarities[:, n - 1 :]).all()
+    assert (
+        (rows[:, : n - 1] >= 0).all() and (rows[:, n - 1 :] == -1).all() and np.isneginf(similarities[:, n - 1 :]).all()
+    )
     assert np.isfinite(similarities[:, : n - 1]).all()
 
 
@@ -177,7 +199,9 @@ def test_power_by_hand() -> None:
 
 
 def test_length_mixed_by_hand_and_searched_by_euclidean_distance() -> None:
-    np.testing.assert_allclose(length_mixed(np.array([[6.0, 8.0]]), 0.25, 5.0), [[0.75 * 0.6 + 0.25 * 1.2, 0.75 * 0.8 + 0.25 * 1.6]], rtol=1e-6)
+    np.testing.assert_allclose(
+        length_mixed(np.array([[6.0, 8.0]]), 0.25, 5.0), [[0.75 * 0.6 + 0.25 * 1.2, 0.75 * 0.8 + 0.25 * 1.6]], rtol=1e-6
+    )
     embeddings = clusters(30)
     mixed = length_mixed(embeddings, 0.5, float(np.linalg.norm(embeddings, axis=1).mean()))
     expected = -((mixed[:, None].astype(np.float64) - mixed[None]) ** 2).sum(-1)

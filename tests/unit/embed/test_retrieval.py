@@ -37,7 +37,9 @@ def test_retrieve_equals_brute_force_by_euclidean_distance(n_classes: int) -> No
     for q in range(300):
         distance = ((unit - unit[q]) ** 2).sum(1)
         others = [i for i in np.argsort(distance, kind="stable") if i != q]
-        np.testing.assert_allclose(distance[found.neighbours[q]], distance[others[:5]], atol=1e-6)  # equal up to ties of float32
+        np.testing.assert_allclose(
+            distance[found.neighbours[q]], distance[others[:5]], atol=1e-6
+        )  # equal up to ties of float32
         n = int((labels == labels[q]).sum()) - 1
         m = min(n, 5)
         expected = sum(labels[i] == labels[q] for i in found.neighbours[q][:m]) / m if m else np.nan
@@ -58,17 +60,25 @@ def test_small_index_is_padded() -> None:
 
 
 def test_domains_count_alike_whatever_their_size() -> None:
-    """Directions in degrees. Landmarks: six queries beside their one relevant image. Toys: three of class 3 at 120, 122 and 160, and a lone one at 161.
+    """Directions in degrees. Landmarks: six queries beside their one relevant image. Toys: three of class 3 at 120, 122
+    and 160, and a lone one at 161.
 
-    Of class 3, 120 finds 122 and then 81, a landmark: 1/2. 122 finds 120 and 160: 1. 160 finds the lone one first: 1/2 and no R@1. The mean over
-    domains is (1 + 2/3) / 2 = 5/6; over the nine queries it would be 8/9.
+    Of class 3, 120 finds 122 and then 81, a landmark: 1/2. 122 finds 120 and 160: 1. 160 finds the lone one first: 1/2
+    and no R@1. The mean over domains is (1 + 2/3) / 2 = 5/6; over the nine queries it would be 8/9.
     """
     degrees = np.array([0, 1, 40, 41, 80, 81, 120, 122, 160, 161]) / 180 * np.pi
     classes = np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 4])
     domains = np.repeat(["landmarks", "toys"], [6, 4])
     found = retrieve(np.stack([np.cos(degrees), np.sin(degrees)], axis=1), classes)
     np.testing.assert_array_equal(found.precision, [1, 1, 1, 1, 1, 1, 1 / 2, 1, 1 / 2, np.nan])
-    expected = {"mp5": 5 / 6, "mp5_landmarks": 1.0, "mp5_toys": 2 / 3, "r1": 5 / 6, "r1_landmarks": 1.0, "r1_toys": 2 / 3}
+    expected = {
+        "mp5": 5 / 6,
+        "mp5_landmarks": 1.0,
+        "mp5_toys": 2 / 3,
+        "r1": 5 / 6,
+        "r1_landmarks": 1.0,
+        "r1_toys": 2 / 3,
+    }
     assert summarise(found, domains) == pytest.approx(expected)
 
 

@@ -1,4 +1,5 @@
-"""The search against brute force that sorts by exact similarity and row, where ties, blocks and shards are made to hurt."""
+"""The search against brute force that sorts by exact similarity and row, where ties, blocks and shards are made to
+hurt."""
 
 from pathlib import Path
 
@@ -31,16 +32,23 @@ def brute_force(queries: np.ndarray, index: np.ndarray, k: int, own: np.ndarray,
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("spare", [0, 3])
 @pytest.mark.parametrize("kind", ["coarse", "smooth", "equal", "nearly equal", "triplets", "zeros", "group", "codes"])
-def test_search_equals_brute_force_row_by_row(kind: str, distance: str, spare: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_equals_brute_force_row_by_row(
+    kind: str, distance: str, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     data = {
-        "coarse": rng.integers(-1, 2, size=(150, 4)),  # a few dozen different vectors: most neighbours are ties, zero vectors among them
+        "coarse": rng.integers(
+            -1, 2, size=(150, 4)
+        ),  # a few dozen different vectors: most neighbours are ties, zero vectors among them
         "smooth": rng.normal(size=(150, 8)),
         "equal": np.ones((150, 4)),
         "nearly equal": 1 + 1e-6 * rng.normal(size=(150, 4)),  # float32 similarities cannot tell them apart
-        "triplets": np.repeat(rng.normal(size=(50, 8)), 3, axis=0) + 1e-7 * rng.normal(size=(150, 8)),  # so is it in threes, far from the others
+        "triplets": np.repeat(rng.normal(size=(50, 8)), 3, axis=0)
+        + 1e-7 * rng.normal(size=(150, 8)),  # so is it in threes, far from the others
         "zeros": rng.normal(size=(150, 8)) * (rng.random((150, 1)) < 0.6),  # 0 and -0 alike
-        "group": np.where(rng.random((150, 1)) < 0.4, np.full(8, 0.3), np.full(8, 0.3) + 0.1 * rng.normal(size=(150, 8))),  # nearest to everyone
+        "group": np.where(
+            rng.random((150, 1)) < 0.4, np.full(8, 0.3), np.full(8, 0.3) + 0.1 * rng.normal(size=(150, 8))
+        ),  # nearest to everyone
         "codes": np.sign(rng.normal(size=(150, 12))),  # different rows whose similarities are equal
     }[kind].astype(np.float32)
     monkeypatch.setattr(module, "SPARE", spare)
@@ -57,7 +65,9 @@ def test_search_equals_brute_force_row_by_row(kind: str, distance: str, spare: i
     np.testing.assert_array_equal(search(data, vectors(shards, distance), 5, own)[0], expected)
     queries = rng.normal(size=(9, data.shape[1])).astype(np.float32)
     none = np.full(9, -1)
-    np.testing.assert_array_equal(search(queries, vectors(data, distance), 5)[0], brute_force(queries, data, 5, none, distance))
+    np.testing.assert_array_equal(
+        search(queries, vectors(data, distance), 5)[0], brute_force(queries, data, 5, none, distance)
+    )
 
 
 def test_cosines_are_those_worked_out_by_hand() -> None:
@@ -95,7 +105,10 @@ def test_shards_on_disk_give_what_one_array_gives(tmp_path: Path, dtype: type) -
         np.save(tmp_path / f"shard{i}.npy", part)
     shards = open_embeddings(tmp_path)
     assert len(shards) == 3 and all(isinstance(part, np.memmap) for part in shards)
-    (rows, similarities), (expected, cosines) = search(data[:50], vectors(shards), 7), search(data[:50], vectors(data), 7)
+    (rows, similarities), (expected, cosines) = (
+        search(data[:50], vectors(shards), 7),
+        search(data[:50], vectors(data), 7),
+    )
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_allclose(similarities, cosines, atol=1e-6)
 
@@ -145,8 +158,11 @@ def test_what_cannot_be_searched_is_refused() -> None:
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("kind", ["zero", "equal", "only in the index", "two thousand of ten"])
-def test_equal_rows_cost_no_more_exact_similarities_than_different_ones(kind: str, distance: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """600 equal rows of 2,000: each of 600 queries with all of them would be 360,000 pairs, and of all queries with all of them 1.2 million."""
+def test_equal_rows_cost_no_more_exact_similarities_than_different_ones(
+    kind: str, distance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """600 equal rows of 2,000: each of 600 queries with all of them would be 360,000 pairs, and of all queries with all
+    of them 1.2 million."""
     rng = np.random.default_rng(0)
     different = rng.normal(size=(2000, 16)).astype(np.float32)
     data, queries = different.copy(), None
@@ -159,7 +175,9 @@ def test_equal_rows_cost_no_more_exact_similarities_than_different_ones(kind: st
         data = different[rng.integers(10, size=2000)]
     counted: list[int] = []
     plain = module.exact
-    monkeypatch.setattr(module, "exact", lambda q, index, numbers, rows: (counted.append(len(rows)), plain(q, index, numbers, rows))[1])
+    monkeypatch.setattr(
+        module, "exact", lambda q, index, numbers, rows: (counted.append(len(rows)), plain(q, index, numbers, rows))[1]
+    )
     own = np.arange(2000) if queries is None else None
     found, _ = search(data if queries is None else queries, vectors(data, distance), 5, own)
     assert sum(counted) < 20 * 2000

@@ -51,7 +51,9 @@ def test_sums_that_are_called_exact_are_those_of_fractions(distance: str) -> Non
     rng = np.random.default_rng(1)
     n_exact = 0
     for digits in (1, 8, 16, 20, 22, 23, 24, 25, 26, 27, 28):
-        a, b = (np.round(rng.normal(size=9) * 2.0**digits).astype(np.float32) * np.float32(2.0**-digits) for _ in range(2))
+        a, b = (
+            np.round(rng.normal(size=9) * 2.0**digits).astype(np.float32) * np.float32(2.0**-digits) for _ in range(2)
+        )
         lengths = float(np.linalg.norm(a.astype(float))), float(np.linalg.norm(b.astype(float)))
         scale = lengths[0] * lengths[1] if distance == "cosine" else sum(lengths) ** 2
         if is_exact(last_digit(a[None]), int(last_digit(b[None])[0]), np.array([scale]), distance)[0]:
@@ -61,7 +63,9 @@ def test_sums_that_are_called_exact_are_those_of_fractions(distance: str) -> Non
             if distance == "cosine":
                 assert Fraction(float(x @ y)) == Fraction(float(y[::-1] @ x[::-1])) == sum(p * q for p, q in fractions)
             else:
-                assert Fraction(float(2 * (x @ y) - (x**2).sum() - (y**2).sum())) == -sum((p - q) ** 2 for p, q in fractions)
+                assert Fraction(float(2 * (x @ y) - (x**2).sum() - (y**2).sum())) == -sum(
+                    (p - q) ** 2 for p, q in fractions
+                )
     assert 5 <= n_exact <= 9
     dense = rng.normal(size=(1, 64)).astype(np.float32)
     assert not is_exact(last_digit(dense), int(last_digit(dense)[0]), np.array([64.0]), distance)[0]

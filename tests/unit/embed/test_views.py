@@ -35,11 +35,17 @@ def test_crop_keeps_the_middle_nine_tenths() -> None:
     image = torch.zeros(1, 3, 40, 100)
     image[:, :, 2:38, 5:95] = 200.0  # what is left has no edge
     assert (to_square(image, 16, "crop").round() == 200).all() and not (to_square(image, 16) == 200).all()
-    image = torch.rand(2, 3, 40, 100, generator=torch.Generator().manual_seed(0)) * 255  # and no more is cut off than a twentieth of each side
-    torch.testing.assert_close(to_square(image, 16, "crop"), to_square(image[:, :, 2:38, 5:95].contiguous(), 16), rtol=0, atol=0)
+    image = (
+        torch.rand(2, 3, 40, 100, generator=torch.Generator().manual_seed(0)) * 255
+    )  # and no more is cut off than a twentieth of each side
+    torch.testing.assert_close(
+        to_square(image, 16, "crop"), to_square(image[:, :, 2:38, 5:95].contiguous(), 16), rtol=0, atol=0
+    )
 
 
-@pytest.mark.parametrize(("height", "width", "inner"), [(20, 40, (16, 32)), (40, 20, (32, 16)), (1, 900, (2, 32)), (64, 64, (32, 32))])
+@pytest.mark.parametrize(
+    ("height", "width", "inner"), [(20, 40, (16, 32)), (40, 20, (32, 16)), (1, 900, (2, 32)), (64, 64, (32, 32))]
+)
 def test_pad_keeps_the_aspect_and_the_whole_image(height: int, width: int, inner: tuple[int, int]) -> None:
     square = to_square(torch.full((2, 3, height, width), 250.0), 32, "pad").round()
     rows, columns = (square[1, 0] > 200).any(1).nonzero().flatten(), (square[1, 0] > 200).any(0).nonzero().flatten()
@@ -47,13 +53,19 @@ def test_pad_keeps_the_aspect_and_the_whole_image(height: int, width: int, inner
     assert abs(int(rows[0]) - (31 - int(rows[-1]))) <= 1 and abs(int(columns[0]) - (31 - int(columns[-1]))) <= 1
 
 
-@pytest.mark.parametrize(("height", "width", "is_square"), [(40, 40, True), (100, 95, True), (95, 100, True), (100, 94, False), (1, 1, True), (1, 2, False)])
+@pytest.mark.parametrize(
+    ("height", "width", "is_square"),
+    [(40, 40, True), (100, 95, True), (95, 100, True), (100, 94, False), (1, 1, True), (1, 2, False)],
+)
 def test_aspect_chooses_the_framing_by_the_sides(height: int, width: int, is_square: bool) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, height, width), dtype=np.uint8))
     top, left = height // 20, width // 20
     middle = images[:, :, top : height - top, left : width - left]
     assert torch.equal(to_square(images, 32, "aspect"), to_square(images, 32, "crop" if is_square else "squash"))
-    assert torch.equal(to_square(images, 32, "aspect_pad"), to_square(images, 32, "crop") if is_square else to_square(middle, 32, "pad"))
+    assert torch.equal(
+        to_square(images, 32, "aspect_pad"),
+        to_square(images, 32, "crop") if is_square else to_square(middle, 32, "pad"),
+    )
 
 
 def test_every_view_has_a_frame_and_augmented_ones_the_whole_image() -> None:

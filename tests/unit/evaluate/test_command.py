@@ -15,13 +15,20 @@ def write(folder: Path, name: str, noise: float, seed: int = 0) -> tuple[str, st
     """Embeddings and ids of 30 classes of 6, half of each class queries."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(30), 6)
-    np.save(folder / f"{name}.npy", (np.random.default_rng(9).normal(size=(30, 8))[labels] + noise * rng.normal(size=(180, 8))).astype(np.float32))
-    ids = pd.DataFrame({"image_id": [f"{i}" for i in range(180)], "class_id": labels, "domain": np.where(labels % 2, "toys", "art")})
+    np.save(
+        folder / f"{name}.npy",
+        (np.random.default_rng(9).normal(size=(30, 8))[labels] + noise * rng.normal(size=(180, 8))).astype(np.float32),
+    )
+    ids = pd.DataFrame(
+        {"image_id": [f"{i}" for i in range(180)], "class_id": labels, "domain": np.where(labels % 2, "toys", "art")}
+    )
     ids.assign(split=np.where(np.arange(180) % 2, "query", "index")).to_csv(folder / f"{name}.csv", index=False)
     return str(folder / f"{name}.npy"), str(folder / f"{name}.csv")
 
 
-def test_domain_of_a_single_class_has_no_interval_and_the_command_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_domain_of_a_single_class_has_no_interval_and_the_command_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, ids = write(tmp_path, "a", 0.7)
     assert main([file, "--ids", ids]) == 0
     assert "single class" not in capsys.readouterr().out
@@ -37,12 +44,25 @@ def test_ladder_of_two_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "deep/scores.csv"
     assert main([before, after, "--ids", ids, "--full", "--geometry", "--out", str(out)]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 4 and printed[0].startswith("| row | n_queries | mp5 | mp5_low | mp5_high | p_vs_previous | r1 |")
+    assert len(printed) == 4 and printed[0].startswith(
+        "| row | n_queries | mp5 | mp5_low | mp5_high | p_vs_previous | r1 |"
+    )
     table = pd.read_csv(out)
     assert table["row"].tolist() == ["before", "after"] and table["n_queries"].tolist() == [180, 180]
-    assert table["mp5"][1] > table["mp5"][0] and table["p_vs_previous"][1] < 0.01 and np.isnan(table["p_vs_previous"][0])
+    assert (
+        table["mp5"][1] > table["mp5"][0] and table["p_vs_previous"][1] < 0.01 and np.isnan(table["p_vs_previous"][0])
+    )
     assert table[["mp5_art", "mp5_toys"]].mean(axis=1).to_numpy() == pytest.approx(table["mp5"].to_numpy())
-    for name in ("map_at_r", "full_map_with_self", "density", "spectral_decay", "alignment", "uniformity", "nmi", "ami"):
+    for name in (
+        "map_at_r",
+        "full_map_with_self",
+        "density",
+        "spectral_decay",
+        "alignment",
+        "uniformity",
+        "nmi",
+        "ami",
+    ):
         assert table[name].notna().all(), name
     assert f"{table['mp5'][1]:.3f}" in printed[3]
 
@@ -53,14 +73,19 @@ def test_seeds_have_a_mean_and_a_spread(tmp_path: Path) -> None:
     assert main([f for f, _ in files] + ["--ids"] + [ids for _, ids in files] + ["--out", str(out)]) == 0
     table = pd.read_csv(out)
     assert table["row"].tolist() == ["seed0", "seed1", "seed2", "mean"]
-    assert table["mp5"][3] == pytest.approx(table["mp5"][:3].mean()) and table["mp5_std"][3] == pytest.approx(table["mp5"][:3].std(ddof=1))
+    assert table["mp5"][3] == pytest.approx(table["mp5"][:3].mean()) and table["mp5_std"][3] == pytest.approx(
+        table["mp5"][:3].std(ddof=1)
+    )
     assert table["p_vs_previous"].isna().all()
 
 
 def test_models_of_several_folds_are_better_together(tmp_path: Path) -> None:
     files = [write(tmp_path, f"fold{i}", 1.5, seed=i)[0] for i in range(4)]
     out = tmp_path / "scores.csv"
-    assert main([*files, "--ids", str(tmp_path / "fold0.csv"), "--combine", "--protocol", "k_fold", "--out", str(out)]) == 0
+    assert (
+        main([*files, "--ids", str(tmp_path / "fold0.csv"), "--combine", "--protocol", "k_fold", "--out", str(out)])
+        == 0
+    )
     table = pd.read_csv(out).set_index("row")
     assert table.index.tolist() == ["fold0", "fold1", "fold2", "fold3", "separated (mean)", "concatenated"]
     assert table["mp5"]["concatenated"] > table["mp5"]["separated (mean)"] + 2 * table["mp5_std"]["separated (mean)"]
@@ -75,10 +100,22 @@ def test_every_protocol_has_a_command(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_solution_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     embeddings, ids = write(tmp_path, "mine", 1.0)
-    lines = [f"{q},{' '.join(str(i) for i in range(q // 6 * 6, q // 6 * 6 + 6, 2))},{('Public', 'Private')[q % 4 == 1]}" for q in range(1, 180, 2)]
+    lines = [
+        f"{q},{' '.join(str(i) for i in range(q // 6 * 6, q // 6 * 6 + 6, 2))},{('Public', 'Private')[q % 4 == 1]}"
+        for q in range(1, 180, 2)
+    ]
     (tmp_path / "solution.csv").write_text("id,images,Usage\n" + "\n".join(lines))
     out = tmp_path / "scores.csv"
-    options = ["--protocol", "solution", "--solution", str(tmp_path / "solution.csv"), "--distance", "euclidean", "--out", str(out)]
+    options = [
+        "--protocol",
+        "solution",
+        "--solution",
+        str(tmp_path / "solution.csv"),
+        "--distance",
+        "euclidean",
+        "--out",
+        str(out),
+    ]
     assert main([embeddings, "--ids", ids, *options]) == 0
     (row,) = pd.read_csv(out).to_dict("records")
     assert row["n_queries"] == 90
@@ -86,7 +123,10 @@ def test_solution_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert row["mp5"] == pytest.approx((row["host_private"] * n_private + row["host_public"] * (90 - n_private)) / 90)
     # lists that follow the classes: the same as by class, without the mean of domains
     by_class = tmp_path / "by_class.csv"
-    assert main([embeddings, "--ids", ids, "--protocol", "query_index", "--distance", "euclidean", "--out", str(by_class)]) == 0
+    assert (
+        main([embeddings, "--ids", ids, "--protocol", "query_index", "--distance", "euclidean", "--out", str(by_class)])
+        == 0
+    )
     assert row["mp5"] == pytest.approx(pd.read_csv(by_class)[["mp5_art", "mp5_toys"]].iloc[0].mean())
     assert "| host_private |" in capsys.readouterr().out
 
@@ -124,11 +164,18 @@ def test_shards_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--ids", "{low}"], "a domain is called low, as the column mp5_low is"),
     ],
 )
-def test_errors_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+def test_errors_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
     embeddings, ids = write(tmp_path, "mine", 1.0)
     np.save(tmp_path / "short.npy", np.ones((5, 8)))
     pd.read_csv(ids).replace({"domain": {"toys": "low"}}).to_csv(tmp_path / "low.csv", index=False)
-    assert main([embeddings, *(o.format(ids=ids, short=tmp_path / "short.npy", low=tmp_path / "low.csv") for o in options)]) == 2
+    assert (
+        main(
+            [embeddings, *(o.format(ids=ids, short=tmp_path / "short.npy", low=tmp_path / "low.csv") for o in options)]
+        )
+        == 2
+    )
     error = capsys.readouterr().err.strip()
     assert message in error and "\n" not in error
 

@@ -18,7 +18,9 @@ IDS = pd.DataFrame({"image_id": [f"{i:03}" for i in range(12)]})
 
 
 def with_ids(order: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(DATA[order], columns=[f"d{i}" for i in range(5)]).assign(image_id=IDS["image_id"].to_numpy()[order])
+    return pd.DataFrame(DATA[order], columns=[f"d{i}" for i in range(5)]).assign(
+        image_id=IDS["image_id"].to_numpy()[order]
+    )
 
 
 SHUFFLED = np.random.default_rng(1).permutation(12)
@@ -37,13 +39,19 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "ids.csv": lambda p: with_ids(SHUFFLED).to_csv(p, index=False),
     "ids.parquet": lambda p: with_ids(SHUFFLED).to_parquet(p),
     "a.parquet": lambda p: pd.DataFrame(DATA).add_prefix("d").to_parquet(p),
-    "labelled.csv": lambda p: with_ids(SHUFFLED).assign(class_id=range(12), domain="x", split="query").to_csv(p, index=False),  # labels are no dimensions
+    "labelled.csv": lambda p: (
+        with_ids(SHUFFLED).assign(class_id=range(12), domain="x", split="query").to_csv(p, index=False)
+    ),  # labels are no dimensions
     "indexed.parquet": lambda p: with_ids(SHUFFLED).set_index("image_id").to_parquet(p),
     "text_index.parquet": lambda p: with_ids(SHUFFLED).set_index("image_id").rename_axis(None).to_parquet(p),
-    "text_index.csv": lambda p: with_ids(SHUFFLED).set_index("image_id").rename_axis(None).rename(index="i{}".format).to_csv(p),
+    "text_index.csv": lambda p: (
+        with_ids(SHUFFLED).set_index("image_id").rename_axis(None).rename(index="i{}".format).to_csv(p)
+    ),
     "number_index.parquet": lambda p: pd.DataFrame(DATA, index=range(12, 0, -1)).add_prefix("d").to_parquet(p),
     "ids.npz": lambda p: np.savez(p, names=IDS["image_id"].to_numpy()[SHUFFLED].astype(str), e=DATA[SHUFFLED]),
-    "ids.pt": lambda p: torch.save({"names": IDS["image_id"].to_list()[::-1], "e": torch.from_numpy(DATA[::-1].copy())}, p),
+    "ids.pt": lambda p: torch.save(
+        {"names": IDS["image_id"].to_list()[::-1], "e": torch.from_numpy(DATA[::-1].copy())}, p
+    ),
     "labels.pt": lambda p: torch.save((torch.from_numpy(DATA), torch.arange(12)), p),
     "each.pt": lambda p: torch.save({name: torch.from_numpy(DATA[int(name)]) for name in reversed(IDS["image_id"])}, p),
     "lists.parquet": lambda p: pd.DataFrame({"embedding": list(DATA), "image_id": IDS["image_id"]}).to_parquet(p),
@@ -86,30 +94,70 @@ class Model:
         ("a.pkl", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
         ("a.joblib", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
         ("model.pt", lambda p: torch.save({"model": Model()}, p), "it holds Python objects"),
-        ("objects.npy", lambda p: np.save(p, np.array([{}, None], dtype=object), allow_pickle=True), "cannot be read as .npy"),
+        (
+            "objects.npy",
+            lambda p: np.save(p, np.array([{}, None], dtype=object), allow_pickle=True),
+            "cannot be read as .npy",
+        ),
         ("a.h5", lambda p: p.write_bytes(b"\x89HDF"), "this format is not read"),
         ("a.xyz", lambda p: p.write_bytes(b"1"), "the ending '.xyz' is not known"),
         ("noending", lambda p: p.write_bytes(b"1"), "the ending '' is not known"),
         ("empty.npy", lambda p: p.write_bytes(b""), "cannot be read as .npy"),
         ("cut.npy", lambda p: (np.save(p, DATA), p.write_bytes(p.read_bytes()[:-8])), "cannot be read as .npy"),
         ("cut.npz", lambda p: (np.savez(p, DATA), p.write_bytes(p.read_bytes()[:-40])), "cannot be read as .npz"),
-        ("cut.pt", lambda p: (torch.save(torch.ones(9, 9), p), p.write_bytes(p.read_bytes()[:-40])), "cannot be read as .pt"),
-        ("cut.safetensors", lambda p: (save_file({"a": DATA}, p), p.write_bytes(p.read_bytes()[:-8])), "cannot be read as .safetensors"),
+        (
+            "cut.pt",
+            lambda p: (torch.save(torch.ones(9, 9), p), p.write_bytes(p.read_bytes()[:-40])),
+            "cannot be read as .pt",
+        ),
+        (
+            "cut.safetensors",
+            lambda p: (save_file({"a": DATA}, p), p.write_bytes(p.read_bytes()[:-8])),
+            "cannot be read as .safetensors",
+        ),
         ("no.parquet", lambda p: p.write_bytes(b"PAR1"), "cannot be read as .parquet"),
-        ("npz.npy", lambda p: (np.savez(p.with_suffix(".npz"), DATA), p.with_suffix(".npz").rename(p)), "rename it to .npz"),
+        (
+            "npz.npy",
+            lambda p: (np.savez(p.with_suffix(".npz"), DATA), p.with_suffix(".npz").rename(p)),
+            "rename it to .npz",
+        ),
         ("complex.npy", lambda p: np.save(p, DATA * 1j), "complex numbers"),
         ("texts.npy", lambda p: np.save(p, np.array([["a", "b"]])), "not real numbers"),
         ("flat.npy", lambda p: np.save(p, DATA.ravel()), r"shape \(60,\)"),
         ("maps.npy", lambda p: np.save(p, DATA.reshape(12, 5, 1)), r"shape \(12, 5, 1\)"),
         ("none.npy", lambda p: np.save(p, DATA[:0]), r"shape \(0, 5\)"),
         ("epoch.pt", lambda p: torch.save({"epoch": 3}, p), "no tensor"),
-        ("names.csv", lambda p: with_ids(SHUFFLED).assign(label="cup").to_csv(p, index=False), r"columns \['label'\] are no numbers"),
-        ("other.csv", lambda p: with_ids(SHUFFLED).assign(image_id=range(12)).to_csv(p, index=False), "'000' for one, have no row"),
-        ("more.csv", lambda p: pd.concat([with_ids(SHUFFLED)] * 2).to_csv(p, index=False), "image_ids must be those of --ids"),
-        ("ragged.parquet", lambda p: pd.DataFrame({"e": [[1.0], [1.0, 2.0]]}).to_parquet(p), "embeddings have one length"),
-        ("numbers.csv", lambda p: with_ids(SHUFFLED).assign(label=range(12)).to_csv(p, index=False), r"columns \['label'\] hold integers and the others"),
+        (
+            "names.csv",
+            lambda p: with_ids(SHUFFLED).assign(label="cup").to_csv(p, index=False),
+            r"columns \['label'\] are no numbers",
+        ),
+        (
+            "other.csv",
+            lambda p: with_ids(SHUFFLED).assign(image_id=range(12)).to_csv(p, index=False),
+            "'000' for one, have no row",
+        ),
+        (
+            "more.csv",
+            lambda p: pd.concat([with_ids(SHUFFLED)] * 2).to_csv(p, index=False),
+            "image_ids must be those of --ids",
+        ),
+        (
+            "ragged.parquet",
+            lambda p: pd.DataFrame({"e": [[1.0], [1.0, 2.0]]}).to_parquet(p),
+            "embeddings have one length",
+        ),
+        (
+            "numbers.csv",
+            lambda p: with_ids(SHUFFLED).assign(label=range(12)).to_csv(p, index=False),
+            r"columns \['label'\] hold integers and the others",
+        ),
         ("other.npz", lambda p: np.savez(p, image_id=np.arange(12), e=DATA), "'000' for one, have no row"),
-        ("ragged.pt", lambda p: torch.save({name: torch.ones(3 + (name == "000")) for name in IDS["image_id"]}, p), "embeddings have one length"),
+        (
+            "ragged.pt",
+            lambda p: torch.save({name: torch.ones(3 + (name == "000")) for name in IDS["image_id"]}, p),
+            "embeddings have one length",
+        ),
         ("wide.csv", lambda p: p.write_text("a,b\n1,2,3\n4,5,6\n"), "more fields than the header"),
     ],
 )
@@ -132,8 +180,12 @@ def test_nothing_there(tmp_path: Path) -> None:
         open_embeddings(tmp_path / "a.npy")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
-def test_full_memory_is_not_told_as_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_full_memory_is_not_told_as_an_unreadable_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     torch.save(torch.zeros(2, 3), tmp_path / "x.pt")
 
     def fails(*_: object, **__: object) -> None:

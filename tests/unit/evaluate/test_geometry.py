@@ -29,8 +29,12 @@ def test_density_equals_scipy_class_by_class() -> None:
     classes = [c for c in np.unique(labels) if c >= 0]
     assert len(classes) == 13
     intra, inter = density(unit, labels)
-    assert intra == pytest.approx(np.mean([pdist(unit[labels == c].astype(float)).mean() for c in classes if (labels == c).sum() > 1]), rel=1e-9)
-    assert inter == pytest.approx(pdist([unit[labels == c].astype(float).mean(axis=0) for c in classes]).mean(), rel=1e-9)
+    assert intra == pytest.approx(
+        np.mean([pdist(unit[labels == c].astype(float)).mean() for c in classes if (labels == c).sum() > 1]), rel=1e-9
+    )
+    assert inter == pytest.approx(
+        pdist([unit[labels == c].astype(float).mean(axis=0) for c in classes]).mean(), rel=1e-9
+    )
 
 
 def test_density_by_hand() -> None:
@@ -48,7 +52,11 @@ def test_density_without_pairs_is_nan_and_without_classes_refused() -> None:
 
 def test_alignment_equals_the_mean_over_pairs() -> None:
     unit, labels = data()
-    pairs = [((unit[a].astype(float) - unit[b]) ** 2).sum() for a, b in combinations(range(153), 2) if labels[a] == labels[b] >= 0]
+    pairs = [
+        ((unit[a].astype(float) - unit[b]) ** 2).sum()
+        for a, b in combinations(range(153), 2)
+        if labels[a] == labels[b] >= 0
+    ]
     assert len(pairs) > 500
     assert alignment(unit, labels) == pytest.approx(np.mean(pairs), rel=1e-9)
 

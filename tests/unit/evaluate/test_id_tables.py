@@ -49,7 +49,9 @@ def from_parquet(tmp_path: Path, labels: object) -> np.ndarray:
         (["Straße", "STRASSE", "Straße"], [[0, 2], [1]]),
     ],
 )
-def test_labels_of_a_csv_are_compared_as_they_are_written(tmp_path: Path, labels: list[str], expected: list[list[int]]) -> None:
+def test_labels_of_a_csv_are_compared_as_they_are_written(
+    tmp_path: Path, labels: list[str], expected: list[list[int]]
+) -> None:
     assert same(from_csv(tmp_path, labels)) == expected
 
 
@@ -72,7 +74,10 @@ def test_labels_of_a_csv_are_compared_as_they_are_written(tmp_path: Path, labels
         ([b"cup", b"\xff", b"", b"cup", None], [[0, 3], [1]]),
         (["cup", None, "007", "7", "cup"], [[0, 4], [2], [3]]),
         ([decimal.Decimal("1.50"), decimal.Decimal("-1"), decimal.Decimal("1.50")], [[0, 2]]),
-        (pd.to_datetime(["2020-01-01", None, "2020-01-01 00:00:00.000001", "2020-01-01"], format="ISO8601"), [[0, 3], [2]]),
+        (
+            pd.to_datetime(["2020-01-01", None, "2020-01-01 00:00:00.000001", "2020-01-01"], format="ISO8601"),
+            [[0, 3], [2]],
+        ),
         ([datetime.date(2020, 1, 1), datetime.date(2020, 1, 2), datetime.date(2020, 1, 1)], [[0, 2], [1]]),
         (pd.to_timedelta(["-1 days", "1 days", "-1 days"]), [[0, 2], [1]]),
         (pd.array(["a", None, "nan", "a"], dtype="string"), [[0, 3]]),
@@ -174,4 +179,7 @@ def test_solution_that_is_none_is_refused(tmp_path: Path, text: str, message: st
 
 def test_ignored_queries_of_gldv2_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "solution.csv").write_text("id,images,Usage\n007,01 1,Private\nq2,None,Ignored\n7,1,Public\n")
-    assert read_solution(tmp_path / "solution.csv") == {"007": ("Private", frozenset({"01", "1"})), "7": ("Public", frozenset({"1"}))}
+    assert read_solution(tmp_path / "solution.csv") == {
+        "007": ("Private", frozenset({"01", "1"})),
+        "7": ("Public", frozenset({"1"})),
+    }

@@ -14,10 +14,14 @@ from guie.evaluate.intervals import class_interval, class_sums, paired_p
 def simulated(rng: np.random.Generator, n_classes: int = 40, n_images: int = 12) -> tuple[np.ndarray, np.ndarray]:
     """Hits of images whose chance differs from class to class (mean 1/2)."""
     chance = rng.beta(1, 1, size=n_classes)
-    return (rng.random((n_classes, n_images)) < chance[:, None]).astype(float).ravel(), np.repeat(np.arange(n_classes), n_images)
+    return (rng.random((n_classes, n_images)) < chance[:, None]).astype(float).ravel(), np.repeat(
+        np.arange(n_classes), n_images
+    )
 
 
-def test_interval_holds_the_truth_as_often_as_it_says_and_that_of_images_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_holds_the_truth_as_often_as_it_says_and_that_of_images_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(intervals, "N_RESAMPLES", 400)
     rng = np.random.default_rng(0)
     held = held_by_images = 0
@@ -34,7 +38,8 @@ def test_interval_holds_the_truth_as_often_as_it_says_and_that_of_images_does_no
 
 @pytest.mark.parametrize("n_images", [[1, 1, 1, 1, 1], [1, 4, 2, 2, 6]])
 def test_interval_of_five_classes_equals_all_draws(n_images: list[int]) -> None:
-    """All 3,125 draws of five classes of five; ratio and standard error as the textbook has them (Cochran 1977, eq. 6.10)."""
+    """All 3,125 draws of five classes of five; ratio and standard error as the textbook has them (Cochran 1977, eq.
+    6.10)."""
     rng = np.random.default_rng(1)
     classes = np.repeat(np.arange(5), n_images)
     values = rng.random(len(classes))
@@ -52,14 +57,18 @@ def test_interval_of_five_classes_equals_all_draws(n_images: list[int]) -> None:
         t.append((mean - ratio) / own_error if own_error > 1e-12 else np.sign(mean - ratio) * np.inf)
     t.sort()
     low, high = class_interval(values, classes, np.zeros(len(values)), level=0.8, limits=(-9, 9))
-    for end, share in ((low, 0.9), (high, 0.1)):  # 2,000 draws place the quantile to within three standard errors of its share
+    for end, share in (
+        (low, 0.9),
+        (high, 0.1),
+    ):  # 2,000 draws place the quantile to within three standard errors of its share
         bound = 3 * np.sqrt(share * (1 - share) / 2000)
         between = sorted(ratio - t[int((share + side) * len(t))] * error for side in (-bound, bound))
         assert between[0] - 1e-9 <= end <= between[1] + 1e-9
 
 
 def test_interval_of_domains_of_three_and_four_classes_equals_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All 27 x 256 draws: each domain's variance has its own n / (n - 1), which cancels only where all domains have as many classes."""
+    """All 27 x 256 draws: each domain's variance has its own n / (n - 1), which cancels only where all domains have as
+    many classes."""
     scores = [[[0.4, 0.5], [0.6, 0.5, 0.7], [0.45]], [[0.3, 0.5, 0.4], [0.8], [0.5, 0.6], [0.55]]]
 
     def estimate(classes: list[list[float]]) -> tuple[float, float]:
@@ -70,7 +79,10 @@ def test_interval_of_domains_of_three_and_four_classes_equals_all_draws(monkeypa
 
     whole = [estimate(domain) for domain in scores]
     mean, error = sum(ratio for ratio, _ in whole) / 2, np.sqrt(sum(variance for _, variance in whole)) / 2
-    draws = [[estimate([domain[i] for i in drawn]) for drawn in product(range(len(domain)), repeat=len(domain))] for domain in scores]
+    draws = [
+        [estimate([domain[i] for i in drawn]) for drawn in product(range(len(domain)), repeat=len(domain))]
+        for domain in scores
+    ]
     t = []
     for (ratio, variance), (other, other_variance) in product(*draws):
         shift, own_error = (ratio + other) / 2 - mean, np.sqrt(variance + other_variance) / 2
@@ -87,13 +99,17 @@ def test_interval_of_domains_of_three_and_four_classes_equals_all_draws(monkeypa
 
 
 @pytest.mark.parametrize(("n_domains", "n_classes", "floor"), [(4, 3, 0.90), (4, 9, 0.91), (1, 12, 0.91)])
-def test_interval_of_few_classes_holds_the_truth(n_domains: int, n_classes: int, floor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_of_few_classes_holds_the_truth(
+    n_domains: int, n_classes: int, floor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The percentiles of the means hold it in 81, 91 and 87 % of the cases."""
     monkeypatch.setattr(intervals, "N_RESAMPLES", 300)
     rng = np.random.default_rng(7)
     held = 0
     for _ in range(250):
-        chance = np.repeat(rng.beta(1.6, 0.4, size=n_domains * n_classes), 8)  # mean .8, and the images of a class go together
+        chance = np.repeat(
+            rng.beta(1.6, 0.4, size=n_domains * n_classes), 8
+        )  # mean .8, and the images of a class go together
         classes = np.repeat(np.arange(n_domains * n_classes), 8)
         low, high = class_interval((rng.random(len(chance)) < chance).astype(float), classes, classes % n_domains)
         held += low <= 0.8 <= high
@@ -105,11 +121,15 @@ def test_interval_of_more_classes_than_units_is_that_of_the_normal_distribution(
     values, classes = rng.random(9000), np.repeat(np.arange(3000), 3)
     low, high = class_interval(values, classes, np.zeros(9000))
     deviation = values.reshape(3000, 3).mean(axis=1).std(ddof=1) / np.sqrt(3000)
-    assert (low, high) == pytest.approx((values.mean() - 1.96 * deviation, values.mean() + 1.96 * deviation), abs=0.2 * deviation)
+    assert (low, high) == pytest.approx(
+        (values.mean() - 1.96 * deviation, values.mean() + 1.96 * deviation), abs=0.2 * deviation
+    )
 
 
 def test_single_class_of_a_domain_tells_no_spread() -> None:
-    assert np.isnan(class_interval(np.array([0.5, 0.2, 0.1, 1.0]), np.array([0, 1, 2, 2]), np.array(["a", "a", "b", "b"]))).all()
+    assert np.isnan(
+        class_interval(np.array([0.5, 0.2, 0.1, 1.0]), np.array([0, 1, 2, 2]), np.array(["a", "a", "b", "b"]))
+    ).all()
 
 
 def test_interval_stays_within_the_metric() -> None:
@@ -164,7 +184,12 @@ def test_paired_p_equals_scipy() -> None:
         return (x - y).mean(axis=axis)
 
     expected = stats.permutation_test(
-        (values, others), mean_difference, permutation_type="samples", vectorized=True, n_resamples=9999, rng=np.random.default_rng(0)
+        (values, others),
+        mean_difference,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
     )
     assert paired_p(values, others, np.arange(60), np.zeros(60)) == pytest.approx(expected.pvalue, abs=0.01)
 

@@ -16,7 +16,9 @@ from guie.evaluate.ranks import ByLabel, ByPair, Ranks, all_ranks, ranks_within
 
 
 def ranks_of(hits: list[int], n_relevant: int, depth: int = 1000) -> Ranks:
-    return Ranks(np.array([n_relevant]), np.zeros(len(hits), dtype=np.int64), np.array(hits, dtype=np.int64), np.array([depth]))
+    return Ranks(
+        np.array([n_relevant]), np.zeros(len(hits), dtype=np.int64), np.array(hits, dtype=np.int64), np.array([depth])
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,8 @@ def naive(is_hit: list[bool], n_relevant: int) -> dict[str, float]:
         "map_at_r": average(n_relevant, n_relevant),
         "map_at_100": average(100, min(n_relevant, 100)),
         "full_map": average(len(is_hit), n_relevant),
-        "full_map_with_self": sum(sum(with_self[: i + 1]) / (i + 1) for i in range(len(with_self)) if with_self[i]) / (n_relevant + 1),
+        "full_map_with_self": sum(sum(with_self[: i + 1]) / (i + 1) for i in range(len(with_self)) if with_self[i])
+        / (n_relevant + 1),
     }
 
 
@@ -85,7 +88,9 @@ def test_all_metrics_equal_loops_over_sorted_similarities(kind: str, n_classes: 
     labels = rng.integers(n_classes, size=n) + 2**60  # float32 and float64 alike would merge them all
     labels[::17] = -1  # distractors
     labels[5] = 7  # alone in its class
-    data = {"smooth": rng.normal(size=(n, 6)), "coarse": rng.integers(-1, 2, size=(n, 3)), "equal": np.ones((n, 3))}[kind]
+    data = {"smooth": rng.normal(size=(n, 6)), "coarse": rng.integers(-1, 2, size=(n, 3)), "equal": np.ones((n, 3))}[
+        kind
+    ]
     relevance, own = ByLabel(labels, labels), np.arange(n)
     deep = ranks_within(data, vectors(data), relevance, DEPTH, own)
     full = all_ranks(data, vectors(data), relevance, own)
@@ -107,10 +112,18 @@ def test_metrics_equal_pytorch_metric_learning() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(30, size=600)
     data = l2_normalised(rng.normal(size=(30, 16))[labels] + 1.2 * rng.normal(size=(600, 16)))
-    theirs = AccuracyCalculator(include=("precision_at_1", "r_precision", "mean_average_precision_at_r"), k="max_bin_count", device=torch.device("cpu"))
+    theirs = AccuracyCalculator(
+        include=("precision_at_1", "r_precision", "mean_average_precision_at_r"),
+        k="max_bin_count",
+        device=torch.device("cpu"),
+    )
     expected = theirs.get_accuracy(torch.from_numpy(data), torch.from_numpy(labels))
     ranks = ranks_within(data, vectors(data), ByLabel(labels, labels), DEPTH, np.arange(600))
-    for ours, name in (("r1", "precision_at_1"), ("r_precision", "r_precision"), ("map_at_r", "mean_average_precision_at_r")):
+    for ours, name in (
+        ("r1", "precision_at_1"),
+        ("r_precision", "r_precision"),
+        ("map_at_r", "mean_average_precision_at_r"),
+    ):
         assert np.nanmean(METRICS[ours](ranks)) == pytest.approx(expected[name], abs=1e-6)
 
 
@@ -152,7 +165,11 @@ def test_one_large_class_does_not_make_the_search_deep_for_all(monkeypatch: pyte
 
     depths: list[tuple[int, int]] = []
     plain = module.search
-    monkeypatch.setattr(module, "search", lambda queries, index, k, own, is_quiet: (depths.append((len(queries), k)), plain(queries, index, k, own))[1])
+    monkeypatch.setattr(
+        module,
+        "search",
+        lambda queries, index, k, own, is_quiet: (depths.append((len(queries), k)), plain(queries, index, k, own))[1],
+    )
     labels = np.concatenate([np.zeros(900, dtype=np.int64), 1 + np.arange(100) // 2])
     data = np.random.default_rng(0).normal(size=(1000, 4))
     ranks_within(data, vectors(data), ByLabel(labels, labels), DEPTH, np.arange(1000))
@@ -165,10 +182,14 @@ def test_equal_rows_cost_few_exact_similarities(value: float, monkeypatch: pytes
 
     rng = np.random.default_rng(0)
     labels, data = rng.integers(50, size=1000), rng.normal(size=(1000, 16)).astype(np.float32)
-    data[rng.permutation(1000)[:300]] = value  # of each class about six are equal rows: every query is near-tied with 300
+    data[rng.permutation(1000)[:300]] = (
+        value  # of each class about six are equal rows: every query is near-tied with 300
+    )
     counted: list[int] = []
     plain = module.exact
-    monkeypatch.setattr(module, "exact", lambda q, index, numbers, rows: (counted.append(len(rows)), plain(q, index, numbers, rows))[1])
+    monkeypatch.setattr(
+        module, "exact", lambda q, index, numbers, rows: (counted.append(len(rows)), plain(q, index, numbers, rows))[1]
+    )
     all_ranks(data, vectors(data), ByLabel(labels, labels), np.arange(1000))
     assert sum(counted) < 1000 * 2 * 30  # each query with the about 15 to 20 different rows of its class, and few more
 
@@ -196,7 +217,10 @@ def test_pairs_and_labels_that_say_the_same_give_the_same() -> None:
     query, row = np.nonzero(asked[:, None] == labels[None, :])
     by_label, by_pair = ByLabel(asked, labels), ByPair(query, row, 30, 80)
     np.testing.assert_array_equal(by_label.counts(), by_pair.counts())
-    for rank in (lambda r: ranks_within(queries, vectors(index), r, 10), lambda r: all_ranks(queries, vectors(index), r)):
+    for rank in (
+        lambda r: ranks_within(queries, vectors(index), r, 10),
+        lambda r: all_ranks(queries, vectors(index), r),
+    ):
         a, b = rank(by_label), rank(by_pair)
         np.testing.assert_array_equal(a.query, b.query)
         np.testing.assert_array_equal(a.rank, b.rank)

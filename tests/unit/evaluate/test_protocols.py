@@ -32,11 +32,19 @@ def world(n: int = 120, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
     rng = np.random.default_rng(seed)
     class_id = rng.integers(8, size=n)
     class_id[::20] = -1
-    ids = pd.DataFrame({"image_id": [f"i{i:03}" for i in range(n)], "class_id": class_id, "domain": np.where(np.arange(n) % 3, "toys", "art")})
+    ids = pd.DataFrame(
+        {
+            "image_id": [f"i{i:03}" for i in range(n)],
+            "class_id": class_id,
+            "domain": np.where(np.arange(n) % 3, "toys", "art"),
+        }
+    )
     return rng.normal(size=(n, 5)).astype(np.float32), ids.assign(split=np.where(np.arange(n) % 4, "index", "query"))
 
 
-def loops(embeddings: np.ndarray, ids: pd.DataFrame, queries: list[int], index: list[int], is_same: object) -> dict[str, float]:
+def loops(
+    embeddings: np.ndarray, ids: pd.DataFrame, queries: list[int], index: list[int], is_same: object
+) -> dict[str, float]:
     """The host's precision of each query by Euclidean distance of unit vectors, in plain loops."""
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     found = {}
@@ -124,7 +132,10 @@ def solution(tmp_path: Path, text: str = SOLUTION) -> Solution:
 @pytest.mark.parametrize(
     ("predictions", "expected"),
     [
-        ({"q1": ["a", "x", "x", "x", "b"], "q2": ["a", "c", "d", "e", "f"], "q3": ["c"]}, (1 / 2 + 1 + 1) / 3),  # q1 has two: rank 5 is not looked at
+        (
+            {"q1": ["a", "x", "x", "x", "b"], "q2": ["a", "c", "d", "e", "f"], "q3": ["c"]},
+            (1 / 2 + 1 + 1) / 3,
+        ),  # q1 has two: rank 5 is not looked at
         ({"q2": ["x", "c", "d", "e", "f"]}, (4 / 5) / 3),  # q1 and q3 are not predicted, and count
         ({"q2": ["a", "a", "a", "c", "d", "e"]}, (3 / 5) / 3),  # a repeated id takes its place and earns nothing
         ({"q3": ["x", "c"]}, 0.0),
@@ -150,10 +161,15 @@ def test_embeddings_scored_by_a_solution_equal_their_lists_scored_by_the_host() 
     rng = np.random.default_rng(1)
     n_queries, n_index = 30, 200
     names = [f"q{i}" for i in range(n_queries)] + [f"x{i}" for i in range(n_index)]
-    ids = pd.DataFrame({"image_id": names, "class_id": -1, "domain": "all", "split": ["query"] * n_queries + ["index"] * n_index})
+    ids = pd.DataFrame(
+        {"image_id": names, "class_id": -1, "domain": "all", "split": ["query"] * n_queries + ["index"] * n_index}
+    )
     embeddings = 3 * rng.normal(size=(230, 2))
     # lists that no labelling could make: what two queries share differs from query to query
-    truth: Solution = {f"q{i}": (("Public", "Private")[i % 2], frozenset(f"x{j}" for j in rng.choice(n_index, 1 + i, replace=False))) for i in range(n_queries)}
+    truth: Solution = {
+        f"q{i}": (("Public", "Private")[i % 2], frozenset(f"x{j}" for j in rng.choice(n_index, 1 + i, replace=False)))
+        for i in range(n_queries)
+    }
     for usage in ("", "Public", "Private"):
         for distance in ("cosine", "euclidean"):
             task = solution_task(ids, truth, usage)
@@ -161,7 +177,10 @@ def test_embeddings_scored_by_a_solution_equal_their_lists_scored_by_the_host() 
             assert (table["n_relevant"] == [len(truth[query][1]) for query in table["image_id"]]).all()
             nearest = nearest_ids(embeddings, ids, task, distance)
             assert table["mp5"].mean() == pytest.approx(score_predictions(nearest, truth, usage)), (usage, distance)
-    assert scored(embeddings, ids, [task], "cosine")["mp5"].tolist() != scored(embeddings, ids, [task], "euclidean")["mp5"].tolist()
+    assert (
+        scored(embeddings, ids, [task], "cosine")["mp5"].tolist()
+        != scored(embeddings, ids, [task], "euclidean")["mp5"].tolist()
+    )
     with pytest.raises(ValueError, match="1 images of the solution"):
         solution_task(ids[ids["image_id"] != "x7"], {"q1": ("Public", frozenset(["x7"]))})
 
@@ -171,13 +190,16 @@ def test_shards_give_what_one_array_gives() -> None:
     for tasks in (merged(ids), query_index(ids)):
         for is_full in (False, True):
             pd.testing.assert_frame_equal(
-                scored(embeddings, ids, tasks, is_full=is_full), scored([embeddings[:50], embeddings[50:51], embeddings[51:]], ids, tasks, is_full=is_full)
+                scored(embeddings, ids, tasks, is_full=is_full),
+                scored([embeddings[:50], embeddings[50:51], embeddings[51:]], ids, tasks, is_full=is_full),
             )
 
 
 def test_summary_is_the_mean_of_domains_with_its_interval() -> None:
     embeddings, ids = world()
-    better, other = (scored(e, ids, merged(ids)) for e in (embeddings + 1.0 * np.eye(8)[ids["class_id"], :5], embeddings))
+    better, other = (
+        scored(e, ids, merged(ids)) for e in (embeddings + 1.0 * np.eye(8)[ids["class_id"], :5], embeddings)
+    )
     row = summary(better, other)
     by_domain = better.groupby("domain")["map_at_r"].mean()
     assert row["map_at_r"] == pytest.approx(by_domain.mean())

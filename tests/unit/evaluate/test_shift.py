@@ -1,4 +1,5 @@
-"""The Fréchet distance against the textbook's formula, the splits against all splits, the curve against a model that fails far away."""
+"""The Fréchet distance against the textbook's formula, the splits against all splits, the curve against a model that
+fails far away."""
 
 from itertools import combinations, pairwise
 
@@ -43,7 +44,9 @@ def on_a_line(n_classes: int = 8, n_images: int = 10) -> tuple[np.ndarray, np.nd
     """Classes side by side, with numbers that say nothing of the place."""
     labels = np.repeat(np.arange(n_classes), n_images)
     place = np.random.default_rng(7).permutation(n_classes)[labels]
-    return np.stack([place.astype(float), np.zeros(len(labels))], axis=1) + 0.05 * np.random.default_rng(0).normal(size=(len(labels), 2)), labels
+    return np.stack([place.astype(float), np.zeros(len(labels))], axis=1) + 0.05 * np.random.default_rng(0).normal(
+        size=(len(labels), 2)
+    ), labels
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,7 +64,9 @@ def test_swapping_ends_at_the_hardest_of_all_splits(seed: int) -> None:
 def test_splits_grow_keep_sides_apart_and_remove_last() -> None:
     rng = np.random.default_rng(0)
     labels = np.append(rng.integers(30, size=900) * 2**40, [-1] * 9)
-    features = np.append(rng.normal(size=(30, 12))[labels[:900] // 2**40] + rng.normal(size=(900, 12)), np.full((9, 12), 99.0), axis=0)
+    features = np.append(
+        rng.normal(size=(30, 12))[labels[:900] // 2**40] + rng.normal(size=(900, 12)), np.full((9, 12), 99.0), axis=0
+    )
     splits = shift_splits(features, labels, n_splits=7, min_share=0.4)
     assert 5 <= len(splits) <= 7
     assert (np.diff([split.frechet for split in splits]) > 0).all()

@@ -29,7 +29,9 @@ def test_attention_is_torchs(is_batch_first: bool, has_bias: bool):
         x, context = x.transpose(0, 1), context.transpose(0, 1)
     with torch.no_grad():
         torch.testing.assert_close(plain(x, x, x, need_weights=False)[0], fused(x, x, x, need_weights=False)[0])
-        torch.testing.assert_close(plain(x, context, context, attn_mask=mask)[0], fused(x, context, context, attn_mask=mask)[0])
+        torch.testing.assert_close(
+            plain(x, context, context, attn_mask=mask)[0], fused(x, context, context, attn_mask=mask)[0]
+        )
 
 
 def test_attention_with_other_widths_is_refused():
@@ -43,7 +45,11 @@ def test_gelu_is_torchs(approximate: str):
     torch.testing.assert_close(WrittenOutGELU(approximate)(x), F.gelu(x, approximate=approximate), atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("activation", [nn.GELU(), nn.GELU("tanh"), timm.layers.GELU(), timm.layers.GELUTanh()], ids=["exact", "tanh", "timm", "timm's tanh"])
+@pytest.mark.parametrize(
+    "activation",
+    [nn.GELU(), nn.GELU("tanh"), timm.layers.GELU(), timm.layers.GELUTanh()],
+    ids=["exact", "tanh", "timm", "timm's tanh"],
+)
 def test_written_out_network_keeps_the_kind_of_its_gelu(activation: nn.Module):
     """The two kinds differ by 5e-4 at most, which no cosine of an export shows."""
     x = torch.linspace(-8, 8, 1001)
@@ -64,7 +70,9 @@ def saved(backbone: Backbone, path: Path) -> tuple[Tensor, Tensor]:
         return image, module(image)
 
 
-@pytest.mark.parametrize(("library", "name"), [("timm", "test_vit"), ("timm", "test_convnext"), ("open_clip", "ViT-S-32-alt")])
+@pytest.mark.parametrize(
+    ("library", "name"), [("timm", "test_vit"), ("timm", "test_convnext"), ("open_clip", "ViT-S-32-alt")]
+)
 def test_exports_hold_nothing_that_1_11_lacks(library: str, name: str, tmp_path: Path):
     backbone = build_backbone(Model(library, name), 64).eval()
     pixels = torch.randn(2, 3, 64, 64)
@@ -92,9 +100,13 @@ class Called(nn.Module):
         x = F.gelu(x) + F.gelu(x, approximate="tanh")
         tokens = x.flatten(2).transpose(1, 2).unflatten(2, (1, 3)).transpose(1, 2)  # [n, 1 head, tokens, 3]
         far = torch.arange(tokens.shape[2])[None] > 40
-        mixed = F.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=far) + F.scaled_dot_product_attention(tokens, tokens, tokens, far * 0.3)
+        mixed = F.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=far) + F.scaled_dot_product_attention(
+            tokens, tokens, tokens, far * 0.3
+        )
         mixed = (
-            mixed + F.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True) + F.scaled_dot_product_attention(tokens, tokens, tokens, scale=2.0)
+            mixed
+            + F.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True)
+            + F.scaled_dot_product_attention(tokens, tokens, tokens, scale=2.0)
         )
         return mixed.flatten(1)[:, :64]
 
@@ -107,7 +119,11 @@ def test_functions_are_written_out_while_traced(tmp_path: Path):
         torch.jit.save(traced, str(tmp_path / "m.pt"))
         torch.jit.save(torch.jit.trace(Called(), pixels), str(tmp_path / "as_it_is.pt"))
     assert unknown_to_1_11(tmp_path / "m.pt") == []
-    assert unknown_to_1_11(tmp_path / "as_it_is.pt") == ["file format 10", "aten::pad", "aten::scaled_dot_product_attention"]
+    assert unknown_to_1_11(tmp_path / "as_it_is.pt") == [
+        "file format 10",
+        "aten::pad",
+        "aten::scaled_dot_product_attention",
+    ]
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

@@ -1,4 +1,5 @@
-"""The torch.export file against TorchScript's, whose pixels come from torch's own operator; and weights stored in half."""
+"""The torch.export file against TorchScript's, whose pixels come from torch's own operator; and weights stored in
+half."""
 
 import copy
 from pathlib import Path
@@ -31,20 +32,30 @@ def some_images(n: int, height: int, width: int) -> Tensor:
 def test_square_by_matrices_is_torchs_operator(size: tuple[int, int], frame: str):
     images = some_images(1, *size)
     got = square(images, torch.tensor(size, dtype=torch.float64), 48, frame)
-    np.testing.assert_allclose(got, to_square(images, 48, frame), atol=2e-2)  # of 255; the operator sums in float32, over up to 5,000 pixels
+    np.testing.assert_allclose(
+        got, to_square(images, 48, frame), atol=2e-2
+    )  # of 255; the operator sums in float32, over up to 5,000 pixels
 
 
 def towers() -> list[Tower]:
     torch.manual_seed(0)
     transformer = write_out(timm.create_model("test_vit", num_classes=0, img_size=64).eval())
-    convolutions = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 64)).eval()
-    return [Tower(transformer, 64, VIEWS, 1.0), Tower(convolutions, 48, ("flip", "crop"), 0.5, torch.randn(64, 3) * 0.1)]
+    convolutions = nn.Sequential(
+        nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 64)
+    ).eval()
+    return [
+        Tower(transformer, 64, VIEWS, 1.0),
+        Tower(convolutions, 48, ("flip", "crop"), 0.5, torch.randn(64, 3) * 0.1),
+    ]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, nn.Module]:
     """Both exports of two towers with PCA; the program through a file and back."""
-    path, projection = tmp_path_factory.mktemp("program") / "saved_model.pt2", (torch.randn(128) * 0.05, torch.randn(64, 128))
+    path, projection = (
+        tmp_path_factory.mktemp("program") / "saved_model.pt2",
+        (torch.randn(128) * 0.05, torch.randn(64, 128)),
+    )
     save_program(export_program(Program(towers(), MEAN, STD, projection, pack_px=200)), path)
     return build_submission(towers(), MEAN, STD, projection, pack_px=200), torch.export.load(path).module()
 
@@ -62,7 +73,13 @@ def test_program_equals_torchscript(files: tuple[nn.Module, nn.Module], n: int, 
 def test_program_follows_every_option(options: dict[str, object]):
     image = some_images(1, 50, 70)
     with torch.no_grad():
-        program = Program(towers(), MEAN, STD, (torch.zeros(64), torch.eye(64)) if "is_mean" in options else (torch.zeros(128), torch.eye(128)[:64]), **options)  # type: ignore[arg-type]
+        program = Program(
+            towers(),
+            MEAN,
+            STD,
+            (torch.zeros(64), torch.eye(64)) if "is_mean" in options else (torch.zeros(128), torch.eye(128)[:64]),
+            **options,
+        )  # type: ignore[arg-type]
         script = build_submission(towers(), MEAN, STD, (program.center, program.matrix), **options)  # type: ignore[arg-type]
         embedding = script(image)
         np.testing.assert_allclose(program.eval()(image), embedding, atol=1e-4)
@@ -88,7 +105,8 @@ def test_half_storage_is_half_the_file_and_computes_in_float32(storage: str, min
     assert sizes[0] - sizes[1] > 0.39 * n_bytes  # of so small a file a part is code
     assert embeddings[1].dtype == torch.float32 and float(embeddings[0][0] @ embeddings[1][0]) > min_cosine
     rounded = {
-        name: p.to(getattr(torch, {"fp16": "float16", "bf16": "bfloat16"}[storage])).float() if p.dim() > 1 else p for name, p in whole.state_dict().items()
+        name: p.to(getattr(torch, {"fp16": "float16", "bf16": "bfloat16"}[storage])).float() if p.dim() > 1 else p
+        for name, p in whole.state_dict().items()
     }
     whole.load_state_dict(rounded)
     expected = build_submission([Tower(whole, 64, ("plain",), 1.0)], MEAN, STD)(image)

@@ -48,7 +48,9 @@ MEMBERS = (Member("s1_head", 32, ("plain", "flip")), Member("s1_head", 48, ("pla
 def network(px: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(px)
-        return nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 40)).eval()
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 40)
+        ).eval()
 
 
 class Pack:
@@ -66,9 +68,14 @@ def eager_embedding(image: np.ndarray, pca: PCA) -> np.ndarray:
     """What door 07 would store."""
     parts = []
     for member in MEMBERS:
-        square = normalise(to_square(torch.from_numpy(image).permute(2, 0, 1)[None], member.image_px), (0.5,) * 3, (0.5,) * 3)
+        square = normalise(
+            to_square(torch.from_numpy(image).permute(2, 0, 1)[None], member.image_px), (0.5,) * 3, (0.5,) * 3
+        )
         with torch.no_grad():
-            outputs = [network(member.image_px)(square.flip(3) if view == "flip" else square)[0].numpy() for view in member.views]
+            outputs = [
+                network(member.image_px)(square.flip(3) if view == "flip" else square)[0].numpy()
+                for view in member.views
+            ]
         mean = np.mean(outputs, axis=0)
         parts.append(member.weight * mean / np.linalg.norm(mean))
     joined = np.concatenate(parts)
@@ -93,15 +100,28 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     recipe = Recipe("invented", data, Model("timm", "test_resnet"), stages, Embed(settings), export, seed=3)
     run = Run(recipe, tmp_path, tmp_path / "project" / "artifacts" / "invented", "cuda:7")
     rng = np.random.default_rng(0)
-    pca = PCA(rng.normal(0, 0.05, 80), np.linalg.qr(rng.normal(0, 1, (80, 64)))[0].T, np.linspace(2, 0.1, 64), np.full(64, 1 / 64), 0.5)
+    pca = PCA(
+        rng.normal(0, 0.05, 80),
+        np.linalg.qr(rng.normal(0, 1, (80, 64)))[0].T,
+        np.linspace(2, 0.1, 64),
+        np.full(64, 1 / 64),
+        0.5,
+    )
     folder = run.folder(7)
     pca.save(folder / "pca.npz")
     rows = 2 * np.arange(1, N_VAL + 1)
-    table = pd.DataFrame({"image_id": [f"drawn/{row}" for row in rows], "class_id": 0, "domain": "toys", "pack_row": rows})
+    table = pd.DataFrame(
+        {"image_id": [f"drawn/{row}" for row in rows], "class_id": 0, "domain": "toys", "pack_row": rows}
+    )
     (run.folder(2) / "licences.json").write_text(json.dumps([{"source": "drawn", "licence": "ours"}]))
     table.to_parquet(folder / "val_ids.parquet")
-    np.save(folder / "val_embeddings.npy", np.stack([eager_embedding(Pack(run.folder(3)).read(row), pca) for row in rows]).astype(np.float32))
-    pd.DataFrame({"setting": ["first", "final"], "mp5": [0.1, 0.7], "mp5_toys": [None, 0.7]}).to_csv(folder / "scores.csv", index=False)
+    np.save(
+        folder / "val_embeddings.npy",
+        np.stack([eager_embedding(Pack(run.folder(3)).read(row), pca) for row in rows]).astype(np.float32),
+    )
+    pd.DataFrame({"setting": ["first", "final"], "mp5": [0.1, 0.7], "mp5_toys": [None, 0.7]}).to_csv(
+        folder / "scores.csv", index=False
+    )
     monkeypatch.setattr(submission, "PackedImages", Pack)
     monkeypatch.setattr(submission, "PROJECT", tmp_path / "project")
     monkeypatch.setattr(submission, "load_tower", load_tower)
@@ -129,20 +149,33 @@ def test_program_is_written_beside_it_and_proved_too(run: Run) -> None:
     run = replace(run, recipe=replace(run.recipe, export=Export(n_parity_images=4, has_program=True, storage="bf16")))
     export_submission(run)
     card, program = json.loads((run.folder(8) / "card.json").read_text()), run.folder(8) / "saved_model.pt2"
-    assert card["program_parity"]["n_images"] == 4 and 0.999 < card["program_parity"]["min_cosine"] < 1 and card["storage"] == "bf16"
+    assert (
+        card["program_parity"]["n_images"] == 4
+        and 0.999 < card["program_parity"]["min_cosine"] < 1
+        and card["storage"] == "bf16"
+    )
     assert [entry["name"] for entry in card["files"]] == ["saved_model.pt", "submission.zip", "saved_model.pt2"]
     image = torch.from_numpy(Pack(run.folder(3)).read(2)).permute(2, 0, 1)[None]
     with torch.no_grad():
-        np.testing.assert_allclose(torch.export.load(program).module()(image), torch.jit.load(run.folder(8) / "saved_model.pt")(image), atol=1e-5)
+        np.testing.assert_allclose(
+            torch.export.load(program).module()(image),
+            torch.jit.load(run.folder(8) / "saved_model.pt")(image),
+            atol=1e-5,
+        )
 
 
-def test_what_the_scorer_cannot_load_is_the_doors_last_word(run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_the_scorer_cannot_load_is_the_doors_last_word(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(logging.getLogger("guie"), "propagate", True)
     with caplog.at_level("INFO", "guie"):
         monkeypatch.setattr(submission, "unknown_to_1_11", lambda path: ["aten::new", "file format 10"])
         export_submission(run)
         told = [record.getMessage() for record in caplog.records]
-        assert told[-2].startswith("WARNING: the contest's scorer cannot load this file.") and "aten::new, file format 10" in told[-2]
+        assert (
+            told[-2].startswith("WARNING: the contest's scorer cannot load this file.")
+            and "aten::new, file format 10" in told[-2]
+        )
         caplog.clear()
         monkeypatch.setattr(submission, "unknown_to_1_11", lambda path: [])
         export_submission(run)
@@ -162,7 +195,12 @@ def test_parity_images_are_the_packed_pixels_with_door_07s_embeddings(run: Run) 
     folder = run.folder(8) / "parity"
     with np.load(folder / "expected.npz") as stored:
         names, ids, embeddings = stored["names"].tolist(), stored["image_ids"].tolist(), stored["embeddings"]
-    assert names == ["000.png", "001.png", "002.png", "003.png"] and ids == ["drawn/2", "drawn/8", "drawn/12", "drawn/18"]
+    assert names == ["000.png", "001.png", "002.png", "003.png"] and ids == [
+        "drawn/2",
+        "drawn/8",
+        "drawn/12",
+        "drawn/18",
+    ]
     assert sorted(path.name for path in folder.iterdir()) == [*names, "expected.npz"]
     all_embeddings = np.load(run.folder(7) / "val_embeddings.npy")
     for name, row, embedding in zip(names, (2, 8, 12, 18), embeddings, strict=True):
@@ -179,7 +217,11 @@ def test_card_says_where_the_file_is_from(run: Run) -> None:
     assert [entry["name"] for entry in card["files"]] == ["saved_model.pt", "submission.zip"]
     for entry in card["files"]:
         path = run.folder(8) / entry["name"]
-        assert entry["bytes"] == path.stat().st_size and entry["sha256"].startswith(digest_of_file(path)) and len(entry["sha256"]) == 64
+        assert (
+            entry["bytes"] == path.stat().st_size
+            and entry["sha256"].startswith(digest_of_file(path))
+            and len(entry["sha256"]) == 64
+        )
     assert card["torch"] == torch.__version__ and card["parity"]["min_cosine"] > 0.999999
 
 
@@ -189,7 +231,9 @@ def test_export_that_disagrees_leaves_no_zip(run: Run) -> None:
     embeddings = np.load(path)
     embeddings[3] = np.roll(embeddings[3], 1)
     np.save(path, embeddings)
-    with pytest.raises(ValueError, match=r"disagree: cosine -?0\.\d+ on image drawn/8, export.min_parity_cosine is 0.999"):
+    with pytest.raises(
+        ValueError, match=r"disagree: cosine -?0\.\d+ on image drawn/8, export.min_parity_cosine is 0.999"
+    ):
         export_submission(run)
     assert not (run.folder(8) / "submission.zip").exists() and not (run.folder(8) / "card.json").exists()
 

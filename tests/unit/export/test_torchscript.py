@@ -31,7 +31,9 @@ def small_network(dim: int, seed: int) -> nn.Sequential:
     """Sees left and right, colours and position."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(72, dim)).eval()
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(72, dim)
+        ).eval()
 
 
 def some_images(n: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -44,7 +46,10 @@ def projection_of(width: int) -> tuple[Tensor, Tensor]:
 
 
 def two_towers() -> list[Tower]:
-    return [Tower(small_network(40, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(50, 2), 48, ("flip", "crop", "pad", "aspect", "aspect_pad"), 0.5)]
+    return [
+        Tower(small_network(40, 1), 32, ("plain", "flip"), 1.0),
+        Tower(small_network(50, 2), 48, ("flip", "crop", "pad", "aspect", "aspect_pad"), 0.5),
+    ]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -52,7 +57,8 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 def square_of(image: Tensor, px: int, view: str) -> np.ndarray:
-    """The view's square by torchvision: squashed, of the middle nine tenths, or as large as it fits on grey; float64 [3, px, px]."""
+    """The view's square by torchvision: squashed, of the middle nine tenths, or as large as it fits on grey; float64
+    [3, px, px]."""
     height, width = image.shape[1:]
     if view in ("aspect", "aspect_pad"):
         if max(height, width) - min(height, width) <= max(height, width) / 20:
@@ -65,14 +71,22 @@ def square_of(image: Tensor, px: int, view: str) -> np.ndarray:
         inner = [max(2, round(side * px / max(height, width) + 1e-9)) for side in (height, width)]
         canvas = np.full((3, px, px), 128.0)
         top, left = (px - inner[0]) // 2, (px - inner[1]) // 2
-        canvas[:, top : top + inner[0], left : left + inner[1]] = resize(image.float(), inner, InterpolationMode.BICUBIC, antialias=True)
+        canvas[:, top : top + inner[0], left : left + inner[1]] = resize(
+            image.float(), inner, InterpolationMode.BICUBIC, antialias=True
+        )
         return canvas
     if view == "crop":
         image = image[:, height // 20 : height - height // 20, width // 20 : width - width // 20]
     return resize(image.float(), [px, px], InterpolationMode.BICUBIC, antialias=True).numpy().astype(np.float64)
 
 
-def oracle(towers: list[Tower], image: Tensor, projection: tuple[Tensor, Tensor] | None, is_mean: bool = False, power: float = 1.0) -> np.ndarray:
+def oracle(
+    towers: list[Tower],
+    image: Tensor,
+    projection: tuple[Tensor, Tensor] | None,
+    is_mean: bool = False,
+    power: float = 1.0,
+) -> np.ndarray:
     """One image, one tower, one view at a time, in float64 wherever no network computes; torchvision resizes."""
     parts = []
     for tower in towers:
@@ -131,7 +145,10 @@ def test_export_without_projection_concatenates() -> None:
 
 @pytest.mark.parametrize(("is_mean", "power"), [(True, 1.0), (False, 0.5), (True, 0.3)])
 def test_export_of_a_mean_and_of_powers(tmp_path: Path, is_mean: bool, power: float) -> None:
-    towers = [Tower(small_network(70, 1), 32, ("plain", "flip"), 1.0), Tower(small_network(70, 2), 48, ("aspect",), 2.0)]
+    towers = [
+        Tower(small_network(70, 1), 32, ("plain", "flip"), 1.0),
+        Tower(small_network(70, 2), 48, ("aspect",), 2.0),
+    ]
     for tower in towers:
         write_out(tower.module)
     projection, image = projection_of(70 if is_mean else 140), some_images(1, 21, 50)
@@ -149,7 +166,9 @@ def test_export_of_a_timm_network(name: str) -> None:
     network = timm.create_model(name, num_classes=0, **options).eval()
     tower = Tower(nn.Sequential(network, nn.Linear(network.num_features, 64)).eval(), 64, ("plain", "flip"), 1.0)
     image = some_images(1, 33, 70)
-    np.testing.assert_allclose(embedded(build_submission([tower], MEAN, STD), image)[0].numpy(), oracle([tower], image[0], None), atol=1e-4)
+    np.testing.assert_allclose(
+        embedded(build_submission([tower], MEAN, STD), image)[0].numpy(), oracle([tower], image[0], None), atol=1e-4
+    )
 
 
 def test_export_of_overlapping_patches_beside_plain_ones() -> None:
@@ -161,7 +180,11 @@ def test_export_of_overlapping_patches_beside_plain_ones() -> None:
         towers.append(Tower(nn.Sequential(backbone, head).eval(), px, ("plain", "flip"), 1.0))
     image = some_images(1, 33, 70)
     projection = projection_of(80)
-    np.testing.assert_allclose(embedded(build_submission(towers, MEAN, STD, projection), image)[0].numpy(), oracle(towers, image[0], projection), atol=1e-4)
+    np.testing.assert_allclose(
+        embedded(build_submission(towers, MEAN, STD, projection), image)[0].numpy(),
+        oracle(towers, image[0], projection),
+        atol=1e-4,
+    )
 
 
 def test_pixels_are_those_of_door_07(exported: torch.jit.ScriptModule) -> None:
@@ -171,7 +194,9 @@ def test_pixels_are_those_of_door_07(exported: torch.jit.ScriptModule) -> None:
     lift = torch.zeros(64, 3)
     lift[:3] = torch.eye(3)
     got = embedded(build_submission([tower], MEAN, STD, (torch.zeros(3), lift)), image)[0, :3]
-    torch.testing.assert_close(got, nn.functional.normalize(normalise(to_square(image, 8), MEAN, STD).mean(dim=(2, 3)))[0])
+    torch.testing.assert_close(
+        got, nn.functional.normalize(normalise(to_square(image, 8), MEAN, STD).mean(dim=(2, 3)))[0]
+    )
 
 
 def test_input_that_is_not_contiguous(exported: torch.jit.ScriptModule) -> None:
@@ -183,17 +208,28 @@ def test_input_that_is_not_contiguous(exported: torch.jit.ScriptModule) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "tolerance"), [((4100, 4100), 1e-3), ((1, 2**24 + 3), 3e-2)])
-def test_images_with_more_pixels_than_a_float_counts(exported: torch.jit.ScriptModule, size: tuple[int, int], tolerance: float) -> None:
+def test_images_with_more_pixels_than_a_float_counts(
+    exported: torch.jit.ScriptModule, size: tuple[int, int], tolerance: float
+) -> None:
     """Above 2**24 a float32 skips whole numbers: sizes and offsets must not pass through one.
 
-    The resize adds a million float32 weights for each pixel of the widest image, which is good to half a grey level of 255.
+    The resize adds a million float32 weights for each pixel of the widest image, which is good to half a grey level of
+    255.
     """
     value = torch.tensor([200, 30, 90], dtype=torch.uint8).view(1, 3, 1, 1)
     got = embedded(exported, value.expand(1, 3, *size))
     torch.testing.assert_close(got, embedded(exported, value.expand(1, 3, 5, 5)), atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(1, 3, 8, 8), some_images(1, 8, 8)[0], some_images(1, 8, 8)[:, :1], torch.zeros(1, 3, 0, 8, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(1, 3, 8, 8),
+        some_images(1, 8, 8)[0],
+        some_images(1, 8, 8)[:, :1],
+        torch.zeros(1, 3, 0, 8, dtype=torch.uint8),
+    ],
+)
 def test_input_of_another_kind_is_refused(exported: torch.jit.ScriptModule, images: Tensor) -> None:
     with pytest.raises(torch.jit.Error, match=r"must be uint8 \[n, 3, height, width\]"):
         embedded(exported, images)
@@ -215,7 +251,9 @@ def test_towers_of_one_network_share_forwards_and_resizes() -> None:
     module = build_submission(towers, MEAN, STD, projection_of(128))
     assert count(module, "aten::_convolution", "aten::conv2d") == 4  # network: plain, flip; other: flip; network at 48
     image = some_images(1, 20, 20)
-    np.testing.assert_allclose(embedded(module, image)[0].numpy(), oracle(towers, image[0], projection_of(128)), atol=2e-5)
+    np.testing.assert_allclose(
+        embedded(module, image)[0].numpy(), oracle(towers, image[0], projection_of(128)), atol=2e-5
+    )
     assert len(list(module.resolutions.children())) == 2  # each resizes once
 
 
@@ -223,9 +261,16 @@ def test_file_holds_a_shared_backbone_once() -> None:
     """By object and by content: the second backbone is a copy, as when a stage's weights are loaded twice."""
     backbone = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, 5000)).eval()  # 3.9 MB
     necks = [nn.Linear(5000, 8).eval() for _ in range(3)]
-    one = saved(build_submission([Tower(nn.Sequential(backbone, necks[0]).eval(), 32, ("plain",), 1.0)], MEAN, STD, projection_of(8)))
+    one = saved(
+        build_submission(
+            [Tower(nn.Sequential(backbone, necks[0]).eval(), 32, ("plain",), 1.0)], MEAN, STD, projection_of(8)
+        )
+    )
     backbones = [backbone, backbone, copy.deepcopy(backbone)]
-    towers = [Tower(nn.Sequential(b, neck).eval(), 32 + 8 * i, ("plain",), 1.0) for i, (b, neck) in enumerate(zip(backbones, necks, strict=True))]
+    towers = [
+        Tower(nn.Sequential(b, neck).eval(), 32 + 8 * i, ("plain",), 1.0)
+        for i, (b, neck) in enumerate(zip(backbones, necks, strict=True))
+    ]
     three = saved(build_submission(towers, MEAN, STD, projection_of(24)))
     assert len(one) > 3.9e6 and len(three) < len(one) + 0.5e6
 
@@ -238,7 +283,9 @@ def test_sharing_leaves_different_weights_apart() -> None:
     towers = [Tower(first, 32, ("plain",), 1.0), Tower(second, 32, ("plain",), 1.0)]
     image = some_images(1, 32, 32)
     expected = oracle(towers, image[0], projection_of(128))
-    np.testing.assert_allclose(embedded(build_submission(towers, MEAN, STD, projection_of(128)), image)[0].numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(
+        embedded(build_submission(towers, MEAN, STD, projection_of(128)), image)[0].numpy(), expected, atol=2e-5
+    )
     assert not torch.equal(first[0].weight, second[0].weight)
 
 
@@ -257,7 +304,8 @@ def test_file_loads_where_there_is_only_torch(tmp_path: Path) -> None:
         "import sys\n"
         "for name in ('guie', 'torchvision', 'timm', 'open_clip', 'PIL'): sys.modules[name] = None\n"
         "import torch, warnings; warnings.simplefilter('ignore')\n"
-        f"with torch.no_grad(): print(tuple(torch.jit.load({str(path)!r}).eval()(torch.zeros(1, 3, 5, 9, dtype=torch.uint8)).shape))"
+        f"with torch.no_grad(): print(tuple(torch.jit.load({str(path)!r}).eval()(torch.zeros(1, 3, 5, 9, "
+        "dtype=torch.uint8)).shape))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "(1, 64)", done.stderr
@@ -290,7 +338,10 @@ class _BranchesOnBatch(nn.Module):
 
 class _Expands(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3)) + torch.ones(int(x.shape[0]), 3).cumsum(0).view(int(x.shape[0]), 3)[torch.arange(int(x.shape[0]))]
+        return (
+            x.mean(dim=(2, 3))
+            + torch.ones(int(x.shape[0]), 3).cumsum(0).view(int(x.shape[0]), 3)[torch.arange(int(x.shape[0]))]
+        )
 
 
 @pytest.mark.parametrize("module", [_FixesBatch(), _BranchesOnBatch(), _Expands()])

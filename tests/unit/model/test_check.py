@@ -21,7 +21,11 @@ def with_model(name: str, **options: str) -> Recipe:
 @pytest.mark.parametrize(
     ("recipe", "complaint"),
     [
-        (with_model("convit_tiny"), r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: near that it takes 224 px"),
+        (
+            with_model("convit_tiny"),
+            r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: near that it takes 224 "
+            r"px",
+        ),
         (with_model("inception_v3"), r"an? InceptionV3 cannot take images of 64 px: near that it takes 84, 96, 112 px"),
         (with_model("nothing_of_that_name"), "is no model of timm"),
         (with_model("test_vit", weights="pretrained:nothing"), "timm has for test_vit the tags r160_in1k"),
@@ -45,14 +49,32 @@ def test_every_feature_can_be_tried_on_shapes_alone(feature: str):
 
 
 def test_size_of_a_member_is_tried_too():
-    rows = (*TINY.embed.settings, Setting("wrong", (Member("s1_head", 64), Member("pretrained", 40, output="feature")), pca_dim=64))
+    rows = (
+        *TINY.embed.settings,
+        Setting("wrong", (Member("s1_head", 64), Member("pretrained", 40, output="feature")), pca_dim=64),
+    )
     recipe = replace(with_model("test_vit"), embed=replace(TINY.embed, settings=rows))
     check_networks(recipe)  # a transformer takes any
-    with pytest.raises(ValueError, match=r"embed.settings.wrong: the member 'pretrained' at 12 px: .*image_px is 12, must be at least 16, the patch's side"):
-        check_networks(replace(recipe, embed=replace(recipe.embed, settings=(replace(rows[-1], members=(Member("pretrained", 12, output="feature"),)),))))
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"embed.settings.wrong: the member 'pretrained' at 12 px: .*image_px is 12, must be at least 16, the "
+            r"patch's side"
+        ),
+    ):
+        check_networks(
+            replace(
+                recipe,
+                embed=replace(
+                    recipe.embed, settings=(replace(rows[-1], members=(Member("pretrained", 12, output="feature"),)),)
+                ),
+            )
+        )
 
 
-@pytest.mark.parametrize("name", ["first_place", "second_place", "fifth_place", "unifex_2024", "demo", "minibench", "tiny"])
+@pytest.mark.parametrize(
+    "name", ["first_place", "second_place", "fifth_place", "unifex_2024", "demo", "minibench", "tiny"]
+)
 def test_recipes_pass_without_weights_and_in_seconds(name: str):
     started = time.process_time()
     check_networks(load_recipe(name))
@@ -126,8 +148,15 @@ def test_model_settings_of_other_stages_are_checked():
         ((Member("pretrained", 64, output="feature"), Member("s2_backbone", 64, output="feature")), "mean", 65, 64),
     ],
 )
-def test_pca_to_more_numbers_than_features_is_told_before_the_training(members: tuple[Member, ...], combine: str, pca_dim: int, width: int):
+def test_pca_to_more_numbers_than_features_is_told_before_the_training(
+    members: tuple[Member, ...], combine: str, pca_dim: int, width: int
+):
     row = Setting("wide", members, pca_dim=pca_dim, combine=combine)
-    with pytest.raises(ValueError, match=f"^embed.settings.wide.pca_dim is {pca_dim}, more than the {width} numbers that its members give$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^embed.settings.wide.pca_dim is {pca_dim}, more than the {width} numbers that its members give$",
+    ):
         check_networks(replace(TINY, embed=replace(TINY.embed, settings=(row, *TINY.embed.settings))))
-    check_networks(replace(TINY, embed=replace(TINY.embed, settings=(replace(row, pca_dim=width), *TINY.embed.settings))))
+    check_networks(
+        replace(TINY, embed=replace(TINY.embed, settings=(replace(row, pca_dim=width), *TINY.embed.settings)))
+    )

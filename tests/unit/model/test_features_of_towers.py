@@ -1,4 +1,5 @@
-"""Every word of `Model.feature` on every family of towers, against what hooks see inside the libraries' own forward pass."""
+"""Every word of `Model.feature` on every family of towers, against what hooks see inside the libraries' own forward
+pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,9 @@ def feature(network: nn.Module, word: str, pixels: Tensor = PIXELS) -> Tensor:
 def seen(network: nn.Module, path: str, pixels: Tensor = PIXELS, side: str = "output") -> Tensor:
     """What went into, or came out of, the module at `path` in the network's own forward pass."""
     kept: list[Tensor] = []
-    hook = network.get_submodule(path).register_forward_hook(lambda module, inputs, output: kept.append(output if side == "output" else inputs[0]))
+    hook = network.get_submodule(path).register_forward_hook(
+        lambda module, inputs, output: kept.append(output if side == "output" else inputs[0])
+    )
     with torch.no_grad():
         network.eval()(pixels)
     hook.remove()
@@ -43,7 +46,9 @@ def seen(network: nn.Module, path: str, pixels: Tensor = PIXELS, side: str = "ou
 
 def vit(**options: Any) -> VisionTransformer:
     torch.manual_seed(0)
-    network = VisionTransformer(64, 16, 32, 2, 2, 2.0, output_dim=24, attn_pooler_queries=5, attn_pooler_heads=2, **options).eval()
+    network = VisionTransformer(
+        64, 16, 32, 2, 2, 2.0, output_dim=24, attn_pooler_queries=5, attn_pooler_heads=2, **options
+    ).eval()
     for norm in (network.ln_post, network.ln_pre):
         if isinstance(norm, nn.LayerNorm):  # not the identity, so that a norm that is left out shows
             nn.init.uniform_(norm.weight, 0.5, 2.0)
@@ -112,7 +117,8 @@ def test_tower_that_does_not_pool_needs_a_word():
     torch.testing.assert_close(feature(vit(pool_type="none"), "mean"), POOLS["mean"](tokens[:, 1:]))
 
 
-# ---- open_clip's wrapper of timm networks: (name, pool, proj, what stands before the projection, tokens, prefix tokens)
+# ---- open_clip's wrapper of timm networks: (name, pool, proj, what stands before the projection, tokens, prefix
+# tokens)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +218,12 @@ def test_towers_by_name(name: str, last: str, tokens_at: str, n_prefix: int):
         return other
 
     if last:
-        torch.testing.assert_close(feature(fresh(), "unprojected", pixels), seen(network, last, pixels, "input").flatten(1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            feature(fresh(), "unprojected", pixels),
+            seen(network, last, pixels, "input").flatten(1),
+            rtol=1e-4,
+            atol=1e-5,
+        )
     else:
         is_refused(network, "unprojected", "has no projection")
     if tokens_at:
@@ -227,7 +238,12 @@ def test_towers_by_name(name: str, last: str, tokens_at: str, n_prefix: int):
 
 @pytest.mark.parametrize(
     ("options", "n_prefix"),
-    [({}, 1), ({"reg_tokens": 4}, 5), ({"class_token": False, "global_pool": "avg"}, 0), ({"class_token": False, "reg_tokens": 4, "global_pool": "avg"}, 4)],
+    [
+        ({}, 1),
+        ({"reg_tokens": 4}, 5),
+        ({"class_token": False, "global_pool": "avg"}, 0),
+        ({"class_token": False, "reg_tokens": 4, "global_pool": "avg"}, 4),
+    ],
 )
 def test_timm_vit_with_and_without_class_and_register_tokens(options: dict[str, Any], n_prefix: int):
     def network() -> nn.Module:
@@ -247,7 +263,11 @@ def test_timm_vit_with_and_without_class_and_register_tokens(options: dict[str, 
 @pytest.mark.parametrize(
     ("name", "options", "n_prefix"),
     [
-        (VOLO, {"layers": (1, 1, 1, 1), "embed_dims": (24, 48, 48, 48), "num_heads": (2, 2, 2, 2), "img_size": 64}, 1),  # does not say that it has one
+        (
+            VOLO,
+            {"layers": (1, 1, 1, 1), "embed_dims": (24, 48, 48, 48), "num_heads": (2, 2, 2, 2), "img_size": 64},
+            1,
+        ),  # does not say that it has one
         ("xcit_nano_12_p16_224", {"embed_dim": 32, "depth": 2, "img_size": 64}, 1),
         ("eva02_tiny_patch14_224", {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": 56}, 1),
         ("vit_tiny_r_s16_p8_224", {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": 64}, 1),
@@ -255,17 +275,24 @@ def test_timm_vit_with_and_without_class_and_register_tokens(options: dict[str, 
 )
 def test_timm_transformers_leave_their_class_token_out_of_the_mean(name: Any, options: dict[str, Any], n_prefix: int):
     torch.manual_seed(0)
-    network = (timm.create_model(name, num_classes=0, **options) if isinstance(name, str) else name(num_classes=0, **options)).eval()
+    network = (
+        timm.create_model(name, num_classes=0, **options) if isinstance(name, str) else name(num_classes=0, **options)
+    ).eval()
     pixels = torch.randn(2, 3, options["img_size"], options["img_size"])
     with torch.no_grad():
         tokens = network.forward_features(pixels)
         late = network.fc_norm if isinstance(getattr(network, "norm", None), nn.Identity) else nn.Identity()
-        expected = {word: late(pool(tokens[:, n_prefix:])) for word, pool in POOLS.items()} | {"cls": late(tokens[:, 0])}
+        expected = {word: late(pool(tokens[:, n_prefix:])) for word, pool in POOLS.items()} | {
+            "cls": late(tokens[:, 0])
+        }
         for word, value in expected.items():
             torch.testing.assert_close(Backbone(network, 0, take_feature(network, word))(pixels), value)
 
 
-@pytest.mark.parametrize(("name", "is_last"), [("test_resnet", False), ("test_efficientnet", False), ("test_nfnet", False), ("test_mambaout", True)])
+@pytest.mark.parametrize(
+    ("name", "is_last"),
+    [("test_resnet", False), ("test_efficientnet", False), ("test_nfnet", False), ("test_mambaout", True)],
+)
 def test_timm_maps_with_channels_first_and_last(name: str, is_last: bool):
     def network() -> Any:
         torch.manual_seed(0)
@@ -274,7 +301,9 @@ def test_timm_maps_with_channels_first_and_last(name: str, is_last: bool):
     with torch.no_grad():
         places = network().forward_features(PIXELS)
     for word, pool in POOLS.items():
-        torch.testing.assert_close(feature(network(), word), pool(places.flatten(1, 2) if is_last else places.flatten(2).transpose(1, 2)))
+        torch.testing.assert_close(
+            feature(network(), word), pool(places.flatten(1, 2) if is_last else places.flatten(2).transpose(1, 2))
+        )
 
 
 @pytest.mark.parametrize(
@@ -294,7 +323,11 @@ def test_what_a_timm_network_has_not_is_told(name: str, options: dict[str, Any],
 
 def test_what_a_feature_does_not_need_is_taken_out():
     """Several processes train only what has a gradient: a parameter without one stops them."""
-    for network, word in ((wrapped("test_vit", "map", ""), "mean"), (wrapped("test_convnext", "avg", ""), "max"), (vit(), "unprojected")):
+    for network, word in (
+        (wrapped("test_vit", "map", ""), "mean"),
+        (wrapped("test_convnext", "avg", ""), "max"),
+        (vit(), "unprojected"),
+    ):
         backbone = Backbone(network, 0, take_feature(network, word))
         backbone(PIXELS).square().sum().backward()
         assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []

@@ -1,4 +1,5 @@
-"""Networks by name and tag: only what is needed is built, and what is missing is told in one line, without a network."""
+"""Networks by name and tag: only what is needed is built, and what is missing is told in one line, without a
+network."""
 
 import json
 import logging
@@ -22,7 +23,9 @@ TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers"
 @pytest.fixture
 def small_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a small open_clip model whose text side is a network of Hugging Face's."""
-    (tmp_path / "small-hf.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": SMALL, "text_cfg": {"hf_model_name": "nobody/has-this", **TEXT}}))
+    (tmp_path / "small-hf.json").write_text(
+        json.dumps({"embed_dim": 24, "vision_cfg": SMALL, "text_cfg": {"hf_model_name": "nobody/has-this", **TEXT}})
+    )
     (tmp_path / "small-clip.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": SMALL, "text_cfg": TEXT}))
     open_clip.add_model_config(tmp_path)
     return "small-clip"
@@ -52,7 +55,9 @@ def test_tower_is_that_of_open_clips_whole_model(small_clip: str):
     assert all(torch.equal(tensor, whole.visual.state_dict()[name]) for name, tensor in alone.state_dict().items())
 
 
-def test_random_weights_are_not_announced_where_a_file_is_loaded(small_clip: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_random_weights_are_not_announced_where_a_file_is_loaded(
+    small_clip: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     torch.save(open_clip.create_model(small_clip).state_dict(), tmp_path / "w.pt")
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -65,19 +70,30 @@ def test_random_weights_are_not_announced_where_a_file_is_loaded(small_clip: str
 
 def test_weights_of_a_tag_are_the_towers(small_clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = open_clip.create_model(small_clip).eval()
-    torch.save({"state_dict": {f"module.{n}": t for n, t in whole.state_dict().items()}, "args": None}, tmp_path / "clip.pt")
-    monkeypatch.setitem(tags_of_open_clip._PRETRAINED, small_clip, {"mine": {"file": str(tmp_path / "clip.pt"), "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}})
+    torch.save(
+        {"state_dict": {f"module.{n}": t for n, t in whole.state_dict().items()}, "args": None}, tmp_path / "clip.pt"
+    )
+    monkeypatch.setitem(
+        tags_of_open_clip._PRETRAINED,
+        small_clip,
+        {"mine": {"file": str(tmp_path / "clip.pt"), "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}},
+    )
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = open_clip.create_model(small_clip, pretrained="mine").eval().encode_image(pixels)
-        torch.testing.assert_close(build_backbone(Model("open_clip", small_clip, "pretrained:mine"), 64)(pixels), expected)
+        torch.testing.assert_close(
+            build_backbone(Model("open_clip", small_clip, "pretrained:mine"), 64)(pixels), expected
+        )
         torch.testing.assert_close(expected, whole.encode_image(pixels))
 
 
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        (Model("timm", "vit_tiny_patch16_224", "pretrained:nothing"), "timm has for vit_tiny_patch16_224 the tags augreg_in21k"),
+        (
+            Model("timm", "vit_tiny_patch16_224", "pretrained:nothing"),
+            "timm has for vit_tiny_patch16_224 the tags augreg_in21k",
+        ),
         (Model("timm", "vit_tiny_patch16"), "is no model of timm .*near it there is .*vit_tiny_patch16_224"),
         (Model("timm", "no_such_thing_at_all_zzz"), "near it there is nothing"),
         (Model("timm", "samvit_base_patch16_224", "pretrained:a"), "timm has for samvit_base_patch16_224 no weights"),
@@ -87,8 +103,14 @@ def test_weights_of_a_tag_are_the_towers(small_clip: str, tmp_path: Path, monkey
             Model("timm", "vit_tiny_patch16_224", "pretrained:augreg_in21k"),
             "could not be fetched .huggingface.co cannot be reached.*HF_HUB_OFFLINE=1.*or name a file",
         ),
-        (Model("open_clip", "ViT-B-32", "pretrained:laion2b_s34b_b79k"), "could not be fetched .huggingface.co cannot be reached"),
-        (Model("open_clip", "roberta-ViT-B-32", "pretrained:laion2b_s12b_b32k"), "could not be fetched .huggingface.co cannot be reached"),
+        (
+            Model("open_clip", "ViT-B-32", "pretrained:laion2b_s34b_b79k"),
+            "could not be fetched .huggingface.co cannot be reached",
+        ),
+        (
+            Model("open_clip", "roberta-ViT-B-32", "pretrained:laion2b_s12b_b32k"),
+            "could not be fetched .huggingface.co cannot be reached",
+        ),
     ],
 )
 def test_names_tags_and_a_missing_network_are_told_in_one_line(model: Model, told: str, no_network: None):

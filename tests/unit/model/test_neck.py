@@ -73,7 +73,8 @@ def test_branches_are_averaged():
 
 @pytest.mark.parametrize("name", ["first", "third", "fourth", "two layers"])
 def test_dropout_takes_features_and_not_embedding_dimensions(name: str):
-    """With equal weights all six outputs are one number, whatever features are dropped; outputs that were dropped would be zeros among them."""
+    """With equal weights all six outputs are one number, whatever features are dropped; outputs that were dropped would
+    be zeros among them."""
     neck = neck_of(name).train()
     for parameter in neck.parameters():
         torch.nn.init.ones_(parameter) if parameter.ndim == 2 else torch.nn.init.zeros_(parameter)
@@ -108,7 +109,9 @@ def test_norm_has_no_weights_and_uses_what_training_saw():
 
 def test_norm_adds_its_epsilon():
     neck = NeckModule(10, Neck(dim=6, has_norm=True, norm_eps=0.5)).eval()
-    expected = torch.nn.functional.linear(features() / (1 + 0.5) ** 0.5, neck.linear.weight, neck.linear.bias)  # a fresh norm's variance is 1, its mean 0
+    expected = torch.nn.functional.linear(
+        features() / (1 + 0.5) ** 0.5, neck.linear.weight, neck.linear.bias
+    )  # a fresh norm's variance is 1, its mean 0
     torch.testing.assert_close(neck(features()), expected)
     torch.testing.assert_close(neck.folded()(features()), expected, rtol=1e-5, atol=1e-5)
 

@@ -1,4 +1,5 @@
-"""Mean and std of the pixels: the library's, read off its own configuration by hand here, and no others without a word."""
+"""Mean and std of the pixels: the library's, read off its own configuration by hand here, and no others without a
+word."""
 
 import logging
 from dataclasses import replace
@@ -56,19 +57,35 @@ def test_library_decides(library: str, name: str, weights: str, expected: tuple[
     [
         (
             Model("timm", "vit_small_patch16_dinov3", "pretrained:lvd1689m", mean=HALF[0], std=HALF[1]),
-            r"model.mean and model.std are mean 0.5 and std 0.5, but timm has for vit_small_patch16_dinov3 mean 0.485, 0.456, 0.406 and std 0.229, "
+            r"model.mean and model.std are mean 0.5 and std 0.5, but timm has for vit_small_patch16_dinov3 mean 0.485, "
+            r"0.456, 0.406 and std 0.229, "
             r"0.224, 0.225 \(tag lvd1689m\).*own_normalisation_of='pretrained:lvd1689m'",
         ),
-        (Model("open_clip", "ViT-H-14", "pretrained:laion2b_s32b_b79k", mean=IMAGENET[0], std=IMAGENET[1]), "mean 0.4815, 0.4578, 0.4082 and std"),
-        (Model("timm", "mobilenetv2_100", "new.pth", mean=HALF[0], std=HALF[1], own_normalisation_of="old.pth"), "own_normalisation_of='new.pth'"),
-        (Model("timm", "mobilenetv2_100", "tf.safetensors", mean=HALF[0], std=HALF[1]), "own_normalisation_of='tf.safetensors'"),
+        (
+            Model("open_clip", "ViT-H-14", "pretrained:laion2b_s32b_b79k", mean=IMAGENET[0], std=IMAGENET[1]),
+            "mean 0.4815, 0.4578, 0.4082 and std",
+        ),
+        (
+            Model("timm", "mobilenetv2_100", "new.pth", mean=HALF[0], std=HALF[1], own_normalisation_of="old.pth"),
+            "own_normalisation_of='new.pth'",
+        ),
+        (
+            Model("timm", "mobilenetv2_100", "tf.safetensors", mean=HALF[0], std=HALF[1]),
+            "own_normalisation_of='tf.safetensors'",
+        ),
         (
             Model("timm", "vit_base_patch16_224", "mine.pth"),
             r"not stated, and timm has for vit_base_patch16_224 mean 0.5 and std 0.5 \(tag .*\(tag dino, mae\)",
         ),
-        (Model("timm", "hf-hub:me/mine", "mine.pth"), "not stated, and timm has none for hf-hub:me/mine; state those with which mine.pth was trained"),
+        (
+            Model("timm", "hf-hub:me/mine", "mine.pth"),
+            "not stated, and timm has none for hf-hub:me/mine; state those with which mine.pth was trained",
+        ),
         (Model("open_clip", "ViT-S-32-alt", "mine.pth"), "open_clip has none for ViT-S-32-alt"),
-        (Model("timm", "vit_tiny_patch16_224", "pretrained:augreg_in21k", mean=HALF[0], std=(0.5, 0.5, 0.6)), "std 0.5, 0.5, 0.6, but timm has"),
+        (
+            Model("timm", "vit_tiny_patch16_224", "pretrained:augreg_in21k", mean=HALF[0], std=(0.5, 0.5, 0.6)),
+            "std 0.5, 0.5, 0.6, but timm has",
+        ),
     ],
 )
 def test_what_contradicts_the_library_or_is_open_is_told(model: Model, complaint: str):
@@ -85,23 +102,46 @@ def test_what_is_stated_for_these_weights_counts():
         Model("timm", "hf-hub:me/mine", "tf.pth", mean=own[0], std=own[1]),
     ):
         assert mean_std(model) == own
-    rounded = Model("open_clip", "ViT-H-14", "pretrained:laion2b_s32b_b79k", mean=(0.4815, 0.4578, 0.4082), std=(0.2686, 0.2613, 0.2758))
+    rounded = Model(
+        "open_clip",
+        "ViT-H-14",
+        "pretrained:laion2b_s32b_b79k",
+        mean=(0.4815, 0.4578, 0.4082),
+        std=(0.2686, 0.2613, 0.2758),
+    )
     assert mean_std(rounded) == (rounded.mean, rounded.std)
-    assert mean_std(Model("timm", "vit_base_patch16_224", "mine.pth", mean=IMAGENET[0], std=IMAGENET[1])) == IMAGENET  # one of the library's
+    assert (
+        mean_std(Model("timm", "vit_base_patch16_224", "mine.pth", mean=IMAGENET[0], std=IMAGENET[1])) == IMAGENET
+    )  # one of the library's
 
 
 def test_statement_is_for_the_named_weights_alone():
     recipe = load_recipe("minibench")
     assert check_normalisation(recipe) == HALF
-    with pytest.raises(ValueError, match=r"own_normalisation_of is 'mobilenetv2_100_imagenet.safetensors', and model.weights is 'other.pth'"):
+    with pytest.raises(
+        ValueError,
+        match=r"own_normalisation_of is 'mobilenetv2_100_imagenet.safetensors', and model.weights is 'other.pth'",
+    ):
         load_recipe("minibench", ["model.weights=other.pth"])
-    switched = load_recipe("minibench", ["model.weights=pretrained:ra_in1k", "model.own_normalisation_of=", "model.mean=none", "model.std=none"])
+    switched = load_recipe(
+        "minibench",
+        ["model.weights=pretrained:ra_in1k", "model.own_normalisation_of=", "model.mean=none", "model.std=none"],
+    )
     assert check_normalisation(switched) == IMAGENET
     with pytest.raises(ValueError, match=r"model.mean is None and model.std is .* state both, or neither"):
         load_recipe("minibench", ["model.mean=none", "model.own_normalisation_of="])
 
 
-WINNERS = ("first_place", "first_place_released", "second_place", "third_place", "fourth_place", "fifth_place", "sixth_place", "kaggle_t4")
+WINNERS = (
+    "first_place",
+    "first_place_released",
+    "second_place",
+    "third_place",
+    "fourth_place",
+    "fifth_place",
+    "sixth_place",
+    "kaggle_t4",
+)
 # Of every recipe, as they were before the library was asked.
 PIXELS_OF = dict.fromkeys(WINNERS, CLIP) | dict.fromkeys(("demo", "minibench", "tiny", "unifex_2024"), HALF)
 
@@ -125,7 +165,11 @@ def test_backbones_of_two_conventions_are_refused():
     )
     mixed = replace(recipe, stages=replace(recipe.stages, head=(other,)))
     with pytest.raises(
-        ValueError, match=r"images are normalised once, but test_convnext needs mean 0.5 and std 0.5 and test_efficientnet mean 0.485, .*take backbones"
+        ValueError,
+        match=(
+            r"images are normalised once, but test_convnext needs mean 0.5 and std 0.5 and test_efficientnet mean "
+            r"0.485, .*take backbones"
+        ),
     ):
         check_normalisation(mixed)
 
@@ -166,7 +210,9 @@ def test_extraction_feeds_the_network_with_the_librarys_numbers(tmp_path: Path):
     grey = torch.tensor([124, 116, 104]).view(1, 3, 1, 1) / 255
     expected = (grey - torch.tensor(IMAGENET[0]).view(1, 3, 1, 1)) / torch.tensor(IMAGENET[1]).view(1, 3, 1, 1)
     with torch.no_grad():
-        np.testing.assert_allclose(features, backbone.eval()(expected.expand(1, 3, 64, 64).contiguous()).numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            features, backbone.eval()(expected.expand(1, 3, 64, 64).contiguous()).numpy(), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_report_shows_what_door_04_noted():

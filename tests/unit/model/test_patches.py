@@ -1,4 +1,5 @@
-"""Position embeddings on another grid, overlapping patches: against timm, against a loop over patches, against hand-counted tokens."""
+"""Position embeddings on another grid, overlapping patches: against timm, against a loop over patches, against
+hand-counted tokens."""
 
 import pytest
 import timm
@@ -28,7 +29,9 @@ def test_same_grid_changes_nothing():
 @pytest.mark.parametrize(("old", "new"), [(14, 20), (16, 24), (14, 13), (14, 7)])
 def test_agrees_with_timm(old: int, new: int):
     embedding = torch.randn(1, 1 + old * old, 8)
-    expected = resample_abs_pos_embed(embedding, (new, new), num_prefix_tokens=1, interpolation="bicubic", antialias=True)
+    expected = resample_abs_pos_embed(
+        embedding, (new, new), num_prefix_tokens=1, interpolation="bicubic", antialias=True
+    )
     assert torch.allclose(resized_position_embedding(embedding, (old, old), (new, new)), expected, atol=1e-5)
 
 

@@ -1,4 +1,5 @@
-"""Weights files as people have them: what is inside them is loaded tensor by tensor, or told in one line; none of their code runs."""
+"""Weights files as people have them: what is inside them is loaded tensor by tensor, or told in one line; none of their
+code runs."""
 
 import argparse
 import collections
@@ -76,17 +77,25 @@ WRAPPED = {
     "model_state_dict": lambda w, other: {"model_state_dict": w, "loss": torch.tensor(0.5)},
     "the average before the trained": lambda w, other: {"state_dict": other, "state_dict_ema": w},
     "timm's model_ema": lambda w, other: {"model": other, "model_ema": w},
-    "DINO's teacher before the student": lambda w, other: {"student": other, "teacher": {f"backbone.{k}": t for k, t in w.items()}},
+    "DINO's teacher before the student": lambda w, other: {
+        "student": other,
+        "teacher": {f"backbone.{k}": t for k, t in w.items()},
+    },
     "params_ema": lambda w, other: {"params": other, "params_ema": w},
     "an average without weights": lambda w, other: {"ema": {"decay": 0.999, "updates": 7}, "model": w},
-    "an average's counters as tensors": lambda w, other: {"ema": {"decay": torch.tensor(0.999), "updates": torch.tensor(7)}, "model": w},
+    "an average's counters as tensors": lambda w, other: {
+        "ema": {"decay": torch.tensor(0.999), "updates": torch.tensor(7)},
+        "model": w,
+    },
     "two levels": lambda w, other: {"checkpoint": {"model": {"module": w}}},
     "an unknown name": lambda w, other: {"generator": w, "step": 1},
 }
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_checkpoints_are_taken_for_their_weights(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_checkpoints_are_taken_for_their_weights(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     weights = vit().state_dict()
     torch.save(WRAPPED[name](weights, vit(7).state_dict()), tmp_path / "w.pt")
     with caplog.at_level(logging.INFO, logger="guie"):
@@ -113,23 +122,40 @@ PREFIXES = (
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_prefixes_are_left_out_and_so_is_what_has_none(tmp_path: Path, prefix: str):
     weights = vit().state_dict()
-    beside = {"queue": torch.randn(4, 2), "projector.0.weight": torch.randn(3, 3), "transformer.resblocks.0.mlp.c_fc.weight": torch.randn(2, 2)}
-    torch.save({f"{prefix}{name}": tensor for name, tensor in weights.items()} | ({} if prefix == "_orig_mod." else beside), tmp_path / "w.pt")
+    beside = {
+        "queue": torch.randn(4, 2),
+        "projector.0.weight": torch.randn(3, 3),
+        "transformer.resblocks.0.mlp.c_fc.weight": torch.randn(2, 2),
+    }
+    torch.save(
+        {f"{prefix}{name}": tensor for name, tensor in weights.items()} | ({} if prefix == "_orig_mod." else beside),
+        tmp_path / "w.pt",
+    )
     assert are_loaded(tmp_path / "w.pt", weights)
 
 
 def test_marks_of_compiled_and_sharded_blocks_inside_names_are_left_out(tmp_path: Path):
     weights = vit().state_dict()
-    marked = {name.replace("blocks.1.", "blocks.1._orig_mod.").replace("attn.", "_fsdp_wrapped_module.attn."): tensor for name, tensor in weights.items()}
+    marked = {
+        name.replace("blocks.1.", "blocks.1._orig_mod.").replace("attn.", "_fsdp_wrapped_module.attn."): tensor
+        for name, tensor in weights.items()
+    }
     save_file(marked, tmp_path / "w.safetensors")
     assert set(marked) != set(weights) and are_loaded(tmp_path / "w.safetensors", weights)
 
 
 def test_two_copies_of_the_network_are_not_chosen_from(tmp_path: Path):
-    both = {f"encoder_q.{n}": t for n, t in vit(1).state_dict().items()} | {f"encoder_k.{n}": t for n, t in vit(7).state_dict().items()}
-    assert "holds the network 2 times, under 'encoder_q.', 'encoder_k.'; save the one that is wanted alone" in complaint(both, tmp_path)
+    both = {f"encoder_q.{n}": t for n, t in vit(1).state_dict().items()} | {
+        f"encoder_k.{n}": t for n, t in vit(7).state_dict().items()
+    }
+    assert (
+        "holds the network 2 times, under 'encoder_q.', 'encoder_k.'; save the one that is wanted alone"
+        in complaint(both, tmp_path)
+    )
     weights = vit().state_dict()
-    torch.save({f"a.{n}": t for n, t in weights.items()} | {f"b.c.{n}": t for n, t in weights.items()}, tmp_path / "w.pt")
+    torch.save(
+        {f"a.{n}": t for n, t in weights.items()} | {f"b.c.{n}": t for n, t in weights.items()}, tmp_path / "w.pt"
+    )
     assert are_loaded(tmp_path / "w.pt", weights)  # the same twice
 
 
@@ -275,7 +301,11 @@ def test_head_of_a_wrapped_tower_is_loaded(tmp_path: Path):
 
     towers = [TimmModel("test_vit", 8, image_size=64, pool="", proj="linear") for _ in range(2)]
     torch.save(
-        {"state_dict": {f"module.visual.{n}": t for n, t in towers[0].state_dict().items()} | {"module.logit_scale": torch.tensor(1.0)}}, tmp_path / "w.pt"
+        {
+            "state_dict": {f"module.visual.{n}": t for n, t in towers[0].state_dict().items()}
+            | {"module.logit_scale": torch.tensor(1.0)}
+        },
+        tmp_path / "w.pt",
     )
     load_into(towers[1], read_weights(tmp_path / "w.pt"), "w")
     assert all(torch.equal(tensor, towers[0].state_dict()[name]) for name, tensor in towers[1].state_dict().items())
@@ -289,17 +319,25 @@ def test_half_precision_is_loaded_as_its_values(tmp_path: Path):
 
 
 def test_counters_of_batch_norms_may_be_missing(tmp_path: Path):
-    weights = {n: t for n, t in timm.create_model("test_resnet").state_dict().items() if not n.endswith("num_batches_tracked")}
+    weights = {
+        n: t for n, t in timm.create_model("test_resnet").state_dict().items() if not n.endswith("num_batches_tracked")
+    }
     network = timm.create_model("test_resnet", num_classes=0)
     load_into(network, weights, "w")
-    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in weights.items() if not name.startswith("fc."))
+    assert all(
+        torch.equal(network.state_dict()[name], tensor)
+        for name, tensor in weights.items()
+        if not name.startswith("fc.")
+    )
 
 
 def test_what_does_not_fit_is_counted_with_three_examples(tmp_path: Path):
     weights = vit().state_dict()
     short = {name: tensor for name, tensor in weights.items() if not name.startswith(("blocks.0", "norm."))}
     assert f"of its {len(weights)} tensors are missing (blocks.0." in complaint(short, tmp_path)
-    assert "1 are not known to it (blocks.0.ls9.gamma)" in complaint({**weights, "blocks.0.ls9.gamma": torch.ones(64)}, tmp_path)
+    assert "1 are not known to it (blocks.0.ls9.gamma)" in complaint(
+        {**weights, "blocks.0.ls9.gamma": torch.ones(64)}, tmp_path
+    )
     other = complaint({**weights, "norm.weight": torch.ones(3)}, tmp_path)
     assert "1 have another shape (norm.weight (3 for 64))" in other and "a VisionTransformer" in other
     assert "is no" not in complaint({f"stages.{i}.w": torch.ones(2) for i in range(300)}, tmp_path)
@@ -309,7 +347,10 @@ def test_what_does_not_fit_is_counted_with_three_examples(tmp_path: Path):
     ("names", "whose"),
     [
         (("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight", "heads.head.weight"), "torchvision's"),
-        (("vit.embeddings.patch_embeddings.projection.weight", "vit.encoder.layer.0.output.dense.weight"), "Hugging Face's"),
+        (
+            ("vit.embeddings.patch_embeddings.projection.weight", "vit.encoder.layer.0.output.dense.weight"),
+            "Hugging Face's",
+        ),
         (("features.0.0.weight", "features.1.conv.0.0.weight"), "torchvision's"),
     ],
 )
@@ -322,8 +363,18 @@ def test_names_that_timm_can_convert_are_converted(tmp_path: Path):
     import open_clip
 
     torch.manual_seed(0)
-    tower = open_clip.transformer.VisionTransformer(64, 16, 64, 2, 1, 4.0, output_dim=32, act_layer=open_clip.transformer.QuickGELU).eval()
-    network = timm.create_model("vit_base_patch32_clip_quickgelu_224", num_classes=32, patch_size=16, img_size=64, embed_dim=64, depth=2, num_heads=1).eval()
+    tower = open_clip.transformer.VisionTransformer(
+        64, 16, 64, 2, 1, 4.0, output_dim=32, act_layer=open_clip.transformer.QuickGELU
+    ).eval()
+    network = timm.create_model(
+        "vit_base_patch32_clip_quickgelu_224",
+        num_classes=32,
+        patch_size=16,
+        img_size=64,
+        embed_dim=64,
+        depth=2,
+        num_heads=1,
+    ).eval()
     torch.save({f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}, tmp_path / "w.pt")
     load_into(network, read_weights(tmp_path / "w.pt"), "w")
     pixels = torch.randn(2, 3, 64, 64)
@@ -371,8 +422,12 @@ def test_quantised_weights_are_told(tmp_path: Path):
 
 def test_sparse_weights_and_those_without_values_are_told(tmp_path: Path):
     weights = vit().state_dict()
-    assert "norm.weight first, are torch.float32, sparse" in complaint({**weights, "norm.weight": weights["norm.weight"].to_sparse()}, tmp_path)
-    assert "norm.weight first, are torch.float32, without values" in complaint({**weights, "norm.weight": weights["norm.weight"].to("meta")}, tmp_path)
+    assert "norm.weight first, are torch.float32, sparse" in complaint(
+        {**weights, "norm.weight": weights["norm.weight"].to_sparse()}, tmp_path
+    )
+    assert "norm.weight first, are torch.float32, without values" in complaint(
+        {**weights, "norm.weight": weights["norm.weight"].to("meta")}, tmp_path
+    )
 
 
 def test_weights_of_the_whole_road(tmp_path: Path):

@@ -63,7 +63,11 @@ def test_line_chart_places_points_by_value_and_skips_what_is_no_number() -> None
     top, bottom = charts.LINE_TOP, charts.LINE_H - charts.LINE_BOTTOM
     np.testing.assert_allclose(at, [(left, bottom), ((left + right) / 2, (top + bottom) / 2), (right, top)], atol=0.06)
     assert svg.get("aria-label") == "a & b"
-    assert [title.text for title in svg.iter("title")] == ["loss <b> 0 at step 0", "loss <b> 5 at step 20", "loss <b> 10 at step 40"]
+    assert [title.text for title in svg.iter("title")] == [
+        "loss <b> 0 at step 0",
+        "loss <b> 5 at step 20",
+        "loss <b> 10 at step 40",
+    ]
 
 
 def test_line_chart_of_a_single_point_and_of_a_constant() -> None:
@@ -80,7 +84,9 @@ def test_line_chart_without_a_point_is_an_error() -> None:
 
 
 def test_line_chart_of_many_points_is_thinned_but_keeps_the_ends() -> None:
-    svg = charts.line_chart("t", [charts.Line("y", "one", list(range(100_000)), [float(i) for i in range(100_000)])], "step")
+    svg = charts.line_chart(
+        "t", [charts.Line("y", "one", list(range(100_000)), [float(i) for i in range(100_000)])], "step"
+    )
     titles = [title.text for title in ET.fromstring(svg).iter("title")]
     assert len(titles) <= charts.MAX_POINTS + 1
     assert titles[0].endswith("step 0")
@@ -88,7 +94,12 @@ def test_line_chart_of_many_points_is_thinned_but_keeps_the_ends() -> None:
 
 
 def test_bar_chart_widths_are_proportional_and_texts_escaped() -> None:
-    rows = [charts_bars.BarRow("<a>", "64-d", (charts_bars.Bar(v, "step", "tip & tip"),), charts_bars.Bar(0.8, "mark", "r1")) for v in (0.2, 0.4, math.nan)]
+    rows = [
+        charts_bars.BarRow(
+            "<a>", "64-d", (charts_bars.Bar(v, "step", "tip & tip"),), charts_bars.Bar(0.8, "mark", "r1")
+        )
+        for v in (0.2, 0.4, math.nan)
+    ]
     svg = ET.fromstring(charts_bars.bar_chart("bars", rows, "mP@5"))
     widths = [float(box.get("width")) for box in svg.iter("rect")]
     assert len(widths) == 2
@@ -98,7 +109,10 @@ def test_bar_chart_widths_are_proportional_and_texts_escaped() -> None:
 
 
 def test_whisker_ends_at_the_interval() -> None:
-    rows = [charts_bars.BarRow("a", "", (charts_bars.Bar(0.5, "step", "", (0.25, 0.75)),)), charts_bars.BarRow("b", "", (charts_bars.Bar(1.0, "step", ""),))]
+    rows = [
+        charts_bars.BarRow("a", "", (charts_bars.Bar(0.5, "step", "", (0.25, 0.75)),)),
+        charts_bars.BarRow("b", "", (charts_bars.Bar(1.0, "step", ""),)),
+    ]
     svg = ET.fromstring(charts_bars.bar_chart("bars", rows, "x"))
     half, whole = (float(bar.get("width")) for bar in svg.iter("rect"))
     across, low, high = (line for line in svg.iter("line") if line.get("class") == "whisker")

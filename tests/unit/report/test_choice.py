@@ -14,17 +14,34 @@ from guie.report.gallery import thumbnail
 
 def test_query_scores_when_the_hit_lies_behind_the_first_m_ranks() -> None:
     ids = pd.DataFrame({"image_id": list("abxyz"), "class_id": [0, 0, 1, 2, 2]})
-    near = pd.DataFrame({"query_id": ["a"] * 2 + ["x"] * 2, "rank": [1, 2, 1, 2], "is_correct": [False, True, False, False]})
-    assert query_scores(near, ids).to_dict() == {"a": 0.0}  # one relevant image: rank 2 is not looked at; x has none and is no query
+    near = pd.DataFrame(
+        {"query_id": ["a"] * 2 + ["x"] * 2, "rank": [1, 2, 1, 2], "is_correct": [False, True, False, False]}
+    )
+    assert query_scores(near, ids).to_dict() == {
+        "a": 0.0
+    }  # one relevant image: rank 2 is not looked at; x has none and is no query
 
 
 def test_choice_of_queries_is_spread_and_independent_of_order() -> None:
     rng = np.random.default_rng(0)
-    ids = pd.DataFrame({"image_id": [f"i{k:04d}" for k in range(600)], "class_id": np.arange(600) // 6, "domain": [f"d{k // 200}" for k in range(600)]})
+    ids = pd.DataFrame(
+        {
+            "image_id": [f"i{k:04d}" for k in range(600)],
+            "class_id": np.arange(600) // 6,
+            "domain": [f"d{k // 200}" for k in range(600)],
+        }
+    )
     scores = pd.Series(rng.choice([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], 600), index=ids["image_id"])
-    surprise = pd.Series(rng.permutation(600) / 600, index=ids["image_id"]).iloc[::2]  # the nearest of every other query is wrong
+    surprise = pd.Series(rng.permutation(600) / 600, index=ids["image_id"]).iloc[
+        ::2
+    ]  # the nearest of every other query is wrong
     chosen = choose(scores, surprise, ids, seed=5)
-    again = choose(scores.sample(frac=1.0, random_state=1), surprise.sample(frac=1.0, random_state=3), ids.sample(frac=1.0, random_state=2), seed=5)
+    again = choose(
+        scores.sample(frac=1.0, random_state=1),
+        surprise.sample(frac=1.0, random_state=3),
+        ids.sample(frac=1.0, random_state=2),
+        seed=5,
+    )
     pd.testing.assert_frame_equal(chosen, again)
     assert not chosen["image_id"].duplicated().any()
     assert not chosen["class_id"].duplicated().any()  # there are enough classes for each query to show another
@@ -37,12 +54,22 @@ def test_choice_of_queries_is_spread_and_independent_of_order() -> None:
         )
         best_of_class = left.groupby(ids.set_index("image_id")["class_id"]).idxmax()
         used = set(group.loc[group["picked"] == "worst", "class_id"])
-        expected = left[[image for label, image in best_of_class.items() if label not in used]].nlargest(PICKS["confused"]).index
+        expected = (
+            left[[image for label, image in best_of_class.items() if label not in used]]
+            .nlargest(PICKS["confused"])
+            .index
+        )
         assert set(group.loc[group["picked"] == "confused", "image_id"]) == set(expected)
 
 
 def test_choice_of_queries_when_there_are_many_domains() -> None:
-    ids = pd.DataFrame({"image_id": [f"i{k:05d}" for k in range(2000)], "class_id": np.arange(2000) // 4, "domain": [f"d{k // 50:02d}" for k in range(2000)]})
+    ids = pd.DataFrame(
+        {
+            "image_id": [f"i{k:05d}" for k in range(2000)],
+            "class_id": np.arange(2000) // 4,
+            "domain": [f"d{k // 50:02d}" for k in range(2000)],
+        }
+    )
     chosen = choose(pd.Series(0.5, index=ids["image_id"]), pd.Series(dtype=float), ids, seed=0)
     assert len(chosen) == MAX_QUERIES
     assert chosen["domain"].nunique() == 40
@@ -65,7 +92,14 @@ def test_thumbnail_keeps_shape_and_colour(shape: tuple[int, int, int]) -> None:
 
 
 def test_mistakes_are_the_wrong_nearest_images() -> None:
-    near = pd.DataFrame({"query_id": list("aabbcc"), "rank": [1, 2] * 3, "similarity": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4], "is_correct": [0, 1, 1, 0, 0, 0]})
+    near = pd.DataFrame(
+        {
+            "query_id": list("aabbcc"),
+            "rank": [1, 2] * 3,
+            "similarity": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
+            "is_correct": [0, 1, 1, 0, 0, 0],
+        }
+    )
     assert mistakes(near).to_dict() == {"a": 0.9, "c": 0.5}
 
 

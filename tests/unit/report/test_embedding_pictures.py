@@ -39,7 +39,9 @@ def test_effective_dim_by_hand():
     cross = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
     assert geometry.spectrum(cross).effective_dim == pytest.approx(2)
     longer = cross * [math.sqrt(3), 1, 1]  # variances 3 : 1
-    assert geometry.spectrum(longer).effective_dim == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
+    assert geometry.spectrum(longer).effective_dim == pytest.approx(
+        math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    )
     assert geometry.spectrum(np.ones((5, 3), np.float32)) is None
 
 
@@ -51,14 +53,21 @@ def test_similarities_equal_a_loop_over_pairs():
         for j in range(len(vectors)):
             if i == j:
                 continue
-            cosine = float(np.dot(vectors[i].astype(float), vectors[j]) / np.linalg.norm(vectors[i]) / np.linalg.norm(vectors[j]))
-            expected[0 if class_ids[i] == class_ids[j] else 1, min(int((cosine + 1) / 2 * geometry.N_BINS), geometry.N_BINS - 1)] += 1
+            cosine = float(
+                np.dot(vectors[i].astype(float), vectors[j]) / np.linalg.norm(vectors[i]) / np.linalg.norm(vectors[j])
+            )
+            expected[
+                0 if class_ids[i] == class_ids[j] else 1,
+                min(int((cosine + 1) / 2 * geometry.N_BINS), geometry.N_BINS - 1),
+            ] += 1
             nearest = cosine if class_ids[i] != class_ids[j] and cosine > nearest else nearest
         expected[2, int((nearest + 1) / 2 * geometry.N_BINS)] += 1
     found = geometry.similarities(vectors, class_ids, seed=0)
     for own, other in zip((found.positives, found.negatives, found.nearest_negatives), expected, strict=True):
         assert own.sum() == other.sum()
-        assert np.abs(np.cumsum(own) - np.cumsum(other)).max() <= 1  # a cosine on the edge of a bin may fall to either side
+        assert (
+            np.abs(np.cumsum(own) - np.cumsum(other)).max() <= 1
+        )  # a cosine on the edge of a bin may fall to either side
 
 
 def test_similarities_of_equal_and_opposite_images_stay_in_the_last_bins():
@@ -125,7 +134,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_map_holds_every_image_with_its_class_and_tile(run: Run, monkeypatch: pytest.MonkeyPatch):
     seen = []
     real = embedding.tile_sheet
-    monkeypatch.setattr(embedding, "tile_sheet", lambda images, rows: seen.append((images, list(rows))) or real(images, rows))
+    monkeypatch.setattr(
+        embedding, "tile_sheet", lambda images, rows: seen.append((images, list(rows))) or real(images, rows)
+    )
     drawn = read_embedding(run).map
     ids = pd.read_parquet(run.out / FOLDERS[7] / "val_ids.parquet")
     assert [point.class_id for point in drawn.points] == ids["class_id"].tolist()
@@ -148,7 +159,9 @@ def test_tile_sheet_shows_each_image_in_its_place(run: Run):
             assert np.abs(tile - np.asarray(whole.resize((TILE_PX, TILE_PX * 3 // 4)))).mean() < 8
 
 
-def test_embedding_that_is_not_finite_is_an_error_and_one_that_does_not_fit_is_left_out(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_embedding_that_is_not_finite_is_an_error_and_one_that_does_not_fit_is_left_out(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     shutil.copytree(run.out, tmp_path / "run")
     own = Run(run.recipe, run.data_root, tmp_path / "run")
     path = own.out / FOLDERS[7] / "val_embeddings.npy"

@@ -1,4 +1,5 @@
-"""Pictures: which queries are shown, that right and wrong can be told without colour, and bars as long as their values."""
+"""Pictures: which queries are shown, that right and wrong can be told without colour, and bars as long as their
+values."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -32,7 +33,12 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 
 def test_two_random_queries_of_each_domain_are_shown():
-    queries = [_query(domain, n, picked) for domain in ("a", "b", "c") for picked in ("best", "worst", "random") for n in range(4)]
+    queries = [
+        _query(domain, n, picked)
+        for domain in ("a", "b", "c")
+        for picked in ("best", "worst", "random")
+        for n in range(4)
+    ]
     picture = neighbours_picture(queries)
     assert picture is not None and picture.height == GAP + 6 * (CELL + GAP)
     many = neighbours_picture([_query(f"d{n}", n) for n in range(50)])
@@ -46,7 +52,11 @@ def test_right_and_wrong_differ_in_frame_and_in_mark():
     lefts = [LEFT + 2 * GAP + (rank + 1) * (CELL + GAP) for rank in range(3)]
     frames = [picture.getpixel((left + 1, GAP + 1)) for left in lefts]
     assert frames == [_rgb(RIGHT), _rgb(WRONG), _rgb(RIGHT)]
-    marks = [np.asarray(picture.crop((left + CELL - 20, GAP + CELL - 20, left + CELL - 4, GAP + CELL - 4)).convert("L")) > 200 for left in lefts]
+    marks = [
+        np.asarray(picture.crop((left + CELL - 20, GAP + CELL - 20, left + CELL - 4, GAP + CELL - 4)).convert("L"))
+        > 200
+        for left in lefts
+    ]
     assert (marks[0] == marks[2]).all() and (marks[0] != marks[1]).sum() > 10
     assert marks[1][5, 5] and marks[1][11, 5] and marks[1][5, 11]  # a cross
 
@@ -69,12 +79,22 @@ def test_raster_dashes_lines_by_their_length():
     turns = np.flatnonzero(np.diff(is_line.astype(int)))
     lengths = np.diff(turns)[:-1]
     assert len(lengths) > 60 and turns[0] == 10 * SCALE - 1
-    assert np.median(lengths[::2]) == pytest.approx(6 * SCALE, abs=2) and np.median(lengths[1::2]) == pytest.approx(3 * SCALE, abs=2)
+    assert np.median(lengths[::2]) == pytest.approx(6 * SCALE, abs=2) and np.median(lengths[1::2]) == pytest.approx(
+        3 * SCALE, abs=2
+    )
 
 
 def test_standalone_file_is_whole_and_knows_every_style():
-    rows = [charts_bars.BarRow("a < b & c", "64-d", (charts_bars.Bar(0.5, "k3", "<tip>", (0.4, 0.6)),), charts_bars.Bar(0.7, "mark", ""))]
-    chart = keyed(charts_bars.bar_chart('a "title"', rows, "x"), "t & u", [("mark", "R@1"), ("line-k2", "a line"), ("map-2", "a triangle"), ("one", "x")])
+    rows = [
+        charts_bars.BarRow(
+            "a < b & c", "64-d", (charts_bars.Bar(0.5, "k3", "<tip>", (0.4, 0.6)),), charts_bars.Bar(0.7, "mark", "")
+        )
+    ]
+    chart = keyed(
+        charts_bars.bar_chart('a "title"', rows, "x"),
+        "t & u",
+        [("mark", "R@1"), ("line-k2", "a line"), ("map-2", "a triangle"), ("one", "x")],
+    )
     root = ET.fromstring(standalone(chart))
     space = "{http://www.w3.org/2000/svg}"
     assert {"a < b & c", "t & u", "a triangle"} <= {text.text for text in root.iter(f"{space}text")}
@@ -99,14 +119,34 @@ def test_report_leaves_pictures_beside_the_page(tmp_path: Path):
     run = make_fake_run(tmp_path)
     write_report(run)
     folder = run.out / "09_report"
-    names = {"ladder", "domains", "training", "spectrum", "energy", "similarities", "map", "class_sizes", "images_per_class"}
-    assert {path.name for path in folder.iterdir()} == {"index.html", "neighbours.jpg", *(f"{name}.{kind}" for name in names for kind in ("svg", "png"))}
+    names = {
+        "ladder",
+        "domains",
+        "training",
+        "spectrum",
+        "energy",
+        "similarities",
+        "map",
+        "class_sizes",
+        "images_per_class",
+    }
+    assert {path.name for path in folder.iterdir()} == {
+        "index.html",
+        "neighbours.jpg",
+        *(f"{name}.{kind}" for name in names for kind in ("svg", "png")),
+    }
     for name in names:
         root = ET.parse(folder / f"{name}.svg").getroot()
         with Image.open(folder / f"{name}.png") as picture:
             width, height = float(root.get("width")), float(root.get("height"))
-            assert picture.width >= 1140 and picture.width % width == 0 and picture.height == pytest.approx(height * picture.width / width, abs=1)
+            assert (
+                picture.width >= 1140
+                and picture.width % width == 0
+                and picture.height == pytest.approx(height * picture.width / width, abs=1)
+            )
             assert len(set(picture.convert("RGB").resize((300, 300)).getdata())) > 20  # not blank
     with Image.open(folder / "neighbours.jpg") as picture:
         assert picture.width < 1000 and (folder / "neighbours.jpg").stat().st_size < 300_000
-    assert not re.search(r"neighbours\.jpg|ladder\.", (folder / "index.html").read_text(encoding="utf-8")), "the page stays one file"
+    assert not re.search(r"neighbours\.jpg|ladder\.", (folder / "index.html").read_text(encoding="utf-8")), (
+        "the page stays one file"
+    )

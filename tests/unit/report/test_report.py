@@ -74,7 +74,9 @@ def test_query_scores_equal_the_hosts_loop(finished: Run) -> None:
     expected = {}
     for query in ids.itertuples():
         relevant = set(ids.loc[ids["class_id"] == query.class_id, "image_id"]) - {query.image_id}
-        expected[query.image_id] = host_precision(relevant, near[near["query_id"] == query.image_id].sort_values("rank")["image_id"].tolist())
+        expected[query.image_id] = host_precision(
+            relevant, near[near["query_id"] == query.image_id].sort_values("rank")["image_id"].tolist()
+        )
     assert len(expected) > 50
     assert scores.to_dict() == pytest.approx(expected)
 
@@ -83,7 +85,10 @@ def test_page_is_whole_and_fetches_nothing(html: str) -> None:
     page = Page(html)
     assert page.open == []
     addresses = [
-        value or "" for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href", "action", "data", "srcset", "poster")
+        value or ""
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "action", "data", "srcset", "poster")
     ]
     assert len(addresses) > 50
     assert all(address.startswith(("#", "data:image/jpeg;base64,")) for address in addresses)
@@ -112,7 +117,11 @@ def test_page_shows_the_scores(html: str, finished: Run) -> None:
     table = pd.read_csv(finished.out / FOLDERS[7] / "scores.csv")
     for row in table.to_dict("records"):
         assert row["setting"] in page.texts
-        for value in (row["mp5"], row["r1"], *(row[f"{metric}_{domain}"] for metric in ("mp5", "r1") for domain in DOMAINS)):
+        for value in (
+            row["mp5"],
+            row["r1"],
+            *(row[f"{metric}_{domain}"] for metric in ("mp5", "r1") for domain in DOMAINS),
+        ):
             assert f"{value:.3f}" in page.texts
     assert page.texts.count("0.708") >= 3  # large, in the chart, in the table
     assert not any("interval of mP@5" in text for text in page.texts) and "p, to the row above" not in page.texts
@@ -125,7 +134,10 @@ def test_gallery_marks_agree_with_the_neighbours(finished: Run, gallery: Gallery
     page, queries = Page(html), gallery.queries
     folder = finished.out / FOLDERS[7]
     near = pd.read_parquet(folder / "neighbours.parquet")
-    scores = {setting: query_scores(rows, pd.read_parquet(folder / "val_ids.parquet")) for setting, rows in near.groupby("setting")}
+    scores = {
+        setting: query_scores(rows, pd.read_parquet(folder / "val_ids.parquet"))
+        for setting, rows in near.groupby("setting")
+    }
     near = near.set_index(["setting", "query_id", "rank"]).sort_index()
     n_right = 0
     for query in queries:
@@ -144,23 +156,32 @@ def test_gallery_marks_agree_with_the_neighbours(finished: Run, gallery: Gallery
     assert len(page.all("figure", "right")) == n_right
     assert len(page.all("figure", "right")) + len(page.all("figure", "wrong")) == 2 * 5 * len(queries)
     assert sum(text.startswith("✓ 0") for text in page.texts) == n_right
-    assert [card["data-verdict"] for card in page.all("li", "card")] == ["right" if query.final.is_right else "wrong" for query in queries]
+    assert [card["data-verdict"] for card in page.all("li", "card")] == [
+        "right" if query.final.is_right else "wrong" for query in queries
+    ]
     hidden = [answer["data-setting"] for answer in page.all("div", "answer") if "hidden" in answer]
     assert hidden == ["s0"] * len(queries)  # without the script the exported setting is shown
 
 
-def test_gallery_shows_some_of_many_settings_and_as_many_queries_as_there_is_room_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gallery_shows_some_of_many_settings_and_as_many_queries_as_there_is_room_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = run.out / FOLDERS[7] / "neighbours.parquet"
     near = pd.read_parquet(path)
     first = near[near["setting"] == FIRST]
-    pd.concat([first, *(first.assign(setting=f"row {i}") for i in range(1, 14)), near[near["setting"] == FINAL]]).to_parquet(path)
+    pd.concat(
+        [first, *(first.assign(setting=f"row {i}") for i in range(1, 14)), near[near["setting"] == FINAL]]
+    ).to_parquet(path)
     queries = read_gallery(run).queries
     shown = [answer.setting for answer in queries[0].answers]
     assert len(shown) == MAX_SETTINGS and (shown[0], shown[-1]) == (FIRST, FINAL)
     assert shown == sorted(shown, key=[FIRST, *(f"row {i}" for i in range(14)), FINAL].index)
 
     def pictures(queries: tuple[Query, ...]) -> int:
-        return len({near.image_id for query in queries for answer in query.answers for near in answer.neighbours} | {query.image_id for query in queries})
+        return len(
+            {near.image_id for query in queries for answer in query.answers for near in answer.neighbours}
+            | {query.image_id for query in queries}
+        )
 
     monkeypatch.setattr(report_gallery, "MAX_THUMBNAILS", pictures(queries) // 2)
     fewer = read_gallery(run).queries
@@ -171,7 +192,11 @@ def test_each_hidden_thumbnail_is_on_the_page_once(gallery: Gallery) -> None:
     text = sections_gallery.gallery(gallery)
     page = Page(text)
     images = [attributes for tag, attributes in page.elements if tag == "img"]
-    for i, jpeg in enumerate(dict.fromkeys(jpeg for q in gallery.queries for jpeg in (q.jpeg, *(n.jpeg for a in q.answers for n in a.neighbours)))):
+    for i, jpeg in enumerate(
+        dict.fromkeys(
+            jpeg for q in gallery.queries for jpeg in (q.jpeg, *(n.jpeg for a in q.answers for n in a.neighbours))
+        )
+    ):
         seen = sum(attributes.get("src", "").endswith(jpeg) for attributes in images)
         expected = sum([q.jpeg, *(n.jpeg for n in q.final.neighbours)].count(jpeg) for q in gallery.queries)
         assert seen == expected and text.count(jpeg) == max(1, expected)
@@ -183,9 +208,14 @@ def test_gallery_shows_the_packed_image_of_each_id(finished: Run, gallery: Galle
     tar = (finished.out / FOLDERS[3] / "shard_00000.tar").read_bytes()
     for query in gallery.queries[::7]:
         row = index.loc[query.image_id]
-        with Image.open(io.BytesIO(tar[row["offset"] : row["offset"] + row["size"]])) as packed, Image.open(io.BytesIO(base64.b64decode(query.jpeg))) as shown:
+        with (
+            Image.open(io.BytesIO(tar[row["offset"] : row["offset"] + row["size"]])) as packed,
+            Image.open(io.BytesIO(base64.b64decode(query.jpeg))) as shown,
+        ):
             assert query.label == row["source_label"]
-            np.testing.assert_allclose(np.asarray(packed.resize(shown.size)).mean((0, 1)), np.asarray(shown).mean((0, 1)), atol=3)
+            np.testing.assert_allclose(
+                np.asarray(packed.resize(shown.size)).mean((0, 1)), np.asarray(shown).mean((0, 1)), atol=3
+            )
 
 
 def test_report_writes_the_same_bytes_again_and_returns_the_exported_scores(run: Run, html: str) -> None:
@@ -220,13 +250,20 @@ def test_embedding_when_its_artefacts_are_absent(run: Run) -> None:
     assert found is not None
     assert found.pca_shares is None and found.map.sheet == ""
     page = Page(render(Report(collect(run), Gallery((), NO_MIXUPS), found, ())))
-    assert page.open == [] and page.all("div", "map") and page.all("div", "tile") == [{"class": "tile", "style": "width:72px;height:72px"}]
+    assert (
+        page.open == []
+        and page.all("div", "map")
+        and page.all("div", "tile") == [{"class": "tile", "style": "width:72px;height:72px"}]
+    )
     remove(run.out / "07_embeddings/val_embeddings.npy")
     assert read_embedding(run) is None
     assert any("val_embeddings.npy or val_ids.parquet is absent" in text for text in facts_only(run).texts)
 
 
-@pytest.mark.parametrize("gone", ["03_packed", "03_packed/shard_00000.tar", "07_embeddings/neighbours.parquet", "07_embeddings/val_ids.parquet"])
+@pytest.mark.parametrize(
+    "gone",
+    ["03_packed", "03_packed/shard_00000.tar", "07_embeddings/neighbours.parquet", "07_embeddings/val_ids.parquet"],
+)
 def test_gallery_when_its_artefacts_are_absent(run: Run, gone: str) -> None:
     remove(run.out / gone)
     assert read_gallery(run).queries == ()
@@ -239,15 +276,26 @@ def test_report_when_there_are_scores_and_nothing_else(run: Run) -> None:
     assert write_report(run)["n_queries_shown"] == 0
     page = Page((run.out / "09_report" / "index.html").read_text(encoding="utf-8"))
     assert page.open == []
-    for says in ("0.708", "No gallery", "no curves: metrics.csv is absent", "02_balanced/classes.parquet is absent.", "not finished", "val_embeddings.npy or"):
+    for says in (
+        "0.708",
+        "No gallery",
+        "no curves: metrics.csv is absent",
+        "02_balanced/classes.parquet is absent.",
+        "not finished",
+        "val_embeddings.npy or",
+    ):
         assert any(says in text for text in page.texts), says
 
 
 def test_report_when_a_stage_has_no_validation_and_a_broken_loss(run: Run) -> None:
     path = run.out / "04_head" / "s1_head" / "metrics.csv"
     table = pd.read_csv(path)
-    table.assign(loss=math.inf, val_mp5=math.nan, val_r1=math.nan).drop(columns="images_per_s").to_csv(path, index=False)
-    assert facts_only(run).texts.count("not measured in this stage") == 3  # loss and validation of s1_head, validation of s3_head_wide
+    table.assign(loss=math.inf, val_mp5=math.nan, val_r1=math.nan).drop(columns="images_per_s").to_csv(
+        path, index=False
+    )
+    assert (
+        facts_only(run).texts.count("not measured in this stage") == 3
+    )  # loss and validation of s1_head, validation of s3_head_wide
     curves = read_stages(run)[0].metrics
     assert curves is not None
     assert curves["loss"].isna().all()
@@ -274,7 +322,9 @@ def test_missing_scores_name_the_command_of_door_07(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("", "is empty"), ("setting,mp5\na,0.5\n", "lacks the columns"), ("\n\n", "is empty")], ids=["empty", "columns", "blank lines"]
+    ("text", "says"),
+    [("", "is empty"), ("setting,mp5\na,0.5\n", "lacks the columns"), ("\n\n", "is empty")],
+    ids=["empty", "columns", "blank lines"],
 )
 def test_damaged_scores_name_the_command_of_door_07(run: Run, text: str, says: str) -> None:
     (run.out / FOLDERS[7] / "scores.csv").write_text(text)
@@ -297,7 +347,9 @@ def test_data_summary_counts_classes_and_images(finished: Run) -> None:
         own = index[(index["domain"] == row.domain) & (index["split"] == row.split)]
         assert (row.n_classes, row.n_images) == (own["class_id"].nunique(), len(own))
     assert summary.class_sizes == {"5–8": 16}
-    assert {source: sizes.tolist() for source, sizes in summary.sizes_by_source.items()} == {f"source_{i}": [6] * 4 for i in range(4)}
+    assert {source: sizes.tolist() for source, sizes in summary.sizes_by_source.items()} == {
+        f"source_{i}": [6] * 4 for i in range(4)
+    }
     assert summary.duplicates is not None and summary.duplicates["outcome"].tolist() == ["left training", "two labels"]
     assert summary.problems["reason"].tolist() == ["truncated & empty", "no JPEG"]
 
@@ -319,7 +371,16 @@ def test_ladder_text_marks_the_exported_row(finished: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (3599.7, "1 h 00 min"), (3720, "1 h 02 min"), (None, "–"), (math.nan, "–")]
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (61, "1 min 01 s"),
+        (3599.7, "1 h 00 min"),
+        (3720, "1 h 02 min"),
+        (None, "–"),
+        (math.nan, "–"),
+    ],
 )
 def test_seconds_text(seconds: float | None, text: str) -> None:
     assert markup.seconds_text(seconds) == text
@@ -328,7 +389,9 @@ def test_seconds_text(seconds: float | None, text: str) -> None:
 def test_intervals_are_no_domain_and_are_drawn(run: Run) -> None:
     path = run.out / FOLDERS[7] / "scores.csv"
     table = pd.read_csv(path)
-    table.assign(mp5_low=table["mp5"] - 0.0125, mp5_high=table["mp5"] + 0.015, p_vs_previous=[math.nan, 0.0004, 0.2, 0.03, 0.06]).to_csv(path, index=False)
+    table.assign(
+        mp5_low=table["mp5"] - 0.0125, mp5_high=table["mp5"] + 0.015, p_vs_previous=[math.nan, 0.0004, 0.2, 0.03, 0.06]
+    ).to_csv(path, index=False)
     scores = read_scores(run)
     assert scores.domains == DOMAINS
     assert scores.interval(4) == pytest.approx((0.6955, 0.723))
@@ -352,19 +415,34 @@ def test_row_that_was_chosen_on_validation_is_marked(run: Run) -> None:
 
 def test_interval_that_is_known_for_some_rows_only(run: Run) -> None:
     path = run.out / FOLDERS[7] / "scores.csv"
-    pd.read_csv(path).assign(mp5_low=[math.nan, 0.5, 0.6, 0.6, 0.7], mp5_high=[0.6, math.nan, 0.7, 0.7, 0.72]).to_csv(path, index=False)
+    pd.read_csv(path).assign(mp5_low=[math.nan, 0.5, 0.6, 0.6, 0.7], mp5_high=[0.6, math.nan, 0.7, 0.7, 0.72]).to_csv(
+        path, index=False
+    )
     assert [read_scores(run).interval(i) for i in range(5)] == [None, None, (0.6, 0.7), (0.6, 0.7), (0.7, 0.72)]
     assert len(facts_only(run).all("line", "whisker")) == 3 * 3
 
 
 def test_steps_know_how_many_images_a_second(run: Run) -> None:
-    marks = {1: {"n_images": 50}, 2: {"n_train_images": 30, "n_val_images": 12}, 3: {"n_images": 42}, 8: {"seconds_per_image": 0.25}}
+    marks = {
+        1: {"n_images": 50},
+        2: {"n_train_images": 30, "n_val_images": 12},
+        3: {"n_images": 42},
+        8: {"seconds_per_image": 0.25},
+    }
     for number, metrics in marks.items():
         path = run.out / FOLDERS[number] / "done.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": metrics, "seconds": 2.0}))
     steps = {step.name: step for step in read_steps(run, read_stages(run))}
     n_val = len(pd.read_parquet(run.out / FOLDERS[7] / "val_ids.parquet"))
-    expected = {"01_manifests": 25, "02_balanced": 21, "03_packed": 21, "08_export": 4, "07_embeddings": n_val / 95, "s2_backbone": 22.5, "04_head": None}
+    expected = {
+        "01_manifests": 25,
+        "02_balanced": 21,
+        "03_packed": 21,
+        "08_export": 4,
+        "07_embeddings": n_val / 95,
+        "s2_backbone": 22.5,
+        "04_head": None,
+    }
     assert {name: steps[name].images_per_s for name in expected} == pytest.approx(expected)
 
 

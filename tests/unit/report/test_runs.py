@@ -1,4 +1,5 @@
-"""Several runs beside each other: whose numbers they are, in which fields they differ, and what is said where a folder holds no run."""
+"""Several runs beside each other: whose numbers they are, in which fields they differ, and what is said where a folder
+holds no run."""
 
 import json
 import shutil
@@ -84,11 +85,16 @@ def test_runs_with_other_domains_share_a_table(finished: Run, other: Run):
 
 
 def test_report_of_several_runs_writes_their_charts(finished: Run, other: Run):
-    for path in [*finished.out.glob("0[2-6]*"), *finished.out.glob("07*/*.[np]*")]:  # what takes long and is another test's
+    for path in [
+        *finished.out.glob("0[2-6]*"),
+        *finished.out.glob("07*/*.[np]*"),
+    ]:  # what takes long and is another test's
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_report(finished, [other.out])
     assert 'id="runs"' in (finished.out / "09_report" / "index.html").read_text(encoding="utf-8")
-    assert {"runs.svg", "runs.png", "runs_domains.svg", "runs_domains.png"} <= {path.name for path in (finished.out / "09_report").iterdir()}
+    assert {"runs.svg", "runs.png", "runs_domains.svg", "runs_domains.png"} <= {
+        path.name for path in (finished.out / "09_report").iterdir()
+    }
 
 
 def test_runs_of_one_name_and_seed_are_told_apart_by_their_folder(finished: Run, tmp_path: Path):
@@ -98,8 +104,17 @@ def test_runs_of_one_name_and_seed_are_told_apart_by_their_folder(finished: Run,
 
 
 def test_differences_name_the_fields_and_not_what_is_equal():
-    one = {"seed": 0, "data": {"pack_px": 200, "limits": [1, 2]}, "stages": {"head": [{"name": "s1", "lr": 0.1, "px": 5}], "backbone": [{"name": "extra", "lr": 1}]}, "old": None}
-    two = {"seed": 1, "data": {"pack_px": 200, "limits": [1, 3]}, "stages": {"head": [{"name": "s1", "lr": 0.2, "px": 5}], "backbone": []}}
+    one = {
+        "seed": 0,
+        "data": {"pack_px": 200, "limits": [1, 2]},
+        "stages": {"head": [{"name": "s1", "lr": 0.1, "px": 5}], "backbone": [{"name": "extra", "lr": 1}]},
+        "old": None,
+    }
+    two = {
+        "seed": 1,
+        "data": {"pack_px": 200, "limits": [1, 3]},
+        "stages": {"head": [{"name": "s1", "lr": 0.2, "px": 5}], "backbone": []},
+    }
     assert differences([one, two]) == {
         "seed": ["0", "1"],
         "data.limits": ["[1, 2]", "[1, 3]"],
@@ -113,13 +128,23 @@ def test_differences_name_the_fields_and_not_what_is_equal():
 @pytest.mark.parametrize(
     ("damage", "error", "says"),
     [
-        (lambda out: shutil.rmtree(out), FileNotFoundError, r"no recipe\.json there; give the folder of a finished run"),
+        (
+            lambda out: shutil.rmtree(out),
+            FileNotFoundError,
+            r"no recipe\.json there; give the folder of a finished run",
+        ),
         (lambda out: (out / "recipe.json").write_text("{"), ValueError, r"recipe\.json is damaged"),
-        (lambda out: (out / "recipe.json").write_text('{"recipe": {"name": "x"}}'), ValueError, "names no setting to export"),
+        (
+            lambda out: (out / "recipe.json").write_text('{"recipe": {"name": "x"}}'),
+            ValueError,
+            "names no setting to export",
+        ),
         (lambda out: (out / FOLDERS[7] / "scores.csv").unlink(), ValueError, r"scores\.csv does not exist"),
     ],
 )
-def test_folder_that_holds_no_finished_run_is_an_error(finished: Run, other: Run, damage, error: type[Exception], says: str):
+def test_folder_that_holds_no_finished_run_is_an_error(
+    finished: Run, other: Run, damage, error: type[Exception], says: str
+):
     damage(other.out)
     with pytest.raises(error, match=says):
         read_runs(finished, collect(finished), [other.out])
@@ -135,7 +160,9 @@ def test_door_hands_the_folders_on_and_opens_again_when_they_change(tmp_path: Pa
 
     def mark(digest: str) -> None:
         (tmp_path / "b" / FOLDERS[7]).mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"settings": "", "inputs": {}, "outputs": {"scores.csv": digest}, "metrics": {}, "seconds": 1.0})
+        text = json.dumps(
+            {"settings": "", "inputs": {}, "outputs": {"scores.csv": digest}, "metrics": {}, "seconds": 1.0}
+        )
         (tmp_path / "b" / FOLDERS[7] / "done.json").write_text(text)
 
     folders = tuple(tmp_path / name for name in "abc")

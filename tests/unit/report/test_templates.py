@@ -59,7 +59,13 @@ def facts(write: Write) -> Facts:
     names = {name: write(name) for name in ("name", "library", "weights")}
     model = replace(recipe.model, **names, mean=None, std=None)
     settings = tuple(Setting(write(f"setting {i}"), ()) for i in range(2))
-    recipe = replace(recipe, name=write("recipe"), model=model, stages=Stages(head=(first,), backbone=(second,)), embed=Embed(settings))
+    recipe = replace(
+        recipe,
+        name=write("recipe"),
+        model=model,
+        stages=Stages(head=(first,), backbone=(second,)),
+        embed=Embed(settings),
+    )
     rows = [
         {
             "setting": setting.name,

@@ -29,7 +29,13 @@ def marched(camera: Camera, part: Part, px: int) -> np.ndarray:
     steps = np.linspace(3, 7, 800)[:, None]
     for row in range(px):
         for column in range(px):
-            ray = np.array([(column + 0.5 - px / 2 - camera.offset[0]) / camera.focal, -(row + 0.5 - px / 2 - camera.offset[1]) / camera.focal, -1.0])
+            ray = np.array(
+                [
+                    (column + 0.5 - px / 2 - camera.offset[0]) / camera.focal,
+                    -(row + 0.5 - px / 2 - camera.offset[1]) / camera.focal,
+                    -1.0,
+                ]
+            )
             seen[row, column] = is_inside(part, camera.position + steps * (camera.turn.T @ ray)).any()
     return seen
 
@@ -58,7 +64,10 @@ def test_outline_of_a_part_is_that_of_a_ray_march(part: Part):
 
 
 def test_nearer_part_hides_the_farther_whatever_their_order():
-    near, far = Part("ball", (0, 0, 1.5), (0.5, 0.5, 0.5), plain((255, 0, 0))), Part("block", (0, 0, -1), (1, 1, 0.2), plain((0, 0, 255)))
+    near, far = (
+        Part("ball", (0, 0, 1.5), (0.5, 0.5, 0.5), plain((255, 0, 0))),
+        Part("block", (0, 0, -1), (1, 1, 0.2), plain((0, 0, 255))),
+    )
     camera, results = Camera(np.eye(3), (0, 0, 0), 6.0, 60.0), []
     for parts in ([near, far], [far, near]):
         canvas = np.zeros((32, 32, 3), np.uint8)
@@ -72,7 +81,9 @@ def test_nearer_part_hides_the_farther_whatever_their_order():
 def test_block_shows_front_and_side_panels(turn: float, colour: int):
     skin = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (10, 20, 30)])
     canvas = np.zeros((16, 16, 3), np.uint8)
-    render(canvas, Camera(rotation(turn), (0, 0, 0), 5.0, 40.0), LIGHT, [Part("block", (0, 0, 0), (0.8, 0.8, 0.8), skin)])
+    render(
+        canvas, Camera(rotation(turn), (0, 0, 0), 5.0, 40.0), LIGHT, [Part("block", (0, 0, 0), (0.8, 0.8, 0.8), skin)]
+    )
     assert canvas[8, 8].tolist() == [colour] * 3
 
 
@@ -89,14 +100,22 @@ def test_writing_on_a_part_reads_from_left_to_right_and_top_to_bottom(shape: str
 def test_lamp_from_the_right_lights_the_right_side():
     canvas = np.zeros((32, 32, 3), np.uint8)
     lamp = Light(np.array([1, 0, 0], np.float32), 0.8, 0.2)
-    render(canvas, Camera(np.eye(3), (0, 0, 0), 5.0, 60.0), lamp, [Part("ball", (0, 0, 0), (1, 1, 1), plain((200, 200, 200)))])
+    render(
+        canvas,
+        Camera(np.eye(3), (0, 0, 0), 5.0, 60.0),
+        lamp,
+        [Part("ball", (0, 0, 0), (1, 1, 1), plain((200, 200, 200)))],
+    )
     assert canvas[16, 24, 0] > 110 and canvas[16, 7, 0] == 40  # the ambient fifth
 
 
 def test_render_leaves_the_rest_of_the_canvas_alone():
     canvas = np.full((20, 30, 3), 77, np.uint8)
     render(
-        canvas, Camera(np.eye(3), (0, 0, 0), 5.0, 20.0), LIGHT, [Part("ball", (90, 0, 0), (1, 1, 1), WHITE), Part("ball", (0, 0, 0), (0.5, 0.5, 0.5), WHITE)]
+        canvas,
+        Camera(np.eye(3), (0, 0, 0), 5.0, 20.0),
+        LIGHT,
+        [Part("ball", (90, 0, 0), (1, 1, 1), WHITE), Part("ball", (0, 0, 0), (0.5, 0.5, 0.5), WHITE)],
     )
     assert (canvas[:, :8] == 77).all() and (canvas[:, 22:] == 77).all() and canvas[10, 15, 0] == 255
 
@@ -111,7 +130,9 @@ def test_floor_fills_what_lies_below_the_horizon():
 
 def test_shadow_is_dark_below_a_part_and_absent_far_from_it():
     canvas = np.full((80, 80, 3), 200, np.uint8)
-    shadows(canvas, Camera(rotation(0, 60), (0, 0, 0), 6.0, 60.0), [Part("ball", (0, 0.4, 0), (0.4, 0.4, 0.4), WHITE)], 0.5)
+    shadows(
+        canvas, Camera(rotation(0, 60), (0, 0, 0), 6.0, 60.0), [Part("ball", (0, 0.4, 0), (0.4, 0.4, 0.4), WHITE)], 0.5
+    )
     assert canvas[40, 40, 0] < 130 and canvas[2, 2, 0] == 200
 
 

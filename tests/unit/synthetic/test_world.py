@@ -69,7 +69,9 @@ def test_world_holds_every_image_and_nothing_else(world: Path):
 
 def in_order_of_drawing(names: dict[str, bytes]) -> list[str]:
     """The images by domain, instance and view."""
-    shots = [(domain, i, v) for domain in ("landmarks", "products", "artworks", "toys") for i in range(4) for v in range(3)]
+    shots = [
+        (domain, i, v) for domain in ("landmarks", "products", "artworks", "toys") for i in range(4) for v in range(3)
+    ]
     return [drawn._place(*shot, 3, 5) for shot in shots]
 
 
@@ -98,13 +100,20 @@ def test_others_lie_in_class_folders(world: Path, domain: str):
 
 def test_groups_are_three_instances_in_a_row_whatever_the_layout(world: Path):
     landmark_of = {row["url"].split("/")[3]: row["landmark_id"] for row in table(world / "gldv2/train.csv")}
-    product_of = {str(int(row["name"].removesuffix(".jpg")) // 3): (row["class"], row["group"]) for row in table(world / "products10k/train.csv")}
-    assert {row["label"]: row["group"] for row in table(world / "gldv2/groups.csv")} == {landmark_of[i]: g for i, g in zip("0123", "0001", strict=True)}
+    product_of = {
+        str(int(row["name"].removesuffix(".jpg")) // 3): (row["class"], row["group"])
+        for row in table(world / "products10k/train.csv")
+    }
+    assert {row["label"]: row["group"] for row in table(world / "gldv2/groups.csv")} == {
+        landmark_of[i]: g for i, g in zip("0123", "0001", strict=True)
+    }
     assert [product_of[i][1] for i in "0123"] == list("0001")
     for domain in ("artworks", "toys"):
         rows = table(world / domain / "groups.csv")
         assert [row["group"] for row in rows] == list("0001")  # labels rise with the instance
-        assert [row["label"] for row in rows] == sorted(path.name for path in (world / domain).iterdir() if path.is_dir())
+        assert [row["label"] for row in rows] == sorted(
+            path.name for path in (world / domain).iterdir() if path.is_dir()
+        )
 
 
 def test_only_the_domains_that_are_asked_for_are_drawn(world: Path, tmp_path: Path):
@@ -112,7 +121,9 @@ def test_only_the_domains_that_are_asked_for_are_drawn(world: Path, tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"toys", "gldv2", "world.json"}
     whole = contents(world)
     assert all(whole[name] == data for name, data in contents(tmp_path).items() if name != "world.json")
-    with pytest.raises(ValueError, match=r"data\.drawn\.domains holds 'cars'; must be of landmarks, products, artworks, toys"):
+    with pytest.raises(
+        ValueError, match=r"data\.drawn\.domains holds 'cars'; must be of landmarks, products, artworks, toys"
+    ):
         draw_world(tmp_path, replace(SMALL, domains=("cars",)), seed=5)
 
 
@@ -126,14 +137,19 @@ def test_processes_draw_the_same_world(world: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_no_instance_of_one_seed_is_in_another(domain: str):
     d = DOMAINS[domain]
-    worlds = [{tuple(part.skin.tobytes() for part in d.make(dice_of(seed, d.number, i))) for i in range(40)} for seed in (0, 1, 1001)]
+    worlds = [
+        {tuple(part.skin.tobytes() for part in d.make(dice_of(seed, d.number, i))) for i in range(40)}
+        for seed in (0, 1, 1001)
+    ]
     assert [len(world) for world in worlds] == [40] * 3 and len(set.union(*worlds)) == 120
 
 
 def test_tables_name_the_instance_that_an_image_shows(world: Path):
     rows = {row["url"]: row for row in table(world / "gldv2/train.csv")}
     image_id = rows["drawn://landmarks/2/1"]["id"]
-    on_disk = cv2.imread(str(world / "gldv2/train" / image_id[0] / image_id[1] / image_id[2] / f"{image_id}.jpg"))[..., ::-1]
+    on_disk = cv2.imread(str(world / "gldv2/train" / image_id[0] / image_id[1] / image_id[2] / f"{image_id}.jpg"))[
+        ..., ::-1
+    ]
     again = draw_image("landmarks", 2, 1, 48, 5)
     assert np.abs(on_disk.astype(int) - again).mean() < 12  # JPEG's loss
     assert len({rows[f"drawn://landmarks/2/{view}"]["landmark_id"] for view in range(3)}) == 1
@@ -150,7 +166,13 @@ def test_images_are_whole_rgb_jpegs_of_the_stated_size(world: Path):
 
 
 def test_image_depends_on_seed_domain_instance_and_view_alone():
-    keys = [(domain, instance, view, 40, seed) for domain in DOMAINS for instance in (1, 2) for view in (0, 1) for seed in (0, 1)]
+    keys = [
+        (domain, instance, view, 40, seed)
+        for domain in DOMAINS
+        for instance in (1, 2)
+        for view in (0, 1)
+        for seed in (0, 1)
+    ]
     forward = [draw_image(*key) for key in keys]
     backward = [draw_image(*key) for key in reversed(keys)][::-1]
     for one, other in zip(forward, backward, strict=True):
@@ -162,7 +184,9 @@ def test_two_worlds_of_one_seed_are_equal_byte_by_byte_and_of_another_seed_are_n
     draw_world(tmp_path / "a", SMALL, seed=5)
     draw_world(tmp_path / "b", SMALL, seed=6)
     assert contents(tmp_path / "a") == contents(world)
-    assert not {data for name, data in contents(tmp_path / "b").items() if name.endswith(".jpg")} & set(contents(world).values())
+    assert not {data for name, data in contents(tmp_path / "b").items() if name.endswith(".jpg")} & set(
+        contents(world).values()
+    )
 
 
 def test_second_call_on_a_whole_world_touches_nothing(world: Path, tmp_path: Path):
@@ -191,7 +215,12 @@ def test_changed_image_or_table_is_made_again(tmp_path: Path, damage: str):
     expected = contents(tmp_path)
     victim, other = sorted((tmp_path / "toys").rglob("*.jpg"))[:2]
     table, whole = tmp_path / "products10k/train.csv", victim.read_bytes()
-    changed = {"emptied": b"", "truncated": whole[:-30], "zeroed": bytes(len(whole)), "another image": other.read_bytes()}
+    changed = {
+        "emptied": b"",
+        "truncated": whole[:-30],
+        "zeroed": bytes(len(whole)),
+        "another image": other.read_bytes(),
+    }
     time.sleep(0.02)  # the clock of a file system ticks in up to 10 ms
     if damage == "edited table":
         table.write_bytes(table.read_bytes().replace(b",", b";"))
@@ -224,7 +253,9 @@ def test_interrupted_drawing_goes_on_where_it_was(world: Path, tmp_path: Path, m
     assert len(rest) == 28 and contents(tmp_path) == contents(world)
 
 
-def test_full_disk_is_told_with_its_place_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_is_told_with_its_place_and_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     write = Path.write_bytes
     left = [30_000]  # bytes of the disk
 
@@ -273,7 +304,9 @@ def test_damaged_mark_is_told(tmp_path: Path):
         draw_world(tmp_path, SMALL, seed=5)
 
 
-@pytest.mark.parametrize("bad", [DrawnWorld(n_instances=0), DrawnWorld(n_views=0), DrawnWorld(image_px=8), DrawnWorld(difficulty=1.5)])
+@pytest.mark.parametrize(
+    "bad", [DrawnWorld(n_instances=0), DrawnWorld(n_views=0), DrawnWorld(image_px=8), DrawnWorld(difficulty=1.5)]
+)
 def test_setting_out_of_range_is_named(tmp_path: Path, bad: DrawnWorld):
     with pytest.raises(ValueError, match=r"data\.drawn\.\w+ is [\d.]+, must be"):
         draw_world(tmp_path, bad, seed=0)
@@ -281,8 +314,15 @@ def test_setting_out_of_range_is_named(tmp_path: Path, bad: DrawnWorld):
 
 def test_easy_world_is_nearer_and_sharper():
     def detail(difficulty: float) -> float:
-        images = [draw_image(domain, i, view, 96, 0, difficulty) for domain in ("products", "toys") for i in range(6) for view in range(3)]
-        return float(np.mean([cv2.Laplacian(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.CV_32F).std() for image in images]))
+        images = [
+            draw_image(domain, i, view, 96, 0, difficulty)
+            for domain in ("products", "toys")
+            for i in range(6)
+            for view in range(3)
+        ]
+        return float(
+            np.mean([cv2.Laplacian(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.CV_32F).std() for image in images])
+        )
 
     assert detail(0.0) > 1.2 * detail(1.0)
 
@@ -317,7 +357,10 @@ def test_colours_alone_find_some_instances_but_not_most():
 
 @pytest.mark.slow
 def test_drawing_that_is_killed_ends_in_the_same_world(world: Path, tmp_path: Path):
-    code = f"from pathlib import Path; from guie.synthetic.world import draw_world, DrawnWorld; draw_world(Path({str(tmp_path)!r}), DrawnWorld(4, 3, 48), 5)"
+    code = (
+        "from pathlib import Path; from guie.synthetic.world import draw_world, DrawnWorld; "
+        f"draw_world(Path({str(tmp_path)!r}), DrawnWorld(4, 3, 48), 5)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code])
     while len(list(tmp_path.rglob("*.jpg"))) < 10 and process.poll() is None:
         time.sleep(0.005)

@@ -51,7 +51,8 @@ def interrupted(out: Path, n_steps: int = 3) -> Path:  # noqa: F811
 
 
 def test_centers_that_do_not_train_go_on_as_they_were_set(out: Path):  # noqa: F811
-    """`begin_epoch` points them at their classes' means, once; a checkpoint must hold them though only the neck trains."""
+    """`begin_epoch` points them at their classes' means, once; a checkpoint must hold them though only the neck
+    trains."""
     stage = changed(HEAD, trains="neck", start__has_mean_centers=True)
     expected = trained(out, stage)
     for file in (out / FOLDER).iterdir():

@@ -26,7 +26,8 @@ PATTERNS = 4 * torch.randn(N_CLASSES, 3, 1, 1, generator=torch.Generator().manua
 
 
 class PairsWithMemory(Objective):
-    """Contrastive over the batch and a memory of earlier embeddings: a loss that no part of a batch can compute alone."""
+    """Contrastive over the batch and a memory of earlier embeddings: a loss that no part of a batch can compute
+    alone."""
 
     memory: Tensor
     memory_labels: Tensor
@@ -69,7 +70,9 @@ class Tower(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Conv2d(3, WIDTH, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(rate))
+        self.network = nn.Sequential(
+            nn.Conv2d(3, WIDTH, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(rate)
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.network(pixels)

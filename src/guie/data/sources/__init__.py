@@ -1,11 +1,13 @@
 """One module per layout of a public data set, each with one pure function `build(folder) -> DataFrame`.
 
 The name of the module is the `kind` of a recipe's source. `build` lists what the set's own files name, with the columns
-image_id (unique and stable, without the source's name), path (relative to `folder`), source_label and split (the set's own:
-train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros. Whether the images exist is not its concern.
+image_id (unique and stable, without the source's name), path (relative to `folder`), source_label and split (the set's
+own: train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros. Whether the images exist is not
+its concern.
 
-The column `group` may be absent. Classes whose images name the same group are near-twins, or show the same thing: validation by class keeps them
-on one side. A name counts within its source; one that begins with `SHARED` counts in all sources. '' names none; several stand one a line.
+The column `group` may be absent. Classes whose images name the same group are near-twins, or show the same thing:
+validation by class keeps them on one side. A name counts within its source; one that begins with `SHARED` counts in all
+sources. '' names none; several stand one a line.
 """
 
 from __future__ import annotations
@@ -23,7 +25,24 @@ from guie.data.image import EXTENSIONS, is_image
 from guie.data.names import safe_name
 
 SHARED = "shared:"
-NO_IMAGES = {".txt", ".csv", ".json", ".xml", ".html", ".md", ".ini", ".db", ".log", ".py", ".npy", ".mat", ".pkl", ".zip", ".tar", ".gz"}  # not looked into
+NO_IMAGES = {
+    ".txt",
+    ".csv",
+    ".json",
+    ".xml",
+    ".html",
+    ".md",
+    ".ini",
+    ".db",
+    ".log",
+    ".py",
+    ".npy",
+    ".mat",
+    ".pkl",
+    ".zip",
+    ".tar",
+    ".gz",
+}  # not looked into
 passed_over: Counter[str] = Counter()  # what `images_in` has passed over, by ending; `list_source` reads and clears it
 
 
@@ -41,14 +60,19 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
     need_file(path)
     with path.open("rb") as handle:
         if any(b"\0" in chunk for chunk in iter(lambda: handle.read(1 << 20), b"")):
-            raise ValueError(f"{path} holds zero bytes: it is damaged, or not in UTF-8; fetch it again, or save it as UTF-8")
+            raise ValueError(
+                f"{path} holds zero bytes: it is damaged, or not in UTF-8; fetch it again, or save it as UTF-8"
+            )
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are no UTF-8
         raise ValueError(f"{path} is no table of comma-separated values: {error}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: expected the columns {', '.join(columns)}, found {', '.join(table.columns)}")
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}: expected the columns {', '.join(columns)}, found "
+            f"{', '.join(table.columns)}"
+        )
     return table
 
 
@@ -58,11 +82,15 @@ def need_file(path: Path) -> None:
         return
     need_folder(path.parent)
     there = sorted(entry.name for entry in path.parent.iterdir())[:5]
-    raise FileNotFoundError(f"{path} does not exist; the folder holds {', '.join(there) or 'nothing'}. Point the source's folder at the right place")
+    raise FileNotFoundError(
+        f"{path} does not exist; the folder holds {', '.join(there) or 'nothing'}. Point the source's folder at the "
+        "right place"
+    )
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything lies at `path`: an optional list that is a folder or a broken link shall be told, not passed over."""
+    """Whether anything lies at `path`: an optional list that is a folder or a broken link shall be told, not passed
+    over."""
     return os.path.lexists(path)
 
 
@@ -130,7 +158,10 @@ def need_keys(path: Path, number: int, entry: Any, *keys: str) -> None:
 def need_folder(folder: Path) -> None:
     """FileNotFoundError, with the remedy, unless `folder` is there."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist; put the data set there, or point --data-root or the source's folder elsewhere")
+        raise FileNotFoundError(
+            f"the folder {folder} does not exist; put the data set there, or point --data-root or the source's folder "
+            "elsewhere"
+        )
 
 
 def shared_group(data_set: str, image: str) -> str:
@@ -150,7 +181,9 @@ def shared_group(data_set: str, image: str) -> str:
 
 def table_of(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
     """A source's table of (path, source_label, split); the path is the image's id, too."""
-    frame = pd.DataFrame(list(rows), columns=["path", "source_label", "split"], dtype=object)  # names that are no UTF-8 are no `str` of pandas
+    frame = pd.DataFrame(
+        list(rows), columns=["path", "source_label", "split"], dtype=object
+    )  # names that are no UTF-8 are no `str` of pandas
     return frame.assign(image_id=frame["path"])
 
 

@@ -1,4 +1,5 @@
-"""AliProducts (Tianchi 231780): `<part>/<class_id>/<image>`, nine training parts and maybe `val`; a class lies in several parts."""
+"""AliProducts (Tianchi 231780): `<part>/<class_id>/<image>`, nine training parts and maybe `val`; a class lies in
+several parts."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ def build(folder: Path) -> pd.DataFrame:
     rows = []
     for part in folders_in(folder):
         for name in folders_in(folder / part):
-            rows += [(f"{part}/{name}/{image}", name, "val" if part == "val" else "train") for image in images_in(folder / part / name)]
+            rows += [
+                (f"{part}/{name}/{image}", name, "val" if part == "val" else "train")
+                for image in images_in(folder / part / name)
+            ]
     if not rows:
         raise ValueError(f"{folder} holds no <part>/<class_id>/<image>; point the source's folder one level up or down")
     return table_of(rows)

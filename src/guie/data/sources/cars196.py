@@ -1,4 +1,5 @@
-"""Stanford Cars: `cars_annos.mat`, whose `annotations` name `car_ims/000001.jpg`, the class from 1 to 196 and whether it is for testing."""
+"""Stanford Cars: `cars_annos.mat`, whose `annotations` name `car_ims/000001.jpg`, the class from 1 to 196 and whether
+it is for testing."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ PATH, CLASS, IS_TEST = 0, 5, 6  # places of the fields; their names differ betwe
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; classes are named by their numbers, as metric learning's split (1 to 98, 99 to 196) has them.
+    """Lists the set at `folder`; classes are named by their numbers, as metric learning's split (1 to 98, 99 to 196)
+    has them.
 
     Raises:
         FileNotFoundError: no `cars_annos.mat`.
@@ -34,7 +36,12 @@ def build(folder: Path) -> pd.DataFrame:
     need_file(path)
     try:
         entries = scipy.io.loadmat(path, squeeze_me=True)["annotations"]
-        rows = [(str(entry[PATH]), str(int(entry[CLASS])), "test" if int(entry[IS_TEST]) else "train") for entry in map(tuple, entries)]
+        rows = [
+            (str(entry[PATH]), str(int(entry[CLASS])), "test" if int(entry[IS_TEST]) else "train")
+            for entry in map(tuple, entries)
+        ]
     except Exception as error:  # scipy has errors of its own for each kind of damage
-        raise ValueError(f"{path} is not the annotations of Stanford Cars ({type(error).__name__}: {error}); fetch it again") from error
+        raise ValueError(
+            f"{path} is not the annotations of Stanford Cars ({type(error).__name__}: {error}); fetch it again"
+        ) from error
     return table_of(rows)

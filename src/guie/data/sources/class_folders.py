@@ -21,5 +21,8 @@ def build(folder: Path) -> pd.DataFrame:
     rows = [(f"{name}/{image}", name, "") for name in classes for image in images_in(folder / name)]
     if not rows:
         kinds = " ".join(EXTENSIONS)
-        raise ValueError(f"{folder} holds {len(classes)} folders and no <class>/<image> ({kinds}); point the source's folder one level up or down")
+        raise ValueError(
+            f"{folder} holds {len(classes)} folders and no <class>/<image> ({kinds}); point the source's folder one "
+            "level up or down"
+        )
     return table_of(rows)

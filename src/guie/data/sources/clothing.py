@@ -30,4 +30,11 @@ def build(folder: Path) -> pd.DataFrame:
     """
     table = read_csv(folder / "images.csv", "image", "label")
     table = table[~table["label"].isin(NO_CLASS)]
-    return pd.DataFrame({"image_id": table["image"], "path": "images/" + table["image"] + ".jpg", "source_label": table["label"], "split": ""})
+    return pd.DataFrame(
+        {
+            "image_id": table["image"],
+            "path": "images/" + table["image"] + ".jpg",
+            "source_label": table["label"],
+            "split": "",
+        }
+    )

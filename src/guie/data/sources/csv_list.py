@@ -1,4 +1,5 @@
-"""Any set with a list of its own: `images.csv` with path,label and maybe domain, split and group; paths are relative to the folder."""
+"""Any set with a list of its own: `images.csv` with path,label and maybe domain, split and group; paths are relative to
+the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""DeepFashion Consumer-to-shop: `Eval/list_eval_partition.txt` lists pairs of a consumer's and a shop's image, so images repeat; images in `Img/` or `img/`."""
+"""DeepFashion Consumer-to-shop: `Eval/list_eval_partition.txt` lists pairs of a consumer's and a shop's image, so
+images repeat; images in `Img/` or `img/`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,14 @@ def build(folder: Path) -> pd.DataFrame:
         FileNotFoundError: no list.
         ValueError: a line has not four fields.
     """
-    pairs = read_fields(folder / "Eval/list_eval_partition.txt", "image_pair_name_1", "image_pair_name_2", "item_id", "evaluation_status", n_before=2)
+    pairs = read_fields(
+        folder / "Eval/list_eval_partition.txt",
+        "image_pair_name_1",
+        "image_pair_name_2",
+        "item_id",
+        "evaluation_status",
+        n_before=2,
+    )
     start = "Img/" if (folder / "Img/img").is_dir() else ""  # as the archive is unpacked: into Img/, or beside Eval/
     rows = [(start + image, item, split) for first, second, item, split in pairs for image in (first, second)]
     return table_of(dict.fromkeys(rows))

@@ -1,4 +1,5 @@
-"""DeepFashion Consumer-to-shop as re-packed on Kaggle: `deepfashion_train.json`, {group: {item: [paths]}}; the class is the folder an image lies in."""
+"""DeepFashion Consumer-to-shop as re-packed on Kaggle: `deepfashion_train.json`, {group: {item: [paths]}}; the class is
+the folder an image lies in."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Google Landmarks v2, training part: `train/<a>/<b>/<c>/<id>.jpg`, a, b, c being the first three characters of the id.
 
 Three forms of its list are in use: CVDF's `train.csv` (id,url,landmark_id; 4,132,914 images), CVDF's `train_clean.csv`
-(landmark_id,images with the ids separated by spaces; 1,580,470 images) and Kaggle's `train.csv` (id,landmark_id; the clean
-subset). Where `train_clean.csv` lies beside `train.csv`, the clean list is read, as all winners did. `train_label_to_category.csv`
-(landmark_id,category: a page of Wikimedia Commons), which may be absent, says which landmarks other sets hold, too: their landmark ids differ.
+(landmark_id,images with the ids separated by spaces; 1,580,470 images) and Kaggle's `train.csv` (id,landmark_id; the
+clean subset). Where `train_clean.csv` lies beside `train.csv`, the clean list is read, as all winners did.
+`train_label_to_category.csv` (landmark_id,category: a page of Wikimedia Commons), which may be absent, says which
+landmarks other sets hold, too: their landmark ids differ.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ SET = DataSet(
     size="500 tars of 1 GB",
     whole=(("clean", 1580470, 0), ("full", 4132914, 0)),
     files=(
-        *(Download(f"{S3}/metadata/{name}.csv") for name in ("train", "train_clean", "train_attribution", "train_label_to_category")),
-        *(Download(f"{S3}/train/images_{n:03d}.tar", "train", f"{S3}/md5sum/train/md5.images_{n:03d}.txt") for n in range(500)),
+        *(
+            Download(f"{S3}/metadata/{name}.csv")
+            for name in ("train", "train_clean", "train_attribution", "train_label_to_category")
+        ),
+        *(
+            Download(f"{S3}/train/images_{n:03d}.tar", "train", f"{S3}/md5sum/train/md5.images_{n:03d}.txt")
+            for n in range(500)
+        ),
     ),
 )
 
@@ -49,23 +56,33 @@ def build(folder: Path) -> pd.DataFrame:
     ids = table["id"].astype(str)
     short = ids[ids.str.len() < 3]
     if len(short):
-        raise ValueError(f"{folder}: the id {short.iloc[0]!r} has fewer than three characters; an image lies at train/<a>/<b>/<c>/<id>.jpg")
+        raise ValueError(
+            f"{folder}: the id {short.iloc[0]!r} has fewer than three characters; an image lies at "
+            "train/<a>/<b>/<c>/<id>.jpg"
+        )
     path = "train/" + ids.str[0] + "/" + ids.str[1] + "/" + ids.str[2] + "/" + ids + ".jpg"
     group = groups_of(ids, table["landmark_id"], folder / "train_label_to_category.csv")
-    return pd.DataFrame({"image_id": ids, "path": path, "source_label": table["landmark_id"], "split": "train", "group": group})
+    return pd.DataFrame(
+        {"image_id": ids, "path": path, "source_label": table["landmark_id"], "split": "train", "group": group}
+    )
 
 
 def groups_of(ids: pd.Series, landmarks: pd.Series, categories: Path) -> list[str]:
-    """The groups of images of the landmarks: the image itself, and the place, by its category on Wikimedia Commons, where the list is there."""
+    """The groups of images of the landmarks: the image itself, and the place, by its category on Wikimedia Commons,
+    where the list is there."""
     groups = [shared_group("gldv2", image) for image in ids]
     if not is_there(categories):
         return groups
     table = read_csv(categories, "landmark_id", "category")
     table = table[table["category"] != ""]
     place = dict(zip(table["landmark_id"], map(place_group, table["category"]), strict=True))
-    return [f"{group}{GROUP_SEPARATOR}{place[landmark]}" if landmark in place else group for group, landmark in zip(groups, landmarks, strict=True)]
+    return [
+        f"{group}{GROUP_SEPARATOR}{place[landmark]}" if landmark in place else group
+        for group, landmark in zip(groups, landmarks, strict=True)
+    ]
 
 
 def place_group(category: str) -> str:
-    """The group of a place by its category: `http://commons.wikimedia.org/wiki/Category:Lake_Louise` and `Lake Louise` are one."""
+    """The group of a place by its category: `http://commons.wikimedia.org/wiki/Category:Lake_Louise` and `Lake Louise`
+    are one."""
     return f"{SHARED}place/{unquote(category).rpartition('Category:')[2].replace('_', ' ').strip()}"

@@ -1,8 +1,10 @@
-"""Google Landmarks v2, index and test: `index/<a>/<b>/<c>/<id>.jpg`, `test/...`; their landmark ids are not those of the training part.
+"""Google Landmarks v2, index and test: `index/<a>/<b>/<c>/<id>.jpg`, `test/...`; their landmark ids are not those of
+the training part.
 
-`index_image_to_landmark.csv` (id,landmark_id) names the landmarks of the index (761,757 images). `retrieval_solution_v2.1.csv`
-(id,images,Usage), which may be absent, lists the index images that show what a test image shows; without any (`None`) a test image is left
-out. `index_label_to_category.csv` may be absent, as `train_label_to_category.csv` of the training part.
+`index_image_to_landmark.csv` (id,landmark_id) names the landmarks of the index (761,757 images).
+`retrieval_solution_v2.1.csv` (id,images,Usage), which may be absent, lists the index images that show what a test image
+shows; without any (`None`) a test image is left out. `index_label_to_category.csv` may be absent, as
+`train_label_to_category.csv` of the training part.
 """
 
 from __future__ import annotations
@@ -26,8 +28,14 @@ SET = DataSet(
     files=(
         *(Download(f"{S3}/metadata/{name}.csv") for name in ("index_image_to_landmark", "index_label_to_category")),
         Download(f"{S3}/ground_truth/retrieval_solution_v2.1.csv"),
-        *(Download(f"{S3}/index/images_{n:03d}.tar", "index", f"{S3}/md5sum/index/md5.images_{n:03d}.txt") for n in range(100)),
-        *(Download(f"{S3}/test/images_{n:03d}.tar", "test", f"{S3}/md5sum/test/md5.images_{n:03d}.txt") for n in range(20)),
+        *(
+            Download(f"{S3}/index/images_{n:03d}.tar", "index", f"{S3}/md5sum/index/md5.images_{n:03d}.txt")
+            for n in range(100)
+        ),
+        *(
+            Download(f"{S3}/test/images_{n:03d}.tar", "test", f"{S3}/md5sum/test/md5.images_{n:03d}.txt")
+            for n in range(20)
+        ),
     ),
 )
 

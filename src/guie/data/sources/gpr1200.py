@@ -1,7 +1,8 @@
 """GPR1200: `images/<category>_<original name>.jpg`; the category is what stands before the first `_`.
 
-Categories 0 to 199 are of Google Landmarks v2, 200 to 399 of iNaturalist, 800 to 999 of Stanford Online Products, under their original names: the same
-things may be in those sets, too. `GPR1200_categoryNumber_to_text.json` of the authors' repository, which may be absent, names the places.
+Categories 0 to 199 are of Google Landmarks v2, 200 to 399 of iNaturalist, 800 to 999 of Stanford Online Products, under
+their original names: the same things may be in those sets, too. `GPR1200_categoryNumber_to_text.json` of the authors'
+repository, which may be absent, names the places.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ SET = DataSet(
     is_commercial=False,
     folder="gpr1200",
     whole=(("", 12000, 1200),),
-    how="follow the page's link to the images; unpack images/ into the folder, and GPR1200_categoryNumber_to_text.json of the page beside it",
+    how=(
+        "follow the page's link to the images; unpack images/ into the folder, and "
+        "GPR1200_categoryNumber_to_text.json of the page beside it"
+    ),
 )
 ORIGINS = {range(200): "gldv2", range(200, 400): "inat", range(800, 1000): "sop"}
 
@@ -38,7 +42,11 @@ def build(folder: Path) -> pd.DataFrame:
     names = images_in(folder / "images")
     wrong = [name for name in names if "_" not in name]
     if wrong or not names:
-        raise ValueError(f"{folder / 'images'} holds {wrong[0]!r}, expected <category>_<name>.jpg" if wrong else f"{folder / 'images'} holds no image")
+        raise ValueError(
+            f"{folder / 'images'} holds {wrong[0]!r}, expected <category>_<name>.jpg"
+            if wrong
+            else f"{folder / 'images'} holds no image"
+        )
     rows = table_of((f"images/{name}", name.split("_", 1)[0], "test") for name in names)
     texts = folder / "GPR1200_categoryNumber_to_text.json"
     places = read_json(texts, dict) if is_there(texts) else {}
@@ -52,4 +60,8 @@ def _group(image: str, places: dict[str, str]) -> str:
     if not origin:
         return ""
     group = shared_group(origin, original)
-    return f"{group}{GROUP_SEPARATOR}{place_group(places[category])}" if origin == "gldv2" and places.get(category) else group
+    return (
+        f"{group}{GROUP_SEPARATOR}{place_group(places[category])}"
+        if origin == "gldv2" and places.get(category)
+        else group
+    )

@@ -1,4 +1,5 @@
-"""Grocery Store (M. Klasson): `train.txt`, `val.txt` and maybe `test.txt` with lines `path, fine_id, coarse_id`; `classes.csv` names the ids."""
+"""Grocery Store (M. Klasson): `train.txt`, `val.txt` and maybe `test.txt` with lines `path, fine_id, coarse_id`;
+`classes.csv` names the ids."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""H&M: `images/<first three characters>/<article_id>.jpg`, `articles.csv`; the class is product_code: an article's colours are one product.
+"""H&M: `images/<first three characters>/<article_id>.jpg`, `articles.csv`; the class is product_code: an article's
+colours are one product.
 
-An article_id has ten characters and begins with 0; lists that lost the zero in a spreadsheet are read all the same. Some articles have no image.
+An article_id has ten characters and begins with 0; lists that lost the zero in a spreadsheet are read all the same.
+Some articles have no image.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ SET = DataSet(
     licence="the contest's rules",
     is_commercial=False,
     folder="hm",
-    how="kaggle competitions download h-and-m-personalized-fashion-recommendations (an account, and its rules accepted)",
+    how=(
+        "kaggle competitions download h-and-m-personalized-fashion-recommendations (an account, and its rules accepted)"
+    ),
 )
 
 
@@ -33,4 +37,8 @@ def build(folder: Path) -> pd.DataFrame:
     need_folder(folder / "images")
     there = {path.name for path in (folder / "images").glob("*/*.jpg")}
     articles = zip(table["article_id"].str.zfill(10), table["product_code"], strict=True)
-    return table_of((f"images/{article[:3]}/{article}.jpg", product, "train") for article, product in articles if f"{article}.jpg" in there)
+    return table_of(
+        (f"images/{article[:3]}/{article}.jpg", product, "train")
+        for article, product in articles
+        if f"{article}.jpg" in there
+    )

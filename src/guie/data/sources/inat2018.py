@@ -1,4 +1,5 @@
-"""iNaturalist 2018: `train2018.json`, `val2018.json` with images (id, file_name) and annotations (image_id, category_id).
+"""iNaturalist 2018: `train2018.json`, `val2018.json` with images (id, file_name) and annotations (image_id,
+category_id).
 
 A file_name is `train_val2018/<group>/<category>/<hash>.jpg`.
 """
@@ -34,7 +35,11 @@ def build(folder: Path) -> pd.DataFrame:
         ValueError: a list is not as above, or annotates an image that it does not name.
     """
     has_val = is_there(folder / "val2018.json")
-    rows = table_of(row for split in (["train", "val"] if has_val else ["train"]) for row in _rows(folder / f"{split}2018.json", split))
+    rows = table_of(
+        row
+        for split in (["train", "val"] if has_val else ["train"])
+        for row in _rows(folder / f"{split}2018.json", split)
+    )
     return rows.assign(group=[shared_group("inat", path) for path in rows["path"]])
 
 
@@ -47,5 +52,7 @@ def _rows(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
     for number, entry in enumerate(lists["annotations"]):
         need_keys(path, number, entry, "image_id", "category_id")
         if entry["image_id"] not in names:
-            raise ValueError(f"{path}: annotation {number} is of image {entry['image_id']}, which `images` does not name")
+            raise ValueError(
+                f"{path}: annotation {number} is of image {entry['image_id']}, which `images` does not name"
+            )
         yield names[entry["image_id"]], str(entry["category_id"]), split

@@ -1,4 +1,5 @@
-"""DeepFashion In-Shop: `Eval/list_eval_partition.txt` with image_name item_id evaluation_status (train, query, gallery); images in `Img/img/` or `img/`."""
+"""DeepFashion In-Shop: `Eval/list_eval_partition.txt` with image_name item_id evaluation_status (train, query,
+gallery); images in `Img/img/` or `img/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The 130k images that look like the contest's (Kaggle, rhtsingh): `<domain>/<image>`, `train.csv` with label,image_name."""
+"""The 130k images that look like the contest's (Kaggle, rhtsingh): `<domain>/<image>`, `train.csv` with
+label,image_name."""
 
 from __future__ import annotations
 
@@ -31,7 +32,12 @@ def build(folder: Path) -> pd.DataFrame:
     for domain in folders_in(folder):
         for entry in (folder / domain).iterdir():
             if entry.name in place:
-                raise ValueError(f"{folder}: {entry.name} lies in {place[entry.name]} and in {domain}; train.csv does not say which is meant")
+                raise ValueError(
+                    f"{folder}: {entry.name} lies in {place[entry.name]} and in {domain}; train.csv does not say which "
+                    "is meant"
+                )
             place[entry.name] = domain
     names = zip(table["image_name"], table["label"], strict=True)
-    return table_of((f"{place.get(name, label)}/{name}", label, "train") for name, label in names)  # one that is missing is told by door 01
+    return table_of(
+        (f"{place.get(name, label)}/{name}", label, "train") for name, label in names
+    )  # one that is missing is told by door 01

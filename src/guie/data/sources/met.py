@@ -1,4 +1,5 @@
-"""The Met: `ground_truth/MET_database.json` (or the mini one), a list of {id, path}; `valset.json`, `testset.json`, of {path, MET_id?}; images below `images/`.
+"""The Met: `ground_truth/MET_database.json` (or the mini one), a list of {id, path}; `valset.json`, `testset.json`, of
+{path, MET_id?}; images below `images/`.
 
 A query without MET_id shows nothing of the museum: a distractor, here a class of its own, so that it is never a match.
 """

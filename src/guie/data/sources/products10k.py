@@ -1,4 +1,5 @@
-"""Products-10K: `train/<name>` with `train.csv` (name,class,group); `test/<name>` with `test_kaggletest.csv` (name,class,...), which may be absent."""
+"""Products-10K: `train/<name>` with `train.csv` (name,class,group); `test/<name>` with `test_kaggletest.csv`
+(name,class,...), which may be absent."""
 
 from __future__ import annotations
 
@@ -23,17 +24,28 @@ LISTS = {"train": "train.csv", "test": "test_kaggletest.csv"}
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; both parts share their classes. `group`, which the test list lacks, holds products that are hard to tell apart.
+    """Lists the set at `folder`; both parts share their classes. `group`, which the test list lacks, holds products
+    that are hard to tell apart.
 
     Raises:
         FileNotFoundError: no `train.csv`.
         ValueError: a list lacks a column.
     """
     has_test = is_there(folder / LISTS["test"]) and (folder / "test").is_dir()
-    return pd.concat([_part(folder, split) for split in (["train", "test"] if has_test else ["train"])], ignore_index=True)
+    return pd.concat(
+        [_part(folder, split) for split in (["train", "test"] if has_test else ["train"])], ignore_index=True
+    )
 
 
 def _part(folder: Path, split: str) -> pd.DataFrame:
     table = read_csv(folder / LISTS[split], "name", "class")
     path = f"{split}/" + table["name"]  # both parts count from 0.jpg, so the id keeps its part
-    return pd.DataFrame({"image_id": path, "path": path, "source_label": table["class"], "split": split, "group": table.get("group", "")})
+    return pd.DataFrame(
+        {
+            "image_id": path,
+            "path": path,
+            "source_label": table["class"],
+            "split": split,
+            "group": table.get("group", ""),
+        }
+    )

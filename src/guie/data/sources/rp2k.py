@@ -1,4 +1,5 @@
-"""RP2K: `train/<class>/<image>`, `test/<class>/<image>` (below `all/` in the archive); classes have Chinese names, which some tools unzip as `#U674e#U5b50`."""
+"""RP2K: `train/<class>/<image>`, `test/<class>/<image>` (below `all/` in the archive); classes have Chinese names,
+which some tools unzip as `#U674e#U5b50`."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; a class is named in Chinese whichever way its folder was unzipped, its path as it lies on disk.
+    """Lists the set at `folder`; a class is named in Chinese whichever way its folder was unzipped, its path as it lies
+    on disk.
 
     Raises:
         FileNotFoundError: no folder `train`.

@@ -1,4 +1,5 @@
-"""Shopee price match: `train_images/<image>`, `train.csv` with posting_id,image,image_phash,title,label_group; an image stands in several postings."""
+"""Shopee price match: `train_images/<image>`, `train.csv` with posting_id,image,image_phash,title,label_group; an image
+stands in several postings."""
 
 from __future__ import annotations
 
@@ -21,12 +22,16 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`, each image once for each of its label groups (classes); those that share a picture (image_phash) are near-twins.
+    """Lists the set at `folder`, each image once for each of its label groups (classes); those that share a picture
+    (image_phash) are near-twins.
 
     Raises:
         FileNotFoundError: no `train.csv`.
         ValueError: it lacks a column.
     """
     table = read_csv(folder / "train.csv", "image", "label_group").drop_duplicates(["image", "label_group"])
-    rows = table_of((f"train_images/{image}", label, "train") for image, label in zip(table["image"], table["label_group"], strict=True))
+    rows = table_of(
+        (f"train_images/{image}", label, "train")
+        for image, label in zip(table["image"], table["label_group"], strict=True)
+    )
     return rows.assign(group=table["image_phash"].to_numpy() if "image_phash" in table else "")

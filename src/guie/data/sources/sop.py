@@ -1,4 +1,5 @@
-"""Stanford Online Products: `Ebay_train.txt`, `Ebay_test.txt` with image_id class_id super_class_id path; class ids are global over both."""
+"""Stanford Online Products: `Ebay_train.txt`, `Ebay_test.txt` with image_id class_id super_class_id path; class ids are
+global over both."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`. The twelve super classes (bicycle, sofa, ...) are kinds of products, not near-twins, and make no groups.
+    """Lists the set at `folder`. The twelve super classes (bicycle, sofa, ...) are kinds of products, not near-twins,
+    and make no groups.
 
     Raises:
         FileNotFoundError: a list is missing.

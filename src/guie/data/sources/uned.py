@@ -1,7 +1,8 @@
-"""UnED's splits of eight sets: `info_files/<set>/<split>.json`, a list of {path, class_id}; images below `images/`, beside `info_files/`.
+"""UnED's splits of eight sets: `info_files/<set>/<split>.json`, a list of {path, class_id}; images below `images/`,
+beside `info_files/`.
 
-A source's folder is one of `info_files/<set>`. Where `class_id` is a list, its first counts; images of no class (-1, or an empty list) are distractors,
-each a class of its own. RP2K's images may lie there under their `#Uxxxx` names.
+A source's folder is one of `info_files/<set>`. Where `class_id` is a list, its first counts; images of no class (-1, or
+an empty list) are distractors, each a class of its own. RP2K's images may lie there under their `#Uxxxx` names.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def build(folder: Path) -> pd.DataFrame:
     need_folder(folder)
     lists = [(folder / f"{name}.json", split) for name, split in SPLITS.items() if is_there(folder / f"{name}.json")]
     if not lists:
-        raise FileNotFoundError(f"{folder} holds none of {', '.join(f'{name}.json' for name in SPLITS)}; point the source's folder at info_files/<set>")
+        raise FileNotFoundError(
+            f"{folder} holds none of {', '.join(f'{name}.json' for name in SPLITS)}; point the source's folder at "
+            "info_files/<set>"
+        )
     frame = table_of(row for path, split in lists for row in _rows(path, split, folder / IMAGES))
     frame["image_id"] = frame["path"].str.removeprefix(IMAGES)
     frame["group"] = [shared_group(folder.name, path) for path in frame["path"]] if folder.name in TAKEN_FROM else ""

@@ -62,14 +62,15 @@ class Objective(nn.Module):
     """What a stage minimises. Its parameters are trained, its buffers are checkpointed, and nothing of it is exported.
 
     Attributes:
-        is_additive: The loss of a batch is the mean of its parts' losses, weighted by their sizes, and `after_step` does nothing.
-            Then a batch in parts needs no first pass without gradient.
+        is_additive: The loss of a batch is the mean of its parts' losses, weighted by their sizes, and `after_step`
+            does nothing. Then a batch in parts needs no first pass without gradient.
     """
 
     is_additive = False
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, scalars, weighted; their sum is minimised. Changes no buffer: it may run several times in a step."""
+        """Named terms, scalars, weighted; their sum is minimised. Changes no buffer: it may run several times in a
+        step."""
         raise NotImplementedError
 
     @torch.no_grad()

@@ -1,8 +1,9 @@
 """ArcFace, CosFace and normalised softmax over any number of classes.
 
-The [batch, n_classes] logits are never materialised: the loss is computed in blocks of a few thousand classes, which are computed
-again in the backward pass. A million classes and a batch of 256 would be a gigabyte of logits in float32, of which a loss written
-in steps keeps four or five copies. All of it is in float32 (float64 for float64 inputs), whatever the precision around it.
+The [batch, n_classes] logits are never materialised: the loss is computed in blocks of a few thousand classes, which
+are computed again in the backward pass. A million classes and a batch of 256 would be a gigabyte of logits in float32,
+of which a loss written in steps keeps four or five copies. All of it is in float32 (float64 for float64 inputs),
+whatever the precision around it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings
 from guie.train.objectives.base import Batch, Look, Objective
 
-# Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the cosine
+# Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the
+# cosine
 # of a vector with itself above 1 for a fifth of all vectors.
 EPSILON = 1e-6
 BLOCK = 1 << 20  # logits at a time: 4 MB
@@ -34,7 +36,8 @@ def margin_at(margin: GrowingMargin, epoch: int) -> float:
 def class_margins(margin: ClassMargin, counts: Tensor) -> Tensor:
     """The margin of each class in radians, float32 [n_classes], of its training rows, [n_classes].
 
-    Source: 3rd place of Google Landmark Recognition 2020, arXiv 2010.05350; there the powers of the data's own extremes are the ends.
+    Source: 3rd place of Google Landmark Recognition 2020, arXiv 2010.05350; there the powers of the data's own extremes
+    are the ends.
     """
     powers = counts.double().clamp_min(1) ** margin.power
     low, high = powers.min(), powers.max()
@@ -45,9 +48,9 @@ def class_margins(margin: ClassMargin, counts: Tensor) -> Tensor:
 def shifted_cosine(cosine: Tensor, margin: float | Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """The cosine of a row and its own class with the margin, and the slope d(shifted)/d(cosine).
 
-    ArcFace adds the margin to the angle (arXiv 1801.07698, equation 3); where the angle exceeds pi - margin, cos(angle + margin) would grow
-    again, and the cosine is lowered by margin * sin(margin) instead, as in the reference implementation. CosFace (arXiv 1801.09414) lowers
-    the cosine by the margin. Softmax, normalised, leaves it.
+    ArcFace adds the margin to the angle (arXiv 1801.07698, equation 3); where the angle exceeds pi - margin, cos(angle
+    + margin) would grow again, and the cosine is lowered by margin * sin(margin) instead, as in the reference
+    implementation. CosFace (arXiv 1801.09414) lowers the cosine by the margin. Softmax, normalised, leaves it.
 
     Args:
         cosine: float [n].
@@ -69,7 +72,14 @@ def shifted_cosine(cosine: Tensor, margin: float | Tensor, kind: str) -> tuple[T
 
 
 def margin_cross_entropy(
-    embeddings: Tensor, centers: Tensor, labels: Tensor, margin: float | Tensor, scale: float, kind: str = "arcface", smoothing: float = 0.0, n_sub: int = 1
+    embeddings: Tensor,
+    centers: Tensor,
+    labels: Tensor,
+    margin: float | Tensor,
+    scale: float,
+    kind: str = "arcface",
+    smoothing: float = 0.0,
+    n_sub: int = 1,
 ) -> Tensor:
     """The mean cross entropy of scaled cosines, the own class's with a margin.
 
@@ -88,7 +98,9 @@ def margin_cross_entropy(
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-        losses: Tensor = _MarginCrossEntropy.apply(F.normalize(wide), centers, labels, margin, scale, kind, smoothing, n_sub)
+        losses: Tensor = _MarginCrossEntropy.apply(
+            F.normalize(wide), centers, labels, margin, scale, kind, smoothing, n_sub
+        )
         return losses.mean()
 
 
@@ -97,7 +109,15 @@ class _MarginCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, centers: Tensor, labels: Tensor, margin: float | Tensor, scale: float, kind: str, smoothing: float, n_sub: int
+        ctx: Any,
+        unit: Tensor,
+        centers: Tensor,
+        labels: Tensor,
+        margin: float | Tensor,
+        scale: float,
+        kind: str,
+        smoothing: float,
+        n_sub: int,
     ) -> Tensor:
         n_classes = len(centers) // n_sub
         own_centers = F.normalize(centers.view(n_classes, n_sub, -1)[labels].to(unit.dtype), dim=2)
@@ -140,13 +160,15 @@ class _MarginCrossEntropy(torch.autograd.Function):
 
 
 def _to_sub_centers(slopes: Tensor, nearest: Tensor, n_sub: int) -> Tensor:
-    """Slopes by the cosines of classes, [n, n_classes], given to each class' nearest sub-centre: [n, n_classes * n_sub]."""
+    """Slopes by the cosines of classes, [n, n_classes], given to each class' nearest sub-centre: [n, n_classes *
+    n_sub]."""
     spread = torch.zeros(*slopes.shape, n_sub, dtype=slopes.dtype, device=slopes.device)
     return spread.scatter_(2, nearest[..., None], slopes[..., None]).flatten(1)
 
 
 def _pull(slopes: Tensor, unit: Tensor, centers: Tensor, directions: Tensor) -> Tensor:
-    """The gradient of centres, [k, dim], of the slopes by their cosines, [n, k]; `directions` are the centres at length one."""
+    """The gradient of centres, [k, dim], of the slopes by their cosines, [n, k]; `directions` are the centres at length
+    one."""
     pull = slopes.T @ unit
     pull -= directions * (directions * pull).sum(dim=1, keepdim=True)  # a centre's length changes nothing
     lengths = centers.to(unit.dtype).norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -159,7 +181,9 @@ def _blocks(n_classes: int, n_sub: int, n_rows: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, n_classes)) for start in range(0, n_classes, step)]
 
 
-def _block_logits(unit: Tensor, centers: Tensor, start: int, stop: int, n_sub: int, scale: float) -> tuple[Tensor, Tensor, Tensor | None]:
+def _block_logits(
+    unit: Tensor, centers: Tensor, start: int, stop: int, n_sub: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Scaled cosines of a block of classes, [n, stop - start], its unit centres, and which sub-centre was nearest."""
     directions = F.normalize(centers[start * n_sub : stop * n_sub].to(unit.dtype))
     cosines = unit @ directions.T
@@ -170,7 +194,8 @@ def _block_logits(unit: Tensor, centers: Tensor, start: int, stop: int, n_sub: i
 
 
 def _set_own(logits: Tensor, labels: Tensor, start: int, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Puts the logits of the own classes, [n], into a block of logits, [n, n_classes], in place; their rows and columns.
+    """Puts the logits of the own classes, [n], into a block of logits, [n, n_classes], in place; their rows and
+    columns.
 
     Args:
         logits: Of the classes from `start` on.
@@ -192,7 +217,8 @@ def margin_of(settings: ObjectiveSettings) -> float | GrowingMargin | ClassMargi
 
 
 class MarginSoftmax(Objective):
-    """ArcFace, CosFace and normalised softmax. The class centres are its weights, float32 whatever the precision around it.
+    """ArcFace, CosFace and normalised softmax. The class centres are its weights, float32 whatever the precision around
+    it.
 
     Attributes:
         centers: float32 [n_classes * n_sub_centers, dim]; the sub-centres of a class follow each other.
@@ -201,7 +227,9 @@ class MarginSoftmax(Objective):
     is_additive = True
     class_margins: Tensor
 
-    def __init__(self, settings: ObjectiveSettings, n_classes: int, dim: int, counts: Tensor, has_mean_centers: bool = False) -> None:
+    def __init__(
+        self, settings: ObjectiveSettings, n_classes: int, dim: int, counts: Tensor, has_mean_centers: bool = False
+    ) -> None:
         """Centres start as small normal noise; only their directions matter.
 
         Args:
@@ -222,7 +250,9 @@ class MarginSoftmax(Objective):
         """See `Objective`."""
         s, margin = self.settings, self._margin(batch.epoch)
         own = self.class_margins[batch.labels] if margin is None else margin
-        loss = margin_cross_entropy(batch.embeddings, self.centers, batch.labels, own, s.scale, self.kind, s.label_smoothing, s.n_sub_centers)
+        loss = margin_cross_entropy(
+            batch.embeddings, self.centers, batch.labels, own, s.scale, self.kind, s.label_smoothing, s.n_sub_centers
+        )
         return {"loss": loss}
 
     @torch.no_grad()
