@@ -41,6 +41,6 @@ for check in "ruff check" "ruff format --check" mypy; do
 done
 echo "== pytest"
 [ ${#failed[@]} -eq 0 ] || printf 'FAILED before the tests: %s\n' "${failed[@]}"
-cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 spread=(-n $((cores < 4 ? cores : 4)) --dist loadgroup --no-loadscope-reorder)
 "$venv/bin/python" -m pytest "${spread[@]}" ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} && [ ${#failed[@]} -eq 0 ]

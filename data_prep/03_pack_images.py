@@ -1,10 +1,11 @@
-"""Door 03: decodes every image once, makes it small and packs it, so that training never waits for a large or broken
-file.
+"""Door 03: decodes every image once, makes it small and packs it, so that training never waits
+for a large or broken file.
 
 Reads   artifacts/<recipe>/02_balanced, and the raw images under --data-root
-Writes  artifacts/<recipe>/03_packed/shard_00000.tar ..., index.parquet (where each image lies) and problems.parquet
-Run     python data_prep/03_pack_images.py --recipe minibench --data-root DATA; killed, it goes on with the shard it was
-at
+Writes  artifacts/<recipe>/03_packed/shard_00000.tar ..., index.parquet (where each image lies)
+        and problems.parquet
+Run     python data_prep/03_pack_images.py --recipe minibench --data-root DATA
+        Killed, it goes on with the shard it was at.
 Last line: next: python src/04_train_head.py ...
 """
 

@@ -1,16 +1,15 @@
-"""Packs what a Kaggle notebook needs without the internet: wheels, the doors and the default backbone, to be uploaded
-as a data set.
+"""Packs what a Kaggle notebook needs without the internet: wheels, the doors and the default backbone,
+to be uploaded as a data set.
 
-Writes  <out>/wheels/*.whl       guie, and the packages of requirements.txt at the versions of constraints.txt for
-Kaggle's Python
-        <out>/guie_kit.txt       their list, with hashes: pip install --no-index --no-deps --find-links wheels -r
-        guie_kit.txt
-        <out>/project/           doors, submission/check_submission.py, weights/, LICENSE, NOTICE
+Writes  <out>/wheels/*.whl   guie, and the packages of requirements.txt at the versions of
+                             constraints.txt for Kaggle's Python
+        <out>/guie_kit.txt   their list, with hashes, for
+                             pip install --no-index --no-deps --find-links wheels -r guie_kit.txt
+        <out>/project/       doors, submission/check_submission.py, weights/, LICENSE, NOTICE
 Run     python notebooks/build_kit.py --out guie_kit --image kaggle_image.txt
-        kaggle_image.txt is what `pip list --format=freeze` says in a Kaggle notebook: a package that it has in a
-        version in range is left out,
-        such as torch with its CUDA libraries. Without it everything is packed. Killed, the same command goes on; a
-        wheel whose hash is right is kept.
+        kaggle_image.txt is what `pip list --format=freeze` says in a Kaggle notebook. A package that it
+        has in a version in range is left out, such as torch with its CUDA libraries; without it
+        everything is packed. Killed, the same command goes on; a wheel whose hash is right is kept.
 Last line: guie_kit: 6 wheels, 6 MB
 """
 

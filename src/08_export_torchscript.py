@@ -1,14 +1,14 @@
-"""Door 08: the final setting of the ladder as one TorchScript file, and the zip to hand in.
+r"""Door 08: the final setting of the ladder as one TorchScript file, and the zip to hand in.
 
-Everything is inside the file: resize, normalisation, members, views, projection. It is loaded again and must agree with
-door 07 on some validation images, else no zip is written.
+Everything is inside the file: resize, normalisation, members, views, projection. It is loaded
+again and must agree with door 07 on some validation images, else no zip is written.
 
 Reads   02_balanced/licences.json, 03_packed, 07_embeddings, the stages' weights
 Writes  08_export/saved_model.pt, submission.zip, card.json, parity/; a run in artifacts/ also
-submission/<recipe>/submission.zip
+        submission/<recipe>/submission.zip
 Run     python src/08_export_torchscript.py --recipe minibench
-Check   python submission/check_submission.py artifacts/minibench/08_export/submission.zip --expected
-artifacts/minibench/08_export/parity
+Check   python submission/check_submission.py artifacts/minibench/08_export/submission.zip \
+            --expected artifacts/minibench/08_export/parity
 Ends    next: python src/09_report.py --recipe minibench
 """
 

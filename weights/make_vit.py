@@ -1,16 +1,18 @@
-"""Makes weights/vit_tiny_drawn.safetensors, the small Vision Transformer that the project ships.
+r"""Makes weights/vit_tiny_drawn.safetensors, the small Vision Transformer that the project ships.
 
-timm's vit_tiny_patch16_224 (5.5 M parameters) learns, without labels, the features of an ImageNet MobileNetV2 on images
-that the project draws itself (weights/drawn_for_vit.py: seed 1001, so none of them is in another recipe) and, with
---real-data, on the training half of minibench's real images; the other half is never seen.
+timm's vit_tiny_patch16_224 (5.5 M parameters) learns, without labels, the features of an ImageNet
+MobileNetV2 on images that the project draws itself (weights/drawn_for_vit.py: seed 1001, so none of
+them is in another recipe) and, with --real-data, on the training half of minibench's real images; the
+other half is never seen.
 
-Needs   the teacher, mobilenetv2_100_imagenet.safetensors (weights/README.md), and with --real-data the images of
-minibench
-Writes  OUT/metrics.csv, OUT/last.pt; at the end the weights and their line in SHA256SUMS, beside this script
-Run     python weights/make_vit.py --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors --real-data
-../shared/data
-Takes   about two hours on two cores (64 images in 1 s; the teacher first, 10 minutes). Killed, the same command goes on
-where it was.
+Needs   the teacher, mobilenetv2_100_imagenet.safetensors (weights/README.md), and with --real-data
+        the images of minibench
+Writes  OUT/metrics.csv, OUT/last.pt; at the end the weights and their line in SHA256SUMS, beside
+        this script
+Run     python weights/make_vit.py --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors \
+            --real-data ../shared/data
+Takes   about two hours on two cores (64 images in 1 s; the teacher first, 10 minutes). Killed, the
+        same command goes on where it was.
 """
 
 import argparse

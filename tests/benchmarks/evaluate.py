@@ -1,9 +1,11 @@
-"""Exact search and retrieval metrics beside bare faiss and pytorch-metric-learning, each measurement in a process of
-its own.
+"""Exact search and retrieval metrics beside bare faiss and pytorch-metric-learning.
 
-Run     python tests/benchmarks/evaluate.py > tests/benchmarks/evaluate.md            (about 15 minutes, 6 GB of disk in
-the temporary folder)
-        python tests/benchmarks/evaluate.py --n-index 20000 --n-sharded 200000        (a minute)
+Each measurement runs in a process of its own.
+
+Run     python tests/benchmarks/evaluate.py > tests/benchmarks/evaluate.md
+            (about 15 minutes, 6 GB of disk in the temporary folder)
+        python tests/benchmarks/evaluate.py --n-index 20000 --n-sharded 200000
+            (a minute)
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_script_tells_the_killed_from_the_survivors_and_leaves_the_tree_alone(tm
     small_tree(tmp_path)
     script = tmp_path / "tests/mutants.py"
     text, n = re.subn(
-        r"(?m)^LIBRARIES = .*$", 'LIBRARIES = ("pytest",)', Path(mutants.__file__).read_text(encoding="utf-8")
+        r"(?ms)^LIBRARIES = .*?\)", 'LIBRARIES = ("pytest",)', Path(mutants.__file__).read_text(encoding="utf-8")
     )
     assert n == 1
     script.write_text(text)

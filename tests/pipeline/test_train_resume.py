@@ -184,9 +184,11 @@ def kill(process: subprocess.Popen[str] | ForkedScript) -> tuple[bool, str]:
     """Kills the process and its children; whether it was still at work, and what it had said."""
     was_running = process.poll() is None
     if was_running:  # the workers are in groups of their own
-        for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        for one in everyone:
             with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+                one.kill()
+        psutil.wait_procs(everyone[:-1], timeout=30)  # until then they hold the lock of the run
     return was_running, process.communicate()[0]
 
 

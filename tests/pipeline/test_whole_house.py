@@ -16,6 +16,7 @@ from opening import SMALL, open_door
 
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import Combined, MemberFeatures
+from guie.embed.features import FeatureStore
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT, Run
 
@@ -70,7 +71,7 @@ def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
     of both."""
     out, _ = house
     run, packed = Run(load_recipe("tiny", SMALL), out.parent, out), PackedImages(out / FOLDERS[3])
-    features = MemberFeatures(run, packed, Accelerator(cpu=True))
+    features = MemberFeatures(FeatureStore(run, packed, Accelerator(cpu=True)))
     rows = {
         split: Combined(run, run.recipe.embed.final, features, split).whole().astype(np.float64)
         for split in ("train", "val")
