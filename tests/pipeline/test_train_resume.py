@@ -15,6 +15,7 @@ import pytest
 import torch
 from opening import ForkedScript
 
+from guie.done import locked
 from guie.files import load_weights
 from guie.run import DOORS, PROJECT
 from guie.train.trainer import MOMENTS
@@ -216,6 +217,7 @@ def disturbed(recipe: Path, out: Path, doors: tuple[int, ...], n: int, *launcher
             wait_for_work(process, out)
             time.sleep(rng.uniform(0.0, 0.2))
             was_running, said = kill(process)
+            wait_until_free(out / "kill")
             n_kills += was_running
             output += said
         output += finish(start(number, recipe, out, *launcher, every_step=True))
@@ -256,6 +258,18 @@ def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], in_two: Pa
     assert n_kills >= 2 and "resumes at epoch" in output, output
     again = weights_of(killed)
     assert all(torch.equal(two[name], again[name]) for name in two)
+
+
+def wait_until_free(run: Path) -> None:
+    """Until no process holds the run's lock: of two that are killed, one may live a moment longer."""
+    deadline = time.time() + 60
+    while True:
+        try:
+            with locked(run):
+                return
+        except ValueError:
+            assert time.time() < deadline
+            time.sleep(0.1)
 
 
 # What kills a stage: how often the moment has come, and where the process ends itself without a word, as by SIGKILL.
@@ -312,6 +326,7 @@ def test_two_processes_killed_at_a_named_moment_end_bit_equal(
     killed = start(5, recipe, out, *LAUNCHER, first=DIES.format(moment=moment, n=1 if moment == "best kept" else 2))
     killed.communicate(timeout=300)
     assert killed.returncode != 0
+    wait_until_free(out / "kill")
     finish(start(5, recipe, out, *LAUNCHER))
     expected, got = weights_of(in_two), weights_of(out)
     assert expected.keys() == got.keys()
@@ -385,6 +400,7 @@ def test_sharded_weights_train_as_whole_ones(sharded: Sharded, tmp_path: Path) -
     process = start(5, recipe, out, *LAUNCHER, every_step=True)
     wait_for_work(process, out)
     assert kill(process)[0]
+    wait_until_free(out / "kill")
     alone = start(5, recipe, out)
     told = alone.communicate(timeout=300)[0]
     assert "by several processes with has_sharded_weights; start several again" in told and alone.returncode == 2
@@ -405,6 +421,7 @@ def test_sharded_stage_killed_at_a_named_moment_ends_bit_equal(sharded: Sharded,
     killed = start(5, recipe, out, *LAUNCHER, first=DIES.format(moment=moment, n=1 if moment == "epoch end" else 2))
     killed.communicate(timeout=300)
     assert killed.returncode != 0
+    wait_until_free(out / "kill")
     finish(start(5, recipe, out, *LAUNCHER))
     two, again = (load_weights(path / RESULT) for path in (outs["two"], out))
     assert all(torch.equal(two[name], again[name]) for name in two)
