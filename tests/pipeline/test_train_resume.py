@@ -134,7 +134,7 @@ def finish(process: subprocess.Popen[str] | ForkedScript) -> str:
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert ("device cpu, 2 processes" in output) == (
-        "accelerate.commands.launch" in list(process.args) and "already done" not in output
+        "accelerate.commands.launch" in list(process.args) and "\nalready done: " not in output
     ), output
     return output
 
