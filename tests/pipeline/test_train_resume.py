@@ -418,7 +418,9 @@ def test_sharded_stage_killed_at_a_named_moment_ends_bit_equal(sharded: Sharded,
     recipe, outs = sharded
     out = tmp_path / "killed"
     shutil.copytree(outs["begun"], out)
-    killed = start(5, recipe, out, *LAUNCHER, first=DIES.format(moment=moment, n=1 if moment == "epoch end" else 2))
+    killed = start(
+        5, recipe, out, *LAUNCHER, first=DIES.format(moment=moment, n=1 if moment in ("validated", "epoch end") else 2)
+    )
     killed.communicate(timeout=300)
     assert killed.returncode != 0
     wait_until_free(out / "kill")
