@@ -2,6 +2,7 @@
 half."""
 
 import copy
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +98,18 @@ def test_half_storage_is_half_the_file_and_computes_in_float32(storage: str, min
         script = build_submission([Tower(module, 64, ("plain",), 1.0)], MEAN, STD)
         with quiet_jit():
             torch.jit.save(script, path)
-        sizes.append(path.stat().st_size)
+        with zipfile.ZipFile(
+            path
+        ) as archive:  # the tensors alone: code and its line tables grow with the paths of files
+            tensors = [
+                entry for entry in archive.infolist() if "/data/" in entry.filename or "/constants/" in entry.filename
+            ]
+        sizes.append(sum(entry.file_size for entry in tensors))
         assert unknown_to_1_11(path) == []
         with quiet_jit():
             embeddings.append(torch.jit.load(path)(image).detach())
     n_bytes = sum(4 * p.numel() for p in whole.parameters())
-    assert sizes[0] - sizes[1] > 0.39 * n_bytes  # of so small a file a part is code
+    assert 0.5 * n_bytes < sizes[1] < 0.52 * n_bytes < 0.99 * n_bytes < sizes[0]
     assert embeddings[1].dtype == torch.float32 and float(embeddings[0][0] @ embeddings[1][0]) > min_cosine
     rounded = {
         name: p.to(getattr(torch, {"fp16": "float16", "bf16": "bfloat16"}[storage])).float() if p.dim() > 1 else p
