@@ -6,7 +6,11 @@ camera or a shop is larger than what a backbone sees, and such photographs are n
 extraction reads what door 03 packed of them, once, at the shorter side that recipes have. Both have the same random
 weights.
 
+With --device cuda both compute in bf16 by autocast, and the loop's loader has a process a core: with torch's default,
+one, it would wait for images alone.
+
 Run     python tests/benchmarks/embed.py --data-root ../shared/data > tests/benchmarks/embed.md
+        python tests/benchmarks/embed.py --device cuda       on an accelerator
 """
 
 from __future__ import annotations
@@ -28,11 +32,12 @@ from safetensors.torch import load_file, save_file
 from guie.data.packing import PackedImages
 from guie.embed.ensemble import rows_of
 from guie.machine import n_cores
+from guie.processes import process_pool
 from guie.recipe import Model
 from guie.run import DOORS, PROJECT, keep_freed_memory
 
 SIDE, PX, BATCH = 1200, 224, 32
-N_IMAGES = {"ViT-B-32": 512, "ViT-L-14": 64}
+N_IMAGES = {"cpu": {"ViT-B-32": 512, "ViT-L-14": 64}, "cuda": {"ViT-B-32": 1024, "ViT-L-14": 1024}}
 RECIPE = '''"""bench: one data set and any stage, for tests/benchmarks/embed.py."""
 from guie.recipe import *
 FIRST = Stage("head", trains="head", start=Start(fresh=HEAD), optim=Optim(n_epochs=1, batch_size=32, lr=1e-3))
@@ -51,13 +56,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     parser.add_argument("--share", type=float, default=1.0, help="of the images, for a quick look")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--loop", nargs=3, metavar=("WHICH", "NETWORK", "N"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loop:
         which, network, n = arguments.loop
         seconds, features = {"plain": plain, "ours": ours, "ours-float32": ours_in_float32}[which](
-            arguments.folder, network, int(n)
+            arguments.folder, network, int(n), torch.device(arguments.device)
         )
         np.savez(arguments.folder / f"{which}-{network}.npz", seconds=seconds, features=features)
         return
@@ -65,19 +71,22 @@ def main() -> None:
         compare(
             Path(folder),
             arguments.data_root,
-            {name: max(BATCH, int(n * arguments.share)) for name, n in N_IMAGES.items()},
+            {name: max(BATCH, int(n * arguments.share)) for name, n in N_IMAGES[arguments.device].items()},
+            arguments.device,
         )
 
 
-def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
+def compare(folder: Path, data_root: Path, n_images: dict[str, int], device: str) -> None:
     """Makes images, pack and weights, runs each loop in a process of its own, and prints."""
     make_photos(folder, data_root, max(n_images.values()))
     packing_s = pack(folder)
     has_amx = torch.cpu._is_amx_tile_supported()
-    machine = f"{n_cores()} cores, {'AMX' if has_amx else 'no AMX'}, torch {torch.__version__}"
+    on_card = device == "cuda"
+    what = torch.cuda.get_device_name() if on_card else "AMX" if has_amx else "no AMX"
+    machine = f"{n_cores()} cores, {what}, torch {torch.__version__}"
+    command = f"python tests/benchmarks/embed.py{' --device cuda' if on_card else ''}"
     print(
-        f"# Features of large images: door 07 beside the plain loop\n\n`python tests/benchmarks/embed.py`, {machine}. "
-        "Small pictures of groceries,"
+        f"# Features of large images: door 07 beside the plain loop\n\n`{command}`, {machine}. Small pictures of groceries,"
     )
     print(
         f"enlarged to {SIDE} pixels at the longer side and with noise, so that their JPEGs are as heavy as "
@@ -87,7 +96,8 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
         f"{max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not "
         "counted."
     )
-    print("The plain loop runs with torch's own settings of its threads.\n")
+    print("The plain loop runs with torch's own settings of its threads.")
+    print(f"It computes in {'bf16 by autocast, its loader has a process a core' if on_card else 'float32'}.\n")
     heading = (
         "network",
         "images",
@@ -101,9 +111,11 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
     for network, n in n_images.items():
         make_weights(folder, network)
-        seconds, features = measured(folder, "plain", network, n)
-        for which, name in (("ours-float32", "float32"), *([("ours", "bfloat16")] if has_amx else [])):
-            own_s, own = measured(folder, which, network, n)
+        seconds, features = measured(folder, "plain", network, n, device)
+        ways = {"ours-float32": "float32", "ours": "bfloat16"}
+        for which in ("ours",) if on_card else ("ours-float32", "ours") if has_amx else ("ours-float32",):
+            name = ways[which]
+            own_s, own = measured(folder, which, network, n, device)
             start = f"| {network} | {n} | {n / seconds:.2f} | {name} | {n / own_s:.2f} | {seconds / own_s:.1f} "
             print(
                 f"{start}| {cosines(features, own).min():.5f} | "
@@ -115,17 +127,22 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int]) -> None:
 def make_photos(folder: Path, data_root: Path, n: int) -> None:
     """Enlarged groceries with a little noise, so that their JPEGs are as heavy as photographs' are; two classes."""
     files = sorted((data_root / "grocery_store").rglob("*.jpg"))
-    rng = np.random.default_rng(0)
-    for i, j in enumerate(rng.choice(len(files), n, replace=False)):
-        with Image.open(files[j]) as image:
-            scale = SIDE / max(image.size)
-            large = image.convert("RGB").resize(
-                (round(image.width * scale), round(image.height * scale * 0.75)), Image.Resampling.BICUBIC
-            )
-        noisy = np.asarray(large) + rng.normal(0, 3, (large.height, large.width, 1))
-        path = folder / "photos" / f"class{i % 2}" / f"{i:04d}.jpg"
+    chosen = np.random.default_rng(0).choice(len(files), n, replace=False)
+    paths = [folder / "photos" / f"class{i % 2}" / f"{i:04d}.jpg" for i in range(n)]
+    for path in paths[:2]:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    with process_pool(n_cores()) as pool:
+        list(pool.map(make_photo, [files[j] for j in chosen], paths, range(n)))
+
+
+def make_photo(file: Path, path: Path, seed: int) -> None:
+    """One of them."""
+    with Image.open(file) as image:
+        scale = SIDE / max(image.size)
+        size = (round(image.width * scale), round(image.height * scale * 0.75))
+        large = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    noisy = np.asarray(large) + np.random.default_rng(seed).normal(0, 3, (large.height, large.width, 1))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
 def pack(folder: Path) -> float:
@@ -154,13 +171,13 @@ def make_weights(folder: Path, network: str) -> None:
     save_file(open_clip.create_model(network).visual.state_dict(), folder / f"{network}.safetensors")
 
 
-def measured(folder: Path, which: str, network: str, n: int) -> tuple[float, np.ndarray]:
+def measured(folder: Path, which: str, network: str, n: int, device: str) -> tuple[float, np.ndarray]:
     """Seconds and features of one loop."""
     environment = {
         name: value for name, value in os.environ.items() if which != "plain" or name != "OMP_WAIT_POLICY"
     }  # which guie.run sets
     subprocess.run(
-        [sys.executable, __file__, "--loop", which, network, str(n), "--folder", str(folder)],
+        [sys.executable, __file__, "--device", device, "--loop", which, network, str(n), "--folder", str(folder)],
         check=True,
         env=environment,
     )
@@ -174,7 +191,7 @@ def the_first(folder: Path, n: int) -> tuple[PackedImages, np.ndarray]:
     return packed, np.sort(np.concatenate([rows_of(packed, split) for split in ("train", "val")]))[:n]
 
 
-def plain(folder: Path, network: str, n: int) -> tuple[float, np.ndarray]:
+def plain(folder: Path, network: str, n: int, device: torch.device) -> tuple[float, np.ndarray]:
     """The loop of a notebook."""
     import open_clip
 
@@ -182,7 +199,7 @@ def plain(folder: Path, network: str, n: int) -> tuple[float, np.ndarray]:
     paths = [folder / path for path in packed.index["path"].to_numpy()[rows]]
     model = open_clip.create_model(network)
     model.visual.load_state_dict(load_file(folder / f"{network}.safetensors"))
-    model.eval()
+    model.eval().to(device)
     preprocess = open_clip.image_transform(PX, is_train=False, resize_mode="squash", interpolation="bicubic")
 
     class Photos(torch.utils.data.Dataset[torch.Tensor]):
@@ -193,17 +210,22 @@ def plain(folder: Path, network: str, n: int) -> tuple[float, np.ndarray]:
             result: torch.Tensor = preprocess(Image.open(paths[i]).convert("RGB"))
             return result
 
+    on_card = device.type == "cuda"
     began = time.time()
-    with torch.no_grad():
-        features = [model.encode_image(images) for images in torch.utils.data.DataLoader(Photos(), batch_size=BATCH)]
-    return time.time() - began, torch.cat(features).numpy()
+    loader = torch.utils.data.DataLoader(Photos(), BATCH, num_workers=n_cores() if on_card else 0, pin_memory=on_card)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=on_card):
+        features = [model.encode_image(images.to(device, non_blocking=True)) for images in loader]
+    found = torch.cat(features).float().cpu().numpy()
+    return time.time() - began, found
 
 
-def ours(folder: Path, network: str, n: int, precision: str = "bfloat16") -> tuple[float, np.ndarray]:
+def ours(
+    folder: Path, network: str, n: int, device: torch.device, precision: str = "bfloat16"
+) -> tuple[float, np.ndarray]:
     """What door 07 does for one view of one member, once the door has set up its process."""
     import open_clip
-    from accelerate import Accelerator
 
+    from guie.embed.accelerator import make_accelerator
     from guie.embed.extract import FeatureRequest, extract
     from guie.model.backbone import build_backbone
 
@@ -216,16 +238,16 @@ def ours(folder: Path, network: str, n: int, precision: str = "bfloat16") -> tup
         mean=open_clip.OPENAI_DATASET_MEAN,
         std=open_clip.OPENAI_DATASET_STD,
     )
-    backbone = build_backbone(model, PX, folder / f"{network}.safetensors").eval()
+    backbone = build_backbone(model, PX, folder / f"{network}.safetensors").eval().to(device)
     request = FeatureRequest("pack", network, model, PX, "plain", str(n), precision=precision)
     began = time.time()
-    features = extract(folder / "cache", request, backbone, packed, rows, Accelerator(cpu=True), BATCH)
+    features = extract(folder / "cache", request, backbone, packed, rows, make_accelerator(device.type), BATCH)
     return time.time() - began, np.array(features)
 
 
-def ours_in_float32(folder: Path, network: str, n: int) -> tuple[float, np.ndarray]:
+def ours_in_float32(folder: Path, network: str, n: int, device: torch.device) -> tuple[float, np.ndarray]:
     """The same in float32, the default on a CPU."""
-    return ours(folder, network, n, "float32")
+    return ours(folder, network, n, device, "float32")
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

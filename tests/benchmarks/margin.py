@@ -2,27 +2,40 @@
 in a process of its own.
 
 Run     python tests/benchmarks/margin.py > tests/benchmarks/margin.md
+        python tests/benchmarks/margin.py --device cuda      on an accelerator
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import torch
+
+from guie.machine import n_cores
 
 DIM, BATCH, SCALE, MARGIN_RAD = 64, 256, 30.0, 0.5
 SIZES = (10_000, 100_000, 1_000_000)
 
 
 def main() -> None:
-    """Prints a table in Markdown; with two arguments, one measurement."""
-    if len(sys.argv) == 3:
-        measure(sys.argv[1], int(sys.argv[2]))
+    """Prints a table in Markdown; with --one, one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--one", nargs=2, metavar=("WHOSE", "CLASSES"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        measure(arguments.one[0], int(arguments.one[1]), torch.device(arguments.device))
         return
+    on_card = arguments.device == "cuda"
+    machine = torch.cuda.get_device_name() if on_card else f"{n_cores()} cores, no GPU"
+    print(f"# ArcFace, {DIM}-d, batch {BATCH}, forward and backward\n")
     print(
-        f"# ArcFace, {DIM}-d, batch {BATCH}, forward and backward\n\n`python tests/benchmarks/margin.py`, 2 cores, no "
-        "GPU. Extra memory is the peak above"
+        f"`python tests/benchmarks/margin.py{' --device cuda' if on_card else ''}`, {machine}, torch "
+        f"{torch.__version__}. Extra memory is the peak above"
     )
     print("that of the centres and the batch; the gradient of the centres is part of it on both sides.\n")
     print(
@@ -33,31 +46,30 @@ def main() -> None:
     for n in SIZES:
         rows = {}
         for name in ("pml", "ours"):
-            done = subprocess.run([sys.executable, __file__, name, str(n)], check=True, capture_output=True, text=True)
+            command = [sys.executable, __file__, "--device", arguments.device, "--one", name, str(n)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rows[name] = [float(value) for value in done.stdout.split()]
         (a, b, x), (c, d, y) = rows["pml"], rows["ours"]
         print(
-            f"| {n:,} | {a:.2f} | {c:.2f} | {a / c:.1f} | {b:.2f} | {d:.2f} | {b / d:.1f} | {abs(x - y) / abs(x):.0e} "
+            f"| {n:,} | {a:.3g} | {c:.3g} | {a / c:.1f} | {b:.2f} | {d:.2f} | {b / d:.1f} | {abs(x - y) / abs(x):.0e} "
             "|",
             flush=True,
         )
 
 
-def measure(name: str, n_classes: int) -> None:
+def measure(name: str, n_classes: int, device: torch.device) -> None:
     """Prints seconds (best of three), extra memory in GiB, and the norm of the centres' gradient."""
-    import torch
-
     from guie.train.objectives.margin import margin_cross_entropy
 
     torch.manual_seed(0)
-    embeddings, labels = torch.randn(BATCH, DIM), torch.randint(n_classes, (BATCH,))
+    embeddings, labels = torch.randn(BATCH, DIM).to(device), torch.randint(n_classes, (BATCH,)).to(device)
     if name == "pml":
         from pytorch_metric_learning.losses import ArcFaceLoss
 
         loss = ArcFaceLoss(num_classes=n_classes, embedding_size=DIM, margin=MARGIN_RAD * 180 / torch.pi, scale=SCALE)
-        weight = loss.W
+        weight = loss.to(device).W
     else:
-        weight = torch.nn.Parameter(torch.empty(n_classes, DIM))
+        weight = torch.nn.Parameter(torch.empty(n_classes, DIM, device=device))
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)
         for first in range(
@@ -68,22 +80,39 @@ def measure(name: str, n_classes: int) -> None:
                 weight[:, first : first + 10_000] = part.T
             else:
                 weight[first : first + 10_000] = part
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at what is held now
-    before, best = peak(), float("inf")
+    forget_peak(device)
+    before, best = peak(device), float("inf")
     for _ in range(3):
         weight.grad = None
         inputs = embeddings.clone().requires_grad_()
-        began = time.time()
+        began = now(device)
         if name == "pml":
             loss(inputs, labels).backward()
         else:
             margin_cross_entropy(inputs, weight, labels, MARGIN_RAD, SCALE).backward()
-        best = min(best, time.time() - began)
-    print(best, peak() - before, float(weight.grad.norm()))
+        best = min(best, now(device) - began)
+    print(best, peak(device) - before, float(weight.grad.norm()))
 
 
-def peak() -> float:
-    """Largest resident memory since the peak was begun anew, in GiB (Linux)."""
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def forget_peak(device: torch.device) -> None:
+    """The peak of memory begins again at what is held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak(device: torch.device) -> float:
+    """Largest memory held since the peak was begun anew, in GiB: of the device, or resident (Linux)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 2**20
 

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import torch
 from scipy import stats
 
 from guie.recipe import RESERVED_DOMAINS, load_recipe
@@ -121,6 +122,11 @@ def costs(runs: list[Path]) -> str:
     return "\n".join(lines)
 
 
+def card() -> str:
+    """What doors with `--device auto` compute on beside the CPU."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
 def main() -> None:
     """Runs what is not done and writes the two files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,7 +155,7 @@ def main() -> None:
     )
     text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
-`{command}`, {os.cpu_count()} cores ({platform.machine()}), no GPU, torch {versions["torch"]}.
+`{command}`, {os.cpu_count()} cores ({platform.machine()}), {card()}, torch {versions["torch"]}.
 {"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "One seed"}; \
 a seed decides which classes are unseen, too.
 

@@ -12,6 +12,7 @@ starts.
 
 Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (25 minutes for the
 first seed, 20 for each other)
+     python tests/benchmarks/training.py --device cuda     on an accelerator, both sides in bf16 by autocast
      OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare   what the ViT's steps would give if images came
      from nowhere; or PASSIVE, as doors
 """
@@ -82,6 +83,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--bare", action="store_true", help="images/s of the ViT's steps alone, on one batch in memory")
     p.add_argument("--plain", nargs=5, metavar=("MODEL", "PACK", "WEIGHTS", "SEED", "START"), help=argparse.SUPPRESS)
     p.add_argument("--door-4", nargs=2, metavar=("START", "OPTIONS"), help=argparse.SUPPRESS)
@@ -91,22 +93,21 @@ def main() -> None:
         return
     if arguments.plain:
         model, pack, weights, seed, start = arguments.plain
-        print(json.dumps(plain(model, Path(pack), Path(weights), int(seed), float(start))))
+        device = torch.device(arguments.device)
+        print(json.dumps(plain(model, Path(pack), Path(weights), int(seed), float(start), device)))
         return
     if arguments.door_4:
         door_4_from(float(arguments.door_4[0]), json.loads(arguments.door_4[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        head = [
-            measured(Path(folder), arguments.data_root, "mobilenetv2", seed, seed == arguments.seeds[0])
-            for seed in arguments.seeds
-        ]
-        vit = measured(Path(folder), arguments.data_root, "vit", arguments.seeds[0], True)
-    print(report(arguments.seeds, head, vit))
+        places = Path(folder), arguments.data_root, arguments.device
+        head = [measured(*places, "mobilenetv2", seed, seed == arguments.seeds[0]) for seed in arguments.seeds]
+        vit = measured(*places, "vit", arguments.seeds[0], True)
+    print(report(arguments.seeds, arguments.device, head, vit))
 
 
 def measured(
-    folder: Path, data_root: Path, name: str, seed: int, has_backbone_stage: bool
+    folder: Path, data_root: Path, device: str, name: str, seed: int, has_backbone_stage: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What the plain loop and the doors need for one seed: seconds, images/s, mP@5 from either start ("mp5 ours", "mp5
     theirs")."""
@@ -136,7 +137,7 @@ def measured(
         "--set",
         f"seed={seed}",
         "--device",
-        "cpu",
+        device,
     ]
     for number in (1, 2, 3) if (out / "mobilenetv2").is_dir() else ():  # the same images
         shutil.copytree(out / "mobilenetv2" / FOLDERS[number], out / name / FOLDERS[number])
@@ -158,6 +159,8 @@ def measured(
         command = [
             sys.executable,
             __file__,
+            "--device",
+            device,
             "--plain",
             name,
             str(run / "03_packed"),
@@ -222,9 +225,9 @@ def plain_backbone(name: str, weights: Path) -> nn.Module:
     return backbone.requires_grad_(False).eval()
 
 
-def plain(name: str, pack: Path, weights: Path, seed: int, start: float) -> dict[str, float]:
-    """The loop of a notebook: fp32, torchvision's transforms and loader, everything forwarded in every epoch; `start`
-    as in STARTS."""
+def plain(name: str, pack: Path, weights: Path, seed: int, start: float, device: torch.device) -> dict[str, float]:
+    """The loop of a notebook: torchvision's transforms and loader, everything forwarded in every epoch, fp32 on a CPU
+    and bf16 autocast on a card; `start` as in STARTS."""
     from pytorch_metric_learning.losses import ArcFaceLoss
     from torchvision import datasets, transforms
 
@@ -242,36 +245,54 @@ def plain(name: str, pack: Path, weights: Path, seed: int, start: float) -> dict
             f"{folder}/train", transforms.Compose([transforms.RandomHorizontalFlip(), *squash])
         )
         val = datasets.ImageFolder(f"{folder}/val", transforms.Compose(squash))
-        backbone = plain_backbone(name, weights)
-        neck = nn.Sequential(nn.Dropout(0.2), nn.Linear(backbone.num_features, 64))
-        loss = ArcFaceLoss(len(train.classes), 64, margin=float(np.degrees(MARGIN)), scale=30)
+        backbone = plain_backbone(name, weights).to(device)
+        neck = nn.Sequential(nn.Dropout(0.2), nn.Linear(backbone.num_features, 64)).to(device)
+        loss = ArcFaceLoss(len(train.classes), 64, margin=float(np.degrees(MARGIN)), scale=30).to(device)
         loss.W.data.mul_(start)  # which starts with 1
         if name == "vit":
-            return {"step": plain_steps(backbone, neck, loss, train)}
+            return {"step": plain_steps(backbone, neck, loss, train, device)}
         optimizer = torch.optim.AdamW([*neck.parameters(), *loss.parameters()], lr=LR, weight_decay=1e-4)
-        loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, num_workers=2)
+        loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, **loading(device))
         started, epochs = time.time(), []
         for _ in range(N_EPOCHS):
             began = time.time()
             for images, labels in loader:
                 optimizer.zero_grad()
-                loss(neck(backbone(images)), labels).backward()
+                with autocast(device):
+                    embeddings = neck(backbone(images.to(device, non_blocking=True)))
+                loss(embeddings.float(), labels.to(device, non_blocking=True)).backward()
                 optimizer.step()
+            wait(device)
             epochs.append(time.time() - began)
         neck.eval()
-        with torch.no_grad():
-            embeddings = torch.cat(
-                [neck(backbone(images)) for images, _ in torch.utils.data.DataLoader(val, BATCH, num_workers=2)]
-            ).numpy()
+        with torch.no_grad(), autocast(device):
+            val_loader = torch.utils.data.DataLoader(val, BATCH, **loading(device))
+            embeddings = torch.cat([neck(backbone(images.to(device))).float().cpu() for images, _ in val_loader])
         total = time.time() - started
         rows = [int(Path(path).stem) for path, _ in val.samples]
-        scores = summarise(retrieve(embeddings, np.array(val.targets)), index["domain"].to_numpy()[rows])
+        scores = summarise(retrieve(embeddings.numpy(), np.array(val.targets)), index["domain"].to_numpy()[rows])
         return {
             "total": total,
             "epoch": statistics.median(epochs),
             "mp5": scores["mp5"],
-            "step": plain_steps(backbone, neck, loss, train),
+            "step": plain_steps(backbone, neck, loss, train, device),
         }
+
+
+def loading(device: torch.device) -> dict[str, Any]:
+    """Of a loader: a process a core; memory that a card copies from without waiting."""
+    return {"num_workers": n_cores(), "pin_memory": device.type == "cuda"}
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 on a card, as the doors have it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def bare() -> float:
@@ -293,39 +314,46 @@ def bare() -> float:
     return STEP_BATCH / statistics.median(seconds)
 
 
-def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: Any) -> float:
+def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: Any, device: torch.device) -> float:
     """Images/s of a backbone stage."""
     backbone.requires_grad_(True).train()
     for module in backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()  # as the doors have it: the same work, and no statistics of 32 images
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=1e-4)
-    loader = iter(torch.utils.data.DataLoader(train, STEP_BATCH, shuffle=True, drop_last=True, num_workers=2))
+    loader = iter(torch.utils.data.DataLoader(train, STEP_BATCH, shuffle=True, drop_last=True, **loading(device)))
     began = time.time()
     for step in range(4 + N_STEPS):
         if step == 4:
+            wait(device)
             began = time.time()
         images, labels = next(loader)
         optimizer.zero_grad()
-        loss(neck(backbone(images)), labels).backward()
+        with autocast(device):
+            embeddings = neck(backbone(images.to(device, non_blocking=True)))
+        loss(embeddings.float(), labels.to(device, non_blocking=True)).backward()
         optimizer.step()
+    wait(device)
     return N_STEPS * STEP_BATCH / (time.time() - began)
 
 
 def report(
     seeds: list[int],
+    device: str,
     head: list[tuple[dict[str, float], dict[str, float]]],
     vit: tuple[dict[str, float], dict[str, float]],
 ) -> str:
     """The markdown of both tables."""
     theirs, ours = ({key: statistics.mean(row[i][key] for row in head) for key in ("total", "epoch")} for i in (0, 1))
+    on_card = device == "cuda"
+    options = f"--seeds {' '.join(map(str, seeds))}{' --device cuda' if on_card else ''}"
     lines = [
-        f"# Training\n\n`python tests/benchmarks/training.py --seeds {' '.join(map(str, seeds))}`: {n_cores()} cores "
-        f"({os.uname().machine}), no GPU,",
+        f"# Training\n\n`python tests/benchmarks/training.py {options}`: {n_cores()} cores "
+        f"({os.uname().machine}), {torch.cuda.get_device_name() if on_card else 'no GPU'},",
         f"torch {torch.__version__}; images of minibench at {PX} px. The plain loop: timm, pytorch-metric-learning's "
         "ArcFaceLoss, torchvision's ImageFolder,",
-        f"fp32, batches of {BATCH}, or of {STEP_BATCH} where the backbone trains; its loader has two processes. Both "
-        "loops start from centres of the same",
+        f"{'bf16 by autocast on both sides' if on_card else 'fp32'}, batches of {BATCH}, or of {STEP_BATCH} where the "
+        f"backbone trains; its loader has {n_cores()} processes. Both loops start from centres of the same",
         "length, keep batch norm in eval mode and augment by a flip. Different: the doors keep freed memory, let "
         "waiting threads sleep, compute convolutions",
         "channels last, and read small packed images; the plain loop has torch's defaults, and reads the same packed "

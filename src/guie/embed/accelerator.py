@@ -28,7 +28,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
 
     Overruled, with a line in the log where it matters: a dynamo backend (it renames the weights to `_orig_mod.*`),
     gradient accumulation (it divides every gradient; a stage has its own `cost.n_parts`), mixed precision, and TF32 in
-    float32 products.
+    float32 products and convolutions.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`, as the run has it.
@@ -55,6 +55,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
                 "ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours
             )
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
+    torch.backends.cudnn.allow_tf32 = False  # torch's default computes float32 convolutions in TF32
     try:
         accelerator = Accelerator(
             cpu=device == "cpu",

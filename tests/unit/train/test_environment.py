@@ -9,6 +9,7 @@ from pathlib import Path
 
 import accelerate
 import pytest
+import torch
 
 from guie.embed.accelerator import OTHER_TRAINERS, make_accelerator
 from guie.files import digest_of_tensors, load_weights
@@ -119,6 +120,14 @@ def test_other_kind_of_training_that_is_off_is_no_matter(monkeypatch: pytest.Mon
     for name in OTHER_TRAINERS:
         monkeypatch.setenv(name, word)
     assert make_accelerator("cpu").device.type == "cpu"
+
+
+def test_float32_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards would compute products and convolutions in TF32, with three digits."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("high")
+    make_accelerator("cpu")
+    assert not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_device_that_the_environment_changes_is_refused() -> None:

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from guie.embed.accelerator import make_accelerator
 from guie.model.neck import Neck
 from guie.settings.objective import ArcFace, ClassMargin
 from guie.settings.stage import Neck as NeckSettings
@@ -22,6 +23,11 @@ from guie.train.objectives.margin import MarginSoftmax
 from guie.train.schedule import seed_of
 
 N_CLASSES, DIM, WIDTH, N = 5, 6, 8, 64
+CARD = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"),
+]
+DEVICES = ["cpu", pytest.param("cuda", marks=CARD)]
 PATTERNS = 4 * torch.randn(N_CLASSES, 3, 1, 1, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
@@ -45,13 +51,13 @@ class PairsWithMemory(Objective):
         cosines = nn.functional.normalize(batch.embeddings) @ others.T
         labels = torch.cat([batch.labels, self.memory_labels[known]])
         same = batch.labels[:, None] == labels
-        itself = torch.eye(len(batch.labels), len(labels), dtype=torch.bool)
+        itself = torch.eye(len(batch.labels), len(labels), dtype=torch.bool, device=labels.device)
         pull = ((1 - cosines) * (same & ~itself)).sum() / len(batch.labels)
         push = ((cosines - 0.2).clamp(min=0) * ~same).sum() / len(batch.labels)
         return {"pull": pull, "push": push}
 
     def after_step(self, batch: Batch, look: Look) -> None:
-        slots = (self.position + torch.arange(len(batch.labels))) % len(self.memory)
+        slots = (self.position + torch.arange(len(batch.labels), device=batch.labels.device)) % len(self.memory)
         self.memory[slots] = batch.embeddings.to(self.memory.dtype)
         self.memory_labels[slots] = batch.labels
         self.position += len(batch.labels)
@@ -79,13 +85,19 @@ class Tower(nn.Module):
 
 
 def trained(
-    kind: str, n_parts: int, dtype: torch.dtype, has_norm: bool = True, rate: float = 0.0, n_steps: int = 20
+    kind: str,
+    n_parts: int,
+    dtype: torch.dtype,
+    has_norm: bool = True,
+    rate: float = 0.0,
+    n_steps: int = 20,
+    device: str = "cpu",
 ) -> dict[str, Tensor]:
     """All weights and buffers after some AdamW steps; each process sees its share of the images."""
-    accelerator = Accelerator(cpu=True)
+    accelerator = make_accelerator(device)
     torch.manual_seed(0)
     neck = Neck(WIDTH, NeckSettings(dim=DIM, dropouts=(0.2,), has_norm=has_norm))
-    model = Model(Tower(rate), neck, OBJECTIVES[kind]()).to(dtype)  # type: ignore[arg-type]
+    model = Model(Tower(rate), neck, OBJECTIVES[kind]()).to(accelerator.device, dtype)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     rank, world = accelerator.process_index, accelerator.num_processes
     for step in range(n_steps):
@@ -94,13 +106,15 @@ def trained(
         noise = torch.randn(N, 3, 8, 8, generator=generator, dtype=torch.float64)
         pixels = (noise + PATTERNS[labels]).to(dtype)
         zeros = torch.zeros_like(labels)
-        given = StepInputs(pixels[rank::world], labels, torch.arange(N), zeros)
+        given = StepInputs(
+            *(tensor.to(accelerator.device) for tensor in (pixels[rank::world], labels, torch.arange(N), zeros))
+        )
         optimizer.zero_grad()
         batch, _ = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
             model.objective.after_step(batch, None)  # type: ignore[arg-type]
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
@@ -111,19 +125,22 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("has_norm", [False, True])
 @pytest.mark.parametrize("n_parts", [4, 32])
-def test_parts_give_the_gradient_of_the_whole(kind: str, has_norm: bool, n_parts: int) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_parts_give_the_gradient_of_the_whole(kind: str, has_norm: bool, n_parts: int, device: str) -> None:
     for dtype, largest in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        whole, parts = trained(kind, 1, dtype, has_norm), trained(kind, n_parts, dtype, has_norm)
+        whole, parts = (trained(kind, n, dtype, has_norm, device=device) for n in (1, n_parts))
         assert apart(whole, parts) < largest
 
 
-def child(rank: int, port: int, folder: str) -> None:
+def child(rank: int, port: int, folder: str, device: str) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
+    if device == "cuda" and torch.cuda.device_count() == 1:  # NCCL takes them for two machines, see test_on_a_card.py
+        os.environ.update(LOCAL_RANK="0", NCCL_HOSTID=str(rank), NCCL_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     results = {
-        (kind, has_norm, n_parts, dtype): trained(kind, n_parts, dtype, has_norm)
+        (kind, has_norm, n_parts, dtype): trained(kind, n_parts, dtype, has_norm, device=device)
         for kind in OBJECTIVES
         for has_norm in (False, True)
         for n_parts in (1, 4)
@@ -133,21 +150,21 @@ def child(rank: int, port: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def two_processes() -> list[dict]:
-    """What each of two processes ends with."""
+@pytest.fixture(scope="module", params=DEVICES)
+def two_processes(request: pytest.FixtureRequest) -> tuple[str, list[dict]]:
+    """The device, and what each of two processes ends with."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(child, args=(port, folder), nprocs=2)
-        return [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
+        mp.spawn(child, args=(port, folder, request.param), nprocs=2)
+        return request.param, [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
 
 
-def test_two_processes_train_as_one(two_processes: list[dict]) -> None:
-    first, second = two_processes
+def test_two_processes_train_as_one(two_processes: tuple[str, list[dict]]) -> None:
+    device, (first, second) = two_processes
     for (kind, has_norm, n_parts, dtype), weights in first.items():
-        one = trained(kind, 1, dtype, has_norm)
+        one = trained(kind, 1, dtype, has_norm, device=device)
         assert apart(one, weights) < (1e-12 if dtype == torch.float64 else 1e-5), (kind, has_norm, n_parts, dtype)
         assert apart(weights, second[kind, has_norm, n_parts, dtype]) == 0.0  # both have the same bits
 
