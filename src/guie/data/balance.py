@@ -22,14 +22,13 @@ import pandas as pd
 
 from guie.data.catalogue import licence_of
 from guie.data.long_tail import long_tail_svg
-from guie.data.manifest import CLASS_KEY, COLUMNS, log_table, read_manifest, write_manifest, write_table
+from guie.data.manifest import BALANCED_COLUMNS, CLASS_KEY, log_table, read_manifest, write_manifest, write_table
 from guie.data.split import groups_of, validation_groups
 from guie.files import save_json, whole_file
 from guie.run import Run
 from guie.settings.data import Data, Limit, Source
 
 CLASS_COLUMNS = ("class_id", "source", "source_label", "domain", "split", "n_images", "n_rows")
-BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")
 LEFT_OUT = "left out"
 SEEN = "seen: "  # before the label of the images that a training class lends to validation
 log = logging.getLogger(__name__)

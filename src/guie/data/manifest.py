@@ -17,6 +17,7 @@ SOURCE_COLUMNS = (
     "source_label",
     "split",
 )  # what a module in guie.data.sources returns; domain and group may be absent
+BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")  # of the manifests that door 02 writes
 PROBLEM_COLUMNS = ("source", "path", "reason")
 SPLITS = ("train", "val", "test", "")
 MAY_BE_EMPTY = ("split", "group")

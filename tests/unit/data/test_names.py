@@ -19,7 +19,8 @@ from guie.data.balance import merge_and_balance
 from guie.data.build import build_manifests, builder, list_source
 from guie.data.image import header_problem, is_image, read_image
 from guie.data.names import name_on_disk, safe_name
-from guie.data.packing import PackedImages, pack_images
+from guie.data.packed import PackedImages
+from guie.data.packing import pack_images
 from guie.recipe import Data, Source
 from guie.run import Run
 
