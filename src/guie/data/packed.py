@@ -56,8 +56,8 @@ class PackedImages:
 
         Args:
             i: The row.
-            least_px: Both sides need only be so long: an image of twice that or more is decoded at a half, quarter or
-                eighth, which is faster; 0 decodes it whole.
+            least_px: Length that both sides must keep. An image of at least twice that is decoded at a half, quarter or
+                eighth of its size, which is faster; 0 decodes it in full.
 
         Raises:
             ValueError: the shard was damaged after it was packed.

@@ -40,8 +40,8 @@ def pack_images(run: Run) -> dict[str, Any]:
             the raw images.
 
     Returns:
-        n_images, n_problems, n_duplicates, n_leaks (training pictures that are in validation, too, and were taken out),
-        n_shards and mb (their size).
+        n_images, n_problems, n_duplicates, n_leaks (training pictures that were taken out because they are also in
+        validation), n_shards and mb (their size).
 
     Raises:
         FileNotFoundError: 02_balanced is missing.
@@ -90,7 +90,7 @@ def _packed_places(shards: list[Shard], n_rows: int, run: Run) -> pd.DataFrame:
 
 
 def _without_leaks(index: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the index that stay: all but training pictures that are in validation, too."""
+    """The index without the training pictures that are also in validation."""
     leaks = duplicates["image_id"][duplicates["outcome"] == "left training"]
     return index[~index["image_id"].isin(leaks)].reset_index(drop=True)
 
@@ -110,9 +110,8 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
     if not shards:
         return
     if _changes_sizes(shards[0]):
-        importlib.import_module(
-            "torch"
-        )  # once, before the processes are forked: each would take seconds and 200 MB for its own
+        # Once, before the processes are forked: else each takes seconds and 200 MB to import its own.
+        importlib.import_module("torch")
     try:
         with (
             tqdm(
@@ -139,7 +138,7 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
 
 
 def _changes_sizes(shard: Shard) -> bool:
-    """Whether one of a shard's first images is larger than it is packed, so that `resized` has work."""
+    """Whether one of a shard's first 16 images is resized when it is packed."""
     for path in shard.images[:16]:
         with contextlib.suppress(ValueError):
             _, (width, height) = load_image(read_file(path), min_short_side=shard.data.pack_px)
@@ -149,8 +148,7 @@ def _changes_sizes(shard: Shard) -> bool:
 
 
 def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
-    """Removes what earlier runs left: shards that are not kept, their tables, and the index; what killed runs left goes
-    when the door begins."""
+    """Removes shards of earlier runs that are not kept, their tables, and the tables over all shards."""
     names = {path.name for path in kept} | {f".{path.stem}.parquet" for path in kept}
     for path in folder.iterdir():
         is_shard = path.name.lstrip(".").startswith("shard_") and path.name not in names
@@ -159,6 +157,7 @@ def _remove_stale(folder: Path, kept: dict[Path, pd.DataFrame]) -> None:
 
 
 def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: float, folder: Path) -> None:
+    """Logs a row of counts for each source; stops the run if too many of a source's images are bad."""
     summary: list[dict[str, object]] = []
     for (domain, source), group in packed.groupby(["domain", "source"], sort=True):
         problems = group[is_bad[group.index]]

@@ -32,7 +32,7 @@ from guie.settings.data import Data
 from guie.versions import PACKING
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most
-PRINT_COLUMNS = ("content", "phash", "colours")  # what duplicates are known by
+PRINT_COLUMNS = ("content", "phash", "colours")  # an image's fingerprints, by which duplicates are found
 log = logging.getLogger(__name__)
 
 
@@ -42,9 +42,9 @@ class Shard:
 
     Attributes:
         path: The tar, or with data.pack_loose the folder.
-        image_ids: Names of its images.
+        image_ids: Ids of its images.
         images: Their raw files.
-        data: How they are packed.
+        data: The settings for packing.
     """
 
     path: Path
@@ -54,11 +54,11 @@ class Shard:
 
     @property
     def table_path(self) -> Path:
-        """The table that says what the tar was made for."""
+        """The hidden table that records what the tar was made from."""
         return self.path.with_name(f".{self.path.stem}.parquet")
 
     def key(self) -> str:
-        """Changes with the rows, the settings, and the size or time of any raw file."""
+        """A hash of the rows, the settings, the decoders' versions, and the size and time of each raw file."""
         settings = (
             self.data.pack_px,
             self.data.pack_square,
@@ -83,23 +83,23 @@ class Shard:
         return [self.path] if self.path.is_file() else []
 
     def n_bytes(self) -> int:
-        """What is packed so far."""
+        """Size of what is packed so far."""
         return sum(path.stat().st_size for path in self.files())
 
     def state(self) -> str:
-        """Sizes and times of the files: while they stay, the bytes do."""
+        """A hash of the files' sizes and times: while it stays the same, the bytes are taken to be unchanged."""
         return hashlib.sha256(repr([state_of(path) for path in self.files()]).encode()).hexdigest()[:16]
 
     def digest(self) -> str:
-        """Of the files' bytes."""
+        """A hash of the files' bytes."""
         return hashlib.sha256(" ".join(map(digest_of_file, self.files())).encode()).hexdigest()[:16]
 
 
 def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data) -> list[Shard]:
     """Cuts the rows, in their order, into shards of at most `MAX_IMAGES` images and about `data.shard_mb`.
 
-    How large an image will be is known only when it is packed; to know the plan before, a byte per pixel of a 4:3 image
-    is assumed, which JPEGs of natural images at quality 95 stay below.
+    An image's size in bytes is known only after packing. The plan assumes a 4:3 image and one byte per pixel; JPEGs of
+    natural images at quality 95 are smaller.
     """
     n = min(MAX_IMAGES, max(1, int(data.shard_mb * 1e6 / (data.pack_px**2 * 4 / 3))))
     shards = []
@@ -112,16 +112,15 @@ def plan_shards(rows: pd.DataFrame, folder: Path, images_root: Path, data: Data)
 
 
 def pack_shard(shard: Shard) -> list[tuple[Any, ...]]:
-    """Writes a shard's tar, whole or not at all, or its folder of files; the same images and settings give the same
-    bytes.
+    """Writes a shard's tar, atomically, or its folder of files. The same images and settings give the same bytes.
 
     Returns:
         For each of its images: the file that holds it, its offset there, size, width, height, original_width,
-        original_height, the fingerprints (`PRINT_COLUMNS`), and why it could not be packed ('' when it could, otherwise
-        the numbers are -1 and the fingerprints empty).
+        original_height, the fingerprints (`PRINT_COLUMNS`), and '' or the reason why it could not be packed. In that
+        case the numbers are -1 and the fingerprints empty.
     """
     data, places = shard.data, []
-    with _opened(shard) as add:
+    with _open_for_writing(shard) as add:
         for number, (image_id, path) in enumerate(zip(shard.image_ids, shard.images, strict=True)):
             try:
                 pixels, original_size, content = small_image(path, data.pack_px, data.pack_square)
@@ -136,8 +135,8 @@ def pack_shard(shard: Shard) -> list[tuple[Any, ...]]:
 
 
 @contextlib.contextmanager
-def _opened(shard: Shard) -> Iterator[Callable[[int, str, bytes], tuple[str, int]]]:
-    """What adds an image, by number, id and JPEG, and says which file holds it and where."""
+def _open_for_writing(shard: Shard) -> Iterator[Callable[[int, str, bytes], tuple[str, int]]]:
+    """Yields a function that adds an image (number, id, JPEG) and returns the file that holds it and its offset."""
     if shard.data.pack_loose:
         shutil.rmtree(shard.path, ignore_errors=True)
         shard.path.mkdir()
@@ -163,11 +162,18 @@ def _opened(shard: Shard) -> Iterator[Callable[[int, str, bytes], tuple[str, int
 
 
 def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int], str]:
-    """The image at `path`, uint8 [h, w, 3], its shorter side at most `pack_px`, or a square; the original's width and
-    height; the file's hash.
+    """Reads an image and makes it small.
+
+    Args:
+        path: The raw file.
+        pack_px: The shorter side is at most so long.
+        is_square: Whether the image becomes a square of side `pack_px`.
+
+    Returns:
+        The pixels, uint8 [h, w, 3]; the original's width and height; the file's hash.
 
     Raises:
-        ValueError: why it cannot be read, in a few words.
+        ValueError: it cannot be read; the message says why in a few words.
     """
     file = read_file(path)
     image, original_size = load_image(file, min_short_side=pack_px)
@@ -180,10 +186,10 @@ def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.n
 
 
 def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
-    """The image, uint8 [h, w, 3], as a JPEG file; OpenCV writes it in half of PIL's time.
+    """The image, uint8 [h, w, 3], as a JPEG file. OpenCV takes half of PIL's time.
 
     Raises:
-        ValueError: JPEG cannot hold it.
+        ValueError: a side is too long for JPEG.
     """
     if max(pixels.shape) > 65_500:
         raise ValueError(f"cannot be written as JPEG: {pixels.shape[1]} x {pixels.shape[0]}")
@@ -193,8 +199,8 @@ def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def kept_table(shard: Shard, key: str, verify: bool = False) -> pd.DataFrame | None:
-    """The table of a shard that was finished earlier for the same rows and settings, and is as it was written, else
-    None."""
+    """The table of a shard that an earlier run finished; None if there is none, or if the rows, the settings or the
+    written bytes have changed. `verify` compares all bytes, not only sizes and times."""
     try:
         table = pd.read_parquet(shard.table_path)
     except (OSError, ValueError):  # missing or damaged: pyarrow's error is a ValueError
