@@ -159,11 +159,11 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
 
 
 def _tell_passed_over(source: str) -> None:
-    """Logs which files of a source were passed over, the most frequent endings first."""
+    """Logs which files of a source were skipped, the most frequent endings first."""
     if passed_over:
         by_number = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
         told = ", ".join(f"{n:,} {what}" for what, n in by_number)
-        log.debug("%s: passed over, as they are no images: %s", source, told)
+        log.debug("%s: skipped, because they are not images: %s", source, told)
 
 
 def _checked(listed: pd.DataFrame, source: Source, folder: Path) -> pd.DataFrame:

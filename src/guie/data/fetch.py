@@ -106,7 +106,7 @@ def _fetch_files(files: list[Download], folder: Path, n_jobs: int, is_kept: bool
 
 def by_hand(data_set: DataSet, data_root: Path) -> str:
     """What to do for a set that cannot be downloaded."""
-    return f"{data_set.page}\n  {data_set.how}\n  It must lie in {data_root / data_set.folder}"
+    return f"{data_set.page}\n  {data_set.how}\n  Put it into {data_root / data_set.folder}"
 
 
 def name_of(file: Download) -> str:

@@ -146,8 +146,8 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
     )
     if best > len(own) // 2 and not is_alike:
         raise ValueError(
-            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save the one "
-            "that is wanted alone"
+            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save only "
+            "the one that you want"
         )
     return min(prefixes, key=len)
 

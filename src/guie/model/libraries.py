@@ -51,16 +51,16 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
         if not timm.is_model(name):
             close = difflib.get_close_matches(model.name, timm.list_models(), n=5, cutoff=0.5)
             raise ValueError(
-                f"model.name {model.name!r} is no model of timm {timm.__version__}; near it there is "
-                f"{', '.join(close) or 'nothing'}"
+                f"model.name {model.name!r} is not a model of timm {timm.__version__}; similar names: "
+                f"{', '.join(close) or 'none'}"
             )
         tags = [
             known.partition(".")[2] for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name
         ]
         if tag and tag not in tags:
             raise ValueError(
-                f"model.weights {model.weights!r}: timm has for {name} "
-                f"{'the tags ' + ', '.join(tags) if tags else 'no weights'}"
+                f"model.weights {model.weights!r}: timm has "
+                f"{f'these tags for {name}: ' + ', '.join(tags) if tags else f'no weights for {name}'}"
             )
         if tag and has_tag_weights:
             settings = timm.get_pretrained_cfg(f"{name}.{tag}")
@@ -86,7 +86,7 @@ def _image_tower(model: Model) -> nn.Module:
     if config is None:
         close = difflib.get_close_matches(model.name, open_clip.list_models(), n=5, cutoff=0.5)
         raise ValueError(
-            f"model.name {model.name!r} is no open_clip model; near it there is {', '.join(close) or 'nothing'}"
+            f"model.name {model.name!r} is not an open_clip model; similar names: {', '.join(close) or 'none'}"
         )
     return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
 
@@ -103,8 +103,8 @@ def _tag_settings(model: Model, tag: str) -> dict[str, Any]:
     if not settings:
         tags = open_clip.list_pretrained_tags_by_model(model.name)
         raise ValueError(
-            f"model.weights {model.weights!r}: open_clip has for {model.name} "
-            f"{'the tags ' + ', '.join(tags) if tags else 'no weights'}"
+            f"model.weights {model.weights!r}: open_clip has "
+            f"{f'these tags for {model.name}: ' + ', '.join(tags) if tags else f'no weights for {model.name}'}"
         )
     wanted, own = (
         bool((values or {}).get("quick_gelu")) for values in (settings, open_clip.get_model_config(model.name))
@@ -113,8 +113,8 @@ def _tag_settings(model: Model, tag: str) -> dict[str, Any]:
     # open_clip only warns of another activation, and the features are wrong.
     if wanted != own and other != model.name and other in open_clip.list_models():
         raise ValueError(
-            f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; name "
-            f"{other!r}"
+            f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; set "
+            f"model.name={other!r}"
         )
     return settings
 

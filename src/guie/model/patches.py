@@ -128,15 +128,13 @@ def _set_image_px(network: nn.Module, image_px: int) -> None:
         _adapt(network, image_px, next(network.parameters()).device)
     except Exception as error:  # a wrong size makes networks raise anything, from AssertionError to RuntimeError
         sides = sides_taken(network, image_px)
-        takes = (
-            f"near that it takes {', '.join(map(str, sides))} px"
+        remedy = (
+            f"near this size it takes {', '.join(map(str, sides))} px; set one of them in image_px of stages and "
+            "members"
             if sides
-            else "no size near that was found that it takes"
+            else "no size near this was found that it takes"
         )
-        raise ValueError(
-            f"a {type(network).__name__} cannot take images of {image_px} px: {takes}; set these in image_px of stages "
-            "and members"
-        ) from error
+        raise ValueError(f"a {type(network).__name__} cannot take images of {image_px} px: {remedy}") from error
 
 
 def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:

@@ -51,7 +51,7 @@ def take_feature(network: Any, feature: str) -> str:
 
 def _refusal(network: Any, feature: str, why: str, instead: str) -> str:
     trunk = getattr(network, "trunk", network)
-    return f"model.feature is {feature!r}, which a {type(trunk).__name__} has not: {why}; take {instead}"
+    return f"model.feature is {feature!r}, which a {type(trunk).__name__} does not have: {why}; take {instead}"
 
 
 def _of_open_clip_vit(network: Any, feature: str) -> str:

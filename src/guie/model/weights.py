@@ -172,13 +172,13 @@ def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if "TorchScript" in str(error):
         return (
-            f"{path} is a TorchScript archive, as OpenAI's first files are; make weights of it: "
+            f"{path} is a TorchScript archive, as OpenAI's first files are; extract its weights: "
             f"python -c \"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pt')\""
         )
     if found := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error)):
         return (
-            f"{path} would call {found[1]} when it is opened, as weights never do: it is damaged, or holds more than "
-            "weights; fetch it from where you trust"
+            f"{path} would call {found[1]} when it is opened, which weights never do: it is damaged, or holds more "
+            "than weights; fetch it from a source that you trust"
         )
     found = re.search(r"WeightsUnpickler error: *([^\n]+)", str(error))
     told = found[1] if found else str(error).strip().split("\n")[0] or type(error).__name__

@@ -66,7 +66,7 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are no UTF-8
-        raise ValueError(f"{path} is no table of comma-separated values: {error}") from error
+        raise ValueError(f"{path} is not a table of comma-separated values: {error}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -105,7 +105,7 @@ def read_json(path: Path, kind: type) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # bytes that are no UTF-8, too
-        raise ValueError(f"{path} is no JSON file: {error}") from error
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(value, kind):
         raise ValueError(f"{path} holds a {type(value).__name__}, expected a {kind.__name__}")
     return value
@@ -122,7 +122,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except ValueError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def read_fields(path: Path, *names: str, n_before: int = 0) -> list[list[str]]:
