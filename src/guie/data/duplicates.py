@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-MAX_BITS = 4  # six words find all pairs that differ in at most so many bits
+MAX_BITS = 4  # six words find all pairs that differ in at most this many bits
 N_WORDS = 6
 HASH_PX, HASH_SIDE, COLOUR_SIDE = 32, 8, 4
 # Of 255. A JPEG of quality 30 or of half the size differs by less than 4, a picture brightened by a tenth by 12.
@@ -160,7 +160,7 @@ def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
     Args:
         rows: image_id, split ("train" or "val"), class_id, content (see `content_hash`), phash and colours of all
             pictures, each once.
-        n_bits: Hashes of the same picture differ in at most so many bits; -1 compares the files' bytes only.
+        n_bits: Hashes of the same picture differ in at most this many bits; -1 compares the files' bytes only.
 
     Returns:
         One row for each picture that has a twin, sorted by image_id; columns as in `DUPLICATE_COLUMNS`. The outcome is

@@ -28,7 +28,7 @@ from guie.data.catalogue import DataSet, Download, known_sets
 from guie.files import whole_file
 from guie.settings.fields import nearest
 
-N_TRIES = 5  # a download is given up after so many failures in a row that brought no new byte
+N_TRIES = 5  # a download is given up after this many failures in a row that brought no new byte
 TIMEOUT_S = 60.0
 CHUNK = 1 << 20
 MARKS = ".fetched"

@@ -59,7 +59,7 @@ def read_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     Args:
         source: A path, or the file's bytes.
         min_short_side: Large JPEGs may be decoded at half, a quarter or an eighth of their size, as long as their
-            shorter side keeps at least so many pixels; None decodes in full.
+            shorter side keeps at least this many pixels; None decodes in full.
 
     Returns:
         uint8 [height, width, 3], RGB, writable.

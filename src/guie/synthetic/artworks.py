@@ -207,7 +207,7 @@ def _blocks(d: Dice, height: int, width: int) -> np.ndarray:
 
 
 def _cuts(d: Dice, side: int) -> list[int]:
-    """The positions of a grid's lines along a side of so many pixels: its ends and two to four between, sorted."""
+    """The positions of a grid's lines along a side of `side` pixels: its ends and two to four between, sorted."""
     inner = d.form.uniform(0.1, 0.9, d.count(2, 5))
     return (np.sort(np.concatenate([[0.0, 1.0], inner])) * side).astype(int).tolist()
 

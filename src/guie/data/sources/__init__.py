@@ -65,7 +65,7 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
             )
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are no UTF-8
+    except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are not UTF-8
         raise ValueError(f"{path} is not a table of comma-separated values: {error}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
@@ -104,7 +104,7 @@ def read_json(path: Path, kind: type) -> Any:
     need_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # bytes that are no UTF-8, too
+    except ValueError as error:  # bytes that are not UTF-8, too
         raise ValueError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(value, kind):
         raise ValueError(f"{path} holds a {type(value).__name__}, expected a {kind.__name__}")
