@@ -1,7 +1,7 @@
 """Door 00: fetches a public data set, or lists those that are known.
 
-Without a name: each set with its size, licence, page and the folder that it must lie in. With a name: downloads the set
-if it is openly hosted (goes on after a broken connection, checks the checksums, unpacks), else says what to do.
+Without a name it lists each set with its size, licence, page and folder. With a name it downloads the set if that is
+openly hosted: it continues after a broken connection, checks the checksums and unpacks. Otherwise it says what to do.
 
 Run     python data_prep/00_fetch.py
         python data_prep/00_fetch.py gldv2 --data-root data --only 'images_00?.tar'
@@ -20,7 +20,7 @@ from guie.run import set_up_logging
 def main() -> int:
     """Exit status 0; 2 after an error told in one line; 130 when interrupted."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("kind", nargs="?", help="the set, as the list calls it")
+    p.add_argument("kind", nargs="?", help="the set, by its name in the list")
     p.add_argument(
         "--data-root",
         type=Path,
@@ -28,9 +28,12 @@ def main() -> int:
         help="folder of the raw data sets (default: GUIE_DATA or ./data)",
     )
     p.add_argument(
-        "--only", default="*", metavar="PATTERN", help="only files of such names, e.g. 'images_00?.tar' (default: all)"
+        "--only",
+        default="*",
+        metavar="PATTERN",
+        help="only files whose name matches, e.g. 'images_00?.tar' (default: all)",
     )
-    p.add_argument("--jobs", type=int, default=4, help="files at a time (default: %(default)s)")
+    p.add_argument("--jobs", type=int, default=4, help="number of parallel downloads (default: %(default)s)")
     p.add_argument("--keep", action="store_true", help="keep the archives after unpacking")
     arguments = p.parse_args()
     set_up_logging(None)

@@ -5,7 +5,7 @@ Reads   artifacts/<recipe>/02_balanced, and the raw images under --data-root
 Writes  artifacts/<recipe>/03_packed/shard_00000.tar ..., index.parquet (where each image lies)
         and problems.parquet
 Run     python data_prep/03_pack_images.py --recipe minibench --data-root DATA
-        Killed, it goes on with the shard it was at.
+        After a kill, the same command continues with the first unfinished shard.
 Last line: next: python src/04_train_head.py ...
 """
 

@@ -1,7 +1,8 @@
 """Draws a contact sheet of the drawn world, or of what a recipe's stages do to training images.
 
-The world: a row for each instance, a column for each view, twins below one another. A recipe: a row for each kind of
-augmentation, one image of each domain as it is and then three times changed; the stages that do so are printed.
+The world has a row for each instance and a column for each view; twins are below one another. A recipe has a row for
+each of its augmentations, with one image of each domain, unchanged and changed three times; the stages of each row are
+printed.
 
 Run     python data_prep/contact_sheet.py --out data_prep/drawn_world.jpg
         python data_prep/contact_sheet.py --recipe first_place --out first_place.jpg
@@ -25,10 +26,10 @@ from guie.synthetic.scene import DOMAINS, draw_image
 
 
 def main() -> int:
-    """Reads the command line; the exit status, after one line where something failed."""
+    """Reads the command line and returns the exit status; an error is one line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True, help="the JPEG to write")
-    p.add_argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the world (default: %(default)s)")
     p.add_argument("--n-instances", type=int, default=4, help="rows of each domain (default: %(default)s)")
     p.add_argument("--n-views", type=int, default=8, help="columns (default: %(default)s)")
     p.add_argument("--image-px", type=int, default=160, help="longer side that is drawn (default: %(default)s)")
@@ -41,7 +42,7 @@ def make(arguments: argparse.Namespace) -> None:
     """Draws, times, writes.
 
     Raises:
-        ValueError: a number or a name that makes no sheet.
+        ValueError: an option is out of its range, or --out has another ending than an image's.
         OSError: the file cannot be written.
     """
     for name in ("n_instances", "n_views", "image_px"):

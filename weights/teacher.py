@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.pca import PCA, fit_pca
 from guie.files import whole_file
 from guie.model.backbone import Backbone, build_backbone, folded

@@ -29,7 +29,7 @@ from PIL import Image
 from guie.data.balance import merge_and_balance
 from guie.data.duplicates import MAX_BITS, near_pairs
 from guie.data.manifest import write_manifest
-from guie.data.packing import as_jpeg, small_image
+from guie.data.shards import as_jpeg, small_image
 from guie.machine import n_cores, peak_memory
 from guie.recipe import (
     HEAD,

@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.ensemble import rows_of
 from guie.machine import n_cores
 from guie.processes import process_pool

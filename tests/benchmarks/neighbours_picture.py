@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.run import FOLDERS, PROJECT
 
 TILE, FRAME, STEP, LEFT, GAP = (

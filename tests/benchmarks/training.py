@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.retrieval import retrieve, summarise
 from guie.machine import n_cores
 from guie.recipe import load_recipe

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.ensemble import rows_of
 from guie.embed.retrieval import retrieve, summarise
 from guie.embed.views import to_square

@@ -22,7 +22,7 @@ import pytest
 from fake_run import FINAL, FIRST, make_fake_run
 from PIL import Image
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.report.choice import query_scores
 from guie.report.page import write_report
 from guie.run import FOLDERS, save_recipe

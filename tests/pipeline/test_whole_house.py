@@ -14,7 +14,7 @@ import pytest
 from accelerate import Accelerator
 from opening import SMALL, open_door
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.ensemble import Combined, MemberFeatures
 from guie.embed.features import FeatureStore
 from guie.recipe import load_recipe

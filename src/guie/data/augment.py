@@ -1,4 +1,4 @@
-"""Random changes to training images: a pure function of the image and a seed, whichever process it runs in."""
+"""Augmentation of training images: a pure function of the image and a seed, in whatever process it runs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 import random
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
-    "1"  # read on import: without it albumentations 2.0.8 asks pypi.org for its newest version
-)
+# Read on import: without it albumentations 2.0.8 asks pypi.org for its newest version.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A
 import cv2
@@ -19,22 +18,21 @@ from guie.settings.augment import Augment
 from guie.settings.fields import check
 from guie.versions import AUGMENTATION
 
-# Of what an augmented pixel depends on beside recipe and seed: part of the key of cached features.
+# The code that augmented pixels depend on: part of the key of cached features.
 VERSION = f"{AUGMENTATION} albumentations {A.__version__}"
 
-# What strength 1 of `Augment.color` shifts at most, in OpenCV's units: hue 0..179 (18 is 36 degrees), saturation
-# 0..255.
+# Largest shifts at `Augment.color` = 1, in OpenCV's units: hue is 0..179 (18 is 36 degrees), saturation 0..255.
 FULL_HUE_SHIFT = 18
 FULL_SATURATION_SHIFT = 64
-GREY = 128  # of the erased rectangle: close to zero after normalisation
+GREY = 128  # fills the erased rectangle: close to zero after normalisation
 
 
 class TrainTransform:
-    """Squashes an image to a square and changes it as an `Augment` says.
+    """Resizes an image to a square and augments it as an `Augment` says.
 
-    In order: squash, affine (shift, scale, rotate about the centre; the border is a reflection, so that no black wedges
-    betray the change, unless `has_black_fill`), flip, brightness and contrast, hue and saturation, RandAugment, one
-    erased rectangle, JPEG. A change that `augment` sets to zero is not there at all.
+    The order is: resize, affine map (shift, scale and rotation about the centre), flip, brightness and contrast, hue
+    and saturation, RandAugment, one erased rectangle, JPEG compression. A change whose setting is zero is left out. The
+    affine map reflects the image at its border, or fills the outside with black if `has_black_fill`.
     """
 
     def __init__(self, augment: Augment, image_px: int) -> None:
@@ -56,7 +54,7 @@ class TrainTransform:
 
         Args:
             image: uint8 [h, w, 3], RGB.
-            seed: Of this image in this epoch, at least 0. Same image and seed, same pixels.
+            seed: At least 0, one for each image and epoch. The same image and seed give the same pixels.
 
         Returns:
             uint8 [image_px, image_px, 3].
@@ -67,14 +65,14 @@ class TrainTransform:
         pixels = squash(image, self.image_px)
         if not self._changes.transforms:
             return pixels
-        # One stream for all. Compose.set_random_seed gives each transform the same stream: all that is flipped would be
-        # erased, too.
+        # All transforms share one random stream. Compose.set_random_seed gives each a copy of the same stream: every
+        # image that is flipped would also be erased.
         self._changes.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return np.ascontiguousarray(self._changes(image=pixels)["image"])
 
 
 def squash(image: np.ndarray, px: int) -> np.ndarray:
-    """The image as a square, whatever its aspect: uint8 [px, px, 3]; arguments and errors as in `resized`."""
+    """Resizes an image to a square, uint8 [px, px, 3], whatever its aspect ratio. Errors as in `resized`."""
     return resized(image, px, px)
 
 
@@ -92,7 +90,7 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
         changes.append(A.HueSaturationValue(a.color * FULL_HUE_SHIFT, a.color * FULL_SATURATION_SHIFT, 0, p=1.0))
     if a.randaugment:
         operations = (_operations(a.randaugment_strength) for _ in range(a.randaugment))
-        changes += [A.OneOf(choice, p=1.0) for choice in operations]  # SomeOf would sort them
+        changes += [A.OneOf(choice, p=1.0) for choice in operations]  # A.SomeOf would sort them
     if a.cutout:
         changes.append(_cutout(a))
     if a.jpeg:
@@ -101,7 +99,7 @@ def _changes(augment: Augment) -> list[A.BasicTransform]:
 
 
 def _affine(a: Augment) -> A.Affine:
-    """Shift, scale and rotation about the centre, before a reflection of the image or before black."""
+    """Shift, scale and rotation about the centre; outside is a reflection of the image, or black."""
     return A.Affine(
         translate_percent={"x": (-a.shift, a.shift), "y": (-a.shift, a.shift)},
         scale=(1 - a.scale, 1 + a.scale),
@@ -122,18 +120,18 @@ def _cutout(a: Augment) -> A.CoarseDropout:
 
 
 def _operations(strength: float) -> list[A.BasicTransform]:
-    """RandAugment's fourteen, drawn up to one strength; at 1 the ends are those of level 10 of the paper's code.
+    """The fourteen operations of RandAugment. At strength 1 their ranges end where level 10 of the paper's code does.
 
-    Colour is saturation here, sharpness only grows, and a strength is drawn between the ends, where the paper has the
-    end itself with either sign.
+    Three things differ from the paper: colour changes the saturation, sharpness only increases, and the strength is
+    drawn from the whole range instead of being its end with a random sign.
+
+    Source: Cubuk et al., RandAugment: practical automated data augmentation with a reduced search space, NeurIPS 2020.
     """
     s = strength
-    still, grey = (
-        {"x": (0.0, 0.0), "y": (0.0, 0.0)},
-        dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0),
-    )
+    still = {"x": (0.0, 0.0), "y": (0.0, 0.0)}
+    grey = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
     moves: list[dict[str, Any]] = [{"rotate": (-30 * s, 30 * s)}]
-    moves += [{"shear": still | {axis: (-17 * s, 17 * s)}} for axis in "xy"]  # the tangent of 17 degrees is .3
+    moves += [{"shear": still | {axis: (-17 * s, 17 * s)}} for axis in "xy"]  # in degrees; tan(17 degrees) = 0.3
     moves += [{"translate_percent": still | {axis: (-0.3 * s, 0.3 * s)}} for axis in "xy"]
     return [
         A.NoOp(p=1.0),

@@ -1,14 +1,14 @@
-"""Door 02: one set out of many, validation classes set aside, training classes balanced.
+"""Door 02: merges the data sets, sets validation classes aside and balances the training classes.
 
-Every choice is a function of the seed and the names alone (an order by hash), so the result does not depend on the
-order of the rows, and a class (without a group) or image that joins moves few others. The order of the steps:
+Every choice depends on the seed and the names alone: names are ordered by a hash. So the order of the rows does not
+matter, and a new image, or a new class without a group, moves few others. The steps:
 
-1. sources that the licence rules out leave; distractors are set apart, each image a class of its own;
-2. validation classes are chosen by domain, whole groups at a time (or, by image, a share of each class), before
-anything else thins the rows;
-3. of the training classes those with too few images leave, then those beyond a source's number, then images beyond its
-number;
-4. large classes are cut, small ones repeated.
+1. Sources that `data.licence` rules out are left out. Each image of a distractor source becomes a class of its own.
+2. Validation classes are chosen in each domain, whole groups at a time. With val_by="image" a share of each class's
+   images is chosen instead. No later step changes the validation set.
+3. Training classes with too few images are left out, then those beyond a source's n_classes, then images beyond its
+   n_images.
+4. Large classes are cut to max_per_class images, small ones are repeated up to fill_per_class rows.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ import pandas as pd
 
 from guie.data.catalogue import licence_of
 from guie.data.long_tail import long_tail_svg
-from guie.data.manifest import CLASS_KEY, COLUMNS, log_table, read_manifest, write_manifest, write_table
+from guie.data.manifest import BALANCED_COLUMNS, CLASS_KEY, log_table, read_manifest, write_manifest, write_table
 from guie.data.split import groups_of, validation_groups
 from guie.files import save_json, whole_file
 from guie.run import Run
 from guie.settings.data import Data, Limit, Source
 
 CLASS_COLUMNS = ("class_id", "source", "source_label", "domain", "split", "n_images", "n_rows")
-BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")
 LEFT_OUT = "left out"
-SEEN = "seen: "  # before the label of the images that a training class lends to validation
+SEEN = "seen: "  # prefix of the label of validation images whose class is also trained on (val_by="image")
 log = logging.getLogger(__name__)
 
 
@@ -80,10 +79,10 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
 
 
 def allowed_sources(data: Data) -> list[Source]:
-    """The sources that data.licence admits.
+    """The sources whose licence `data.licence` allows.
 
     Raises:
-        ValueError: none.
+        ValueError: there is none.
     """
     if data.licence == "any":
         return list(data.sources)
@@ -93,15 +92,15 @@ def allowed_sources(data: Data) -> list[Source]:
             log.info("left out: %s (%s)", source.name, licence_of(data, source).text)
     if not allowed:
         raise ValueError(
-            "no source's licence is known to allow commercial use; give Source(licence=..., is_commercial=True) where "
-            "you know better"
+            "no source's licence is known to allow commercial use; if you know that one does, set "
+            "Source(licence=..., is_commercial=True)"
         )
     return allowed
 
 
 def ledger(data: Data, train: pd.DataFrame) -> list[dict[str, Any]]:
-    """Which licences the training images come under: source, kind, licence, is_commercial, page, n_images,
-    n_classes."""
+    """The licences of the training images, a row for each source: source, kind, licence, is_commercial, page, n_images
+    and n_classes."""
     counts = (
         train.drop_duplicates("image_id")
         .groupby("source")
@@ -123,18 +122,18 @@ def ledger(data: Data, train: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def set_apart(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
-    """Gives each distractor a class of its own and, by image, those that a training class lends to validation another
-    class than the rest.
+    """Gives each distractor a class of its own. With val_by="image" it also moves the validation images of each class
+    into a class of their own.
 
-    A class of four or more images lends data.val_class_share of them, at least two, and keeps at least two. Since
-    validation images are compared among themselves only, the other class (`SEEN` before the label) changes no score.
+    A class of four or more images gives `data.val_class_share` of them to validation, at least two, and keeps at least
+    two. Their label gets the prefix `SEEN`. Validation images are compared with each other only, so the second class
+    changes no score.
     """
     is_distractor = rows["source"].isin(data.distractors)
     rows = rows.assign(source_label=rows["source_label"].where(~is_distractor, rows["image_id"]))
     if "group" in rows:
-        rows["group"] = rows["group"].where(
-            ~is_distractor, ""
-        )  # neither trained on nor queried: any side is right for its near-twins
+        # A distractor is neither trained on nor queried, so its near-twins may be on either side.
+        rows["group"] = rows["group"].where(~is_distractor, "")
     if data.val_by == "class":
         return rows
     rows = (
@@ -144,10 +143,10 @@ def set_apart(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     )
     groups = rows.groupby(CLASS_KEY)["image_id"]
     n = groups.transform("size")
-    n_lent = np.minimum(np.maximum((data.val_class_share * n + 0.5).astype(np.int64), 2), n - 2).where(n >= 4, 0)
-    place = groups.cumcount() - np.minimum(data.val_fold * n_lent, n - n_lent)
-    is_lent = (place >= 0) & (place < n_lent) & ~rows["source"].isin(data.distractors)
-    return rows.assign(source_label=rows["source_label"].where(~is_lent, SEEN + rows["source_label"]))
+    n_val = np.minimum(np.maximum((data.val_class_share * n + 0.5).astype(np.int64), 2), n - 2).where(n >= 4, 0)
+    place = groups.cumcount() - np.minimum(data.val_fold * n_val, n - n_val)
+    is_val = (place >= 0) & (place < n_val) & ~rows["source"].isin(data.distractors)
+    return rows.assign(source_label=rows["source_label"].where(~is_val, SEEN + rows["source_label"]))
 
 
 def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
@@ -180,7 +179,7 @@ def split_classes(rows: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
 
 
 def _sides(rows: pd.DataFrame, classes: pd.DataFrame, is_distractor: pd.Series, data: Data) -> pd.Series:
-    """The split of each class before any is thinned out: distractors are for validation, and a share of the others."""
+    """The split of each class before any is left out: distractors and a share of the others are for validation."""
     is_seen = classes["source_label"].str.startswith(SEEN) & (data.val_by == "image")
     split = pd.Series(np.where(is_distractor | is_seen, "val", "train"), index=classes.index)
     if data.val_by != "class":
@@ -190,15 +189,15 @@ def _sides(rows: pd.DataFrame, classes: pd.DataFrame, is_distractor: pd.Series, 
     may_be_chosen = (classes["n_images"] >= 2) & ~is_distractor
     chosen = validation_groups(classes[may_be_chosen], data.val_class_share, data.val_fold)
     is_chosen = classes["group"].isin(chosen) & ~is_distractor
-    split[is_chosen] = np.where(may_be_chosen[is_chosen], "val", LEFT_OUT)  # one image can be no query
+    split[is_chosen] = np.where(may_be_chosen[is_chosen], "val", LEFT_OUT)  # a query needs a second image
     return split
 
 
 def _stop_if_none_is_left(split: pd.Series, is_distractor: pd.Series) -> None:
-    """Stops when no class but distractors is for training, or none for validation.
+    """Checks that training and validation each have a class, distractors not counted.
 
     Raises:
-        ValueError: with what may help.
+        ValueError: one of them has none; the message says what may help.
     """
     remedies = {
         "train": "lower data.min_per_class or data.val_class_share",
@@ -210,7 +209,8 @@ def _stop_if_none_is_left(split: pd.Series, is_distractor: pd.Series) -> None:
 
 
 def _thinned(classes: pd.DataFrame, data: Data) -> pd.Series:
-    """The classes' split, training classes that are too small or beyond their source's number being left out."""
+    """The split of each class after training classes that are too small, or beyond their source's n_classes, are left
+    out."""
     least = (
         classes["source"]
         .map({limit.name: limit.min_per_class for limit in data.limits if limit.min_per_class})
@@ -244,7 +244,7 @@ def balanced_rows(
     keys = pd.MultiIndex.from_frame(classes[CLASS_KEY])
     place = keys.get_indexer(pd.MultiIndex.from_frame(rows[CLASS_KEY]))
     class_ids = classes["class_id"].to_numpy()[place]
-    # Numbers, not texts: a tenth of the memory.
+    # Row numbers instead of texts take a tenth of the memory.
     known = pd.DataFrame({"row": np.arange(len(rows)), "class_id": class_ids})
     is_train = (classes["split"] == "train").to_numpy()[place]
     is_val = (classes["split"] == "val").to_numpy()[place]
@@ -256,10 +256,10 @@ def _training_rows(train: pd.DataFrame, rows: pd.DataFrame, data: Data, seed: in
     """Cuts large classes and repeats the images of small ones.
 
     Args:
-        train: row (a place in `rows`) and class_id of all images of the training classes.
+        train: row (a position in `rows`) and class_id of all images of the training classes.
         rows: As in `balanced_rows`.
-        data: As there.
-        seed: As there.
+        data: As in `balanced_rows`.
+        seed: As in `balanced_rows`.
 
     Returns:
         row and class_id; a row may repeat.
@@ -273,14 +273,18 @@ def _training_rows(train: pd.DataFrame, rows: pd.DataFrame, data: Data, seed: in
 
 
 def _of_split(rows: pd.DataFrame, known: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The manifest of these rows (row, class_id), with their split and class, sorted by (class_id, image_id)."""
+    """The rows that `known` names (row, class_id) as the manifest of a split, sorted by (class_id, image_id)."""
     part = rows.iloc[known["row"]].assign(split=split, class_id=known["class_id"].to_numpy())
     return part[[*BALANCED_COLUMNS]].sort_values(["class_id", "image_id"], ignore_index=True)
 
 
 def _cut(train: pd.DataFrame, is_of_source: np.ndarray, limit: Limit, min_per_class: int) -> pd.DataFrame:
-    """At most limit.n_images of its source's rows: the first of every class, then the second of every class, and so
-    on."""
+    """Keeps at most `limit.n_images` rows of its source: the first of every class, then the second of every class, and
+    so on.
+
+    Raises:
+        ValueError: n_images is too small for the source's classes.
+    """
     place = train.groupby("class_id").cumcount()[is_of_source]
     if not limit.n_images or len(place) <= limit.n_images:
         return train
@@ -304,14 +308,15 @@ def _fill(train: pd.DataFrame, fill_per_class: int) -> pd.DataFrame:
 
 
 def _hashes(seed: int, what: str, names: pd.Series) -> np.ndarray:
-    """For each name a number, uint64 [n], that puts it into a random order which depends on nothing but the seed and
-    the names."""
-    start, result, chunk = hashlib.sha256(f"{seed}\0{what}\0".encode()), np.empty(len(names), ">u8"), 1 << 16
+    """A hash of each name, uint64 [n]. Sorting by it gives a random order that depends on the seed and the names alone;
+    `what` ("class", "image") makes the orders of different things independent."""
+    start = hashlib.sha256(f"{seed}\0{what}\0".encode())
+    result = np.empty(len(names), ">u8")
+    chunk = 1 << 16
     for first in range(0, len(names), chunk):
         digests = []
-        for name in names.iloc[first : first + chunk].to_numpy(
-            object
-        ):  # a third of the time of the column's own iterator
+        # An array of objects is read in a third of the time of the column's own iterator.
+        for name in names.iloc[first : first + chunk].to_numpy(object):
             state = start.copy()
             state.update(name.encode("utf-8", "surrogateescape"))
             digests.append(state.digest()[:8])
@@ -320,7 +325,8 @@ def _hashes(seed: int, what: str, names: pd.Series) -> np.ndarray:
 
 
 def with_counts(classes: pd.DataFrame, train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
-    """`classes` with n_rows and n_kept (different images among them) of each, 0 where left out."""
+    """Adds to each class n_rows, its rows after balancing, and n_kept, the distinct images among them; both are 0 if it
+    is left out."""
     groups = pd.concat([train, val])[["class_id", "image_id"]].groupby("class_id")["image_id"]
     counts = {
         name: classes["class_id"].map(series).fillna(0).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Door 01: what each data set lists, checked against what lies on disk, as one manifest a source."""
+"""Door 01: lists the images of each data set, checks that they are on disk, and writes one manifest per source."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from guie.run import Run
 from guie.settings.data import GROUPS, Source
 
 N_THREADS = 16  # they wait for the disk most of the time
-CHUNK = 2000  # images that are checked in one go
+CHUNK = 2000  # images checked at a time
 QUIET: dict[str, Any] = {"disable": None, "leave": False}
 PROBLEMS = "problems"
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def build_manifests(run: Run) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: a data set, or a file of it, is missing.
-        ValueError: an unknown kind of source, a file that is not what its layout says, or too many images are bad.
+        ValueError: a kind of source is unknown, a file does not have the expected layout, or too many images are bad.
     """
     data = run.recipe.data
     folder = run.folder(1)
@@ -76,7 +76,7 @@ def build_manifests(run: Run) -> dict[str, Any]:
         write_table(folder / f"{PROBLEMS}.parquet", pd.concat(all_problems, ignore_index=True))
         stop_if_too_many(problems, len(listed), source.name, data.max_bad_share, _remedy(source, folder))
         write_manifest(folder / f"{source.name}.parquet", good)
-        summary.append(_told(source, good, len(problems), is_drawn=data.drawn is not None))
+        summary.append(_summary_row(source, good, len(problems), is_drawn=data.drawn is not None))
     log_table(summary)
     return {f"n_{key}": sum(int(str(row[key])) for row in summary) for key in ("images", "classes", "problems")}
 
@@ -85,7 +85,7 @@ def _builders(listed: Iterable[Source]) -> dict[str, Callable[[Path], pd.DataFra
     """The function that lists each source, by the source's name.
 
     Raises:
-        ValueError: an unknown kind, or a name that this door needs for itself.
+        ValueError: a kind is unknown, or a source is called `problems`, as this door's own file is.
     """
     builders = {source.name: builder(source.kind) for source in listed}
     if PROBLEMS in builders:
@@ -95,13 +95,13 @@ def _builders(listed: Iterable[Source]) -> dict[str, Callable[[Path], pd.DataFra
 
 
 def _remedy(source: Source, folder: Path) -> str:
-    """What the user may do about a source with too many problems."""
+    """What the user can do about a source with too many problems."""
     check = f"Check the source's folder ({source.folder}) and --data-root, or --set data.max_bad_share=SHARE"
     return f"All are in {folder / PROBLEMS}.parquet. {check}"
 
 
-def _told(source: Source, good: pd.DataFrame, n_problems: int, is_drawn: bool) -> dict[str, object]:
-    """The source's row of the table that is logged; how complete a set is, is said of those that were not drawn."""
+def _summary_row(source: Source, good: pd.DataFrame, n_problems: int, is_drawn: bool) -> dict[str, object]:
+    """The source's row of the logged table; it says how complete the set is unless the set was drawn."""
     n_images = len(good)
     n_classes = good["source_label"].nunique()
     row: dict[str, object] = {"source": source.name, "domain": source.domain}
@@ -113,7 +113,7 @@ def builder(kind: str) -> Callable[[Path], pd.DataFrame]:
     """The function that lists a data set of this kind.
 
     Raises:
-        ValueError: no module of that name in `guie.data.sources`; with the nearest name and all known ones.
+        ValueError: `guie.data.sources` has no such module; the message lists the nearest name and all known ones.
     """
     kinds = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
     if kind not in kinds:
@@ -126,18 +126,18 @@ def builder(kind: str) -> Callable[[Path], pd.DataFrame]:
 
 
 def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_root: Path) -> pd.DataFrame:
-    """All rows that a data set lists, as a manifest sorted by image_id; a row that stands there twice stays once.
+    """All rows that a data set lists, as a manifest sorted by image_id; equal rows are kept once.
 
     Args:
         source: The data set.
-        build: The function of its kind.
+        build: Lists the data set, see `builder`.
         images_root: Folder that `source.folder` and the manifest's paths are relative to.
 
     Returns:
-        The manifest. An image_id may still stand there with two labels: `split_problems` finds those.
+        The manifest. An image_id may still have two labels: `split_problems` finds those.
 
     Raises:
-        ValueError: the set lists nothing, or a path that leads out of it.
+        ValueError: the set lists nothing, or a path leads out of it.
     """
     if PurePosixPath(source.folder).is_absolute():
         raise ValueError(f"data.sources.{source.name}.folder is {source.folder!r}; give it relative to --data-root")
@@ -159,20 +159,20 @@ def list_source(source: Source, build: Callable[[Path], pd.DataFrame], images_ro
 
 
 def _tell_passed_over(source: str) -> None:
-    """Logs which files of a source were passed over, the most frequent endings first."""
+    """Logs which files of a source were skipped, the most frequent endings first."""
     if passed_over:
         by_number = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
         told = ", ".join(f"{n:,} {what}" for what, n in by_number)
-        log.debug("%s: passed over, as they are no images: %s", source, told)
+        log.debug("%s: skipped, because they are not images: %s", source, told)
 
 
 def _checked(listed: pd.DataFrame, source: Source, folder: Path) -> pd.DataFrame:
-    """The rows that a source's function lists, checked, with the domain of each.
+    """Checks the rows that a source lists and gives each a domain.
 
     Args:
         listed: Has `SOURCE_COLUMNS`; group and domain may be absent, and a domain may be empty.
-        source: Its domain is that of rows without one.
-        folder: Where the images lie, for the message.
+        source: Its domain is given to rows without one.
+        folder: Folder of the images, for the message.
 
     Raises:
         ValueError: a column or value is wrong, a path leads out of the set, or there is no row.
@@ -191,8 +191,7 @@ def _checked(listed: pd.DataFrame, source: Source, folder: Path) -> pd.DataFrame
 
 
 def _groups(rows: pd.DataFrame, source: str, listed: Path) -> list[str]:
-    """The groups of each row: what the set's own files say, and the list `groups.csv` (label,group) where the folder
-    holds one.
+    """The groups of each row, from the set's own files and from `groups.csv` (label,group) if the folder has one.
 
     Raises:
         ValueError: `groups.csv` lacks a column, or names a label that no image has.
@@ -209,22 +208,22 @@ def _groups(rows: pd.DataFrame, source: str, listed: Path) -> list[str]:
 
 
 def _qualified(groups: str, source: str) -> str:
-    """The names of groups, one a line, each with its source's name before it unless it counts in all sources."""
+    """Names of groups, one per line. The source's name is put before those that do not begin with `SHARED`."""
     names = (name if name.startswith(SHARED) else f"{source}/{name}" for name in groups.split(GROUP_SEPARATOR) if name)
     return GROUP_SEPARATOR.join(map(safe_name, names))
 
 
 def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Parts the rows whose image can be used from those whose cannot.
+    """Separates the rows whose image can be used from the others.
 
     Args:
         listed: A manifest.
         images_root: Folder its paths are relative to.
-        scheduler: See `process_pool`; without one, threads look.
+        scheduler: See `process_pool`; '' checks in threads of this process.
 
     Returns:
         The good rows, and the problems (source, path, reason): missing, empty or unreadable files, and images that are
-        listed more than once, not alike.
+        listed more than once with different values.
     """
     name = listed["source"].iloc[0]
     paths = listed["path"].tolist()
@@ -238,16 +237,16 @@ def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "")
             found += part
             bar.update(len(part))
     reasons = pd.Series(found, index=listed.index, dtype=str)
-    is_torn = listed["image_id"].duplicated(keep=False) & (reasons == "")
-    reasons[is_torn] = "listed more than once, with different labels, paths or splits"
+    is_ambiguous = listed["image_id"].duplicated(keep=False) & (reasons == "")
+    reasons[is_ambiguous] = "listed more than once, with different labels, paths or splits"
     is_bad = reasons != ""
     problems = listed[is_bad].assign(reason=reasons[is_bad])[list(PROBLEM_COLUMNS)]
     return listed[~is_bad].reset_index(drop=True), problems.reset_index(drop=True)
 
 
 def _header_problems(images_root: Path, paths: list[str]) -> list[str]:
+    """`header_problem` of each path."""
     with warnings.catch_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
-        warnings.filterwarnings(
-            "ignore", module="PIL"
-        )  # its remarks on odd EXIF; what cannot be used becomes a problem
+        # PIL warns of odd EXIF data. Files that cannot be used become problems anyway.
+        warnings.filterwarnings("ignore", module="PIL")
         return list(pool.map(lambda path: header_problem(images_root / name_on_disk(path)), paths))

@@ -1,6 +1,6 @@
-"""What is known of each public set: where it is had, under what licence, how large it is when whole.
+"""Facts about each public data set: where to get it, its licence, and its size when complete.
 
-The facts stand beside the reader of each layout, as `SET` in the modules of `guie.data.sources`.
+Each module in `guie.data.sources` that reads a public set states them as `SET`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Download:
     """One file that is openly hosted.
 
     Attributes:
-        url: Where.
-        folder: Where it lands (an archive: is unpacked), relative to the set's folder.
-        md5: 32 hexadecimal digits, or the address of a text that begins with them; '' where none is published.
+        url: Its address.
+        folder: Where the file is put, or the archive unpacked, relative to the set's folder.
+        md5: 32 hexadecimal digits, or the address of a text file that begins with them; '' if none is published.
     """
 
     url: str
@@ -36,13 +36,13 @@ class DataSet:
     Attributes:
         title: Its name.
         page: Where it is described.
-        licence: In a few words; `UNKNOWN` where nobody of us has read it.
-        is_commercial: Whether the licence allows commercial use; False where it is not known to.
-        folder: Where it must lie under the data root.
+        licence: In a few words; `UNKNOWN` if we have not read it.
+        is_commercial: Whether the licence allows commercial use; False if that is not known.
+        folder: Its folder, relative to the data root.
         size: Of the download, in words.
-        whole: (form, images, classes) of each form in which it is published; 0 where the number is not known.
-        files: What is downloaded; empty for sets behind an account or a form.
-        how: What to do by hand, where `files` is empty.
+        whole: (form, number of images, number of classes) of each form that is published; a number is 0 if not known.
+        files: What is downloaded; empty for sets that need an account or a signed form.
+        how: What to do by hand if `files` is empty.
     """
 
     title: str
@@ -58,7 +58,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Licence:
-    """A source's licence, where it is read, and whether it allows commercial use."""
+    """A source's licence in a few words, whether it allows commercial use, and the page that states it."""
 
     text: str
     is_commercial: bool
@@ -66,9 +66,8 @@ class Licence:
 
 
 def known_sets() -> dict[str, DataSet]:
-    """The sets by kind, in alphabetical order; a reader without `SET` is of anyone's sets, of which nothing is
-    known."""
-    from guie.data import sources  # the readers know this module
+    """The public sets by kind, in alphabetical order. Readers of any set, such as `class_folders`, have no `SET`."""
+    from guie.data import sources  # imported late: the readers import this module
 
     kinds = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
     modules = {kind: importlib.import_module(f"{sources.__name__}.{kind}") for kind in kinds}
@@ -76,7 +75,7 @@ def known_sets() -> dict[str, DataSet]:
 
 
 def licence_of(data: Data, source: Source) -> Licence:
-    """What the recipe says of a source, else what is known of its kind; drawn images are the project's own."""
+    """A source's licence: as the recipe states it, else as it is known of the kind. Drawn images are our own."""
     if data.drawn is not None:
         return Licence("drawn by this project", True, "")
     known = known_sets().get(source.kind)
@@ -86,8 +85,8 @@ def licence_of(data: Data, source: Source) -> Licence:
 
 
 def completeness(kind: str, n_images: int, n_classes: int) -> str:
-    """How what was found compares with the set when whole: `whole (clean)`, `1,000 of 141,931`, or '' where nothing is
-    known."""
+    """Compares what was found with the complete set: `whole (clean)`, `1,000 of 141,931 images (train), ...`, or '' if
+    its size is not known."""
     known = known_sets().get(kind)
     forms = known.whole if known else ()
     for form, images, classes in forms:

@@ -1,15 +1,15 @@
-"""The same picture twice: exactly, by the bytes of its file, and nearly, by a perceptual hash and its colours.
+"""Finds duplicates: exact ones by the bytes of the file, near ones by a perceptual hash and coarse colours.
 
-The hash is pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010): which of the
-lowest 8 x 8 cosine frequencies of the grey picture at 32 x 32 are above their median, as in the library imagehash, but
-with area averages on the way to 32 x 32, which take a tenth of the time. The hash does not see colour (a red and a
-green heart have the same one), so a pair must also agree in the mean colours of 4 x 4 tiles.
+The hash is pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010). The grey picture
+is resized to 32 x 32. Each of its lowest 8 x 8 cosine frequencies gives one bit: whether it is above their median. The
+library imagehash does the same with another resize; area averages take a tenth of the time. The hash does not see
+colour: a red and a green heart have the same hash. So the mean colours of 4 x 4 tiles must agree, too.
 
-Pairs of hashes within a few bits are found exactly by sorting (Manku, Jain and Sarma, Detecting near-duplicates for web
-crawling, 2007). A hash is cut into six words. Two hashes that differ in at most four bits have at least two equal
-words, so they lie side by side when all are sorted by those two: there are fifteen choices of two. Pairs are compared
-in blocks and only the best twin of each picture is kept, so memory does not grow with their number. faiss' multi-index
-hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
+Pairs of hashes that differ in a few bits are all found by sorting (Manku, Jain and Sarma, Detecting near-duplicates for
+web crawling, 2007). A hash is cut into six words. Two hashes that differ in at most four bits have at least two equal
+words. They become neighbours when the hashes are sorted by these two words; there are fifteen choices of two. Pairs are
+compared in blocks, and only the best twin of each picture is kept, so memory does not grow with the number of pairs.
+faiss' multi-index hashing finds the same pairs; tests/benchmarks/data_prep.py measures both.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-MAX_BITS = 4  # what six words find without a miss
+MAX_BITS = 4  # six words find all pairs that differ in at most this many bits
 N_WORDS = 6
 HASH_PX, HASH_SIDE, COLOUR_SIDE = 32, 8, 4
-MAX_COLOUR_RMS = (
-    10.0  # of 255; a JPEG of quality 30 or of half the size stays below 4, one brightened by a tenth is at 12
-)
-MAX_TWINS = 100  # of one hash: thousands of blank pictures must not be compared each with each
-BLOCK = 1 << 17  # pairs that are looked at in one go
-BITS_AT, RANK_AT, NO_TWIN = 40, 48, np.uint64(2**64 - 1)  # how a twin is written as one number
+# Of 255. A JPEG of quality 30 or of half the size differs by less than 4, a picture brightened by a tenth by 12.
+MAX_COLOUR_RMS = 10.0
+MAX_TWINS = 100  # pictures of one hash that others are compared with: there may be thousands of blank ones
+BLOCK = 1 << 17  # pairs compared at a time
+# A twin is stored as one uint64: its row from bit 0, the number of differing bits from bit 40, its rank from bit 48.
+BITS_AT, RANK_AT, NO_TWIN = 40, 48, np.uint64(2**64 - 1)
 DUPLICATE_COLUMNS = (
     "image_id",
     "twin",
@@ -55,7 +55,7 @@ def content_hash(file: bytes) -> str:
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:
-    """The pHash of a picture, uint8 [h, w, 3]: 0 to 2**64 - 1; of pictures that look alike few bits differ."""
+    """The pHash of a picture, uint8 [h, w, 3]: 0 to 2**64 - 1. Pictures that look alike differ in few bits."""
     grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (HASH_PX, HASH_PX), interpolation=cv2.INTER_AREA)
     low = np.asarray(cv2.dct(grey.astype(np.float64)), np.float64)[:HASH_SIDE, :HASH_SIDE]
     low[0] *= 2**0.5  # imagehash's transform is not normalised, OpenCV's is
@@ -64,7 +64,7 @@ def perceptual_hash(pixels: np.ndarray) -> int:
 
 
 def colours(pixels: np.ndarray) -> bytes:
-    """The mean colours of 4 x 4 tiles of a picture, uint8 [h, w, 3], looked at every few pixels: 48 bytes."""
+    """The mean colours of 4 x 4 tiles of a picture, uint8 [h, w, 3], computed from every few pixels: 48 bytes."""
     step = max(1, min(pixels.shape[:2]) // (8 * COLOUR_SIDE))
     return cv2.resize(
         np.ascontiguousarray(pixels[::step, ::step]), (COLOUR_SIDE, COLOUR_SIDE), interpolation=cv2.INTER_AREA
@@ -79,10 +79,11 @@ def near_pairs(hashes: np.ndarray, n_bits: int) -> tuple[np.ndarray, np.ndarray]
         n_bits: 0 to `MAX_BITS`.
 
     Returns:
-        int64 [m, 2], the first of a pair being the smaller, sorted; and int64 [m], the number of bits.
+        The positions of each pair, int64 [m, 2], sorted, the smaller position first; and the number of bits in which
+        they differ, int64 [m].
 
     Raises:
-        ValueError: more bits than that.
+        ValueError: `n_bits` is out of its range.
     """
     if not 0 <= n_bits <= MAX_BITS:
         raise ValueError(f"n_bits is {n_bits}; must be 0 to {MAX_BITS}")
@@ -111,13 +112,13 @@ def _near_blocks(hashes: np.ndarray, n_bits: int) -> Iterator[np.ndarray]:
 
 
 def _equal_pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of places whose keys are equal: first neighbours in sorted order, then those two apart, and so on.
+    """All pairs of equal keys: first neighbours in sorted order, then those two positions apart, and so on.
 
     Args:
         keys: uint64 [n].
 
     Yields:
-        The two places of each pair, int64 [m] each.
+        The two positions of each pair, int64 [m] each.
     """
     order = np.argsort(keys)
     keys = keys[order]
@@ -135,12 +136,13 @@ def _new_pairs(
     n_bits: int,
     earlier: list[np.uint64],
 ) -> np.ndarray:
-    """Those of the pairs (left, right) that are near and are found for the first time.
+    """The pairs (left, right) that differ in at most `n_bits` bits and were not found before.
 
-    A pair is found in the order of the first two words that agree, so none of the `earlier` words may.
+    A pair with more than two equal words is found by several sorts. It is kept at the first of them, where none of the
+    `earlier` words is equal.
 
     Returns:
-        int64 [m, 2], the smaller place first.
+        int64 [m, 2], the smaller position first.
     """
     difference = hashes[left] ^ hashes[right]
     is_new = np.bitwise_count(difference) <= n_bits
@@ -150,20 +152,20 @@ def _new_pairs(
 
 
 def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
-    """Pictures that stand in `rows` more than once, and what becomes of them.
+    """Finds pictures that are in `rows` more than once, and says what happens to them.
 
-    A training picture that is in validation, too, leaves training. All others stay; those with two labels are for the
-    user to judge.
+    A training picture that is also in validation leaves training. All others stay. One picture with two labels is
+    reported, for the user to judge.
 
     Args:
         rows: image_id, split ("train" or "val"), class_id, content (see `content_hash`), phash and colours of all
             pictures, each once.
-        n_bits: Hashes that differ in so many bits may be the same picture; -1 looks at the files' bytes alone.
+        n_bits: Hashes of the same picture differ in at most this many bits; -1 compares the files' bytes only.
 
     Returns:
-        One row for each picture that has a twin, sorted by image_id; columns as in `DUPLICATE_COLUMNS`. Of several
-        twins the one of most consequence is named, then the nearest. The outcome is "left training", "two labels"
-        (within training or within validation) or "same label".
+        One row for each picture that has a twin, sorted by image_id; columns as in `DUPLICATE_COLUMNS`. The outcome is
+        "left training", "two labels" (within training or within validation) or "same label". Of several twins the one
+        with the first of these outcomes is named; if they have the same outcome, the nearest.
     """
     rows = rows[["image_id", "split", "class_id", "content", "phash", "colours"]].sort_values(
         "image_id", ignore_index=True
@@ -181,10 +183,10 @@ def find_duplicates(rows: pd.DataFrame, n_bits: int) -> pd.DataFrame:
 
 
 class _Search:
-    """The best twin of each picture so far; memory grows with the pictures, not with their pairs.
+    """The best twin of each picture so far. Memory grows with the number of pictures, not of pairs.
 
-    A twin is one number, smaller is better: its rank (0 leaves training, 1 two labels, 2 same label), the bits that
-        differ, its row.
+    A twin is stored as one number, the smaller the better: its rank (the position of its outcome in `OUTCOMES`), the
+    number of differing bits, its row.
     """
 
     def __init__(self, rows: pd.DataFrame, group: np.ndarray, is_near: bool) -> None:
@@ -207,7 +209,8 @@ class _Search:
         self.best = np.full(len(rows), NO_TWIN)
 
     def compare(self, groups: np.ndarray, near: np.ndarray) -> None:
-        """Compares all pictures of each group with (some of) those of the group at the same place of `near`."""
+        """Compares all pictures of each group with up to `MAX_TWINS` pictures per split of the group at the same
+        position of `near`."""
         ends = np.cumsum(self.sizes[groups] * self.n_some[near])
         for first in range(0, int(ends[-1]) if len(ends) else 0, BLOCK):
             pair = np.arange(first, min(first + BLOCK, int(ends[-1])))

@@ -1,7 +1,7 @@
-"""Door 00: downloads the sets that are openly hosted, checks and unpacks them; says what to do for the others.
+"""Door 00: downloads, checks and unpacks the sets that are openly hosted; says what to do for the others.
 
-pooch keeps the checksums and the retries; what it lacks is here: a broken download goes on where it was. A file is done
-when its mark lies in `<folder>/.fetched/`; a killed run starts again at the first file without one.
+pooch compares the checksums. What it lacks is here: a broken download continues where it stopped. A file is done when
+its mark is in `<folder>/.fetched/`; a run after a kill fetches the files without a mark.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from guie.data.catalogue import DataSet, Download, known_sets
 from guie.files import whole_file
 from guie.settings.fields import nearest
 
-N_TRIES = 5  # in a row without a byte more
+N_TRIES = 5  # a download is given up after this many failures in a row that brought no new byte
 TIMEOUT_S = 60.0
 CHUNK = 1 << 20
 MARKS = ".fetched"
-UNPACKING = (
-    threading.Lock()
-)  # tarfile makes folders without regard to another that makes the same, and the disk is the limit anyway
+# One archive is unpacked at a time: tarfile fails if two threads create the same folder, and the disk is the limit.
+UNPACKING = threading.Lock()
 log = logging.getLogger(__name__)
 
 
@@ -42,19 +41,19 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
     """Downloads a set into its folder.
 
     Args:
-        kind: Of the set: a module in `guie.data.sources`.
-        data_root: Folder that its folder lies in.
+        kind: Kind of the set: the name of a module in `guie.data.sources`.
+        data_root: Folder that holds the sets' folders.
         only: A pattern of file names, such as `images_00?.tar`.
-        n_jobs: Files at a time.
-        is_kept: Keep the archives after they were unpacked.
+        n_jobs: Number of parallel downloads.
+        is_kept: Whether archives are kept after they are unpacked.
 
     Returns:
-        Number of files that were fetched; those with a mark are passed over.
+        Number of files that were fetched; those with a mark are skipped.
 
     Raises:
-        ValueError: an unknown set; one behind an account (what to do is said); no file of that name; an archive that
-            leads out of its folder.
-        OSError: a file cannot be had, or its checksum is wrong; the others are finished first.
+        ValueError: the set is unknown; it needs an account (the message says what to do); no file matches `only`; an
+            archive holds a path outside its folder.
+        OSError: a file cannot be downloaded, or its checksum is wrong. The other files are finished first.
     """
     data_set = _open_set(kind, data_root)
     folder = data_root / data_set.folder
@@ -90,7 +89,7 @@ def _fetch_files(files: list[Download], folder: Path, n_jobs: int, is_kept: bool
     """Fetches files, `n_jobs` at a time, and moves the bar by one for each.
 
     Returns:
-        What went wrong, a text for each file that could not be had, in the order of time.
+        An error text for each file that failed, in the order in which they failed.
     """
     failures = []
     with ThreadPoolExecutor(n_jobs) as pool:
@@ -107,7 +106,7 @@ def _fetch_files(files: list[Download], folder: Path, n_jobs: int, is_kept: bool
 
 def by_hand(data_set: DataSet, data_root: Path) -> str:
     """What to do for a set that cannot be downloaded."""
-    return f"{data_set.page}\n  {data_set.how}\n  It must lie in {data_root / data_set.folder}"
+    return f"{data_set.page}\n  {data_set.how}\n  Put it into {data_root / data_set.folder}"
 
 
 def name_of(file: Download) -> str:
@@ -119,8 +118,8 @@ def fetch_file(file: Download, folder: Path, is_kept: bool = False) -> None:
     """Downloads one file, checks it, unpacks it if it is an archive, and leaves its mark.
 
     Raises:
-        OSError: it cannot be had, or its checksum is wrong.
-        ValueError: the archive leads out of its folder.
+        OSError: it cannot be downloaded, or its checksum is wrong.
+        ValueError: the archive is damaged, or holds a path outside its folder.
     """
     name, place = name_of(file), folder / file.folder
     mark = _mark(folder, file)
@@ -135,7 +134,7 @@ def fetch_file(file: Download, folder: Path, is_kept: bool = False) -> None:
     try:
         cache.fetch(name, downloader=Resuming(target.with_name(name + ".part")))
     except (requests.RequestException, ValueError) as error:
-        raise OSError(_told(file.url, error)) from error
+        raise OSError(_error_text(file.url, error)) from error
     if is_archive:
         with UNPACKING:
             unpack(target, place)
@@ -146,11 +145,11 @@ def fetch_file(file: Download, folder: Path, is_kept: bool = False) -> None:
 
 
 class Resuming:
-    """A downloader for pooch that goes on where an earlier one, of this run or a killed one, was broken off.
+    """A downloader for pooch that continues a partial download, of this run or of a killed one.
 
     Args:
-        part: What has come so far; beside it the server's name for that version of the file (ETag), so that parts of
-            two versions are not joined.
+        part: File of the bytes received so far. The server's ETag for this version of the file is kept beside it, so
+            that parts of two versions are never joined.
     """
 
     def __init__(self, part: Path) -> None:
@@ -161,8 +160,8 @@ class Resuming:
         """Writes `output_file`.
 
         Raises:
-            requests.RequestException: the server refuses, or the connection breaks `N_TRIES` times in a row without a
-                byte more.
+            requests.RequestException: the server refuses, or the connection fails `N_TRIES` times in a row without a
+                new byte.
         """
         n_failed = 0
         while True:
@@ -206,11 +205,11 @@ class Resuming:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a tar or zip file, after a look at all its names.
+    """Checks all names in a tar or zip file, then unpacks it.
 
     Raises:
-        ValueError: it is no archive; or a name that is absolute or holds `..`, or a link out of the folder. Nothing of
-            it is unpacked.
+        ValueError: it is damaged, or it holds an absolute name, a name with `..`, or a link out of the folder. Nothing
+            is unpacked then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -239,22 +238,22 @@ def _check_names(archive: Path, names: Iterator[str] | list[str]) -> None:
 
 
 def _md5(known: str) -> str:
-    """The checksum, fetched where `known` is an address."""
+    """The checksum; it is downloaded if `known` is an address."""
     if not known.startswith("http"):
         return known
     try:
         answer = requests.get(known, timeout=TIMEOUT_S)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise OSError(_told(known, error)) from error
+        raise OSError(_error_text(known, error)) from error
     found = re.match(r"\s*([0-9a-fA-F]{32})\b", answer.text)
     if not found:
         raise OSError(f"{known} begins with {answer.text[:40]!r}, expected a checksum of 32 hexadecimal digits")
     return found[1].lower()
 
 
-def _told(url: str, error: Exception) -> str:
-    """What went wrong, without the library's inner names."""
+def _error_text(url: str, error: Exception) -> str:
+    """The error in one line, without names of the library's internals."""
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return f"no connection to {urlsplit(url).netloc}, or it was broken off {N_TRIES} times"
     if isinstance(error, requests.HTTPError) and error.response is not None:

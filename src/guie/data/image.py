@@ -1,4 +1,4 @@
-"""One image file of any kind as upright RGB pixels, or the reason why not."""
+"""Reads an image file of any kind as upright RGB pixels, or says why it cannot be read."""
 
 from __future__ import annotations
 
@@ -22,25 +22,10 @@ with contextlib.suppress(ImportError):
     FORMATS.append("HEIF")
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"),
-    *(
-        ".jfif",
-        ".jpe",
-        ".jif",
-        ".apng",
-        ".dib",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".heic",
-        ".heif",
-        ".hif",
-    ),
+    *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm"),
+    *(".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif"),
 )
-UNREAD = (  # kinds of image files that no decoder here reads: the offset of their mark, the mark, their name
+UNREAD = (  # formats that no decoder here reads: offset of their magic bytes, these bytes, what to tell
     *(
         (8, brand, "HEIC; pip install pillow-heif reads it")
         for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -53,9 +38,9 @@ UNREAD = (  # kinds of image files that no decoder here reads: the offset of the
     (0, b"\0\0\1\0", "icon; convert it"),
     (128, b"DICM", "DICOM; convert it"),
 )
-N_HEAD = 1000  # bytes that say what a file is
+N_HEAD = 1000  # first bytes, which tell the format of a file
 NO_IMAGE = "unreadable header: no image, or of an unknown kind"
-_LIES_ON_ITS_SIDE = (5, 6, 7, 8)
+_SWAPS_SIDES = (5, 6, 7, 8)  # orientations that exchange width and height
 _TURN = Image.Transpose
 _TURNS = {
     2: _TURN.FLIP_LEFT_RIGHT,
@@ -74,13 +59,13 @@ def read_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     Args:
         source: A path, or the file's bytes.
         min_short_side: Large JPEGs may be decoded at half, a quarter or an eighth of their size, as long as their
-            shorter side keeps at least so many pixels; None decodes in full.
+            shorter side keeps at least this many pixels; None decodes in full.
 
     Returns:
         uint8 [height, width, 3], RGB, writable.
 
     Raises:
-        ValueError: why it cannot be read, in a few words.
+        ValueError: it cannot be read; the message says why in a few words.
     """
     return np.array(load_image(source, min_short_side)[0])
 
@@ -89,12 +74,12 @@ def read_file(path: str | Path) -> bytes:
     """The bytes of an image's file.
 
     Raises:
-        ValueError: why it cannot be read, in a few words.
+        ValueError: it cannot be read; the message says why in a few words.
     """
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        if is_of_the_machine(error):  # not the image's fault: it must not be left out for it
+        if is_of_the_machine(error):  # not a fault of the image: it must not be left out
             raise
         raise ValueError(_reason(error)) from error
 
@@ -104,12 +89,12 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
     `read_image`.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled (PIL alone would clip it), an
-    animation gives its first frame. Other metadata does not count, however damaged.
+    animation gives its first frame. Other metadata is ignored, however damaged.
     """
     file = source if isinstance(source, bytes) else read_file(source)
     try:
         if kind_of(file) == "TIFF":
-            with contextlib.suppress(Exception):  # at once without its tags: libtiff remarks on the odd ones at length
+            with contextlib.suppress(Exception):  # first without its tags: libtiff prints many warnings about odd ones
                 return _decoded(without_metadata(file), file, min_short_side)
         return _decoded(file, file, min_short_side)
     except Image.DecompressionBombError as error:
@@ -126,7 +111,7 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
 
 
 def _decoded(file: bytes, original: bytes, min_short_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    """The image in `file`, turned as `original` says, from which it may have been taken."""
+    """Decodes `file` and turns it as the metadata in `original` says; `file` may be `original` without metadata."""
     with _open(file) as image:
         size = image.size
         if min_short_side and min(size) > 2 * min_short_side:
@@ -138,16 +123,16 @@ def _decoded(file: bytes, original: bytes, min_short_side: int | None) -> tuple[
     upright = rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
     if not is_reduced:
         return upright, upright.size
-    return upright, (size[1], size[0]) if orientation in _LIES_ON_ITS_SIDE else size
+    return upright, (size[1], size[0]) if orientation in _SWAPS_SIDES else size
 
 
 def _orientation(image: Image.Image, file: bytes) -> int:
+    """The EXIF orientation that is still to be applied, 1 to 8."""
     if image.format == "TIFF":
         return 1  # PIL has turned it
     found = orientation_of(file)
-    if found == 1 and isinstance(
-        text := image.info.get("Raw profile type exif"), str
-    ):  # how ImageMagick writes it into a PNG
+    # ImageMagick writes EXIF into a PNG as hexadecimal digits.
+    if found == 1 and isinstance(text := image.info.get("Raw profile type exif"), str):
         digits = "".join(text.split()[2:])
         found = (
             exif_orientation(bytes.fromhex(digits))
@@ -160,7 +145,7 @@ def _orientation(image: Image.Image, file: bytes) -> int:
 
 
 def header_problem(path: str | Path) -> str:
-    """Why the file at `path` cannot be an image, judged by its first bytes only; '' when nothing speaks against it."""
+    """Why the file at `path` cannot be used as an image, judged by its header alone; '' if no reason is found."""
     try:
         with _open(path):
             return ""
@@ -179,7 +164,7 @@ def header_problem(path: str | Path) -> str:
             head = file.read(N_HEAD)
         if unread := _unread(head):
             return f"unreadable header: {unread}"
-        if not kind_of(head):  # such as an archive of many GB
+        if not kind_of(head):  # it is not read in full: it may be an archive of many GB
             return reason
         with _open(without_metadata(Path(path).read_bytes())):
             return ""
@@ -190,7 +175,7 @@ def header_problem(path: str | Path) -> str:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether the content of a file is that of an image, readable here or not, whatever its name."""
+    """Whether a file's content is an image, whatever its name, and whether or not it can be decoded here."""
     reason = header_problem(path)
     return (
         not reason
@@ -200,7 +185,7 @@ def is_image(path: str | Path) -> bool:
 
 
 def _unread(file: bytes) -> str:
-    """What a file that begins so is, if it is an image of a kind that is not read here; '' otherwise."""
+    """What to tell of a file that begins with these bytes, if its format is not read here (`UNREAD`); '' otherwise."""
     if b"<svg" in file[:N_HEAD]:
         return "SVG; convert it"
     return next(
@@ -243,7 +228,7 @@ def _from_16_bit(values: np.ndarray) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """A few words that are the same on every machine: no addresses, no absolute paths."""
+    """The error in a few words, the same on every machine: without memory addresses and absolute paths."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "missing"
     if isinstance(error, UnidentifiedImageError):

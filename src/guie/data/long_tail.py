@@ -10,22 +10,22 @@ import numpy as np
 import pandas as pd
 
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700", "#1b7c83", "#bf3989")
-DASHES = ("", "7 3", "2 3")  # beyond eight sources the colours come again with other strokes
+DASHES = ("", "7 3", "2 3")  # after eight sources the colours repeat with other strokes
 INK, GRID, SOFT = "#24292f", "#d0d7de", "#57606a"
 PANEL_W, PANEL_H, LEFT, TOP, GAP, LINE_H = 380, 260, 60, 44, 70, 18
 LEGEND_TOP = TOP + PANEL_H + 52
-N_POINTS = 120  # of a line, evenly spaced in the logarithm of the rank
+N_POINTS = 120  # most points of a line, evenly spaced in the logarithm of the rank
 
 
 def long_tail_svg(classes: pd.DataFrame) -> str:
-    """Two panels side by side, both axes logarithmic: the images of each training class as found, and the rows it has
-    after balancing.
+    """Two panels side by side with logarithmic axes: the images of each training class as found, and its rows after
+    balancing.
 
     Args:
         classes: source, split, n_images, n_rows; one row per class.
 
     Returns:
-        An SVG file with a white ground.
+        The text of an SVG file with a white background.
     """
     train = classes[classes["split"] == "train"]
     n_most = int(train.groupby("source").size().max())
@@ -37,7 +37,7 @@ def long_tail_svg(classes: pd.DataFrame) -> str:
 
 
 def _svg(drawn: str, n_sources: int) -> str:
-    """The file: what is drawn, on a white ground with room for the legend of so many sources."""
+    """The SVG file: `drawn` on a white background, with room for a legend of `n_sources` lines."""
     width = LEFT + 2 * PANEL_W + GAP + 40
     height = LEGEND_TOP + LINE_H * n_sources
     place = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
@@ -54,7 +54,7 @@ def _panel(train: pd.DataFrame, column: str, title: str, left: float, n_most: in
         train: source and `column`; one row per training class.
         column: The sizes that are shown.
         title: Stands above.
-        left: Where the panel begins.
+        left: Left edge of the panel, px.
         n_most: Largest number of classes of a source, for the horizontal axis.
         size_most: Largest size, for the vertical axis.
     """
@@ -91,7 +91,7 @@ def _legend(train: pd.DataFrame) -> list[str]:
 
 
 def _ranks(n: int) -> list[int]:
-    """Positions 0 to n - 1, thinned evenly in the logarithm of the rank."""
+    """At most `N_POINTS` of the positions 0 to n - 1, evenly spaced in the logarithm of the rank."""
     return sorted({round(rank) - 1 for rank in np.geomspace(1, n, min(n, N_POINTS))})
 
 

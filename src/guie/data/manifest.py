@@ -1,4 +1,4 @@
-"""What a manifest is: its columns, and the checks at every read and write."""
+"""Manifests: their columns, and the checks at every read and write."""
 
 from __future__ import annotations
 
@@ -11,34 +11,31 @@ from guie.files import whole_file
 from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
-SOURCE_COLUMNS = (
-    "image_id",
-    "path",
-    "source_label",
-    "split",
-)  # what a module in guie.data.sources returns; domain and group may be absent
+# What a module in guie.data.sources returns. It may add the columns domain and group.
+SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")
+BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")  # of the manifests that door 02 writes
 PROBLEM_COLUMNS = ("source", "path", "reason")
 SPLITS = ("train", "val", "test", "")
 MAY_BE_EMPTY = ("split", "group")
 GROUP_SEPARATOR = "\n"  # between the names of groups, where an image has several
-CLASS_KEY = ["source", "source_label"]  # what makes a class: two sources never share one
+CLASS_KEY = ["source", "source_label"]  # identify a class: two sources never share one
 log = logging.getLogger(__name__)
 
 
 def check_manifest(
     frame: pd.DataFrame, where: str | Path, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True
 ) -> pd.DataFrame:
-    """Returns `frame` with exactly `columns`, in their order, and a fresh index.
+    """Checks the rows and returns them with exactly `columns`, in this order, and a new index.
 
     Args:
         frame: The rows.
         where: The file or function they come from, for the message.
         columns: The columns wanted.
-        is_unique: Whether every image may stand there only once.
+        is_unique: Whether every image may occur only once.
 
     Raises:
-        ValueError: a column is missing, a value is missing or no text, an image_id stands twice, a path is absolute, a
-            split unknown.
+        ValueError: a column is missing, a value is missing or not a text, an image_id occurs twice, a path is absolute,
+            a domain's name is reserved, or a split is unknown.
     """
     missing = [name for name in columns if name not in frame.columns]
     if missing:
@@ -56,12 +53,12 @@ def check_manifest(
 
 
 def _check_texts(column: pd.Series, where: str | Path) -> None:
-    """Stops at a value that is missing or no text, or that is empty in a column that may not hold that.
+    """Checks that all values of a column are texts, and not empty unless the column is in `MAY_BE_EMPTY`.
 
     Raises:
-        ValueError: with the first such row.
+        ValueError: names the first wrong row.
     """
-    if isinstance(column.dtype, pd.StringDtype):  # texts and gaps, nothing else
+    if isinstance(column.dtype, pd.StringDtype):  # it holds texts and missing values only
         is_wrong = column.isna()
     else:
         is_wrong = ~column.map(lambda value: isinstance(value, str)).astype(bool)
@@ -73,10 +70,10 @@ def _check_texts(column: pd.Series, where: str | Path) -> None:
 
 
 def _check_values(frame: pd.DataFrame, where: str | Path) -> None:
-    """Stops at an absolute path, a domain whose name is taken, or an unknown split; path and domain may be absent.
+    """Checks for absolute paths, reserved names of domains and unknown splits; path and domain may be absent.
 
     Raises:
-        ValueError: with the first such value.
+        ValueError: names the first wrong value.
     """
     if "path" in frame and frame["path"].str.startswith("/").any():
         path = frame["path"][frame["path"].str.startswith("/")].iloc[0]
@@ -91,7 +88,7 @@ def _check_values(frame: pd.DataFrame, where: str | Path) -> None:
 
 
 def write_manifest(path: Path, frame: pd.DataFrame, columns: tuple[str, ...] = COLUMNS, is_unique: bool = True) -> None:
-    """Writes checked rows as parquet, whole or not at all; arguments and errors as in `check_manifest`."""
+    """Checks rows and writes them as parquet, atomically; arguments and errors as in `check_manifest`."""
     write_table(path, check_manifest(frame, path, columns, is_unique))
 
 
@@ -107,7 +104,7 @@ def read_manifest(path: Path, columns: tuple[str, ...] = COLUMNS, is_unique: boo
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Writes any table as parquet, whole or not at all."""
+    """Writes any table as parquet, atomically."""
     with whole_file(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
@@ -129,18 +126,17 @@ def log_table(rows: list[dict[str, object]]) -> None:
 
 
 def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_share: float, remedy: str) -> None:
-    """Tells in a line how many of a source's images are left out and why, and stops the run when their share is too
-    large.
+    """Logs how many of a source's images are left out and why; stops the run if their share is too large.
 
     Args:
         problems: The source's problems, with the columns path and reason.
         n_rows: Images the source lists.
         source: Its name.
         max_bad_share: The share allowed.
-        remedy: What the user may do.
+        remedy: What the user can do.
 
     Raises:
-        ValueError: with the count, the first three and the remedy.
+        ValueError: the share is too large; the message has the count, the first three problems and the remedy.
     """
     if len(problems):
         endings = problems["path"].map(lambda path: PurePosixPath(path).suffix.lower() or "without an ending")

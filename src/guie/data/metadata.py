@@ -1,8 +1,8 @@
-"""What an image's file holds beside its pixels: the orientation is read from it, all else may be damaged without harm.
+"""Metadata of image files: the orientation is read from it, all else is ignored, damaged or not.
 
-PIL decodes tags, profiles, texts and extensions while it opens a file, and one odd value among them may end in an error
-although all pixels are sound. `without_metadata` gives such a file a second chance: the same file with nothing in it
-but what the pixels depend on.
+PIL decodes tags, profiles, texts and extensions while it opens a file. One odd value among them may raise an error
+although all pixels are sound. Such a file is opened again without them: `without_metadata` keeps only the parts that
+the pixels depend on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TIFF_PIXELS |= {*range(512, 516), *range(517, 522), *range(529, 533)}  # JPEG in
 
 
 class Segment(NamedTuple):
-    """A piece of a file: its name, where it begins and ends, and where what it holds begins and ends."""
+    """A piece of a file: its name, its bytes [start, end), and its content, the bytes [first, last)."""
 
     name: bytes
     start: int
@@ -51,9 +51,9 @@ class Segment(NamedTuple):
 
 
 def orientation_of(file: bytes) -> int:
-    """The orientation of a JPEG, PNG or WebP file, 1 to 8; 1 where it says none, or one that does not exist.
+    """The orientation of a JPEG, PNG or WebP file, 1 to 8; 1 if it states none or an invalid one.
 
-    EXIF goes before XMP. Of EXIF the first directory alone counts: others describe thumbnails.
+    EXIF takes precedence over XMP. Only EXIF's first directory counts: the others describe thumbnails.
     """
     kind, exif, xmp = kind_of(file), b"", b""
     for segment in _segments(file):
@@ -70,8 +70,7 @@ def orientation_of(file: bytes) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation that an EXIF block states, 1 to 8, or 0; the block may be cut off or damaged anywhere after
-    it."""
+    """The orientation in an EXIF block, 1 to 8, or 0 if it has none. The block may be truncated or damaged after it."""
     while exif.startswith(EXIF_HEADS):
         exif = exif[6:]
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
@@ -85,7 +84,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _orientation(kind: int, count: int, value: bytes, order: str) -> int:
-    """What an orientation tag states, 1 to 8, or 0."""
+    """The value of an orientation tag, 1 to 8, or 0 if it is invalid."""
     if kind not in INTEGERS or not count:
         return 0
     number = int(struct.unpack_from(order + INTEGERS[kind], value)[0])
@@ -93,14 +92,13 @@ def _orientation(kind: int, count: int, value: bytes, order: str) -> int:
 
 
 def without_metadata(file: bytes) -> bytes:
-    """The file with nothing but what its pixels depend on; unchanged where its layout is not known here, or not what it
-    should be."""
+    """The file with only the parts that its pixels depend on; unchanged if its layout is unknown or damaged."""
     kind = kind_of(file)
     if kind == "TIFF":
         return _tiff_pixels(file)
     if kind == "GIF":
         return _gif_first_frame(file)
-    if kind == "ISO":  # AVIF, HEIF: the item is still there, but no longer called EXIF
+    if kind == "ISO":  # AVIF, HEIF: the item stays, but is no longer called Exif
         return re.sub(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", rb"\1skip", file, flags=re.DOTALL)
     segments = list(_segments(file))
     if not segments:
@@ -150,7 +148,7 @@ def _png_segments(file: bytes) -> Iterator[Segment]:
         size, name = int.from_bytes(file[at : at + 4], "big"), file[at + 4 : at + 8]
         end = at + 12 + size
         if end > len(file):
-            if name in PNG_PIXELS:  # cut off: PIL shall say so
+            if name in PNG_PIXELS:  # truncated: kept, so that PIL reports it
                 yield Segment(name, at, len(file), at + 8, len(file))
             return
         yield Segment(name, at, end, at + 8, at + 8 + size)
@@ -173,7 +171,7 @@ def _webp_segments(file: bytes) -> Iterator[Segment]:
 
 
 def _kept(file: bytes, kind: str, segment: Segment) -> bytes:
-    """The segment, or nothing where no pixel depends on it."""
+    """The bytes of the segment, or b'' if no pixel depends on it."""
     whole, body = file[segment.start : segment.end], file[segment.first : segment.last]
     if kind == "PNG":
         return whole if segment.name in PNG_PIXELS else b""
@@ -190,8 +188,8 @@ def _kept(file: bytes, kind: str, segment: Segment) -> bytes:
 
 
 def _entries(file: bytes, at: int, order: str) -> Iterator[tuple[int, int, int, bytes]]:
-    """Tag, type, count and the four bytes of the value (or of its offset) of a directory's entries, as far as there are
-    any."""
+    """Tag, type, count and the four bytes of the value (or of its offset) of each entry of a directory; it may be
+    truncated."""
     if at + 2 > len(file):
         return
     (n,) = struct.unpack_from(f"{order}H", file, at)
@@ -201,8 +199,7 @@ def _entries(file: bytes, at: int, order: str) -> Iterator[tuple[int, int, int, 
 
 
 def _tiff_pixels(file: bytes) -> bytes:
-    """A TIFF file whose first directory is rewritten in its place with the tags of the pixels and a valid orientation,
-    and has no successor."""
+    """The TIFF file with only one directory, at its old offset, that holds the pixels' tags and a valid orientation."""
     order = "<" if file[:1] == b"I" else ">"
     if len(file) < 8:
         return file
@@ -218,7 +215,7 @@ def _tiff_pixels(file: bytes) -> bytes:
 
 
 def _gif_first_frame(file: bytes) -> bytes:
-    """A GIF file with its first frame and that frame's control block alone."""
+    """The GIF file with only its first frame and that frame's control block."""
     if len(file) < 13:
         return file
     at = 13 + (3 << (file[10] & 7) + 1 if file[10] & 0x80 else 0)
@@ -237,7 +234,7 @@ def _gif_first_frame(file: bytes) -> bytes:
 
 
 def _after_blocks(file: bytes, at: int) -> int:
-    """Where a chain of length-prefixed blocks ends."""
+    """The offset behind a chain of length-prefixed blocks that begins at `at`."""
     while at < len(file) and file[at]:
         at += 1 + file[at]
     return min(at + 1, len(file))

@@ -1,8 +1,8 @@
-"""Names of files as text that every table, log and archive can hold.
+"""File names as text that every table, log and archive can hold.
 
-A name on disk is bytes: it need not be UTF-8, and it may hold a line break or a tab. In manifests such a byte stands as
-`%XX`, as in URLs: `caf%E9.jpg`. A name that holds `%` and two hexadecimal digits itself has its `%` written as `%25`,
-so that every name has one form and leads back to its file.
+A name on disk is a sequence of bytes: it need not be UTF-8, and it may hold a line break or a tab. In manifests such a
+byte is written as `%XX`, as in URLs: `caf%E9.jpg`. Where the name itself has `%` and two hexadecimal digits, this `%`
+is written as `%25`. So every name has one form, and the form leads back to its file.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 def safe_name(name: str) -> str:
-    """The name as it stands in manifests: UTF-8 without control characters.
+    """The name as it is written in manifests: UTF-8 without control characters.
 
     Args:
-        name: Of a file, or a path; as Python reads it from a disk, with bytes that are no UTF-8 as lone surrogates.
+        name: A file's name or path as Python reads it from disk: bytes that are not UTF-8 are lone surrogates.
     """
     if not ODD.search(name):
         return name
@@ -26,7 +26,7 @@ def safe_name(name: str) -> str:
 
 
 def name_on_disk(name: str) -> str:
-    """The name, or path, that `safe_name` made this one from."""
+    """The name or path on disk: the inverse of `safe_name`."""
     if "%" not in name:
         return name
     return os.fsdecode(ESCAPE.sub(lambda code: bytes([int(code[1], 16)]), name.encode()))

@@ -1,4 +1,4 @@
-"""Which classes are for validation: a share of every domain's, whole groups of near-twins at a time, in disjoint folds.
+"""Chooses the validation classes: a share of each domain, whole groups of near-twins at a time, in disjoint folds.
 
 Classes that are hard to tell apart, or that show the same thing in two data sets, share a group (column `group` of the
 manifests). If one of them were trained on, the validation score of the other would be too high.
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def groups_of(rows: pd.DataFrame) -> np.ndarray:
-    """Numbers the groups of classes: two classes that have a group's name in common are in one group, and so are those
-    that a chain of names joins.
+    """Numbers the groups of classes. Two classes that share the name of a group are in one group, directly or through a
+    chain of other classes.
 
     Args:
-        rows: A manifest; the column `group` may be absent. An image may name several groups, one a line.
+        rows: A manifest; the column `group` may be absent. An image may name several groups, one per line.
 
     Returns:
         int64 [n_classes], the group of each class, in the order of (source, source_label); a class without a name is a
@@ -48,9 +48,9 @@ def groups_of(rows: pd.DataFrame) -> np.ndarray:
 def validation_groups(classes: pd.DataFrame, share: float, fold: int) -> np.ndarray:
     """Chooses the groups of one validation fold.
 
-    The folds are disjoint. Groups of several classes are placed first, the largest first, each in the fold where it
-    brings the numbers of classes of its domains closest to `share` (least squares). The classes that are alone then
-    fill the folds in their order. A group that is far larger than a fold stays in training.
+    The folds are disjoint. Groups of several classes are placed first, the largest first. Each goes to the fold where
+    it brings the number of classes of its domains closest to `share` (least squares). Single classes then fill the
+    folds in their order. A group that is far larger than a fold stays in training.
 
     Args:
         classes: domain, group (a number) and order (uint64, random) of the classes that may be chosen, sorted by name.
@@ -58,8 +58,8 @@ def validation_groups(classes: pd.DataFrame, share: float, fold: int) -> np.ndar
         fold: 0 to 1 / share - 1.
 
     Returns:
-        int64, sorted: the numbers of the groups. Every domain of two or more groups keeps one for training and has one
-            for validation.
+        int64, sorted: the numbers of the groups. Every domain of two or more groups has one for training and one for
+        validation.
     """
     domains, domain = np.unique(classes["domain"].to_numpy(str), return_inverse=True)
     numbers = classes["group"].to_numpy()
@@ -82,15 +82,15 @@ def validation_groups(classes: pd.DataFrame, share: float, fold: int) -> np.ndar
 
 
 def _take_room(room: np.ndarray, domains: np.ndarray, order: int) -> int:
-    """Places a group of several classes, and takes them off the room that is left.
+    """Places a group of several classes in a fold, and reduces the room that is left there.
 
     Args:
         room: From `_rooms`; changed.
         domains: Number of the domain of each class of the group.
-        order: Decides between folds that it fits equally well.
+        order: Decides between folds that fit equally well.
 
     Returns:
-        The fold, or the last row of `room` where the group is far larger than any.
+        The fold, or the last row of `room` if the group is far larger than any fold.
     """
     there, n = np.unique(domains, return_counts=True)
     gain = room[:, there] @ n
@@ -102,20 +102,20 @@ def _take_room(room: np.ndarray, domains: np.ndarray, order: int) -> int:
 
 
 def _in_order(is_meant: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The places where `is_meant`, bool [n], in the order of the numbers `order`, uint64 [n]."""
+    """The positions where `is_meant`, bool [n], is true, sorted by the numbers `order`, uint64 [n]."""
     places = np.flatnonzero(is_meant)
     return places[np.argsort(order[places], kind="stable")]
 
 
 def _fill_folds(room: np.ndarray, n: int) -> np.ndarray:
-    """The folds of `n` classes of a domain, int64 [n], that fill the room which is left, int64 [n_folds + 1]."""
+    """Assigns `n` classes of a domain to folds, int64 [n], so that they fill the `room` left, int64 [n_folds + 1]."""
     ends = np.cumsum(np.maximum(room, 0))
     return np.minimum(np.searchsorted(ends, np.arange(n), side="right"), len(room) - 1)
 
 
 def _rooms(n: np.ndarray, share: float, fold: int) -> np.ndarray:
-    """How many classes of each domain belong into each fold, int64 [n_folds + 1, n_domains]; the last row is what no
-    fold takes."""
+    """The number of classes of each domain that each fold should get, int64 [n_folds + 1, n_domains]; the last row
+    counts the classes in no fold."""
     n_folds = int(1 / share + 1e-9)
     ends = np.minimum((share * n * np.arange(n_folds + 1)[:, None] + 0.5).astype(np.int64), n)
     room = np.diff(np.concatenate([ends, n[None]]), axis=0)
@@ -138,7 +138,7 @@ def _rooms(n: np.ndarray, share: float, fold: int) -> np.ndarray:
 def _keep_both_sides(
     domain: str, is_chosen: np.ndarray, units: np.ndarray, sizes: np.ndarray, order: np.ndarray
 ) -> None:
-    """Moves the smallest group of a domain where one side would have none."""
+    """Moves the smallest group of a domain if training or validation would have none."""
     if len(units) < 2:
         log.warning(
             "domain %s has one class or group of classes with two or more images: nothing of it is set aside for "

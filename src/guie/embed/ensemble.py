@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.halves import Halves
 from guie.embed.pca import PCA, blocks, fit_pca

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.done import state_of
 from guie.embed.halves import Halves, to_halves
 from guie.embed.loading import load_batches

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from accelerate import Accelerator
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.done import outputs_digest
 from guie.embed.extract import Change, FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
 from guie.embed.halves import Halves

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.halves import Halves
 from guie.model.neck import N_SIZES, n_sizes, size_inputs
 from guie.settings.stage import Neck

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.features import FeatureStore

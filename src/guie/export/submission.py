@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import PCA
 from guie.export.operators import unknown_to_1_11

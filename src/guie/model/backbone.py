@@ -23,17 +23,22 @@ log = logging.getLogger(__name__)
 class Backbone(nn.Module):
     """A timm or open_clip network as a feature extractor. Its BatchNorm layers stay in eval mode even during training.
 
-    Batch norm keeps its stored statistics while the weights are fine-tuned: batches of 32 are too small to re-estimate
-    them, and the shipped MobileNetV2's were folded (`weights/README.md`). `train()` therefore leaves batch norm layers
-    in eval mode.
+    Batch norm keeps its stored statistics while the weights are fine-tuned, because batches of 32 are too small to
+    estimate them again. In the shipped MobileNetV2 they were folded into the convolutions (`weights/README.md`).
+    `train()` therefore leaves batch norm layers in eval mode.
 
     Attributes:
         feature_dim: Width of the feature vector.
     """
 
     def __init__(self, network: nn.Module, feature_dim: int, pooling: str = "") -> None:
-        """Wraps `network`, which maps float32 [n, 3, px, px] to [n, feature_dim], or whose tokens are pooled to
-        that."""
+        """Wraps a network.
+
+        Args:
+            network: Maps pixels, float32 [n, 3, px, px], to features, [n, feature_dim], or gives tokens to pool.
+            feature_dim: Width of the feature.
+            pooling: How its tokens are pooled, see `pooled_tokens`; '' calls the network's own forward.
+        """
         super().__init__()
         self.network = network
         self.feature_dim = feature_dim
@@ -59,15 +64,15 @@ def build_backbone(
 
     Args:
         model: The recipe's model section.
-        image_px: Side of the square images it will see; position embeddings are interpolated to it.
-        weights: A file with the library's own names (of open_clip: the tower's, or the whole model's), or None for
-            `model.weights`'s tag or random weights.
+        image_px: Side of the square input; position embeddings are interpolated to it.
+        weights: A file of tensors under the library's own names (open_clip: of the image tower or of the whole model).
+            None takes the tag in `model.weights`, or random weights.
         seed: Of random weights.
-        patch_stride: Of a transformer; see `set_resolution`.
+        patch_stride: Of a transformer, see `set_resolution`.
 
     Raises:
-        ValueError: an unknown name, weights whose names or shapes do not fit, or a patch stride that the network cannot
-            have.
+        ValueError: the name is unknown, names or shapes of the weights do not fit, or the network cannot have this
+            patch stride.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -83,19 +88,18 @@ def build_backbone(
 
 
 def folded(backbone: Backbone, image_px: int) -> Backbone:
-    """The same features, faster: a copy whose batch norms are folded into the convolutions before them.
+    """A copy with the same features that is faster: its batch norms are folded into the convolutions before them.
 
-    MobileNetV2 at 224 px gains 1.3 times the images/s on a CPU. That a norm stands after a convolution does not prove
-    that it is applied to it, so the copy is compared with the original on random pixels; a backbone without such norms,
-    or one whose copy differs, comes back itself, in eval mode.
+    MobileNetV2 at 224 px gives 1.3 times the images/s on a CPU. A norm that is listed after a convolution need not be
+    applied to its output, so the copy is compared with the original on random pixels. If they differ, or if there is
+    nothing to fold, the backbone itself is returned, in eval mode.
     """
     backbone.eval()
     copied = copy.deepcopy(backbone) if _foldable(backbone) else backbone
     for module, name, conv, norm in _foldable(copied):
         _fold(conv, norm)
-        rest = [
-            getattr(norm, part) for part in ("drop", "act") if isinstance(getattr(norm, part, None), nn.Module)
-        ]  # timm's BatchNormAct2d
+        # timm's BatchNormAct2d also holds a dropout and an activation.
+        rest = [getattr(norm, part) for part in ("drop", "act") if isinstance(getattr(norm, part, None), nn.Module)]
         setattr(module, name, nn.Sequential(*rest))
     if copied is backbone:
         return backbone
@@ -112,7 +116,7 @@ def folded(backbone: Backbone, image_px: int) -> Backbone:
 
 
 def _foldable(backbone: Backbone) -> list[tuple[nn.Module, str, nn.Conv2d, nn.BatchNorm2d]]:
-    """(parent, name of the norm, convolution, norm) of every batch norm that stands right after a convolution."""
+    """(parent, name of the norm, convolution, norm) of every batch norm that is listed right after a convolution."""
     return [
         (module, name, conv, norm)
         for module in backbone.modules()

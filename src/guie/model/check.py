@@ -1,4 +1,4 @@
-"""What is told before any image is read: networks that there are not, features and sizes that they cannot have."""
+"""Checks a recipe's networks before any image is read: their names, tags, features, input sizes and PCA dimensions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def check_models(recipe: Recipe) -> MeanStd:
-    """What can be said of the recipe's networks before hours of work: `check_networks`, and mean and std of the pixels,
-    which are told and given back.
+    """Checks the recipe's networks (`check_networks`); logs and returns the mean and std of the pixels.
 
     Raises:
         ValueError: see `check_networks` and `check_normalisation`.
@@ -31,18 +30,18 @@ def check_models(recipe: Recipe) -> MeanStd:
 
 
 def check_networks(recipe: Recipe) -> None:
-    """Builds each network of the recipe without its weights, on tensors that have a shape only, and tries every size
-    that a stage or member asks of it.
+    """Builds each network of the recipe on torch's meta device, without weights, and runs it at every input size that a
+    stage or member needs.
 
     Raises:
-        ValueError: a name or tag that the library does not have; a feature, size or patch stride that the network
-            cannot have, or a PCA to more dimensions than its features have, with the field.
+        ValueError: the library does not have a name or tag; a network cannot have a feature, size or patch stride; or a
+            PCA has more dimensions than its input. The message names the field.
     """
     widths: dict[Model, int] = {}
     for model, sizes in _sizes(recipe).items():
         with torch.device("meta"):
             network = build_network(model, has_tag_weights=False)
-        if not _runs_without_values(network):
+        if not _runs_on_meta(network):
             log.debug("%s needs values to run; its sizes are not tried beforehand", model.name)
             continue
         for (image_px, patch_stride), field in sizes.items():
@@ -59,8 +58,8 @@ def check_networks(recipe: Recipe) -> None:
 
 
 def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:
-    """Raises ValueError where a PCA is to give more numbers than its members, of networks whose features are that wide;
-    unknown ones pass."""
+    """Raises ValueError if a PCA has more dimensions than its members' outputs. `widths` are the networks' feature
+    widths; a PCA of a network without a known width is not checked."""
     for row in recipe.embed.settings:
         models = [recipe.model_of(member.stage) for member in row.members]
         if not row.pca_dim or any(
@@ -80,9 +79,8 @@ def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:
             )
 
 
-def _runs_without_values(network: Any) -> bool:
-    """Whether a network at the size that it was made for can be tried on shapes alone: a custom operator may not know
-    how."""
+def _runs_on_meta(network: Any) -> bool:
+    """Whether a network runs on the meta device at its own input size; custom operators may not support that."""
     side = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
     side = getattr(network, "image_size", side)
     side = side[0] if isinstance(side, tuple) else side
@@ -95,7 +93,8 @@ def _runs_without_values(network: Any) -> bool:
 
 
 def _sizes(recipe: Recipe) -> dict[Model, dict[tuple[int, int], str]]:
-    """By network the (image_px, patch_stride) that are asked of it, each with the field that asks first."""
+    """For each network the pairs (image_px, patch_stride) that it must take, each with the first field that asks for
+    it."""
     sizes: dict[Model, dict[tuple[int, int], str]] = {}
     for stage in recipe.stages.trained:
         sizes.setdefault(recipe.model_of(stage.name), {}).setdefault(

@@ -12,7 +12,7 @@ class Embedder(nn.Module):
     """Pixels -> feature (the backbone's output) -> embedding (the neck's)."""
 
     def __init__(self, backbone: Backbone, neck: Neck) -> None:
-        """The two parts, by name."""
+        """Keeps the two parts."""
         super().__init__()
         self.backbone = backbone
         self.neck = neck

@@ -1,5 +1,5 @@
-"""Weights put into a network: under whatever prefix they lie, without classification heads, with position embeddings of
-another grid interpolated."""
+"""Loads weights into a network: finds the prefix of their names, leaves classification heads out, and interpolates
+position embeddings of another grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from guie.model.patches import resized_position_embedding
 
 log = logging.getLogger(__name__)
 
-# First parts of names that stand behind or beside a backbone: its feature does not depend on them.
+# First parts of the names of modules after or beside a backbone; its feature does not depend on them.
 HEADS = (
     "head",
     "heads",
@@ -57,12 +57,12 @@ STRANGE_NAMES = {
 
 
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Loads weights strictly: each parameter gets its value, but a head, a mask token or a decoder that the network has
-    not is left out.
+    """Loads weights strictly: every parameter must get a value. A head, a mask token or a decoder that the network does
+    not have is left out.
 
-    The prefix is the one under which most of the network's own names stand (`module.`, `backbone.`, `visual.`,
-    `module.encoder_q.`, ...). Weights that do not fit as they are go through the library's own conversion, if timm has
-    one for this network.
+    The prefix (`module.`, `backbone.`, `visual.`, `module.encoder_q.`, ...) is the one under which most of the
+    network's own names are found. Weights that do not fit go through timm's conversion for this network, if there is
+    one.
 
     Args:
         network: Of timm, or the image tower of an open_clip model.
@@ -70,8 +70,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
         what: The file, for messages.
 
     Raises:
-        ValueError: in one line: several copies of the network, names that are missing or not known, other shapes,
-            numbers that are not finite.
+        ValueError: the weights hold several different copies of the network, names are missing or unknown, shapes
+            differ, or numbers are not finite. The message is one line.
     """
     own = network.state_dict()
     fitted = _fitted(own, weights, what)
@@ -84,11 +84,11 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
                 f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}"
             )
     _check_numbers(own, fitted, what)
-    network.load_state_dict(fitted, strict=False)  # names and shapes are checked; what may be missing are counters
+    network.load_state_dict(fitted, strict=False)  # checked above: only counters (num_batches_tracked) may be missing
 
 
 def misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """What keeps `given` from being loaded into tensors `own`, in one line, or ''."""
+    """Why `given` cannot be loaded into the tensors `own`, in one line; '' if it can."""
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unknown = [name for name in given if name not in own]
     other = [
@@ -113,7 +113,8 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The tensors under the best prefix, without it and without heads, position embeddings on the network's grid."""
+    """The tensors under the best prefix: the prefix is removed, heads are left out, and position embeddings are
+    interpolated to the network's grid."""
     prefix = _best_prefix(weights, own, what)
     inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     kept = {name: tensor for name, tensor in inside.items() if name in own or name.split(".")[0] not in HEADS}
@@ -123,10 +124,10 @@ def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str)
 
 
 def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -> str:
-    """The prefix, '' or with its dot at the end, under which most names of `own` stand.
+    """The prefix under which most names of `own` are found; it is '' or ends in a dot.
 
     Raises:
-        ValueError: two prefixes, each with the whole network, whose tensors differ.
+        ValueError: several prefixes have equally many of them, more than half, and their tensors differ.
     """
     found: Counter[str] = Counter()
     for name in names:
@@ -145,8 +146,8 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
     )
     if best > len(own) // 2 and not is_alike:
         raise ValueError(
-            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save the one "
-            "that is wanted alone"
+            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save only "
+            "the one that you want"
         )
     return min(prefixes, key=len)
 
@@ -170,22 +171,21 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _converted(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights as timm's conversion of other projects' names for this network gives them; nothing where there is
-    none."""
+    """The weights after timm's conversion of other projects' names for this network; {} if there is none."""
     trunk: Any = getattr(network, "trunk", network)
     convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     if convert is None or trunk is not network:
         return {}
     try:
         converted = convert(dict(weights), network)
-    except Exception as error:  # written for some files; what others do to it is not known
+    except Exception as error:  # it is written for certain files; others may make it raise anything
         log.debug("timm's conversion of these weights failed: %s: %s", type(error).__name__, error)
         return {}
     return {name: tensor for name, tensor in converted.items() if isinstance(tensor, Tensor)}
 
 
 def _origin(weights: Collection[str]) -> str:
-    """A guess of whose names these are."""
+    """A guess at the project whose names these are, as a sentence for the message."""
     for piece, whose in STRANGE_NAMES.items():
         if any(piece in name for name in weights):
             return f". The names look like {whose}: take the weights under the library's own names"
@@ -193,8 +193,7 @@ def _origin(weights: Collection[str]) -> str:
 
 
 def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> None:
-    """Raises ValueError for weights that are quantised, sparse or without values, or with numbers that are not
-    finite."""
+    """Raises ValueError if weights are quantised, sparse or without values, or hold numbers that are not finite."""
     odd = [name for name, tensor in weights.items() if own[name].is_floating_point() and not _has_plain_numbers(tensor)]
     if odd:
         tensor = weights[odd[0]]
@@ -218,7 +217,8 @@ def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wha
 
 
 def _has_plain_numbers(tensor: Tensor) -> bool:
-    """Floating-point numbers of two bytes or more: those of one byte need scales that no network here knows."""
+    """Whether a tensor holds floating-point numbers of two bytes or more, dense. Formats of one byte need scales, which
+    no network here uses."""
     return (
         tensor.is_floating_point()
         and tensor.dtype.itemsize > 1

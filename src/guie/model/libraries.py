@@ -1,5 +1,4 @@
-"""Networks of timm and open_clip by name and tag: built without what is not needed, and what is missing told in one
-line."""
+"""Builds networks of timm and open_clip by name and tag, without the parts that are not needed. Errors are one line."""
 
 from __future__ import annotations
 
@@ -28,11 +27,11 @@ def build_network(model: Model, has_tag_weights: bool = True) -> nn.Module:
 
     Args:
         model: The recipe's model section.
-        has_tag_weights: Whether the weights of `pretrained:TAG` are fetched and loaded; without, and without a tag,
+        has_tag_weights: Whether the weights of `pretrained:TAG` are fetched and loaded. Otherwise, or without a tag,
             weights are random.
 
     Raises:
-        ValueError: an unknown name or tag, or weights that cannot be fetched.
+        ValueError: the name or tag is unknown, or the weights cannot be fetched.
     """
     tag = model.weights_tag
     if model.library == "timm":
@@ -52,16 +51,16 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
         if not timm.is_model(name):
             close = difflib.get_close_matches(model.name, timm.list_models(), n=5, cutoff=0.5)
             raise ValueError(
-                f"model.name {model.name!r} is no model of timm {timm.__version__}; near it there is "
-                f"{', '.join(close) or 'nothing'}"
+                f"model.name {model.name!r} is not a model of timm {timm.__version__}; similar names: "
+                f"{', '.join(close) or 'none'}"
             )
         tags = [
             known.partition(".")[2] for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name
         ]
         if tag and tag not in tags:
             raise ValueError(
-                f"model.weights {model.weights!r}: timm has for {name} "
-                f"{'the tags ' + ', '.join(tags) if tags else 'no weights'}"
+                f"model.weights {model.weights!r}: timm has "
+                f"{f'these tags for {name}: ' + ', '.join(tags) if tags else f'no weights for {name}'}"
             )
         if tag and has_tag_weights:
             settings = timm.get_pretrained_cfg(f"{name}.{tag}")
@@ -76,8 +75,7 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
 
 
 def _image_tower(model: Model) -> nn.Module:
-    """The tower alone: a whole model would also build its text side, for which Hugging Face's files may have to be
-    fetched."""
+    """The image tower alone. A whole model would also build its text tower, which may need files from Hugging Face."""
     import open_clip  # slow to import, and only needed here
     from open_clip.model import _build_vision_tower
 
@@ -88,32 +86,35 @@ def _image_tower(model: Model) -> nn.Module:
     if config is None:
         close = difflib.get_close_matches(model.name, open_clip.list_models(), n=5, cutoff=0.5)
         raise ValueError(
-            f"model.name {model.name!r} is no open_clip model; near it there is {', '.join(close) or 'nothing'}"
+            f"model.name {model.name!r} is not an open_clip model; similar names: {', '.join(close) or 'none'}"
         )
     return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
 
 
 def _tag_settings(model: Model, tag: str) -> dict[str, Any]:
-    """What open_clip knows of a tag."""
+    """open_clip's configuration of a tag.
+
+    Raises:
+        ValueError: the tag is unknown, or its weights were trained with another activation than the model has.
+    """
     import open_clip
 
     settings: dict[str, Any] = open_clip.get_pretrained_cfg(model.name, tag)
     if not settings:
         tags = open_clip.list_pretrained_tags_by_model(model.name)
         raise ValueError(
-            f"model.weights {model.weights!r}: open_clip has for {model.name} "
-            f"{'the tags ' + ', '.join(tags) if tags else 'no weights'}"
+            f"model.weights {model.weights!r}: open_clip has "
+            f"{f'these tags for {model.name}: ' + ', '.join(tags) if tags else f'no weights for {model.name}'}"
         )
     wanted, own = (
         bool((values or {}).get("quick_gelu")) for values in (settings, open_clip.get_model_config(model.name))
     )
     other = f"{model.name}-quickgelu" if wanted else model.name.removesuffix("-quickgelu")
-    if (
-        wanted != own and other != model.name and other in open_clip.list_models()
-    ):  # open_clip only warns, and the features are wrong
+    # open_clip only warns of another activation, and the features are wrong.
+    if wanted != own and other != model.name and other in open_clip.list_models():
         raise ValueError(
-            f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; name "
-            f"{other!r}"
+            f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; set "
+            f"model.name={other!r}"
         )
     return settings
 
@@ -133,12 +134,12 @@ def _load_tag(network: nn.Module, model: Model, settings: dict[str, Any]) -> Non
 
 
 def _check_reachable(model: Model, repository: str) -> None:
-    """Raises ValueError where weights can only fail to come: Hugging Face's client would try for a minute, with a page
-    of warnings.
+    """Raises ValueError if weights are not cached and the hub cannot be reached. Hugging Face's client would retry for
+    a minute and print a page of warnings.
 
     Args:
         model: For the message.
-        repository: `owner/name` on the hub; '' for weights that lie elsewhere.
+        repository: `owner/name` on the hub; '' for weights from elsewhere, which are not checked.
     """
     host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or ""
     is_cached = any(
@@ -163,8 +164,8 @@ def _check_reachable(model: Model, repository: str) -> None:
 def _not_fetched(model: Model, why: str) -> str:
     return (
         f"model.weights {model.weights!r} of {model.library}'s {model.name} could not be fetched ({why}). Run this "
-        "once where there is a network and bring "
-        f"~/.cache/huggingface here (HF_HUB_OFFLINE=1 then keeps it from asking), or name a file: model.weights=PATH"
+        "once on a machine with a network and copy its ~/.cache/huggingface here (HF_HUB_OFFLINE=1 then avoids "
+        "requests), or name a file: model.weights=PATH"
     )
 
 

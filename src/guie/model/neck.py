@@ -11,7 +11,7 @@ N_SIZES = 3
 
 
 def size_inputs(heights: Tensor, widths: Tensor) -> Tensor:
-    """The three numbers of an image's size that may stand beside its feature: H/W, H/224, W/224.
+    """The three numbers that describe an image's size, as inputs of the neck beside the feature: H/W, H/224, W/224.
 
     Args:
         heights: Pixels, float32 [n].
@@ -26,20 +26,25 @@ def size_inputs(heights: Tensor, widths: Tensor) -> Tensor:
 
 
 def n_sizes(shape: NeckSettings) -> int:
-    """How many numbers a neck of this shape takes beside the feature."""
+    """How many numbers of the image's size a neck of this shape takes beside the feature: 3 or 0."""
     return N_SIZES if shape.has_size else 0
 
 
 class Neck(nn.Module):
-    """Maybe batch norm without weights, then the mean of branches, each a dropout and one or two linear layers.
+    """Optional batch norm without weights, then the mean of branches, each a dropout and one or two linear layers.
 
-    One branch with one rate is the 1st and 2nd places' neck (dropout .2, Linear 64); the norm before it the 5th's and
-    6th's; one linear layer behind several dropouts the 4th's (multi-sample dropout); twenty branches, each with its
-    layer, the 3rd's. In eval mode all but those with a hidden layer are one linear layer, see `folded`.
+    GUIE's winners used these forms. 1st and 2nd place: one branch (dropout .2, Linear 64). 5th and 6th: batch norm
+    before it. 4th: several dropouts that share one linear layer (multi-sample dropout). 3rd: twenty branches, each with
+    a layer of its own. In eval mode a neck without a hidden layer equals one linear layer, see `folded`.
     """
 
     def __init__(self, feature_dim: int, shape: NeckSettings) -> None:
-        """`feature_dim` numbers in, and the image's size if the shape has it; `shape.dim` out."""
+        """Makes the layers.
+
+        Args:
+            feature_dim: Width of the feature. If `shape.has_size`, the input has three more numbers (`size_inputs`).
+            shape: The recipe's neck; `shape.dim` is the width of the embedding.
+        """
         super().__init__()
         feature_dim += n_sizes(shape)
         self.norm = nn.BatchNorm1d(feature_dim, eps=shape.norm_eps, affine=False) if shape.has_norm else nn.Identity()
@@ -50,11 +55,10 @@ class Neck(nn.Module):
             self.branches = nn.ModuleList(_layers(feature_dim, shape) for _ in shape.dropouts)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Embeddings, not normalised, float [n, embedding_dim], of features, float [n, feature_dim]."""
+        """Embeddings, not normalised, float [n, dim], of features, float [n, feature_dim (+ 3)]."""
         features = self.norm(features)
-        if len(self.dropouts) == 1 or not (
-            self.training or hasattr(self, "branches")
-        ):  # without dropout a shared layer's samples are equal
+        # In eval mode nothing is dropped, so all samples of a shared layer are equal.
+        if len(self.dropouts) == 1 or not (self.training or hasattr(self, "branches")):
             layer = self.branches[0] if hasattr(self, "branches") else self.linear
             return layer(self.dropouts[0](features))
         layers = self.branches if hasattr(self, "branches") else [self.linear] * len(self.dropouts)
@@ -63,11 +67,10 @@ class Neck(nn.Module):
         return total / len(self.dropouts)
 
     def folded(self) -> nn.Module:
-        """What the neck computes in eval mode, as one `nn.Linear`; the neck itself, in eval mode, where it has a hidden
-        layer.
+        """The neck in eval mode as one `nn.Linear`; with a hidden layer, the neck itself in eval mode.
 
-        The norm's statistics and the mean of the branches are worked into the weights in float64; a neck of one layer
-        without norm keeps its bits.
+        The norm's statistics and the mean of the branches are merged into the weights in float64. The weights of a neck
+        of one layer without norm stay the same bit by bit.
         """
         layers = list(self.branches) if hasattr(self, "branches") else [self.linear]
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -1,5 +1,5 @@
-"""Which mean and standard deviation the pixels get: the library's for these weights, unless the recipe states others
-for exactly these weights."""
+"""Mean and standard deviation by which pixels are normalised: the library's for these weights, unless the recipe states
+others for exactly these weights."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ log = logging.getLogger(__name__)
 
 Channels = tuple[float, float, float]
 MeanStd = tuple[Channels, Channels]
-OF_RANDOM: MeanStd = (
-    (0.5, 0.5, 0.5),
-    (0.5, 0.5, 0.5),
-)  # of random weights for which the library has none: nothing was trained with any
+# For random weights if the library has no values: nothing was trained with others.
+OF_RANDOM: MeanStd = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TOLERANCE = 5e-4  # CLIP's numbers are often written with three or four decimals
 
 
 @functools.lru_cache(maxsize=64)
 def mean_std(model: Model) -> MeanStd:
-    """Mean and standard deviation of each channel, of pixels in 0..1, with which `model` is to be fed.
+    """The mean and standard deviation of each channel, for pixels in 0..1, that `model` needs.
 
-    The library's configuration decides: of the tag, or for a file of weights what all tags of that name have in common.
+    The library's configuration decides: that of the tag, or, for a file of weights, the values that all tags of this
+    name share.
 
     Raises:
-        ValueError: the recipe states others than the library has and does not say that they are these weights' own
-            (`own_normalisation_of`); or it states none, and the library has several for this name, or none.
+        ValueError: the recipe states values that the library does not have, without `own_normalisation_of` to confirm
+            them; or it states none, and the library has several for this name, or none.
     """
     stated = (model.mean, model.std) if model.mean and model.std else None
     if stated and (not model.weights or model.own_normalisation_of == model.weights):
@@ -58,10 +57,10 @@ def mean_std(model: Model) -> MeanStd:
 
 
 def check_normalisation(recipe: Recipe) -> MeanStd:
-    """The mean and standard deviation of all the recipe's backbones; images are normalised once.
+    """The mean and standard deviation that all the recipe's backbones share: images are normalised once.
 
     Raises:
-        ValueError: two backbones that need different ones.
+        ValueError: two backbones need different ones.
     """
     first = mean_std(recipe.model)
     for model in recipe.models[1:]:
@@ -75,7 +74,7 @@ def check_normalisation(recipe: Recipe) -> MeanStd:
 
 
 def log_normalisation(recipe: Recipe) -> MeanStd:
-    """`check_normalisation`, told in the log: which numbers, and whose."""
+    """As `check_normalisation`; also logs the values and where they come from."""
     pair, model = check_normalisation(recipe), recipe.model
     whose = (
         "as the recipe states"
@@ -87,7 +86,7 @@ def log_normalisation(recipe: Recipe) -> MeanStd:
 
 
 def _known(model: Model) -> Mapping[MeanStd, list[str]]:
-    """What the library has: by mean and standard deviation the tags, the library's first tag first."""
+    """The library's tags for each mean and standard deviation; the library's default tag comes first."""
     found: dict[MeanStd, list[str]] = {}
     for tag, pair in _timm_tags(model) if model.library == "timm" else _open_clip_tags(model):
         close = next((other for other in found if _is_close(pair, other)), pair)
@@ -141,7 +140,7 @@ def _text(pair: MeanStd) -> str:
 
 
 def _listed(known: Mapping[MeanStd, list[str]]) -> str:
-    """Each convention with up to three tags."""
+    """Each mean and standard deviation with up to three tags, as text."""
     parts = [
         f"{_text(pair)} (tag {', '.join(tags[:3])}{', ...' if len(tags) > 3 else ''})" for pair, tags in known.items()
     ]

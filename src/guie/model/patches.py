@@ -1,7 +1,8 @@
-"""Another resolution or patch stride for a transformer that is built already: its position embedding is interpolated.
+"""Changes the resolution or patch stride of a transformer that is already built; its position embedding is
+interpolated.
 
-A stride below the patch's side makes patches overlap: the 1st place of GUIE took its ViT-H/14 from 224 px (16 x 16
-tokens) to 290 px with a stride of 12 (24 x 24 tokens) in its last stage.
+With a stride below the patch's side patches overlap. In its last stage the 1st place of GUIE changed its ViT-H/14 from
+224 px (16 x 16 tokens) to 290 px with a stride of 12 (24 x 24 tokens).
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-MAX_TRIES = 40  # sizes to look for one that a network takes
+MAX_TRIES = 40  # most sizes that `sides_taken` tries
 
 
 def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> None:
-    """Changes resolution and patch stride in place; networks of convolutions take any resolution as they are.
+    """Changes resolution and patch stride in place; most convolutional networks take any resolution as they are.
 
     Args:
         network: Of timm, or the image tower of an open_clip model.
-        image_px: Side of the squares it shall see.
+        image_px: Side of the square input.
         patch_stride: Pixels from one patch to the next; 0 is the patch's own side.
 
     Raises:
-        ValueError: a patch stride for a network without patches, or outside 1 to the patch's side; an image smaller
-            than a patch; a network that cannot take this size, with sizes that it can.
+        ValueError: the network has no patches, or the stride is not 1 to the patch's side; the image is smaller than a
+            patch; or the network cannot take this size (the message names sizes that it takes).
     """
     network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
     if (
@@ -56,8 +57,8 @@ def n_tokens(image_px: int, patch_px: int, stride: int) -> int:
 
 
 def resized_position_embedding(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Interpolates a position embedding to another grid: bicubic, antialiased, in float32; the tokens before the grid's
-    are kept.
+    """Interpolates a position embedding to another grid: bicubic, antialiased, in float32. The embeddings of prefix
+    tokens are kept.
 
     Args:
         embedding: [..., n_prefix + height * width, dim] for the old grid.
@@ -65,7 +66,7 @@ def resized_position_embedding(embedding: Tensor, old: tuple[int, int], new: tup
         new: Height and width of the new grid.
 
     Returns:
-        [..., n_prefix + new height * new width, dim], of the same type.
+        [..., n_prefix + new height * new width, dim], of the same dtype.
     """
     if old == new:
         return embedding
@@ -82,10 +83,8 @@ def _set_timm_vit(network: VisionTransformer, patches: PatchEmbed, image_px: int
     assert network.pos_embed is not None and patches.grid_size is not None
     side = _set_stride(patches.proj, image_px, patch_stride)
     network.pos_embed = _resized_parameter(network.pos_embed, patches.grid_size, (side, side))
-    patches.img_size, patches.strict_img_size = (
-        (image_px, image_px),
-        True,
-    )  # or a side that its patches do not divide would be refused
+    patches.img_size = (image_px, image_px)
+    patches.strict_img_size = True  # otherwise timm refuses a side that is not a multiple of the patch's
     patches.grid_size, patches.num_patches = (side, side), side * side
 
 
@@ -96,7 +95,8 @@ def _set_open_clip_vit(network: Any, image_px: int, patch_stride: int) -> None:
 
 
 def _set_open_clip_resnet(network: Any, image_px: int) -> None:
-    """Its last layer attends over the places of the map, one for 32 x 32 pixels, with the mean of all before them."""
+    """Its attention pool has an embedding for the mean of the feature map and one for each place of it, of 32 x 32
+    pixels."""
     old, new = (network.image_size + 1) // 32, (image_px + 1) // 32  # the stem rounds up
     if not new:
         raise ValueError(f"image_px is {image_px}, must be at least 32 for a {type(network).__name__}")
@@ -123,27 +123,23 @@ def _resized_parameter(embedding: Tensor, old: tuple[int, int], new: tuple[int, 
 
 
 def _set_image_px(network: nn.Module, image_px: int) -> None:
-    """Of any other network: by its own means, where it has some, and tried."""
+    """Sets the size of any other network by its own method, if it has one, and runs it once at this size."""
     try:
         _adapt(network, image_px, next(network.parameters()).device)
-    except (
-        Exception
-    ) as error:  # an assertion, a shape that does not fit: whatever the network does with a size that it cannot take
+    except Exception as error:  # a wrong size makes networks raise anything, from AssertionError to RuntimeError
         sides = sides_taken(network, image_px)
-        takes = (
-            f"near that it takes {', '.join(map(str, sides))} px"
+        remedy = (
+            f"near this size it takes {', '.join(map(str, sides))} px; set one of them in image_px of stages and "
+            "members"
             if sides
-            else "no size near that was found that it takes"
+            else "no size near this was found that it takes"
         )
-        raise ValueError(
-            f"a {type(network).__name__} cannot take images of {image_px} px: {takes}; set these in image_px of stages "
-            "and members"
-        ) from error
+        raise ValueError(f"a {type(network).__name__} cannot take images of {image_px} px: {remedy}") from error
 
 
 def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
-    """Up to `n` sides nearest to `image_px` that a network takes: tried without computing anything, on tensors that
-    have a shape only."""
+    """Up to `n` sides near `image_px` that a network takes, sorted. They are tried on torch's meta device, which
+    computes nothing."""
     with torch.no_grad():
         shapes = copy.deepcopy(network).to("meta")
     tried = sorted(
@@ -161,7 +157,7 @@ def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
 
 
 def _adapt(network: Any, image_px: int, device: torch.device) -> None:
-    """Changes a network that knows its size, or one that fails at another and can change; raises whatever the network
+    """Calls `set_input_size` of a network that has a size, or that fails at this one. Raises whatever the network
     raises at a size that it cannot take."""
     native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
     if hasattr(network, "set_input_size") and native not in (None, (image_px, image_px)):

@@ -1,4 +1,5 @@
-"""Which of a backbone's outputs is its feature: the library's own, the one before a projection, or pooled tokens."""
+"""Selects the output of a backbone that is its feature: the library's own, the one before a projection, or pooled
+tokens."""
 
 from __future__ import annotations
 
@@ -7,19 +8,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Radenovic et al., Fine-tuning CNN image retrieval with no human annotation, TPAMI 2019: learnt values end near 3
+# Source: Radenovic et al., Fine-tuning CNN image retrieval with no human annotation, TPAMI 2019; learnt p is near 3.
 GEM_P = 3.0
 
 
 def take_feature(network: Any, feature: str) -> str:
-    """Prepares `network`, whose weights are loaded, for a feature of `Model.feature`: what the feature does not need is
-    taken out.
+    """Removes the layers of `network` that a feature does not need.
+
+    Args:
+        network: Its weights are loaded.
+        feature: See `Model.feature`.
 
     Returns:
-        What `pooled_tokens` is to be called with, or '' where the network's own forward gives the feature.
+        The argument `pooling` of `pooled_tokens`, or '' if the network's own forward gives the feature.
 
     Raises:
-        ValueError: the network has no such feature; the message says what it has.
+        ValueError: the network has no such feature; the message says which it has.
     """
     if type(network).__module__ == "open_clip.transformer":
         return _of_open_clip_vit(network, feature)
@@ -47,12 +51,12 @@ def take_feature(network: Any, feature: str) -> str:
 
 def _refusal(network: Any, feature: str, why: str, instead: str) -> str:
     trunk = getattr(network, "trunk", network)
-    return f"model.feature is {feature!r}, which a {type(trunk).__name__} has not: {why}; take {instead}"
+    return f"model.feature is {feature!r}, which a {type(trunk).__name__} does not have: {why}; take {instead}"
 
 
 def _of_open_clip_vit(network: Any, feature: str) -> str:
-    """Of open_clip's own vision transformer, which always has a class token; CoCa's gives its tokens, too, which are
-    left out."""
+    """`take_feature` for open_clip's own vision transformer. It always has a class token. CoCa's also returns all
+    tokens; this is turned off unless they are pooled."""
     network.output_tokens = False
     is_attentive = network.attn_pool is not None
     if not feature and network.pool_type == "none" and not is_attentive:
@@ -87,8 +91,8 @@ def _of_open_clip_vit(network: Any, feature: str) -> str:
 
 
 def _drop_projection(network: Any) -> None:
-    """Takes the projection out of open_clip's wrapper: a layer of its head, or, where it has none, the classification
-    layer of the timm network inside."""
+    """Removes the projection from open_clip's wrapper of a timm network: a layer of its head or, if it has none, the
+    classification layer of the timm network."""
     layers = dict(network.head.named_children())
     if "proj" in layers or "mlp" in layers:
         network.head = nn.Sequential(*(layer for name, layer in layers.items() if name == "pool"))
@@ -110,7 +114,7 @@ def _drop_projection(network: Any) -> None:
 
 
 def _of_timm(network: Any, feature: str) -> str:
-    """Of a timm network: what stands behind its tokens or map is taken out."""
+    """`take_feature` for a timm network: the layers after its tokens or feature map are removed."""
     if feature == "unprojected" or not hasattr(network, "forward_features"):
         raise ValueError(
             _refusal(
@@ -127,25 +131,23 @@ def _of_timm(network: Any, feature: str) -> str:
 
 
 def _has_class_token(network: Any) -> bool:
-    """Register tokens are prefix tokens, too, but no class tokens."""
-    return any(
-        getattr(part, "cls_token", None) is not None for part in (network, getattr(network, "embeds", None))
-    )  # NaFlexVit's are in `embeds`
+    """Whether a timm network has a class token; register tokens do not count. NaFlexVit's is in `embeds`."""
+    return any(getattr(part, "cls_token", None) is not None for part in (network, getattr(network, "embeds", None)))
 
 
 def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
-    """The last layer's tokens (after its norm), or places of its map, as one vector an image.
+    """Pools the last layer's tokens (after its norm), or the places of its feature map, to one vector per image.
 
     Args:
-        network: See `take_feature`.
+        network: Prepared by `take_feature`.
         pixels: float [n, 3, px, px].
-        pooling: cls, mean, max or gem; class and register tokens enter none of the last three.
+        pooling: cls, mean, max or gem; the last three leave class and register tokens out.
 
     Returns:
         float [n, d].
 
     Raises:
-        ValueError: a timm network whose tokens are several lists, or none beside the class token.
+        ValueError: a timm network has tokens of several widths, or none beside the class token.
     """
     network = getattr(network, "trunk", network)
     if type(network).__module__ == "open_clip.transformer":
@@ -166,7 +168,8 @@ def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
 
 
 def _timm_tokens(network: Any, output: Any, pooling: str) -> Tensor:
-    """The tokens to pool, float [n, t, d], of what `forward_features` gave: [n, t, d], [n, d, h, w] or [n, h, w, d]."""
+    """The tokens to pool, float [n, t, d], from the output of `forward_features`, float [n, t, d], [n, d, h, w] or [n,
+    h, w, d]."""
     width = network.num_features
     if isinstance(output, Tensor) and output.ndim == 4 and width in (output.shape[1], output.shape[3]):
         is_channels_last = output.shape[1] != width or getattr(network, "output_fmt", "") == "NHWC"
@@ -182,7 +185,8 @@ def _timm_tokens(network: Any, output: Any, pooling: str) -> Tensor:
 
 
 def generalised_mean(tokens: Tensor) -> Tensor:
-    """GeM: the mean of the third powers' third root, of what is above zero; float [n, t, d] -> [n, d], in float32."""
+    """GeM pooling, the cube root of the mean of cubes, with numbers clamped to at least 1e-6; float [n, t, d] -> [n,
+    d], computed in float32."""
     return tokens.float().clamp(min=1e-6).pow(GEM_P).mean(1).pow(1 / GEM_P).to(tokens.dtype)
 
 

@@ -1,5 +1,4 @@
-"""Weights as people save them: safetensors or torch.save's files, plain, inside a training checkpoint, or in wrappers
-of wrappers."""
+"""Reads weights files: safetensors or torch.save's, with the weights themselves or (nested) training checkpoints."""
 
 from __future__ import annotations
 
@@ -42,11 +41,8 @@ WRAPPERS = (
     "encoder",
     "weights",
 )
-INNER_PREFIXES = (
-    "_orig_mod.",
-    "_fsdp_wrapped_module.",
-    "_checkpoint_wrapped_module.",
-)  # of torch.compile, FSDP, checkpoint wrapper
+# Marks of torch.compile, FSDP and torch's checkpoint wrapper inside names.
+INNER_PREFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 PLAIN_BUILTINS = (
     "bool",
     "bytes",
@@ -61,23 +57,22 @@ PLAIN_BUILTINS = (
     "str",
     "tuple",
 )
-MAX_UNKNOWN = 100  # classes beside the weights
+MAX_UNKNOWN = 100  # most unknown classes in a file; each takes one more try to read it
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a weights file: safetensors, or what torch.save wrote (by its ending, `PICKLED`), of which nothing but
-    tensors, numbers and texts is taken.
+    """Reads a weights file: torch.save's format if its name ends in one of `PICKLED`, else safetensors.
 
-    A training checkpoint is taken for the weights that it holds (`WRAPPERS`, one inside the other). Objects of other
-    classes beside them (argparse.Namespace, numpy's numbers, dates, OmegaConf's) become empty placeholders: none of
-    their code runs.
+    In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested. Of a pickled file only
+    tensors, numbers and texts are read. Objects of other classes (argparse.Namespace, numpy's numbers, dates,
+    OmegaConf's) become empty placeholders: none of their code runs.
 
     Returns:
         The tensors by name, without the marks that torch.compile and FSDP leave inside names.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged, would run code, or holds no weights by name.
+        ValueError: it is damaged, it would run code, or it holds no weights by name.
     """
     found: Any
     if path.name.endswith(PICKLED) and path.is_file():
@@ -87,7 +82,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights, place = _named_tensors(found, ())
     if not weights:
         raise ValueError(
-            f"{path} holds no weights by name: {_told(found)}; save the model's state_dict() as safetensors"
+            f"{path} holds no weights by name: {_described(found)}; save the model's state_dict() as safetensors"
         )
     if place:
         log.info("weights %s: taken from %s", path.name, " > ".join(repr(name) for name in place))
@@ -101,7 +96,7 @@ def _without_inner(name: str) -> str:
 
 
 class _Ignored:
-    """Stands for an object of a class that is not needed: takes any arguments, keeps nothing and does nothing."""
+    """A placeholder for an object of another class: it takes any arguments, keeps nothing and does nothing."""
 
     class_name = ""
 
@@ -110,18 +105,18 @@ class _Ignored:
         return super().__new__(cls)
 
     def __init__(self, *arguments: Any, **words: Any) -> None:
-        """Forgets all."""
+        """Ignores its arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Forgets all."""
+        """Ignores the state."""
 
 
 class _IgnoredList(_Ignored, list[Any]):
-    """The same for classes to which torch's reader appends."""
+    """A placeholder for lists: torch's reader appends to it."""
 
 
 class _IgnoredDict(_Ignored):
-    """The same for classes into which torch's reader puts items: it takes no other class for that."""
+    """A placeholder for dicts: torch's reader sets items of an OrderedDict, but of no class of our own."""
 
     def __new__(cls, *arguments: Any, **words: Any) -> Any:
         """An empty dict."""
@@ -129,7 +124,7 @@ class _IgnoredDict(_Ignored):
 
 
 def _unpickled(path: Path) -> Any:
-    """The file's content by torch's weights_only reader, which calls nothing but what rebuilds tensors, and
+    """Reads a file by torch's weights_only reader, which calls nothing but functions that rebuild tensors, and
     `_Ignored`."""
     ignored: dict[str, Any] = {"collections.defaultdict": _stand_in("collections.defaultdict", _IgnoredDict)}
     ignored |= {f"builtins.{name}": _stand_in(name, _Ignored) for name in PLAIN_BUILTINS}
@@ -156,10 +151,10 @@ def _stand_in(name: str, kind: type[_Ignored]) -> Any:
 
 
 def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
-    """What torch's reader stopped at, by its full name, with a placeholder for it; nothing where there can be none.
+    """A placeholder for the class at which torch's reader stopped, by its full name; {} if it may have none.
 
-    Functions among the builtins (exec, getattr), which torch names without their module, and the modules that torch
-    blocks (os, sys) get none.
+    Functions of builtins (exec, getattr), which torch names without their module, and modules that torch blocks (os,
+    sys) get no placeholder.
     """
     if found := re.search(r"Unsupported global: GLOBAL (\S+) was not an allowed global", message):
         name = found[1]
@@ -177,13 +172,13 @@ def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if "TorchScript" in str(error):
         return (
-            f"{path} is a TorchScript archive, as OpenAI's first files are; make weights of it: "
+            f"{path} is a TorchScript archive, as OpenAI's first files are; extract its weights: "
             f"python -c \"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pt')\""
         )
     if found := re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error)):
         return (
-            f"{path} would call {found[1]} when it is opened, as weights never do: it is damaged, or holds more than "
-            "weights; fetch it from where you trust"
+            f"{path} would call {found[1]} when it is opened, which weights never do: it is damaged, or holds more "
+            "than weights; fetch it from a source that you trust"
         )
     found = re.search(r"WeightsUnpickler error: *([^\n]+)", str(error))
     told = found[1] if found else str(error).strip().split("\n")[0] or type(error).__name__
@@ -194,7 +189,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors by name and under which keys they lie; nothing where there are none."""
+    """The tensors by name, and the keys that lead to them; {} if there are none."""
     if not isinstance(found, dict) or len(place) > 4:
         return {}, place
     inner = [name for name in found if isinstance(found[name], dict)]
@@ -203,13 +198,12 @@ def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor
         if weights:
             return weights, where
     tensors = {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
-    return tensors if any(
-        tensor.ndim for tensor in tensors.values()
-    ) else {}, place  # single numbers: an average's decay, a counter
+    has_arrays = any(tensor.ndim for tensor in tensors.values())  # not only numbers, such as a decay or a counter
+    return tensors if has_arrays else {}, place
 
 
-def _told(found: Any) -> str:
-    """What a file holds instead, in a few words."""
+def _described(found: Any) -> str:
+    """What a file holds instead of weights, in a few words."""
     if isinstance(found, _Ignored):
         return f"an object of {found.class_name} (a whole model, perhaps)"
     if isinstance(found, dict) and found:

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.report import geometry
 from guie.report.charts_map import Point
 from guie.report.collect import pca_shares

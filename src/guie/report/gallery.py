@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.report.choice import MAX_QUERIES, choose, mistakes, mix_ups, n_counted, query_scores
 from guie.run import DOORS, FOLDERS, Run
 

@@ -1,4 +1,4 @@
-"""The artworks of the drawn world: framed pictures of six kinds, each a composition, a palette and one detail."""
+"""The artworks of the drawn world: framed pictures of six kinds, each with a composition, a palette and one detail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from guie.synthetic.drawing import Colour, Part, darker, plain, tint
+from guie.synthetic.drawing import Part
+from guie.synthetic.skins import Colour, darker, plain, tint
 from guie.synthetic.solids import Dice
 
 LONG_PX = 144  # longer side of a painted canvas
@@ -41,7 +42,7 @@ def _picture(dice: Dice, height: int, width: int) -> np.ndarray:
 
 
 def _brushed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same picture with the grain of brush strokes along one direction."""
+    """Adds the grain of brush strokes along one direction."""
     height, width = picture.shape[:2]
     length = int(rng.integers(3, 12))
     grain = rng.uniform(-1, 1, (height, width)).astype(np.float32)
@@ -50,7 +51,7 @@ def _brushed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _canvas(height: int, width: int, top: Colour, bottom: Colour) -> np.ndarray:
-    """uint8 [height, width, 3] that goes from one colour at the top to another at the bottom."""
+    """A gradient from one colour at the top to another at the bottom, uint8 [height, width, 3]."""
     slope = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     column = np.array(top, np.float32) * (1 - slope) + np.array(bottom, np.float32) * slope
     return np.repeat(column.astype(np.uint8), width, axis=1)
@@ -84,7 +85,7 @@ def _fill_below(art: np.ndarray, x: np.ndarray, y: np.ndarray, colour: Colour) -
 
 
 def _sun(art: np.ndarray, d: Dice, low: float) -> None:
-    """Draws a sun, above the height `low` (0..1), that is a detail of the picture."""
+    """Draws a sun above the height `low` (0..1); its place, size and colour are details."""
     height, width = art.shape[:2]
     middle = (int(width * d.detail.uniform(0.12, 0.88)), int(height * d.detail.uniform(0.1, low)))
     radius = int(min(height, width) * d.detail.uniform(0.06, 0.14))
@@ -206,7 +207,7 @@ def _blocks(d: Dice, height: int, width: int) -> np.ndarray:
 
 
 def _cuts(d: Dice, side: int) -> list[int]:
-    """Where the lines of a grid cross a side of so many pixels: its ends and two to four places between, sorted."""
+    """The positions of a grid's lines along a side of `side` pixels: its ends and two to four between, sorted."""
     inner = d.form.uniform(0.1, 0.9, d.count(2, 5))
     return (np.sort(np.concatenate([[0.0, 1.0], inner])) * side).astype(int).tolist()
 
@@ -245,7 +246,7 @@ def _bars(art: np.ndarray, d: Dice) -> None:
 
 
 def _somewhere(art: np.ndarray, d: Dice, low: float, high: float) -> tuple[int, int]:
-    """A pixel (x, y) between these shares of the picture's sides."""
+    """A random pixel (x, y); both coordinates lie between these shares of the picture's sides."""
     height, width = art.shape[:2]
     x = int(d.size(low, high) * width)
     return x, int(d.size(low, high) * height)

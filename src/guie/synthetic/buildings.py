@@ -8,7 +8,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from guie.synthetic.drawing import Colour, Part, darker, mottled, patterned, plain, rotation, tint
+from guie.synthetic.drawing import Part, rotation
+from guie.synthetic.skins import Colour, darker, mottled, patterned, plain, tint
 from guie.synthetic.solids import Dice, ball, block, tube
 
 WALL_PX = 96  # side of a wall's texture
@@ -28,7 +29,7 @@ def _stone(rng: np.random.Generator) -> Colour:
 
 
 def _wall(dice: Dice, colour: Colour, rows: int, columns: int) -> np.ndarray:
-    """A wall with courses of stone and a grid of windows; its sides have fewer windows.
+    """A wall with courses of stone and a grid of windows; the side panel has one column fewer.
 
     Returns:
         uint8 [2, WALL_PX, WALL_PX, 3]: front and side.
@@ -219,7 +220,7 @@ def _lighthouse(d: Dice) -> list[Part]:
 
 
 def _bands(d: Dice) -> np.ndarray:
-    """A tube's skin of one colour and white in turn, uint8 [1, 64, 1, 3]."""
+    """A tube's skin with bands of white and one colour, uint8 [1, 64, 1, 3]."""
     bands = np.empty((1, 64, 1, 3), np.uint8)
     bands[:] = tint(d.skin, (0.0, 0.1), (0.85, 1.0))
     bands[0, np.arange(64) * d.count(3, 8) // 64 % 2 == 1] = tint(d.skin)

@@ -1,8 +1,8 @@
-"""The pencils of the drawn world: a small ray caster of balls, blocks and tubes, seen through a pinhole, and their
-skins.
+"""A small ray caster: textured balls, blocks and tubes, seen through a pinhole camera.
 
-Coordinates: x to the right, y up, z towards the viewer; things stand on the plane y = 0 around the origin and are about
-two units high. Every part is a unit shape (within -1..1 on each axis) that is stretched, turned and moved.
+Coordinates: x to the right, y up, z towards the viewer. Things stand on the plane y = 0 around the origin and are about
+two units high. Every part is a unit shape (within -1..1 on each axis) that is stretched, turned and moved. Textures are
+called skins.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]
-FLAT_NORMAL = 1e-6  # keeps a division by a ray that runs along a plane finite
+FLAT_NORMAL = 1e-6  # smallest divisor, for rays that are parallel to a plane
 HORIZON = 1e-4  # slope of a ray below which it meets the ground
 
 
@@ -27,10 +26,10 @@ class Part:
         shape: ball, block or tube (its axis is y).
         centre: Its middle.
         half: Half of its extents along its own axes.
-        skin: Textures uint8 [n_panels, h, w, 3]. Block: front/back, left/right, top/bottom. Tube: side, ends. Ball: all
-            around.
-        taper: How much narrower it is at the top, in x and z: 0 straight, 1 a point or a ridge, -1 twice as wide. A
-            tube takes the first.
+        skin: Textures uint8 [n_panels, h, w, 3]. The panels of a block are front/back, left/right and top/bottom; of a
+            tube its side and its ends; of a ball its whole surface.
+        taper: How much narrower it is at the top, in x and z: 0 is straight, 1 a point or a ridge, -1 twice as wide. A
+            tube uses the first number only.
         turn: Rotation of the part's own axes, float [3, 3].
         gloss: Strength of the highlight, 0..1.
     """
@@ -68,8 +67,8 @@ class Camera:
         return np.asarray(self.target) + self.turn.T @ np.array([0.0, 0.0, self.distance])
 
     def project(self, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """World points [n, 3] to pixels [n, 2] (x, y) of an image of this shape; points behind the camera land far
-        away."""
+        """Projects world points, float [n, 3], to pixels (x, y), float [n, 2], of an image of this shape. Points behind
+        the camera get pixels far outside."""
         seen = (points - self.position) @ self.turn.T
         depth = np.maximum(-seen[:, 2], 1e-3)
         x = shape[1] / 2 + self.offset[0] + self.focal * seen[:, 0] / depth
@@ -87,8 +86,13 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """A distant lamp: direction towards it (camera's axes), its share of the light, and the rest that comes from
-    everywhere."""
+    """A distant lamp and ambient light.
+
+    Attributes:
+        direction: Unit vector towards the lamp in the camera's axes, float32 [3].
+        lamp: Brightness that the lamp adds to a surface that faces it.
+        ambient: Brightness of every surface.
+    """
 
     direction: np.ndarray
     lamp: float
@@ -96,7 +100,7 @@ class Light:
 
 
 def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
-    """Turns about y, then x, then z; float [3, 3]."""
+    """The rotation about y, then x, then z; float [3, 3]."""
     (cy, sy), (cp, sp), (cr, sr) = (
         (math.cos(math.radians(a)), math.sin(math.radians(a))) for a in (yaw_deg, pitch_deg, roll_deg)
     )
@@ -106,65 +110,19 @@ def rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> n
     return about_z @ about_x @ about_y
 
 
-def tint(
-    rng: np.random.Generator, saturation: tuple[float, float] = (0.5, 0.95), value: tuple[float, float] = (0.5, 0.95)
-) -> Colour:
-    """A random colour (RGB) whose saturation and brightness lie in these ranges of 0..1."""
-    hsv = np.array([[[rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value)]]], np.uint8)
-    red, green, blue = (int(c) for c in cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
-    return red, green, blue
-
-
-def darker(colour: Colour, share: float) -> Colour:
-    """The colour with this share, 0..1, of its light."""
-    red, green, blue = (int(part * share) for part in colour)
-    return red, green, blue
-
-
-def plain(colour: Colour) -> np.ndarray:
-    """A skin of one colour."""
-    return np.array(colour, np.uint8).reshape(1, 1, 1, 3)
-
-
-def mottled(rng: np.random.Generator, colour: Colour, px: int, amount: float) -> np.ndarray:
-    """uint8 [px, px, 3]: the colour with soft spots of +-amount."""
-    coarse = cv2.resize(
-        rng.uniform(-amount, amount, (6, 6)).astype(np.float32), (px, px), interpolation=cv2.INTER_CUBIC
-    )
-    fine = rng.uniform(-amount / 2, amount / 2, (px, px)).astype(np.float32)
-    return np.clip(np.array(colour, np.float32) + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
-
-
-def patterned(rng: np.random.Generator, colour: Colour, other: Colour) -> np.ndarray:
-    """A skin [1, 64, 64, 3] of one colour with stripes, rings, dots or checks of another, or without."""
-    skin = np.empty((64, 64, 3), np.uint8)
-    skin[:] = colour
-    kind, n = int(rng.integers(5)), int(rng.integers(3, 7))
-    y, x = np.mgrid[0:64, 0:64] * n // 32
-    masks = (x % 2 == 1, y % 2 == 1, (x + y) % 2 == 1)
-    if kind < 3:
-        skin[masks[kind]] = other
-    elif kind == 3:
-        for _ in range(4 * n):
-            cv2.circle(
-                skin, (int(rng.integers(64)), int(rng.integers(8, 56))), int(rng.integers(3, 6)), other, -1, cv2.LINE_AA
-            )
-    return skin[None]
-
-
 def render(canvas: np.ndarray, camera: Camera, light: Light, parts: Sequence[Part]) -> None:
-    """Draws the parts into `canvas`, uint8 [h, w, 3], nearer ones before farther ones."""
+    """Draws the parts into `canvas`, uint8 [h, w, 3]; nearer parts hide farther ones."""
     depth = np.full(canvas.shape[:2], np.inf, np.float32)
     for part in parts:
         _render_part(canvas, depth, camera, light, part)
 
 
 def _render_part(canvas: np.ndarray, depth: np.ndarray, camera: Camera, light: Light, part: Part) -> None:
-    """Draws one part where it is nearer than `depth`, float32 [h, w], and notes its distance there."""
+    """Draws one part where it is nearer than `depth`, float32 [h, w], and writes its distance there."""
     left, top, right, bottom = _bounds(camera, part, canvas.shape)
     if left >= right or top >= bottom:
         return
-    start, to_part = _seen_from_within(camera, part)
+    start, to_part = _camera_in_part(camera, part)
     x, y = camera.rays(canvas.shape, left, top, right, bottom)
     ray = _directions(x, y, to_part)
     cast = {"ball": _cast_ball, "tube": _cast_tube, "block": _cast_block}[part.shape]
@@ -204,21 +162,27 @@ def _bounds(camera: Camera, part: Part, shape: tuple[int, ...]) -> tuple[int, in
     return left, top, right, bottom
 
 
-def _seen_from_within(camera: Camera, part: Part) -> tuple[list[float], np.ndarray]:
+def _camera_in_part(camera: Camera, part: Part) -> tuple[list[float], np.ndarray]:
     """The camera in the space where a part is a unit shape.
 
     Returns:
-        Its place, and what turns directions of the camera's axes into that space: float32 [3, 3].
+        Its position, and the matrix that maps directions in the camera's axes to that space, float32 [3, 3].
     """
     into_part = np.diag(1 / np.asarray(part.half)) @ _axes(part).T
     place = into_part @ (camera.position - np.asarray(part.centre))
-    start = [float(value) for value in place]  # numpy's own floats would make all float64
+    start = [float(value) for value in place]  # numpy's floats would turn the float32 arrays into float64
     return start, (into_part @ camera.turn.T).astype(np.float32)
 
 
 def _shaded(part: Part, light: Light, normal: np.ndarray, paint: np.ndarray) -> np.ndarray:
-    """Colours uint8 [n, 3] of points with these normals (camera's axes, any length, float32 [3, n]) and this paint [n
-    or 1, 3]."""
+    """The colours of lit points, uint8 [n, 3].
+
+    Args:
+        part: Its gloss is read.
+        light: The lamp and the ambient light.
+        normal: Normals in the camera's axes, of any length, float32 [3, n].
+        paint: Colours of the skin, float32 [n, 3] or [1, 3].
+    """
     length = np.sqrt(np.einsum("kn,kn->n", normal, normal) + 1e-12)
     towards = np.maximum(light.direction @ normal, 0) / length
     colour = paint * (light.ambient + light.lamp * towards)[:, None]
@@ -231,7 +195,7 @@ def _shaded(part: Part, light: Light, normal: np.ndarray, paint: np.ndarray) -> 
 
 
 def _cast_ball(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Distance along each ray to the unit ball (inf: missed), and the face that was hit (always 0)."""
+    """Distance along each ray to the unit ball, inf where it is missed, and the face that is hit, always 0."""
     a = ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2
     b = start[0] * ray[0] + start[1] * ray[1] + start[2] * ray[2]
     root = b * b - a * (sum(value * value for value in start) - 1)
@@ -240,7 +204,8 @@ def _cast_ball(start: list[float], ray: list[np.ndarray], taper: tuple[float, fl
 
 
 def _cast_tube(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to a tube whose radius is 1 at the bottom and 1 - taper at the top; face 0 is its side, 1 an end."""
+    """Distance along each ray to a tube whose radius is 1 at the bottom and 1 - taper at the top, and the face that is
+    hit: 0 is its side, 1 an end."""
     grow = -taper[0] / 2
     middle = 1 - taper[0] / 2
     side = _cast_side(start, ray, middle, grow)
@@ -276,13 +241,14 @@ def _cast_end(start: list[float], ray: list[np.ndarray], middle: float, grow: fl
 
 
 def _cast_block(start: list[float], ray: list[np.ndarray], taper: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to a block that narrows upwards; faces 0, 1 look along z, 2, 3 along x, 4, 5 along y."""
+    """Distance along each ray to a block that narrows upwards, and the face that is hit: 0 and 1 look along z, 2 and 3
+    along x, 4 and 5 along y."""
     enter, leave = np.zeros_like(ray[0]), np.full_like(ray[0], np.inf)
     face = np.zeros(enter.shape, np.int8)
     for k, (normal, reach) in enumerate(block_planes(taper)):
         along = sum(n * r for n, r in zip(normal, ray, strict=True) if n)
         inside = reach - sum(n * value for n, value in zip(normal, start, strict=True))
-        if inside < 0:  # the camera is before this plane: a ray enters through it, or never does
+        if inside < 0:  # the camera is outside this plane: a ray must enter through it
             distance = inside / np.minimum(along, -FLAT_NORMAL)
             nearer = distance > enter
             np.copyto(enter, distance, where=nearer)
@@ -293,7 +259,7 @@ def _cast_block(start: list[float], ray: list[np.ndarray], taper: tuple[float, f
 
 
 def block_planes(taper: tuple[float, float]) -> list[tuple[tuple[float, float, float], float]]:
-    """The six planes (normal, reach) of a unit block: points with normal . p <= reach for all lie within."""
+    """The six planes (normal, reach) of a unit block: a point p is inside if normal . p <= reach for all of them."""
     tx, tz = taper
     sides = [
         ((0.0, tz / 2, 1.0), 1 - tz / 2),
@@ -318,7 +284,7 @@ def _normals(part: Part, point: np.ndarray, face: np.ndarray) -> np.ndarray:
 
 
 def _paint(part: Part, point: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """The skin's colours at points [3, n] of the unit shape: float32 [n, 3], or [1, 3] where it has one colour only."""
+    """The skin's colours at points [3, n] of the unit shape: float32 [n, 3], or [1, 3] if it has one colour only."""
     n_panels, height, width = part.skin.shape[:3]
     if n_panels * height * width == 1:
         return part.skin.reshape(1, 3).astype(np.float32)
@@ -351,8 +317,8 @@ def _places_around(shape: str, point: np.ndarray, face: np.ndarray) -> tuple[np.
 
 
 def floor(canvas: np.ndarray, camera: Camera, texture: np.ndarray, tile: float) -> None:
-    """Lays `texture`, one copy every `tile` units, on the plane y = 0 of `canvas`; far away it fades to its mean
-    colour."""
+    """Draws the plane y = 0 into `canvas`, covered with `texture`, one copy every `tile` units. Far away it fades to
+    the texture's mean colour."""
     height, width = canvas.shape[:2]
     x, y = camera.rays(canvas.shape, 0, 0, width, height)
     ray = _directions(x, y, camera.turn.astype(np.float32).T)
@@ -373,7 +339,7 @@ def _looked_up(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def shadows(canvas: np.ndarray, camera: Camera, parts: Sequence[Part], strength: float) -> None:
-    """Darkens the ground of `canvas`, softly, below all parts that stand on it or nearly so."""
+    """Darkens the ground of `canvas` softly below all parts that stand less than 0.3 units above it."""
     small = 4  # drawn at a quarter of the size: it is blurred anyway
     mask = np.zeros((canvas.shape[0] // small, canvas.shape[1] // small), np.uint8)
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from guie.synthetic.drawing import Colour, Part, patterned, plain, tint
+from guie.synthetic.drawing import Part
+from guie.synthetic.skins import Colour, patterned, plain, tint
 from guie.synthetic.solids import Dice, block, tube
 
 SYLLABLES = (
@@ -59,7 +60,7 @@ def _brand(rng: np.random.Generator) -> str:
 
 
 def _write(art: np.ndarray, word: str, y: int, ink: Colour, share: float) -> None:
-    """Centred text on the base line y that fills this share of the width, or a sixth of the height."""
+    """Writes centred text on the base line y. It fills this share of the width, but at most a sixth of the height."""
     height, width = art.shape[:2]
     (wide, high), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_DUPLEX, 1.0, 2)
     scale = min(share * width / wide, height / 6 / high)
@@ -91,7 +92,7 @@ def _put_emblem(
 
 
 def _around(front: np.ndarray) -> np.ndarray:
-    """A tube's skin with the front in front and once more behind."""
+    """A tube's skin that shows `front` in front and once more behind."""
     return np.roll(np.concatenate([front, front], axis=1), front.shape[1] // 2, axis=1)[None]
 
 
@@ -139,7 +140,7 @@ def _bottle(d: Dice) -> list[Part]:
 
 
 def _jar(d: Dice) -> list[Part]:
-    """A glass with a patterned lid; its content shows above and below the label."""
+    """A glass jar with a patterned lid; the food is seen above and below the label."""
     r = d.size(0.5, 0.65)
     h = d.size(0.8, 1.2)
     food = plain(tint(d.skin))

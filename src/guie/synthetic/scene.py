@@ -1,4 +1,4 @@
-"""One image of the drawn world: an instance before its ground, in its light and weather, through a camera.
+"""One image of the drawn world: an instance before a background, in a light and weather, seen by a camera.
 
 Each image is a pure function of (seed, domain, instance, view).
 """
@@ -14,25 +14,13 @@ import numpy as np
 
 from guie.synthetic.artworks import artwork
 from guie.synthetic.buildings import landmark
-from guie.synthetic.drawing import (
-    Camera,
-    Colour,
-    Light,
-    Part,
-    floor,
-    mottled,
-    patterned,
-    plain,
-    render,
-    rotation,
-    shadows,
-    tint,
-)
+from guie.synthetic.drawing import Camera, Light, Part, floor, render, rotation, shadows
 from guie.synthetic.packages import product
+from guie.synthetic.skins import Colour, mottled, patterned, plain, tint
 from guie.synthetic.solids import Dice
 from guie.synthetic.toys import toy
 
-SUPERSAMPLING = 1.5  # rays per pixel and axis; 2 draws a third fewer images a second and looks the same
+SUPERSAMPLING = 1.5  # rays per pixel along each axis; 2 looks the same and draws a third fewer images a second
 SKIES: tuple[tuple[Colour, Colour], ...] = (  # at the top, and low: fine, overcast, evening, night
     ((90, 150, 220), (200, 225, 245)),
     ((170, 175, 182), (215, 216, 218)),
@@ -46,12 +34,12 @@ class Domain:
     """How the instances of one domain are made and photographed.
 
     Attributes:
-        number: Enters the seed.
+        number: A part of the seed.
         make: Builds an instance.
         yaw_deg: Largest turn to either side.
         pitch_deg: Range of the camera's elevation.
-        aspects: Heights over widths that occur.
-        is_outdoors: Sky, hills and trees instead of a wall and clutter.
+        aspects: Ratios of height to width that occur.
+        is_outdoors: Whether the background is sky, hills and trees instead of a wall and clutter.
     """
 
     number: int
@@ -79,8 +67,8 @@ def draw_image(domain: str, instance: int, view: int, image_px: int, seed: int, 
         view: Number of the view.
         image_px: Longer side.
         seed: Of the world.
-        difficulty: 0 for things that fill the picture, seen sharply in clear weather; 1 for everything that `drawn`
-            promises.
+        difficulty: 0 draws things large and sharp in clear weather, 1 also small, off centre, blurred, noisy, badly
+            exposed and in bad weather.
 
     Returns:
         uint8 [h, w, 3], RGB.
@@ -106,7 +94,8 @@ def _shape(image_px: int, aspect: float) -> tuple[int, int]:
 
 
 def _rendered(ground: np.ndarray, camera: Camera, light: Light, parts: list[Part]) -> np.ndarray:
-    """The parts and their shadows before a ground, uint8 [h, w, 3] as it; drawn larger and averaged."""
+    """Draws the parts and their shadows before a background, at `SUPERSAMPLING` times its size, and averages; uint8 [h,
+    w, 3] as `ground`."""
     height, width = ground.shape[:2]
     canvas = cv2.resize(ground, None, fx=SUPERSAMPLING, fy=SUPERSAMPLING, interpolation=cv2.INTER_LINEAR)
     more = canvas.shape[1] / width
@@ -123,13 +112,13 @@ def _thing(domain: str, instance: int, seed: int) -> list[Part]:
 
 
 def generator(*keys: int) -> np.random.Generator:
-    """The random numbers that belong to these keys, whatever was drawn before."""
+    """A generator seeded by these keys alone."""
     return np.random.default_rng(keys)
 
 
 def dice_of(seed: int, domain: int, instance: int) -> Dice:
-    """Every third instance has the form of the one before: in turn a twin (other details only) and a sibling (other
-    colours too)."""
+    """The generators of an instance. Every third instance has the form of the one before. In turn it is a twin, whose
+    details alone differ, and a sibling, whose colours differ, too."""
     is_kin = instance % 3 == 2
     base = instance - 1 if is_kin else instance
     skin = base if instance % 2 == 0 else instance
@@ -145,9 +134,10 @@ def _camera(
     shape: tuple[int, int],
     difficulty: float,
 ) -> Camera:
-    """A camera near or far that looks at the thing.
+    """A camera at a random distance and angle that looks at the thing.
 
-    At full difficulty the thing fills 40 to 110 % of the shorter side and lies off the middle, at none 70 to 110 %.
+    The thing fills 40 to 110 % of the image's shorter side at difficulty 1, and 70 to 110 % at difficulty 0. The
+    smaller it is, the farther it may be off centre.
     """
     low, high = _extent(parts)
     size = float(max(high - low))
@@ -170,7 +160,7 @@ def _extent(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _light(rng: np.random.Generator) -> Light:
-    """A lamp above and before the thing, and the more light from everywhere the weaker it is."""
+    """A lamp above and in front of the thing. The weaker it is, the stronger is the ambient light."""
     direction = np.array([rng.uniform(-1, 1), rng.uniform(0.3, 1.2), rng.uniform(0.3, 1.0)])
     lamp = float(rng.uniform(0.25, 0.65))
     return Light(
@@ -179,7 +169,7 @@ def _light(rng: np.random.Generator) -> Light:
 
 
 def _ground(canvas: np.ndarray, rng: np.random.Generator, domain: Domain, camera: Camera) -> None:
-    """Draws what lies behind and below: a landscape, a catalogue's plain white, or a room."""
+    """Draws the background: a landscape, a plain light grey as in catalogues, or a room."""
     if domain.is_outdoors:
         _outdoors(canvas, rng, camera)
     elif rng.random() < 0.25:  # a catalogue's photo
@@ -212,7 +202,7 @@ def _indoors(canvas: np.ndarray, rng: np.random.Generator, camera: Camera) -> No
 
 
 def _pictures(canvas: np.ndarray, rng: np.random.Generator) -> None:
-    """Draws coloured rectangles on a wall and blurs it."""
+    """Draws coloured rectangles on a wall and blurs the image."""
     height, width = canvas.shape[:2]
     for _ in range(int(rng.integers(3, 9))):
         x, y, w, h = (int(v) for v in rng.uniform(0, 1, 4) * (width, height * 0.7, width / 3, height / 2))
@@ -238,7 +228,7 @@ def _horizon(camera: Camera, height: int) -> float:
 
 
 def _ridge(canvas: np.ndarray, rng: np.random.Generator, horizon: float, haze: np.ndarray) -> None:
-    """Draws hills or roofs that rise from the row of the horizon, their colour mixed with that of the low sky."""
+    """Draws hills or roofs that rise from the row of the horizon; their colour is mixed with that of the low sky."""
     height, width = canvas.shape[:2]
     n = int(rng.integers(8, 24))
     y = horizon - rng.uniform(0, 0.16) * height * rng.uniform(0, 1, n)
@@ -252,7 +242,8 @@ def _ridge(canvas: np.ndarray, rng: np.random.Generator, horizon: float, haze: n
 
 
 def _beside(camera: Camera, right: float, nearer: float) -> tuple[float, float]:
-    """A place (x, z) on the ground, as the camera sees it: so far to the right of the thing, and so much nearer."""
+    """A position (x, z) on the ground: `right` units to the right of the thing as the camera sees it, and `nearer`
+    units nearer to the camera."""
     return (
         float(camera.target[0] + camera.turn[0, 0] * right + camera.turn[2, 0] * nearer),
         float(camera.target[2] + camera.turn[0, 2] * right + camera.turn[2, 2] * nearer),
@@ -287,7 +278,7 @@ def _passer_by(rng: np.random.Generator, camera: Camera) -> list[Part]:
 
 
 def _clutter(rng: np.random.Generator, camera: Camera) -> list[Part]:
-    """Boxes, cans and balls around a thing, sometimes one that hides a part of it, and sometimes fingers."""
+    """Boxes, cans and balls around a thing. The first may stand before it and hide a part; sometimes fingers do."""
     parts = []
     for k in range(int(rng.integers(0, 5))):
         is_in_front = bool(k == 0 and rng.random() < 0.6)
@@ -310,7 +301,7 @@ def _bystander(rng: np.random.Generator, camera: Camera, is_in_front: bool) -> P
 
 
 def _fingers(rng: np.random.Generator, camera: Camera) -> list[Part]:
-    """Four fingers that reach before a thing from the left or right."""
+    """Four fingers that reach in front of a thing from the left or right."""
     side = float(rng.choice([-1, 1]))
     y = float(rng.uniform(0.3, 0.9))
     light = max(tint(rng, (0.3, 0.5), (0.45, 0.9)))
@@ -321,7 +312,8 @@ def _fingers(rng: np.random.Generator, camera: Camera) -> list[Part]:
 
 
 def _photographed(image: np.ndarray, rng: np.random.Generator, difficulty: float) -> np.ndarray:
-    """White balance, exposure, contrast, blur of the lens or of the hand, and noise; uint8 in and out."""
+    """Adds the changes of a camera: white balance, exposure, contrast, defocus or motion blur, noise; uint8 in and
+    out."""
     kind = rng.random() / max(difficulty, 1e-9)
     if kind < 0.45:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.2)))
@@ -335,7 +327,7 @@ def _photographed(image: np.ndarray, rng: np.random.Generator, difficulty: float
 
 
 def _shaken(image: np.ndarray, length: float, angle: float) -> np.ndarray:
-    """Blur along a line of so many pixels."""
+    """Motion blur along a line of this length in pixels and this angle in radians."""
     kernel = np.zeros((7, 7), np.float32)
     reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     ends = np.rint(3 + np.stack([-reach, reach])).astype(int)
@@ -344,7 +336,7 @@ def _shaken(image: np.ndarray, length: float, angle: float) -> np.ndarray:
 
 
 def _weathered(image: np.ndarray, rng: np.random.Generator, difficulty: float) -> np.ndarray:
-    """Clear, hazy, dusky, rainy or snowing; uint8 in and out."""
+    """Adds haze, dusk, rain, snow or nothing; uint8 in and out."""
     kind = rng.random() / max(difficulty, 1e-9)
     strength = float(rng.uniform(0.15, 0.5))
     if kind < 0.2:

@@ -1,4 +1,4 @@
-"""What buildings, packages and toys have in common: upright solids, and where a thing's random numbers come from."""
+"""Shared by buildings, packages and toys: upright solids, and the random generators of an instance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from guie.synthetic.drawing import Part
 
 @dataclass(frozen=True)
 class Dice:
-    """Where a thing's random numbers come from: near-twins share `form` and `skin` and differ by `detail` alone.
+    """The random generators of an instance. Near-twins have the same `form` and `skin`; only their `detail` differs.
 
     Attributes:
         form: Kind, proportions and layout.
@@ -24,11 +24,11 @@ class Dice:
     detail: np.random.Generator
 
     def size(self, low: float, high: float) -> float:
-        """A length or proportion of the form, between these ends."""
+        """A random length or proportion in [low, high), from `form`."""
         return float(self.form.uniform(low, high))
 
     def count(self, low: int, end: int) -> int:
-        """A number of the form, from `low` to `end` - 1."""
+        """A random integer from `low` to `end` - 1, from `form`."""
         return int(self.form.integers(low, end))
 
 
@@ -42,7 +42,7 @@ def block(
     skin: np.ndarray,
     taper: tuple[float, float] = (0.0, 0.0),
 ) -> Part:
-    """A block that stands on height y, by its half width and depth and whole height."""
+    """A block whose base is at height y; w and d are half of its width and depth, h its full height."""
     return Part("block", (x, y + h / 2, z), (w, h / 2, d), skin, taper)
 
 
@@ -56,7 +56,7 @@ def tube(
     taper: float = 0.0,
     gloss: float = 0.0,
 ) -> Part:
-    """A tube that stands on height y, by radius and height."""
+    """A tube whose base is at height y; r is its radius, h its full height."""
     return Part("tube", (x, y + h / 2, z), (r, h / 2, r), skin, (taper, 0.0), gloss=gloss)
 
 
@@ -69,5 +69,5 @@ def ball(
     gloss: float = 0.0,
     stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Part:
-    """A ball around (x, y, z), by radius, stretched along each axis."""
+    """A ball around (x, y, z) of radius r times `stretch` along each axis."""
     return Part("ball", (x, y, z), (r * stretch[0], r * stretch[1], r * stretch[2]), skin, gloss=gloss)

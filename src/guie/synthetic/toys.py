@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from guie.synthetic.drawing import Part, patterned, plain, rotation, tint
+from guie.synthetic.drawing import Part, rotation
+from guie.synthetic.skins import patterned, plain, tint
 from guie.synthetic.solids import Dice, ball, block, tube
 
 

@@ -1,9 +1,9 @@
 """A world that the project draws itself, written in the layouts of real data sets.
 
-Four domains (buildings, packaged products, artworks, toys) of instances that are seen from several sides, near and far,
-in changing light and weather, before changing grounds, partly hidden, blurred and compressed. Every third instance is a
-near-twin or a sibling of the one before, so that the task is not trivial. Each image is a pure function of (seed,
-domain, instance, view).
+There are four domains: buildings, packaged products, artworks and toys. Each instance is seen from several sides, near
+and far, in changing light and weather, before changing backgrounds, partly hidden, blurred and compressed. Every third
+instance is a near-twin or a sibling of the one before, so that the task is not trivial. Each image is a pure function
+of (seed, domain, instance, view).
 """
 
 from __future__ import annotations
@@ -31,13 +31,9 @@ from guie.settings.data import GROUPS, DrawnWorld
 from guie.synthetic.scene import DOMAINS, draw_image, generator
 from guie.versions import DRAWING
 
-MIN_FOR_PROCESSES = 200  # fewer images are drawn before processes have started
-FOLDERS = {
-    "landmarks": "gldv2",
-    "products": "products10k",
-    "artworks": "artworks",
-    "toys": "toys",
-}  # of the domains; this module owns them
+MIN_FOR_PROCESSES = 200  # fewer images are drawn in less time than processes take to start
+# The folder of each domain. This module removes them when the settings change.
+FOLDERS = {"landmarks": "gldv2", "products": "products10k", "artworks": "artworks", "toys": "toys"}
 log = logging.getLogger(__name__)
 
 
@@ -56,17 +52,17 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
 
     Writes `gldv2/train/a/b/c/ID.jpg` with `gldv2/train.csv` (id, url, landmark_id), `products10k/train/N.jpg` with
     `products10k/train.csv` (name, class, group), `artworks/CLASS/N.jpg`, `toys/CLASS/N.jpg`, `groups.csv` (label,
-    group) in each but the products, and `world.json`. A group is three instances, of which the third is a near-twin of
-    the second. Images that are there are left alone, so that a killed run goes on where it was; a world of other
-    settings is removed and drawn anew, and so are images whose bytes were changed since.
+    group) for all but the products, and `world.json`. A group is three instances; the third is a near-twin or a sibling
+    of the second. Existing images are kept, so a run after a kill draws only the missing ones. A world of other
+    settings is removed and drawn anew. Images whose bytes were changed are drawn anew, too.
 
     Args:
         folder: Made when missing.
-        world: How many instances and views, how large.
+        world: Numbers of instances and views, image size, domains and difficulty.
         seed: Of the world.
 
     Raises:
-        ValueError: a setting out of its range, or a damaged `world.json`.
+        ValueError: a setting is out of its range, or `world.json` is damaged.
         FileExistsError: `folder` holds a set of the same name that was not drawn here.
     """
     _check(world)
@@ -92,7 +88,7 @@ def draw_world(folder: Path, world: DrawnWorld, seed: int) -> None:
 
 
 def _code(seed: int, *keys: object) -> str:
-    """16 hex digits that stand for these keys."""
+    """A hash of these keys: 16 hexadecimal digits."""
     return hashlib.sha256(repr((seed, *keys)).encode()).hexdigest()[:16]
 
 
@@ -109,7 +105,7 @@ def _shots(folder: Path, world: DrawnWorld, seed: int) -> Iterator[Shot]:
 
 
 def _place(domain: str, instance: int, view: int, n_views: int, seed: int) -> str:
-    """Where an image lies in the layout that its domain stands for."""
+    """The path of an image in the layout of the real set that its domain imitates."""
     if domain == "landmarks":
         code = _code(seed, domain, instance, view)
         return f"gldv2/train/{code[0]}/{code[1]}/{code[2]}/{code}.jpg"
@@ -124,16 +120,15 @@ def _class_name(seed: int, domain: str, instance: int) -> str:
 
 
 def _draw_all(shots: list[Shot], world: DrawnWorld, seed: int) -> None:
-    """Draws what is missing, on all cores when it is much."""
+    """Draws images, on all cores if there are many."""
     with tqdm(total=len(shots), desc="drawing the world", unit="image", disable=None) as bar:
         if len(shots) < MIN_FOR_PROCESSES or n_cores() == 1:
             for shot in shots:
                 _draw_shot(shot, world, seed)
                 bar.update()
             return
-        chunks = [
-            shots[i : i + 24] for i in range(0, len(shots), 24)
-        ]  # in order: the views of an instance share what is built once
+        # In order: the views of an instance share its parts, which are built once.
+        chunks = [shots[i : i + 24] for i in range(0, len(shots), 24)]
         with process_pool(n_cores()) as pool:
             for future in as_completed([pool.submit(_draw_shots, chunk, world, seed) for chunk in chunks]):
                 bar.update(future.result())
@@ -153,7 +148,7 @@ def _draw_shot(shot: Shot, world: DrawnWorld, seed: int) -> None:
 
 
 def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, bytes]]:
-    """The lists of the sets, each a path and what stands in it."""
+    """The path and the content of each list file of the sets."""
     for path, rows in _rows(world, seed):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
@@ -161,8 +156,8 @@ def _tables(world: DrawnWorld, seed: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _rows(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    """The lists of the sets: what `guie.data.sources` reads of each layout, and the groups where the layout itself has
-    none."""
+    """The path and the rows of each list file: those that `guie.data.sources` reads of each layout, and groups for
+    layouts without any."""
     pairs = [(instance, view) for instance in range(world.n_instances) for view in range(world.n_views)]
     if "landmarks" in world.domains:
         images = sorted(
@@ -187,8 +182,8 @@ def _rows(world: DrawnWorld, seed: int) -> Iterator[tuple[str, list[tuple[Any, .
 
 
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
-    """Writes beside, then renames, without whole_file's fsync: a world that a power cut damages is drawn again in
-    seconds."""
+    """Writes a temporary file and renames it. Unlike `whole_file` it does not call fsync: images that a power cut
+    damages are drawn again in seconds."""
     is_encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert is_encoded
     temporary = path.with_name(f".{path.name}.tmp")
@@ -202,11 +197,11 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
 
 
 def _missing(folder: Path, settings: dict[str, Any], shots: list[Shot]) -> list[Shot]:
-    """The images that are not there, or that were changed since the world was finished: by the time of the last change,
-    and then by their bytes."""
+    """The images that are not there, or that were changed after the world was finished. Their bytes are compared only
+    if the time of the last change is later."""
     if not _agrees(_mark(folder), settings):
         return shots
-    if not _is_finished(folder, settings):  # what a killed run left is whole, but for what a power cut may empty
+    if not _is_finished(folder, settings):  # a killed run leaves complete images; a power cut may leave empty ones
         return [shot for shot in shots if not (shot.path.is_file() and shot.path.stat().st_size)]
     finished, digests = (folder / "world.json").stat().st_mtime_ns, _mark(folder)["digests"]
     return [
@@ -238,7 +233,7 @@ def _agrees(mark: dict[str, Any], settings: dict[str, Any]) -> bool:
 
 
 def _prepare(folder: Path, settings: dict[str, Any]) -> None:
-    """Removes a world of other settings and what a killed run left half-written, and notes what is being drawn."""
+    """Removes a world of other settings and the temporary files of a killed run; records the settings of this world."""
     mark = _mark(folder)
     present = [folder / name for name in FOLDERS.values() if (folder / name).exists()]
     if present and not mark:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from guie.data.augment import VERSION, TrainTransform
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.loading import load_batches
 from guie.embed.sizes import sizes_of

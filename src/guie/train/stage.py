@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
 from guie.embed.accelerator import make_accelerator, precision_of
 from guie.embed.ensemble import check_rows, load_backbone, stage_weights

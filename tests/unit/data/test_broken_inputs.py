@@ -17,7 +17,7 @@ import scipy.io
 from PIL import Image
 
 from guie.data.build import builder, list_source, split_problems
-from guie.data.packing import pack_shard, plan_shards
+from guie.data.shards import pack_shard, plan_shards
 from guie.recipe import Data, Source
 
 JPG = "<image>"

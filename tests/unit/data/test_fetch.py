@@ -216,7 +216,7 @@ def test_fetch_only_some(site: Site, world_set: DataSet, tmp_path: Path):
 
 def test_fetch_says_what_to_do_by_hand(world_set: DataSet, tmp_path: Path):
     with pytest.raises(
-        ValueError, match=r"(?s)Closed is not openly hosted. http://door\n  ask\n  It must lie in .*/closed"
+        ValueError, match=r"(?s)Closed is not openly hosted. http://door\n  ask\n  Put it into .*/closed"
     ):
         fetch("closed", tmp_path)
     with pytest.raises(ValueError, match="no set 'wrld'; did you mean 'world'"):

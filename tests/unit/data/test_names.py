@@ -19,7 +19,8 @@ from guie.data.balance import merge_and_balance
 from guie.data.build import build_manifests, builder, list_source
 from guie.data.image import header_problem, is_image, read_image
 from guie.data.names import name_on_disk, safe_name
-from guie.data.packing import PackedImages, pack_images
+from guie.data.packed import PackedImages
+from guie.data.packing import pack_images
 from guie.recipe import Data, Source
 from guie.run import Run
 
@@ -171,11 +172,11 @@ def test_files_are_judged_by_what_they_are_and_told_by_ending(tmp_path: Path, ca
         and "(unreadable header: HEIC; pip install pillow-heif reads it)" in line
         and "others" in line
     )
-    (quiet,) = [record for record in caplog.records if "passed over" in record.getMessage()]
+    (quiet,) = [record for record in caplog.records if "skipped" in record.getMessage()]
     assert quiet.levelno == logging.DEBUG
     assert (
         quiet.getMessage()
-        == "s: passed over, as they are no images: 2 hidden, 1 .db, 1 .ini, 1 .mp4, 1 .txt, 1 .xml, 1 without an ending"
+        == "s: skipped, because they are not images: 2 hidden, 1 .db, 1 .ini, 1 .mp4, 1 .txt, 1 .xml, 1 without an ending"
     )
 
 
@@ -246,8 +247,8 @@ def test_list_source_forgets_what_an_earlier_source_passed_over(tmp_path: Path, 
     with caplog.at_level(logging.DEBUG, logger="guie"):
         for folder in ("one", "two"):
             list_source(Source(folder, "class_folders", folder, "d"), builder("class_folders"), tmp_path)
-    assert [message for message in caplog.messages if "passed over" in message] == [
-        "one: passed over, as they are no images: 1 .txt"
+    assert [message for message in caplog.messages if "skipped" in message] == [
+        "one: skipped, because they are not images: 1 .txt"
     ]
 
 

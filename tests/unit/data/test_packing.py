@@ -20,11 +20,12 @@ import pytest
 from data_recipe import recipe_around
 from PIL import Image
 
-from guie.data import packing
-from guie.data.balance import BALANCED_COLUMNS
+from guie.data import packing, shards
 from guie.data.build import split_problems
-from guie.data.manifest import write_manifest
-from guie.data.packing import INDEX_COLUMNS, PackedImages, pack_images, plan_shards, unique_rows
+from guie.data.manifest import BALANCED_COLUMNS, write_manifest
+from guie.data.packed import INDEX_COLUMNS, PackedImages
+from guie.data.packing import pack_images, unique_rows
+from guie.data.shards import plan_shards
 from guie.recipe import Data, Source
 from guie.run import Run
 
@@ -74,7 +75,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MAX_IMAGES", 5)
+    monkeypatch.setattr(shards, "MAX_IMAGES", 5)
 
 
 def _visible(folder: Path) -> dict[str, bytes]:
@@ -212,7 +213,7 @@ def test_loose_files_hold_the_same_bytes_and_are_kept_when_nothing_changes(
         not list((root / "out/03_packed").glob("*.tar"))
         and len(list((root / "out/03_packed").glob("shard_*/*.jpg"))) == N_IMAGES
     )
-    monkeypatch.setattr(packing, "small_image", None)  # nothing is packed again
+    monkeypatch.setattr(shards, "small_image", None)  # nothing is packed again
     pack_images(run)
     (root / "out/03_packed/shard_00002/0001.jpg").unlink()
     with pytest.raises(TypeError):
@@ -320,7 +321,7 @@ def test_packed_images_pickled_and_damaged(root: Path) -> None:
 
 
 def test_pack_images_when_a_worker_is_killed_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "small_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(shards, "small_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(OSError, match="was killed, perhaps for lack of memory; run the door again"):
         pack_images(_run(root))
 
@@ -330,13 +331,13 @@ import os, sys, time
 from pathlib import Path
 sys.path[:0] = {here!r}
 import test_packing as t
-t.packing.MAX_IMAGES = 5
-t.packing.os.cpu_count = lambda: 1
-slow = t.packing.small_image
+t.shards.MAX_IMAGES = 5
+os.cpu_count = lambda: 1
+slow = t.shards.small_image
 def small_image(*arguments):
     time.sleep(0.03)
     return slow(*arguments)
-t.packing.small_image = small_image
+t.shards.small_image = small_image
 t.pack_images(t._run(Path({root!r})))
 """
 
@@ -375,7 +376,7 @@ def test_pack_images_killed_and_resumed_equals_uninterrupted(root: Path, small_s
 @pytest.mark.slow
 def test_cluster_that_loses_a_worker_loses_and_doubles_nothing(root: Path, monkeypatch: pytest.MonkeyPatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(packing, "MAX_IMAGES", 1)
+    monkeypatch.setattr(shards, "MAX_IMAGES", 1)
     for i, path in enumerate(sorted((root / "raw").rglob("*.jpg"))):
         _picture(3000, 2000 + i, i).save(path)  # large ones, so that there is a middle to be killed in
     alone = replace(_run(root), out=root / "alone")

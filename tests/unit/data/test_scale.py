@@ -14,7 +14,8 @@ from PIL import Image
 from guie.data.balance import merge_and_balance
 from guie.data.build import build_manifests
 from guie.data.manifest import COLUMNS, write_manifest
-from guie.data.packing import PackedImages, pack_images
+from guie.data.packed import PackedImages
+from guie.data.packing import pack_images
 from guie.recipe import Data, Source
 from guie.run import Run
 

@@ -189,7 +189,7 @@ def test_listed_sets_without_their_list_or_its_columns(
     with pytest.raises(ValueError, match=f"{name} lacks .*: expected the columns .*, found filename, category"):
         build(tmp_path)
     _write(tmp_path / name, "")
-    with pytest.raises(ValueError, match=f"{name} is no table"):
+    with pytest.raises(ValueError, match=f"{name} is not a table"):
         build(tmp_path)
 
 

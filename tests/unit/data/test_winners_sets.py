@@ -406,7 +406,7 @@ TABLES = {
 def test_broken_json_is_told(tmp_path: Path, kind: str, name: str, content: bytes):
     text(tmp_path / name, "")
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{Path(name).name}( is no JSON file| holds a \w+, expected a)"):
+    with pytest.raises(ValueError, match=rf"{Path(name).name}( is not a JSON file| holds a \w+, expected a)"):
         builder(kind)(tmp_path)
 
 
@@ -430,7 +430,7 @@ def test_broken_line_is_told_with_its_number(tmp_path: Path, kind: str, name: st
     with pytest.raises(ValueError, match=r"line \d is '.*', expected '"):
         builder(kind)(tmp_path)
     (tmp_path / name).write_bytes(b"1\nhead\n\xff\xfe\n")
-    with pytest.raises(ValueError, match="is no text in UTF-8"):
+    with pytest.raises(ValueError, match="is not text in UTF-8"):
         builder(kind)(tmp_path)
 
 

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from changing import changed
 from small_world import WORLD, pack_world
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.embed.ensemble import load_backbone, rows_of
 from guie.embed.features import Encoder, FeatureStore
 from guie.evaluate.ladder import score_ladder

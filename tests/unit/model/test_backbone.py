@@ -177,6 +177,6 @@ def test_norm_that_only_stands_beside_a_convolution_is_not_folded() -> None:
 
 def test_weights_of_another_activation_are_refused_before_they_are_fetched() -> None:
     with pytest.raises(
-        ValueError, match=r"another activation than the weights 'openai' .* name 'ViT-L-14-336-quickgelu'"
+        ValueError, match=r"another activation than the weights 'openai' .* set model.name='ViT-L-14-336-quickgelu'"
     ):
         build_backbone(Model("open_clip", "ViT-L-14-336", "pretrained:openai"), 336)

@@ -23,12 +23,15 @@ def with_model(name: str, **options: str) -> Recipe:
     [
         (
             with_model("convit_tiny"),
-            r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: near that it takes 224 "
+            r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: near this size it takes 224 "
             r"px",
         ),
-        (with_model("inception_v3"), r"an? InceptionV3 cannot take images of 64 px: near that it takes 84, 96, 112 px"),
-        (with_model("nothing_of_that_name"), "is no model of timm"),
-        (with_model("test_vit", weights="pretrained:nothing"), "timm has for test_vit the tags r160_in1k"),
+        (
+            with_model("inception_v3"),
+            r"an? InceptionV3 cannot take images of 64 px: near this size it takes 84, 96, 112 px",
+        ),
+        (with_model("nothing_of_that_name"), "is not a model of timm"),
+        (with_model("test_vit", weights="pretrained:nothing"), "timm has these tags for test_vit: r160_in1k"),
         (with_model("test_convnext", feature="cls"), "stages.s1_head.image_px: .*has no class token"),
         (
             load_recipe("tiny", ["stages.s5_highres_backbone.patch_stride=8"]),

@@ -67,7 +67,7 @@ def wrapped(name: str, pool: str, proj: str, px: int = 64) -> TimmModel:
 
 
 def is_refused(network: nn.Module, word: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=rf"model\.feature is '{word}', which a \w+ has not: .*{complaint}"):
+    with pytest.raises(ValueError, match=rf"model\.feature is '{word}', which a \w+ does not have: .*{complaint}"):
         feature(network, word)
 
 

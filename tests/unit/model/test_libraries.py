@@ -92,13 +92,16 @@ def test_weights_of_a_tag_are_the_towers(small_clip: str, tmp_path: Path, monkey
     [
         (
             Model("timm", "vit_tiny_patch16_224", "pretrained:nothing"),
-            "timm has for vit_tiny_patch16_224 the tags augreg_in21k",
+            "timm has these tags for vit_tiny_patch16_224: augreg_in21k",
         ),
-        (Model("timm", "vit_tiny_patch16"), "is no model of timm .*near it there is .*vit_tiny_patch16_224"),
-        (Model("timm", "no_such_thing_at_all_zzz"), "near it there is nothing"),
-        (Model("timm", "samvit_base_patch16_224", "pretrained:a"), "timm has for samvit_base_patch16_224 no weights"),
-        (Model("open_clip", "ViT-B-33"), "is no open_clip model; near it there is ViT-B-32"),
-        (Model("open_clip", "ViT-B-32", "pretrained:laion"), "open_clip has for ViT-B-32 the tags .*laion2b_s34b_b79k"),
+        (Model("timm", "vit_tiny_patch16"), "is not a model of timm .*similar names: .*vit_tiny_patch16_224"),
+        (Model("timm", "no_such_thing_at_all_zzz"), "similar names: none"),
+        (Model("timm", "samvit_base_patch16_224", "pretrained:a"), "timm has no weights for samvit_base_patch16_224"),
+        (Model("open_clip", "ViT-B-33"), "is not an open_clip model; similar names: ViT-B-32"),
+        (
+            Model("open_clip", "ViT-B-32", "pretrained:laion"),
+            "open_clip has these tags for ViT-B-32: .*laion2b_s34b_b79k",
+        ),
         (
             Model("timm", "vit_tiny_patch16_224", "pretrained:augreg_in21k"),
             "could not be fetched .huggingface.co cannot be reached.*HF_HUB_OFFLINE=1.*or name a file",

@@ -148,9 +148,8 @@ def test_two_copies_of_the_network_are_not_chosen_from(tmp_path: Path):
     both = {f"encoder_q.{n}": t for n, t in vit(1).state_dict().items()} | {
         f"encoder_k.{n}": t for n, t in vit(7).state_dict().items()
     }
-    assert (
-        "holds the network 2 times, under 'encoder_q.', 'encoder_k.'; save the one that is wanted alone"
-        in complaint(both, tmp_path)
+    assert "holds the network 2 times, under 'encoder_q.', 'encoder_k.'; save only the one that you want" in complaint(
+        both, tmp_path
     )
     weights = vit().state_dict()
     torch.save(
@@ -229,7 +228,7 @@ def test_nothing_of_a_file_is_run(tmp_path: Path, call: str):
     if call == "subprocess.call":  # an empty placeholder is called in its place
         assert are_loaded(tmp_path / "w.pt", vit().state_dict())
     else:
-        with pytest.raises(ValueError, match=r"would call \S+ when it is opened, as weights never do"):
+        with pytest.raises(ValueError, match=r"would call \S+ when it is opened, which weights never do"):
             read_weights(tmp_path / "w.pt")
     assert not ran.exists()
 
@@ -268,7 +267,7 @@ def test_torchscript_archive_comes_with_the_command(tmp_path: Path):
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(tmp_path / "w.pt"))
     with pytest.raises(ValueError, match=r"is a TorchScript archive") as caught:
         read_weights(tmp_path / "w.pt")
-    command = str(caught.value).partition("make weights of it: ")[2].replace("python", sys.executable, 1)
+    command = str(caught.value).partition("extract its weights: ")[2].replace("python", sys.executable, 1)
     subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)
     assert set(read_weights(tmp_path / "weights.pt")) == {"weight", "bias"}
 

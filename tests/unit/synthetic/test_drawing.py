@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from guie.synthetic.drawing import Camera, Light, Part, floor, plain, render, rotation, shadows, tint
+from guie.synthetic.drawing import Camera, Light, Part, floor, render, rotation, shadows
+from guie.synthetic.skins import plain, tint
 
 LIGHT = Light(np.array([0, 0, 1], np.float32), 0.0, 1.0)  # no shading: a part shows its skin
 WHITE = plain((255, 255, 255))

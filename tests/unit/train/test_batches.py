@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from changing import changed
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.recipe import PerClass, Recipe, Stage, load_recipe
 from guie.train.batches import TrainSet, less_memory
 

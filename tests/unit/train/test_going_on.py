@@ -13,7 +13,7 @@ from small_world import WORLD
 from test_trainer import HEAD, apart, out, trained  # noqa: F401  (out is a fixture)
 
 from guie import run as run_module
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.done import read_done
 from guie.embed.ensemble import check_rows, note_pretrained
 from guie.files import load_state, save_json

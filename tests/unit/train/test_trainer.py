@@ -14,7 +14,7 @@ from small_model import NECK, SmallPack, inputs_at, small_model
 from small_world import WORLD, options, pack_world
 from torch import Tensor
 
-from guie.data.packing import PackedImages
+from guie.data.packed import PackedImages
 from guie.door import open_door
 from guie.embed import extract as extraction
 from guie.files import load_weights

@@ -1,13 +1,13 @@
 """One module per layout of a public data set, each with one pure function `build(folder) -> DataFrame`.
 
-The name of the module is the `kind` of a recipe's source. `build` lists what the set's own files name, with the columns
-image_id (unique and stable, without the source's name), path (relative to `folder`), source_label and split (the set's
-own: train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros. Whether the images exist is not
-its concern.
+The name of the module is the `kind` of a recipe's source. `build` lists the images that the set's own files name, in
+the columns image_id (unique and stable, without the source's name), path (relative to `folder`), source_label and split
+(the set's own: train, val, test or ''). Everything is text: an id such as 0012 keeps its zeros. `build` does not check
+that the images exist.
 
 The column `group` may be absent. Classes whose images name the same group are near-twins, or show the same thing:
-validation by class keeps them on one side. A name counts within its source; one that begins with `SHARED` counts in all
-sources. '' names none; several stand one a line.
+validation by class keeps them on one side. The name of a group is valid within its source; a name that begins with
+`SHARED` is valid in all sources. '' means no group; several names are separated by line breaks.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ NO_IMAGES = {
     ".zip",
     ".tar",
     ".gz",
-}  # not looked into
-passed_over: Counter[str] = Counter()  # what `images_in` has passed over, by ending; `list_source` reads and clears it
+}  # files with these endings are not opened
+passed_over: Counter[str] = Counter()  # files that `images_in` skipped, by ending; `list_source` reads and clears it
 
 
 def read_csv(path: Path, *columns: str) -> pd.DataFrame:
-    """A table of texts; 'NA' and '' stay what they are.
+    """Reads a table whose values are all text, also 'NA' and ''.
 
     Args:
         path: The file.
@@ -55,7 +55,7 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no such file, or no such folder.
-        ValueError: it is no table, or lacks a column.
+        ValueError: it is not a table in UTF-8, or lacks a column.
     """
     need_file(path)
     with path.open("rb") as handle:
@@ -65,8 +65,8 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
             )
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are no UTF-8
-        raise ValueError(f"{path} is no table of comma-separated values: {error}") from error
+    except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are not UTF-8
+        raise ValueError(f"{path} is not a table of comma-separated values: {error}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -77,7 +77,7 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
 
 
 def need_file(path: Path) -> None:
-    """FileNotFoundError, saying what lies there instead, unless `path` is a file."""
+    """Raises FileNotFoundError unless `path` is a file; the message lists what is in its folder."""
     if path.is_file():
         return
     need_folder(path.parent)
@@ -89,53 +89,53 @@ def need_file(path: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything lies at `path`: an optional list that is a folder or a broken link shall be told, not passed
-    over."""
+    """Whether anything is at `path`. A folder or a broken link counts, so that reading it fails with a message: an
+    optional file in bad shape must not be ignored."""
     return os.path.lexists(path)
 
 
 def read_json(path: Path, kind: type) -> Any:
-    """What a JSON file holds, a list or an object as `kind` says.
+    """Reads a JSON file that holds a list or an object, as `kind` (list or dict) says.
 
     Raises:
         FileNotFoundError: no such file, or no such folder.
-        ValueError: it is no JSON, or holds something else.
+        ValueError: it is not JSON, or holds something else.
     """
     need_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # bytes that are no UTF-8, too
-        raise ValueError(f"{path} is no JSON file: {error}") from error
+    except ValueError as error:  # bytes that are not UTF-8, too
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(value, kind):
         raise ValueError(f"{path} holds a {type(value).__name__}, expected a {kind.__name__}")
     return value
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text.
+    """The lines of a text file.
 
     Raises:
         FileNotFoundError: no such file, or no such folder.
-        ValueError: bytes that are no text.
+        ValueError: it is not text in UTF-8.
     """
     need_file(path)
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except ValueError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def read_fields(path: Path, *names: str, n_before: int = 0) -> list[list[str]]:
-    """The lines of a file of fields that spaces separate; empty lines are passed over.
+    """Reads a text file whose lines hold fields separated by spaces; empty lines are skipped.
 
     Args:
         path: The file.
-        names: What the fields are called, for the message; a line has as many.
-        n_before: Lines before the first, such as a count and a header.
+        names: Names of the fields of a line, which the message shows; every line must have as many.
+        n_before: Lines to skip at the top, such as a count and a header.
 
     Raises:
         FileNotFoundError: no such file, or no such folder.
-        ValueError: a line of another number of fields, or bytes that are no text.
+        ValueError: a line has another number of fields, or the file is not text in UTF-8.
     """
     rows = []
     for number, line in enumerate(read_lines(path)[n_before:], n_before + 1):
@@ -149,14 +149,14 @@ def read_fields(path: Path, *names: str, n_before: int = 0) -> list[list[str]]:
 
 
 def need_keys(path: Path, number: int, entry: Any, *keys: str) -> None:
-    """ValueError, naming the file and the entry, unless `entry` is an object with these keys."""
+    """Raises ValueError, which names the file and the entry, unless `entry` is an object with these keys."""
     missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise ValueError(f"{path}: entry {number} is {entry!r:.80}, which lacks {', '.join(missing)}")
 
 
 def need_folder(folder: Path) -> None:
-    """FileNotFoundError, with the remedy, unless `folder` is there."""
+    """Raises FileNotFoundError, with the remedy, unless `folder` is a folder."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"the folder {folder} does not exist; put the data set there, or point --data-root or the source's folder "
@@ -165,10 +165,10 @@ def need_folder(folder: Path) -> None:
 
 
 def shared_group(data_set: str, image: str) -> str:
-    """The group of an image of a public set that others took images from, the same whichever source lists the image.
+    """The group of an image that several public sets hold. It is the same whichever source lists the image.
 
     Args:
-        data_set: gldv2, inat or sop.
+        data_set: The set that the image was published in first: gldv2, inat or sop.
         image: The image's name in that set, or its path.
     """
     name = PurePosixPath(image).name
@@ -180,15 +180,14 @@ def shared_group(data_set: str, image: str) -> str:
 
 
 def table_of(rows: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
-    """A source's table of (path, source_label, split); the path is the image's id, too."""
-    frame = pd.DataFrame(
-        list(rows), columns=["path", "source_label", "split"], dtype=object
-    )  # names that are no UTF-8 are no `str` of pandas
+    """A source's table of (path, source_label, split); the path is also the image_id."""
+    # dtype object: pandas' `str` cannot hold file names that are not UTF-8.
+    frame = pd.DataFrame(list(rows), columns=["path", "source_label", "split"], dtype=object)
     return frame.assign(image_id=frame["path"])
 
 
 def images_in(folder: Path) -> list[str]:
-    """Sorted names of the images in a folder: files with an image's ending, and others whose content is an image's.
+    """Sorted names of the images in a folder: files with an image's ending, and other files whose content is an image.
 
     Hidden files and files of other kinds are counted in `passed_over`.
     """

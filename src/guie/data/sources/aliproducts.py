@@ -22,7 +22,7 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; folders of one name are one class, whichever part they lie in.
+    """Lists the set at `folder`; folders of the same name in different parts are one class.
 
     Raises:
         FileNotFoundError: `folder` does not exist.

@@ -25,12 +25,12 @@ PATH, CLASS, IS_TEST = 0, 5, 6  # places of the fields; their names differ betwe
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; classes are named by their numbers, as metric learning's split (1 to 98, 99 to 196)
-    has them.
+    """Lists the set at `folder`; classes are named by their numbers, as in the split of metric learning (1 to 98 for
+    training, 99 to 196 for testing).
 
     Raises:
         FileNotFoundError: no `cars_annos.mat`.
-        ValueError: it is no such file.
+        ValueError: the file is damaged or another one.
     """
     path = folder / "cars_annos.mat"
     need_file(path)

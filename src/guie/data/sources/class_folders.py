@@ -11,7 +11,7 @@ from guie.data.sources import folders_in, images_in, table_of
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the images in the folders below `folder`; other files and hidden names are passed over.
+    """Lists the images in the folders below `folder`; other files and hidden names are skipped.
 
     Raises:
         FileNotFoundError: `folder` does not exist.

@@ -18,11 +18,11 @@ SET = DataSet(
     how="clone the repository, or Kaggle agrigorev/clothing-dataset-full (an account): images.csv and images/",
 )
 
-NO_CLASS = ("Not sure", "Other", "Skip")  # answers of those who labelled the full set; no class of things
+NO_CLASS = ("Not sure", "Other", "Skip")  # answers of the annotators that name no class
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; images that nobody could name are left out.
+    """Lists the set at `folder`; images that the annotators did not assign to a class are left out.
 
     Raises:
         FileNotFoundError: no `images.csv`.

@@ -11,7 +11,7 @@ from guie.data.sources import read_csv
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; a domain in the list is kept, one that is empty or absent is the source's.
+    """Lists the set at `folder`. An image whose domain is empty or absent gets the source's.
 
     Raises:
         FileNotFoundError: no `images.csv`.

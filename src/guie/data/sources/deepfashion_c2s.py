@@ -26,7 +26,7 @@ def build(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no list.
-        ValueError: a line has not four fields.
+        ValueError: a line does not have four fields.
     """
     pairs = read_fields(
         folder / "Eval/list_eval_partition.txt",
@@ -36,6 +36,6 @@ def build(folder: Path) -> pd.DataFrame:
         "evaluation_status",
         n_before=2,
     )
-    start = "Img/" if (folder / "Img/img").is_dir() else ""  # as the archive is unpacked: into Img/, or beside Eval/
+    start = "Img/" if (folder / "Img/img").is_dir() else ""  # the archive was unpacked into Img/, or beside Eval/
     rows = [(start + image, item, split) for first, second, item, split in pairs for image in (first, second)]
     return table_of(dict.fromkeys(rows))

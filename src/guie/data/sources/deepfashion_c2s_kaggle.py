@@ -1,5 +1,5 @@
-"""DeepFashion Consumer-to-shop as re-packed on Kaggle: `deepfashion_train.json`, {group: {item: [paths]}}; the class is
-the folder an image lies in."""
+"""DeepFashion Consumer-to-shop as re-packed on Kaggle: `deepfashion_train.json` holds {group: {item: [paths]}}; the
+class is the folder of an image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no list.
-        ValueError: it is not as above.
+        ValueError: it does not have this form.
     """
     return table_of(dict.fromkeys(_rows(folder / "deepfashion_train.json")))
 

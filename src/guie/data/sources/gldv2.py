@@ -3,8 +3,8 @@
 Three forms of its list are in use: CVDF's `train.csv` (id,url,landmark_id; 4,132,914 images), CVDF's `train_clean.csv`
 (landmark_id,images with the ids separated by spaces; 1,580,470 images) and Kaggle's `train.csv` (id,landmark_id; the
 clean subset). Where `train_clean.csv` lies beside `train.csv`, the clean list is read, as all winners did.
-`train_label_to_category.csv` (landmark_id,category: a page of Wikimedia Commons), which may be absent, says which
-landmarks other sets hold, too: their landmark ids differ.
+`train_label_to_category.csv` (landmark_id,category: a page of Wikimedia Commons) may be absent. It tells which
+landmarks are also in other sets, whose landmark ids differ.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def build(folder: Path) -> pd.DataFrame:
 
 
 def groups_of(ids: pd.Series, landmarks: pd.Series, categories: Path) -> list[str]:
-    """The groups of images of the landmarks: the image itself, and the place, by its category on Wikimedia Commons,
-    where the list is there."""
+    """The groups of each image: the image itself, and the landmark's category on Wikimedia Commons if the list
+    `categories` exists."""
     groups = [shared_group("gldv2", image) for image in ids]
     if not is_there(categories):
         return groups
@@ -83,6 +83,6 @@ def groups_of(ids: pd.Series, landmarks: pd.Series, categories: Path) -> list[st
 
 
 def place_group(category: str) -> str:
-    """The group of a place by its category: `http://commons.wikimedia.org/wiki/Category:Lake_Louise` and `Lake Louise`
-    are one."""
+    """The group of a place by its category. `http://commons.wikimedia.org/wiki/Category:Lake_Louise` and `Lake Louise`
+    give the same group."""
     return f"{SHARED}place/{unquote(category).rpartition('Category:')[2].replace('_', ' ').strip()}"

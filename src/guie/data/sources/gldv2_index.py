@@ -2,9 +2,9 @@
 the training part.
 
 `index_image_to_landmark.csv` (id,landmark_id) names the landmarks of the index (761,757 images).
-`retrieval_solution_v2.1.csv` (id,images,Usage), which may be absent, lists the index images that show what a test image
-shows; without any (`None`) a test image is left out. `index_label_to_category.csv` may be absent, as
-`train_label_to_category.csv` of the training part.
+`retrieval_solution_v2.1.csv` (id,images,Usage) lists for each test image the index images of the same landmark; it may
+be absent. A test image without any (`None`) is left out. `index_label_to_category.csv` may be absent, too; it is read
+as `train_label_to_category.csv` of the training part.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GPR1200: `images/<category>_<original name>.jpg`; the category is what stands before the first `_`.
 
-Categories 0 to 199 are of Google Landmarks v2, 200 to 399 of iNaturalist, 800 to 999 of Stanford Online Products, under
-their original names: the same things may be in those sets, too. `GPR1200_categoryNumber_to_text.json` of the authors'
-repository, which may be absent, names the places.
+Categories 0 to 199 are from Google Landmarks v2, 200 to 399 from iNaturalist, 800 to 999 from Stanford Online Products.
+These images keep their original names, and the same things may also be in those sets.
+`GPR1200_categoryNumber_to_text.json` of the authors' repository names the places; it may be absent.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def build(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: a list or the classes are missing.
-        ValueError: a line has not three fields, or its class has no name.
+        ValueError: a line does not have three fields, or its class has no name.
     """
     classes = read_csv(folder / "classes.csv", NAME, NUMBER)
     names = {number.strip(): name.strip() for number, name in zip(classes[NUMBER], classes[NAME], strict=True)}

@@ -1,8 +1,8 @@
 """H&M: `images/<first three characters>/<article_id>.jpg`, `articles.csv`; the class is product_code: an article's
 colours are one product.
 
-An article_id has ten characters and begins with 0; lists that lost the zero in a spreadsheet are read all the same.
-Some articles have no image.
+An article_id has ten characters and begins with 0. Lists that lost this zero in a spreadsheet are read, too. Some
+articles have no image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the articles at `folder` whose image is there: the set itself lacks some hundred.
+    """Lists the articles at `folder` whose image exists: the published set lacks some hundred images.
 
     Raises:
         FileNotFoundError: no `articles.csv`, or no folder `images`.

@@ -32,7 +32,7 @@ def build(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no `train2018.json`.
-        ValueError: a list is not as above, or annotates an image that it does not name.
+        ValueError: a list does not have this form, or it annotates an image that it does not name.
     """
     has_val = is_there(folder / "val2018.json")
     rows = table_of(

@@ -28,7 +28,7 @@ def build(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no list.
-        ValueError: a line has not three fields, or an unknown status.
+        ValueError: a line does not have three fields, or its status is unknown.
     """
     path = folder / "Eval/list_eval_partition.txt"
     lines = read_fields(path, "image_name", "item_id", "evaluation_status", n_before=2)

@@ -21,7 +21,7 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; its label is one of eleven domains, and so is the folder of an image.
+    """Lists the set at `folder`; an image's label and its folder are each one of eleven domains.
 
     Raises:
         FileNotFoundError: no `train.csv`.
@@ -38,6 +38,5 @@ def build(folder: Path) -> pd.DataFrame:
                 )
             place[entry.name] = domain
     names = zip(table["image_name"], table["label"], strict=True)
-    return table_of(
-        (f"{place.get(name, label)}/{name}", label, "train") for name, label in names
-    )  # one that is missing is told by door 01
+    # An image that is in no folder gets its label's, and door 01 reports it as missing.
+    return table_of((f"{place.get(name, label)}/{name}", label, "train") for name, label in names)

@@ -1,7 +1,8 @@
-"""The Met: `ground_truth/MET_database.json` (or the mini one), a list of {id, path}; `valset.json`, `testset.json`, of
-{path, MET_id?}; images below `images/`.
+"""The Met: `ground_truth/MET_database.json` (or the mini one), a list of {id, path}; `valset.json` and `testset.json`,
+lists of {path, MET_id?}; images below `images/`.
 
-A query without MET_id shows nothing of the museum: a distractor, here a class of its own, so that it is never a match.
+A query without MET_id shows nothing of the museum. It is a distractor and becomes a class of its own, so that it never
+matches another image.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ QUERIES = {"valset.json": "val", "testset.json": "test"}
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; the full database where both are there, and the queries that are.
+    """Lists the set at `folder`: the full database, or the mini one if there is no other, and the lists of queries that
+    exist.
 
     Raises:
         FileNotFoundError: no database.
-        ValueError: a list is not as above.
+        ValueError: a list does not have this form.
     """
     return table_of(_rows(folder / "ground_truth"))
 

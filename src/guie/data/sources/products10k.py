@@ -24,8 +24,8 @@ LISTS = {"train": "train.csv", "test": "test_kaggletest.csv"}
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; both parts share their classes. `group`, which the test list lacks, holds products
-    that are hard to tell apart.
+    """Lists the set at `folder`. Both parts share their classes. Products of one `group` are hard to tell apart; the
+    test list has no groups.
 
     Raises:
         FileNotFoundError: no `train.csv`.
@@ -39,7 +39,7 @@ def build(folder: Path) -> pd.DataFrame:
 
 def _part(folder: Path, split: str) -> pd.DataFrame:
     table = read_csv(folder / LISTS[split], "name", "class")
-    path = f"{split}/" + table["name"]  # both parts count from 0.jpg, so the id keeps its part
+    path = f"{split}/" + table["name"]  # both parts begin at 0.jpg, so the id must name the part
     return pd.DataFrame(
         {
             "image_id": path,

@@ -1,4 +1,4 @@
-"""RP2K: `train/<class>/<image>`, `test/<class>/<image>` (below `all/` in the archive); classes have Chinese names,
+"""RP2K: `train/<class>/<image>`, `test/<class>/<image>` (below `all/` in the archive). Classes have Chinese names,
 which some tools unzip as `#U674e#U5b50`."""
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`; a class is named in Chinese whichever way its folder was unzipped, its path as it lies
-    on disk.
+    """Lists the set at `folder`. The label is the class's Chinese name, however its folder was unzipped; the path is
+    the one on disk.
 
     Raises:
         FileNotFoundError: no folder `train`.
@@ -41,5 +41,5 @@ def build(folder: Path) -> pd.DataFrame:
 
 
 def class_name(folder: str) -> str:
-    """The name that a folder stands for: `#Uxxxx` back to its character, in Unicode's composed form."""
+    """The class name of a folder: `#Uxxxx` is replaced by its character, in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", re.sub(r"#U([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), folder))

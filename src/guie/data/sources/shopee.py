@@ -1,5 +1,5 @@
-"""Shopee price match: `train_images/<image>`, `train.csv` with posting_id,image,image_phash,title,label_group; an image
-stands in several postings."""
+"""Shopee price match: `train_images/<image>`, `train.csv` with posting_id,image,image_phash,title,label_group; several
+postings may share an image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SET = DataSet(
 
 
 def build(folder: Path) -> pd.DataFrame:
-    """Lists the set at `folder`, each image once for each of its label groups (classes); those that share a picture
+    """Lists the set at `folder`, each image once for each of its label groups (classes). Classes that share a picture
     (image_phash) are near-twins.
 
     Raises:

@@ -1,5 +1,5 @@
-"""Stanford Online Products: `Ebay_train.txt`, `Ebay_test.txt` with image_id class_id super_class_id path; class ids are
-global over both."""
+"""Stanford Online Products: `Ebay_train.txt`, `Ebay_test.txt` with image_id class_id super_class_id path; class ids
+are numbered across both lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: a list is missing.
-        ValueError: a line has not four fields.
+        ValueError: a line does not have four fields.
     """
     names = ("image_id", "class_id", "super_class_id", "path")
     lists = {split: read_fields(folder / f"Ebay_{split}.txt", *names, n_before=1) for split in ("train", "test")}

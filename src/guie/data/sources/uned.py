@@ -1,8 +1,8 @@
 """UnED's splits of eight sets: `info_files/<set>/<split>.json`, a list of {path, class_id}; images below `images/`,
 beside `info_files/`.
 
-A source's folder is one of `info_files/<set>`. Where `class_id` is a list, its first counts; images of no class (-1, or
-an empty list) are distractors, each a class of its own. RP2K's images may lie there under their `#Uxxxx` names.
+A source's folder is one of `info_files/<set>`. If `class_id` is a list, its first entry is the class. Images of no
+class (-1, or an empty list) are distractors, each a class of its own. RP2K's images may have their `#Uxxxx` names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SET = DataSet(
 )
 
 IMAGES = "../../images/"
-TAKEN_FROM = ("gldv2", "inat", "sop")  # GPR1200 holds images of these, and so do the sets themselves
+TAKEN_FROM = ("gldv2", "inat", "sop")  # GPR1200 and the sets' own sources also hold these sets' images
 SPLITS = {"train": "train", "val": "val", "test": "test", "index": "test"}  # met's small_index is a part of its index
 
 
@@ -33,8 +33,8 @@ def build(folder: Path) -> pd.DataFrame:
     """Lists the set at `folder`, one of `info_files/<set>`; an image in two splits belongs to the first.
 
     Raises:
-        FileNotFoundError: no split there.
-        ValueError: a list is not as above.
+        FileNotFoundError: the folder has no list of a split.
+        ValueError: a list does not have this form.
     """
     need_folder(folder)
     lists = [(folder / f"{name}.json", split) for name, split in SPLITS.items() if is_there(folder / f"{name}.json")]
