@@ -272,9 +272,9 @@ def precision_on(device: torch.device, wanted: str = "auto") -> str:
     """Name of the torch dtype that extraction computes in: `wanted`, or for `auto` the card's half precision and
     float32 on a CPU.
 
-    On a CPU `auto` is float32 even with AMX, because door 08 exports in float32 and compares. In bf16, MobileNetV2's
-    features have cosines as low as .976 to those in float32, and half of the neighbour lists change. The shipped ViT
-    changes less: cosines are .9998, and 97 of 100 lists stay the same.
+    On a CPU `auto` is float32 even with AMX, because door 08 compares its float32 export with embeddings of these
+    features. In bf16, MobileNetV2's features have cosines as low as .976 to those in float32, and half of the neighbour
+    lists change. The shipped ViT changes less: cosines are .9998, and 97 of 100 lists stay the same.
     """
     if wanted == "auto":
         return str(half_of(device) or torch.float32).removeprefix("torch.")

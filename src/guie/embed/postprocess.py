@@ -118,8 +118,7 @@ def _expanded(
 def _augmented(
     unit: np.ndarray, lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray, queries: np.ndarray
 ) -> np.ndarray:
-    """Augmented index images, float32 [n, c, dim]: each is added to its weighted neighbours, without the query that
-    searches.
+    """Augmented index images, float32 [n, c, dim]: each plus its weighted neighbours, of which the query is never one.
 
     Args:
         unit: float32 [n_images, dim].

@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 from guie.embed.ties import distinct, first_copies, is_exact, last_digit
 
 BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
-SPARE = 3  # extra candidates; they show whether float32's rounding can have left out a nearer row
-TIE_BLOCK = 4096  # index rows at a time for the few queries where it can have
-N_TIED = 1024  # such queries at a time
+SPARE = 3  # extra candidates; they show whether rounding in float32 may have left out a nearer row
+TIE_BLOCK = 4096  # index rows at a time in the second search, in float64, of queries where it may have
+N_TIED = 1024  # queries at a time in the second search
 # Euclidean distances: the squares of ten million numbers of MAX_NUMBER add up to less than float32's largest number.
 MAX_NUMBER = 1e15
 MIN_NUMBER = 1e-15

@@ -173,7 +173,7 @@ def _chosen(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _places(file: Path, names: list[str], wanted: list[str]) -> np.ndarray:
-    """The row of each id in `names`, int64 [n_ids].
+    """The row in `names` of each id of `wanted`, int64 [n_ids].
 
     Raises:
         ValueError: the two do not hold the same ids, each once.

@@ -45,7 +45,7 @@ def read_ids(path: Path) -> pd.DataFrame:
     reserved = sorted(set(table["domain"]) & set(RESERVED_DOMAINS))
     if reserved:
         raise ValueError(
-            f"{path}: a domain is called {reserved[0]}, as the column mp5_{reserved[0]} is; name it otherwise"
+            f"{path}: the domain {reserved[0]} would get the column mp5_{reserved[0]}, which is taken; rename it"
         )
     twice = table["image_id"][table["image_id"].duplicated()]
     if len(twice):

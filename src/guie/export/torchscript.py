@@ -290,7 +290,7 @@ def _check_towers(towers: Sequence[Tower]) -> None:
     for i, tower in enumerate(towers):
         if tower.module.training:
             raise ValueError(
-                f"tower {i} is in training mode; call .eval() before the export, or dropout is exported, too"
+                f"tower {i} is in training mode; call .eval() before the export, or dropout would be exported"
             )
         if not tower.views or set(tower.views) - set(VIEWS):
             raise ValueError(f"tower {i} has the views {tower.views}; a tower has at least one of {', '.join(VIEWS)}")
