@@ -1,4 +1,4 @@
-"""A tree of settings with some nested fields changed."""
+"""Copies of settings with some nested fields changed."""
 
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -7,7 +7,8 @@ Tree = TypeVar("Tree")
 
 
 def changed(tree: Tree, **words: Any) -> Tree:
-    """A copy with fields replaced; two underscores reach into one: `changed(HEAD, optim__lr=1.0, cost__n_parts=4)`."""
+    """A copy with fields replaced. Two underscores name a nested field: `changed(HEAD, optim__lr=1.0,
+    cost__n_parts=4)`."""
     own: dict[str, Any] = {}
     for path, value in words.items():
         name, _, rest = path.partition("__")

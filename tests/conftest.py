@@ -12,15 +12,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Beside other test processes, this one computes in one thread: two spinning pools on two cores are many times
-    slower."""
+    """Limits this process to one thread if other test processes run beside it. With two busy thread pools on two cores
+    it would be many times slower."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one process, and so do files that share what is costly to make (`GROUP` in the file)."""
+    """Runs the tests of one file in one process, and files with the same `GROUP` too, because they share costly
+    fixtures."""
     for item in items:
         group = getattr(getattr(item, "module", None), "GROUP", item.location[0])
         item.add_marker(pytest.mark.xdist_group(group))
@@ -28,8 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def plain_log() -> Iterator[None]:
-    """A door that runs in this process, in a test or in a fixture, sends the log to its own places; tests find it as
-    Python has it."""
+    """Resets the loggers before and after each test, because a door that runs in this process adds handlers to them."""
     _plain_log()
     yield
     _plain_log()

@@ -1,10 +1,10 @@
-"""The smallest recipe around a data section, for tests of what happens to images before any training."""
+"""The smallest recipe with a given data section, for tests of the doors before training."""
 
 from guie.recipe import HEAD, Data, Embed, Member, Model, Optim, Recipe, Setting, Stage, Stages, Start
 
 
 def recipe_around(data: Data) -> Recipe:
-    """A recipe with these data and one stage that nobody trains."""
+    """A recipe with this data section and one stage, which no test trains."""
     stage = Stage(
         "s1",
         trains="head",

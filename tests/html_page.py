@@ -1,4 +1,4 @@
-"""An HTML page as a browser would see it, for tests."""
+"""Parses an HTML page for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ VOID = {"meta", "img"}
 
 
 class Page(HTMLParser):
-    """What a browser would see: the elements with their attributes, the texts, and whether tags close in order."""
+    """The parts of an HTML page that a browser would show. An AssertionError says where tags do not close in order.
+
+    Attributes:
+        elements: Tag and attributes of each element.
+        texts: All texts.
+        open: Tags that are not closed.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -34,6 +40,6 @@ class Page(HTMLParser):
         self.texts.append(data)
 
     def all(self, tag: str, style: str = "") -> list[dict[str, str | None]]:
-        """The attributes of all elements of a kind; with `style`, of those that have this class."""
+        """The attributes of all elements with this tag; with `style`, only of those that have this class."""
         found = [attributes for name, attributes in self.elements if name == tag]
         return [attributes for attributes in found if not style or style in (attributes.get("class") or "").split()]

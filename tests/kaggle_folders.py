@@ -1,4 +1,4 @@
-"""Folders as Kaggle shows them to a notebook: an earlier run, and a project whose doors do no work."""
+"""Folders that a Kaggle notebook finds, for tests: an earlier run, and a project whose doors do no work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_run(
     recipe: str = "tiny",
     sets: Sequence[str] = ("seed=3",),
 ) -> Path:
-    """A run's folder with done-marks of these doors and stages, and the arguments that it was started with."""
+    """Makes a run's folder with the done-marks of these doors and stages, and with the arguments of its start."""
     folder.mkdir(parents=True)
     arguments = {"recipe": recipe, "set": list(sets)}
     (folder / "recipe.json").write_text(json.dumps({"arguments": arguments}))
@@ -41,7 +41,10 @@ def make_run(
 
 
 def fake_project(folder: Path) -> Path:
-    """Doors that print their number and add it to `opened`; FAIL_<n> is the status of one, WAIT_<n> its seconds."""
+    """Makes a project whose doors print their number and add it to the file `opened`.
+
+    FAIL_<n> of the environment is the exit status of door n, and WAIT_<n> the seconds that it runs.
+    """
     for name in DOORS.values():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(DOOR)

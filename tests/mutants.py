@@ -1,12 +1,12 @@
-"""Breaks lines of the source one at a time and runs the nearest tests. A broken line that no test notices is a
-survivor.
+"""Mutation tests: breaks lines of the source one at a time and runs the nearest tests. A broken line that no test
+notices is a survivor.
 
-Coverage says which lines ran. This says which lines are held to their right value: each row of `mutants.txt` is a fault
-that would give a wrong result without an error, such as a learning rate without its factor or a mean over images in
+Coverage says which lines ran. This says which lines have a test that depends on them. Each row of `mutants.txt` is a
+fault that gives a wrong result without an error, such as a learning rate without its factor or a mean over images in
 place of domains.
 
-The tree is copied to a temporary directory, the rows are broken there, and the checkout is never touched. Before that,
-every text must stand in its file exactly once, and the nearest tests must pass on the code as it is.
+The tree is copied to a temporary directory and broken there; the checkout is never changed. Before that, every text
+must be in its file exactly once, and the nearest tests must pass on the unbroken code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROWS = Path(__file__).with_suffix(".txt")
-LIMIT_S = 300  # a row that makes its tests hang is killed, too
+LIMIT_S = 300  # a row whose tests run longer counts as killed
 PROCESSES = multiprocessing.get_context("forkserver")
 LIBRARIES = (
     "torch",
@@ -48,27 +48,27 @@ NOT_COPIED = (
     ".pytest_cache",
     ".mypy_cache",
     ".ruff_cache",
-)  # at the top; src/guie/data is
-LINKED = ("weights",)  # perhaps gigabytes, and never broken
+)  # only at the top: src/guie/data is copied
+LINKED = ("weights",)  # linked, because it may be gigabytes and is never broken
 EXAMPLES = """
 examples:
   python tests/mutants.py                      all rows, about a quarter of an hour on two idle cores
-  python tests/mutants.py --only evaluate      the rows whose file, texts or tests hold this word
+  python tests/mutants.py --only evaluate      the rows whose file, texts or tests contain this word
   python tests/mutants.py --list               what would be broken, and which tests should notice it
-  python tests/mutants.py --check              only that every text is there once, in a second
+  python tests/mutants.py --check              only checks that every text is in its file once, in a second
 
 The rows stand in tests/mutants.txt, which reads like a diff:
   src/guie/embed/views.py                                 the file, for all rows below it
-  - pixels.flip(3)                                        a text that stands there exactly once
-  + pixels.flip(2)                                        the fault that takes its place
-  ? unit/embed/test_views.py::test_flip_mirrors           the nearest tests below tests/, a line each
-                                                          an empty line after each row; # begins a remark
+  - pixels.flip(3)                                        a text that is in the file exactly once
+  + pixels.flip(2)                                        the fault that replaces it
+  ? unit/embed/test_views.py::test_flip_mirrors           the nearest tests below tests/, one per line
+                                                          an empty line after each row; # begins a comment
 
 A survivor needs a test with the right value from another source: a number worked out by hand, a plain loop, another library.
-A text that is no longer there needs its row mended: copy the new text from the source and keep it short.
+If a text has left its file, correct the row: copy the new text from the source and keep it short.
 A new row should be a fault that gives a wrong result without an error.
 
-exit status: 0 all killed, 1 survivors, 2 a row or its tests are not sound
+exit status: 0 all killed, 1 survivors, 2 a row is wrong or its tests fail without it
 """
 
 
@@ -78,9 +78,9 @@ class Mutant:
 
     Attributes:
         file: Path below the project.
-        old: Text that stands there once.
-        new: What takes its place.
-        tests: What pytest is given, below `tests/`.
+        old: Text that is in the file once.
+        new: The fault that replaces it.
+        tests: Tests to run, below `tests/`.
     """
 
     file: str
@@ -99,7 +99,7 @@ class Mutant:
         """The file's text with the fault in it.
 
         Raises:
-            ValueError: the text is not there exactly once, or the fault is no Python.
+            ValueError: the text is not in the file exactly once, or the fault is not valid Python.
         """
         path = project / self.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -116,7 +116,7 @@ class Mutant:
         return result
 
     def absent_tests(self, project: Path) -> list[str]:
-        """Those of `tests` whose file or function is not there."""
+        """Those of `tests` whose file or function does not exist."""
         absent = []
         for test in self.tests:
             name, _, function = test.partition("[")[0].partition("::")
@@ -127,11 +127,11 @@ class Mutant:
 
 
 def read_rows(path: Path = ROWS) -> list[Mutant]:
-    """All rows of a file like `mutants.txt`, in which empty lines stand between rows and a line of its own names the
-    file of the rows below it.
+    """Reads the rows of a file like `mutants.txt`. An empty line separates rows, and a line of its own names the file
+    of the rows below it.
 
     Raises:
-        ValueError: a row without text, fault or test, or with a line that is none of them.
+        ValueError: a row lacks text, fault or test, or has a line that is none of them.
     """
     rows: list[Mutant] = []
     file = ""
@@ -151,7 +151,7 @@ def read_rows(path: Path = ROWS) -> list[Mutant]:
 
 
 def problems(rows: Sequence[Mutant], project: Path = PROJECT) -> Iterator[str]:
-    """Why rows cannot be tried, a line each."""
+    """Yields why rows cannot be tried, one line each."""
     for row in rows:
         try:
             row.broken(project)
@@ -167,25 +167,34 @@ def main() -> int:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="only rows whose file, texts or tests hold this text"
+        "--only", default="", metavar="TEXT", help="only rows whose file, texts or tests contain this text"
     )
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
-    parser.add_argument("--check", action="store_true", help="check that every text is there once, and stop")
+    parser.add_argument("--check", action="store_true", help="check that every text is in its file once, and stop")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows tried at the same time (default 1)")
     options = parser.parse_args()
     try:
         rows = [row for row in read_rows() if options.only in " ".join((row.file, row.old, row.new, *row.tests))]
-        wrong = list(problems(rows)) if rows else [f"no row holds {options.only!r}; --list prints all"]
+        wrong = list(problems(rows)) if rows else [f"no row contains {options.only!r}; --list prints all"]
     except ValueError as error:
         rows, wrong = [], [str(error)]
     if options.list and rows:
-        for row in rows:
-            print(row, *(f"    tests/{test}" for test in row.tests), sep="\n")
+        print_rows(rows)
         return 0
     print(*(f"error: {line}" for line in wrong), sep="\n", end="\n" if wrong else "", file=sys.stderr)
     if wrong or options.check:
         return 2 if wrong else 0
     return try_all(rows, max(1, min(options.jobs, len(rows))))
+
+
+def print_rows(rows: Sequence[Mutant]) -> None:
+    """Prints rows and their tests; ends quietly when a reader such as `head` closes the pipe."""
+    try:
+        for row in rows:
+            print(row, *(f"    tests/{test}" for test in row.tests), sep="\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its end
 
 
 def try_all(rows: list[Mutant], n_jobs: int) -> int:
@@ -202,7 +211,7 @@ def try_all(rows: list[Mutant], n_jobs: int) -> int:
         for number in range(n_jobs):
             copies.put(copied(Path(folder) / str(number)))
         tests = sorted({test for row in rows for test in row.tests})
-        print(f"{len(rows)} rows; first their {len(tests)} nearest tests on the code as it is", flush=True)
+        print(f"{len(rows)} rows; first their {len(tests)} nearest tests on the unbroken code", flush=True)
         passed, output = run_tests(Path(folder) / "0" / "guie", tests, 10 * LIMIT_S)
         if not passed:
             print(f"{output}\nerror: these tests must pass before anything is broken", file=sys.stderr)
@@ -232,7 +241,7 @@ def try_all(rows: list[Mutant], n_jobs: int) -> int:
 
 
 def copied(folder: Path) -> Path:
-    """A copy of the tree in `folder`, beside a link to the shared images where the checkout has them."""
+    """Copies the tree into `folder`, beside a link to the shared images if the checkout has them."""
     copy = folder / "guie"
     copy.mkdir(parents=True)
     for path in PROJECT.iterdir():
@@ -249,7 +258,8 @@ def copied(folder: Path) -> Path:
 
 
 def in_copy(copy: Path, row: Mutant) -> tuple[bool, str]:
-    """Breaks a row in a copy, runs its tests and mends it; returns whether they passed, and what pytest said."""
+    """Breaks a row in a copy, runs its tests and restores the file. Returns whether they passed, and the output of
+    pytest."""
     path = copy / row.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(row.broken(copy), encoding="utf-8")
@@ -260,8 +270,10 @@ def in_copy(copy: Path, row: Mutant) -> tuple[bool, str]:
 
 
 def run_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> tuple[bool, str]:
-    """Runs tests in a copy, in a process that has imported the libraries already; returns whether all passed, and the
-    end of what pytest said.
+    """Runs tests in a copy, in a process that has already imported the libraries.
+
+    Returns:
+        Whether all passed, and the end of pytest's output.
 
     Raises:
         RuntimeError: pytest found no test, or was called wrongly.
@@ -275,14 +287,14 @@ def run_tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> tup
         process.join()
         return False, f"no end after {limit_s} s"
     output = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-    if process.exitcode in (4, 5):  # of pytest
+    if process.exitcode in (4, 5):  # pytest's: a wrong call, no test
         raise RuntimeError(f"pytest cannot run {' '.join(tests)}: {output}")
     return process.exitcode == 0, output
 
 
 def _pytest(copy: Path, tests: Sequence[str], log: Path) -> None:
-    """The process of `run_tests`. It writes no byte code: Python would take a file of the same size and second for
-    unchanged."""
+    """Runs in the process of `run_tests`. It writes no byte code, because Python's check by size and second of change
+    could miss a broken line."""
     with log.open("w") as handle:
         for stream in (1, 2):
             os.dup2(handle.fileno(), stream)

@@ -1,4 +1,4 @@
-"""Opens doors as a user does: in a process of their own, on the smallest drawn world."""
+"""Runs doors as a user does: each in its own process, on the smallest drawn world."""
 
 import contextlib
 import multiprocessing
@@ -19,7 +19,7 @@ SMALL = (
 
 
 def open_door(number: int, out: Path, *extra: str, recipe: str = "tiny", sets: tuple[str, ...] = SMALL) -> str:
-    """What the door said."""
+    """Runs a door to its end and returns its output."""
     command = [
         sys.executable,
         str(PROJECT / DOORS[number]),
@@ -52,11 +52,13 @@ FORKS.set_forkserver_preload(
 
 
 class ForkedScript:
-    """A script in a process of its own that has the packages loaded already: five seconds less for each of many starts.
-    As subprocess.Popen."""
+    """A script in a process of its own, in which the packages are already imported. This saves five seconds per start.
+
+    It has the methods of subprocess.Popen that the tests use.
+    """
 
     def __init__(self, script: Path) -> None:
-        """Starts it; what it says goes to a file beside it."""
+        """Starts the script. Its output goes to a file beside it."""
         self.args = [str(script)]
         self.log = script.with_suffix(".log")
         self.process = FORKS.Process(target=_run_script, args=(str(script), str(self.log)))
@@ -69,11 +71,11 @@ class ForkedScript:
 
     @property
     def returncode(self) -> int | None:
-        """The same."""
+        """As `poll`."""
         return self.process.exitcode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        """Waits, and gives all that it said."""
+        """Waits for the end and returns all output."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, f"{self.args} still runs after {timeout} s"
         return self.log.read_text(), None
@@ -103,8 +105,12 @@ with locked(Path({out!r})) as is_held:
 
 @contextlib.contextmanager
 def holder(out: Path, then: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Another process that has locked a run's folder while the block runs, and is killed then; `then` is what it does
-    besides."""
+    """Another process that locks a run's folder while the block runs. It is killed at the end.
+
+    Args:
+        out: The run's folder.
+        then: Code that the process runs after it has the lock.
+    """
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD.format(out=str(out), then=then)], stdout=subprocess.PIPE, text=True
     )

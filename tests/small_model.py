@@ -1,4 +1,4 @@
-"""A model that takes a step in a few milliseconds, and what it is trained on: noise around a colour of each class."""
+"""A model that takes a step in a few milliseconds, and its training images: noise around one colour per class."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ NECK = NeckSettings(dim=DIM, dropouts=(0.2,), has_norm=True)
 
 
 class Tower(nn.Module):
-    """A backbone."""
+    """A backbone of one convolution."""
 
     feature_dim = WIDTH
 
@@ -30,7 +30,7 @@ class Tower(nn.Module):
 
 
 def small_model(stage: Stage, seed: int = 0) -> Model:
-    """All of it follows from the stage and the seed; the stage's parts are open."""
+    """A model that depends on the stage and the seed alone. Its parts that the stage trains require gradients."""
     torch.manual_seed(seed)
     model = build_model(Tower(), stage, N_CLASSES, COUNTS, seed)  # type: ignore[arg-type]
     model.open(stage)
@@ -38,13 +38,13 @@ def small_model(stage: Stage, seed: int = 0) -> Model:
 
 
 def inputs_at(step: int, labels: Tensor, items: Tensor, dtype: torch.dtype = torch.float32) -> StepInputs:
-    """The images of a step, the same whenever they are asked for."""
+    """The images of a step. They depend on the step, the labels and the items alone."""
     noise = torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
     return StepInputs((noise + COLORS[labels]).to(dtype), labels, items, torch.zeros_like(items))
 
 
 class SmallPack:
-    """The index of a pack of 64 training images."""
+    """A pack of 64 training images, with its index only."""
 
     index = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""A drawn world of some two hundred images, packed by the first three doors."""
+"""A drawn world of about two hundred images, packed by the first three doors."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(12, 6, 64)))
 
 
 def options(folder: Path) -> list[str]:
-    """What a door is called with; `folder` gets the recipe's file and its run."""
+    """The options of a door. The recipe's file is written into `folder`, and the run goes there, too."""
     (folder / "tiny.py").write_text(FILE)
     places = ["--recipe", str(folder / "tiny.py"), "--data-root", str(folder), "--out", str(folder)]
     return [*places, "--device", "cpu"]
 
 
 def pack_world(folder: Path) -> Path:
-    """The folder of the run."""
+    """Runs the first three doors and returns the folder of the run."""
     for number, work in enumerate(WORKS, 1):
         assert open_door(number, "A door.", work, options(folder)) == 0
     return folder / "tiny"

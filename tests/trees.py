@@ -1,4 +1,4 @@
-"""Trees of settings as the tests walk and change them, apart from `guie.settings.fields` and `guie.override`."""
+"""Walks and changes trees of settings for tests, without `guie.settings.fields` and `guie.override`."""
 
 import dataclasses
 import types
@@ -47,10 +47,10 @@ PHASES = ("head", "backbone", "highres")
 
 @dataclass(frozen=True)
 class Leaf:
-    """A field of a tree: where it is, what it holds, and what it may hold.
+    """A field of a tree: its path, its value, and its type.
 
     Attributes:
-        path: As `--set` has it: rows, sources and settings by their names, members by their numbers.
+        path: As in `--set`: rows, sources and settings by their names, members by their numbers.
         value: A plain value, a settings object, or a tuple of those.
         hint: The field's type.
         owner: The class that has the field.
@@ -68,7 +68,7 @@ class Leaf:
 
     @property
     def default(self) -> Any:
-        """The field's default; MISSING where it must be given."""
+        """The field's default; MISSING if it has none."""
         return next(field.default for field in dataclasses.fields(self.owner) if field.name == self.key[1])
 
     @property
@@ -84,16 +84,17 @@ class Leaf:
 
     @property
     def is_section(self) -> bool:
-        """Whether it is settings, or a tuple of them, whose own fields are leaves of the tree."""
+        """Whether the value is settings, or a tuple of them, whose own fields are leaves of the tree."""
         return is_dataclass(self.value) or is_rows(self.value)
 
 
 def is_rows(value: Any) -> bool:
+    """Whether the value is a tuple of settings that is not empty."""
     return isinstance(value, tuple) and bool(value) and is_dataclass(value[0])
 
 
 def walk(node: Any, path: str = "") -> Iterator[Leaf]:
-    """Every field of a tree, sections before what is in them."""
+    """Yields every field of a tree, sections before their own fields."""
     hints = typing.get_type_hints(type(node))
     for field in dataclasses.fields(node):
         value, here = getattr(node, field.name), f"{path}.{field.name}".lstrip(".")
@@ -106,7 +107,7 @@ def walk(node: Any, path: str = "") -> Iterator[Leaf]:
 
 
 def inner(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The settings that a field holds, with their paths."""
+    """Yields the settings that a field's value contains, with their paths."""
     if is_dataclass(value):
         yield path, value
     elif is_rows(value):
@@ -114,7 +115,7 @@ def inner(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def leaves(node: Any) -> list[Leaf]:
-    """The fields that hold no settings of their own, and those that are a choice of settings."""
+    """The fields whose values are no settings, and those that are a choice of settings."""
     return [leaf for leaf in walk(node) if leaf.is_choice or not leaf.is_section]
 
 
@@ -139,8 +140,8 @@ def put(node: Any, path: str, value: Any) -> Any:
 
 
 def another(leaf: Leaf) -> Any:
-    """A value that the field can hold and that is another than its own."""
-    if leaf.key in {("Start", "of"), ("Member", "stage")}:  # which must name something
+    """A valid value for the field that differs from its own."""
+    if leaf.key in {("Start", "of"), ("Member", "stage")}:  # these must name a stage
         return "s1" if leaf.value == "pretrained" else "pretrained"
     if leaf.is_choice:
         return next(other for other in map(sample, leaf.kinds) if type(other) is not type(leaf.value))
@@ -151,7 +152,7 @@ def another(leaf: Leaf) -> Any:
 
 
 def sample(kind: Any) -> Any:
-    """Something of a kind."""
+    """A valid value of a type."""
     given = {
         types.NoneType: None,
         float: 0.123,
@@ -164,6 +165,7 @@ def sample(kind: Any) -> Any:
 
 
 def another_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
+    """A valid tuple with items of type `kind` that differs from `value`."""
     if value and len(set(value)) > 1:
         return value[::-1]
     if is_dataclass(kind):
@@ -174,6 +176,7 @@ def another_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
 
 
 def another_plain(value: Any, kind: Any) -> Any:
+    """A valid value of a plain type that differs from `value`."""
     if typing.get_origin(kind) is typing.Literal:
         return next(word for word in typing.get_args(kind) if word != value)
     if kind is str:
@@ -182,7 +185,7 @@ def another_plain(value: Any, kind: Any) -> Any:
 
 
 def renamed(recipe: Recipe, old: str, new: str) -> Recipe:
-    """The recipe with another name for a row, and for what refers to it."""
+    """The recipe with another name for a stage or soup, and for the fields that refer to it."""
     for leaf in list(walk(recipe)):
         if leaf.key in {("Start", "of"), ("Member", "stage")} and leaf.value == old:
             recipe = put(recipe, leaf.path, new)
@@ -192,7 +195,7 @@ def renamed(recipe: Recipe, old: str, new: str) -> Recipe:
 
 
 def every_kind() -> Recipe:
-    """A recipe that may be run and holds every class of settings."""
+    """A valid recipe that contains every class of settings."""
     moves = Optim(n_epochs=2, batch_size=8, lr=0.01)
     head = Stage(
         "s1",

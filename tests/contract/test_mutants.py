@@ -66,6 +66,15 @@ def test_rows_are_read(tmp_path: Path) -> None:
             mutants.read_rows(path)
 
 
+def test_list_ends_quietly_on_a_closed_pipe() -> None:
+    command = [sys.executable, mutants.__file__, "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # as `head` does, here before the first line is written
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def small_tree(folder: Path) -> None:
     """One file with two lines, of which a test looks at the first."""
     for name, text in {

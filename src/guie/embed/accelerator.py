@@ -1,5 +1,5 @@
-"""The one way to an Accelerator: a run's numbers follow from its recipe and device, not from what `accelerate config`
-or the environment hold."""
+"""Makes the Accelerator. A run's numbers depend on its recipe and device, not on `accelerate config` or the
+environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin, str_
 from guie.embed.extract import half_of
 
 log = logging.getLogger(__name__)
-# Variables that `accelerate launch` sets for another kind of training, and what to do instead.
+# Variables that `accelerate launch` sets for other kinds of training, with the names that the error message uses.
 OTHER_TRAINERS = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
@@ -24,25 +24,26 @@ OTHER_TRAINERS = {
 
 
 def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
-    """An Accelerator for a device, with every setting given that accelerate would otherwise read from the environment.
+    """Returns an Accelerator for a device. Every setting is given here that accelerate would otherwise read from the
+    environment.
 
-    Overruled, with a line in the log where it matters: a dynamo backend (it renames the weights to `_orig_mod.*`),
-    gradient accumulation (it divides every gradient; a stage has its own `cost.n_parts`), mixed precision, and TF32 in
-    float32 products and convolutions.
+    The environment's dynamo backend, gradient accumulation and mixed precision are not used; a log line says so for
+    each. A dynamo backend would rename the weights to `_orig_mod.*`. Gradient accumulation would divide every gradient;
+    a stage has its own `cost.n_parts`. float32 products and convolutions are computed without TF32.
 
     Args:
-        device: `cpu`, `cuda` or `cuda:N`, as the run has it.
+        device: The run's device: `cpu`, `cuda` or `cuda:N`.
         mixed_precision: `no`, `bf16` or `fp16`.
 
     Raises:
-        ValueError: the environment asks for another kind of training, or for another device.
+        ValueError: the environment asks for another kind of training or another device, or accelerate cannot read it.
     """
     for name, trainer in OTHER_TRAINERS.items():
         if _is_on(name):
             raise ValueError(
                 f"{name}={os.environ[name]}, set by accelerate config or in the shell, asks for {trainer}, which this "
-                "trainer does without: unset it, or start "
-                "with accelerate launch --multi_gpu; has_sharded_weights of a stage spreads its weights over the cards"
+                "trainer does not use: unset it, or start with accelerate launch --multi_gpu; a stage's "
+                "has_sharded_weights spreads its weights over the cards"
             )
     for name, ours in (
         ("MIXED_PRECISION", mixed_precision),
@@ -50,7 +51,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
         ("GRADIENT_ACCUMULATION_STEPS", "1"),
     ):
         given = os.environ.get(f"ACCELERATE_{name}", "no")
-        if given.lower() not in ("no", "1", ours):  # accelerate launch writes "no" where nobody asked for anything
+        if given.lower() not in ("no", "1", ours):  # accelerate launch sets "no" by default
             log.warning(
                 "ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours
             )
@@ -68,19 +69,19 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     except (
         ValueError,
         RuntimeError,
-    ) as error:  # a variable that holds no word for yes or no, a device that there is not
+    ) as error:  # a variable that is neither yes nor no, or a device that does not exist
         held = ", ".join(
             f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_")
         )
         if not held:
             raise
         raise ValueError(
-            f"accelerate cannot start with what the environment holds ({held}); unset what is wrong there: {error}"
+            f"accelerate cannot start with these environment variables ({held}); unset the wrong one: {error}"
         ) from error
     if accelerator.device.type != torch.device(device).type:
         names = [name for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE") if name in os.environ]
         why = (
-            f"{' and '.join(f'{name}={os.environ[name]}' for name in names)} of the environment"
+            f"{' and '.join(f'{name}={os.environ[name]}' for name in names)} in the environment"
             if names
             else "accelerate"
         )
@@ -98,8 +99,8 @@ def precision_of(device: str) -> str:
 
 
 def _is_on(name: str) -> bool:
-    """Whether a variable holds one of the words that accelerate takes for yes."""
+    """Whether an environment variable has a value that accelerate reads as yes, or one that it cannot read."""
     try:
         return bool(str_to_bool(os.environ.get(name, "false")))
-    except ValueError:  # no word for yes or no
+    except ValueError:  # neither yes nor no
         return True

@@ -44,7 +44,8 @@ class Tower:
         image_px: Side of the square it sees.
         views: Views whose outputs are averaged.
         weight: Factor of its normalised output in the concatenation.
-        size_matrix: Of a neck that takes the image's size: what `size_inputs` adds to the output, float32 [dim, 3].
+        size_matrix: float32 [dim, 3], for a neck that takes the image's size: size_matrix @ `size_inputs` is added to
+            the output. None for other necks.
     """
 
     module: nn.Module
@@ -55,8 +56,15 @@ class Tower:
 
 
 def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, model: Model | None = None) -> Backbone:
-    """The backbone as `stage` left it (`pretrained`: as `model`, or else the recipe, loads it), changed to `image_px`
-    and `patch_stride`."""
+    """Returns the backbone of a stage, changed to another image size and patch stride.
+
+    Args:
+        run: The run whose weights are read.
+        stage: A finished stage, or `pretrained` for the backbone without training.
+        image_px: Side of the square that it will see.
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
+        model: Which backbone to build; None takes the one of the stage (`Recipe.model_of`).
+    """
     model = model or run.recipe.model_of(stage)
     path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
@@ -64,7 +72,7 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
         if model.weights_tag:
             note_pretrained(run, model, backbone)
         return backbone
-    # built as the stage saw it, so that its position embedding loads strictly, and only then changed
+    # first at the stage's own image size, so that the position embedding loads strictly; then it is changed
     trained = run.recipe.stage(stage)
     backbone = build_backbone(model, trained.image_px, path, run.recipe.seed, trained.patch_stride)
     backbone.load_state_dict(stage_weights(run, stage, "backbone"), strict=True)
@@ -73,19 +81,19 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
 
 
 def note_pretrained(run: Run, model: Model, backbone: Backbone) -> None:
-    """Records in the run's `pretrained.json` what the library loaded for a tag: the tag itself says nothing about the
-    numbers.
+    """Records the digest of the weights that the library loaded for a tag, in the run's `pretrained.json`. A library
+    may change the weights behind a tag.
 
     Raises:
-        ValueError: the run has begun with other weights of the same tag.
+        ValueError: the run began with other weights of the same tag.
     """
     path, name = run.out / "pretrained.json", f"{model.library} {model.name} {model.weights}"
-    # position embeddings are those of the image size, whose interpolation is torch's
+    # without position embeddings, which are interpolated to the image size by torch
     digest = digest_of_tensors({name: tensor for name, tensor in backbone.state_dict().items() if "pos" not in name})
     known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get(name, digest) != digest:
         raise ValueError(
-            f"{name}: the library gives weights of digest {digest}, this run has begun with {known[name]}; choose "
+            f"{name}: the library gives weights with digest {digest}, but this run began with {known[name]}; choose "
             "another place with --out"
         )
     if name not in known:
@@ -94,10 +102,10 @@ def note_pretrained(run: Run, model: Model, backbone: Backbone) -> None:
 
 
 def check_rows(recipe: Recipe, packed: PackedImages) -> None:
-    """Tells before the training what door 07 would tell after it: a PCA needs more training images than dimensions.
+    """Checks before training what door 07 needs after it: a PCA needs more training images than dimensions.
 
     Raises:
-        ValueError: there are too few.
+        ValueError: there are too few training images.
     """
     n = len(rows_of(packed, "train"))
     for row in recipe.embed.settings:
@@ -110,13 +118,19 @@ def check_rows(recipe: Recipe, packed: PackedImages) -> None:
 
 
 def stage_weights(run: Run, stage: str, part: str = "") -> dict[str, Tensor]:
-    """The weights that a row left: all (`backbone.*`, `neck.*`, `objective.*`), or those of one part, without its
-    name."""
+    """The weights of a finished stage or soup.
+
+    Args:
+        run: The run whose weights are read.
+        stage: Name of the stage or soup.
+        part: `backbone`, `neck` or `objective`: only these weights, without the part's name in the keys. "" reads all.
+    """
     return load_weights(run.stage_folder(stage) / "final.safetensors", f"{part}." if part else "")
 
 
 def load_neck(run: Run, stage: str) -> nn.Module:
-    """The neck as `stage` left it, in eval mode and as one linear layer where it is one (`Neck.folded`)."""
+    """Returns the trained neck of `stage` in eval mode; a linear neck is folded into one `nn.Linear`
+    (`Neck.folded`)."""
     weights = stage_weights(run, stage, "neck")
     first = next(
         name
@@ -130,20 +144,20 @@ def load_neck(run: Run, stage: str) -> nn.Module:
 
 
 def load_tower(run: Run, member: Member) -> Tower:
-    """One member, ready to be traced."""
+    """Loads one member in eval mode, ready to be traced."""
     backbone = load_backbone(run, member.stage, member.image_px, member.patch_stride).eval()
     if member.output == "feature":
         return Tower(backbone, member.image_px, member.views, member.weight)
     neck = load_neck(run, member.stage)
     if not n_sizes(run.recipe.stage(member.stage).neck):
         return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
-    assert isinstance(neck, nn.Linear)  # the settings allow sizes beside linear necks alone
+    assert isinstance(neck, nn.Linear)  # the settings allow the image's size only for linear necks
     of_feature, of_sizes = split_sizes(neck)
     return Tower(nn.Sequential(backbone, of_feature).eval(), member.image_px, member.views, member.weight, of_sizes)
 
 
 class MemberFeatures:
-    """Cached backbone features of members, with each backbone loaded once."""
+    """Cached backbone features of members. The last backbone is kept loaded, for members that share it."""
 
     def __init__(self, store: FeatureStore) -> None:
         """Features of the images of `store`."""
@@ -151,8 +165,8 @@ class MemberFeatures:
         self._loaded: tuple[tuple[str, int, int], Encoder] | None = None
 
     def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Sized:
-        """float32 [n_images_of_split, feature_dim] on the disk, followed by the images' sizes where the member's neck
-        takes them."""
+        """Features of a split, float32 [n_images, feature_dim], memory-mapped. If the member's neck takes the image's
+        size, three more columns hold it."""
         packed = self.store.packed
         rows = rows_of(packed, split)
         others = [other for other in member.views if other != view and frame_of(other) == frame_of(view)]
@@ -174,15 +188,15 @@ def rows_of(packed: PackedImages, split: str) -> np.ndarray:
 
 
 class Combined:
-    """The members' L2-normalised outputs times their weights, concatenated or averaged, then L2-normalised: float32
-    [n_images, dim].
+    """The combined outputs of a setting's members before the PCA, float32 [n_images, dim].
 
-    With `power != 1` the result is also power-normalised. A member's output is averaged over its views before it is
-    normalised. Rows are computed when they are read, because features on the disk may be larger than memory.
+    Each member's output is averaged over its views, L2-normalised and multiplied by the member's weight. The outputs
+    are concatenated or averaged, then L2-normalised. With `power != 1` the result is power-normalised as well. Rows are
+    computed when they are read, because features on the disk may be larger than memory.
     """
 
     def __init__(self, run: Run, setting: Setting, features: Features, split: str) -> None:
-        """Of the images of `split`, whose features are extracted now if they are not in the cache."""
+        """Takes the features of `split`; those that are not in the cache are extracted now."""
         self.setting = setting
         self._views = [[features(member, view, split) for view in member.views] for member in setting.members]
         self._necks = [
@@ -217,8 +231,12 @@ class Combined:
 
 
 def embed(run: Run, setting: Setting, features: Features) -> tuple[dict[str, np.ndarray], PCA | None]:
-    """Final embeddings of both splits, float32 [n_images, dim], L2-normalised or length-mixed; the PCA is fitted on
-    training images only."""
+    """Final embeddings of a setting. The PCA is fitted on training images only.
+
+    Returns:
+        Embeddings by split, float32 [n_images, dim], L2-normalised or length-mixed; and the PCA. Without a PCA there is
+        only the split `val`, and None.
+    """
     rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
         return {"val": rows["val"].whole()}, None

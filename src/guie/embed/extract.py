@@ -1,4 +1,5 @@
-"""Backbone features of packed images: extracted once, kept in memory-mapped files, resumed in the middle."""
+"""Backbone features of packed images. They are extracted once and kept in memory-mapped files; an interrupted
+extraction resumes."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ Change = Callable[[np.ndarray, int], np.ndarray]
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Which features: everything that decides their values, so that its digest is the cache's key.
+    """Everything that decides the values of features. Its digest is their key in the cache.
 
     Attributes:
         pack: Digest of the packed images.
@@ -47,9 +48,10 @@ class FeatureRequest:
         image_px: Side of the square.
         view: One of VIEWS, or the name of an augmented view.
         rows: Digest of the rows of the pack.
-        patch_stride: Of a transformer; 0 is its patch's side.
-        precision: torch's name of the type that the backbone computes in; see `precision_on`.
-        storage: Of the numbers on the disk, float32 or bfloat16.
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
+        precision: Name of the torch dtype that the backbone computes in; see `precision_on`.
+        storage: Type of the numbers on the disk, float32 or bfloat16.
+        version: Version of the extraction's code.
     """
 
     pack: str
@@ -65,14 +67,13 @@ class FeatureRequest:
 
     @property
     def key(self) -> str:
-        """First 16 hex digits of the SHA-256 over all fields, with the numbers that the library has where the recipe
-        states no mean and std."""
+        """First 16 hex digits of the SHA-256 over all fields and the pixels' mean and std. These are the library's
+        where the recipe states none."""
         return hashlib.sha256(f"{self!r} {mean_std(self.model)}".encode()).hexdigest()[:16]
 
 
 class _Squares(Dataset[Tensor]):
-    """Packed images as float32 squares, 0..255, framed as the view has it; `change` may alter an image, given its
-    row."""
+    """Packed images as float32 [3, px, px], 0..255, framed for the view. `change` may alter an image, given its row."""
 
     def __init__(self, packed: PackedImages, rows: np.ndarray, image_px: int, view: str, change: Change | None) -> None:
         self.packed, self.rows, self.image_px, self.frame, self.change = packed, rows, image_px, frame_of(view), change
@@ -106,26 +107,26 @@ def extract(
     change: Change | None = None,
     other_views: Sequence[str] = (),
 ) -> np.ndarray | Halves:
-    """Features of `rows` of the pack, float32 [n_rows, feature_dim] where they are read, memory-mapped read-only.
+    """Features of `rows` of the pack, memory-mapped read-only. Rows are read as float32 [n_rows, feature_dim].
 
-    Made once for each request; a broken extraction goes on where it stopped. With several processes each takes a slice
-    of rows.
+    Each request is extracted once; an interrupted extraction continues where it stopped. With several processes, each
+    extracts a slice of the rows.
 
     Args:
         cache: Folder of the cached files.
-        request: What the cache's key is made of.
+        request: Decides the cache's key.
         backbone: On the accelerator's device.
         packed: The images.
         rows: int64 [n_rows], row numbers of the pack.
         accelerator: Device and processes.
-        batch_size: Images a forward pass.
-        change: Alters an image before it is squashed (augmented views); must be a pure function of image and row.
-        other_views: Views of the same frame that will be asked for next: they are made in the same pass, each image
-            decoded once for all.
+        batch_size: Images per forward pass.
+        change: Alters an image before it is resized (augmented views); must be a pure function of image and row.
+        other_views: Other views with the same frame that will be needed later. They are extracted in the same pass, so
+            that each image is decoded once.
     """
     requests = [request, *(replace(request, view=view) for view in other_views)]
     missing = [wanted for wanted in requests if not _is_whole(cache / f"{wanted.key}.npy")]
-    accelerator.wait_for_everyone()  # before any of them is written
+    accelerator.wait_for_everyone()  # all processes must have looked before one of them writes
     if missing:
         n, rank = accelerator.num_processes, accelerator.process_index
         cuts = [len(rows) * i // n for i in range(n + 1)]
@@ -149,7 +150,8 @@ def _extract_slice(
     accelerator: Accelerator,
     batch_size: int,
 ) -> None:
-    """Fills one part for each view from the first row that is not yet written; a part + '.json' says how many are."""
+    """Fills one part file for each view, from the first row that is not yet written. The .json file beside a part says
+    how many rows are written."""
     n_done = min(_n_done(part, len(squares)) for part in parts)
     is_half = requests[0].storage == "bfloat16"
     features = _open_parts(parts, (len(squares), backbone.feature_dim), is_half, is_new=n_done == 0)
@@ -207,7 +209,8 @@ def _progress(n_done: int, n: int, requests: list[FeatureRequest], accelerator: 
 
 @dataclass(frozen=True)
 class _Network:
-    """A backbone as it extracts features: in eval mode, faster where it can be, in the precision that is asked for.
+    """A backbone in eval mode that computes in the requested precision, with its batch norms folded where that is
+    possible.
 
     Attributes:
         module: The backbone, or a copy of it.
@@ -223,7 +226,7 @@ class _Network:
 
     @classmethod
     def of(cls, backbone: Backbone, request: FeatureRequest, device: torch.device) -> _Network:
-        """For the resolution and precision of a request; the backbone itself goes into eval mode."""
+        """Prepares a backbone for a request. The given backbone itself is set to eval mode."""
         module = folded(backbone, request.image_px)
         dtype: torch.dtype = getattr(torch, request.precision)
         # autocast on a CPU is slower than float32
@@ -241,8 +244,8 @@ class _Network:
 
 
 def _n_done(part: Path, n_rows: int) -> int:
-    """Rows of a part that are written for certain: none when it does not hold its `n_rows` any more, or when its note
-    is no JSON."""
+    """Number of rows of a part that are certainly written. It is 0 if the part does not have `n_rows` rows, or if its
+    .json file cannot be read."""
     try:
         noted: int = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))["n_done"]
         return noted if len(np.load(part, mmap_mode="r")) == n_rows else 0
@@ -251,38 +254,38 @@ def _n_done(part: Path, n_rows: int) -> int:
 
 
 def _note(parts: list[Path], features: list[np.memmap], n_done: int) -> None:
-    """Notes for every part that its first `n_done` rows are on the disk."""
+    """Records for every part that its first `n_done` rows are on the disk."""
     for part, rows in zip(parts, features, strict=True):
         rows.flush()
         save_json(part.with_suffix(".json"), {"n_done": n_done})
 
 
 def half_of(device: torch.device) -> torch.dtype | None:
-    """The half precision in which backbones run on a device: bf16, or fp16 on cards without (T4, V100); None on a CPU,
-    where autocast is slower."""
+    """The half precision of backbones on a device: bf16, or fp16 on cards without bf16 (T4, V100). None on a CPU, where
+    autocast is slower than float32."""
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def precision_on(device: torch.device, wanted: str = "auto") -> str:
-    """The type that extraction computes in, by torch's name: `wanted`, or for `auto` the card's half precision, and
+    """Name of the torch dtype that extraction computes in: `wanted`, or for `auto` the card's half precision and
     float32 on a CPU.
 
-    A CPU's default is float32, with or without AMX: MobileNetV2's features in bf16 have cosines down to .976 to those
-    in float32, which door 08 exports and compares, and half of the lists of neighbours change. Transformers bear it:
-    .9998 for the shipped ViT, 97 lists in 100 the same.
+    On a CPU `auto` is float32 even with AMX, because door 08 compares its float32 export with embeddings of these
+    features. In bf16, MobileNetV2's features have cosines as low as .976 to those in float32, and half of the neighbour
+    lists change. The shipped ViT changes less: cosines are .9998, and 97 of 100 lists stay the same.
     """
     if wanted == "auto":
         return str(half_of(device) or torch.float32).removeprefix("torch.")
     if device.type == "cpu" and wanted == "bfloat16" and not torch.cpu._is_amx_tile_supported():
-        log.warning("this CPU has no AMX: bfloat16 is slower here than float32; --set embed.precision=auto")
+        log.warning("this CPU has no AMX: bfloat16 is slower here than float32; use --set embed.precision=auto")
     return wanted
 
 
 def _allocate(path: Path, shape: tuple[int, int], is_half: bool) -> None:
-    """An array file of zeros whose room on the disk is taken at once: a full disk is an error here, not a crash in the
-    middle.
+    """Makes an array file of zeros and reserves its space on the disk. So a full disk is an error here, not a crash
+    later.
 
     Raises:
         OSError: the disk is full.
@@ -303,7 +306,7 @@ def _allocate(path: Path, shape: tuple[int, int], is_half: bool) -> None:
 
 
 def _join(cache: Path, key: str, n: int, whole: Path) -> None:
-    """Makes the slices of `n` processes one file and seals it; the slices are deleted after."""
+    """Joins the slices of `n` processes to one file, writes its seal and deletes the slices."""
     parts = [cache / f"{key}.part{rank}of{n}.npy" for rank in range(n)]
     if n > 1:
         arrays = [np.load(p, mmap_mode="r") for p in parts]
@@ -323,24 +326,25 @@ def _join(cache: Path, key: str, n: int, whole: Path) -> None:
 
 
 def _seal_of(features: Path) -> Path:
-    """The file beside cached features that says what they were when they were whole."""
+    """The file beside cached features that holds their state and digest."""
     return features.with_suffix(".json")
 
 
 def _is_whole(features: Path) -> bool:
-    """Whether cached features are there and as they were written; damaged ones are told, and made again."""
+    """Whether cached features exist with the bytes that were written. Damaged ones are logged, and the caller extracts
+    them again."""
     try:
         seal = json.loads(_seal_of(features).read_text(encoding="utf-8"))
         is_whole: bool = state_of(features) == seal["state"] or digest_of_file(features) == seal["digest"]
-    except FileNotFoundError:  # of either: not made yet, or killed in between
+    except FileNotFoundError:  # one of the two: not made yet, or the process was killed between them
         return False
-    except (ValueError, KeyError, TypeError, OSError):  # the seal is no JSON, or not ours
+    except (ValueError, KeyError, TypeError, OSError):  # the seal is not JSON, or has other fields
         is_whole = False
     if not is_whole:
-        log.warning("%s has other bytes than were written; these features are made again", features)
+        log.warning("%s has other bytes than were written; these features are extracted again", features)
     return is_whole
 
 
 def digest_of_backbone(backbone: Backbone) -> str:
-    """Digest of a backbone's weights: what its cached features are keyed by."""
+    """Digest of a backbone's weights, a part of the key of its cached features."""
     return digest_of_tensors(backbone.state_dict())

@@ -1,4 +1,4 @@
-"""The one way to ask for features of the packed images: training, validation and door 07 share what is on the disk."""
+"""Cached features of the packed images, shared by training, validation and door 07."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Encoder:
         backbone: On the accelerator's device.
         model: The settings that it was built from.
         image_px: Side of the square that it sees.
-        patch_stride: Of a transformer; 0 is its patch's side.
-        digest: Of its weights as they are now.
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
+        digest: Digest of its weights when this encoder was made.
     """
 
     backbone: Backbone
@@ -37,7 +37,8 @@ class Encoder:
 
     @classmethod
     def of(cls, backbone: Backbone, model: Model, image_px: int, patch_stride: int = 0) -> Encoder:
-        """An encoder of the weights as they are now; after a step they are others."""
+        """An encoder with the backbone's current weights. After a training step its digest is out of date: make a new
+        one."""
         return cls(backbone, model, image_px, patch_stride, digest_of_backbone(backbone))
 
 
@@ -45,7 +46,7 @@ class FeatureStore:
     """Cached features of a run's packed images, in the precision that the recipe asks for."""
 
     def __init__(self, run: Run, packed: PackedImages, accelerator: Accelerator) -> None:
-        """Features of `packed`, made by all processes together."""
+        """Features of `packed`, extracted by all processes together."""
         self.run, self.packed, self.accelerator = run, packed, accelerator
         self.pack = outputs_digest(run.folder(3))
         self.precision = precision_on(accelerator.device, run.recipe.embed.precision)
@@ -58,14 +59,15 @@ class FeatureStore:
         change: Change | None = None,
         other_views: Sequence[str] = (),
     ) -> np.ndarray | Halves:
-        """Features, float32 [n_rows, feature_dim], memory-mapped; extracted now where they are not in the cache.
+        """Features, float32 [n_rows, feature_dim], memory-mapped. Those that are not in the cache are extracted now.
 
         Args:
             encoder: The backbone.
-            view: One of the settings' views, or a name of its own for a `change`.
+            view: One of VIEWS; with a `change`, a name that belongs to this change alone.
             rows: int64 [n_rows], rows of the pack.
             change: Alters each image, given its row; a pure function.
-            other_views: Views that will be asked for next: each image is decoded once for all.
+            other_views: Views that will be needed next. They are extracted in the same pass, so that each image is
+                decoded once.
         """
         batch_size = self.run.recipe.embed.batch_size
         request = self._request(encoder, view, rows)
@@ -73,12 +75,12 @@ class FeatureStore:
         return extract(cache, request, backbone, self.packed, rows, self.accelerator, batch_size, change, other_views)
 
     def forget(self, encoder: Encoder, view: str, rows: np.ndarray) -> None:
-        """Deletes features that nobody will ask for again; all processes must call it."""
+        """Deletes features that are not needed again. All processes must call it."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             for ending in (".json", ".npy"):
                 (self.run.cache / f"{self._request(encoder, view, rows).key}{ending}").unlink()
-        # else another process could still see the deleted file when the same backbone is scored again
+        # without this, another process could still see a deleted file when the same backbone is scored again
         self.accelerator.wait_for_everyone()
 
     def _request(self, encoder: Encoder, view: str, rows: np.ndarray) -> FeatureRequest:

@@ -1,4 +1,5 @@
-"""Features on the disk in half the bytes: bfloat16, which numpy does not have, read as float32."""
+"""Features stored as bfloat16, in half the bytes, and read as float32. numpy has no bfloat16, so its bits are stored as
+uint16."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ def to_halves(features: Tensor) -> np.ndarray:
 
 
 class Halves:
-    """bfloat16 numbers, read as float32 [n, d] by rows."""
+    """bfloat16 numbers on the disk, read by rows as float32 [n, d]."""
 
     def __init__(self, bits: np.ndarray) -> None:
-        """`bits` is uint16 [n, d], maybe a memory map."""
+        """`bits` is uint16 [n, d], possibly a memory map."""
         self.bits = bits
         self.shape = bits.shape
 
     def __len__(self) -> int:
-        """n."""
+        """Number of rows."""
         return len(self.bits)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:

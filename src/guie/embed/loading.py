@@ -14,15 +14,16 @@ from torch.utils.data import DataLoader, Dataset
 from guie.machine import SHARED_MEMORY, free_shared_memory, memory_limit, n_cores
 
 log = logging.getLogger(__name__)
-PROCESS_BYTES = 300 << 20  # of a loader process: its own pages, and what an image's decoder takes
+PROCESS_BYTES = 300 << 20  # memory of a loader process: its own pages and the image decoder's
 
 
 def n_workers(batch_bytes: int = 0, prefetch: int = 2) -> int:
-    """Loader processes: one core in two, at most eight, and no more than fit into half of a container's memory.
+    """Number of loader processes: one per two cores, at most eight, and no more than fit into half of a container's
+    memory.
 
     Args:
         batch_bytes: Size of a batch.
-        prefetch: Batches that each process has ready.
+        prefetch: Batches that each process keeps ready.
     """
     n, limit = min(8, max(1, n_cores() // 2)), memory_limit()
     return n if limit is None else max(1, min(n, limit // 2 // (PROCESS_BYTES + prefetch * batch_bytes)))
@@ -31,16 +32,16 @@ def n_workers(batch_bytes: int = 0, prefetch: int = 2) -> int:
 def load_batches(
     dataset: Dataset[Tensor], plan: Sequence[list[Any]], batch_bytes: int, prefetch: int = 2
 ) -> Iterator[Tensor]:
-    """Yields a batch for each row of the plan, in its order; a single one is made in this process.
+    """Yields a batch for each row of the plan, in its order. A plan of one batch is loaded in this process.
 
-    Loader processes hand over batches through shared memory. Where that is too small for them, they go through a pipe,
-    which costs one more copy.
+    Loader processes send batches through shared memory. If that is too small, they use a pipe, which costs one more
+    copy.
 
     Args:
-        dataset: Gives a tensor for each item of a plan's row, all of one shape.
+        dataset: Gives a tensor for each item of the plan; all have one shape.
         plan: The items of each batch.
         batch_bytes: Size of the largest batch.
-        prefetch: Batches that each process has ready.
+        prefetch: Batches that each process keeps ready.
     """
     n, free = n_workers(batch_bytes, prefetch) if len(plan) > 1 else 0, free_shared_memory()
     needed = (n * prefetch + 2) * batch_bytes
@@ -48,7 +49,7 @@ def load_batches(
     if is_piped:
         log.info(
             "%s has %.0f MB free, %d loader processes need %.0f: batches go through a pipe instead (docker run "
-            "--shm-size=2g would spare a copy)",
+            "--shm-size=2g would save a copy)",
             SHARED_MEMORY, (free or 0) / 1e6, n, needed / 1e6,
         )  # fmt: skip
     loader = DataLoader(
@@ -63,5 +64,5 @@ def load_batches(
 
 
 def _stacked(items: list[Tensor]) -> np.ndarray:
-    """One array, which is pickled whole."""
+    """The items as one array, which the pipe pickles in one piece."""
     return torch.stack(items).numpy()

@@ -1,4 +1,4 @@
-"""PCA as a named, saved object: fitted in one pass over features larger than memory, optionally whitening in part."""
+"""PCA that is fitted in one pass over features larger than memory, with optional partial whitening."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PCA:
 
     Attributes:
         mean_: float64 [n_features].
-        components_: float64 [dim, n_features], orthonormal rows, by falling variance.
+        components_: float64 [dim, n_features], orthonormal rows, in descending order of variance.
         explained_variance_: float64 [dim].
-        explained_variance_ratio_: float64 [dim], shares of the whole variance.
-        whiten: Component i is divided by its standard deviation to this power: 0 not at all, 1 full whitening.
+        explained_variance_ratio_: float64 [dim], shares of the total variance.
+        whiten: Component i is divided by its standard deviation to this power: 0 is no whitening, 1 full whitening.
     """
 
     mean_: np.ndarray
@@ -37,11 +37,11 @@ class PCA:
 
     @property
     def matrix(self) -> np.ndarray:
-        """float64 [dim, n_features]: components with the whitening in them."""
+        """float64 [dim, n_features]: the components, each scaled by the whitening."""
         return self.components_ / np.sqrt(np.maximum(self.explained_variance_, 1e-12))[:, None] ** self.whiten
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """float32 [n, dim] of features, float [n, n_features], which may be a memory map."""
+        """Projects features, float [n, n_features], to float32 [n, dim]. The features may be a memory map."""
         projected = np.empty((len(features), len(self.components_)), dtype=np.float32)
         matrix = self.matrix
         for first in range(0, len(features), CHUNK):
@@ -62,7 +62,11 @@ class PCA:
 
     @classmethod
     def load(cls, path: Path) -> PCA:
-        """Reads what `save` wrote; FileNotFoundError if there is nothing."""
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+        """
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; door 07 writes it")
         with np.load(path) as z:
@@ -72,7 +76,8 @@ class PCA:
 
 
 class Rows(Protocol):
-    """Features that are read some rows at a time: an array, a memory map, or what works them out when they are read."""
+    """Features that are read a few rows at a time: an array, a memory map, or an object that computes them when they
+    are read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,7 +85,7 @@ class Rows(Protocol):
         ...
 
     def __len__(self) -> int:
-        """n."""
+        """Number of rows."""
         ...
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
@@ -89,10 +94,10 @@ class Rows(Protocol):
 
 
 def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0, chunk: int = CHUNK) -> PCA:
-    """Fits a PCA by the eigenvectors of the covariance, in one pass and float64, whatever the number of rows.
+    """Fits a PCA by the eigenvectors of the covariance, in one pass and in float64, for any number of rows.
 
-    Each block of rows is centred on its own mean before it is squared, so that a large common mean costs no digits;
-    what the blocks' means differ by is added at the end. Memory: one block and a few matrices of n_features x
+    Each block of rows is centred on its own mean before it is squared, so that a large common mean costs no digits. The
+    scatter between the blocks' means is added at the end. Memory: one block and a few matrices of n_features x
     n_features.
 
     Args:
@@ -104,7 +109,7 @@ def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0
     Raises:
         ValueError: too few rows for `dim`, shards of different widths, or a feature that is not finite.
 
-    Source: Chan, Golub and LeVeque 1983, the pairwise update of sums of squares, for blocks and matrices.
+    Source: Chan, Golub and LeVeque 1983, the pairwise update of sums of squares, here for blocks and matrices.
     """
     shards: list[Rows] = [features] if isinstance(features, np.ndarray) else list(features)
     n, width = _shape_of(shards, dim)
@@ -117,14 +122,14 @@ def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0
 
 
 def _shape_of(shards: list[Rows], dim: int) -> tuple[int, int]:
-    """Rows of all shards together, and their features.
+    """The number of rows of all shards together, and the number of features.
 
     Raises:
         ValueError: shards of different widths, or too few rows or features for `dim` components.
     """
     widths = {shard.shape[1] for shard in shards}
     if len(widths) != 1:
-        raise ValueError(f"the shards have {sorted(widths)} features; a PCA takes one width")
+        raise ValueError(f"the shards have {sorted(widths)} features; all must have the same number")
     n = sum(map(len, shards))
     width = widths.pop()
     if not 1 <= dim <= min(n - 1, width):
@@ -136,11 +141,11 @@ def _shape_of(shards: list[Rows], dim: int) -> tuple[int, int]:
 
 
 def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of all rows, and the sum of products of what the rows differ from it.
+    """The mean of all rows, and the scatter matrix: the sum over rows of (x - mean)(x - mean)^T.
 
     Args:
         shards: float [n_i, width] each.
-        width: Their features.
+        width: Number of features.
         chunk: Rows read at a time.
 
     Returns:
@@ -162,15 +167,14 @@ def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.nd
         if not np.isfinite(means[-1]).all():
             raise ValueError("a training feature is not finite; the stage it comes from has diverged: lower its lr")
         block -= means[-1]
-        scatter = blas.dsyrk(
-            1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1
-        )  # half of the product: the lower triangle
+        # computes the lower triangle only, half of the product
+        scatter = blas.dsyrk(1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1)
     mean = np.average(means, axis=0, weights=counts)
     apart = (np.stack(means) - mean) * np.sqrt(counts)[:, None]
     return mean, blas.dsyrk(1.0, apart.T, 1.0, scatter, lower=1, overwrite_c=1)
 
 
 def blocks(rows: Rows, chunk: int = CHUNK) -> Iterator[np.ndarray]:
-    """`chunk` rows at a time, the last of them fewer."""
+    """Yields `chunk` rows at a time; the last block may have fewer."""
     for first in range(0, len(rows), chunk):
         yield rows[first : first + chunk]

@@ -1,10 +1,10 @@
-"""What is done to finished embeddings: to each alone (power, length), or by looking at the index (expansion,
-augmentation, re-ranking). No label is seen.
+"""Post-processing of finished embeddings, without labels. Power and length change each embedding alone. Query
+expansion, database augmentation and re-ranking use the neighbours in the index.
 
-Every image is both query and index. To keep scores honest, a query must not influence its own index. So it is removed
-from its own ranking, and index images that would be augmented with the query use their next neighbour instead.
-Re-ranking may ask whether an index image has the query among its neighbours: it does so for any query, in the set or
-not.
+Every image is both a query and an index image. A query must not influence its own index, because that would raise its
+score. So a query is removed from its own ranking, and an index image that would be augmented with the query is
+augmented with its next neighbour instead. Re-ranking does use whether the query is among an index image's neighbours,
+as it would for a query from outside the index.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from tqdm.auto import tqdm
 from guie.embed.search import Vectors, l2_normalised, search, vectors
 from guie.settings.embed import PostProcess
 
-SHORTLIST = 100  # index images whose augmented embeddings a query is compared with: its nearest by their own
-N_NUMBERS = 2**23  # at a time: 32 MB
+SHORTLIST = 100  # index images per query that augmentation re-scores: the nearest before augmentation
+N_NUMBERS = 2**23  # float32 numbers at a time: 32 MB
 
 
 def power_normalised(embeddings: np.ndarray, power: float) -> np.ndarray:
-    """sign(x) |x| ** power, L2-normalised, which tames the largest dimensions; float32 [n, dim] in and out.
+    """sign(x) |x| ** power, then L2-normalised; float32 [n, dim] in and out. A power below 1 weakens the largest
+    dimensions.
 
     Source: Perronnin, Sanchez and Mensink, ECCV 2010.
     """
@@ -30,13 +31,17 @@ def power_normalised(embeddings: np.ndarray, power: float) -> np.ndarray:
 
 
 def length_mixed(embeddings: np.ndarray, mix: float, typical: float) -> np.ndarray:
-    """Between unit vectors (mix 0) and the embeddings as they are, divided by a typical length (mix 1); float32 [n,
-    dim] in and out.
+    """(1 - mix) x / |x| + mix x / typical, float32 [n, dim] in and out: unit vectors for mix 0, original lengths for
+    mix 1.
 
-    For Euclidean distances: a long embedding is then further from all others.
+    It changes Euclidean distances: a long embedding is then further from all others.
 
-    Source: after the inference strategies of Elezi et al., The Group Loss++, TPAMI 2022, by their description; the
-    formula is ours.
+    Args:
+        embeddings: float [n, dim].
+        mix: 0 to 1.
+        typical: A typical length of embeddings, such as their mean length.
+
+    Source: the inference strategies described by Elezi et al., The Group Loss++, TPAMI 2022; the formula is ours.
     """
     return (1.0 - mix) * l2_normalised(embeddings) + np.float32(mix / max(typical, 1e-12)) * np.asarray(
         embeddings, dtype=np.float32
@@ -44,15 +49,15 @@ def length_mixed(embeddings: np.ndarray, mix: float, typical: float) -> np.ndarr
 
 
 def ranked(embeddings: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarray, np.ndarray]:
-    """The first k of each image's ranking of all others.
+    """The k nearest other images of each image, after post-processing.
 
     Args:
         embeddings: float [n, dim].
-        k: How many.
-        post: What is done beyond plain search.
+        k: Number of neighbours.
+        post: The post-processing.
 
     Returns:
-        Rows, int64 [n, k], -1 where there are fewer, and their similarities, float32 [n, k].
+        Rows, int64 [n, k], -1 where there are fewer; and the similarities that they are ranked by, float32 [n, k].
     """
     index = vectors(embeddings, "euclidean" if post.length_mix else "cosine")
     if post.rerank_k1:
@@ -68,8 +73,8 @@ def _by_neighbours(unit: np.ndarray, index: Vectors, k: int, post: PostProcess) 
     Args:
         unit: float32 [n, dim], of length one.
         index: The embeddings.
-        k: How many.
-        post: How many neighbours each is expanded and augmented by, and their weights.
+        k: Number of neighbours to return.
+        post: Number of neighbours for expansion and augmentation, and their weights.
     """
     own = np.arange(len(unit))
     near, cosines = search(unit, index, max(post.n_expanded, post.n_augmented + 1), own_rows=own)
@@ -90,14 +95,15 @@ def _by_neighbours(unit: np.ndarray, index: Vectors, k: int, post: PostProcess) 
 
 
 def _weights(near: np.ndarray, cosines: np.ndarray, post: PostProcess) -> np.ndarray:
-    """cosine ** alpha of each neighbour, float32 [n, k]; 0 of a negative cosine, and where no neighbour is (-1)."""
+    """cosine ** alpha of each neighbour, float32 [n, k]; 0 for a negative cosine and for a missing neighbour (-1)."""
     return np.where(near >= 0, np.clip(cosines, 0.0, None) ** np.float32(post.alpha), 0.0).astype(np.float32)
 
 
 def _expanded(
     unit: np.ndarray, near: np.ndarray, weights: np.ndarray, lists: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Queries plus their weighted neighbours, the neighbours as the index holds them; float32 [n, dim].
+    """Queries plus their weighted neighbours, L2-normalised, float32 [n, dim]. The neighbours are augmented as in the
+    index.
 
     Source: Chum et al., ICCV 2007 (the average, alpha 0); Radenovic, Tolias and Chum, TPAMI 2019 (cosine ** alpha).
     """
@@ -112,15 +118,14 @@ def _expanded(
 def _augmented(
     unit: np.ndarray, lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray, queries: np.ndarray
 ) -> np.ndarray:
-    """Index images as one query finds them: themselves plus their weighted neighbours, the query not among these;
-    float32 [n, c, dim].
+    """Augmented index images, float32 [n, c, dim]: each plus its weighted neighbours, of which the query is never one.
 
     Args:
         unit: float32 [n_images, dim].
-        lists: Each image's m + 1 nearest and their weights, [n_images, m + 1]: the last one counts if the query is
-            among the others.
-        rows: int64 [n, c].
-        queries: int64 [n].
+        lists: Each image's m + 1 nearest and their weights, [n_images, m + 1]. The last one is used only if the query
+            is among the first m.
+        rows: int64 [n, c], index images of each query.
+        queries: int64 [n], rows of the queries.
 
     Source: Turcot and Lowe, ICCV workshops 2009; weights as Gordo et al., IJCV 2017.
     """
@@ -165,13 +170,13 @@ def _nearest_after_itself(unit: np.ndarray, k: int) -> np.ndarray:
 def _jaccard(
     encoded: sparse.csr_array, columns: sparse.csc_array, i: int, nearest: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images that image i is compared with, and how little their neighbourhoods share with its own.
+    """Candidates for the ranking of image i, and their Jaccard distances to it.
 
     Args:
         encoded: Each image's neighbourhood, [n, n], rows that add up to 1.
-        columns: The same by columns.
+        columns: The same matrix by columns.
         i: The image.
-        nearest: int64, images to compare with even if they share nothing.
+        nearest: int64, images that are candidates even if they share nothing.
 
     Returns:
         Images, int64 [n_candidates], ascending, without i; and Jaccard distances, float64 [n_candidates], 1 where
@@ -186,8 +191,11 @@ def _jaccard(
 
 
 def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
-    """Each image's neighbourhood as weights that add up to 1: k-reciprocal neighbours, and theirs where two thirds of
-    them agree; [n, n]."""
+    """Each image's neighbourhood as weights that add up to 1, [n, n].
+
+    It holds the image's k-reciprocal neighbours. The k/2-reciprocal neighbours of each of these are added if more than
+    two thirds of them are already in it.
+    """
     half = near[:, : round((near.shape[1] - 1) / 2) + 1]
     sets, halves = _reciprocal(near), _reciprocal(half)
     starts, columns, values = [0], [], []
@@ -207,7 +215,7 @@ def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
 
 
 def _reciprocal(near: np.ndarray) -> list[np.ndarray]:
-    """For each image those of its neighbours that have it among theirs; itself is one."""
+    """For each image, itself and those of its neighbours that have it among their own neighbours."""
     sets: list[np.ndarray] = []
     for part in _parts(len(near), near.shape[1] ** 2):
         is_mutual = (near[near[part]] == np.arange(len(near))[part, None, None]).any(axis=2)
@@ -216,14 +224,15 @@ def _reciprocal(near: np.ndarray) -> list[np.ndarray]:
 
 
 def _local_mean(encoded: sparse.csr_array, near: np.ndarray) -> sparse.csr_array:
-    """Each row becomes the mean of its nearest images' rows, itself the first."""
+    """Replaces each row by the mean of the rows of its nearest images, its own row included."""
     n, k = near.shape
     mean = sparse.csr_array((np.full(n * k, 1.0 / k), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
     return (mean @ encoded).tocsr()
 
 
 def _shared(encoded: sparse.csr_array, columns: sparse.csc_array, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images that share a neighbour with image i, and the sum of the smaller weights of what is shared."""
+    """Images that share a neighbour with image i; and for each, the sum over shared neighbours of the smaller
+    weight."""
     own = slice(encoded.indptr[i], encoded.indptr[i + 1])
     others, smaller = [], []
     for column, value in zip(encoded.indices[own], encoded.data[own], strict=True):
@@ -235,12 +244,12 @@ def _shared(encoded: sparse.csr_array, columns: sparse.csc_array, i: int) -> tup
 
 
 def _first(k: int, rows: np.ndarray, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar of each row's candidates; of equal ones the lower number."""
+    """The k most similar of each row of candidates; of equally similar ones the lower row number comes first."""
     order = np.lexsort((rows, -similarities), axis=-1)[:, :k]
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(similarities, order, axis=1)
 
 
 def _parts(n: int, n_each: int) -> list[slice]:
-    """Slices of n rows such that `n_each` numbers a row stay within N_NUMBERS."""
+    """Slices of n rows that hold at most N_NUMBERS numbers each, with `n_each` numbers per row."""
     step = max(1, N_NUMBERS // max(1, n_each))
     return [slice(first, first + step) for first in range(0, n, step)]

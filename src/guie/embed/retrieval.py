@@ -14,11 +14,11 @@ K = 5
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What every query found; each image of one set is a query, the others are the index.
+    """Results of all queries. Each image of a set is a query, and the others are its index.
 
     Attributes:
         neighbours: int64 [n, 5], rows of the nearest images, nearest first; -1 where the index holds fewer.
-        similarities: float32 [n, 5], cosines; with post-processing what it ranks by.
+        similarities: float32 [n, 5], cosines; with post-processing the similarities that it ranks by.
         is_correct: bool [n, 5], whether the neighbour has the query's class.
         n_relevant: int64 [n], other images of the query's class.
         precision: float64 [n], the host's precision; NaN where nothing is relevant.
@@ -34,10 +34,10 @@ class Retrieval:
 
 
 def retrieve(embeddings: np.ndarray, class_ids: np.ndarray, post: PostProcess | None = None) -> Retrieval:
-    """Every row queries all others; the row itself is left out by its number, not by its rank, and of equally near
-    images the lower row comes first.
+    """Every row queries all other rows. Of equally near images the lower row comes first.
 
-    On unit vectors the order by cosine is the order by Euclidean distance, which the host uses.
+    A query is left out of its own ranking by its row number, not by its rank. On unit vectors the order by cosine is
+    the order by Euclidean distance, which the host uses.
 
     Args:
         embeddings: float [n, dim]; normalised here.
@@ -79,8 +79,15 @@ def host_precision(is_correct: np.ndarray, n_relevant: np.ndarray) -> np.ndarray
 
 
 def mean_of_domains(values: np.ndarray, domains: np.ndarray) -> tuple[float, dict[str, float]]:
-    """The mean over domains, each alike, and each domain's mean over its queries; a domain without a query is left
-    out."""
+    """The mean over domains with equal weight, and each domain's mean over its queries.
+
+    Args:
+        values: float64 [n], NaN where the image is no query.
+        domains: [n], the domain of each image.
+
+    Returns:
+        The mean, NaN without any query; and the mean of each domain that has a query.
+    """
     is_query = np.isfinite(values)
     by_domain = {str(d): float(values[is_query & (domains == d)].mean()) for d in np.unique(domains[is_query])}
     return (float(np.mean(list(by_domain.values()))) if by_domain else np.nan), by_domain

@@ -2,7 +2,7 @@
 
 The rule: the similarity is summed in float64 over the dimensions, from the first to the last; of equal similarities the
 lower row comes first. So the order does not depend on blocks, shards, threads or the library that finds the candidates.
-It takes little time, as only neighbours too close for float32 to tell apart are computed again.
+The rule costs little time, because only similarities that float32 cannot order are computed again.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from tqdm.auto import tqdm
 from guie.embed.ties import distinct, first_copies, is_exact, last_digit
 
 BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
-SPARE = 3  # candidates beyond those asked for; they tell whether float32 can have hidden a nearer one
-TIE_BLOCK = 4096  # index rows at a time for the few queries where it can
-N_TIED = 1024  # and queries at a time
-MAX_NUMBER = (
-    1e15  # of embeddings as they are: the squares of ten million such numbers add up to less than float32 ends at
-)
+SPARE = 3  # extra candidates; they show whether rounding in float32 may have left out a nearer row
+TIE_BLOCK = 4096  # index rows at a time in the second search, in float64, of queries where it may have
+N_TIED = 1024  # queries at a time in the second search
+# Euclidean distances: the squares of ten million numbers of MAX_NUMBER add up to less than float32's largest number.
+MAX_NUMBER = 1e15
 MIN_NUMBER = 1e-15
 N_EXACT = 2**23  # float64 numbers at a time in the exact similarities: 64 MB
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors in one or several arrays, numbered through.
+    """Vectors in one or several arrays, numbered consecutively over the arrays.
 
     Attributes:
         parts: float [n_i, dim] each; memory-mapped ones are read block by block.
-        distance: `cosine`, which normalises, or `euclidean`, which does not (the host's, of whatever the model
-            returns).
-        chosen: int64 [n], the rows of the arrays that take part, ascending, and then numbered from 0; None: all.
+        distance: `cosine`, which normalises the vectors, or `euclidean`, which does not. The host uses Euclidean
+            distances of the model's outputs.
+        chosen: int64 [n], ascending: the rows of the arrays that take part, renumbered from 0. None takes all.
     """
 
     parts: tuple[np.ndarray, ...]
@@ -47,7 +46,7 @@ class Vectors:
         return sum(len(part) for part in self.parts) if self.chosen is None else len(self.chosen)
 
     def blocks(self, n_rows: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The number of a first row and its block, float32 [<= n_rows, dim].
+        """Yields the number of each block's first row, and the block, float32 [<= n_rows, dim].
 
         Raises:
             ValueError: a vector that is not finite.
@@ -63,16 +62,20 @@ class Vectors:
             yield first, block
 
     def whole(self) -> np.ndarray:
-        """float32 [n, dim]: all rows; ValueError as of `blocks`."""
+        """All rows, float32 [n, dim].
+
+        Raises:
+            ValueError: a vector that is not finite.
+        """
         nothing = np.empty((0, *self.parts[0].shape[1:]), np.float32)
         return np.concatenate([block for _, block in self.blocks(BLOCK)] or [nothing])
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """float32 [n, dim]: the rows of these numbers."""
+        """float32 [n, dim]: the rows of these numbers, normalised for `cosine`."""
         return self._prepared(self.raw(numbers))
 
     def raw(self, numbers: np.ndarray) -> np.ndarray:
-        """float [n, dim]: the rows of these numbers as the arrays hold them."""
+        """float [n, dim]: the rows of these numbers as they are stored."""
         numbers = numbers if self.chosen is None else self.chosen[numbers]
         if len(self.parts) == 1:
             return self.parts[0][numbers]
@@ -103,30 +106,31 @@ class Vectors:
 
 
 def l2_normalised(vectors: np.ndarray) -> np.ndarray:
-    """float32 [n, dim], each row divided by its length, however large or small that is (zero rows stay zero)."""
+    """float32 [n, dim]: each row divided by its length, also where the length is very large or small. Rows of zeros
+    stay zero."""
     vectors = np.asarray(vectors)
     if vectors.dtype.kind != "f" or vectors.dtype.itemsize < 4:
         vectors = vectors.astype(np.float32)
     largest = np.maximum(vectors.max(axis=1, keepdims=True, initial=0), -vectors.min(axis=1, keepdims=True, initial=0))
-    with np.errstate(invalid="ignore"):  # infinite by infinite; what is not finite is told of where it matters
-        if ((largest > 1e9) | (largest < 1e-9)).any():  # squares of float32 end at 1e38 and begin at 1e-38
+    with np.errstate(invalid="ignore"):  # infinity / infinity; `Vectors.blocks` refuses such numbers
+        if ((largest > 1e9) | (largest < 1e-9)).any():  # squares overflow float32 at 1e38 and underflow at 1e-38
             _, exponent = np.frexp(largest)
-            vectors = np.ldexp(vectors, -exponent)  # by a power of two, which costs no digit
+            vectors = np.ldexp(vectors, -exponent)  # a power of two, so that the scaling is exact
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _as_float32(block: np.ndarray) -> np.ndarray:
-    """As they are, for Euclidean distances.
+    """The block as float32, not normalised, for Euclidean distances.
 
     Raises:
-        ValueError: finite lengths whose squares float32 cannot hold.
+        ValueError: numbers whose squares float32 cannot hold.
     """
     largest = max(float(block.max(initial=0)), -float(block.min(initial=0)))
     if MAX_NUMBER < largest < np.inf or 0 < largest < MIN_NUMBER:
         raise ValueError(
-            f"embeddings reach {largest:.3g}, whose square float32 cannot hold; multiply all by one number, which "
-            "changes no neighbour"
+            f"the largest number of the embeddings is {largest:.3g}, whose square float32 cannot hold; multiply all by "
+            "one number, which changes no neighbour"
         )
     return np.ascontiguousarray(block, dtype=np.float32)
 
@@ -134,10 +138,10 @@ def _as_float32(block: np.ndarray) -> np.ndarray:
 def vectors(
     arrays: np.ndarray | Sequence[np.ndarray], distance: str = "cosine", chosen: np.ndarray | None = None
 ) -> Vectors:
-    """One array, or several (shards) one after the other; all rows, or the chosen ones.
+    """Vectors of one array, or of several (shards) one after the other; all rows, or the chosen ones.
 
     Raises:
-        ValueError: no array of two axes, arrays of several widths, or an unknown distance.
+        ValueError: arrays that are not [n, dim] with one dim, numbers that are not real, or an unknown distance.
     """
     parts = (arrays,) if isinstance(arrays, np.ndarray) else tuple(arrays)
     if distance not in ("cosine", "euclidean"):
@@ -161,15 +165,15 @@ def search(
     """The k nearest index rows of each query, exactly, in the order of the rule above.
 
     Args:
-        queries: float [n_queries, dim], treated as the index is.
+        queries: float [n_queries, dim], normalised if the index is.
         index: What is searched.
-        k: How many.
-        own_rows: int64 [n_queries], the query's own row in the index, which is left out; -1 where it has none. None:
-            none has.
+        k: Number of neighbours.
+        own_rows: int64 [n_queries], the query's own row in the index, which is left out; -1 where it has none. None: no
+            query has one.
         is_quiet: Without a progress bar.
 
     Returns:
-        Rows, int64 [n_queries, k], -1 where the index holds fewer; and their similarities, float32 [n_queries, k]:
+        Rows, int64 [n_queries, k], -1 where the index has fewer; and their similarities, float32 [n_queries, k]:
         cosines, or negative squared distances, to the rounding of float32.
 
     Raises:
@@ -193,7 +197,7 @@ def search(
 
 
 def _own_last(keys: np.ndarray, rows: np.ndarray, own_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities and rows in which the query's own row has gone to the end, as row -1 of similarity -inf.
+    """Moves each query's own row to the end, as row -1 with similarity -inf.
 
     Args:
         keys: float64 [n_queries, k].
@@ -214,7 +218,7 @@ def _nearest(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tup
     keys, rows = _in_order(queries, index, near, candidates, error)
     keys, rows = keys[:, :k], rows[:, :k]
     if n_candidates < len(index):
-        is_unsure = keys[:, -1] <= near[:, -1] + 2 * error  # what is not a candidate is at most as near as the last one
+        is_unsure = keys[:, -1] <= near[:, -1] + 2 * error  # no other row is nearer than the last candidate
         for part in np.array_split(np.flatnonzero(is_unsure), -(-int(is_unsure.sum()) // N_TIED) or 1):
             if len(part):
                 keys[part], rows[part] = _among_all(queries[part], index, k, longest)
@@ -222,8 +226,12 @@ def _nearest(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tup
 
 
 def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """The k nearest by faiss, ties as it likes: falling similarities, float64 [n, k], rows, and the length of the
-    longest index vector."""
+    """The k nearest by faiss, whose order of ties is not the rule's.
+
+    Returns:
+        Similarities in descending order, float64 [n, k]; rows, int64 [n, k]; and the length of the longest index
+        vector.
+    """
     metric, sign = (faiss.METRIC_INNER_PRODUCT, 1) if index.distance == "cosine" else (faiss.METRIC_L2, -1)
     best = faiss.ResultHeap(len(queries), k, keep_max=True)
     longest = 0.0
@@ -240,13 +248,13 @@ def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> 
 
 
 def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Similarities in float64 of pairs.
+    """Similarities of pairs in float64, summed in the order of the rule.
 
     Args:
         queries: float32 [n, dim], prepared as the index is.
-        index: Whose rows.
-        numbers: int64 [n_pairs], of queries.
-        rows: int64 [n_pairs].
+        index: The index.
+        numbers: int64 [n_pairs], which query each pair has.
+        rows: int64 [n_pairs], which index row.
 
     Returns:
         float64 [n_pairs].
@@ -256,19 +264,20 @@ def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.nda
     for first in range(0, len(rows), step):
         here, there = queries[numbers[first : first + step]].astype(np.float64), index.rows(rows[first : first + step])
         terms = here * there if index.distance == "cosine" else -((here - there) ** 2)
-        keys[first : first + step] = np.cumsum(terms, axis=1)[:, -1]  # a running sum has one order; sum() has not
+        keys[first : first + step] = np.cumsum(terms, axis=1)[:, -1]  # cumsum adds in this order; sum() need not
     return keys
 
 
 def _in_order(
     queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities and rows, the nearest first and of equal ones the lower row.
+    """Similarities and rows, the nearest first; of equal similarities the lower row. Those too close to order are
+    computed again.
 
     Args:
         queries: float32 [n, dim].
-        index: Whose rows.
-        near: float64 [n, c], falling similarities that are wrong by at most `error`.
+        index: The index.
+        near: float64 [n, c], similarities in descending order, wrong by at most `error`.
         rows: int64 [n, c].
         error: float64 [n].
     """
@@ -282,7 +291,7 @@ def _in_order(
 
 
 def _among_all(queries: np.ndarray, index: Vectors, k: int, longest: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same as `_nearest` with all similarities in float64: for the few queries with near-ties at rank k."""
+    """As `_nearest`, with all similarities in float64: for the few queries with near-ties at rank k."""
     scale = _scale(queries, longest, index.distance)
     rounding = 2 * _rounding(queries, longest, index.distance, 2.0**-53)
     digits = last_digit(queries)
@@ -300,12 +309,12 @@ def _among_all(queries: np.ndarray, index: Vectors, k: int, longest: float) -> t
 
 @dataclass(frozen=True)
 class _BestSoFar:
-    """What may be among the k nearest of each query, after some blocks of the index.
+    """The rows that may be among the k nearest of each query, after some blocks of the index.
 
-    A query has a list of its own length, as near-ties at rank k are all kept until the end.
+    The lists differ in length, because all near-ties at rank k are kept until the end.
 
     Attributes:
-        k: How many are wanted.
+        k: Number of neighbours.
         keys: Similarities, float64 [n_found] for each query.
         rows: Index rows, int64 [n_found] for each query, ascending.
     """
@@ -316,15 +325,15 @@ class _BestSoFar:
 
     @classmethod
     def of(cls, n_queries: int, k: int) -> _BestSoFar:
-        """Of `n_queries`, before the first block."""
+        """Empty lists for `n_queries` queries."""
         return cls(k, [np.empty(0)] * n_queries, [np.empty(0, dtype=np.int64)] * n_queries)
 
     def add(self, near: np.ndarray, numbers: np.ndarray, slack: np.ndarray) -> None:
-        """Takes in the next block.
+        """Adds the next block.
 
         Args:
-            near: float64 [n_queries, n_rows], its similarities.
-            numbers: int64 [n_rows], its index rows, ascending and above all rows before.
+            near: float64 [n_queries, n_rows], similarities to the block.
+            numbers: int64 [n_rows], index rows of the block, ascending and above all rows before.
             slack: float64 [n_queries], twice the error of a similarity; 0 where all are exact.
         """
         floor = np.array([found.min() if len(found) >= self.k else -np.inf for found in self.keys]) - slack
@@ -339,7 +348,7 @@ class _BestSoFar:
 
         Args:
             queries: float32 [n_queries, dim].
-            index: Whose rows.
+            index: The index.
             slack: float64 [n_queries]; similarities are computed again where it is not 0.
         """
         keys = np.empty((len(queries), self.k))
@@ -353,8 +362,8 @@ class _BestSoFar:
 
 
 def _best(keys: np.ndarray, rows: np.ndarray, k: int, slack: float) -> tuple[np.ndarray, np.ndarray]:
-    """Those of one query's similarities that may be among the k largest if each is wrong by half of `slack`; rows are
-    ascending."""
+    """The similarities of one query that may be among the k largest if each is wrong by at most half of `slack`. `rows`
+    is ascending."""
     if len(keys) <= k:
         return keys, rows
     floor = np.partition(keys, -k)[-k] - slack
@@ -366,8 +375,8 @@ def _best(keys: np.ndarray, rows: np.ndarray, k: int, slack: float) -> tuple[np.
 
 
 def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> np.ndarray:
-    """Of all pairs, [n_queries, n_rows], in the arrays' own precision: cosines of unit vectors, or negative squared
-    distances."""
+    """Similarities of all pairs, [n_queries, n_rows], in the arrays' own precision: cosines of unit vectors, or
+    negative squared distances."""
     products = queries @ block.T
     if distance == "cosine":
         return products
@@ -375,8 +384,8 @@ def all_similarities(queries: np.ndarray, block: np.ndarray, distance: str) -> n
 
 
 def _rounding(queries: np.ndarray, longest: float, distance: str, unit: float) -> np.ndarray:
-    """Bound on the error of a computed similarity, float64 [n_queries]: (dim + 4) roundings of at most the product of
-    the lengths."""
+    """Bound on the error of a computed similarity, float64 [n_queries]: dim + 4 rounding errors, each of at most `unit`
+    times `_scale`."""
     return (queries.shape[1] + 4) * unit * _scale(queries, longest, distance)
 
 

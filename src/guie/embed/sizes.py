@@ -1,7 +1,7 @@
-"""An image's size beside its feature, for necks that take it (5th place).
+"""Image sizes as additional inputs of a neck (5th place).
 
-The size is that of the packed image, whose shorter side is at most `data.pack_px`; the export works it out from the
-image it is given.
+The size is that of the packed image, whose shorter side is at most `data.pack_px`. The export computes it from its
+input image.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
 
 
 def sized(features: np.ndarray | Halves, packed: PackedImages, rows: np.ndarray, shape: Neck) -> np.ndarray:
-    """The features of `rows` as a neck of this shape takes them: float32 [n_rows, feature_dim], or with three more
-    columns."""
+    """The inputs of a neck for `rows`: their features, float32 [n_rows, feature_dim], with the image's size in three
+    more columns if the neck takes it."""
     own = features[:]
     return np.concatenate([own, sizes_of(packed, rows)], axis=1) if n_sizes(shape) else own
 
 
 class Sized:
-    """As `sized`, of features on the disk: rows are read, and the sizes put beside them, when they are asked for."""
+    """Features on the disk with the image sizes beside them. Both are read and joined row by row."""
 
     def __init__(self, features: np.ndarray | Halves, sizes: np.ndarray) -> None:
-        """Of float32 [n, feature_dim], maybe a memory map, and float32 [n, 3]."""
+        """`features` is float32 [n, feature_dim], possibly a memory map; `sizes` is float32 [n, 3]."""
         self.features, self.sizes = features, sizes
 
     def __len__(self) -> int:
-        """n."""
+        """Number of rows."""
         return len(self.features)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -49,10 +49,12 @@ class Sized:
 
 
 def split_sizes(neck: nn.Linear) -> tuple[nn.Linear, Tensor]:
-    """A neck that takes features and sizes as one that takes features alone, and what each size adds to its output:
-    float32 [embedding_dim, 3].
+    """Splits a linear neck of features and sizes into a neck of features alone and the weights of the sizes.
 
-    A network of pixels alone can be traced; its image's size is added where that is known.
+    A network of pixels alone can be traced. The part of the size is added where the image's size is known.
+
+    Returns:
+        The neck of features; and the weights of the sizes, float32 [embedding_dim, 3].
     """
     weight = neck.weight.detach()
     of_feature = nn.Linear(weight.shape[1] - N_SIZES, weight.shape[0], bias=neck.bias is not None)

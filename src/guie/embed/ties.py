@@ -1,9 +1,8 @@
-"""Equal vectors, and sums that are exact: what keeps the search fast where thousands of index rows are equally near.
+"""Equal vectors and exact sums. Both keep the search fast where thousands of index rows are equally near.
 
-Two facts are used. Equal rows have equal similarities to everything, so a query is searched once however often it
-occurs, and of equal index rows only the first k can be among the k nearest. And a float64 sum of numbers with few
-binary digits is not rounded at all: then any order of summation, also that of a matrix product, gives the sum that the
-rule of the search asks for.
+Equal rows have equal similarities to everything. So equal queries are searched once, and of equal index rows only the
+first k can be among the k nearest. A float64 sum of numbers with few binary digits is exact. Then every order of
+summation, also that of a matrix product, gives the sum that the rule of the search asks for.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ def first_copies(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def last_digit(rows: np.ndarray) -> np.ndarray:
-    """The largest e of each row such that all its numbers are multiples of 2 ** e, int64 [n]; a large number for a row
-    of zeros.
+    """The largest e of each row such that all its numbers are multiples of 2 ** e, int64 [n]; NO_DIGIT for a row of
+    zeros.
 
     Args:
         rows: float32 [n, dim], finite.
@@ -70,6 +69,7 @@ def is_exact(queries: np.ndarray, last: int, scale: np.ndarray, distance: str) -
 
 
 def _numbered(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `distinct`, for the digests of the rows, uint64 [n]."""
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int64)
@@ -78,7 +78,7 @@ def _numbered(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _digests(rows: np.ndarray) -> np.ndarray:
-    """64 bits of each row, uint64 [n]; equal rows have equal ones."""
+    """64 bits of each row, uint64 [n]; equal rows have equal digests."""
     bits = (rows + np.float32(0)).view(np.uint32)  # -0 + 0 is 0
     digests = np.zeros(len(rows), dtype=np.uint64)
     for column in bits.T:

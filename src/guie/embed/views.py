@@ -17,10 +17,11 @@ def to_square(images: Tensor, px: int, frame: str = "squash") -> Tensor:
     Args:
         images: uint8 or float [n, 3, height, width], 0..255.
         px: Side of the square.
-        frame: squash takes the whole image, whatever its aspect; crop the central nine tenths of both sides, squashed;
-            pad the whole image in its own aspect, on grey. Two look at the image's sides: aspect is crop for a square
-            image (sides equal within a twentieth) and squash for any other; aspect_pad is crop for a square one and,
-            for any other, the central nine tenths padded. Their mean is the 5th place's choice.
+        frame: `squash` resizes the whole image, whatever its aspect. `crop` does so with the central nine tenths of
+            both sides. `pad` keeps the aspect of the whole image and fills up with grey. Two frames depend on the
+            image's aspect: `aspect` is crop for a square image (sides equal within a twentieth) and squash for any
+            other; `aspect_pad` is crop for a square image and pads the central nine tenths of any other. The 5th place
+            averaged these two.
 
     Returns:
         float32 [n, 3, px, px], clamped to 0..255.
@@ -35,16 +36,14 @@ def to_square(images: Tensor, px: int, frame: str = "squash") -> Tensor:
         height, width = images.size(2), images.size(3)
     if frame == "pad" or (frame == "aspect_pad" and not is_square):
         longer = max(height, width)
-        # at least two: torch 2.14 gives wrong pixels where an antialiased image is one pixel wide (1.11 and 1.13 do
-        # not)
+        # at least two: torch 2.14 gives wrong pixels if an antialiased image is one pixel wide (1.11 and 1.13 do not)
         inner_height, inner_width = (
             max(2, (height * px + longer // 2) // longer),
             max(2, (width * px + longer // 2) // longer),
         )
         inner = _resized(images, inner_height, inner_width)
-        square = torch.full(
-            [images.size(0), 3, px, px], 128.0, device=images.device
-        )  # grey is close to zero once it is normalised
+        # grey, which is close to zero after normalisation
+        square = torch.full([images.size(0), 3, px, px], 128.0, device=images.device)
         top, left = (px - inner_height) // 2, (px - inner_width) // 2
         square[:, :, top : top + inner_height, left : left + inner_width] = inner
         return square
@@ -52,8 +51,8 @@ def to_square(images: Tensor, px: int, frame: str = "squash") -> Tensor:
 
 
 def _resized(images: Tensor, height: int, width: int) -> Tensor:
-    # What F.interpolate(mode="bicubic", antialias=True) calls. Scripted, F.interpolate brings operators along that the
-    # scorer's torch 1.11 has not.
+    # F.interpolate(mode="bicubic", antialias=True) calls this. When F.interpolate is scripted, it adds operators that
+    # the scorer's torch 1.11 does not have.
     pixels = torch.ops.aten._upsample_bicubic2d_aa(images.float(), [height, width], False, None, None)
     return pixels.clamp(0.0, 255.0)
 
@@ -64,8 +63,7 @@ def frame_of(view: str) -> str:
 
 
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels 0..255, float32 [n, 3, h, w], as the backbone was trained to see them: (x / 255 - mean) / std by
-    channel."""
+    """(pixels / 255 - mean) / std by channel, as the backbone was trained; pixels are float32 [n, 3, h, w], 0..255."""
     shape = (1, 3, 1, 1)
     return (pixels / 255.0 - torch.tensor(mean, device=pixels.device).view(shape)) / torch.tensor(
         std, device=pixels.device
@@ -73,8 +71,12 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def apply_view(pixels: Tensor, view: str) -> Tensor:
-    """What is left of a view once the image is a square: `flip` is mirrored left to right; float [n, 3, h, w] in and
-    out."""
+    """Applies the part of a view that follows the resizing: `flip` mirrors left to right. float [n, 3, h, w] in and
+    out.
+
+    Raises:
+        ValueError: the view is unknown.
+    """
     if view not in VIEWS:
-        raise ValueError(f"view {view!r} is unknown; there are {', '.join(VIEWS)}")
+        raise ValueError(f"view {view!r} is unknown; the views are {', '.join(VIEWS)}")
     return pixels.flip(3) if view == "flip" else pixels

@@ -1,9 +1,9 @@
-"""Scores embeddings of one's own, as honestly as door 07 scores a run.
+"""Scores your own embeddings with the protocols and intervals of door 07.
 
-Several files of the same images are the rows of a ladder: each is tested against the one before (p_vs_previous: whether
-the difference holds for other classes of the same kind, with these weights; it says nothing about other training runs).
-As many id files as embeddings are runs of their own (seeds): their mean and standard deviation follow. Distances are
-cosine unless --distance says euclidean, which the contest's host used.
+Several files of the same images make a ladder: each file is tested against the one before. p_vs_previous tests whether
+the difference holds for other classes of the same kind, with these weights. It says nothing about other training runs.
+With one id file for each embeddings file, the files are separate runs (seeds); their mean and standard deviation
+follow. The distance is cosine by default; the contest's host used --distance euclidean.
 
   python -m guie.evaluate mine.npy --ids mine.csv
   python -m guie.evaluate before.npy after.npy --ids mine.csv --protocol per_domain --full --geometry --out scores.csv
@@ -51,7 +51,7 @@ ASKED = (
     "uniformity",
     "nmi",
     "ami",
-)  # columns that an option brings
+)  # columns that are shown if an option adds them
 SHOWN = (
     "mp5",
     "mp5_low",
@@ -85,13 +85,16 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         required=True,
-        help=".csv or .parquet: image_id, class_id[, domain][, split: query or index]; one for all, or one each",
+        help=".csv or .parquet: image_id, class_id[, domain][, split: query or index]; one for all files, or one each",
     )
     p.add_argument(
-        "--protocol", choices=[*PROTOCOLS, "solution"], default="merged", help="who asks whom (default: %(default)s)"
+        "--protocol",
+        choices=[*PROTOCOLS, "solution"],
+        default="merged",
+        help="which images are queries and which the index (default: %(default)s)",
     )
     p.add_argument(
-        "--solution", type=Path, help="the host's file: query id, ids of what is relevant, Public or Private"
+        "--solution", type=Path, help="the host's file: query id, ids of the relevant images, Public or Private"
     )
     p.add_argument("--distance", choices=("cosine", "euclidean"), default="cosine")
     p.add_argument("--full", action="store_true", help="also the mAP over the whole index")
@@ -101,25 +104,25 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--combine",
         action="store_true",
-        help="the files are of models trained on different folds: also their mean and their concatenation",
+        help="for models trained on different folds: also the mean of their scores, and their concatenation",
     )
     p.add_argument(
         "--shift",
         type=int,
         metavar="N",
-        help="instead: scores over N splits of growing Fréchet distance, for a model that saw none of the classes",
+        help="only scores over N splits of growing Fréchet distance, for a model trained on none of the classes",
     )
     p.add_argument(
         "--features",
         type=Path,
-        help="for --shift: features of a frozen network, which say how far classes are (default: the embeddings)",
+        help="for --shift: features of a frozen network that measure the distance (default: the first embeddings)",
     )
     p.add_argument("--out", type=Path, help="write all columns to this .csv; the splits of --shift beside it")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status, after one line where something failed: see `guie.errors`."""
+    """Runs the command and returns its exit status. An error is reported in one line, see `guie.errors`."""
     arguments = parser().parse_args(argv)
     return run_to_the_end(lambda: score(arguments), "guie.evaluate", arguments.out or "")
 
@@ -166,11 +169,11 @@ def rows(arguments: argparse.Namespace) -> pd.DataFrame:
 
 
 def _tables_of_ids(arguments: argparse.Namespace) -> list[pd.DataFrame]:
-    """What --ids names: one table for all files of embeddings, or one each.
+    """The tables of --ids: one for all files of embeddings, or one each.
 
     Raises:
-        ValueError: another number of tables, --protocol and --solution that do not go together, or a table that
-            `read_ids` refuses.
+        ValueError: the number of tables fits neither, --protocol and --solution do not go together, or `read_ids`
+            refuses a table.
     """
     tables = [read_ids(path) for path in arguments.ids]
     if len(tables) not in (1, len(arguments.embeddings)):
@@ -183,7 +186,7 @@ def _tables_of_ids(arguments: argparse.Namespace) -> list[pd.DataFrame]:
 
 
 def row_name(path: Path) -> str:
-    """What the row of a file is called."""
+    """The name of a file's row."""
     file, name = named(path)
     return f"{file.stem}:{name}" if name else file.stem
 
@@ -195,7 +198,15 @@ def one_row(
     before: pd.DataFrame | None,
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, object], pd.DataFrame]:
-    """The scores of one file, and its queries."""
+    """The row of one file, and the scores of its queries.
+
+    Args:
+        name: The row's name.
+        parts: float [n_i, dim] each, in the order of `ids`.
+        ids: As `read_ids` returns them.
+        before: The scores of the queries of the file before; None for the first.
+        arguments: The options.
+    """
     extra: dict[str, object] = {}
     if arguments.solution:
         solution = read_solution(arguments.solution)
@@ -218,7 +229,7 @@ def one_row(
 
 
 def _host_scores(nearest: dict[str, list[str]], solution: dict[str, tuple[str, frozenset[str]]]) -> dict[str, float]:
-    """host_public and host_private, as far as the solution has queries of that usage.
+    """host_public and host_private, each only if the solution has queries of this usage.
 
     Args:
         nearest: The ids found for each query.
@@ -239,7 +250,11 @@ def _spread_of_folds(queries: pd.DataFrame) -> dict[str, float]:
 
 
 def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
-    """The curve of each file over the splits of --shift."""
+    """The curve of each file over the splits of --shift.
+
+    Raises:
+        ValueError: options that do not go with --shift, or arrays of another number of rows than the ids.
+    """
     if len(arguments.ids) > 1:
         raise ValueError("--shift takes one file of ids")
     if (
@@ -272,7 +287,7 @@ def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown: three decimals, no cell for what is missing."""
+    """A table in Markdown with three decimals and an empty cell for a missing value."""
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * table.shape[1]]
     for row in table.itertuples(index=False):
         lines.append("| " + " | ".join(_cell(value) for value in row) + " |")

@@ -1,4 +1,4 @@
-"""Embeddings in the formats that people save them in: read, or refused by name with the remedy."""
+"""Reads embeddings from the file formats that are common for them. Other formats are refused with a remedy."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ from guie.errors import is_of_the_machine
 from guie.evaluate.id_tables import COLUMNS, strict_csv, with_index
 
 REMEDY = "save the array with numpy.save('embeddings.npy', array)"
-PICKLE = "a pickle can run any program when it is opened, so none is"
+PICKLE = "opening a pickle can run any program, so pickles are not read"
 ID_COLUMN = "image_id"
-LABELS = (*COLUMNS[1:], "split")  # of the table of ids; no dimensions where a table of embeddings has them, too
+LABELS = (*COLUMNS[1:], "split")  # columns of ids; in a table of embeddings they are not dimensions
 T = TypeVar("T")
 
 
 def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.ndarray, ...]:
-    """Embeddings row by row as the ids, float [n_i, dim] each; arrays of .npy files are memory-mapped.
+    """Reads embeddings in the order of the ids: one array or several shards, float [n_i, dim] each.
+
+    Arrays of .npy files are memory-mapped.
 
     Args:
-        path: A .npy file or a folder of such shards, in the order of their names (2 before 10); .npz, .pt, .pth and
-            .safetensors with one array, or FILE:NAME for one of several, or with one vector under each image_id; .csv
-            and .parquet of numbers, or of lists. Where a table has a column image_id, or an archive a list of the ids,
-            that says which row is whose.
-        ids: image_id; the rows of files with ids follow its order.
+        path: One of three kinds. Arrays: a .npy file, or a folder of .npy shards, which follow in the order of their
+            names (2 before 10). Archives: .npz, .pt, .pth and .safetensors with one array, with several (FILE:NAME
+            chooses one), or with one vector under each image_id. Tables: .csv, .tsv and .parquet of numbers or lists.
+            If a table has a column image_id, or an archive a list of the ids, this says which row belongs to which
+            image.
+        ids: A table with the column image_id. The rows of files with ids are put in its order; None keeps theirs.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: a format that is not read, a file that is not whole, no or several arrays, numbers that are not
-            real, ids that are not those of `ids`.
+        FileNotFoundError: the file does not exist, or the folder holds no .npy file.
+        ValueError: an unknown format, a damaged file, no array or several, numbers that are not real, or image_ids that
+            are not those of `ids`.
     """
     file, name = named(path)
     if file.is_dir():
-        shards = sorted(file.glob("*.npy"), key=_in_numbers)
+        shards = sorted(file.glob("*.npy"), key=_natural_order)
         if not shards:
             raise FileNotFoundError(f"{file} holds no .npy file")
         parts = tuple(_npy(shard) for shard in shards)
@@ -50,7 +53,7 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
     elif file.suffix.lower() == ".npy":
         parts = (_npy(file),)
     elif file.suffix.lower() in ARRAYS:
-        parts = (_of_archive(file, name, _whole(file, ARRAYS[file.suffix.lower()]), ids),)
+        parts = (_of_archive(file, name, _read(file, ARRAYS[file.suffix.lower()]), ids),)
     else:
         raise ValueError(
             f"{file}: {REFUSED.get(file.suffix.lower(), f'the ending {file.suffix!r} is not known')}; {REMEDY}"
@@ -61,7 +64,7 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
 
 
 def named(path: Path) -> tuple[Path, str]:
-    """`mine.npz:val` is the array `val` of mine.npz, unless there is a file of that name."""
+    """Splits FILE:NAME: `mine.npz:val` is the array `val` of mine.npz, unless a file has that whole name."""
     stem, colon, name = str(path).rpartition(":")
     return (Path(stem), name) if colon and Path(stem).suffix.lower() in ARRAYS and not path.exists() else (path, "")
 
@@ -75,13 +78,13 @@ def _check_numbers(file: Path, array: np.ndarray) -> None:
         raise ValueError(f"{file} holds an array of shape {array.shape}; embeddings are [n_images, dim]: reshape it")
 
 
-def _whole(file: Path, read: Callable[[Path], T]) -> T:
-    """What `read` finds; its errors in one line with the remedy."""
+def _read(file: Path, read: Callable[[Path], T]) -> T:
+    """Calls `read` on a file. Its errors become one line with the remedy."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, about old formats
+            warnings.simplefilter("ignore")  # torch warns of old formats
             return read(file)
-    except Exception as error:  # of five libraries, each with errors of its own kinds
+    except Exception as error:  # five libraries read files, each with its own exceptions
         if isinstance(error, OSError) or is_of_the_machine(error):
             raise
         reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
@@ -91,9 +94,9 @@ def _whole(file: Path, read: Callable[[Path], T]) -> T:
 
 
 def _npy(file: Path) -> np.ndarray:
-    array = _whole(file, lambda path: np.load(path, mmap_mode="r", allow_pickle=False))
+    array = _read(file, lambda path: np.load(path, mmap_mode="r", allow_pickle=False))
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{file} is a .npz archive inside; rename it to .npz")
+        raise ValueError(f"{file} is in fact a .npz archive; rename it to .npz")
     return array
 
 
@@ -103,8 +106,8 @@ def _npz(file: Path) -> dict[str, np.ndarray]:
 
 
 def _torch(file: Path) -> dict[str, np.ndarray]:
-    """Tensors and lists of texts by their names, those of a list by their place in it."""
-    import torch  # here, as .npy files need none of its second
+    """Tensors and lists of texts by their names; items of a list are named by their position."""
+    import torch  # imported here, because it takes a second that .npy files need not wait
 
     found = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(found, dict):
@@ -119,7 +122,7 @@ def _torch(file: Path) -> dict[str, np.ndarray]:
 
 
 def _safetensors(file: Path) -> dict[str, np.ndarray]:
-    from safetensors.torch import load_file  # of torch, as numpy has no bfloat16
+    from safetensors.torch import load_file  # torch's, because numpy has no bfloat16
 
     return {name: _as_numpy(value) for name, value in load_file(file).items()}
 
@@ -135,7 +138,7 @@ def _as_numpy(tensor: object) -> np.ndarray:
 
 
 def _of_archive(file: Path, name: str, arrays: dict[str, np.ndarray], ids: pd.DataFrame | None) -> np.ndarray:
-    """The embeddings of an archive, in the order of the ids where it names them."""
+    """The embeddings of an archive, in the order of the ids if the archive holds ids."""
     wanted = [] if ids is None else ids[ID_COLUMN].astype(str).to_list()
     if wanted and not name and set(arrays) == set(wanted):
         return _stacked(file, [arrays[image] for image in wanted], "vectors")
@@ -153,7 +156,11 @@ def _of_archive(file: Path, name: str, arrays: dict[str, np.ndarray], ids: pd.Da
 
 
 def _chosen(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The array called `name`, or the only one of two axes."""
+    """The array called `name`, or the only array with two axes.
+
+    Raises:
+        ValueError: there is no such array, or there are several.
+    """
     if name:
         if name not in arrays:
             raise ValueError(f"{file} has no array {name!r}; it has {', '.join(arrays) or 'none'}")
@@ -166,7 +173,7 @@ def _chosen(file: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _places(file: Path, names: list[str], wanted: list[str]) -> np.ndarray:
-    """In which row of `names` each id stands, int64 [n_ids].
+    """The row in `names` of each id of `wanted`, int64 [n_ids].
 
     Raises:
         ValueError: the two do not hold the same ids, each once.
@@ -191,7 +198,7 @@ def _stacked(file: Path, vectors: list[np.ndarray], what: str) -> np.ndarray:
 
 def _from_table(file: Path, ids: pd.DataFrame | None) -> np.ndarray:
     """Numbers of a table, float64 [n, dim], in the order of the ids."""
-    table = _whole(file, TABLES[file.suffix.lower()])
+    table = _read(file, TABLES[file.suffix.lower()])
     if ID_COLUMN in table:
         names = table.pop(ID_COLUMN).astype(str).to_list()
         table = table.iloc[_places(file, names, names if ids is None else ids[ID_COLUMN].astype(str).to_list())]
@@ -200,19 +207,21 @@ def _from_table(file: Path, ids: pd.DataFrame | None) -> np.ndarray:
         return _stacked(file, table.iloc[:, 0].to_list(), f"lists of column {table.columns[0]!r}")
     texts = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     if texts:
-        raise ValueError(f"{file}: the columns {texts[:3]} are no numbers; leave image_id and one column a dimension")
+        raise ValueError(
+            f"{file}: the columns {texts[:3]} are not numbers; keep only image_id and one column per dimension"
+        )
     whole = [name for name in table if not pd.api.types.is_float_dtype(table[name])]
     whole = [str(name) for name in whole if table[name].nunique() > 1] if len(whole) < table.shape[1] else []
     if whole:
         raise ValueError(
-            f"{file}: the columns {whole[:3]} hold integers and the others do not, as ids and labels do; leave "
-            "image_id and one column a dimension"
+            f"{file}: the columns {whole[:3]} hold integers and the others do not, so they may be ids or labels; "
+            "keep only image_id and one column per dimension"
         )
     return table.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _csv(file: Path) -> pd.DataFrame:
-    """With or without a header: numpy.savetxt writes none, and its first row is an embedding."""
+    """Reads a table with or without a header. numpy.savetxt writes none: then the first row is an embedding."""
     separator = "\t" if file.suffix.lower() == ".tsv" else ","
     first = strict_csv(file, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
     is_numbered = list(first) == [str(i) for i in range(len(first))]  # as pandas names the columns of an array
@@ -238,7 +247,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _in_numbers(path: Path) -> list[tuple[int, str]]:
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """Sort key of a name in which numbers count by their value: 2 before 10."""
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path.name)]
 
 

@@ -1,5 +1,5 @@
-"""What the embeddings look like without a query: how dense classes are, how many directions are used, how even the
-sphere is covered.
+"""Measures of embeddings without queries: the density of classes, the directions in use, and the evenness on the
+sphere.
 
 Distances of all pairs are summed block by block; no matrix of all pairs is held.
 """
@@ -44,6 +44,9 @@ def density(embeddings: np.ndarray, class_ids: np.ndarray) -> tuple[float, float
         The mean over classes of at least two images of their mean pairwise distance, and the mean pairwise distance of
         all class means; NaN where there is no pair.
 
+    Raises:
+        ValueError: no image has a class.
+
     Source: Roth et al. 2020, Revisiting Training Strategies, section 5, pi_intra and pi_inter.
     """
     intra, means = [], []
@@ -59,16 +62,16 @@ def density(embeddings: np.ndarray, class_ids: np.ndarray) -> tuple[float, float
 
 
 def spectral_decay(embeddings: np.ndarray) -> float:
-    """rho: Kullback-Leibler divergence of the singular values, scaled to sum 1, from the uniform distribution; 0 uses
-    all directions alike.
+    """rho: Kullback-Leibler divergence KL(U || S) of the uniform distribution U and the singular values S, scaled to
+    sum 1.
 
-    Infinite where a direction is not used at all. The embeddings are not centred, and none of the singular values is
-    left out.
+    It is 0 if all directions are used alike, and infinite if one is not used at all. The embeddings, float [n, dim],
+    are not centred, and none of the singular values is left out.
 
     Source: Roth et al. 2020, section 5, rho(Phi) = KL(U || S_Phi).
     """
     triangle = np.empty((0, embeddings.shape[1]))
-    for first in range(0, len(embeddings), PAIR_BLOCK):  # QR of QR: the same singular values, block by block
+    for first in range(0, len(embeddings), PAIR_BLOCK):  # QR of stacked QRs: the same singular values, block by block
         triangle = np.asarray(
             np.linalg.qr(np.concatenate([triangle, embeddings[first : first + PAIR_BLOCK]]), mode="r")
         )
@@ -80,16 +83,16 @@ def spectral_decay(embeddings: np.ndarray) -> float:
 
 
 def alignment(embeddings: np.ndarray, class_ids: np.ndarray) -> float:
-    """Mean squared distance of all pairs of one class, each pair alike; NaN without a pair.
+    """Mean squared distance over all pairs of images of one class, each pair with the same weight; NaN without a pair.
 
-    From the sums alone: over the pairs of n vectors, sum |x - y|^2 = n * sum |x|^2 - |sum x|^2.
+    It needs sums only: over the pairs of n vectors, sum |x - y|^2 = n * sum |x|^2 - |sum x|^2.
 
     Source: Wang & Isola 2020, alpha = 2.
     """
     total, n_pairs = 0.0, 0
     for rows in _classes(class_ids):
         members = np.asarray(embeddings[rows], dtype=np.float64)
-        members = members - members[0]  # about a near point, so that nothing cancels
+        members = members - members[0]  # the same distances, without cancellation of large numbers
         total += len(rows) * float((members**2).sum()) - float((members.sum(axis=0) ** 2).sum())
         n_pairs += len(rows) * (len(rows) - 1) // 2
     return total / n_pairs if n_pairs else np.nan
@@ -108,7 +111,7 @@ def uniformity(embeddings: np.ndarray, t: float = 2.0) -> float:
 
 
 def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """nmi and ami between the classes and as many k-means clusters of the normalised embeddings; images of no class are
+    """nmi and ami between the classes and as many k-means clusters of the normalised embeddings. Images of no class are
     left out.
 
     The time of ami grows with the square of the number of classes: 2 s for 500, minutes for some thousands.
@@ -116,7 +119,7 @@ def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> di
     is_known = class_ids >= 0
     unit, labels = l2_normalised(embeddings[is_known]), class_ids[is_known]
     n_classes = len(np.unique(labels))
-    # of all images: faiss would take 256 a cluster at most, and warn below 39
+    # trained on all images: by default faiss takes at most 256 a cluster, and warns below 39
     k_means = faiss.Kmeans(
         unit.shape[1], n_classes, niter=25, seed=seed, min_points_per_centroid=1, max_points_per_centroid=len(unit)
     )

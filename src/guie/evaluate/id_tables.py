@@ -1,7 +1,7 @@
-"""Tables of ids and labels as users write them: which image is of which class, and the host's solution file.
+"""Reads the tables that users write: ids and labels of their images, and the host's solution file.
 
-Labels are compared as they were written: 7 and 007 are two classes, and no number passes through a type that would
-round it.
+Labels are compared as they were written: 7 and 007 are two classes. No number is converted to a type that would round
+it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from guie.settings.data import RESERVED_DOMAINS
 COLUMNS = ("image_id", "class_id", "domain")
 NO_CLASS = -1
 GAPS = ("", "nan", "NaN", "None", "<NA>", "NaT")  # how pandas and Python write a missing value
-NEGATIVE = r"-(?=.*[1-9])(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+NEGATIVE = r"-(?=.*[1-9])(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a negative number written as text
 USAGES = ("Public", "Private")
-IGNORED = "Ignored"  # GLDv2's solution files have it: a query that does not count
+IGNORED = "Ignored"  # in GLDv2's solution files: a query that does not count
 
 
 def read_ids(path: Path) -> pd.DataFrame:
-    """The table of one's images: image_id, class_id, domain and perhaps split; its rows are the rows of the embeddings.
+    """Reads the table of your images: image_id, class_id, domain and perhaps split. Row i belongs to embedding i.
 
     A class_id may be any number or text. A negative number (-1, also written -1.0) and a gap (empty, nan, None, <NA>,
-    NaT) mean no class: a distractor. Without the column `domain` all images are of one.
+    NaT) mean no class: a distractor. Without the column `domain` all images belong to one domain.
 
     Returns:
-        image_id, domain and split as text; class_id as int64, as it stands where the file is parquet of integers below
-        2**63, else numbered; -1 for no class.
+        image_id, domain and split as text. class_id as int64, -1 for no class: integers of a parquet file keep their
+        values if all are below 2**63, and other labels are numbered.
 
     Raises:
-        ValueError: a column is missing, there is no row, an image_id is missing or stands twice, a domain is missing or
-            has the name of a column, a split is neither query nor index, or labels that cannot be told apart with
+        ValueError: a column is missing, there is no row, an image_id is missing or stands twice, a domain is missing
+            or has the name of a column, a split is neither query nor index, or labels cannot be told apart with
             certainty.
     """
     table = _read_table(path)
@@ -45,7 +45,7 @@ def read_ids(path: Path) -> pd.DataFrame:
     reserved = sorted(set(table["domain"]) & set(RESERVED_DOMAINS))
     if reserved:
         raise ValueError(
-            f"{path}: a domain is called {reserved[0]}, as the column mp5_{reserved[0]} is; name it otherwise"
+            f"{path}: the domain {reserved[0]} would get the column mp5_{reserved[0]}, which is taken; rename it"
         )
     twice = table["image_id"][table["image_id"].duplicated()]
     if len(twice):
@@ -56,7 +56,7 @@ def read_ids(path: Path) -> pd.DataFrame:
 
 
 def _check_whole(table: pd.DataFrame, path: Path) -> None:
-    """That a table of ids has the columns it needs, and a value wherever one is needed.
+    """Checks that a table of ids has the columns it needs, and a value wherever one is needed.
 
     Raises:
         ValueError: no row, no column image_id or class_id, or a row without an image_id or a domain.
@@ -75,11 +75,15 @@ def _check_whole(table: pd.DataFrame, path: Path) -> None:
 
 
 def _splits(values: pd.Series, path: Path) -> np.ndarray:
-    """The column split as text, object [n]; ValueError where it is neither query nor index."""
+    """The column split as text, object [n].
+
+    Raises:
+        ValueError: a split is neither query nor index.
+    """
     splits = _texts(values)
     unknown = sorted(set(splits) - {"query", "index"})
     if unknown:
-        raise ValueError(f"{path}: a split is query or index, not {unknown[:3]}")
+        raise ValueError(f"{path}: a split must be query or index, not {unknown[:3]}")
     return splits
 
 
@@ -88,7 +92,7 @@ def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
 
     Args:
         class_ids: Labels of any type.
-        path: Where they come from, for the message.
+        path: The file that they come from, for the message.
 
     Raises:
         ValueError: floating-point labels from 2**53 on, complex ones, or texts that differ by white space around them
@@ -103,7 +107,7 @@ def numbered(class_ids: pd.Series, path: Path | str) -> np.ndarray:
 
 
 def _numbered_reals(class_ids: pd.Series, path: Path | str) -> np.ndarray:
-    """As `numbered`, of a column of numbers: integers keep their value if int64 holds them all.
+    """As `numbered`, for a column of numbers. Integers keep their values if int64 can hold all of them.
 
     Raises:
         ValueError: complex numbers, or floats of 2**53 or more.
@@ -129,7 +133,7 @@ def _numbered_reals(class_ids: pd.Series, path: Path | str) -> np.ndarray:
 
 
 def _numbered_texts(class_ids: pd.Series, path: Path | str) -> np.ndarray:
-    """As `numbered`, of a column of texts, bytes, truth values or any mixture: each different text is a class.
+    """As `numbered`, for a column of texts, bytes, booleans or any mixture. Each different text is a class.
 
     Raises:
         ValueError: two texts that differ by white space around them alone.
@@ -150,7 +154,7 @@ def _numbered_texts(class_ids: pd.Series, path: Path | str) -> np.ndarray:
 
 
 def _texts(values: pd.Series) -> np.ndarray:
-    """Each value as text, bytes by their UTF-8 (or escaped), object [n]."""
+    """Each value as text, object [n]. Bytes are decoded as UTF-8; invalid bytes are escaped."""
     return np.array(
         [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values],
         dtype=object,
@@ -158,7 +162,7 @@ def _texts(values: pd.Series) -> np.ndarray:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """A .parquet file, or a .csv or .tsv file of texts (float64 would merge labels above 2**53).
+    """Reads a .parquet file, or a .csv or .tsv file with all values as text (float64 would merge labels above 2**53).
 
     Raises:
         ValueError: it cannot be read, or a row has more fields than the header.
@@ -168,13 +172,13 @@ def _read_table(path: Path) -> pd.DataFrame:
         if ending == ".parquet":
             return with_index(pd.read_parquet(path))
         return strict_csv(path, dtype=str, keep_default_na=False, sep="\t" if ending == ".tsv" else ",")
-    except ValueError as error:  # of pandas and of pyarrow: no table, another encoding, broken
+    except ValueError as error:  # from pandas and pyarrow: no table, another encoding, a damaged file
         kind = "parquet" if ending == ".parquet" else "CSV in UTF-8"
         raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
 
 
 def with_index(table: pd.DataFrame) -> pd.DataFrame:
-    """The index of a parquet file as columns, where it says something: it has names, or it holds texts, which are
+    """Turns the index of a parquet file into columns if it has a name, or if it holds texts, which are the
     image_ids."""
     if isinstance(table.index, pd.MultiIndex) or table.index.name is not None:
         return table.reset_index()
@@ -182,11 +186,11 @@ def with_index(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """pandas.read_csv of UTF-8, but a row of more fields than the header is an error: pandas would move every column by
-    one.
+    """As pandas.read_csv in UTF-8, but a row with more fields than the header is an error. pandas would shift all
+    columns by one.
 
     Raises:
-        ValueError: such a row, or what pandas raises.
+        ValueError: such a row, or an error of pandas.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -197,14 +201,14 @@ def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """The host's solution file: query id -> (usage, ids of the relevant index images).
+    """Reads the host's solution file: query id -> (usage, ids of the relevant index images).
 
-    The header is read and not looked at, as the host does; the columns are id, space-separated ids, usage. Queries of
-    usage Ignored, which GLDv2's files have, are left out.
+    The columns are id, space-separated ids, and usage. Their names in the header are ignored, as the host does. Queries
+    of usage Ignored, which GLDv2's files have, are left out.
 
     Raises:
-        ValueError: not three columns, an unknown usage, a query that stands twice or has nothing relevant, or no query
-            that counts.
+        ValueError: not three columns, an unknown usage, a query that stands twice or has no relevant image, or no
+            query that counts.
     """
     table = _read_table(path)
     if table.shape[1] != 3 or table.empty:
@@ -223,5 +227,5 @@ def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
             raise ValueError(f"{path}: query {query!r} stands twice or has no relevant image")
         solution[query] = (usage, frozenset(images.split()))
     if not solution:
-        raise ValueError(f"{path}: every query has the usage Ignored, so that nothing counts")
+        raise ValueError(f"{path}: every query has the usage Ignored, so no query counts")
     return solution

@@ -1,7 +1,7 @@
-"""How sure a score is: intervals and paired tests that treat a class, not an image, as the independent unit.
+"""Confidence intervals and paired tests of scores. The independent unit is the class, not the image.
 
-Images of one class stand or fall together, so resampling images would make a score look surer than it is. The index
-stays as it is: the interval says what other classes of the same kind would give, not what other distractors would.
+Images of one class tend to be right or wrong together, so resampling images would give intervals that are too narrow.
+The index is not resampled: the interval covers other classes of the same kind, not other distractors.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 N_RESAMPLES = 2000
-NO_INTERVAL = "no interval: a domain has a single class, which does not tell how far others would fall from it"
-N_UNITS = (
-    2048  # classes of a domain that are drawn one by one; beyond, an interval of 200,000 classes took half a minute
-)
+NO_INTERVAL = "no interval: a domain has a single class, so the spread between its classes is unknown"
+# Classes of a domain that are drawn one by one. More are drawn in groups: one by one, the interval of 200,000 classes
+# took half a minute.
+N_UNITS = 2048
 N_WEIGHTS = 2**20  # random numbers at a time, each with the five sums of a class: 40 MB
 
 
 @dataclass(frozen=True)
 class ClassSums:
-    """The queries' values, class by class.
+    """Sums of the queries' values by class.
 
     Attributes:
         total: float64 [n_classes], sum over the class's queries.
@@ -56,24 +56,24 @@ def class_interval(
     level: float = 0.95,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[float, float]:
-    """Bootstrap-t interval of the mean over domains: the classes of each domain are drawn again, with replacement.
+    """Bootstrap-t interval of the mean over domains. The classes of each domain are resampled with replacement.
 
-    Each drawn mean is divided by the standard error of its own draw, which the percentiles of the means alone leave
-    out; those hold the truth too seldom where domains have few classes. What either covers is measured in
-    tests/benchmarks/coverage.md: 94 to 98 % from three classes a domain on, but 87 % where three classes hold nearly
-    all queries of a domain.
+    The deviation of each resampled mean is divided by the standard error of the same resample. Percentiles of the means
+    leave the standard error out, and they contain the true mean too seldom where domains have few classes.
+    tests/benchmarks/coverage.md has measurements of both: bootstrap-t contains the true mean in 94 to 98 % of cases
+    from three classes a domain on, but in 87 % where three classes hold nearly all queries of a domain.
 
     Args:
         values: float64 [n_queries], NaN where the image is no query.
         class_ids: int [n_queries].
         domains: [n_queries].
-        seed: Of the draws.
-        level: Share of the draws between the two ends.
-        limits: Between which the metric lies; an end beyond them is moved there.
+        seed: Of the resampling.
+        level: Share of the resamples between the two ends.
+        limits: Range of the metric; an end outside of it is moved to its border.
 
     Returns:
-        Both ends; NaN where a domain has a single class, whose spread nothing tells; the mean twice where the classes
-        of each domain are equal.
+        Both ends. They are NaN where a domain has a single class, because its spread is unknown. They are the mean
+        twice where the classes of each domain have equal values.
 
     Source: Efron 1979; bootstrap-t: Efron & Tibshirani 1993, section 12.5; of clusters: Cameron, Gelbach & Miller 2008;
     variance of a ratio of sums: Cochran 1977, section 6.3.
@@ -92,8 +92,8 @@ def class_interval(
 
 
 def _grouped(total: np.ndarray, n_queries: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Totals and counts of at most N_UNITS units: more classes are dealt to units by chance, which are as independent
-    and as far apart."""
+    """Totals and counts of at most N_UNITS units. More classes than that are grouped at random; the groups are as
+    independent and give about the same variance of the mean."""
     if len(total) <= N_UNITS:
         return total, n_queries.astype(np.float64)
     unit = rng.permutation(len(total)) % N_UNITS
@@ -102,7 +102,7 @@ def _grouped(total: np.ndarray, n_queries: np.ndarray, rng: np.random.Generator)
 
 @dataclass(frozen=True)
 class _Ratio:
-    """A domain's mean over queries as a ratio of sums over classes.
+    """The mean over a domain's queries, as a ratio of sums over its classes.
 
     Attributes:
         terms: float64 [n_classes, 5]: residual e = total - ratio * n, n, e^2, e n, n^2.
@@ -122,7 +122,8 @@ class _Ratio:
         return cls(terms, ratio, float(_shift_and_variance(terms.sum(axis=0), len(total))[1]))
 
     def drawn(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Of each draw of as many classes, float64 [N_RESAMPLES]: its ratio less this one, and its own variance."""
+        """For each resample of the classes, float64 [N_RESAMPLES]: its ratio minus this one, and the variance of its
+        ratio."""
         n = len(self.terms)
         step = max(1, N_WEIGHTS // n)
         sums = [
@@ -134,13 +135,13 @@ class _Ratio:
 
 @dataclass(frozen=True)
 class _Mean:
-    """The mean over domains, and what it is when the classes of each domain are drawn again.
+    """The mean over domains, and its resamples.
 
     Attributes:
         mean: Of the domains' ratios.
         variance: Of the mean.
-        shifts: float64 [N_RESAMPLES], the mean of each draw less this one.
-        variances: float64 [N_RESAMPLES], of the mean of each draw.
+        shifts: float64 [N_RESAMPLES], the mean of each resample minus this one.
+        variances: float64 [N_RESAMPLES], variance of the mean of each resample.
     """
 
     mean: float
@@ -150,7 +151,7 @@ class _Mean:
 
     @classmethod
     def of(cls, sums: ClassSums, rng: np.random.Generator) -> _Mean:
-        """Draws the classes of one domain after the other; each domain must have two at least."""
+        """Resamples the classes of one domain after the other. Each domain must have at least two."""
         n_domains = int(sums.domain.max()) + 1
         mean = 0.0
         variance = 0.0
@@ -167,16 +168,17 @@ class _Mean:
         return cls(mean, variance, shifts, variances)
 
     def t(self) -> np.ndarray:
-        """Each draw's shift by its own standard error, float64 [N_RESAMPLES].
+        """The shift of each resample divided by its own standard error, float64 [N_RESAMPLES].
 
-        It is infinite where a draw holds equal classes, whose spread is 0.
+        It is infinite where the classes of a resample are equal, because their spread is 0.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(np.abs(self.shifts) < 1e-12, 0.0, self.shifts / np.sqrt(self.variances))
 
 
 def _shift_and_variance(sums: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """From sums of a `_Ratio`'s terms, float64 [..., 5]: ratio of the sums less the original one, and its variance."""
+    """From sums of a `_Ratio`'s terms, float64 [..., 5]: the ratio of the sums minus the original one, and its
+    variance."""
     rest, n, squares, products, n_squares = np.moveaxis(sums, -1, 0)
     shift = rest / n
     variance = np.maximum(squares - 2 * shift * products + shift**2 * n_squares, 0) * n_classes / (n_classes - 1) / n**2
@@ -186,18 +188,17 @@ def _shift_and_variance(sums: np.ndarray, n_classes: int) -> tuple[np.ndarray, n
 def paired_p(
     values: np.ndarray, others: np.ndarray, class_ids: np.ndarray, domains: np.ndarray, seed: int = 0
 ) -> float:
-    """Probability of a difference this large, of either sign, if both rows were equally good: the sign of each class's
-    difference is drawn.
+    """Two-sided p-value of a paired test: the probability of a difference this large if both rows were equally good.
 
-    It tests whether the difference holds for other classes of the same kind, with these weights; it says nothing about
-    other training runs.
+    The sign of each class's difference is drawn at random. The test says whether the difference holds for other classes
+    of the same kind, with these weights. It says nothing about other training runs.
 
     Args:
         values: float64 [n_queries], NaN where the image is no query.
         others: float64 [n_queries], the same queries with the other embeddings.
         class_ids: int [n_queries].
         domains: [n_queries].
-        seed: Of the draws.
+        seed: Of the drawn signs.
 
     Raises:
         ValueError: the two rows have different queries.
@@ -208,9 +209,7 @@ def paired_p(
         raise ValueError("a paired test needs the same queries in both rows")
     sums = class_sums(values - others, class_ids, domains)
     n_of_domain = np.bincount(sums.domain, sums.n_queries)
-    share = (
-        sums.total / n_of_domain[sums.domain] / len(n_of_domain)
-    )  # what the class adds to the difference of the means
+    share = sums.total / n_of_domain[sums.domain] / len(n_of_domain)  # of each class in the difference of the means
     rng = np.random.default_rng(seed)
     observed, n_beyond = abs(share.sum()), 0
     step = max(1, N_WEIGHTS // len(share))

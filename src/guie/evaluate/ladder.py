@@ -1,7 +1,7 @@
-"""Door 07: scores every setting of the ladder, with what its score is worth, and keeps the last one's embeddings.
+"""Door 07: scores every setting of the ladder, with intervals and tests, and keeps the last one's embeddings.
 
-It stands above `embed`, since intervals and tests are evaluation; training, which validates by the host's metric alone,
-needs no more than `embed`.
+It is not in `embed`, because intervals and tests belong to `evaluate`. Training validates by the host's metric alone
+and needs no more than `embed`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 
 def score_ladder(run: Run) -> dict[str, Any]:
-    """Scores every setting on the validation images, and keeps everyone's neighbours, and embeddings and PCA of the
-    last.
+    """Scores every setting on the validation images. Keeps the neighbours of all settings, and the embeddings and PCA
+    of the last.
 
     Returns:
-        The final setting's scores.
+        mp5 and r1 of the last setting, and n_settings.
     """
     accelerator = make_accelerator(run.device)
     packed = PackedImages(run.folder(3))
@@ -74,11 +74,11 @@ def _score_row(
     """The setting's row of scores.csv.
 
     Args:
-        run: Whose recipe.
+        run: The run, with its recipe.
         setting: What was scored.
         embeddings: float32 [n_val, dim], of the validation images.
-        found: What they find.
-        before: What those of the setting before find; None of the first.
+        found: Their retrieval results.
+        before: The results of the setting before; None for the first.
         val: image_id, class_id and domain of the validation images.
     """
     members = " + ".join(
@@ -105,7 +105,8 @@ def _score_row(
 
 
 def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict[str, float]:
-    """The metrics that look below rank 5; NaN where the ranking is not that of the embeddings alone."""
+    """The other metrics, which look beyond rank 5. They are NaN with post-processing, whose ranking is not that of the
+    embeddings alone."""
     if setting.post != PostProcess():
         return dict.fromkeys(DEEPER, np.nan)
     queries = scored(embeddings, val, merged(val))
@@ -113,8 +114,7 @@ def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict
 
 
 def _certainty(found: Retrieval, before: Retrieval | None, val: pd.DataFrame) -> dict[str, float]:
-    """The interval of mp5 (95 %, classes drawn again) and a test whether its difference from the row before holds for
-    other classes."""
+    """The 95 % interval of mp5 by resampling classes, and the p-value of the difference from the row before."""
     class_ids, domains = val["class_id"].to_numpy(), val["domain"].to_numpy()
     low, high = class_interval(found.precision, class_ids, domains)
     p = np.nan if before is None else paired_p(found.precision, before.precision, class_ids, domains)
@@ -122,12 +122,12 @@ def _certainty(found: Retrieval, before: Retrieval | None, val: pd.DataFrame) ->
 
 
 def _chosen_on(reasons: str) -> str:
-    """The cell of `scores.csv`: on which images something was chosen by its score; empty where nothing was."""
+    """The cell chosen_on of scores.csv: the images by whose scores something was chosen; empty where nothing was."""
     return f"validation ({reasons})" if reasons else ""
 
 
 def _projection(setting: Setting) -> str:
-    """What follows the members, in a few words: `mean power0.5 pca64-whiten0.5 expand10`."""
+    """Names the steps after the members, such as `mean power0.5 pca64-whiten0.5 expand10`."""
     post = setting.post
     words = ["mean"] if setting.combine == "mean" else []
     words += [f"power{setting.power:g}"] if setting.power != 1.0 else []
@@ -144,6 +144,7 @@ def _projection(setting: Setting) -> str:
 
 
 def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.DataFrame:
+    """The setting's rows of neighbours.parquet."""
     ids = val["image_id"].to_numpy()
     n, k = found.neighbours.shape
     table = pd.DataFrame(
@@ -167,6 +168,7 @@ def _write(
     pca: PCA | None,
     packed: PackedImages,
 ) -> None:
+    """Writes the files of door 07."""
     folder = run.folder(7)
     for split, values in embeddings.items():
         with whole_file(folder / f"{split}_embeddings.npy") as temporary, temporary.open("wb") as handle:

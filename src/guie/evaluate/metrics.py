@@ -1,9 +1,8 @@
-"""Retrieval metrics of each query, from the ranks of its relevant images; NaN where nothing is relevant: such an image
-is no query.
+"""Retrieval metrics of each query, float64 [n_queries], from the ranks of its relevant images. An image without
+relevant images is no query, and its values are NaN.
 
-Three average precisions go by the name of mAP, and they are three numbers: MAP@R looks at R ranks and divides by R,
-mAP@100 looks at 100 and divides by min(R, 100), the full mAP looks at all and divides by R (R: relevant images in the
-index).
+Three different average precisions are called mAP. With R relevant images in the index, MAP@R looks at R ranks and
+divides by R, mAP@100 looks at 100 and divides by min(R, 100), and the full mAP looks at all and divides by R.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from guie.embed.retrieval import K, host_precision
 from guie.evaluate.ranks import Ranks
 
-DEPTH = 100  # ranks that the metrics below need, beside the R of the query
+DEPTH = 100  # ranks that the metrics below need; R where that is more
 
 
 def mp5(ranks: Ranks) -> np.ndarray:
@@ -60,14 +59,18 @@ def full_map(ranks: Ranks) -> np.ndarray:
     """Average precision over the whole index; needs the ranks of all relevant images.
 
     Raises:
-        ValueError: `ranks` do not reach so far.
+        ValueError: `ranks` does not have all of them.
     """
     _need_all(ranks)
     return _share(_precisions(ranks, ranks.depth), ranks.n_relevant)
 
 
 def full_map_with_self(ranks: Ranks) -> np.ndarray:
-    """GPR1200's published mAP: as `full_map`, but the query itself counts, as a hit at rank 1; higher, and never 0.
+    """GPR1200's published mAP: as `full_map`, but the query itself counts as a hit at rank 1. It is higher, and never
+    0.
+
+    Raises:
+        ValueError: `ranks` does not have all relevant images.
 
     Source: Visual-Computing/GPR1200, eval/utils.py, where the query is in the index it searches.
     """

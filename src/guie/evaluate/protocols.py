@@ -1,5 +1,8 @@
-"""Who asks, what is searched and what counts as found: the protocols of the contest, of UnED and of the reality
-check."""
+"""Evaluation protocols: which images are queries, which are the index, and what is relevant.
+
+They are those of the contest, of UnED (Ypsilantis et al. 2023) and of A Metric Learning Reality Check (Musgrave et al.
+2020).
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,10 @@ class Task:
     """One search.
 
     Attributes:
-        name: Of the domain or fold; "all" of a merged index.
-        queries: int64 [n_queries], row numbers of the images that ask.
-        index: int64 [n_index], row numbers of those that are searched, ascending; a query among them never finds
-            itself.
-        relevance: What is relevant to whom, by position in `queries` and `index`.
+        name: Name of the domain or fold; "all" for a merged index.
+        queries: int64 [n_queries], row numbers of the queries.
+        index: int64 [n_index], row numbers of the index images, ascending. A query among them never finds itself.
+        relevance: Which index images are relevant to which queries, by position in `queries` and `index`.
     """
 
     name: str
@@ -36,28 +38,29 @@ class Task:
 
 
 def merged(ids: pd.DataFrame) -> list[Task]:
-    """Every image asks all others of all domains."""
+    """Every image queries all others of all domains."""
     rows, labels = np.arange(len(ids)), ids["class_id"].to_numpy()
     return [Task("all", rows, rows, ByLabel(labels, labels))]
 
 
 def per_domain(ids: pd.DataFrame) -> list[Task]:
-    """Every image asks the others of its domain."""
+    """Every image queries the others of its domain."""
     return [
         _among(str(domain), np.flatnonzero(ids["domain"] == domain), ids) for domain in sorted(ids["domain"].unique())
     ]
 
 
 def query_index(ids: pd.DataFrame) -> list[Task]:
-    """The images of split query ask those of split index."""
+    """The images of split query search those of split index."""
     return [_split_task(ids, ids["class_id"].to_numpy())]
 
 
 def uned(ids: pd.DataFrame) -> list[Task]:
-    """UnED: one merged index, and a hit needs the same class and the same domain, as class numbers of different domains
-    coincide.
+    """UnED: one merged index. A hit needs the same class and the same domain, because class numbers of different
+    domains coincide.
 
-    With a column split its files ask and are asked; without, every image asks all others.
+    With a column split, the images of split query search those of split index. Without it, every image queries all
+    others.
 
     Source: Ypsilantis et al. 2023, Towards Universal Image Embeddings.
     """
@@ -70,8 +73,8 @@ def uned(ids: pd.DataFrame) -> list[Task]:
 
 
 def k_fold(ids: pd.DataFrame, n_folds: int = 4) -> list[Task]:
-    """Classes are dealt to `n_folds` disjoint folds; the images of a fold ask one another. Images of no class are in
-    every fold.
+    """Classes are dealt to `n_folds` disjoint folds, and every image queries the others of its fold. Images of no class
+    are in every fold.
 
     Source: the class-disjoint cross-validation of Musgrave et al. 2020, section 3.2.
     """
@@ -80,11 +83,12 @@ def k_fold(ids: pd.DataFrame, n_folds: int = 4) -> list[Task]:
 
 
 def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
-    """int64 [n_images]: the fold of each image's class, dealt in turn within each domain so that every fold has its
-    share; -1 of no class.
+    """The fold of each image's class, int64 [n_images]; -1 for no class.
+
+    Classes are dealt in turn within each domain, so that every fold has its share.
 
     Raises:
-        ValueError: fewer classes than folds.
+        ValueError: fewer classes than folds, or fewer than two folds.
     """
     classes = (
         ids.loc[ids["class_id"] >= 0, ["domain", "class_id"]].drop_duplicates().sort_values(["domain", "class_id"])
@@ -96,7 +100,12 @@ def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
 
 
 def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> Task:
-    """The queries of a solution (of one usage) against the images of split index, or all images without that column.
+    """The queries of a solution file search the images of split index, or all images without that column.
+
+    Args:
+        ids: image_id and perhaps split.
+        solution: As `read_solution` returns it.
+        usage: Only queries of this usage; "" takes all.
 
     Raises:
         ValueError: a query or a relevant image has no embedding.
@@ -118,7 +127,7 @@ def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[st
 
 
 def _check_embedded(relevant: dict[str, frozenset[str]], place: dict[str, int], position: dict[int, int]) -> None:
-    """That every query has an embedding, and every relevant image one in the index.
+    """Checks that every query has an embedding, and every relevant image one in the index.
 
     Args:
         relevant: Ids of the relevant images of each query.
@@ -126,7 +135,7 @@ def _check_embedded(relevant: dict[str, frozenset[str]], place: dict[str, int], 
         position: Position in the index of each row that is in it.
 
     Raises:
-        ValueError: which have not.
+        ValueError: an embedding is missing.
     """
     absent = [query for query in relevant if query not in place]
     wanted = {image for images in relevant.values() for image in images}
@@ -142,11 +151,16 @@ def score_predictions(
 ) -> float:
     """The host's score of a list of ids per query, 0 to 1.
 
-    Only the first m = min(relevant, 5) count; an id that is repeated earns nothing and still takes its place; a query
-    that is not predicted earns nothing and still counts.
+    Only the first m = min(n_relevant, 5) ids count. A repeated id scores nothing and still takes its rank. A query that
+    is not predicted scores 0.
+
+    Args:
+        predictions: Ids found for each query, the nearest first.
+        solution: As `read_solution` returns it.
+        usage: Only queries of this usage; "" takes all.
 
     Raises:
-        ValueError: a predicted query that the solution does not know.
+        ValueError: a predicted query is not in the solution, or the solution has no query of this usage.
 
     Source: google-research/universal_embedding_challenge, metrics.py.
     """
@@ -185,18 +199,20 @@ def scored(
     """Every metric of every query.
 
     Args:
-        embeddings: float [n_images, dim], row by row the images of `ids`; or several arrays (shards), one after the
-            other.
+        embeddings: float [n_images, dim], in the order of `ids`; or several arrays (shards), one after the other.
         ids: image_id, class_id, domain.
         tasks: What a protocol made of `ids`.
         distance: `cosine` or `euclidean`.
-        is_full: Also the metrics that need the ranks of all relevant images; every similarity is computed and sorted
+        is_full: Also the metrics that need the ranks of all relevant images. Every similarity is computed and sorted
             for them.
         is_quiet: Without progress bars.
 
     Returns:
-        A row a query: task, image_id, class_id, domain, n_relevant and a column a metric, NaN where nothing is
-            relevant.
+        One row per query: task, image_id, class_id, domain, n_relevant and one column per metric, NaN where nothing is
+        relevant.
+
+    Raises:
+        ValueError: the numbers of embeddings and ids differ, or a task has no query or no index image.
     """
     if len(vectors(embeddings)) != len(ids):
         raise ValueError(
@@ -233,7 +249,7 @@ def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str
     """
     metrics = [column for column in queries.columns if column in FULL_METRICS]
     domains, values = queries["domain"].to_numpy(), queries[name].to_numpy()
-    # images of no class ask by a solution file: each is a unit of its own
+    # with a solution file, images of no class can be queries: each is a unit of its own
     units = np.where(queries["class_id"] >= 0, queries["class_id"], -1 - np.arange(len(queries)))
     row: dict[str, float] = {"n_queries": int(np.isfinite(values).sum())}
     row |= {metric: mean_of_domains(queries[metric].to_numpy(), domains)[0] for metric in metrics}
@@ -243,8 +259,8 @@ def summary(queries: pd.DataFrame, before: pd.DataFrame | None = None, name: str
 
 
 def spread(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Mean and sample standard deviation over seeds or folds of each number: `<name>` and `<name>_std` (NaN of one
-    row)."""
+    """Mean and sample standard deviation of each number over seeds or folds: `<name>` and `<name>_std` (NaN for a
+    single row)."""
     table = pd.DataFrame(rows)
     return {str(name): float(table[name].mean()) for name in table} | {
         f"{name}_std": float(table[name].std(ddof=1)) for name in table
@@ -252,8 +268,9 @@ def spread(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def concatenated(models: list[np.ndarray]) -> np.ndarray:
-    """The normalised embeddings of several models side by side: the "concatenated" row of the reality check, beside the
-    mean of the "separated".
+    """The normalised embeddings of several models side by side, normalised again: float32 [n_images, sum of dims].
+
+    Musgrave et al. call this "concatenated"; their "separated" is the mean of the models' scores.
 
     Source: Musgrave et al. 2020, section 3.2.
     """

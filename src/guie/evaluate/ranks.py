@@ -1,4 +1,4 @@
-"""At which ranks the relevant images of each query stand: all that a retrieval metric needs to know."""
+"""Ranks of the relevant images of each query, from which all retrieval metrics are computed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from guie.embed.ties import distinct
 
 N_FOUND = 2**22  # neighbours held at a time: 32 MB of rows
 N_SIMILARITIES = 2**23  # similarities held at a time where every rank is wanted: 32 MB, twice
-SLACK = 4e-6  # share of the lengths; times (dim / 64 + 1) it bounds the rounding of float32
+SLACK = 4e-6  # times the product of the lengths and (dim / 64 + 1), a bound on a float32 similarity's error
 
 
 class Relevance(Protocol):
-    """What is relevant to whom; queries and index rows by number."""
+    """Which index rows are relevant to which queries, both given by number."""
 
     def counts(self) -> np.ndarray:
         """int64 [n_queries]: relevant index images, the query's own row among them if it is in the index."""
@@ -103,12 +103,12 @@ class ByPair:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the relevant images stand, query by query.
+    """Ranks of the relevant images that were found, in the order of the queries.
 
     Attributes:
         n_relevant: int64 [n_queries], relevant images in the index without the query itself.
-        query: int64 [n_hits], ascending.
-        rank: int64 [n_hits], from 1, ascending within a query.
+        query: int64 [n_hits], number of each hit's query, ascending.
+        rank: int64 [n_hits], rank of each hit, from 1, ascending within a query.
         depth: int64 [n_queries], the rank down to which hits are known.
     """
 
@@ -129,13 +129,13 @@ def ranks_within(
     """Ranks of the relevant images down to `depth` or the query's number of relevant images, whichever is deeper.
 
     Queries with many relevant images are searched together, so that one large class does not make the search deep for
-    all; no query without anything relevant is searched at all.
+    all. Queries without relevant images are not searched.
 
     Args:
         queries: float [n_queries, dim].
         index: What is searched.
-        relevance: What counts as found.
-        depth: At least so many ranks.
+        relevance: Which index rows are relevant.
+        depth: Least number of ranks.
         own_rows: int64 [n_queries], see `search`.
         is_quiet: Without a progress bar.
     """
@@ -184,8 +184,8 @@ def all_ranks(
 ) -> Ranks:
     """The ranks of all relevant images, however far down; arguments as of `ranks_within`.
 
-    Of each block of queries all similarities are computed, in float32; those too close to a relevant image's to tell
-    are computed again exactly, so the order is that of `search`.
+    All similarities of a block of queries are computed in float32. Those too close to a relevant image's to order are
+    computed again exactly, so that the order is that of `search`.
     """
     own = np.full(len(queries), -1) if own_rows is None else own_rows
     n_relevant = _without_own(relevance, own)
@@ -233,9 +233,9 @@ def _places(
     own: int,
     longest: float,
 ) -> np.ndarray:
-    """The ranks of one query's relevant rows, ascending; `contents` is what `distinct` found of the index."""
+    """The ranks of one query's relevant rows, ascending. `contents` is the result of `distinct` for the index."""
     relevant = relevant[relevant != own]
-    keys = _sure(asking, index, contents, relevant)
+    keys = _exact_once(asking, index, contents, relevant)
     length = float(np.linalg.norm(asking))
     slack = (
         SLACK * (len(asking) / 64 + 1) * (length * longest if index.distance == "cosine" else (length + longest) ** 2)
@@ -243,23 +243,26 @@ def _places(
     rows = np.flatnonzero(near >= keys.min() - slack)
     rows = rows[rows != own]
     values = near[rows].astype(np.float64)
-    if slack:  # none of a query of length zero: all its cosines are 0
+    if slack:  # 0 for a query of length zero, all of whose cosines are 0
         ordered = np.concatenate([[-np.inf], np.sort(keys), [np.inf]])
         after = np.searchsorted(ordered, values)
         is_close = (ordered[after] - values <= slack) | (values - ordered[after - 1] <= slack)
-        values[is_close] = _sure(asking, index, contents, rows[is_close])
-    order = np.argsort(-values, kind="stable")  # rows ascend, so that of equal ones the lower comes first
+        values[is_close] = _exact_once(asking, index, contents, rows[is_close])
+    order = np.argsort(-values, kind="stable")  # rows are ascending, so of equal values the lower row comes first
     return np.flatnonzero(np.isin(rows[order], relevant)) + 1
 
 
-def _sure(asking: np.ndarray, index: Vectors, contents: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Exact similarities of one query to index rows, float64 [n_rows]; equal rows are computed once."""
+def _exact_once(
+    asking: np.ndarray, index: Vectors, contents: tuple[np.ndarray, np.ndarray], rows: np.ndarray
+) -> np.ndarray:
+    """Exact similarities of one query to index rows, float64 [n_rows]. Equal rows are computed once."""
     first, number = contents
     different, place = np.unique(number[rows], return_inverse=True)
     return exact(asking[None], index, np.zeros(len(different), dtype=np.int64), first[different])[place]
 
 
 def _without_own(relevance: Relevance, own: np.ndarray) -> np.ndarray:
+    """int64 [n_queries]: relevant index images without the query itself."""
     counts = relevance.counts()
     is_own = relevance.is_relevant(np.arange(len(own)), np.maximum(own, 0)[:, None])[:, 0] & (own >= 0)
     return counts - is_own

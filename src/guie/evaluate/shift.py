@@ -1,9 +1,9 @@
-"""Splits of growing difficulty: how far the test classes are from the training classes, and what a model scores as they
-move apart.
+"""Train-test splits by class with growing distance between the two sides, and a model's scores on them.
 
-A split starts at random. Swapping exchanges the training class and the test class that lie most on the wrong side, as
-long as the distance grows; removing then takes away the classes of both sides that lie nearest to the other. Distances
-are of a frozen network's features, not of the model.
+The first split is random. Swapping exchanges the training class and the test class that are most misplaced, as long as
+the distance grows. A class is misplaced if it is nearer to the mean of the other side than to that of its own. Removing
+then drops the most misplaced classes of both sides. Distances are between features of a frozen network, not of the
+scored model.
 """
 
 from __future__ import annotations
@@ -54,13 +54,16 @@ class _Sides:
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Fréchet distance of the Gaussians fitted to two sets of features; of Inception features it is the FID.
 
-    |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)). The trace of the root is the sum of the singular values of X Y^T
-    for A = X^T X and
-    B = Y^T Y, so no root of a matrix is taken, and fewer features than dimensions do no harm.
+    |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)). With A = X^T X and B = Y^T Y, the trace of the root is the sum
+    of the singular values of X Y^T. So no root of a matrix is computed, and there may be fewer features than
+    dimensions.
 
     Args:
         a: float [n_a, dim], at least two rows.
         b: float [n_b, dim], at least two rows.
+
+    Raises:
+        ValueError: a set has fewer than two rows.
 
     Source: Heusel et al. 2017, eq. 6; Dowson & Landau 1982.
     """
@@ -75,31 +78,31 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def shift_splits(
     features: np.ndarray, class_ids: np.ndarray, n_splits: int = 6, seed: int = 0, min_share: float = 0.5
 ) -> list[ShiftSplit]:
-    """Splits of growing distance: the random start, half of the others by swapping, and half by removing from what
-    swapping reached.
+    """Splits of growing distance. The first is random, half of the others come from swapping, and the rest from
+    removing classes of the last swapped split.
 
     Args:
         features: float [n_images, dim] of a frozen network.
         class_ids: int [n_images]; negative ones are left out.
-        n_splits: How many, the start among them; fewer where swapping ends at once.
-        seed: Of the start: half of the classes on each side.
+        n_splits: Number of splits, the random one included; there are fewer if swapping ends early.
+        seed: Of the random split, which has half of the classes on each side.
         min_share: Share of each side's classes that stays in the last split.
 
     Returns:
-        At most `n_splits`, of strictly growing distance; all but those by removal hold every class.
+        At most `n_splits`, of strictly growing distance. Only splits by removal lack classes.
 
     Raises:
-        ValueError: fewer than four classes.
+        ValueError: fewer than four classes or two splits.
 
     Source: Milbich et al. 2021, Characterizing Generalization under Out-Of-Distribution Shifts, section 3 (swap by the
-    means of classes, then remove); the order in which classes go is spelled out here.
+    means of classes, then remove). The order in which classes go is defined here.
     """
     rows = np.argsort(class_ids, kind="stable")
     rows = rows[class_ids[rows] >= 0]
     classes, starts, weight = np.unique(class_ids[rows], return_index=True, return_counts=True)
     if len(classes) < 4 or n_splits < 2:
         raise ValueError(
-            f"{len(classes)} classes cannot make {n_splits} splits: four classes and two splits are the least"
+            f"{len(classes)} classes cannot make {n_splits} splits: at least four classes and two splits are needed"
         )
     means = np.add.reduceat(np.asarray(features, dtype=np.float64)[rows], starts, axis=0) / weight[:, None]
     n_swaps = n_splits // 2
@@ -116,19 +119,20 @@ def shift_curve(
     n_controls: int = 5,
     distance: str = "cosine",
 ) -> pd.DataFrame:
-    """What a model scores on the test classes of each split.
+    """Scores of a model on the test classes of each split.
 
     Args:
         splits: Of growing distance.
-        embeddings: For each split those of all images of `ids`, by the model trained on `split.train`; or of one model
-            that was trained on none of the classes, again and again.
+        embeddings: For each split, float [n_images, dim] of all images of `ids`, by a model trained on `split.train`.
+            For one model that was trained on none of the classes, its embeddings once per split.
         ids: image_id, class_id, domain.
-        n_controls: Random sets of as many classes; their mean score tells the shift from the size of the index, as a
-            small one is easier.
+        n_controls: Number of random sets of as many classes. Their mean score, mp5_control, shows the effect of the
+            index's size alone: a small index is easier.
         distance: See `scored`.
 
     Returns:
-        A row a split: how, frechet, n_train_classes, n_test_classes, n_queries, mp5, mp5_low, mp5_high, mp5_control.
+        One row per split: how, frechet, n_train_classes, n_test_classes, n_queries, mp5, mp5_low, mp5_high,
+        mp5_control.
     """
     classes = np.unique(ids["class_id"][ids["class_id"] >= 0])
     rng = np.random.default_rng(0)
@@ -171,26 +175,27 @@ def split_table(splits: list[ShiftSplit]) -> pd.DataFrame:
 
 
 def _on(classes: np.ndarray, embeddings: np.ndarray, ids: pd.DataFrame, distance: str) -> pd.DataFrame:
+    """The scores of the queries of these classes among themselves; see `scored`."""
     rows = np.flatnonzero(ids["class_id"].isin(classes))
     part = ids.iloc[rows]
     return scored(embeddings[rows], part, merged(part), distance, is_quiet=True)
 
 
 def _random_sides(n_classes: int, seed: int) -> _Sides:
-    """Half of the classes on each side, by chance."""
+    """Half of the classes on each side, at random."""
     is_test = np.zeros(n_classes, dtype=bool)
     is_test[np.random.default_rng(seed).permutation(n_classes)[: n_classes // 2]] = True
     return _Sides("start", is_test, np.ones(n_classes, dtype=bool))
 
 
 def _sides_by_swapping(means: np.ndarray, weight: np.ndarray, start: _Sides, n_swaps: int) -> list[_Sides]:
-    """At most `n_swaps` steps of the swapping, evenly spaced; the last one is where it ends.
+    """At most `n_swaps` steps of the swapping, evenly spaced; the last one is its end.
 
     Args:
-        means: float64 [n_classes, dim], of the features of each class.
+        means: float64 [n_classes, dim], mean feature of each class.
         weight: int64 [n_classes], images of each class.
         start: The sides before the first swap.
-        n_swaps: How many steps to return; fewer where there are fewer swaps.
+        n_swaps: Number of steps to return; fewer where there are fewer swaps.
     """
     swaps = _swapped(means, weight, start.is_test)
     steps = np.unique(np.linspace(0, len(swaps), n_swaps + 1).round().astype(int))[1:]
@@ -200,17 +205,16 @@ def _sides_by_swapping(means: np.ndarray, weight: np.ndarray, start: _Sides, n_s
 def _sides_by_removal(
     means: np.ndarray, weight: np.ndarray, is_test: np.ndarray, n_removals: int, min_share: float
 ) -> list[_Sides]:
-    """The same sides with ever fewer classes: those nearest to the other side go first, two a side stay.
+    """The same sides with fewer and fewer classes. The most misplaced go first; at least two per side stay.
 
     Args:
-        means: float64 [n_classes, dim], of the features of each class.
+        means: float64 [n_classes, dim], mean feature of each class.
         weight: int64 [n_classes], images of each class.
         is_test: bool [n_classes], the sides.
-        n_removals: How many steps to return.
-        min_share: Share of each side's classes that the last one keeps.
+        n_removals: Number of steps to return.
+        min_share: Share of each side's classes that the last step keeps.
     """
-    # how much nearer to the other side than to its own: the first to go
-    order = np.argsort(-_wrongness(means, weight, is_test), kind="stable")
+    order = np.argsort(-_misplacement(means, weight, is_test), kind="stable")
     sides = []
     for share in np.linspace(1, min_share, n_removals + 1)[1:]:
         is_kept = np.zeros(len(is_test), dtype=bool)
@@ -249,7 +253,7 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.linalg.qr(features - mean, mode="r") / np.sqrt(len(features) - 1)
 
 
-def _wrongness(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> np.ndarray:
+def _misplacement(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> np.ndarray:
     """How much farther each class is from its own side's mean than from the other's, float64 [n_classes]."""
     of_train, of_test = (np.average(means[side], axis=0, weights=weight[side]) for side in (~is_test, is_test))
     to_train, to_test = np.linalg.norm(means - of_train, axis=1), np.linalg.norm(means - of_test, axis=1)
@@ -257,15 +261,15 @@ def _wrongness(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> np
 
 
 def _swapped(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> list[np.ndarray]:
-    """The sides after each swap; it ends when the means of both sides no longer move apart, in at most as many swaps as
-    a side has classes."""
+    """The sides after each swap. Swapping ends when the sides' means no longer move apart, and after at most as many
+    swaps as there are test classes."""
     found: list[np.ndarray] = []
     gap = _gap(means, weight, is_test)
     for _ in range(int(is_test.sum())):
-        wrong = _wrongness(means, weight, is_test)
+        misplaced = _misplacement(means, weight, is_test)
         out, into = np.flatnonzero(is_test), np.flatnonzero(~is_test)
         is_test = is_test.copy()
-        is_test[out[np.argmax(wrong[out])]], is_test[into[np.argmax(wrong[into])]] = False, True
+        is_test[out[np.argmax(misplaced[out])]], is_test[into[np.argmax(misplaced[into])]] = False, True
         if _gap(means, weight, is_test) <= gap:
             break
         gap = _gap(means, weight, is_test)
@@ -274,5 +278,6 @@ def _swapped(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> list
 
 
 def _gap(means: np.ndarray, weight: np.ndarray, is_test: np.ndarray) -> float:
+    """Distance between the means of the two sides."""
     sides = [np.average(means[side], axis=0, weights=weight[side]) for side in (~is_test, is_test)]
     return float(np.linalg.norm(sides[0] - sides[1]))

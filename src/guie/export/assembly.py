@@ -1,9 +1,10 @@
-"""What follows the networks in every exported file: members, views, combination and projection, once for all forms.
+"""The computation after the networks in every exported file: views, members, combination and projection.
 
-These functions are TorchScript: the scripted submission and the program for `torch.export` call the same ones. Door 07
-computes the same with numpy (`guie.embed.ensemble`), and each export is compared with it image by image.
+These functions are TorchScript. The scripted submission and the program for `torch.export` both call them. Door 07
+computes the same with numpy (`guie.embed.ensemble`), and door 08 compares each export with it on some validation
+images.
 
-This file does without `from __future__ import annotations`: torch.jit reads annotations as types, not as texts.
+This file has no `from __future__ import annotations`, because torch.jit needs annotations that are types, not strings.
 """
 
 import torch
@@ -14,7 +15,7 @@ EMBEDDING_DIM = 64  # the contest's limit
 
 
 def member(views: list[Tensor], by_size: Tensor, weight: float) -> Tensor:
-    """A member's output: the mean over its views, of length `weight`.
+    """A member's output, float32 [n, d]: the mean over its views, L2-normalised and multiplied by `weight`.
 
     Args:
         views: Outputs of the network, float32 [n, d] each.
@@ -32,30 +33,29 @@ def combined(members: list[Tensor], is_mean: bool, power: float) -> Tensor:
 
 
 def projected(joined: Tensor, center: Tensor, matrix: Tensor, has_unit_length: bool) -> Tensor:
-    """PCA: (joined - center) @ matrix.T, float32 [n, 64], of length one if asked for.
+    """PCA: (joined - center) @ matrix.T, float32 [n, 64], L2-normalised if `has_unit_length`.
 
     Args:
         joined: float32 [n, D].
         center: float32 [D].
         matrix: float32 [64, D].
-        has_unit_length: Whether embeddings leave with length one.
+        has_unit_length: Whether the embeddings are L2-normalised.
     """
     embeddings = torch.matmul(joined - center, matrix.t())
     return F.normalize(embeddings, dim=1) if has_unit_length else embeddings
 
 
 def checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> tuple[Tensor, Tensor]:
-    """Center [width] and matrix [64, width] in float32; without a projection, those that change nothing.
+    """Center [width] and matrix [64, width] in float32; without a projection, zeros and the identity.
 
     Raises:
-        ValueError: the projection is for another width.
+        ValueError: the projection has another width, or there is none and the width is not 64.
     """
     center, matrix = projection if projection is not None else (torch.zeros(width), torch.eye(width))
     if center.shape != (width,) or matrix.shape != (EMBEDDING_DIM, width):
         raise ValueError(
             f"the towers give {width} numbers, the projection takes {list(center.shape)} and {list(matrix.shape)}; "
             f"it must be [{width}] and [{EMBEDDING_DIM}, {width}]: set the final setting's pca_dim to {EMBEDDING_DIM} "
-            "and run "
-            "door 07 again"
+            "and run door 07 again"
         )
     return center.float().contiguous(), matrix.float().contiguous()

@@ -1,7 +1,8 @@
-"""Whether PyTorch 1.11, the contest's scorer, can load an exported file: its format, and the operators of its graph.
+"""Checks whether PyTorch 1.11, the contest's scorer, can load an exported file: its format, and the operators of its
+graph.
 
-`operators_of_torch_1_11.txt` is what `torch._C._jit_get_all_schemas()` of torch 1.11.0 lists, as `name.overload`, one a
-line.
+`operators_of_torch_1_11.txt` is the output of `torch._C._jit_get_all_schemas()` of torch 1.11.0, one `name.overload`
+per line.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ LIST = Path(__file__).with_name("operators_of_torch_1_11.txt")
 
 
 def unknown_to_1_11(path: Path) -> list[str]:
-    """What keeps PyTorch 1.11 from loading the file at `path`: a file format that it does not read, operators that it
-    does not know; sorted.
+    """What keeps PyTorch 1.11 from loading the file at `path`, sorted: a newer file format, and operators that it does
+    not know.
 
-    It compiles all saved code when it loads, branches that are never taken among it; so that code is searched, too.
+    1.11 compiles all saved code when it loads a file, including branches that are never taken. So that code is searched
+    as well as the graph.
     """
     with zipfile.ZipFile(path) as archive:
         version = int(archive.read(next(name for name in archive.namelist() if name.endswith("/version"))))

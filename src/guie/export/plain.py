@@ -1,8 +1,8 @@
-"""Networks without the operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, a GELU with
-an argument, today's `pad`.
+"""Replaces operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, GELU with an argument,
+and the current `pad`.
 
-A graph with today's `aten::gelu` is saved in file format 10, of which 1.11 reads 9 at most. What a module does is
-changed in the module (`write_out`); what a forward calls as a function is changed while it is traced (`PlainCalls`).
+A graph with the current `aten::gelu` is saved in file format 10, and 1.11 reads at most format 9. `write_out` replaces
+modules of a network. `PlainCalls` replaces functions that a forward calls while it is traced.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from torch.overrides import TorchFunctionMode
 
 
 class WrittenOutAttention(nn.Module):
-    """What an `nn.MultiheadAttention` computes, in matrix products and a softmax, with the same weights."""
+    """An `nn.MultiheadAttention` as matrix products and a softmax, with the same weights."""
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
-        """Takes the weights over.
+        """Takes over the weights of `attention`.
 
         Raises:
-            ValueError: an attention with key or value widths of their own, or with added bias tokens, which no tower of
-                ours has.
+            ValueError: it has separate widths or added bias tokens for keys and values.
         """
         super().__init__()
         if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
             raise ValueError(
-                "this nn.MultiheadAttention has widths or tokens of its own for keys and values, and cannot be written "
-                "out"
+                "this nn.MultiheadAttention has separate widths or added tokens for keys and values, and cannot be "
+                "written out"
             )
         self.in_proj_weight, self.in_proj_bias = attention.in_proj_weight, attention.in_proj_bias
         self.out_proj = attention.out_proj
@@ -41,8 +40,10 @@ class WrittenOutAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any
     ) -> tuple[Tensor, None]:
-        """As nn.MultiheadAttention's, without the weights; `attn_mask` is added to the products, float [n_query,
-        n_key]."""
+        """As nn.MultiheadAttention.forward, with None in place of the attention weights.
+
+        `attn_mask`, float [n_query, n_key], is added to the products.
+        """
         biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         parts = []
         for tokens, weight, bias in zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True):
@@ -58,11 +59,13 @@ class WrittenOutAttention(nn.Module):
 
 
 class WrittenOutGELU(nn.Module):
-    """GELU by the error function, or by its approximation with a hyperbolic tangent. Source: Hendrycks and Gimpel,
-    arXiv 1606.08415."""
+    """GELU by the error function, or its approximation with a hyperbolic tangent.
+
+    Source: Hendrycks and Gimpel, arXiv 1606.08415.
+    """
 
     def __init__(self, approximate: str = "none") -> None:
-        """`approximate` is none or tanh, as nn.GELU has it."""
+        """`approximate` is none or tanh, as in nn.GELU."""
         super().__init__()
         self.is_tanh = approximate == "tanh"
 
@@ -72,14 +75,14 @@ class WrittenOutGELU(nn.Module):
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """As F.gelu, in operators of 1.11."""
+    """As F.gelu, with operators of 1.11."""
     if approximate == "tanh":
         return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
 
 
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """As F.pad, in operators of 1.11, which has one for each mode."""
+    """As F.pad, with operators of 1.11, which has one for each mode."""
     sizes = [int(n) for n in pad]
     if mode == "constant":
         return torch.constant_pad_nd(x, sizes, value or 0.0)
@@ -98,8 +101,11 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """As F.scaled_dot_product_attention without dropout, in operators of 1.11; a mask of truth values, or added to the
-    products."""
+    """As F.scaled_dot_product_attention without dropout, with operators of 1.11.
+
+    `attn_mask` is bool, or is added to the products. Calls with dropout or grouped queries go to
+    F.scaled_dot_product_attention itself.
+    """
     if dropout_p or enable_gqa:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -122,12 +128,12 @@ PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {
 
 
 class PlainCalls(TorchFunctionMode):
-    """While it is entered, the functions in `PLAIN` are computed by what stands beside them there."""
+    """A context in which the functions in `PLAIN` are replaced by those beside them."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """`func` of PyTorch is called with these arguments."""
+        """Calls the replacement of `func`, or `func` itself if there is none."""
         return PLAIN.get(func, func)(*args, **(kwargs or {}))
 
 
@@ -135,7 +141,7 @@ def write_out(module: nn.Module) -> nn.Module:
     """Replaces every fused attention and GELU module of a timm or open_clip network, in place; returns the module."""
     for child in list(module.modules()):
         if hasattr(child, "fused_attn"):
-            setattr(child, "fused_attn", False)  # noqa: B010 (timm writes it out itself; a plain attribute, which nn.Module's types do not know)
+            setattr(child, "fused_attn", False)  # noqa: B010 (makes timm write it out; nn.Module's types do not know the attribute)
         for name, part in list(child.named_children()):
             plain = _plain(part)
             if plain is not None:
@@ -144,7 +150,7 @@ def write_out(module: nn.Module) -> nn.Module:
 
 
 def _plain(part: nn.Module) -> nn.Module | None:
-    """What takes the place of `part`; None if it can stay."""
+    """The replacement of `part`; None if it can stay."""
     if isinstance(part, nn.MultiheadAttention):
         return WrittenOutAttention(part)
     if isinstance(part, timm.layers.GELUTanh):

@@ -1,8 +1,8 @@
-"""The same submission for `torch.export`, for the day when TorchScript is gone.
+"""The submission as a program of `torch.export`, for versions of torch without TorchScript.
 
-`torch.export` follows one path for all sizes, so that what depends on an image's size is written in tensors here: a
-square is two matrix products, whose matrices hold the weights of antialiased bicubic interpolation. TorchScript's file
-keeps torch's own operator.
+`torch.export` records one path for all image sizes. So everything that depends on an image's size is computed with
+tensors here. The resize to a square is two matrix products, whose matrices hold the weights of antialiased bicubic
+interpolation. The TorchScript file uses torch's own operator for it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from guie.export.torchscript import MAX_SIDE
 from guie.files import whole_file
 from guie.model.neck import size_inputs
 
-CUBIC = -0.5  # of Keys' kernel, as torch has it where it antialiases
+CUBIC = -0.5  # parameter of Keys' kernel, as in torch's antialiased interpolation
 GREY = 128.0
 
 
 class Program(nn.Module):
-    """Towers, views and projection in eager mode; one path for images of every size."""
+    """Towers, views and projection in eager mode, with one path for images of every size."""
 
     mean: Tensor
     std: Tensor
@@ -44,7 +44,7 @@ class Program(nn.Module):
         power: float = 1.0,
         has_unit_length: bool = True,
     ) -> None:
-        """As `build_submission`."""
+        """Arguments as of `build_submission`."""
         super().__init__()
         self.networks = nn.ModuleList(tower.module for tower in towers)
         self.towers, self.pack_px = [(tower.image_px, tower.views, float(tower.weight)) for tower in towers], pack_px
@@ -77,7 +77,8 @@ class Program(nn.Module):
         return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
 
     def _by_size(self, i: int, sides: Tensor) -> Tensor:
-        """What the image's size, as door 03 would pack it, adds to member i's output: float32 [1, d], or a zero."""
+        """What the image's size adds to member i's output: float32 [1, d], or a zero. It is the size after door 03's
+        packing."""
         size_matrix = getattr(self, f"size_matrix{i}")
         if size_matrix is None:
             return torch.zeros((), device=sides.device)
@@ -86,8 +87,17 @@ class Program(nn.Module):
 
 
 def square(images: Tensor, sides: Tensor, px: int, frame: str) -> Tensor:
-    """What `to_square` gives, float32 [n, 3, px, px], of uint8 [n, 3, height, width]; `sides` are height and width,
-    float64 [2]."""
+    """Computes `to_square` with tensors.
+
+    Args:
+        images: uint8 [n, 3, height, width].
+        sides: Height and width, float64 [2].
+        px: Side of the square.
+        frame: See `to_square`.
+
+    Returns:
+        float32 [n, 3, px, px], 0..255.
+    """
     is_square = 20 * (sides[0] - sides[1]).abs() <= sides.max()
     never, always = torch.zeros_like(is_square), torch.ones_like(is_square)
     is_cropped, is_padded = {
@@ -111,17 +121,21 @@ def square(images: Tensor, sides: Tensor, px: int, frame: str) -> Tensor:
 
 
 def _weights(n: int, start: Tensor, length: Tensor, inner: Tensor, offset: Tensor, px: int) -> tuple[Tensor, Tensor]:
-    """How `px` pixels are made of `n`: float32 [px, n], and which of them the image fills: bool [px].
+    """Interpolation weights of one side, from `n` to `px` pixels.
 
     Args:
         n: Pixels of the image's side.
-        start: First of those that are seen.
-        length: How many are seen.
-        inner: How many of the `px` they fill.
+        start: First pixel of the part that is used.
+        length: Pixels of this part.
+        inner: How many of the `px` this part fills.
         offset: First of those.
         px: Side of the square.
 
-    Source: R. Keys, Cubic convolution interpolation, 1981, widened by the scale where an image is made smaller.
+    Returns:
+        float32 [px, n], and which of the `px` are filled, bool [px].
+
+    Source: R. Keys, Cubic convolution interpolation, 1981; the kernel is widened by the scale where an image is made
+    smaller.
     """
     to, of = torch.arange(px, device=start.device) - offset, torch.arange(n, device=start.device)
     scale = length / inner

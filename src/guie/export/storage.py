@@ -1,4 +1,4 @@
-"""Weights stored in half precision inside an exported file; every product is computed in float32 still."""
+"""Weights stored in half precision inside an exported file. All products are still computed in float32."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ STORAGES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 
 
 class _Widened(nn.Module):
-    """A stored tensor as it is used."""
+    """Converts a stored tensor to float32 when it is used."""
 
     def forward(self, stored: Tensor) -> Tensor:
-        """float32 of half."""
+        """float32 tensor of the same shape."""
         return stored.float()
 
 
 def store(module: nn.Module, storage: str) -> nn.Module:
     """Stores all matrices of a module as `storage` (fp32, bf16 or fp16), in place; returns the module.
 
-    Each is widened where it is used, one at a time. Vectors (biases, norms) stay as they are: they weigh nothing.
+    Each matrix is converted to float32 when it is used, one at a time. Vectors (biases, norms) stay in float32, because
+    they take little space.
 
     Raises:
-        ValueError: a weight too large for fp16.
+        ValueError: a weight is too large for fp16.
     """
     dtype = STORAGES[storage]
     if dtype == torch.float32:
@@ -39,7 +40,6 @@ def store(module: nn.Module, storage: str) -> nn.Module:
                     "bf16"
                 )
             setattr(part, name, nn.Parameter(stored, requires_grad=False))
-            parametrize.register_parametrization(
-                part, name, _Widened(), unsafe=True
-            )  # unsafe: the type changes, as it should
+            # unsafe, because the parametrization changes the dtype
+            parametrize.register_parametrization(part, name, _Widened(), unsafe=True)
     return module

@@ -1,4 +1,4 @@
-"""Door 08: the final setting as a submission, proved equal to what door 07 measured before it is packed."""
+"""Door 08: exports the final setting as a submission, and compares it with door 07's embeddings before it is packed."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ RAW = {"output": "float32 [1, 64], of the length that the projection gives; the 
 
 @dataclass(frozen=True)
 class Parity:
-    """How the exported file and door 07 agree on some validation images.
+    """Comparison of the exported file with door 07 on some validation images.
 
     Attributes:
         image_ids: Of the images.
         cosines: float64 [n_images], between the file's embedding and door 07's.
         expected: float32 [n_images, 64], door 07's embeddings.
-        seconds_per_image: Of the exported file on the CPU, batch 1.
+        seconds_per_image: Median of the exported file on the CPU, batch 1.
     """
 
     image_ids: list[str]
@@ -63,7 +63,7 @@ class Parity:
 
 
 def export_submission(run: Run) -> dict[str, Any]:
-    """Builds, saves, re-loads and proves the submission, then packs it.
+    """Builds and saves the submission, re-loads it, compares it with door 07, then packs it.
 
     Reads 07_embeddings, the stages' weights and 02_balanced's licences; writes saved_model.pt, parity/, submission.zip
     and card.json. A run in the project's own `artifacts/` also copies the zip to `submission/<recipe>/`.
@@ -72,7 +72,8 @@ def export_submission(run: Run) -> dict[str, Any]:
         Largest cosine distance to door 07, seconds per image, sizes.
 
     Raises:
-        ValueError: an exported embedding is further from door 07's than `export.min_parity_cosine` allows.
+        ValueError: an exported embedding is further from door 07's than `export.min_parity_cosine` allows, or
+            `export.n_parity_images` is below 1.
     """
     if run.recipe.export.n_parity_images < 1:
         raise ValueError(f"export.n_parity_images is {run.recipe.export.n_parity_images}, must be at least 1")
@@ -84,9 +85,9 @@ def export_submission(run: Run) -> dict[str, Any]:
     towers = _towers(run)
     _save_module(build_submission(towers, **_assembly(run)), model_path)
     images = _parity_images(run)
-    parity = _proved(run, _script(model_path), images)
+    parity = _compared(run, _script(model_path), images)
     _write_parity(folder / "parity", images, parity)
-    program = _proved_program(run, towers, program_path, images) if run.recipe.export.has_program else None
+    program = _compared_program(run, towers, program_path, images) if run.recipe.export.has_program else None
     unknown = unknown_to_1_11(model_path)
     write_zip(model_path, zip_path)
     _copy_to_hand_in(run, zip_path)
@@ -98,20 +99,20 @@ def export_submission(run: Run) -> dict[str, Any]:
         "largest cosine distance to door 07: %.2g over %d images; %.3f s an image on the CPU (%d threads)",
         metrics["largest_cosine_distance"], len(parity.cosines), parity.seconds_per_image, torch.get_num_threads(),
     )  # fmt: skip
-    _warn_of_unknown(unknown)  # at the end, where it is read
+    _warn_of_unknown(unknown)  # last, so that it is read
     return metrics
 
 
-def _proved_program(run: Run, towers: list[Tower], path: Path, images: dict[int, np.ndarray]) -> Parity:
-    """Writes the towers as a program of `torch.export` too, and compares the re-loaded one with door 07."""
+def _compared_program(run: Run, towers: list[Tower], path: Path, images: dict[int, np.ndarray]) -> Parity:
+    """Saves the towers as a program of `torch.export` as well, re-loads it and compares it with door 07."""
     save_program(export_program(Program(towers, **_assembly(run))), path)
-    return _proved(run, torch.export.load(path).module(), images)
+    return _compared(run, torch.export.load(path).module(), images)
 
 
 def _copy_to_hand_in(run: Run, zip_path: Path) -> None:
     """Copies the zip of a run in the project's `artifacts/` to `submission/<recipe>/`.
 
-    A trial elsewhere must not replace what is to be handed in.
+    A run in another folder must not replace the submission.
     """
     if run.out.parent == PROJECT / "artifacts":
         with whole_file(PROJECT / "submission" / run.recipe.name / zip_path.name) as temporary:
@@ -119,7 +120,7 @@ def _copy_to_hand_in(run: Run, zip_path: Path) -> None:
 
 
 def _metrics(parity: Parity, model_path: Path, zip_path: Path) -> dict[str, Any]:
-    """What door 08 notes of the files: how far from door 07, s an image, MB (10**6 bytes)."""
+    """Metrics of door 08: largest cosine distance to door 07, seconds per image, and sizes in MB (10**6 bytes)."""
     return {
         "largest_cosine_distance": float(np.max(1.0 - parity.cosines)),
         "n_parity_images": len(parity.cosines),
@@ -130,7 +131,7 @@ def _metrics(parity: Parity, model_path: Path, zip_path: Path) -> dict[str, Any]
 
 
 def _warn_of_unknown(operators: list[str]) -> None:
-    """That PyTorch 1.11 does not know some operators of the file, if there are any."""
+    """Warns if PyTorch 1.11 does not know some operators of the file."""
     if not operators:
         return
     log.warning(
@@ -138,14 +139,16 @@ def _warn_of_unknown(operators: list[str]) -> None:
         ", ".join(operators),
     )
     log.warning(
-        "         The file is sound for PyTorch %s. For the contest, choose a backbone without these operators.",
+        "         PyTorch %s can load it. For the contest, choose a backbone without these operators.",
         torch.__version__,
     )
 
 
 def write_zip(model_path: Path, zip_path: Path) -> None:
-    """A zip with exactly `saved_model.pt` at its root, the same bytes for the same model; stored, since weights hardly
-    shrink."""
+    """Writes a zip with exactly `saved_model.pt` at its root. Equal models give equal bytes.
+
+    It is not compressed, because weights hardly shrink.
+    """
     entry = zipfile.ZipInfo(MODEL_NAME, date_time=(1980, 1, 1, 0, 0, 0))
     entry.external_attr = 0o644 << 16
     with (
@@ -158,8 +161,7 @@ def write_zip(model_path: Path, zip_path: Path) -> None:
 
 
 def _towers(run: Run) -> list[Tower]:
-    """The final setting's members, built on the CPU whatever the run's device, so that no device is baked into a
-    graph."""
+    """The final setting's members. They are built on the CPU, so that no other device becomes a constant of a graph."""
     towers = [load_tower(replace(run, device="cpu"), member) for member in run.recipe.embed.final.members]
     for tower in towers:
         store(write_out(tower.module), run.recipe.export.storage)
@@ -167,7 +169,7 @@ def _towers(run: Run) -> list[Tower]:
 
 
 def _assembly(run: Run) -> dict[str, Any]:
-    """What follows the towers, as `build_submission` and `Program` take it."""
+    """Everything after the towers, as arguments of `build_submission` and `Program`."""
     final, projection = run.recipe.embed.final, None
     mean, std = check_normalisation(run.recipe)
     if final.pca_dim:
@@ -185,7 +187,7 @@ def _assembly(run: Run) -> dict[str, Any]:
 
 
 def _n_bytes(module: torch.jit.ScriptModule) -> int:
-    """Of its tensors, each memory once."""
+    """Bytes of its tensors; shared memory counts once."""
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in (*module.parameters(), *module.buffers())
@@ -207,15 +209,19 @@ def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
 
 
 def _parity_images(run: Run) -> dict[int, np.ndarray]:
-    """Images spread over the validation rows, uint8 [h, w, 3], by row of door 07's embeddings."""
+    """Validation images at evenly spaced rows, uint8 [h, w, 3], by row of door 07's embeddings."""
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
     rows = np.unique(np.linspace(0, len(ids) - 1, min(run.recipe.export.n_parity_images, len(ids))).round().astype(int))
     packed = PackedImages(run.folder(3))
     return {int(row): packed.read(int(ids["pack_row"].iloc[row])) for row in rows}
 
 
-def _proved(run: Run, module: Callable[[Tensor], Tensor], images: dict[int, np.ndarray]) -> Parity:
-    """Compares a re-loaded file with door 07, one image at a time as the scorer does; ValueError if they disagree."""
+def _compared(run: Run, module: Callable[[Tensor], Tensor], images: dict[int, np.ndarray]) -> Parity:
+    """Compares a re-loaded file with door 07, one image at a time as the scorer does.
+
+    Raises:
+        ValueError: they disagree.
+    """
     embeddings, seconds = [], []
     with torch.no_grad():
         for image in tqdm(images.values(), desc="parity", unit="img", disable=None):
@@ -239,24 +245,30 @@ def _script(model_path: Path) -> torch.jit.ScriptModule:
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Row by row, float64 [n]."""
+    """Cosines of the rows of both, float64 [n]."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
 def _check(parity: Parity, min_cosine: float) -> None:
+    """Checks the smallest cosine.
+
+    Raises:
+        ValueError: it is below `min_cosine`, or not a number.
+    """
     worst = int(np.argmin(np.nan_to_num(parity.cosines, nan=-1.0)))
     if not parity.cosines[worst] >= min_cosine:
         raise ValueError(
             f"the exported file and door 07 disagree: cosine {parity.cosines[worst]:.6f} on image "
             f"{parity.image_ids[worst]}, "
-            f"export.min_parity_cosine is {min_cosine}; no zip was written. Run door 07 again with --force; where it "
+            f"export.min_parity_cosine is {min_cosine}; no zip was written. Run door 07 again with --force; if it "
             "ran in half precision, lower the bound"
         )
 
 
 def _write_parity(folder: Path, images: dict[int, np.ndarray], parity: Parity) -> None:
-    """The images as PNG and what door 07 says of them: all that `submission/check_submission.py --expected` needs."""
+    """Writes the images as PNG and door 07's embeddings of them, as `submission/check_submission.py --expected` needs
+    them."""
     shutil.rmtree(folder, ignore_errors=True)
     names = [f"{i:03d}.png" for i in range(len(images))]
     for name, image in zip(names, images.values(), strict=True):
@@ -279,7 +291,7 @@ def _card(
     unknown: list[str],
     files: tuple[Path, ...],
 ) -> dict[str, Any]:
-    """What someone who finds the file later wants to know."""
+    """The contents of card.json: where the file comes from, what it scores and how it is called."""
     recipe = run.recipe
     return {
         "recipe": recipe.name,
@@ -313,13 +325,17 @@ def _card(
 
 
 def _with_mean_std(model: Model) -> dict[str, Any]:
-    """The model's settings with the numbers that its pixels got."""
+    """The model's settings, with the mean and std by which its pixels are normalised."""
     mean, std = mean_std(model)
     return asdict(replace(model, mean=mean, std=std))
 
 
 def _final_scores(run: Run) -> dict[str, Any]:
-    """The final setting's row of scores.csv; empty numbers become null."""
+    """The final setting's row of scores.csv; empty numbers become None.
+
+    Raises:
+        ValueError: there is no such row.
+    """
     table = pd.read_csv(run.folder(7) / "scores.csv")
     rows = table[table["setting"] == run.recipe.embed.final.name]
     if rows.empty:

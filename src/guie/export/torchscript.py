@@ -1,9 +1,11 @@
 """The submission as one TorchScript module: a uint8 image of any size in, 64 floats out.
 
-Every network is traced on the square it always sees; only the wrapper, which meets images of any size, is scripted.
-torch calls all of torch.jit deprecated, but the contest loads nothing else: that one warning is silenced here and
-nowhere else. This file does without `from __future__ import annotations`: torch.jit reads the buffers' annotations as
-types, not as texts.
+Each network is traced, because its input is always a square of one size. The wrapper is scripted, because its images
+have any size. torch.jit is deprecated as a whole, but the contest's scorer loads nothing else. This one warning is
+silenced in `quiet_jit` and nowhere else.
+
+This file has no `from __future__ import annotations`, because torch.jit needs buffers' annotations that are types, not
+strings.
 """
 
 import contextlib
@@ -21,9 +23,11 @@ from guie.files import digest_of_tensors
 from guie.model.neck import N_SIZES, size_inputs
 from guie.settings.embed import VIEWS
 
-MAX_SIDE = 8192  # pixels of a side, that tests go up to
+MAX_SIDE = 8192  # largest side in pixels that is tested
 TRACE_BATCHES = (1, 2, 7)
-TRACE_TOLERANCE = 1e-3  # of the largest output; a baked-in branch or batch is wrong by far more, float32 by far less
+# Share of the largest output. The rounding of float32 is far below it; a branch or batch size that the trace has fixed
+# gives errors far above it.
+TRACE_TOLERANCE = 1e-3
 
 
 class _Pass(nn.Module):
@@ -60,8 +64,7 @@ class _Resolution(nn.Module):
 
 
 class _Submission(nn.Module):
-    """Resolutions -> passes -> towers -> concatenation -> projection, with every L2 normalisation where door 07 has
-    it."""
+    """Resolutions -> passes -> towers -> concatenation -> projection, with the same L2 normalisations as door 07."""
 
     mean: Tensor
     std: Tensor
@@ -89,8 +92,8 @@ class _Submission(nn.Module):
         self.pack_px = pack_px
 
     def set_constants(self, mean: Tensor, std: Tensor, center: Tensor, matrix: Tensor, size_matrix: Tensor) -> None:
-        """Buffers, so that they follow the module to its device: mean and std [3], center [D], matrix [64, D],
-        size_matrix [D, 3]."""
+        """Registers the constants as buffers, which follow the module to its device: mean and std [3], center [D],
+        matrix [64, D], size_matrix [D, 3]."""
         self.register_buffer("mean", mean.view(1, 3, 1, 1))
         self.register_buffer("std", std.view(1, 3, 1, 1))
         self.register_buffer("center", center)
@@ -118,8 +121,8 @@ class _Submission(nn.Module):
         return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
 
     def by_size(self, height: int, width: int) -> Tensor:
-        """What the image's size, as door 03 would pack it, adds to the towers' outputs: float32 [D], zeros for necks
-        that do not take it."""
+        """What the image's size adds to the towers' outputs: float32 [D], zeros for necks that do not take it. It is
+        the size after door 03's packing."""
         scale = min(1.0, self.pack_px / min(height, width))
         height, width = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         device = self.size_matrix.device
@@ -153,18 +156,18 @@ def build_submission(
             on the CPU, in eval mode. Tensors of equal content are made to share memory.
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, of pixels in 0..1.
-        projection: What is subtracted, float [D], and the matrix, float [64, D], D being the sum of all d, or d of a
-            mean; None where these are 64 numbers already.
-        pack_px: Of the recipe's data, for towers that take the image's size.
+        projection: Center, float [D], and matrix, float [64, D], of the PCA. D is the sum of all d, or d if towers are
+            averaged. None if D is 64 and there is no PCA.
+        pack_px: data.pack_px of the recipe, for towers that take the image's size.
         is_mean: Whether towers are averaged, not concatenated.
-        power: Of the numbers before the projection; 1 leaves them.
-        has_unit_length: Whether embeddings leave with length one.
+        power: Exponent of the power normalisation before the projection; 1 is none.
+        has_unit_length: Whether the embeddings are L2-normalised.
 
     Returns:
         uint8 [n, 3, height, width] of any size -> float32 [n, 64].
 
     Raises:
-        ValueError: a network in training mode, or whose trace differs from it; widths that do not give 64 numbers.
+        ValueError: a network is in training mode, its trace differs from it, or the widths do not give 64 numbers.
     """
     _check_towers(towers)
     _share_equal_weights([tower.module for tower in towers])
@@ -182,7 +185,7 @@ def build_submission(
 
 
 def _traced(towers: Sequence[Tower]) -> _Traces:
-    """Every network once for each of its resolutions, however many towers have it."""
+    """Traces every network once for each of its resolutions, however many towers have it."""
     traces: _Traces = {}
     for tower in towers:
         key = (id(tower.module), tower.image_px)
@@ -192,7 +195,7 @@ def _traced(towers: Sequence[Tower]) -> _Traces:
 
 
 def _passes_of(towers: Sequence[Tower], traces: _Traces) -> _Passes:
-    """Every forward that some tower needs, once; in the order in which the towers ask for them."""
+    """Every forward that some tower needs, once, in the order of the towers."""
     passes: _Passes = {}
     for tower in towers:
         network, _ = traces[id(tower.module), tower.image_px]
@@ -203,7 +206,7 @@ def _passes_of(towers: Sequence[Tower], traces: _Traces) -> _Passes:
 
 
 def _numbers_of_passes(towers: Sequence[Tower], passes: _Passes) -> list[list[int]]:
-    """For each tower the places of its views among all passes, resolution after resolution."""
+    """For each tower, the positions of its views among all passes, resolution after resolution."""
     order = [(px, *key) for (px, _), group in passes.items() for key in group]
     return [[order.index((tower.image_px, id(tower.module), view)) for view in tower.views] for tower in towers]
 
@@ -221,14 +224,14 @@ def trace_network(module: nn.Module, image_px: int) -> tuple[torch.jit.ScriptMod
 
     Args:
         module: float32 [n, 3, px, px] -> float [n, d], in eval mode, on the CPU.
-        image_px: The px.
+        image_px: Side of the square.
 
     Returns:
         The traced network, and d.
 
     Raises:
-        ValueError: the trace fails at another batch, or its outputs differ: the network's forward branches on what it
-            sees.
+        ValueError: the trace fails at another batch size, or its outputs differ, because the network's forward depends
+            on values or the batch size.
     """
     pixels = torch.randn(max(TRACE_BATCHES), 3, image_px, image_px, generator=torch.Generator().manual_seed(0))
     where = f"the trace of {type(module).__name__} at {image_px} px"
@@ -268,7 +271,8 @@ def _error_share(got: Tensor, expected: Tensor) -> float:
 
 @contextlib.contextmanager
 def quiet_jit() -> Iterator[None]:
-    """Silences torch.jit's notes on its own deprecation and the tracer's on constants; all other warnings pass."""
+    """Silences torch.jit's warnings of its own deprecation and the tracer's warnings of constants. All other warnings
+    pass."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated")
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
@@ -276,21 +280,26 @@ def quiet_jit() -> Iterator[None]:
 
 
 def _check_towers(towers: Sequence[Tower]) -> None:
+    """Checks that there are towers, in eval mode and with known views.
+
+    Raises:
+        ValueError: one of these does not hold.
+    """
     if not towers:
         raise ValueError("there are no towers to export; the final setting of the recipe needs at least one member")
     for i, tower in enumerate(towers):
         if tower.module.training:
             raise ValueError(
-                f"tower {i} is in training mode; call .eval() before the export, or dropout travels with it"
+                f"tower {i} is in training mode; call .eval() before the export, or dropout would be exported"
             )
         if not tower.views or set(tower.views) - set(VIEWS):
             raise ValueError(f"tower {i} has the views {tower.views}; a tower has at least one of {', '.join(VIEWS)}")
 
 
 def _share_equal_weights(modules: Sequence[nn.Module]) -> None:
-    """Lets tensors of equal content share one memory: torch.jit.save writes each memory once.
+    """Lets tensors of equal content share one memory, because torch.jit.save writes each memory once.
 
-    Members of an ensemble often are one backbone at two resolutions, loaded twice; for a ViT-H that is 2.5 GB saved.
+    Members of an ensemble often have one backbone at two resolutions, loaded twice. For a ViT-H this saves 2.5 GB.
     """
     first: dict[str, Tensor] = {}
     for module in modules:

@@ -161,7 +161,7 @@ def test_shards_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--ids", "nowhere.csv"], "nowhere.csv"),
         (["--ids", "{ids}", "--shift", "3", "--features", "{short}"], "features has 5 rows and the ids 180"),
         (["--ids", "{ids}", "--shift", "3", "--full"], "leave --protocol"),
-        (["--ids", "{low}"], "a domain is called low, as the column mp5_low is"),
+        (["--ids", "{low}"], "the domain low would get the column mp5_low, which is taken"),
     ],
 )
 def test_errors_are_told_in_one_line(

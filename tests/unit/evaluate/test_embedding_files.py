@@ -91,8 +91,8 @@ class Model:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.pkl", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
-        ("a.joblib", lambda p: p.write_bytes(pickle.dumps(DATA)), "a pickle can run any program"),
+        ("a.pkl", lambda p: p.write_bytes(pickle.dumps(DATA)), "opening a pickle can run any program"),
+        ("a.joblib", lambda p: p.write_bytes(pickle.dumps(DATA)), "opening a pickle can run any program"),
         ("model.pt", lambda p: torch.save({"model": Model()}, p), "it holds Python objects"),
         (
             "objects.npy",
@@ -130,7 +130,7 @@ class Model:
         (
             "names.csv",
             lambda p: with_ids(SHUFFLED).assign(label="cup").to_csv(p, index=False),
-            r"columns \['label'\] are no numbers",
+            r"columns \['label'\] are not numbers",
         ),
         (
             "other.csv",

@@ -145,7 +145,7 @@ def test_export_agrees_with_door_07_and_writes_everything(run: Run, tmp_path: Pa
     assert digest_of_file(copied) == digest_of_file(folder / "submission.zip")
 
 
-def test_program_is_written_beside_it_and_proved_too(run: Run) -> None:
+def test_program_is_written_beside_it_and_compared_too(run: Run) -> None:
     run = replace(run, recipe=replace(run.recipe, export=Export(n_parity_images=4, has_program=True, storage="bf16")))
     export_submission(run)
     card, program = json.loads((run.folder(8) / "card.json").read_text()), run.folder(8) / "saved_model.pt2"

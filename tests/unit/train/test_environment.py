@@ -139,7 +139,7 @@ def test_device_that_the_environment_changes_is_refused() -> None:
         env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"},
     )
     assert done.stderr.splitlines()[-1] == (
-        "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta of the environment asks for 'meta'; "
+        "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta in the environment asks for 'meta'; "
         "unset ACCELERATE_TORCH_DEVICE, or give the same --device"
     )
 
@@ -149,6 +149,6 @@ def test_word_that_accelerate_does_not_know_is_told_with_its_variable(name: str,
     code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: value})
     assert done.stderr.splitlines()[-1].startswith(
-        "ValueError: accelerate cannot start with what the environment holds ("
+        "ValueError: accelerate cannot start with these environment variables ("
     )
     assert f"{name}={value}" in done.stderr.splitlines()[-1]

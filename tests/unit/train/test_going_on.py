@@ -182,7 +182,7 @@ def test_weights_behind_a_tag_are_recorded_and_others_refused(tmp_path: Path):
     note_pretrained(run, model, first)
     note_pretrained(run, model, first)
     note_pretrained(run, replace(model, weights="pretrained:other"), loaded(2.0))
-    said = r"timm x pretrained:in1k: the library gives weights of digest \w{16}, this run has begun with \w{16}"
+    said = r"timm x pretrained:in1k: the library gives weights with digest \w{16}, but this run began with \w{16}"
     with pytest.raises(ValueError, match=said):
         note_pretrained(run, model, loaded(3.0))
     save_json(tmp_path / "pretrained.json", {})
