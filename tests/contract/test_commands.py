@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from guie.door import parser
+from guie.options import parser
 from guie.run import DOORS
 
 PROJECT = Path(__file__).resolve().parents[2]
