@@ -71,11 +71,12 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
 
     Args:
         name_or_path: A name in `guie/recipes/`, or the path of a Python file that defines `RECIPE`.
-        overrides: `field.path=value` texts; stages and settings are reached by name.
+        overrides: `field.path=value` texts; a path names stages and settings by their own names.
 
     Raises:
-        ValueError: unknown recipe, unknown field (with the nearest name), a value of the wrong type or out of range.
-        FileNotFoundError: a path that does not exist.
+        ValueError: the recipe or a field does not exist (the message gives the nearest name), or a value has the wrong
+            type or is out of range.
+        FileNotFoundError: the path does not exist.
     """
     if name_or_path.endswith(".py"):
         module = _module_from_file(Path(name_or_path))
@@ -109,8 +110,10 @@ def _module_from_file(path: Path) -> types.ModuleType:
 
 @contextlib.contextmanager
 def _told_as_recipe(file: Path) -> Iterator[None]:
-    """Whatever a recipe's file may raise becomes one line: the file, the line in it, what is wrong, and the nearest
-    name."""
+    """Turns any error of a recipe's file into a ValueError of one line.
+
+    Its message gives the file, the line in it, what is wrong, and the nearest name.
+    """
     try:
         yield
     except Exception as error:  # a misspelt field is a TypeError, a forgotten bracket a SyntaxError
@@ -124,7 +127,7 @@ def _told_as_recipe(file: Path) -> Iterator[None]:
 
 
 def _meaning(error: Exception) -> str:
-    """What is wrong in a recipe's file: a field that does not exist or was forgotten, a name that is none."""
+    """What is wrong in a recipe's file, such as a field that does not exist, a missing field, or an unknown name."""
     text, kinds = str(error), {kind.__name__: kind for kind in _kinds()}
     if found := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         kind, name = found.groups()
@@ -150,5 +153,5 @@ def _meaning(error: Exception) -> str:
 
 
 def _kinds() -> list[type[Any]]:
-    """The classes of which recipes are made."""
+    """The settings classes."""
     return [value for value in globals().values() if isinstance(value, type) and is_dataclass(value)]
