@@ -27,7 +27,7 @@ END
     echo "Recipes:"
     local file
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1{s/^"""//;s/\. [A-Z].*//;s/\.\("""\)*$//;p}' "$file")"
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}' "$file")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
