@@ -58,11 +58,11 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler",
     )
-    p.add_argument("--force", action="store_true", help="do it again even if it is done")
+    p.add_argument("--force", action="store_true", help="run the door again even if it is done")
     p.add_argument(
         "--verify",
         action="store_true",
-        help="compare the bytes of what is done with those that were written, not sizes and times alone",
+        help="compare the bytes of finished outputs with those that were written, not only sizes and times",
     )
     if number == 9:
         p.add_argument(

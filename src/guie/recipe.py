@@ -87,7 +87,7 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
                 f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that "
                 "defines RECIPE"
             )
-        with _told_as_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
+        with _errors_of_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
             module = importlib.import_module(f"guie.recipes.{name_or_path}")
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
@@ -103,13 +103,13 @@ def _module_from_file(path: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with _told_as_recipe(path):
+    with _errors_of_recipe(path):
         spec.loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def _told_as_recipe(file: Path) -> Iterator[None]:
+def _errors_of_recipe(file: Path) -> Iterator[None]:
     """Turns any error of a recipe's file into a ValueError of one line.
 
     Its message gives the file, the line in it, what is wrong, and the nearest name.
