@@ -7,7 +7,7 @@ usage() {
     cat <<'END'
 ./run.sh [options]      from raw images to submission.zip: nine doors, one after the other
 
-With no option it draws its own small world of images and runs the recipe `demo` on it: about nine minutes on two cores.
+Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
 The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
 inputs and settings have not changed is skipped, so after an interruption just start again.
 
@@ -18,16 +18,16 @@ inputs and settings have not changed is skipped, so after an interruption just s
   --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.optim.n_epochs=5; repeatable
   --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
   --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
-  --from N, --to N        only the doors N to N (1 to 9)
+  --from N, --to N        open only the doors from N to N (1 to 9)
   --force                 do each of these doors again even if it is done
-  --verify                compare the bytes of what is done with those that were written, not sizes and times alone
+  --verify                compare the bytes of finished outputs with those that were written, not only sizes and times
   -h, --help              this text
 
 END
     echo "Recipes:"
     local file
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1{s/^"""//;s/\. [A-Z].*//;s/\.\("""\)*$//;p}' "$file")"
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}' "$file")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
@@ -44,7 +44,7 @@ recipe=demo
 out=${GUIE_OUT:-$here/artifacts}
 first=1
 last=9
-options=() # what every door gets
+options=() # for every door
 sets=()
 while [ $# -gt 0 ]; do
     case $1 in

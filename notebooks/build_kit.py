@@ -1,5 +1,5 @@
-"""Packs what a Kaggle notebook needs without the internet: wheels, the doors and the default backbone,
-to be uploaded as a data set.
+"""Packs what a Kaggle notebook needs without the internet: wheels, the doors and the default backbone.
+The folder is uploaded as a data set.
 
 Writes  <out>/wheels/*.whl   guie, and the packages of requirements.txt at the versions of
                              constraints.txt for Kaggle's Python
@@ -7,9 +7,9 @@ Writes  <out>/wheels/*.whl   guie, and the packages of requirements.txt at the v
                              pip install --no-index --no-deps --find-links wheels -r guie_kit.txt
         <out>/project/       doors, submission/check_submission.py, weights/, LICENSE, NOTICE
 Run     python notebooks/build_kit.py --out guie_kit --image kaggle_image.txt
-        kaggle_image.txt is what `pip list --format=freeze` says in a Kaggle notebook. A package that it
-        has in a version in range is left out, such as torch with its CUDA libraries; without it
-        everything is packed. Killed, the same command goes on; a wheel whose hash is right is kept.
+        kaggle_image.txt is the output of `pip list --format=freeze` in a Kaggle notebook. Packages that
+        it has in a suitable version are left out, such as torch with its CUDA libraries. Without --image
+        everything is packed. After a kill the same command continues; wheels with the right hash are kept.
 Last line: guie_kit: 6 wheels, 6 MB
 """
 
@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTHON = "3.11"  # of Kaggle's image
-# Wheels for glibc 2.28 (2018) or older; pip takes each tag by its word, so all are named.
+# Wheels for glibc 2.28 (2018) or older. pip takes each tag literally, so all are listed.
 PLATFORMS = [
     *(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)),
     "manylinux2014_x86_64",
@@ -58,7 +58,7 @@ LIST = "guie_kit.txt"
 
 
 class KitError(Exception):
-    """What went wrong and what to do, in one line."""
+    """An error message in one line: what went wrong, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Wheel:
     """A package that pip would install.
 
     Attributes:
-        name: As pip normalises it.
-        version: The one that was chosen.
-        sha256: Of its file; empty where the index does not tell.
-        requires: What it requires in turn.
+        name: Its name, as pip normalises it.
+        version: The version that pip chose.
+        sha256: SHA-256 of its file; empty if the index does not give it.
+        requires: The packages that it requires.
     """
 
     name: str
@@ -79,13 +79,18 @@ class Wheel:
 
 
 def main() -> int:
-    """Exit status 0; 2 after an error told in one line; 130 when interrupted."""
+    """Reads the command line and builds the kit.
+
+    Returns:
+        The exit status: 0; 1 after an unforeseen error; 2 after an error that the user can resolve; 130 after an
+        interruption.
+    """
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=Path("guie_kit"), help="folder to write (default: %(default)s)")
     p.add_argument(
         "--image",
         type=Path,
-        help="what `pip list --format=freeze` says in the image; without it every package is packed",
+        help="output of `pip list --format=freeze` in the image; without it every package is packed",
     )
     arguments = p.parse_args()
     try:
@@ -109,14 +114,17 @@ def main() -> int:
 
 
 def build(out: Path, image: dict[str, str]) -> str:
-    """Makes or completes the kit; returns the line that says what it holds.
+    """Makes or completes the kit.
 
     Args:
         out: The kit's folder.
-        image: Version by name of what the image has.
+        image: Versions of the image's packages, by name.
+
+    Returns:
+        A line for the terminal: number and size of the wheels.
 
     Raises:
-        KitError: the index cannot be reached, a package cannot be had, or this is no Linux with Kaggle's Python.
+        KitError: the index cannot be reached, a package is not available, or this is not Kaggle's Python on Linux.
     """
     if (platform.system(), platform.machine(), ".".join(platform.python_version_tuple()[:2])) != (
         "Linux",
@@ -147,14 +155,13 @@ def build(out: Path, image: dict[str, str]) -> str:
 
 
 def in_image(freeze: str) -> dict[str, str]:
-    """Version by normalised name; lines without `==` are passed over."""
+    """Versions by normalised name, from the output of `pip list --format=freeze`. Lines without `==` are ignored."""
     pairs = (line.split("==", 1) for line in freeze.splitlines() if "==" in line and not line.startswith("#"))
     return {canonicalize_name(name.strip()): version.strip() for name, version in pairs}
 
 
 def missing(wanted: list[Requirement], image: dict[str, str]) -> list[Wheel]:
-    """What has to be packed: all that `wanted` asks for, and that asks for in turn, where the image has it not in that
-    range."""
+    """The wheels to pack: `wanted` and all their requirements, except those that the image meets already."""
     if all(is_met(requirement, image) for requirement in wanted):
         return []
     resolved = {wheel.name: wheel for wheel in resolve(wanted)}
@@ -177,13 +184,13 @@ def missing(wanted: list[Requirement], image: dict[str, str]) -> list[Wheel]:
 
 
 def is_met(requirement: Requirement, image: dict[str, str]) -> bool:
-    """Whether the image has the package in a version that is asked for."""
+    """Whether the image has the package in a version that the requirement allows."""
     version = image.get(canonicalize_name(requirement.name))
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
 def resolve(wanted: list[Requirement]) -> list[Wheel]:
-    """The versions that pip would install in an empty environment under constraints.txt, and their requirements."""
+    """The wheels that pip would install into an empty environment under constraints.txt."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
         options = [
@@ -209,10 +216,10 @@ def _wheel(entry: dict[str, Any]) -> Wheel:
 
 
 def fetched(wheel: Wheel, folder: Path) -> Path:
-    """The wheel's file in `folder`, downloaded unless one with the right hash is there.
+    """The wheel's file in `folder`; downloaded unless it is there with the right hash.
 
     Raises:
-        KitError: the file that came has another hash than the index lists.
+        KitError: the download has another hash than the index lists.
     """
     for path in found(wheel, folder):
         if digest(path) == wheel.sha256:
@@ -230,7 +237,7 @@ def fetched(wheel: Wheel, folder: Path) -> Path:
 
 
 def found(wheel: Wheel, folder: Path) -> list[Path]:
-    """The files of this name and version."""
+    """The files in `folder` of this name and version."""
     return [path for path in sorted(folder.glob("*.whl")) if pinned(path) == f"{wheel.name}=={wheel.version}"]
 
 
@@ -253,7 +260,7 @@ def pack_guie(folder: Path) -> Path:
 
 
 def carry(folder: Path) -> None:
-    """Copies what no wheel holds: doors, checker and weights."""
+    """Copies the files that are in no wheel: doors, checker and weights."""
     shutil.rmtree(folder, ignore_errors=True)
     for path in carried():
         target_path = folder / path.relative_to(PROJECT)
@@ -262,13 +269,13 @@ def carry(folder: Path) -> None:
 
 
 def carried() -> Iterator[Path]:
-    """The files of `CARRIED`."""
+    """The files that match `CARRIED`."""
     for pattern in CARRIED:
         yield from sorted(PROJECT.glob(pattern))
 
 
 def target() -> Iterable[str]:
-    """pip's options for wheels of Kaggle's Python."""
+    """pip's options for wheels that fit Kaggle's Python."""
     return [
         "--only-binary",
         ":all:",
@@ -290,7 +297,7 @@ def pip(*arguments: str) -> None:
     """Runs pip.
 
     Raises:
-        KitError: it failed; a network that cannot be reached is told as such.
+        KitError: it failed; the message says so if the network was the reason.
     """
     command = [
         sys.executable,

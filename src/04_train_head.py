@@ -1,9 +1,9 @@
-"""Door 04: trains the head (neck and class centres) on the features of a frozen backbone.
+"""Door 04: trains the head (neck and objective) on the features of a frozen backbone: the recipe's stages.head.
 
 Reads   03_packed/, the pretrained backbone of the recipe
 Writes  04_head/<stage>/: metrics.csv, final.safetensors, done.json; cache/: the backbone's features
 Run     python src/04_train_head.py --recipe demo
-The last line you should see: "next: python src/05_train_backbone.py ..."
+Last line: next: python src/05_train_backbone.py ...
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Door 05: trains the backbone at a much lower learning rate with the head fixed, and what the recipe puts after it.
+"""Door 05: trains the recipe's stages.backbone: the backbone, mostly at a low learning rate with the head fixed.
 
 Reads   03_packed/, 04_head/
 Writes  05_backbone/<stage>/: metrics.csv, final.safetensors, done.json
 Run     python src/05_train_backbone.py --recipe demo
-The last line you should see: "next: python src/06_finetune_highres.py ..."
+Last line: next: python src/06_finetune_highres.py ...
 """
 
 import sys

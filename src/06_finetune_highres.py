@@ -1,9 +1,9 @@
-"""Door 06: fine-tunes at a higher resolution from the weights of door 05, head first, then backbone.
+"""Door 06: trains the recipe's stages.highres: head and backbone at a higher resolution, from the weights of door 05.
 
 Reads   03_packed/, 05_backbone/
 Writes  06_highres/<stage>/: metrics.csv, final.safetensors, done.json
 Run     python src/06_finetune_highres.py --recipe demo
-The last line you should see: "next: python src/07_ensemble_and_pca.py ..."
+Last line: next: python src/07_ensemble_and_pca.py ...
 """
 
 import sys

@@ -1,10 +1,9 @@
-"""Door 07: embeds all images with every member and view, concatenates, reduces to 64-d by PCA, and scores the whole
-ladder.
+"""Door 07: embeds all images with every member and view, combines them, reduces to 64-d by PCA, scores each setting.
 
 Reads   03_packed/, the stages of doors 04-06
 Writes  07_embeddings/: scores.csv (one row a setting), the final setting's embeddings, ids, neighbours and pca.npz
 Run     python src/07_ensemble_and_pca.py --recipe demo
-The last line you should see: "next: python src/08_export_torchscript.py ..."
+Last line: next: python src/08_export_torchscript.py ...
 """
 
 import sys

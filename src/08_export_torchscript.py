@@ -1,7 +1,7 @@
-r"""Door 08: the final setting of the ladder as one TorchScript file, and the zip to hand in.
+r"""Door 08: exports the final setting of the ladder as one TorchScript file, and packs the zip to submit.
 
-Everything is inside the file: resize, normalisation, members, views, projection. It is loaded
-again and must agree with door 07 on some validation images, else no zip is written.
+Everything is inside the file: resize, normalisation, members, views, projection. The file is loaded
+again and must agree with door 07 on some validation images; otherwise no zip is written.
 
 Reads   02_balanced/licences.json, 03_packed, 07_embeddings, the stages' weights
 Writes  08_export/saved_model.pt, submission.zip, card.json, parity/; a run in artifacts/ also
@@ -9,7 +9,7 @@ Writes  08_export/saved_model.pt, submission.zip, card.json, parity/; a run in a
 Run     python src/08_export_torchscript.py --recipe minibench
 Check   python submission/check_submission.py artifacts/minibench/08_export/submission.zip \
             --expected artifacts/minibench/08_export/parity
-Ends    next: python src/09_report.py --recipe minibench
+Last line: next: python src/09_report.py --recipe minibench
 """
 
 import sys

@@ -1,14 +1,14 @@
 """Door 09: one HTML page that shows the run: scores, curves, data, neighbours, settings and times.
 
 Reads   02_balanced/, 03_packed/, 04_head/ to 06_highres/, 07_embeddings/, 08_export/, all
-        finished; files that are lost since show as absent
+        finished; a file that was lost since then shows as absent
 Writes  09_report/index.html, a single file that works offline; its charts for a paper, each
         as .svg and .png; neighbours.jpg
 Run     python src/09_report.py --recipe demo
         python src/09_report.py --recipe demo --compare artifacts/minibench   # beside another run
-The last lines you should see: the ladder as a table,
-"report: .../09_report/index.html (1.2 MB, 42 queries)" and
-"next: nothing; this was the last door"
+Last lines: the ladder as a table;
+report: .../09_report/index.html (1.2 MB, 42 queries)
+next: nothing; this was the last door
 """
 
 import sys

@@ -1,17 +1,16 @@
-"""Checks a submission.zip as the contest's scorer would meet it. Needs torch, Pillow and numpy; knows nothing of this
-project.
+"""Checks a submission.zip as the contest's scorer would load it. Needs only torch, Pillow and numpy, not this project.
 
     python submission/check_submission.py submission.zip --expected artifacts/<recipe>/08_export/parity
     python submission/check_submission.py submission.zip --score FOLDER
 
-It unpacks the zip, loads saved_model.pt by torch.jit.load on the CPU in two fresh processes without network, and embeds
-images of odd sizes one by one. It ends at the first thing that is wrong with one line that says what (FAIL), one with
-the remedy (FIX), and status 1; "The submission is sound." and status 0 otherwise. What the module prints itself is kept
-out of this table and counted.
+It unpacks the zip and loads saved_model.pt by torch.jit.load on the CPU, in two fresh processes without network. Each
+embeds images of odd sizes one by one. It stops at the first problem and prints two lines: the problem (FAIL) and its
+remedy (FIX); the exit status is then 1. Otherwise it prints "The submission is sound." and the exit status is 0. What
+the module itself prints is counted, but not shown in the table.
 
---score embeds FOLDER/query and FOLDER/index and prints the host's metric, mean precision at five by Euclidean distance.
-What is relevant says
-FOLDER/solution.csv (id, images, Usage; an id is a file's name), or the folders: query/<class>/<image> and
+--score embeds the images of FOLDER/query and FOLDER/index. It prints the host's metric, mean precision at five by
+Euclidean distance. Which images are relevant comes from FOLDER/solution.csv (columns id, images, Usage; an id is a
+file's name without its ending). Without that file it comes from the folders: query/<class>/<image> and
 index/<class>/<image>.
 """
 
@@ -50,26 +49,26 @@ SIZES = (
     (4000, 3000),
 )  # height, width
 BLACK = "black 64x64"
-N_TIMED, N_NEIGHBOURS, BLOCK = 9, 5, 256  # calls; neighbours; queries whose distances are held at once
-TOLD = 3  # status of an inner process that has printed what is wrong
-TABLE: list[TextIO] = []  # where an inner process writes, whose own stdout and stderr are a file
-MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may add in another order
-N_TEST_IMAGES, LIMIT_HOURS, HOST_MEMORY_GB = (
-    205_000,
-    9.0,
-    13.0,
-)  # queries + index, the scoring notebook's time, its smaller machine
+N_TIMED = 9  # calls
+N_NEIGHBOURS = 5
+BLOCK = 256  # queries whose distances are in memory at once
+TOLD = 3  # exit status of an inner process that has printed the problem
+TABLE: list[TextIO] = []  # in an inner process: the stream of the table, since its stdout and stderr go to a file
+MAX_DIFFERENCE = 1e-4  # between two runs on one image; threads may sum in another order
+N_TEST_IMAGES = 205_000  # queries and index
+LIMIT_HOURS = 9.0  # of the scoring notebook
+HOST_MEMORY_GB = 13.0  # of the smaller scoring machine
 
 
 class BreachError(Exception):
-    """One broken rule, and how to mend it: a line each."""
+    """A broken rule and the remedy, in one line each. Every check raises it."""
 
     def __init__(self, what: str, remedy: str) -> None:  # noqa: D107
         super().__init__(f"FAIL  {what}\nFIX   {remedy}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Checks, prints a table, and returns the exit status."""
+    """Runs the checks, prints a table, and returns the exit status."""
     arguments = _parser().parse_args(argv)
     is_inner = arguments.table is not None
     try:
@@ -110,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("submission", type=Path, help="the submission.zip")
     p.add_argument(
-        "--expected", type=Path, help="folder of images and expected.npz (names, embeddings) to compare with"
+        "--expected", type=Path, help="folder with images and expected.npz (names, embeddings) to compare with"
     )
     p.add_argument(
         "--min-cosine",
@@ -125,22 +124,22 @@ def _parser() -> argparse.ArgumentParser:
         help="also embed FOLDER/query and FOLDER/index and print the host's metric",
     )
     p.add_argument(
-        "--card", type=Path, help="the export's card.json, in which a sound submission's torch version is noted"
+        "--card", type=Path, help="the export's card.json; if the submission is sound, the torch version is added to it"
     )
     p.add_argument(
         "--timeout",
         type=float,
         default=3600.0,
-        help="seconds that one of the two processes may take (default: %(default)s)",
+        help="seconds that each of the two processes may take (default: %(default)s)",
     )
-    p.add_argument("--table", type=int, help=argparse.SUPPRESS)  # of an inner process: the file descriptor of the table
-    p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # the two that check write their embeddings here
+    p.add_argument("--table", type=int, help=argparse.SUPPRESS)  # for an inner process: the table's file descriptor
+    p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # for an inner process: the file of its embeddings
     p.add_argument("--backwards", action="store_true", help=argparse.SUPPRESS)
     return p
 
 
 def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: float) -> None:
-    """The whole check of one zip; raises BreachError at the first thing that is wrong."""
+    """Checks a zip completely; raises BreachError at the first broken rule."""
     with tempfile.TemporaryDirectory(prefix="check_submission_") as scratch:
         model_path = unpack(zip_path, Path(scratch))
         row("zip", f"one file, {MODEL_NAME}, {model_path.stat().st_size / 1e6:.1f} MB")
@@ -149,7 +148,7 @@ def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: flo
     worst = max(first, key=lambda name: _difference(first[name], second[name]))
     if not _difference(first[worst], second[worst]) <= MAX_DIFFERENCE:
         remedy = (
-            "the module keeps state or draws random numbers: call .eval() before tracing, and keep no running "
+            "the module changes its state or draws random numbers: call .eval() before tracing, and update no running "
             "statistics"
         )
         raise BreachError(
@@ -159,7 +158,7 @@ def check(zip_path: Path, expected: Path | None, min_cosine: float, timeout: flo
 
 
 def unpack(zip_path: Path, folder: Path) -> Path:
-    """Extracts saved_model.pt from the zip, which must hold nothing else."""
+    """Extracts saved_model.pt and returns its path. Raises BreachError if the zip holds anything else."""
     if not zip_path.is_file():
         raise BreachError(
             f"{zip_path} is not a file",
@@ -179,14 +178,14 @@ def unpack(zip_path: Path, folder: Path) -> Path:
     except OSError as error:
         raise BreachError(
             f"{zip_path.name} cannot be unpacked ({error})",
-            "see that it can be read, and set TMPDIR to a folder with space",
+            "make sure that it can be read, and set TMPDIR to a folder with free space",
         ) from error
-    except (RuntimeError, NotImplementedError) as error:  # a password, or a compression that Python does not know
+    except (RuntimeError, NotImplementedError) as error:  # a password, or a compression that Python does not support
         raise BreachError(f"{MODEL_NAME} cannot be unpacked ({error})", f"{zip_again}, without a password") from error
 
 
 def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards: bool = False) -> dict[str, np.ndarray]:
-    """Loads the module and embeds every test image, to float32 [64] each; what one of the two processes does."""
+    """The work of one of the two processes: loads the module and embeds every test image, float32 [64] by name."""
     started = time.perf_counter()
     module = load(model_path)
     row(
@@ -202,7 +201,7 @@ def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards:
     if max(_difference(e, embeddings[BLACK]) for e in embeddings.values()) <= 1e-6:
         raise BreachError(
             "all images get the same embedding",
-            "the module does not look at its input: check the range of its pixels and its weights",
+            "the module ignores its input: check the range of its pixels, and its weights",
         )
     if not backwards:
         _report_cost(module, Image.new("RGB", (640, 480), (90, 120, 150)))
@@ -212,10 +211,10 @@ def probe(model_path: Path, expected: Path | None, min_cosine: float, backwards:
 
 
 def load(model_path: Path) -> Any:
-    """The module as the scorer's example loads it."""
+    """The module, loaded as in the scorer's example."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls all of torch.jit deprecated
+            warnings.simplefilter("ignore")  # torch warns that torch.jit is deprecated
             return torch.jit.load(str(model_path)).eval()
     except Exception as error:
         remedy = (
@@ -226,11 +225,16 @@ def load(model_path: Path) -> Any:
 
 
 def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
-    """float32 [64] of one image, called as the scorer's example calls: uint8 [1, 3, height, width], then `[0]`,
-    flattened."""
-    pixels = torch.as_tensor(np.array(image.convert("RGB"))).permute(
-        2, 0, 1
-    )  # not contiguous, just as torchvision's PILToTensor leaves it
+    """The embedding of one image, float32 [64].
+
+    The module is called as in the scorer's example: with uint8 [1, 3, height, width], and `[0]` of its output is
+    flattened.
+
+    Raises:
+        BreachError: the module raises, or its output has the wrong type, shape or dtype, or is not finite.
+    """
+    # Not contiguous, like the output of torchvision's PILToTensor.
+    pixels = torch.as_tensor(np.array(image.convert("RGB"))).permute(2, 0, 1)
     try:
         with torch.no_grad():
             output = module(pixels.unsqueeze(0))
@@ -261,7 +265,7 @@ def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
 
 
 def compare(module: Any, folder: Path, min_cosine: float) -> None:
-    """Compares with the embeddings in `folder`/expected.npz of the images beside it."""
+    """Compares the embeddings of the images in `folder` with those in its expected.npz."""
     worst, worst_name = 2.0, ""
     names, expected = read_expected(folder)
     for name, target in zip(names, expected, strict=True):
@@ -269,8 +273,8 @@ def compare(module: Any, folder: Path, min_cosine: float) -> None:
         cosine = float(got @ target / max(float(np.linalg.norm(got) * np.linalg.norm(target)), 1e-12))
         if not cosine >= min_cosine:
             remedy = (
-                "the zip and the expected embeddings are of different runs, or the graph prepares pixels differently: "
-                "run the export again"
+                "the zip and the expected embeddings come from different runs, or the graph prepares pixels "
+                "differently: run the export again"
             )
             raise BreachError(f"{name}: cosine {cosine:.6f} to the expected embedding, below {min_cosine}", remedy)
         worst, worst_name = min((worst, worst_name), (cosine, name))
@@ -292,7 +296,7 @@ def sign(card: Path) -> None:
 
 
 def score(model_path: Path, folder: Path) -> None:
-    """Prints the host's metric of the images under `folder`, by usage where the solution names one."""
+    """Prints the host's metric for the images below `folder`, for each usage in the solution."""
     path = folder / "solution.csv"
     queries, index = (_images_under(folder / part, path.is_file()) for part in ("query", "index"))
     solution = read_solution(path) if path.is_file() else _solution_of_folders(queries, index)
@@ -313,31 +317,31 @@ def score(model_path: Path, folder: Path) -> None:
 
 
 def precision(found: Sequence[str], relevant: set[str]) -> float:
-    """The host's: hits among the first m = min(5, relevant images), divided by m."""
+    """The host's metric for one query: hits among the first m = min(5, n relevant) neighbours, divided by m."""
     m = min(N_NEIGHBOURS, len(relevant))
     return len(set(found[:m]) & relevant) / m
 
 
 def nearest(queries: dict[str, np.ndarray], index: dict[str, np.ndarray]) -> dict[str, list[str]]:
-    """The five nearest of the index by Euclidean distance, nearest first; of equals the one that stands first."""
+    """The five nearest index images of each query by Euclidean distance, nearest first; ties keep the index's order."""
     names, ids, found = list(index), list(queries), dict[str, list[str]]()
     matrix = np.stack(list(index.values())).astype(np.float64)
     for i in range(0, len(ids), BLOCK):
         block = np.stack([queries[name] for name in ids[i : i + BLOCK]]).astype(np.float64)
-        distances = (matrix**2).sum(axis=1) - 2 * block @ matrix.T  # and the query's own square, the same for all
+        distances = (matrix**2).sum(axis=1) - 2 * block @ matrix.T  # without the query's square, which changes no order
         order = np.argsort(distances, axis=1, kind="stable")[:, :N_NEIGHBOURS]
         found |= {name: [names[j] for j in row_] for name, row_ in zip(ids[i : i + BLOCK], order, strict=True)}
     return found
 
 
 def read_solution(path: Path) -> dict[str, tuple[set[str], str]]:
-    """Relevant index ids and usage of every query of the host's file: id, space-separated ids, Usage."""
+    """Relevant index ids and usage of every query in the host's file (columns: id, index ids between spaces, Usage)."""
     rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:]
     solution = {line[0]: (set(line[1].split()), line[2] if len(line) > 2 else "") for line in rows if len(line) > 1}
     if not solution or not all(relevant for relevant, _ in solution.values()):
         raise BreachError(
             f"{path} has no query, or one without a relevant image",
-            "it has a header and three columns: id, index ids between spaces, Usage",
+            "the file needs a header and three columns: id, index ids between spaces, Usage",
         )
     return solution
 
@@ -364,17 +368,17 @@ def _solution_of_folders(queries: dict[str, Path], index: dict[str, Path]) -> di
 
 
 def _images_under(folder: Path, has_ids: bool) -> dict[str, Path]:
-    """Paths by id, the name without its ending, or by their place in the folder."""
+    """The images below `folder`. Their keys are ids, which are names without the ending, or paths relative to it."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     by_name = {path.stem if has_ids else str(path.relative_to(folder)): path for path in paths}
     if not paths or len(by_name) < len(paths):
-        what = f"{len(paths) - len(by_name)} images of a name that another has" if paths else "no image"
+        what = f"{len(paths) - len(by_name)} images with the name of another" if paths else "no image"
         raise BreachError(f"{folder} holds {what}", "give FOLDER/query and FOLDER/index, each file's name once")
     return by_name
 
 
 def _embedded(module: Any, paths: dict[str, Path], what: str) -> dict[str, np.ndarray]:
-    """float32 [64] of every image; tells how far it is."""
+    """The embedding of every image, float32 [64]; prints its progress."""
     embeddings, told = {}, time.monotonic()
     for name, path in paths.items():
         embeddings[name] = embed(module, _opened(path), str(path))
@@ -385,7 +389,7 @@ def _embedded(module: Any, paths: dict[str, Path], what: str) -> dict[str, np.nd
 
 
 def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
-    """The names of the images and their embeddings, float32 [n, 64]."""
+    """The names of the images in expected.npz and their embeddings, float32 [n, 64]."""
     remedy = "give the export's parity/ folder: expected.npz with names and embeddings, and the images beside it"
     try:
         with np.load(folder / "expected.npz", allow_pickle=False) as stored:
@@ -402,7 +406,7 @@ def read_expected(folder: Path) -> tuple[list[str], np.ndarray]:
 
 
 def probe_images() -> dict[str, Image.Image]:
-    """Noise of every size in SIZES, always the same, and a black square, whose features may be all zero."""
+    """Noise of every size in SIZES, the same at each call, and a black square, whose features may be all zero."""
     rng = np.random.default_rng(0)
     images = {
         f"{height}x{width}": Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -412,7 +416,7 @@ def probe_images() -> dict[str, Image.Image]:
 
 
 def row(what: str, value: str, is_shown: bool = True, mark: str = "ok") -> None:
-    """One line of the table: a check that held (ok), or something to look at (look)."""
+    """Prints one line of the table: a check that passed (ok), or something to look at (look)."""
     if is_shown:
         _say(f"{mark:<5} {what:<22} {value}")
 
@@ -447,8 +451,8 @@ def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray
 
 
 def _report_cost(module: Any, image: Image.Image) -> None:
-    """Time (the median of a few calls) and memory beside what the scoring machine has: a hint, no rule, since that
-    machine is another."""
+    """Prints time (the median of a few calls) and memory beside the scoring machine's limits. They break no rule,
+    since that machine is another."""
     typical = float(np.median([_embed_twice(module, image, "a photo")[1] for _ in range(N_TIMED)]))
     hours = typical * N_TEST_IMAGES / 3600
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
@@ -469,7 +473,7 @@ def _report_cost(module: Any, image: Image.Image) -> None:
 def _run_process(
     model_path: Path, results: Path, expected: Path | None, min_cosine: float, timeout: float, backwards: bool = False
 ) -> dict[str, np.ndarray]:
-    """Runs `probe` in a fresh process, and returns what it wrote."""
+    """Runs `probe` in a fresh process and returns its embeddings."""
     options = [
         "--probe",
         results,
@@ -486,8 +490,11 @@ def _run_process(
 def _run_inner(
     model_path: Path, options: Sequence[object], printed: Path, timeout: float | None, is_shown: bool = True
 ) -> None:
-    """Runs this script in a fresh process without GPU and network. Its table comes here; what module and libraries
-    print goes to the file `printed`."""
+    """Runs this script in a fresh process without GPU and network.
+
+    Its table goes to this process' stdout. What the module and libraries print goes to the file `printed`. Raises
+    SystemExit if the process has already printed the problem.
+    """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "CUDA_VISIBLE_DEVICES": ""}
     try:
         with os.fdopen(os.dup(1), "w") as table, printed.open("wb") as file:
@@ -503,7 +510,7 @@ def _run_inner(
             ).returncode
     except subprocess.TimeoutExpired:
         raise BreachError(
-            f"the process was not done after {timeout:.0f} s",
+            f"the process had not ended after {timeout:.0f} s",
             "use a smaller model, or give a larger --timeout on a slow machine",
         ) from None
     lines = printed.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -512,21 +519,21 @@ def _run_inner(
     if status != 0:
         print(*(f"      {line}" for line in lines[-20:]), sep="\n", file=sys.stderr, flush=True)
         remedy = (
-            "a negative status is a signal: -9 is mostly too little memory, -11 a crash inside an op; otherwise see "
-            "the lines above"
+            "a negative status is a signal: -9 is most often too little memory, -11 a crash inside an op; otherwise "
+            "see the lines above"
         )
         raise BreachError(f"the process that ran the model ended with status {status}", remedy)
     if lines:
         row(
             "printed meanwhile",
-            f"{len(lines):,} lines that are not this checker's, such as: {lines[0][:80]}",
+            f"{len(lines):,} lines that are not from this checker, such as: {lines[0][:80]}",
             is_shown,
             "look",
         )
 
 
 def _forbid_network() -> None:
-    """Makes every use of a socket in this process an error; cannot be undone."""
+    """Makes every use of a socket in this process an error. It cannot be undone."""
 
     def forbid(event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith("socket."):
@@ -552,7 +559,7 @@ def _line(error: Exception, which: int = 0) -> str:
 
 
 def _end(number: int, _: object) -> None:
-    """Ends by an exception, so that the scratch folder and the inner process go, too."""
+    """Ends by an exception, so that the scratch folder is removed and the inner process ends, too."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 

@@ -1,15 +1,16 @@
-"""Distillation: a small transformer learns the features of a convolutional network, so that the project has a
-pretrained ViT of its own.
+"""Distillation: a small transformer learns the features of a convolutional network, without labels.
+
+So the project has a pretrained ViT of its own.
 
 Teacher and student see the same crops of each image, for many epochs ("consistent and patient": Beyer et al., Knowledge
-distillation: a good teacher is patient and consistent, 2022). The crops are a few for each image, so that the teacher
-is run only once (`teacher.py`). The target is the teacher's feature after a PCA to the student's own width, whitened in
-part and fitted on the same images; the student's feature itself shall point there, so that nothing is thrown away
-afterwards and cosines mean what they meant to the teacher. No label is used.
+distillation: a good teacher is patient and consistent, 2022). Each image has only a few crops, so that the teacher runs
+once (`teacher.py`). The target is the teacher's feature, reduced to the student's width by PCA with partial whitening,
+which is fitted on the same images. The student's own feature learns the target's direction. There is no layer in
+between, so nothing is discarded afterwards, and cosines mean the same as for the teacher.
 
-Most of the training leaves out more than half of the student's tokens (Li et al., Scaling language-image pre-training
-via masking, 2023): twice the images a second. Each token that is left also learns what the teacher sees at its place,
-through a linear map that is dropped afterwards.
+In most steps more than half of the student's tokens are left out (Li et al., Scaling language-image pre-training via
+masking, 2023), which doubles the images per second. Each remaining token also learns the direction of the teacher's map
+at its place, through a linear layer that is discarded afterwards.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ log = logging.getLogger(__name__)
 def distil(
     packs: list[Path], probe: Path | None, teacher_weights: Path, out: Path, settings: Distillation
 ) -> dict[str, Tensor]:
-    """Trains the student, or goes on where a killed run was.
+    """Trains the student, or continues a killed run.
 
     Args:
-        packs: `03_packed` folders whose training images teach.
+        packs: `03_packed` folders; their training images are used.
         probe: A `03_packed` folder whose validation images are searched every 200 steps, or None.
-        teacher_weights: Of timm's `mobilenetv2_100`, `pad_type="same"`.
-        out: Gets `settings.json`, `pca.npz`, `targets_<crop>.npy`, `metrics.csv` and `last.pt`.
+        teacher_weights: File of weights for timm's `mobilenetv2_100` with `pad_type="same"`.
+        out: Folder for `settings.json`, `pca.npz`, `targets_<crop>.npy`, `metrics.csv` and `last.pt`.
         settings: See `Distillation`.
 
     Returns:
@@ -77,8 +78,8 @@ def distil(
 
 
 def make_student(settings: Distillation) -> VisionTransformer:
-    """The student with random weights from the seed; takes any side that its patches divide, with the position
-    embedding of its own."""
+    """The student with random weights from the seed. It takes any side that its patches divide; timm resamples its
+    position embedding."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         student = timm.create_model(settings.arch, num_classes=0, dynamic_img_size=True)
@@ -87,15 +88,23 @@ def make_student(settings: Distillation) -> VisionTransformer:
 
 
 def student_tokens(student: VisionTransformer, pixels: Tensor, kept: Tensor) -> Tensor:
-    """The last tokens, float32 [n, 1 + k, dim], class token first, of a student that sees only the patches `kept`,
-    int64 [n, k]."""
+    """The output tokens of a student that sees only some patches.
+
+    Args:
+        student: The student.
+        pixels: Normalised pixels, float32 [n, 3, px, px].
+        kept: Numbers of the patches that it sees, int64 [n, k].
+
+    Returns:
+        float32 [n, 1 + k, dim], class token first.
+    """
     tokens = student._pos_embed(student.patch_embed(pixels))
     patches = tokens[:, 1:].gather(1, kept[:, :, None].expand(-1, -1, tokens.shape[2]))
     return student.norm(student.blocks(student.norm_pre(torch.cat([tokens[:, :1], patches], dim=1))))
 
 
 def lr_at(settings: Distillation, step: int) -> float:
-    """Linear warm-up, then a cosine to a hundredth."""
+    """The learning rate of a step: a linear warm-up, then a cosine to a hundredth of the largest."""
     n_warm = max(1, round(settings.warmup_share * settings.n_steps))
     if step < n_warm:
         return settings.lr * (step + 1) / n_warm
@@ -104,9 +113,9 @@ def lr_at(settings: Distillation, step: int) -> float:
 
 
 def batch_at(pool: ImagePool, targets: list[np.ndarray], settings: Distillation, step: int) -> tuple[Tensor, Tensor]:
-    """The crops of a step and what the teacher sees in them; a pure function of the seed and the step.
+    """The crops of a step and the teacher's targets for them; a pure function of the seed and the step.
 
-    Each epoch is a new order of all images and the next crop of each, mirrored or not.
+    Each epoch takes all images in a new order and the next crop of each. Half of the crops are mirrored.
 
     Returns:
         uint8 [batch_size, student_px, student_px, 3] and float32 [batch_size, 1 + places, dim].
@@ -125,14 +134,17 @@ def batch_at(pool: ImagePool, targets: list[np.ndarray], settings: Distillation,
 
 
 def jittered(crops: Tensor, settings: Distillation, step: int) -> Tensor:
-    """Normalised pixels, float32 [n, 3, px, px], of uint8 [n, px, px, 3], with brightness, contrast and saturation
-    changed a little."""
+    """Changes brightness, contrast and saturation of crops, uint8 [n, px, px, 3], by up to `settings.jitter`.
+
+    Returns:
+        Normalised pixels, float32 [n, 3, px, px], channels last in memory.
+    """
     n, px, _, _ = crops.shape
     random = torch.rand(3, n, 1, 1, generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + step))
     brightness, contrast, saturation = 1 + settings.jitter * (2 * random - 1)
     pixels = crops.view(n, px * px, 3).float().div_(255.0)
-    # All three changes are one linear map of a pixel's colour: saturation mixes it with its grey, contrast moves it
-    # from the mean.
+    # Together the changes are one affine map of a pixel's colour. Saturation mixes the colour with its grey, contrast
+    # scales its distance from the image's mean.
     matrix = contrast * brightness * (saturation * torch.eye(3) + (1 - saturation) / 3)
     shift = (1 - contrast) * brightness * pixels.mean(dim=(1, 2), keepdim=True)
     pixels = torch.baddbmm(shift, pixels, matrix).clamp_(0.0, 1.0).sub_(MEAN_STD).div_(MEAN_STD)
@@ -140,7 +152,7 @@ def jittered(crops: Tensor, settings: Distillation, step: int) -> Tensor:
 
 
 class _Training:
-    """The student's training, from the last checkpoint on."""
+    """The student's training; it continues from the last checkpoint."""
 
     def __init__(
         self,
@@ -210,8 +222,7 @@ class _Training:
         log.info("goes on at step %d of %d", self.step, self.settings.n_steps)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The crops of the steps to come and what the teacher sees in them, the next ones cut while these are
-        learned."""
+        """The batches of the remaining steps. A thread prepares the next one while the student learns from this one."""
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(batch_at, self.pool, self.targets, self.settings, self.step)
             for step in range(self.step, self.settings.n_steps):
@@ -224,7 +235,7 @@ class _Training:
         """Learns from one batch of `batch_at`.
 
         Returns:
-            The loss of the features alone: 1 - the mean cosine of student and teacher.
+            The loss of the features only: 1 - the mean cosine of student and teacher.
 
         Raises:
             ValueError: the loss is not finite.
@@ -244,12 +255,12 @@ class _Training:
         return value
 
     def _loss_of_places(self, tokens: Tensor, seen: Tensor, kept: Tensor) -> Tensor:
-        """1 - the mean cosine of the student's patches and what the teacher sees at their places.
+        """1 - the mean cosine between the student's patch tokens and the teacher's map at their places.
 
         Args:
-            tokens: float32 [n, k, dim], of the patches that were kept.
-            seen: float32 [n, places, dim], the teacher's square map, row by row.
-            kept: int64 [n, k], the patches' numbers.
+            tokens: Tokens of the patches that were kept, float32 [n, k, dim].
+            seen: The teacher's square map, row by row, float32 [n, places, dim].
+            kept: The patches' numbers, int64 [n, k].
         """
         side = math.isqrt(seen.shape[1])
         maps = seen.transpose(1, 2).unflatten(2, (side, side))
@@ -258,7 +269,7 @@ class _Training:
         return 1 - F.cosine_similarity(self.places(tokens), there, dim=2).mean()
 
     def _update(self, loss: Tensor) -> None:
-        """Takes a step of the optimizer down this loss, then moves the average of the weights."""
+        """Takes an optimizer step, then updates the moving average of the weights."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.settings, self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -270,7 +281,12 @@ class _Training:
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.student.parameters()), 1 - decay)
 
     def _kept(self, n: int, drop: float) -> Tensor:
-        """The patches that each image keeps at this step, int64 [n, k], in order."""
+        """The numbers of the patches that each image keeps at this step, int64 [n, k], ascending.
+
+        Args:
+            n: Images.
+            drop: Share of patches that are left out.
+        """
         random = torch.rand(
             n,
             self.grid[0] * self.grid[1],
@@ -280,8 +296,8 @@ class _Training:
         return random.argsort(dim=1)[:, :n_kept].sort(dim=1).values
 
     def _log(self) -> None:
-        """Appends a row to metrics.csv: step, mean loss since the last row, learning rate, seconds so far, the probe's
-        scores."""
+        """Appends a row to metrics.csv: step, mean loss since the last row, learning rate, seconds so far, and the
+        probe's mP@5."""
         row: dict[str, Any] = {
             "step": self.step,
             "loss": round(self.losses[0] / max(1, self.losses[1]), 5),
@@ -313,8 +329,7 @@ class _Training:
 
 
 def save_student(path: Path, weights: dict[str, Tensor]) -> None:
-    """Writes the weights in half precision and puts the file's line into `SHA256SUMS` beside it, as sha256sum writes
-    it."""
+    """Writes the weights in half precision, and the file's line into `SHA256SUMS` beside it, in sha256sum's format."""
     save_weights(path, {name: tensor.half() for name, tensor in weights.items()})
     sums = path.with_name("SHA256SUMS")
     lines = [line for line in sums.read_text().splitlines() if line.split()[-1] != path.name] if sums.is_file() else []
@@ -324,7 +339,7 @@ def save_student(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def embed_pool(network: nn.Module, pool: ImagePool, px: int) -> np.ndarray:
-    """L2-normalised features, float32 [n_images, dim], of the whole images squashed to px."""
+    """L2-normalised features, float32 [n_images, dim], of the whole images, squashed to squares of px."""
     network.eval()
     parts = []
     with torch.inference_mode():
@@ -340,7 +355,7 @@ def embed_pool(network: nn.Module, pool: ImagePool, px: int) -> np.ndarray:
 
 
 def _order(n: int, settings: Distillation, step: int) -> Iterator[tuple[int, int]]:
-    """Which images a step sees, as (epoch, image): a slice of an endless sequence of shuffled epochs."""
+    """The images of a step, as (epoch, image): a slice of an endless sequence of shuffled epochs."""
     first = step * settings.batch_size
     orders: dict[int, np.ndarray] = {}
     for place in range(first, first + settings.batch_size):

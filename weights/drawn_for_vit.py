@@ -1,7 +1,7 @@
-"""drawn_for_vit: the drawn world that the shipped ViT learned from; its seed differs from those of every other recipe,
-so no class is shared.
+"""drawn_for_vit: the drawn images that the shipped ViT learned from. No other recipe has this seed, so none has these
+classes.
 
-Not a recipe to train: weights/make_vit.py opens its doors 01-03 only.
+It is not trained as a recipe: weights/make_vit.py opens only doors 01 to 03.
 """
 
 from dataclasses import replace

@@ -1,9 +1,9 @@
 r"""Makes weights/vit_tiny_drawn.safetensors, the small Vision Transformer that the project ships.
 
 timm's vit_tiny_patch16_224 (5.5 M parameters) learns, without labels, the features of an ImageNet
-MobileNetV2 on images that the project draws itself (weights/drawn_for_vit.py: seed 1001, so none of
-them is in another recipe) and, with --real-data, on the training half of minibench's real images; the
-other half is never seen.
+MobileNetV2. Its images are drawn by the project (weights/drawn_for_vit.py: seed 1001, so none of them
+is in another recipe). With --real-data it also learns from the training half of minibench's real
+images, and never from the other half.
 
 Needs   the teacher, mobilenetv2_100_imagenet.safetensors (weights/README.md), and with --real-data
         the images of minibench
@@ -11,8 +11,8 @@ Writes  OUT/metrics.csv, OUT/last.pt; at the end the weights and their line in S
         this script
 Run     python weights/make_vit.py --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors \
             --real-data ../shared/data
-Takes   about two hours on two cores (64 images in 1 s; the teacher first, 10 minutes). Killed, the
-        same command goes on where it was.
+Takes   about two hours on two cores (64 images in 1 s; the teacher first, 10 minutes). After a kill
+        the same command continues.
 """
 
 import argparse
@@ -29,14 +29,14 @@ NAME = "vit_tiny_drawn.safetensors"
 
 
 def main() -> int:
-    """Reads the command line; exit status 0, or 2 after an error told in one line."""
+    """Reads the command line, runs `make`, and returns the exit status; see `guie.errors`."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--teacher", type=Path, required=True, help="the MobileNetV2's safetensors file")
     p.add_argument(
-        "--real-data", type=Path, help="folder of minibench's images; without it the ViT learns from drawn images alone"
+        "--real-data", type=Path, help="folder of minibench's images; without it the ViT learns only from drawn images"
     )
     p.add_argument("--steps", type=int, default=6000, help="training steps of 64 images (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="seed of weights, order and crops (default: %(default)s)")
     p.add_argument(
         "--out", type=Path, default=default_out() / "make_vit", help="work folder (default: artifacts/make_vit)"
     )
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def make(arguments: argparse.Namespace) -> None:
-    """Draws and packs the images, distils, writes the weights."""
+    """Draws and packs the images, distils, and writes the weights."""
     check_writable(arguments.out)
     check_writable_file(arguments.weights, "--weights")
     set_up_logging(arguments.out)
@@ -55,7 +55,7 @@ def make(arguments: argparse.Namespace) -> None:
     packs = [drawn]
     if arguments.real_data:
         packs.append(packed(arguments.out, "minibench", "--data-root", arguments.real_data))
-    from distil import distil, save_student  # after the threads are set up
+    from distil import distil, save_student  # imported late, since they import torch, which is slow
     from teacher import Distillation
 
     weights = distil(
@@ -70,7 +70,11 @@ def make(arguments: argparse.Namespace) -> None:
 
 
 def packed(out: Path, recipe: Path | str, *options: Path | str) -> Path:
-    """The `03_packed` folder of a recipe, whose doors 01-03 are opened."""
+    """Opens doors 01 to 03 of a recipe and returns its `03_packed` folder.
+
+    Raises:
+        ValueError: a door failed.
+    """
     for number in (1, 2, 3):
         status = subprocess.run(
             [sys.executable, PROJECT / DOORS[number], "--recipe", recipe, "--out", out, *options], check=False

@@ -1,4 +1,4 @@
-"""What the teacher of a distillation sees in a few crops of each image, worked out once; see `distil.py`."""
+"""The teacher's targets for a few crops of each image, computed once; see `distil.py`."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from guie.files import whole_file
 from guie.model.backbone import Backbone, build_backbone, folded
 from guie.settings.model import Model
 
-MEAN_STD = 0.5  # pixels from 0..1 to -1..1, for teacher and student alike
+MEAN_STD = 0.5  # mean and std of pixels, for teacher and student: 0..1 becomes -1..1
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """All that decides what the student becomes.
+    """The settings of a distillation.
 
     Attributes:
         arch: Name of the student in timm.
         n_steps: Steps of the whole training; the learning rate's schedule follows from it.
         batch_size: Images a step.
         student_px: Side of the student's images.
-        teacher_px: Side of the teacher's, of the same crop.
+        teacher_px: Side of the teacher's images, which are the same crops.
         lr: Largest learning rate of AdamW, after the warm-up.
-        weight_decay: Of matrices; biases, norms and embeddings have none.
-        warmup_share: Of the steps.
+        weight_decay: Weight decay of matrices; biases, norms and embeddings have none.
+        warmup_share: Share of the steps for the warm-up.
         token_drop: Share of tokens left out.
-        whole_share: Of the steps, at the end, that see all tokens.
-        dense: Weight of the tokens' loss beside the feature's.
-        whiten: Of the targets; see `PCA`.
-        ema_decay: Of the moving average of the weights, which is what is kept.
-        n_crops: Crops of each image; each epoch sees the next.
+        whole_share: Share of the steps, at the end, in which no token is left out.
+        dense: Weight of the patch tokens' loss; the feature's loss has weight 1.
+        whiten: Exponent of the targets' whitening; see `PCA`.
+        ema_decay: Decay of the moving average of the weights, which is the result.
+        n_crops: Crops of each image; each epoch takes the next.
         min_crop: Shortest side of a crop, as a share of the image's side.
         jitter: Largest relative change of brightness, contrast and saturation.
-        seed: Of weights, order, crops and tokens.
+        seed: Seed of weights, order, crops and tokens.
     """
 
     arch: str = "vit_tiny_patch16_224"
@@ -71,11 +71,14 @@ class ImagePool:
     Args:
         packs: `03_packed` folders.
         split: "train" or "val".
-        short_px: Shorter side that the images are kept at.
+        short_px: Shorter side to which larger images are reduced.
+
+    Raises:
+        ValueError: the packs have no images of this split.
     """
 
     def __init__(self, packs: list[Path], split: str, short_px: int) -> None:
-        """Decodes; shows a bar."""
+        """Decodes the images, with a progress bar."""
         self.images: list[np.ndarray] = []
         self.class_ids: list[int] = []
         self.domains: list[str] = []
@@ -99,10 +102,10 @@ class ImagePool:
 def teacher_targets(
     teacher_weights: Path, pool: ImagePool, settings: Distillation, dim: int, out: Path
 ) -> list[np.ndarray]:
-    """What the teacher sees in each crop, computed once and read from disk.
+    """The teacher's targets for each crop, computed once and read from disk.
 
     Returns:
-        For each crop float16 [n_images, 1 + places, dim]: its feature, projected, then that of each place of its last
+        For each crop float16 [n_images, 1 + places, dim]: the projected feature, then the projected places of the last
         map, row by row.
     """
     paths = [out / f"targets_{crop}.npy" for crop in range(settings.n_crops)]
@@ -120,7 +123,7 @@ def teacher_targets(
 
 
 def _seen_in_crop(teacher: Backbone, pca: PCA, pool: ImagePool, settings: Distillation, crop: int) -> np.ndarray:
-    """What the teacher sees in one crop of every image, float16 [n_images, 1 + places, dim]; see `teacher_targets`."""
+    """The targets for one crop of every image, float16 [n_images, 1 + places, dim]; see `teacher_targets`."""
     mean, matrix = (torch.from_numpy(np.asarray(a)).float() for a in (pca.mean_, pca.matrix))
     title = f"teaching crop {crop + 1} of {settings.n_crops}"
     parts = []
@@ -134,8 +137,7 @@ def _seen_in_crop(teacher: Backbone, pca: PCA, pool: ImagePool, settings: Distil
 
 
 def crop_at(pool: ImagePool, settings: Distillation, i: int, crop: int, px: int) -> np.ndarray:
-    """Crop number `crop` of image `i`, uint8 [px, px, 3]: a box of any aspect, squashed to a square as images are at
-    test time."""
+    """Crop number `crop` of image `i`, uint8 [px, px, 3]: a box of any aspect, squashed to a square."""
     rng, image = np.random.default_rng((settings.seed, i, crop, 0)), pool.images[i]
     height, width = (max(1, round(side * rng.uniform(settings.min_crop, 1.0))) for side in image.shape[:2])
     top, left = (int(rng.integers(0, n - m + 1)) for n, m in zip(image.shape[:2], (height, width), strict=True))
@@ -150,8 +152,7 @@ def normalised(squares: Tensor) -> Tensor:
 
 
 def _projection(path: Path, teacher: Backbone, pool: ImagePool, settings: Distillation, dim: int) -> PCA:
-    """The projection from the teacher's features to the student's, fitted once on the crops of a sample of the
-    images."""
+    """The PCA from the teacher's feature to the student's width, fitted once on crops of a sample of the images."""
     if path.is_file():
         return PCA.load(path)
     sample = np.random.default_rng((settings.seed, 2)).permutation(len(pool))[:6400]
@@ -171,7 +172,7 @@ def _projection(path: Path, teacher: Backbone, pool: ImagePool, settings: Distil
 
 
 def _last_map(teacher: Backbone, pixels: Tensor) -> Tensor:
-    """The convolutional teacher's last map, float32 [n, width, h, w], whose mean over the places is its feature."""
+    """The teacher's last feature map, float32 [n, width, h, w]. Its mean over the places is the teacher's feature."""
     network: Any = teacher.network
     with torch.inference_mode():
         return network.forward_features(pixels)

@@ -1,2 +1,2 @@
-"""guie: the pipeline that wins the Google Universal Image Embedding Challenge, as software. Importing it does
-nothing."""
+"""guie: the pipeline that wins the Google Universal Image Embedding Challenge, as software. Importing it has
+no side effects."""

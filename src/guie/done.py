@@ -1,5 +1,7 @@
-"""What a step has made and from what: done-marks, whether the files are still those, and the lock that keeps a second
-start out."""
+"""Done-marks: which outputs a step wrote, from which inputs, and whether the files are unchanged.
+
+Also the lock that keeps a second start out of a run's folder.
+"""
 
 from __future__ import annotations
 
@@ -28,25 +30,24 @@ from guie.run import Run, commit, peak_memory_gb
 
 MARK = "done.json"
 NO_OUTPUTS = (MARK, "log.txt", "last.pt")
-ADDED_TO = "card.json"  # by submission/check_submission.py --card: its bytes may change, but it stays JSON
+ADDED_TO = "card.json"  # submission/check_submission.py --card changes its bytes, but it must stay JSON
 LOCK = ".lock"  # in the run's folder
 log = logging.getLogger(__name__)
-State = list[
-    int
-]  # of a file: size, time of the last write, time of the last change of any kind, both in ns; JSON knows lists
+# Of a file: size in bytes, then times of the last write and of the last change of any kind, in ns. A list, for JSON.
+State = list[int]
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
-    """The done-mark of `folder`, or None when the work there is unfinished."""
+    """The done-mark of `folder`. None if the step is unfinished, or its mark is damaged."""
     path = folder / MARK
     if not path.is_file():
         return None
     try:
         mark = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # no JSON, or no UTF-8
+    except ValueError:  # not JSON, or not UTF-8
         mark = None
     needed = {"settings": str, "inputs": dict, "outputs": dict, "metrics": dict, "seconds": int | float}
-    later = {"files": dict, "marks": list, "versions": dict}  # which the marks of earlier code lack
+    later = {"files": dict, "marks": list, "versions": dict}  # missing in the marks of earlier code
     is_mark = isinstance(mark, dict) and all(isinstance(mark.get(name), kind) for name, kind in needed.items())
     if not is_mark or not all(isinstance(mark.get(name, kind()), kind) for name, kind in later.items()):
         log.warning("%s is damaged; the step runs again", path)
@@ -58,10 +59,10 @@ def is_done(folder: Path, settings: str, inputs: dict[str, str], verify: bool = 
     """Whether `folder` holds the finished result of these settings and inputs, every output as it was written.
 
     Args:
-        folder: Of a door or a stage.
+        folder: The folder of a door or a stage.
         settings: Digest of the settings that it depends on.
         inputs: Digests of what it reads.
-        verify: Compare the bytes of all outputs, not of those alone whose size or times have changed.
+        verify: Compare the bytes of all outputs, not only of those whose size or times have changed.
     """
     mark = read_done(folder)
     if mark is None or mark["settings"] != settings or mark["inputs"] != inputs:
@@ -74,11 +75,10 @@ def is_done(folder: Path, settings: str, inputs: dict[str, str], verify: bool = 
 
 
 def damages(folder: Path, mark: dict[str, Any], verify: bool = False) -> dict[str, str]:
-    """The outputs of a finished step that are not as they were written, each with what is wrong, as the end of a
-    sentence.
+    """The outputs of a finished step that are not as they were written. Maps each name to what is wrong ("is missing").
 
-    A file whose size and times are the recorded ones is taken for unchanged unless `verify`: the time of the last
-    change cannot be set back. Where they differ, as after a copy, the bytes decide.
+    Without `verify` a file with the recorded size and times counts as unchanged: programs cannot set the time of the
+    last change (ctime). If they differ, as after a copy, the bytes are compared.
     """
     problems = {
         name: _damage(folder / name, digest, mark.get("files", {}).get(name), verify)
@@ -104,33 +104,35 @@ def _damage(path: Path, digest: str, recorded: State | None, verify: bool) -> st
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except ValueError:
-        return "is no JSON"
+        return "is not JSON"
     return ""
 
 
 def state_of(path: Path) -> State:
-    """Size and times of a file.
+    """Size and times of a file; see `State`.
 
     Raises:
         FileNotFoundError: there is no file of that name.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(errno.ENOENT, "is no file", str(path))
+        raise FileNotFoundError(errno.ENOENT, "is not a file", str(path))
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def renew_states(out: Path, folder: Path) -> None:
-    """Records the files' present times, where a copy has changed them, so that their bytes are compared once only.
+    """Records the current times of a step's outputs, so that the bytes of a copied folder are compared only once.
+
+    Does nothing if the folder cannot be written, or another process uses the run.
 
     Args:
-        out: The run's folder, which must not be in use.
-        folder: A finished step in it whose outputs the caller has found whole.
+        out: The run's folder.
+        folder: A finished step in it. The caller has found its outputs unchanged.
     """
     mark = read_done(folder)
     if mark is None or _states(folder, mark) == mark.get("files"):
         return
-    with contextlib.suppress(OSError, ValueError), locked(out):  # a finished run of somebody else, or one in use
+    with contextlib.suppress(OSError, ValueError), locked(out):  # a read-only folder, or a run in use
         mark = read_done(folder)
         if mark is not None:
             save_json(folder / MARK, mark | {"files": _states(folder, mark)})
@@ -141,7 +143,7 @@ def _states(folder: Path, mark: dict[str, Any]) -> dict[str, State]:
 
 
 def remove_damaged(folder: Path, verify: bool = False) -> None:
-    """Removes the outputs of a finished step that are not as they were written, so that nothing goes on from them."""
+    """Removes the outputs of a finished step that are not as they were written, so that no work continues from them."""
     mark = read_done(folder)
     for name in damages(folder, mark, verify) if mark else ():
         (folder / name).unlink(missing_ok=True)
@@ -150,7 +152,7 @@ def remove_damaged(folder: Path, verify: bool = False) -> None:
 def mark_done(
     run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes `done.json`, the last file of a step, and returns what it holds."""
+    """Writes `done.json`, the last file of a step, and returns its content."""
     paths = [
         path
         for path in sorted(folder.rglob("*"))
@@ -180,13 +182,15 @@ def mark_done(
 
 
 def versions() -> dict[str, str]:
-    """Of Python and torch."""
+    """The versions of Python and torch, by name."""
     return {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
 
 
 def readers() -> dict[str, str]:
-    """Installed packages that read images which nothing else here reads: with another one, files that were left out may
-    be read."""
+    """Versions of the optional packages that read further image formats, by name.
+
+    With another version, files may be read that were left out before.
+    """
     try:
         return {"pillow-heif": importlib.metadata.version("pillow-heif")}
     except importlib.metadata.PackageNotFoundError:
@@ -195,7 +199,7 @@ def readers() -> dict[str, str]:
 
 @functools.cache
 def code_digest() -> str:
-    """One hash over the package's source files: unlike the commit it knows uncommitted changes, and needs no git."""
+    """One hash over the package's source files. Unlike the commit, it covers uncommitted changes and needs no git."""
     sha, package = hashlib.sha256(), Path(__file__).parent
     for path in sorted(package.rglob("*.py")):
         sha.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
@@ -203,7 +207,7 @@ def code_digest() -> str:
 
 
 def other_code(mark: dict[str, Any]) -> str:
-    """Which other code has made a finished step, in a few words; '' where it was this code."""
+    """Which code and versions made a finished step, as far as they differ from this code; '' if they do not."""
     words = [
         f"{name} {mark['versions'].get(name)}"
         for name, value in versions().items()
@@ -215,22 +219,20 @@ def other_code(mark: dict[str, Any]) -> str:
 
 
 def outputs_digest(folder: Path) -> str:
-    """One hash over what `folder`'s step wrote; '' when it is unfinished."""
+    """One hash over the outputs of `folder`'s step; '' if the step is unfinished."""
     mark = read_done(folder)
     if mark is None:
         return ""
-    values = {
-        name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"
-    }  # it holds times
+    # Without metrics.csv, which holds times.
+    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fingerprint(root: Path, folders: Iterable[str]) -> str:
-    """One hash over names, sizes and times of all files below `folders` of `root`: changes when anyone adds, removes or
-    edits one.
+    """One hash over names, sizes and times of all files below `folders` of `root`.
 
-    Links are followed. A folder that was met before, as a link to a folder above or beside it is, counts by its name
-    and the first one's.
+    It changes when a file is added, removed or edited. Links are followed. A folder that was visited before, such as
+    one that links to a folder above it, is not entered again: its own name and the first name are hashed.
     """
     sha = hashlib.sha256()
     met: dict[tuple[int, int], str] = {}
@@ -247,20 +249,19 @@ def fingerprint(root: Path, folders: Iterable[str]) -> str:
 
 
 def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tuple[Path | None, str]]:
-    """What `folder` holds, sorted by name: each folder that is new, or None, with the line that stands for the
-    entry."""
+    """A pair for each entry of `folder`, sorted by name: the folder to enter next, or None, and the line to hash."""
     own = os.path.relpath(folder, root)
     lines: list[tuple[Path | None, str]] = []
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # missing, which the reader of the source tells; or a folder that is closed to us
+    except OSError:  # missing, which the source's reader reports, or not readable
         return []
     met.setdefault((status.st_dev, status.st_ino), own)
     for entry in entries:
         try:
             status = entry.stat()
-        except OSError:  # a link to nowhere, or in a circle
+        except OSError:  # a broken link, or a cycle of links
             status = entry.stat(follow_symlinks=False)
         name, inode = f"{own}/{entry.name}", (status.st_dev, status.st_ino)
         if not stat.S_ISDIR(status.st_mode):
@@ -277,12 +278,12 @@ def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tu
 def locked(out: Path) -> Iterator[bool]:
     """Keeps a second start out of a run's folder while the block runs; yields whether the lock is held.
 
-    It is a POSIX record lock: the kernel takes it back when the process ends, however it ends; forked loader processes,
-    which may live a few seconds longer, do not inherit it; and NFS knows it. Where a file system has no locks, a line
-    says so and the work goes on.
+    It is a POSIX record lock. The kernel releases it when the process ends, however it ends. Forked loader processes,
+    which may live a few seconds longer, do not inherit it. NFS supports it. On a file system without locks a warning is
+    logged and the work goes on.
 
     Raises:
-        ValueError: another process holds it, with its number, machine and command.
+        ValueError: another process holds the lock; the message gives its number, machine and command.
         OSError: `out` cannot be written to.
     """
     try:

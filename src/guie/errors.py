@@ -1,7 +1,7 @@
-"""How a command ends in one line: what an error means, what to set, where its traceback is, and the exit status.
+"""Errors of commands, each in one line: what it means, what to set, where its traceback is; and the exit status.
 
-Exit statuses: 0; 1 after an error that nobody foresaw; 2 after one that the user can mend, by another value or another
-machine; 130 when interrupted.
+Exit statuses: 0 for success; 1 for an unforeseen error; 2 for an error that the user can resolve, with another value or
+another machine; 130 for an interruption.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _OF_THE_MACHINE = (
     errno.EDQUOT,
 )
 
-# What libraries say, and what it means. {memory} is the remedy of the work that was under way, see `memory_remedy`.
+# Patterns of the errors that libraries raise, and what they mean. {memory} is the remedy noted by `memory_remedy`;
+# {limit} is what `_limit` returns.
 KNOWN: tuple[tuple[str, str], ...] = (
     (
         r"^(torch\.)?OutOfMemoryError|CUDA out of memory|HIP out of memory|C[A-Z]+_STATUS_ALLOC_FAILED|CUDA error: out "
@@ -55,8 +56,8 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ),
     (
         r"killed by signal: Killed|exited unexpectedly|BrokenProcessPool|terminated abruptly",
-        "a process that loads or makes images was killed, mostly for lack of memory; {memory}. The same command goes "
-        "on from what is finished",
+        "a process that loads or makes images was killed, most often for lack of memory; {memory}. The same command "
+        "goes on from what is finished",
     ),
     (
         _MEMORY,
@@ -88,11 +89,11 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ),
     (
         r"^(torch\.\S*|_\w+|\w*)(Unsupported|TorchRuntimeError|BackendCompilerFailed|InductorError|CppCompileError|TorchExportError|UserError)\b",
-        "torch cannot compile or export this network; without the second file: --set export.has_program=false",
+        "torch cannot compile or export this network; to do without saved_model.pt2: --set export.has_program=false",
     ),
     (
         r"libGL\.so|libgthread",
-        "OpenCV misses a library of the desktop; pip install opencv-python-headless in its place",
+        "OpenCV lacks a library of the desktop; pip install opencv-python-headless instead",
     ),
     (
         r"^(ModuleNotFoundError|ImportError)",
@@ -112,9 +113,9 @@ BY_NUMBER: dict[int, str] = {
     errno.EISDIR: "a folder lies where a file is needed; move it away, or name a file",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "its symbolic links go in a circle",
-    errno.EIO: "the disk does not work as it should; try another",
-    errno.ESTALE: "the network folder was taken away; mount it again",
-    errno.ENOENT: "name one that is there",
+    errno.EIO: "the disk may be failing; try another",
+    errno.ESTALE: "the network folder is gone; mount it again",
+    errno.ENOENT: "name one that exists",
 }
 
 
@@ -124,14 +125,15 @@ def run_to_the_end(
     folder: Path | str = "",
     interrupted: str = "the same command starts again",
 ) -> int:
-    """Runs a command's work; returns its exit status, after one line on stderr where it failed. GUIE_TRACEBACK=1 lets
-    errors through.
+    """Runs a command and returns its exit status. An error is printed in one line on stderr.
+
+    With GUIE_TRACEBACK=1 in the environment errors are raised instead.
 
     Args:
-        work: Returns an exit status; None is 0.
-        what: The command's name for messages, as `door 04`.
-        folder: Where it writes, for errors that do not say.
-        interrupted: What to do after an interruption.
+        work: The command; it returns an exit status, or None for 0.
+        what: The command's name in messages, such as `door 04`.
+        folder: Where it writes, for errors that name no path.
+        interrupted: What to do after an interruption, for the message.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -152,10 +154,10 @@ def run_to_the_end(
 
 @contextlib.contextmanager
 def memory_remedy(remedy: str) -> Iterator[None]:
-    """Notes on an error that passes what to set if memory was short; the innermost note counts.
+    """Adds a note to errors that leave the block: what to set if memory ran out. The innermost note is used.
 
     Args:
-        remedy: As `--set embed.batch_size=16 (now 32)`.
+        remedy: Such as `--set embed.batch_size=16 (now 32)`.
     """
     try:
         yield
@@ -169,17 +171,15 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
     """One line about an error, and the exit status.
 
     Args:
-        error: As it was caught.
+        error: The error, with its traceback.
         what: The command's name.
-        folder: Where it writes.
+        folder: Where the command writes.
     """
     text = message(error)
     if isinstance(error, OSError) and error.errno is not None and error.strerror != os.strerror(error.errno):
-        return _one_line(error.strerror or text), 2  # a line of our own, with the number of its kind
+        return _one_line(error.strerror or text), 2  # our own message, with the errno of its kind
     if isinstance(error, OSError) and error.errno in BY_NUMBER:
-        place = (
-            error.filename2 or error.filename or folder or what
-        )  # of two files the second is the one that was to be made
+        place = error.filename2 or error.filename or folder or what  # of two files, the second is the target
         return f"{place}: {error.strerror}; {_remedy(error)}", 2
     if isinstance(error, ValueError | OSError) and getattr(error, "errno", None) is None and _is_ours(error):
         return text, 2
@@ -196,15 +196,18 @@ def explained(error: Exception, what: str, folder: Path | str = "") -> tuple[str
 
 
 def _remedy(error: OSError) -> str:
-    """What to do about an error of the system; a folder that cannot be made is a matter of --out."""
+    """What to do about an error of the operating system. If a folder could not be made: choose another --out."""
     frames = _frames(error)
     is_unmade = error.errno == errno.ENOENT and frames and frames[-1].function == "mkdir"
     return "choose another place with --out" if is_unmade else BY_NUMBER[error.errno or 0]
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error that came while a file was read says nothing about the file: memory or files ran out, the disk
-    failed. It must pass, lest the user is told to delete or fetch again what is whole."""
+    """Whether an error while reading a file comes from the machine, not from the file: memory or file handles ran out,
+    or the disk failed.
+
+    Callers let such an error pass. Otherwise the user would be told to delete or fetch again a file that is intact.
+    """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
         return True
     return (
@@ -213,7 +216,7 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 
 def message(error: BaseException) -> str:
-    """What an error says, in one line; of one that a loader process passed on, its own last line."""
+    """The message of an error in one line. If a loader process passed the error on, the last line of its traceback."""
     text = str(error)
     if _TRACEBACK in text:
         lines = [line for line in text.strip().splitlines() if line and not line.startswith(" ")]
@@ -222,7 +225,7 @@ def message(error: BaseException) -> str:
 
 
 def log_path() -> str:
-    """The file that the package's log goes to, or ''."""
+    """The path of the package's log file, or ''."""
     files = [
         handler.baseFilename
         for handler in logging.getLogger("guie").handlers
@@ -245,7 +248,7 @@ def _where() -> str:
 
 
 def _limit() -> str:
-    """The limits of container and shell, where there are any."""
+    """The memory limits of container and shell, in parentheses; '' if there are none."""
     limits = {"the container's limit": memory_limit(), "ulimit -v": address_limit()}
     told = [f"{name} is {value / 1e9:.1f} GB" for name, value in limits.items() if value is not None]
     return f" ({', '.join(told)})" if told else ""
@@ -257,8 +260,10 @@ def _noted(error: BaseException) -> str:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether a `raise` of the project's own made it, in this process or in one that worked for it: then its text is
-    for the user."""
+    """Whether a `raise` statement of the project raised the error, here or in a worker process.
+
+    Its message is then written for the user.
+    """
     frames = _frames(error)
     return bool(frames) and _in_project(frames[-1].path) and re.search(r"\braise\b", frames[-1].source) is not None
 
@@ -279,8 +284,8 @@ class _Frame(NamedTuple):
 
 
 def _frames(error: Exception) -> list[_Frame]:
-    """The frames that an error passed, the innermost last; those of a process that worked for this one (DataLoader,
-    ProcessPoolExecutor) after its own."""
+    """The frames of an error's traceback, the innermost last. Frames of a worker process (DataLoader,
+    ProcessPoolExecutor) come after this process' own."""
     own = [
         _Frame(frame.filename, str(frame.lineno), frame.name, frame.line or "")
         for frame in traceback.extract_tb(error.__traceback__)
@@ -292,5 +297,5 @@ def _frames(error: Exception) -> list[_Frame]:
 
 
 def _in_project(path: str) -> bool:
-    """Whether a file is the project's; the environment in .venv is not."""
+    """Whether a file belongs to the project; the environment in .venv does not."""
     return Path(path).is_relative_to(PROJECT) and ".venv" not in Path(path).relative_to(PROJECT).parts

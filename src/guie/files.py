@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: everything is written in a scratch folder beside the target, then renamed."""
+"""Files that are either complete or absent: each is written in a scratch folder beside its target, then renamed.
+
+Also digests of files and tensors.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,22 @@ from guie.errors import is_of_the_machine
 from guie.settings.model import PICKLED
 
 if TYPE_CHECKING:
-    import torch  # at run time only where tensors are: the doors of data_prep/ start without it
+    import torch  # at run time only in functions that need it: the doors of data_prep/ start without torch
 
-SCRATCH = ".tmp"  # the ending of what is not yet written whole
+SCRATCH = ".tmp"  # the suffix of files and folders that are not yet complete
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not.
+    """Yields a temporary path. Its file replaces `path` when the block succeeds, and is removed when the block fails.
 
-    It bears the name of `path`, in a hidden scratch folder beside it (`.NAME.HOST-PID.tmp/`): torch.jit.save repeats
-    the name inside the file, and libraries that write through a temporary file of their own (safetensors) leave nothing
-    elsewhere when they are killed. The file gets the permissions that the umask asks for, whatever the library gave it.
+    The temporary file has the name of `path`, since torch.jit.save stores the name inside the file. It lies in a hidden
+    scratch folder beside `path` (`.NAME.HOST-PID.tmp/`). Libraries that write through a temporary file of their own
+    (safetensors) also put it there, so they leave nothing elsewhere when they are killed. The file gets the permissions
+    of the umask, whatever the library gave it.
 
     Raises:
-        OSError: with a line that names the disk, when it is full.
+        OSError: the disk is full; the message names the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*{SCRATCH}"):
@@ -58,14 +62,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, is_locked: bool) -> None:
-    """Removes what killed processes left half-written below `folder`: a state of a large model is gigabytes.
+    """Removes what killed processes left incomplete below `folder`; the state of a large model takes gigabytes.
 
     Args:
         folder: Where to look, at all depths.
-        is_locked: Whether the caller holds the lock of the run, so that nobody else writes there. Otherwise only the
-            scratch folders of dead processes of this machine go.
+        is_locked: Whether the caller holds the lock of the run, so that no other process writes there. Otherwise only
+            the scratch folders of dead processes of this machine are removed.
     """
-    for path, subfolders, files in os.walk(folder):  # which bears that others remove theirs meanwhile, as glob does not
+    for path, subfolders, files in os.walk(folder):  # unlike glob, it tolerates folders that vanish meanwhile
         for stale in [
             Path(path, name) for name in (*subfolders, *files) if name.startswith(".") and name.endswith(SCRATCH)
         ]:
@@ -76,8 +80,10 @@ def sweep(folder: Path, is_locked: bool) -> None:
 
 
 def _writer() -> str:
-    """This process, as scratch folders name it: processes of other machines, and of other containers, may have the same
-    number."""
+    """Host and process, for the names of scratch folders.
+
+    The host is needed because processes of other machines and containers may have the same number.
+    """
     return f"{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-{os.getpid()}"
 
 
@@ -94,7 +100,7 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # of another user
+    except OSError:  # it belongs to another user
         return True
     return True
 
@@ -107,8 +113,10 @@ def _remove(stale: Path) -> None:
 
 
 def _follow_umask(temporary: Path, scratch: Path) -> None:
-    """Gives the file the permissions of one that open() makes; those of the folder say what the umask is, which cannot
-    be read without setting it."""
+    """Gives the file the permissions that open() would give it.
+
+    The umask is derived from the scratch folder's permissions, since it cannot be read without setting it.
+    """
     wanted = scratch.stat().st_mode & 0o666
     if temporary.stat().st_mode & 0o777 != wanted:
         with contextlib.suppress(OSError):  # a file system without permissions
@@ -116,8 +124,10 @@ def _follow_umask(temporary: Path, scratch: Path) -> None:
 
 
 def _is_disk_full(error: Exception, folder: Path) -> bool:
-    """Whether a write failed for want of space; torch and safetensors raise errors of their own, which do not always
-    say why."""
+    """Whether a write failed because the disk is full.
+
+    torch and safetensors raise errors of their own, which do not always give the reason.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     if "No space left" in str(error) or "Not enough free space" in str(error):  # safetensors, numpy
@@ -127,10 +137,10 @@ def _is_disk_full(error: Exception, folder: Path) -> bool:
 
 @contextlib.contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
-    """Lets an error for want of space name the disk; for what is written without `whole_file`.
+    """Adds the folder to the error of a full disk; for files that are written without `whole_file`.
 
     Raises:
-        OSError: with a line that names the disk, when it is full.
+        OSError: the disk is full; the message names the folder.
     """
     try:
         yield
@@ -143,13 +153,13 @@ def full_disk_told(folder: Path) -> Iterator[None]:
 
 
 def save_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all."""
+    """Writes `value` as indented JSON, completely or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes a training state (tensors, numbers, texts), whole or not at all."""
+    """Writes a training state (tensors, numbers, strings), completely or not at all."""
     import torch
 
     with whole_file(path) as temporary:
@@ -157,10 +167,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Reads what `save_state` wrote; nothing but tensors, numbers and texts is unpickled.
+    """Reads a file of `save_state`. Only tensors, numbers and strings are unpickled.
 
     Raises:
-        ValueError: the file is damaged or is no such state.
+        ValueError: the file is damaged, or is not a training state.
     """
     import torch
 
@@ -185,7 +195,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    """Writes tensors as safetensors, whole or not at all."""
+    """Writes tensors as safetensors, completely or not at all."""
     from safetensors.torch import save_file
 
     with whole_file(path) as temporary:
@@ -193,11 +203,11 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def load_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Reads a safetensors file, or of it the tensors whose names begin with `prefix`, which they lose.
+    """Reads the tensors of a safetensors file whose names begin with `prefix`, and removes the prefix from the names.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no such file (a pickle named .safetensors, say), or it is truncated.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not a safetensors file (a pickle named .safetensors, say), or it is truncated.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights {path} do not exist")
@@ -222,10 +232,10 @@ def digest_of_file(path: Path) -> str:
 
 
 def checked_digest_of_file(path: Path) -> str:
-    """As `digest_of_file`, for a file that must be the one that `SHA256SUMS` beside it lists, if it is listed there.
+    """As `digest_of_file`, and checks the file against its line in `SHA256SUMS` beside it, if there is one.
 
     Raises:
-        ValueError: it is another.
+        ValueError: the line has another digest.
     """
     sums, digest = path.with_name("SHA256SUMS"), _sha256_of_file(path)
     lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
@@ -249,7 +259,7 @@ def _sha256_of_file(path: Path) -> str:
 
 
 def digest_of_tensors(weights: dict[str, torch.Tensor]) -> str:
-    """First 16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names."""
+    """First 16 hex digits of the SHA-256 over names, shapes, dtypes and bytes, in the order of the names."""
     import torch
 
     sha = hashlib.sha256()

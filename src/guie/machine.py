@@ -19,16 +19,14 @@ _MEMORY_FILES = {"": "memory.max", "memory": "memory.limit_in_bytes"}
 
 
 def n_cores() -> int:
-    """Cores that this process may use: those it may run on, and no more than its container's quota of CPU time, rounded
-    up."""
+    """Cores that this process may use: its CPU affinity, and at most its container's CPU quota, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return cores if quota is None else min(cores, max(1, -int(-quota // 1)))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("/proc/self/cgroup")) -> float | None:
-    """CPUs' worth of time that the process' control groups grant, e.g. 1.5 for `docker run --cpus 1.5`; None without a
-    limit.
+    """The CPU time that the process' control groups grant, in CPUs: 1.5 for `docker run --cpus 1.5`. None if unlimited.
 
     Args:
         root: Where control groups are mounted.
@@ -45,7 +43,7 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("/pr
 
 
 def memory_limit(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes of memory that the process' control groups grant to all of its processes together; None without a limit.
+    """Bytes of memory that the process' control groups grant to all their processes together; None if unlimited.
 
     Args:
         root: Where control groups are mounted.
@@ -56,22 +54,20 @@ def memory_limit(root: Path = Path("/sys/fs/cgroup"), memberships: Path = Path("
 
 
 def address_limit() -> int | None:
-    """Bytes of address space that the shell grants to each process (`ulimit -v`); None without a limit."""
+    """Bytes of address space that the shell grants to each process (`ulimit -v`); None if unlimited."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 def free_shared_memory() -> int | None:
-    """Bytes that are free in /dev/shm, through which loader processes hand over batches; None where there is no such
-    folder."""
+    """Free bytes in /dev/shm, through which loader processes pass batches; None if there is no such folder."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def peak_memory() -> int:
-    """Bytes of this process' largest resident memory.
+    """The largest resident memory of this process so far, in bytes.
 
-    Linux' VmHWM where there is one: `ru_maxrss` survives exec, so that a process would be told the peak of the one that
-    started it.
+    On Linux it is VmHWM. `ru_maxrss` survives exec, so it may be the peak of the program that started this one.
     """
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.is_file() else ():
@@ -81,11 +77,13 @@ def peak_memory() -> int:
 
 
 def check_names(**paths: Path) -> None:
-    """Raises ValueError where file names are not UTF-8 here, or a path that was given is not: tables and weights are
-    stored under UTF-8 names.
+    """Checks that file names are UTF-8 here, since tables and weights store them as UTF-8.
 
     Args:
-        **paths: By the option that they were given with.
+        **paths: Paths to check, by the option that they were given with.
+
+    Raises:
+        ValueError: the shell's file names are not UTF-8, or a path is not valid UTF-8 or holds a control character.
     """
     encoding = sys.getfilesystemencoding()
     if encoding.replace("-", "").lower() != "utf8":
@@ -96,21 +94,19 @@ def check_names(**paths: Path) -> None:
     for option, path in paths.items():
         if any(character < " " or "\ud800" <= character <= "\udfff" for character in str(path)):
             raise ValueError(
-                f"--{option} {str(path)!r} holds bytes that are no text in UTF-8, or a control character; choose "
-                "another place"
+                f"--{option} {str(path)!r} holds bytes that are not UTF-8, or a control character; choose another place"
             )
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:
-    """Makes a folder where it is missing, and writes a page of a file there and takes it away: told before the work,
-    not after it.
+    """Makes a folder if it is missing, then writes and removes a small file there. So an error comes before the work.
 
     Args:
         folder: Where files will be written.
-        option: What the user chose it with.
+        option: The option that chose the folder, for the message.
 
     Raises:
-        OSError: it cannot be written, in one line.
+        OSError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,16 +123,17 @@ def check_writable(folder: Path, option: str = "--out") -> None:
 
 
 def check_room(folder: Path, n_bytes: int, option: str = "--out") -> None:
-    """Takes so much room in a folder and gives it back, for libraries that end the process on a full disk
-    (torch.jit.save does, in C++).
+    """Checks that a folder has room for a file: reserves the disk space and releases it.
+
+    For libraries that end the process when the disk is full, as torch.jit.save does in C++.
 
     Args:
-        folder: Where a file will be written.
+        folder: Where the file will be written.
         n_bytes: Its size.
-        option: What the user chose the place with.
+        option: The option that chose the folder, for the message.
 
     Raises:
-        OSError: there is no such room, in one line.
+        OSError: there is not enough room.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -156,7 +153,7 @@ def check_writable_file(path: Path, option: str = "--out") -> None:
     """As `check_writable`, for a file that will be written or replaced.
 
     Raises:
-        OSError: it cannot be written, in one line.
+        OSError: the file cannot be written.
     """
     if path.is_dir():
         raise OSError(errno.EISDIR, f"{path} is a folder; name a file with {option}")
@@ -168,10 +165,10 @@ def check_writable_file(path: Path, option: str = "--out") -> None:
 
 
 def _groups(root: Path, memberships: Path, kinds: set[str]) -> Iterator[tuple[str, Path]]:
-    """Kind and folder of each control group that the process is in, and of those above it.
+    """Kind and folder of each control group of the process, and of the groups above it.
 
-    The kind is '' for version 2, else version 1's controller. In a container the names in `memberships` may be the
-    host's, and only `root` is there.
+    The kind is '' for cgroup v2, and the controller's name for v1. In a container the names in `memberships` may be the
+    host's; then only `root` itself exists.
     """
     for line in _text(memberships).splitlines():
         _, controllers, name = line.split(":", 2)

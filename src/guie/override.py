@@ -1,4 +1,4 @@
-"""One field of a tree of settings, changed from a text: `--set stages.s02_backbone.optim.n_epochs=1`."""
+"""Changes one field of a tree of settings, as `--set stages.s02_backbone.optim.n_epochs=1` asks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def override_field(tree: Tree, text: str) -> Tree:
             its defaults: `stages.s1.objective=CosFace`.
 
     Raises:
-        ValueError: no `=`, no such field (with the path that is meant), or a value that the field's type does not take.
+        ValueError: the text has no `=`, there is no such field (the message suggests a path), or the value does not fit
+            the field's type.
     """
     path, sep, value = text.partition("=")
     if not sep:
@@ -41,12 +42,12 @@ class _Change:
     value: str
 
     def within(self, node: Any, keys: list[str], at: str) -> Any:
-        """`node`, which lies at the path `at`, with the leaf at `keys` below it replaced."""
+        """A copy of `node`, which lies at the path `at`, with the field at `keys` below it changed."""
         key, rest = keys[0], keys[1:]
         if isinstance(node, tuple) and node and all(is_dataclass(item) for item in node):
             return self._row(node, key, rest, at)
         if not is_dataclass(node):
-            raise ValueError(f"--set {self.path}: {key!r} goes deeper than the field does")
+            raise ValueError(f"--set {self.path}: there is no {key!r}, since the part before it is a single value")
         unnamed = {field.name: value for field, value, is_unnamed in items_of(node) if is_unnamed}
         if unnamed:
             name = self._holder(unnamed, key)
@@ -57,10 +58,10 @@ class _Change:
         return replace(node, **{key: self._field(node, key, rest, at)})  # type: ignore[type-var]
 
     def _holder(self, unnamed: dict[str, tuple[Any, ...]], key: str) -> str:
-        """Which of a node's tuples holds the item called `key`; paths do not name such tuples, only their items.
+        """The field whose tuple has an item called `key`. Paths name such items, but not their field.
 
         Raises:
-            ValueError: none of them.
+            ValueError: no tuple has it.
         """
         for name, items in unnamed.items():
             if any(item.name == key for item in items):
@@ -69,16 +70,16 @@ class _Change:
         raise ValueError(f"--set {self.path}: no {key!r} here; {nearest(key, known)}")
 
     def _field(self, node: Any, key: str, rest: list[str], at: str) -> Any:
-        """The new value of the field `key` of `node`, which lies at the path `at`.
+        """The new value of the field `key` of `node`.
 
         Args:
             node: Settings that have the field.
-            key: Its name.
-            rest: What follows it in the path; empty where the field itself is set.
+            key: The field's name.
+            rest: The parts of the path after it; empty if the field itself is set.
             at: The path of `node`.
 
         Raises:
-            ValueError: a value of the wrong type, or a field that only another kind of settings has.
+            ValueError: the value has the wrong type, or only another kind of settings has the field.
         """
         if not rest:
             return self._converted(self.value, hints_of(type(node))[key])
@@ -91,7 +92,7 @@ class _Change:
         return self.within(value, rest, place)
 
     def _row(self, items: tuple[Any, ...], key: str, rest: list[str], at: str) -> tuple[Any, ...]:
-        """`items`, with a field of the one called `key` replaced."""
+        """A copy of `items`, with a field of the item called `key` changed."""
         names = [name_of(item, i) for i, item in enumerate(items)]
         if key not in names:
             raise ValueError(f"--set {self.path}: no {key!r} here; {nearest(key, names)}")
@@ -102,7 +103,7 @@ class _Change:
         return (*items[:i], self.within(items[i], rest, joined(at, key)), *items[i + 1 :])
 
     def _first(self, kinds: list[type], field: str, place: str) -> str:
-        """Which kinds have a field, and how `place` comes to hold one."""
+        """For a message: which kinds have the field, and the --set that makes `place` one of them."""
         names = " and ".join(kind.__name__ for kind in kinds)
         has = f"{names} {'has' if len(kinds) == 1 else 'have'} {field}"
         if needed := _without_default(kinds[0]):
@@ -110,13 +111,13 @@ class _Change:
         return f"{has}: --set {place}={kinds[0].__name__} first"
 
     def _missing(self, node: Any, key: str, known: list[str], at: str) -> str:
-        """That a class has no such field, and which path is meant."""
+        """For a message: the class has no such field, and which path may be meant."""
         found = new_path(type(node), key)
         hint = GONE.get(key) or (f"did you mean {joined(at, found)}?" if found else nearest(key, known))
         return f"{type(node).__name__} has no field {key!r}; {hint}"
 
     def _converted(self, text: str, hint: Any) -> Any:
-        """`text` as one of the types of a field."""
+        """The value of `text`, as one of the types of a field."""
         kinds = kinds_of(hint)
         if types.NoneType in kinds and text.lower() == "none":
             return None
@@ -128,7 +129,7 @@ class _Change:
             raise ValueError(f"--set {self.path}={text}: takes a kind; {nearest(text, list(classes))}")
         if not plain:
             raise ValueError(
-                f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file"
+                f"--set {self.path}={text}: takes no single value; set one of its fields, or write a recipe file"
             )
         try:
             return self._as(text, plain[0])
@@ -145,7 +146,7 @@ class _Change:
         return kind()
 
     def _as(self, text: str, kind: Any) -> Any:
-        """`text` as str, bool, int, float, a word, or a tuple of those written with commas."""
+        """The value of `text`, as str, bool, int, float, a `Literal` word, or a tuple of those written with commas."""
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is tuple and not is_dataclass(arguments[0]) and len(kinds_of(arguments[0])) == 1:
             parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -164,9 +165,11 @@ class _Change:
             except ValueError:
                 words = "a whole number" if kind is int else "a number"
                 raise ValueError(f"--set {self.path}={text}: takes {words}") from None
-        raise ValueError(f"--set {self.path}={text}: is no single value; set one of its fields, or write a recipe file")
+        raise ValueError(
+            f"--set {self.path}={text}: takes no single value; set one of its fields, or write a recipe file"
+        )
 
 
 def _without_default(kind: Any) -> list[str]:
-    """The fields of a class of settings that must be given."""
+    """The fields of a settings class that must be given."""
     return [f.name for f in dataclasses.fields(kind) if f.default is MISSING and f.default_factory is MISSING]

@@ -1,5 +1,4 @@
-"""Processes that share a long list of small jobs: of this machine, ending with the one that started them, or of a
-dask.distributed cluster."""
+"""Pools of processes for many small jobs: on this machine, or on a dask.distributed cluster."""
 
 from __future__ import annotations
 
@@ -20,25 +19,27 @@ N_RETRIES = 3  # of a job whose worker was lost
 
 @contextlib.contextmanager
 def process_pool(n: int, scheduler: str = "") -> Iterator[Executor]:
-    """A pool of `n` processes; when the block fails, jobs that wait are not begun: a full disk is told at once.
+    """Yields a pool of `n` processes. If the block fails, waiting jobs are cancelled, so that the error shows at once.
 
-    With the address of a dask.distributed scheduler, its workers do the jobs; those of a worker that is lost are done
-    by another. They must see the same folders under the same names. A job is a pure function that writes its files
-    whole, so twice is as good as once.
+    With the address of a dask.distributed scheduler, its workers do the jobs. Jobs of a lost worker are done again by
+    another. The workers must see the same folders under the same names. A job must be a pure function that writes
+    complete files, so that it may run twice.
 
-    OpenCV and torch work in one thread meanwhile: their own threads do not survive a fork, and a process that waits for
-    them waits for ever.
+    OpenCV and torch use one thread in the meantime. Their threads do not survive a fork, and a forked process that
+    waits for them never ends.
+
+    Raises:
+        ValueError: the package distributed is not installed, or no scheduler answers.
     """
     if scheduler:
         yield from _cluster(scheduler)
         return
-    torch: Any = sys.modules.get("torch")  # drawing needs none of it, and its import takes seconds
+    torch: Any = sys.modules.get("torch")  # not imported here: drawing does without it, and the import takes seconds
     n_threads, n_torch_threads = cv2.getNumThreads(), torch.get_num_threads() if torch else 0
     cv2.setNumThreads(1)
     if torch:
         torch.set_num_threads(1)
-    # fork starts at once; a fresh interpreter per process would import everything first. Elsewhere the platform's
-    # default.
+    # A forked process starts at once; a fresh interpreter first imports everything. Other systems keep their default.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     with ProcessPoolExecutor(n, mp_context=context, initializer=_start) as pool:
         try:
@@ -72,10 +73,10 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
 
 
 def _start() -> None:
-    """Lets a process end when its parent is killed (otherwise it would wait for work for ever), and keeps PIL's remarks
-    on odd EXIF to itself.
+    """Prepares a worker process.
 
-    A torch that it imports itself works in one thread, as the parent's does.
+    It ends when its parent is killed; otherwise it would wait for work for ever. PIL's warnings of odd EXIF are hidden.
+    If a job imports torch, torch uses one thread, as in the parent.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.filterwarnings("ignore", module="PIL")

@@ -71,11 +71,12 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
 
     Args:
         name_or_path: A name in `guie/recipes/`, or the path of a Python file that defines `RECIPE`.
-        overrides: `field.path=value` texts; stages and settings are reached by name.
+        overrides: `field.path=value` texts; a path names stages and settings by their own names.
 
     Raises:
-        ValueError: unknown recipe, unknown field (with the nearest name), a value of the wrong type or out of range.
-        FileNotFoundError: a path that does not exist.
+        ValueError: the recipe or a field does not exist (the message gives the nearest name), or a value has the wrong
+            type or is out of range.
+        FileNotFoundError: the path does not exist.
     """
     if name_or_path.endswith(".py"):
         module = _module_from_file(Path(name_or_path))
@@ -86,7 +87,7 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
                 f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that "
                 "defines RECIPE"
             )
-        with _told_as_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
+        with _errors_of_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
             module = importlib.import_module(f"guie.recipes.{name_or_path}")
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
@@ -102,15 +103,17 @@ def _module_from_file(path: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with _told_as_recipe(path):
+    with _errors_of_recipe(path):
         spec.loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def _told_as_recipe(file: Path) -> Iterator[None]:
-    """Whatever a recipe's file may raise becomes one line: the file, the line in it, what is wrong, and the nearest
-    name."""
+def _errors_of_recipe(file: Path) -> Iterator[None]:
+    """Turns any error of a recipe's file into a ValueError of one line.
+
+    Its message gives the file, the line in it, what is wrong, and the nearest name.
+    """
     try:
         yield
     except Exception as error:  # a misspelt field is a TypeError, a forgotten bracket a SyntaxError
@@ -124,7 +127,7 @@ def _told_as_recipe(file: Path) -> Iterator[None]:
 
 
 def _meaning(error: Exception) -> str:
-    """What is wrong in a recipe's file: a field that does not exist or was forgotten, a name that is none."""
+    """What is wrong in a recipe's file, such as a field that does not exist, a missing field, or an unknown name."""
     text, kinds = str(error), {kind.__name__: kind for kind in _kinds()}
     if found := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         kind, name = found.groups()
@@ -150,5 +153,5 @@ def _meaning(error: Exception) -> str:
 
 
 def _kinds() -> list[type[Any]]:
-    """The classes of which recipes are made."""
+    """The settings classes."""
     return [value for value in globals().values() if isinstance(value, type) and is_dataclass(value)]

@@ -24,10 +24,9 @@ from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
 from guie.settings.recipe import Recipe
 
-# Threads that wait for each other should sleep, not spin: with loader processes (or anyone else) on the same cores,
-# spinning costs
-# MobileNetV2 two thirds of its images/s. The OpenMP library reads this once, when torch loads it: no module that is
-# imported above or before may import torch.
+# Waiting OpenMP threads sleep instead of spinning. With loader processes or other programs on the same cores, spinning
+# costs MobileNetV2 two thirds of its images/s. OpenMP reads the variable once, when torch loads it. So no module
+# that is imported before this line may import torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 FOLDERS = {
@@ -64,11 +63,11 @@ class Run:
     Attributes:
         recipe: What to do.
         data_root: Folder that the sources' folders and the weights are relative to.
-        out: Folder of this run: `artifacts/<recipe>`.
+        out: Folder of this run, such as `artifacts/<recipe>`.
         device: `cpu`, `cuda`, `cuda:0`, ...
         scheduler: Address of a dask.distributed scheduler whose workers check and pack; '' for the processes of this
             machine.
-        verify: Compare the bytes of what earlier starts have made, not sizes and times alone.
+        verify: Compare the bytes of what earlier starts have made, not only sizes and times.
     """
 
     recipe: Recipe
@@ -79,21 +78,25 @@ class Run:
     verify: bool = False
 
     def folder(self, number: int) -> Path:
-        """The folder that door `number` writes; made when missing."""
+        """The folder that door `number` writes; made if it is missing."""
         path = self.out / FOLDERS[number]
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def stage_folder(self, name: str) -> Path:
-        """The folder of the stage called `name`."""
-        self.recipe.row(name)  # or an error that names the nearest
+        """The folder of the stage called `name`; made if it is missing.
+
+        Raises:
+            ValueError: there is no such stage; the message gives the nearest name.
+        """
+        self.recipe.row(name)
         path = self.out / PHASE_FOLDERS[self.recipe.stages.phase_of(name)] / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     @property
     def cache(self) -> Path:
-        """The folder of cached features; deleting it loses time, never results."""
+        """The folder of cached features. Deleting it costs time, but no results."""
         return self.out / "cache"
 
     @property
@@ -102,11 +105,14 @@ class Run:
         return self.out / "drawn" if self.recipe.data.drawn else self.data_root
 
     def weights_path(self, name: str) -> Path:
-        """The file of pretrained weights called `name`: absolute, or under the data root, its neighbour `weights/`, or
-        ours.
+        """The file of pretrained weights called `name`.
+
+        Args:
+            name: An absolute path; or one relative to the data root, to `weights/` beside it, or to the project's
+                `weights/`. The first file that exists is taken.
 
         Raises:
-            FileNotFoundError: listing the places that were looked at.
+            FileNotFoundError: there is no such file; the message lists the places.
         """
         given = Path(name)
         places = (
@@ -123,8 +129,8 @@ class Run:
         )
 
     def weights_digest(self) -> str:
-        """Digests of the pretrained weights' files; '' when the recipe names none (random weights, or a tag of the
-        library).
+        """Digests of the files of pretrained weights, with spaces between. '' if the recipe names no file, but random
+        weights or a tag of the library.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -135,7 +141,7 @@ class Run:
 
 
 class _Quiet(logging.Handler):
-    """A full disk, or a pipe that nobody reads any more, is told by the work that it stops, not by the log."""
+    """Ignores the log's own OSErrors. A full disk or a closed pipe stops the work itself, which reports it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         if not isinstance(sys.exc_info()[1], OSError):
@@ -157,7 +163,11 @@ class _LogFile(_Quiet, logging.FileHandler):
 def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
     """Sends the package's log to the terminal and, given a folder, with tracebacks and commands to `folder/log.txt`.
 
-    Warnings and remarks of libraries go to `log.txt` alone; without a folder they stay as the libraries have them.
+    Warnings and log records of libraries go to `log.txt` only. Without a folder they are left as they are.
+
+    Args:
+        folder: A door's folder, or None.
+        is_main: Whether this is the main process. Others show only errors, and write no `log.txt`.
     """
     root, libraries = logging.getLogger("guie"), logging.getLogger()
     for handler in [*root.handlers, *(handler for handler in libraries.handlers if isinstance(handler, _LogFile))]:
@@ -174,7 +184,7 @@ def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
     if folder is not None:
         try:
             file = _LogFile(folder / "log.txt" if is_main else os.devnull, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:  # a finished run of somebody else can be looked at
+        except OSError as error:  # a finished run in a read-only folder can still be shown
             root.info("no log is kept: %s: %s", folder / "log.txt", error.strerror)
             file = _LogFile(os.devnull)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -194,11 +204,11 @@ def seed_everything(seed: int) -> None:
 def keep_freed_memory() -> bool:
     """Lets glibc keep freed memory instead of giving every large tensor back to the kernel.
 
-    By default each activation above 32 MiB is mapped anew and its pages are zeroed by the kernel at every step. Without
-    that, `tests/benchmarks/cpu.py` measures what this is worth.
+    By default each activation above 32 MiB is mapped anew at every step, and the kernel zeroes its pages.
+    `tests/benchmarks/cpu.py` measures what is gained.
 
     Returns:
-        Whether the C library took the setting (False off Linux/glibc).
+        Whether the C library took the setting; False without Linux or glibc.
     """
     if platform.system() != "Linux":
         return False
@@ -211,8 +221,10 @@ def keep_freed_memory() -> bool:
 
 
 def peak_memory_gb() -> float:
-    """Largest resident memory of any single process so far, this one or a finished child (loader processes share most
-    of it), in GB."""
+    """The largest resident memory of any single process so far, this one or a finished child, in GB.
+
+    They are not added up, since loader processes share most of their memory.
+    """
     of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (
         1 if platform.system() == "Darwin" else 1024
     )
@@ -220,7 +232,7 @@ def peak_memory_gb() -> float:
 
 
 def commit() -> str:
-    """The project's git commit, with `+` when the tree has changes; `unknown` outside a checkout."""
+    """The project's git commit, with `+` if the tree has changes; `unknown` outside a checkout."""
     try:
         head = subprocess.run(
             ["git", "-C", str(PROJECT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
@@ -238,9 +250,9 @@ def save_recipe(out: Path, recipe: Recipe, command: str, arguments: Mapping[str,
 
     Args:
         out: The run's folder.
-        recipe: With the changed fields applied.
+        recipe: The recipe, with --set applied.
         command: The command line, for people.
-        arguments: The same by the names of the options, for programs.
+        arguments: The same options by name, for programs.
     """
     started = {"command": command, "arguments": dict(arguments), "commit": commit()}
     save_json(out / "recipe.json", started | {"recipe": json.loads(recipe.to_json())})
@@ -254,14 +266,15 @@ def clear(folder: Path) -> None:
 
 
 def keep_conditions(stage: str, begun: dict[str, Any], device: str) -> None:
-    """Makes torch compute in as many threads as when `stage` was begun: on a CPU another number sums in another order,
-    and the last bits differ.
+    """Sets torch's number of threads to the one that `stage` was begun with.
+
+    On a CPU another number of threads sums in another order, and the last bits differ. If the device is another, or
+    there are too few cores, a warning says that the weights will not be bit-equal.
 
     Args:
         stage: The stage's name.
-        begun: Its checkpoint or done-mark: `threads` and `device` then.
-        device: cpu or cuda, now. Where it is another, or this process has too few cores, a line says that the weights
-            will not be the same bits.
+        begun: Its checkpoint or done-mark, with `threads` and `device` of its first start.
+        device: cpu or cuda, of this start.
     """
     import torch
 
@@ -270,17 +283,17 @@ def keep_conditions(stage: str, begun: dict[str, Any], device: str) -> None:
     was = begun.get("device", device).partition(":")[0]
     if was != device:
         log.warning(
-            "stage %s: was begun on %s and goes on on %s: the weights are not those of an undisturbed run",
+            "stage %s: was begun on %s and goes on on %s: the weights are not those of an uninterrupted run",
             stage,
             was,
             device,
         )
     elif threads <= n_cores() and threads != n:
         torch.set_num_threads(threads)
-        log.info("stage %s: was begun in %d threads, which are kept; this start would take %d", stage, threads, n)
+        log.info("stage %s: was begun with %d threads, which are kept; this start would take %d", stage, threads, n)
     elif threads != n and device == "cpu":
         log.warning(
-            "stage %s: was begun in %d threads and goes on in %d: not bit-equal to an undisturbed run",
+            "stage %s: was begun with %d threads and goes on with %d: not bit-equal to an uninterrupted run",
             stage,
             threads,
             n,

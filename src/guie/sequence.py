@@ -1,4 +1,4 @@
-"""What run.sh asks Python besides opening the doors. The answer goes to stdout.
+"""Answers that run.sh needs from Python, besides the doors. They go to stdout.
 
 python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   the recipe's name, and its export.min_parity_cosine
 python -m guie.sequence scores FILE.csv                         the scores that door 07 wrote, as a table for people
@@ -17,10 +17,10 @@ from guie.recipe import load_recipe
 
 
 def describe_recipe(name_or_path: str, *overrides: str) -> str:
-    """Two words for the shell: the recipe's name, which never has spaces, and `export.min_parity_cosine`.
+    """Two words for the shell: the recipe's name, which has no spaces, and its `export.min_parity_cosine`.
 
     Raises:
-        ValueError: there is no such recipe, or it does not take these fields.
+        ValueError: there is no such recipe, or an override does not fit it.
         FileNotFoundError: the recipe's file does not exist.
     """
     recipe = load_recipe(name_or_path, overrides)
@@ -28,11 +28,11 @@ def describe_recipe(name_or_path: str, *overrides: str) -> str:
 
 
 def score_table(path: str) -> str:
-    """The scores of every setting, one a line, in columns.
+    """The scores of `scores.csv` as a text table, with a line for each setting.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it does not hold these columns.
+        ValueError: it lacks a column.
     """
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -49,7 +49,7 @@ ANSWERS: dict[str, Callable[..., str]] = {"recipe": describe_recipe, "scores": s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status, after one line where something failed: see `guie.errors`."""
+    """Prints an answer and returns the exit status; see `guie.errors`."""
     form = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser("python -m guie.sequence", description=__doc__, formatter_class=form)
     p.add_argument("question", choices=ANSWERS)

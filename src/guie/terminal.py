@@ -1,4 +1,4 @@
-"""A command that ends in time, with its output shown as it comes, progress bars and all."""
+"""Runs a command with a time limit, and shows its output as it comes, progress bars included."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-GRACE_S = 120.0  # to write a checkpoint that was begun
+GRACE_S = 120.0  # long enough to finish writing a checkpoint
 COLUMNS = 110
 
 
@@ -25,20 +25,19 @@ def run_until(
     environment: Mapping[str, str] | None = None,
     grace_s: float = GRACE_S,
 ) -> int | None:
-    """Runs a command and shows its output here; interrupts it (SIGINT) when time is up, or when this process is
-    interrupted.
+    """Runs a command and shows its output. Interrupts it (SIGINT) when time is up, or when this process is interrupted.
 
-    The command gets a terminal of its own, since progress bars are drawn on terminals only.
+    The command gets a terminal of its own, since progress bars are drawn only on terminals.
 
     Args:
-        ends_at: When time is up, seconds since the epoch.
+        ends_at: When time is up, in seconds since the epoch.
         command: Program and arguments.
         cwd: Its working folder.
-        environment: Variables that it gets besides this process' own.
-        grace_s: After so many seconds more, it and all that it started are killed.
+        environment: Further environment variables, besides those of this process.
+        grace_s: Seconds from the interruption until the command and all that it started are killed.
 
     Returns:
-        Its exit status; None when time was up before it had finished.
+        Its exit status; None if time was up before it had finished.
     """
     if time.time() >= ends_at:
         return None
@@ -68,7 +67,7 @@ def run_until(
                 _show(process, terminal, time.time() + grace_s, decode)
         finally:  # after a second interruption, too
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # it, and workers that it left behind
+                os.killpg(process.pid, signal.SIGKILL)  # with the workers that it left behind
             process.wait()
             os.close(terminal)
     return process.returncode if is_in_time or process.returncode == 0 else None
@@ -81,7 +80,7 @@ def _show(process: subprocess.Popen[bytes], terminal: int, until: float, decode:
         ready, _, _ = select.select([terminal], [], [], min(0.1, left_s))
         try:
             block = os.read(terminal, 1 << 16) if ready else None
-        except OSError:  # how Linux says that nobody writes any more
+        except OSError:  # on Linux: no process has the terminal open any more
             block = b""
         if block:
             sys.stdout.write(decode(block))

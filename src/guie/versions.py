@@ -1,13 +1,11 @@
 """Versions of the code whose results stay on the disk.
 
-Raise one when the results of its code change: the digests of the doors hold them, so what the code before has made is
-made again.
+Raise a version when the results of its code change. It is part of the doors' digests, so the doors make again what the
+earlier code has made.
 """
 
 DRAWING = 2  # from a seed to the pixels of the drawn world: guie.synthetic
-MANIFESTS = (
-    2  # the columns of a manifest, and what its sources make of their lists: guie.data.manifest, guie.data.sources
-)
+MANIFESTS = 2  # from the lists of a data set to the columns of a manifest: guie.data.sources, guie.data.manifest
 PACKING = 5  # from a raw file to a packed image: guie.data.shards, guie.data.resize
 AUGMENTATION = 2  # from a packed image and a seed to a training image: guie.data.augment
 EXTRACTION = 1  # from a packed image to the backbone's input: guie.embed.extract, guie.embed.views

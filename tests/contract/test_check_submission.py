@@ -181,7 +181,7 @@ def test_probe_of_a_sound_module_agrees_with_eager(tmp_path: Path, capsys: pytes
         (FullSize(), "raises on 1x1: .*Kernel size can't be greater than actual input", "resize inside the graph"),
         (WantsFloat(), "raises on 1x1: .*floats only", "script"),
         (Random(), "two calls on 1x1 differ by 0.0", r"call \.eval\(\) before tracing"),
-        (Blind(), "all images get the same embedding", "does not look at its input"),
+        (Blind(), "all images get the same embedding", "ignores its input"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -199,7 +199,7 @@ def test_drift_over_calls_shows_between_the_processes(tmp_path: Path, monkeypatc
         return checker.probe(model, expected, min_cosine, backwards)
 
     monkeypatch.setattr(checker, "_run_process", in_this_process)
-    with pytest.raises(checker.BreachError, match=r"two processes disagree on .*\nFIX   the module keeps state"):
+    with pytest.raises(checker.BreachError, match=r"two processes disagree on .*\nFIX   the module changes its state"):
         checker.check(zipped(tmp_path, Counting()), None, 0.999, 60.0)
     checker.check(zipped(tmp_path, Sound()), None, 0.999, 60.0)
 
@@ -327,7 +327,7 @@ def test_expected_folder_that_is_not_whole(tmp_path: Path) -> None:
     [
         ("kill -9 $$", "ended with status -9"),
         ("exit 1", "ended with status 1"),
-        ("exec sleep 30", r"not done after 1 s"),
+        ("exec sleep 30", r"had not ended after 1 s"),
     ],
 )
 def test_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, what: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from guie.door import parser
+from guie.options import parser
 from guie.run import DOORS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -349,7 +349,7 @@ def test_help_needs_nothing_and_names_options_recipes_and_doors(doors: Tree):
         assert (done.returncode, done.stderr) == (0, "")
     options = {option for action in parser(None)._actions for option in action.option_strings} | {"--from", "--to"}
     assert set(re.findall(r"(?<!\w)--?[a-z][a-z-]*", done.stdout)) >= options
-    assert re.search(r"^  tiny +tiny: small and quick$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  tiny +small and quick$", done.stdout, re.MULTILINE)
     assert all(name in done.stdout for name in DOORS.values())
     assert not (doors.root / ".venv").exists()
 

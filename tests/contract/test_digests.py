@@ -19,7 +19,7 @@ from trees import Leaf, another, classes, every_kind, inner, leaves, put, rename
 from guie import door as door_module
 from guie import recipe as recipe_module
 from guie.data import packing
-from guie.door import READS, VERSIONS, reads, settings_digest
+from guie.dependencies import READS, VERSIONS, reads, settings_digest
 from guie.recipe import DrawnWorld, Recipe, Stages, load_recipe
 from guie.run import DOORS, PROJECT, set_up_logging
 from guie.settings.objective import Kind, ObjectiveSettings
@@ -281,7 +281,7 @@ def test_whatever_a_door_reads_is_in_its_digest(tmp_path: Path, monkeypatch: pyt
         allowed = (*CHOOSES, *REFUSES.get(number, ()))
         assert recorder.seen
         not_held = sorted(path for path in recorder.seen if not matches(path, held) and not matches(path, allowed))
-        assert not not_held, f"door {number:02d} reads {not_held}, which are not in guie.door.READS"
+        assert not not_held, f"door {number:02d} reads {not_held}, which are not in guie.dependencies.READS"
         unread[number] = [
             entry
             for entry in READS[number]

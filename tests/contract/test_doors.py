@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from guie.door import INPUTS, READS
+from guie.dependencies import INPUTS, READS
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -25,7 +25,10 @@ MAY_IMPORT = {
     "versions": set(),
     "done": {"files", "run"},
     "recipes": {"recipe"},
-    "door": {"files", "done", "errors", "machine", "recipe", "run", "settings", "versions"},
+    "options": {"run"},
+    "launch": {"machine"},
+    "dependencies": {"done", "launch", "options", "run", "settings", "versions"},
+    "door": {"dependencies", "done", "errors", "files", "launch", "machine", "options", "recipe", "run"},
     "sequence": {"errors", "recipe"},
     "terminal": set(),
     "kaggle": {"files", "done", "recipe", "run", "settings", "terminal"},
@@ -218,8 +221,8 @@ MAX_NODES = 350  # of a function's syntax tree: lines can be packed, nodes canno
 
 
 LONGER = {
-    "submission/check_submission.py": 600,  # it stands alone: who downloads a submission needs this one file
-    "src/guie/door.py": 480,
+    # One file on purpose: people copy it to Kaggle, or run it where this package is not installed.
+    "submission/check_submission.py": 580,
 }
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from guie import recipe as recipe_module
-from guie.door import parser
+from guie.options import parser
 from guie.recipe import load_recipe
 from guie.recipes import demo
 from guie.run import DOORS, FOLDERS

@@ -27,6 +27,7 @@ def test_recipe_is_valid_and_named_like_its_file(name: str):
 def test_recipe_docstring_says_what_where_and_on_what(name: str):
     doc = importlib.import_module(f"guie.recipes.{name}").__doc__
     assert doc is not None and doc.startswith(f"{name}: ")
+    assert doc.split("\n")[0].endswith("."), "./run.sh --help shows the first line"
     assert "Machine:" in doc and "Score to expect" in doc
 
 

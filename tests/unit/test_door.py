@@ -18,7 +18,10 @@ from opening import holder
 
 from guie import done as done_module
 from guie import door as door_module
-from guie.door import INPUTS, READS, as_data, command, open_door, parser, reads
+from guie import launch as launch_module
+from guie.dependencies import INPUTS, READS, VERSIONS, reads
+from guie.door import open_door
+from guie.options import as_data, command, next_command, parser
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT, Run, set_up_logging
 
@@ -245,12 +248,12 @@ def test_another_device_redoes_the_embeddings_and_is_told_of_the_training(
     assert bench.open_all("--device", "cpu") == bench.open_all("--device", "auto") == []
 
 
-@pytest.mark.parametrize(("number", "name"), [(n, name) for n, names in door_module.VERSIONS.items() for name in names])
+@pytest.mark.parametrize(("number", "name"), [(n, name) for n, names in VERSIONS.items() for name in names])
 def test_raised_version_of_the_code_makes_what_it_wrote_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int, name: str
 ):
     bench.open_all()
-    monkeypatch.setitem(door_module.VERSIONS, number, door_module.VERSIONS[number] | {name: 99})
+    monkeypatch.setitem(VERSIONS, number, VERSIONS[number] | {name: 99})
     assert bench.open_all() == [number]
 
 
@@ -499,7 +502,7 @@ def test_device_auto_takes_the_accelerator_if_there_is_one(
 
 def test_threads_are_no_more_than_a_containers_quota_pays(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(door_module, "n_cores", lambda: 3)
+    monkeypatch.setattr(launch_module, "n_cores", lambda: 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     seen: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
@@ -542,9 +545,7 @@ def test_rank_that_is_no_number_is_told(
     if name.endswith("RANK"):
         monkeypatch.setenv("WORLD_SIZE", "2")
     assert bench.open(1) == 2 and bench.calls == []
-    assert (
-        capsys.readouterr().err == f"error: the environment has {name}={value!r}, which is no whole number; unset it\n"
-    )
+    assert capsys.readouterr().err == f"error: the environment has {name}={value!r}, not a whole number; unset it\n"
 
 
 def test_launcher_that_started_one_process_for_several_is_told(
@@ -596,8 +597,8 @@ def test_next_command_leaves_out_defaults_and_force(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("GUIE_OUT", raising=False)
     monkeypatch.delenv("GUIE_DATA", raising=False)
     arguments = parser(None).parse_args(["--force"])
-    assert door_module.next_command(3, arguments) == "python src/04_train_head.py --recipe demo"
-    assert door_module.next_command(9, arguments) == "nothing; this was the last door"
+    assert next_command(3, arguments) == "python src/04_train_head.py --recipe demo"
+    assert next_command(9, arguments) == "nothing; this was the last door"
 
 
 @pytest.mark.parametrize("number", list(DOORS))

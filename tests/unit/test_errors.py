@@ -130,9 +130,9 @@ KNOWN = [
     (RuntimeError("unable to write to file </torch_123_456_0>: " + FULL + " (28)"), "shared memory is too small"),
     (
         RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "),
-        f"was killed, mostly for lack of memory; {IN_PARTS}. The same",
+        f"was killed, most often for lack of memory; {IN_PARTS}. The same",
     ),
-    (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "was killed, mostly for lack of memory"),
+    (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "was killed, most often for lack of memory"),
     (
         RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0: " + FULL),
         "at /out: the disk is full; free some space",
@@ -179,7 +179,7 @@ def test_known_errors_of_libraries_are_explained(error: Exception, meaning: str)
         (errno.EACCES, "check its owner and mode, or choose another place with --out"),
         (errno.EROFS, "choose another place with --out"),
         (errno.ENOTDIR, "a file lies where a folder is needed"),
-        (errno.EIO, "the disk does not work as it should"),
+        (errno.EIO, "the disk may be failing"),
         (errno.ESTALE, "mount it again"),
     ],
 )
@@ -325,7 +325,7 @@ class Killed(Dataset[torch.Tensor]):
 def test_killed_loader_process_is_told() -> None:
     line, status = line_of(lambda: list(DataLoader(Killed(), num_workers=1)))
     assert status == 2 and line.startswith(
-        "door 05: a process that loads or makes images was killed, mostly for lack of memory; give it more."
+        "door 05: a process that loads or makes images was killed, most often for lack of memory; give it more."
     )
 
 

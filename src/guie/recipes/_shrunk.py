@@ -1,4 +1,4 @@
-"""A recipe's structure in seconds: what the tests run of the winners' recipes."""
+"""Small copies of recipes, which the tests run in seconds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from guie.recipe import Model, PerClass, Recipe, Soup, Stage, Stages, load_recip
 def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
     """A copy with the same phases, rows, members and views that runs in seconds on the drawn world.
 
-    Its backbones are timm's smallest: transformers where the recipe has them, or overlaps patches, or opens blocks.
-    Stages have at most `n_epochs`.
+    Its backbones are timm's smallest. They are transformers if the recipe's are, or if it has settings for patches
+    or blocks.
+
+    Args:
+        recipe: The recipe to copy.
+        n_epochs: Largest number of epochs of a stage.
     """
     tiny = load_recipe("tiny")
     names = itertools.cycle(_networks(recipe, tiny.model.name))
@@ -33,7 +37,7 @@ def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
 
 
 def _networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
-    """timm's names, one for each of the recipe's backbones."""
+    """Names of timm's smallest networks, to be given to the recipe's backbones in turn."""
     has_blocks = any(s.patch_stride or s.optim.open_blocks or s.optim.blocks for s in recipe.stages.trained)
     is_transformer = has_blocks or "vit" in recipe.model.name.lower()
     return (
@@ -42,7 +46,7 @@ def _networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
 
 
 def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epochs: int) -> Stage:
-    """The stage with small images, batches and epochs, on sources of the drawn world."""
+    """The stage with small images, small batches and few epochs, on sources of the drawn world."""
     own = tuple(name for name in stage.sources if name in sources) or tuple(sources[1:2] if stage.sources else ())
     batch_size = min(stage.optim.batch_size, 16)
     sampling = stage.sampling
@@ -70,5 +74,5 @@ def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epo
 
 
 def _px(px: int) -> int:
-    """A side of 64 for the smallest usual resolutions, 96 for those above 256; two resolutions stay two."""
+    """64 for sides up to 256, else 96, so that low and high resolutions still differ."""
     return 64 if px <= 256 else 96

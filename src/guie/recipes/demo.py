@@ -1,9 +1,10 @@
 """demo: the whole method in minutes on two cores, with the project's own ViT on images that it draws itself.
 
-Data: 320 instances in four drawn domains (data_prep/README.md), half of them never trained on. Weights:
-weights/vit_tiny_drawn.safetensors, which saw none of them (weights/README.md). Schedule: that of the 1st place in
-small: head and backbone in turn at 112 px, at 144 px with interpolated position embeddings, and with overlapping
-patches (16 px wide, one every 12, as its 14 every 12); the members of two resolutions are concatenated and reduced.
+Data: 320 instances in four drawn domains (data_prep/README.md); half of them are never trained on.
+Weights: weights/vit_tiny_drawn.safetensors, which was trained without any of these images (weights/README.md).
+Schedule: a small copy of the 1st place's. Head and backbone are trained in turn: at 112 px, then at 144 px with
+interpolated position embeddings, then at 148 px with overlapping patches (16 px wide, one every 12; the 1st place has
+14 px, one every 12). The members at 144 and 148 px are concatenated and reduced to 64-d by PCA.
 
 Run: ./run.sh
 Machine: two cores. Score to expect, minutes and memory: README.
@@ -37,7 +38,7 @@ OVERLAP = 12  # pixels from one patch of 16 to the next
 
 
 def head(name: str, image_px: int, patch_stride: int = 0, of: str = "") -> Stage:
-    """A head-only stage on cached features, which takes seconds; `of` is the row whose backbone it takes."""
+    """A head-only stage on cached features. It takes the backbone of the stage `of`; '' is the stage before it."""
     return Stage(
         name,
         trains="head",
@@ -51,7 +52,7 @@ def head(name: str, image_px: int, patch_stride: int = 0, of: str = "") -> Stage
 
 
 def backbone(name: str, image_px: int, n_epochs: int, lr: float, patch_stride: int = 0) -> Stage:
-    """A backbone-only stage with the head of the row before, fixed."""
+    """A backbone-only stage, with the head of the stage before it fixed."""
     return Stage(
         name,
         trains="backbone",

@@ -1,21 +1,25 @@
 """fifth_place: a frozen ViT-H and a thousand epochs of one linear layer with SAM, on cached features (.688 private).
 
 Source: S. Ota, S. Yokoi and S. Yamaoka, arXiv 2210.09495, Kaggle topic 359161,
-github.com/riron1206/kaggle-Google-Universal-Image-Embedding-Competition-5th-Place-Solution at 5c17b84. Batch norm
-without weights (epsilon 1e-6), Linear 64, ArcFace of .5; SAM (rho .05) around AdamW, 1e-2, weight decay .1 of all
-weights; batch 256, three epochs of warm-up, cosine to epoch 1,000 (the best is kept, by unseen classes; theirs was
-650). The last learning rate is 1e-4 in the write-up, 1e-6 in the code, which is followed. 5,000 landmark classes of at
-most 50 images, all of Products-10K, 3,030 images of Food-101.
+github.com/riron1206/kaggle-Google-Universal-Image-Embedding-Competition-5th-Place-Solution at 5c17b84.
+The neck is batch norm without weights (epsilon 1e-6) and Linear 64; the objective is ArcFace with margin .5. The
+optimizer is SAM (rho .05) around AdamW with learning rate 1e-2 and weight decay .1 on all weights; batches have 256
+images. Three epochs of warm-up are followed by a cosine to epoch 1,000. The last learning rate is 1e-4 in the write-up
+and 1e-6 in the code, which is followed. The best epoch by classes that were not trained on is kept; theirs was 650.
+Data: 5,000 landmark classes of at most 50 images, all of Products-10K, 3,030 images of Food-101.
 
-Different here. Three inputs of image size (worth .003) are those of packed images, of at most 512 pixels at the shorter
-side; theirs were the originals'. Views by aspect ratio as theirs, but chosen without their classifier of domains.
-GPR1200 has iNaturalist's 200 classes here, which theirs leaves out. Features are of the whole squashed image, theirs of
-one random crop of 90 to 100 % of the area. The rate follows steps, theirs changed once an epoch.
+Different here:
+- The three inputs of image size (worth .003) are sizes of packed images, whose shorter side is at most 512 px. Theirs
+  are sizes of the originals.
+- Views are chosen by aspect ratio, as theirs, but without their classifier of domains.
+- GPR1200 includes its 200 classes from iNaturalist. They leave those out.
+- Features are of the whole squashed image. Theirs are of one random crop of 90 to 100 % of the area.
+- The learning rate changes at each step. Theirs changes once an epoch.
 
-Hours: not stated for V100 and RTX 3090; the features are computed once, after which an epoch of 400,000 images takes
+Hours: not stated, on V100 and RTX 3090. The features are computed once; after that an epoch of 400,000 images takes
 seconds.
-Machine: any with the features; one card to make them. Score to expect: .688 on the private test, as published; not run
-by us.
+Machine: any with the features; one card to compute them. Score to expect: .688 on the private test, as published; not
+run by us.
 """
 
 from guie.recipe import (

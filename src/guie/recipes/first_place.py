@@ -1,21 +1,25 @@
-"""first_place: the winner's write-up (.728 private): head, then backbone, at 224, 280 and 290 px with overlapping
-patches.
+"""first_place: the winner's write-up (.728 private): head, then backbone, at 224, 280 and 290 px.
 
-Source: S. Shao and Q. Cui, Kaggle topic 359316, arXiv 2210.08473. Where the write-up and the released code disagree
-this follows the write-up: ArcFace of .5, SGD with momentum, weight decay 1.5e-4 (code: an additive cosine margin of .55
-and .65, no momentum, 1e-4; that is `first_place_released`). Learning rates are the code's, .02 and .02 / 80, as the
-write-up states their ratio alone. The cycles at 280 and 290 px have fewer epochs and a lower learning rate there, by
-how much is not said: here half. Its first fine-tuning at 280 px (.703 to .705) is left out. The write-up's four pixels
-of overlap are two in the code (patches of 14 every 12), as here. The cycles on Products-10K alone come last, so the
-ones before are on the seven other sets, as the code has it for six. All images of all classes, as theirs; of
-Google Landmarks v2 the full set: give its train.csv alone, since train_clean.csv is preferred.
+Source: S. Shao and Q. Cui, Kaggle topic 359316, arXiv 2210.08473.
+Where the write-up and the released code disagree, this recipe follows the write-up: ArcFace with margin .5, SGD with
+momentum, weight decay 1.5e-4. (The code has an additive cosine margin of .55 and .65, no momentum and 1e-4; that is
+`first_place_released`.) The write-up gives only the ratio of the learning rates, so .02 and .02 / 80 are the code's. At
+280 and 290 px the write-up has fewer epochs and a lower learning rate, without numbers; here both are about half. Its
+first fine-tuning at 280 px (.703 to .705) is left out. Patches of 14 px stand one every 12 px at 290 px: that is the
+code's overlap of two pixels, where the write-up says four.
+The write-up ends with Products-10K alone. So the first cycle is on the seven other sets, as the code does it with six.
+All images of all classes are used, as theirs. They used the full Google Landmarks v2: give its train.csv alone, since
+train_clean.csv is preferred when it is there.
 
-Different here. The momentum is not stated; with .9 of torch's kind, the code's rates, which had none, move the weights
-up to ten times as far. A twentieth of each domain's classes is set aside for validation; theirs validated nothing. The
-code's JPEG comes before the affine change, ours last. Stages with a frozen backbone see each image in four cached views
-(plain, mirrored, two changed), theirs in a new one at each epoch.
+Different here:
+- The momentum is not stated. With torch's momentum of .9 the code's learning rates, which it uses without momentum,
+  move the weights up to ten times as far.
+- A twentieth of each domain's classes is set aside for validation. They had no validation.
+- JPEG compression comes after the other changes. In the code it comes before the affine change.
+- Stages with a frozen backbone see each image in four cached views (one plain, one mirrored, two augmented). Theirs
+  see a new view at each epoch.
 
-Not stated: hours and cards; the code starts four processes with 32 images each.
+Hours and cards: not stated; the code starts four processes with 32 images each.
 Machine: several large cards. Score to expect: .703 after s4, .723 after s6, .728 after s8 on the private test, as
 published; not run by us.
 """
@@ -60,7 +64,7 @@ DATA = Data(sources=(PRODUCTS10K, *OTHERS), min_per_class=1, max_per_class=NO_CA
 
 
 def optim(n_epochs: int, batch_size: int, lr: float, drops: tuple[int, ...]) -> Optim:
-    """Plain steps down, without a warm-up."""
+    """SGD with a learning rate that drops in steps, without a warm-up."""
     schedule = Steps(drops=drops, warmup_share=0.0)
     return Optim(
         n_epochs=n_epochs,
@@ -81,7 +85,7 @@ def head(
     fresh: tuple[Part, ...] = (),
     patch_stride: int = 0,
 ) -> Stage:
-    """Neck and class centres. Each image in one plain, one mirrored and two changed views, cached."""
+    """A stage of neck and class centres, on four cached views of each image: plain, mirrored and two augmented."""
     return Stage(
         name,
         trains="head",
@@ -98,7 +102,7 @@ def head(
 
 
 def backbone(name: str, image_px: int, moves: Optim, sources: tuple[str, ...], patch_stride: int = 0) -> Stage:
-    """The backbone, with the head fixed."""
+    """A backbone-only stage, with the head fixed."""
     return Stage(
         name,
         trains="backbone",

@@ -1,17 +1,22 @@
 """first_place_released: the 13 stages of the winner's published code (.728 private), which cannot run as published.
 
-Source: github.com/ShihaoShao-GH/1st-Place-Solution-in-Google-Universal-Image-Embedding at c856c82, read, not run: lists
-reset half-way, class counts taken from image counts, weights of one resolution loaded into another. This is what its
-scripts mean to do: a cosine margin (CosFace form) of .55 on six sets without Products-10K, and of .65 on that alone;
-scale 30, SGD without momentum, weight decay 1e-4 of all weights, no warm-up; classifier, then neck, then backbone; at
-each higher resolution everything on the six sets first. H&M is prepared there and never used. All images of all
-classes; of Google Landmarks v2 the full set: give its train.csv alone, since train_clean.csv is preferred.
+Source: github.com/ShihaoShao-GH/1st-Place-Solution-in-Google-Universal-Image-Embedding at c856c82.
+We have read the code, not run it. Its lists are reset half-way, its class counts are taken from image counts, and
+weights of one resolution are loaded into the model of another. This recipe is what the scripts mean to do. The
+objective is a cosine margin (CosFace) of scale 30: .55 on six sets without Products-10K, .65 on Products-10K alone. The
+optimizer is SGD without momentum and warm-up, with weight decay 1e-4 on all weights. The classifier is trained first,
+then the neck, then the backbone. Each higher resolution begins with everything on the six sets. H&M is prepared there
+but never used. All images of all classes are used. They used the full Google Landmarks v2: give its train.csv alone,
+since train_clean.csv is preferred when it is there.
 
-Different here. Batches of 256 and 32 a card are 1,024 and 128 over four. Stages with a frozen backbone train on cached
-views (one plain, one mirrored, two changed). A twentieth of each domain's classes is set aside for validation; theirs
-validated nothing. JPEG comes last, theirs before the affine change. Their fixed cut-out may hang over the image's edge.
+Different here:
+- Their batches of 256 and 32 images on each of four cards are batches of 1,024 and 128.
+- Stages with a frozen backbone train on cached views (one plain, one mirrored, two augmented).
+- A twentieth of each domain's classes is set aside for validation. They had no validation.
+- JPEG compression comes after the other changes. Theirs comes before the affine change.
+- The erased square lies inside the image. Theirs may extend over its edge.
 
-Not stated: hours. Four processes.
+Hours: not stated, with four processes.
 Machine: four cards of 40 GB or more. Score to expect: .728 on the private test, as published for the weights; not run
 by us.
 """
@@ -30,7 +35,7 @@ OVERLAP = 12  # pixels from one patch of 14 to the next
 
 
 def optim(n_epochs: int, batch_size: int, lr: float, drops: tuple[int, ...]) -> Optim:
-    """SGD without momentum, in plain steps down."""
+    """SGD without momentum, with a learning rate that drops in steps."""
     return Optim(
         n_epochs=n_epochs,
         batch_size=batch_size,
@@ -55,7 +60,7 @@ def row(
     fresh: tuple[Part, ...] = (),
     patch_stride: int = 0,
 ) -> Stage:
-    """A stage of theirs: six epochs with drops at 2 and 4 where the backbone is frozen, else three with one at 1."""
+    """One of their stages: six epochs with drops at 2 and 4 if the backbone is frozen, else three with a drop at 1."""
     is_frozen = trains not in ("backbone", "all")
     return Stage(
         name,

@@ -1,15 +1,18 @@
 """fourth_place: a soup of five ViT-H and a soup of four ViT-L, concatenated, PCA to 64 (.688 private).
 
 Source: M. Conde, I. Aerlic, S. Jegou, arXiv 2210.11141, Kaggle topic 359487, github.com/IvanAer/G-Universal-CLIP at
-2e0c699. One epoch each of everything
-with AdamW: the head at 3e-4, blocks 0-9, 10-19, 20-25 and the rest at 1.25e-6 to 1e-5, each half the next; multi-sample
-dropout (.1 to .5) on a bias-free Linear 512; three centres a class, margins by class frequency from .05 to .5. At most
-50, at least 4 images a class; 9,691 classes of each of two sets. The runs of a soup differ in augmentation (cut-out,
-AutoAugment, none; one of two epochs).
+2e0c699.
+Each stage trains everything for one epoch with AdamW. The learning rate is 3e-4 for the head. For blocks 0-9, 10-19,
+20-25 and the rest it doubles from group to group, from 1.25e-6 to 1e-5. The neck is multi-sample dropout (.1 to .5) on
+a Linear 512 without bias. ArcFace has three centres a class, and margins from .05 to .5 by class frequency. Classes
+have at least 4 images, of which at most 50 are used; each of two sets gives 9,691 classes. The stages of a soup differ
+in augmentation (cut-out, AutoAugment, none), and one ViT-H trains for two epochs.
 
-Different here. AutoAugment is RandAugment, and the strengths of all changes are ours. How the PCA was fitted is not
-published: here on training images. One weight decay, 1e-3, for head (theirs 1e-5) and backbone. Sizes of ViT-L's blocks
-are taken at the same shares of its depth.
+Different here:
+- AutoAugment is RandAugment, and the strengths of all changes are ours.
+- PCA is fitted on training images. How theirs was fitted is not published.
+- One weight decay, 1e-3, applies to head and backbone. Theirs is 1e-5 for the head.
+- The groups of ViT-L's blocks have the same shares of the depth as ViT-H's.
 
 Hours: 2.5 for an epoch of ViT-H, 3.1 of ViT-L at 336 px, on one card, by their notebooks.
 Machine: one card of 40 GB or more. Score to expect: .688 on the private test, as published; not run by us.
@@ -43,7 +46,7 @@ from guie.recipes._winners import GLDV2, PRODUCTS10K, VIT_H, VIT_L_336
 CHANGES = {
     "plain": Augment(flip=0.5),
     "cutout": Augment(flip=0.5, cutout=0.5),
-    "affine": Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15),  # in place of the whale contest's changes
+    "affine": Augment(flip=0.5, shift=0.1, scale=0.2, rotate_deg=15),  # theirs is from the whale contest
     "random": Augment(flip=0.5, randaugment=2),
 }
 H_PX, L_PX = 224, 336
@@ -52,7 +55,7 @@ H_PX, L_PX = 224, 336
 def ingredient(
     name: str, model: Model, image_px: int, edges: tuple[int, ...], augment: Augment, n_epochs: int = 1
 ) -> Stage:
-    """A stage that trains everything for one epoch, from the pretrained backbone."""
+    """A stage that trains everything, from the pretrained backbone."""
     return Stage(
         name,
         trains="all",

@@ -1,19 +1,19 @@
-"""kaggle_t4: the best that fits two cards of 16 GB in nine hours: a ViT-H head on cached features, then its last half,
-then 280 px.
+"""kaggle_t4: the best that fits two cards of 16 GB in nine hours: a ViT-H's head, then its last half, then 280 px.
 
-Source: the 5th place's frozen head, the 2nd's and 6th's learning rates, the 1st's higher resolution; Products-10K and
-120,000 landmark images.
+Source: the frozen head of the 5th place, the learning rates of the 2nd and 6th, the higher resolution of the 1st.
+Data: Products-10K and 120,000 landmark images.
 
-Time, for 250,000 training images, from a ViT-H/14's 0.33 TFLOP for an image at 224 px (0.52 at 280) and 25 TFLOP/s that
-a T4 may be expected to keep in fp16 of its 65: forward 75 images/s a card, so the cached features of two views take 55
-minutes on two cards and the head a few. The last 16 of 32 blocks: forward and backward with checkpoints are 0.33 + 3 *
-0.17 = 0.83 TFLOP, 30 images/s a card, 70 minutes. At 280 px: features 90 minutes. With packing, validation, ensemble
-and export about six and a half of nine hours. Memory: weights 2.5 GB in fp32; gradients and Adam's moments of 316 M
-open parameters 3.8 GB; activations of 16 images with checkpoints below 4 GB: about 11 of 16 GB. These are estimates
-from arithmetic; nobody has timed this recipe on those cards yet.
+Time, for 250,000 training images. A ViT-H/14 takes 0.33 TFLOP for an image at 224 px, and 0.52 at 280 px. A T4 is
+expected to sustain 25 of its 65 TFLOP/s in fp16. So the forward pass runs at 75 images/s a card: the cached features of
+two views take 55 minutes on two cards, and the head takes a few more. With the last 16 of 32 blocks, forward and
+backward with checkpoints take 0.33 + 3 * 0.17 = 0.83 TFLOP: 30 images/s a card, 70 minutes. At 280 px the features take
+90 minutes. With packing, validation, ensemble and export that makes about six and a half of nine hours.
+Memory: the weights take 2.5 GB in fp32, gradients and Adam's moments of 316 M trained parameters 3.8 GB, activations of
+16 images with checkpoints less than 4 GB. That makes about 11 of 16 GB.
+These are estimates from arithmetic; nobody has timed this recipe on those cards yet.
 
 Start it as: accelerate launch --num_processes 2 src/05_train_backbone.py --recipe kaggle_t4
-Machine: two T4 of 16 GB, nine hours. Score to expect: not measured, and nothing is known of it.
+Machine: two T4 of 16 GB, nine hours. Score to expect: unknown, since it has not been measured.
 """
 
 from guie.recipe import (

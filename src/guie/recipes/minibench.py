@@ -1,10 +1,11 @@
 """minibench: 7,935 real images in four domains and an ImageNet MobileNetV2, small enough for two cores.
 
-Data: `../shared/data` (Grocery Store, clothing, Fruits-360, emoji; half of each domain's classes never trains).
-Weights: `mobilenetv2_100_imagenet.safetensors` (Apache-2.0). The schedule is that of the winners: head, backbone with
-the head fixed, head again, then the same at a higher resolution. As the 4th and 6th place had it, the members that are
-concatenated and reduced by PCA are wider (512-d) than the 64-d that is handed in. The exponent of the whitening, .5,
-was chosen by seed 0's validation score among 0, .25, .5, .75 and 1, so that row is marked.
+Data: `../shared/data` (Grocery Store, clothing, Fruits-360, emoji); half of each domain's classes are never trained on.
+Weights: `mobilenetv2_100_imagenet.safetensors` (Apache-2.0).
+Schedule: the winners'. First the head, then the backbone with the head fixed, then the head again; then the same at a
+higher resolution. As in the 4th and 6th place, the members that are concatenated and reduced by PCA are wider (512-d)
+than the submission (64-d). The exponent of the whitening, .5, is the one of 0, .25, .5, .75 and 1 with the best
+validation score for seed 0, so its row is marked as chosen on validation.
 
 Run: ./run.sh --recipe minibench --data-root ../shared/data --set seed=0
 Machine: two cores. Score to expect, minutes and memory: README, from tests/benchmarks/minibench_scores.csv.
@@ -37,7 +38,7 @@ BOTH: Views = ("plain", "flip")
 
 
 def head(name: str, image_px: int, of: str = "", dim: int = 64) -> Stage:
-    """A head-only stage on cached features, which takes seconds; `of` is the row whose backbone it takes."""
+    """A head-only stage on cached features. It takes the backbone of the stage `of`; '' is the stage before it."""
     return Stage(
         name,
         trains="head",
@@ -51,7 +52,7 @@ def head(name: str, image_px: int, of: str = "", dim: int = 64) -> Stage:
 
 
 def backbone(name: str, image_px: int, n_epochs: int, lr: float) -> Stage:
-    """A backbone-only stage with the head of the row before, fixed."""
+    """A backbone-only stage, with the head of the stage before it fixed."""
     return Stage(
         name,
         trains="backbone",
@@ -62,7 +63,7 @@ def backbone(name: str, image_px: int, n_epochs: int, lr: float) -> Stage:
     )
 
 
-# TensorFlow's, from -1 to 1; timm's own of that name have ImageNet's mean and std
+# These weights are TensorFlow's and take pixels from -1 to 1. timm's weights of that name take ImageNet's mean and std.
 WEIGHTS = "mobilenetv2_100_imagenet.safetensors"
 HALF = (0.5, 0.5, 0.5)
 WIDE = (Member("s4_wide_head_224", 224, BOTH), Member("s8_wide_head_288", 288, BOTH))

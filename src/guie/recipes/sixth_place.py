@@ -1,16 +1,19 @@
-"""sixth_place: blocks 15 to 31 open, head 1e-4 and backbone 1e-7, sub-centres, margins by frequency, PCA (.685
-private).
+"""sixth_place: blocks 15 to 31 and head trained, sub-centres, margins by frequency, PCA (.685 private).
 
 Source: S. Gkelios, A. Kastellos and S. Chatzichristofis, arXiv 2210.09377,
-github.com/soc12/6th-Place-Solution-to-Google-Universal-Image-Embedding. Batch norm, dropout .2, Linear 256, three
-centres a class; Adam, four epochs; PCA to 64, which they fitted on 130,000 look-alike images and this on the training
-images. Margins are .005 to .45 in the paper and .05 to .50 in the code, which is followed: batches of 32, both rates
-constant, flip, brightness and contrast, an affine change, JPEG. About 655,000 images of 43,625 classes.
+github.com/soc12/6th-Place-Solution-to-Google-Universal-Image-Embedding.
+The neck is batch norm, dropout .2 and Linear 256. ArcFace has three centres a class. Its margins are .005 to .45 in the
+paper, and .05 to .50 in the code, which is followed. So are batches of 32, constant learning rates (head 1e-4, backbone
+1e-7), flip, brightness and contrast, an affine change, and JPEG. The optimizer is Adam, for four epochs, on about
+655,000 images of 43,625 classes. PCA reduces to 64-d.
 
-Different here. They normalised with ImageNet's mean and std in front of a CLIP backbone; CLIP's are used here. Which
-sets and how many classes of each is invented here, to come near their numbers, with the caps of the recipe's defaults.
-Their shift of the colours by up to 5 of 255 and their cut-out of small squares in a tenth of the images are missing.
-The norm and the projection after the blocks train here and not there.
+Different here:
+- PCA is fitted on the training images. Theirs was fitted on 130,000 images that resemble the test's.
+- Pixels have CLIP's mean and std. Theirs have ImageNet's, in front of a CLIP backbone.
+- Which sets are used, and how many classes of each, is our guess at their numbers; the caps are the recipes' defaults.
+- Two of their changes are missing: a shift of the colours by up to 5 of 255, and a cut-out of small squares in a tenth
+  of the images.
+- The norm and the projection after the blocks are trained. Theirs are frozen.
 
 Hours: not stated.
 Machine: one card of 40 GB or more. Score to expect: .685 on the private test, as published; not run by us.

@@ -1,15 +1,18 @@
 """third_place: twenty necks averaged, sub-centre ArcFace, then one slow epoch of everything (.692 private).
 
-Source: S. Aoki and Y. Namba, arXiv 2210.09296, github.com/YasumasaNamba/google-universal-image-embedding. Twenty
-branches of dropout .01 to .20 and Linear 64, whose mean is one matrix at export; three centres a class; the feature
-before the projection. The paper counts epochs, the code
-tenths of one: 200 of those are the 20 epochs here, the ramp over 100 of them the warm-up of half; the learning rate
-climbs to 8e-6 times the batch and then falls to .93 of itself in each tenth. Then everything at 1e-6, constant, margin
-.3 to .5 over tenths of an epoch: here 2.5 epochs are two, with .3 and .5. GLR2021-mini is 8,000 classes (of 17,691 with
-Products-10K) of at most 50 images; Products-10K is whole.
+Source: S. Aoki and Y. Namba, arXiv 2210.09296, github.com/YasumasaNamba/google-universal-image-embedding.
+The feature is the one before CLIP's projection. The neck is the mean of twenty branches, each dropout (.01 to .20) and
+Linear 64; at export it is one matrix. ArcFace has three centres a class. The paper counts epochs, but the code counts
+tenths of one. So its 200 epochs are 20 here, and its ramp over 100 of them is a warm-up of half the stage. The learning
+rate climbs to 8e-6 times the batch size, then falls by 7 % in each tenth. After that everything trains at a constant
+1e-6, while the margin grows from .3 to .5 over tenths of an epoch; their 2.5 epochs are two here, with margins .3 and
+.5. Data: GLR2021-mini, which is 8,000 landmark classes (of 17,691 with Products-10K) of at most 50 images, and all of
+Products-10K.
 
-Different here. Batches of 1,600 and 64 images are ours, so the head's rate is, too; so are the colour jitter's
-strengths, which are not stated, and the three cached views of the head's stage.
+Different here:
+- Batches of 1,600 and 64 images are ours, and therefore the head's learning rate.
+- The strengths of the colour jitter are ours, since they are not stated.
+- The head's stage trains on three cached views.
 
 Hours: not stated; Colab TPU.
 Machine: one card of 40 GB or more. Score to expect: .692 on the private test, as published; not run by us.
@@ -84,9 +87,8 @@ RECIPE = Recipe(
     name="third_place",
     data=Data(
         sources=(GLDV2, PRODUCTS10K),
-        limits=(
-            Limit("gldv2", n_classes=8000, n_images=400_000, min_per_class=50),
-        ),  # taken from all classes in turn: 50 of each
+        # Images are taken from all classes in turn, so each class gives 50.
+        limits=(Limit("gldv2", n_classes=8000, n_images=400_000, min_per_class=50),),
         max_per_class=NO_CAP,
         val_class_share=0.05,
         pack_px=256,

@@ -1,8 +1,8 @@
-"""tiny: the whole pipeline in under two minutes on two cores, on images that the project draws. What the tests run.
+"""tiny: the whole pipeline in under two minutes on two cores, on images that the project draws. The tests run it.
 
-Data: three drawn domains in the layouts of GLDv2, Products-10K and class folders. Backbone: timm's `test_convnext` (0.3
-M parameters) from random weights, so that nothing is downloaded: the ladder shows that every door works, not how good
-the method is.
+Data: three drawn domains in the layouts of GLDv2, Products-10K and class folders.
+Backbone: timm's `test_convnext` (0.3 M parameters) with random weights, so that nothing is downloaded. So its ladder
+shows that every door works, not how good the method is.
 Machine: two cores. Score to expect: see the README.
 """
 
@@ -47,7 +47,7 @@ def head(name: str, image_px: int) -> Stage:
 
 
 def backbone(name: str, image_px: int, n_epochs: int, lr: float) -> Stage:
-    """A backbone-only stage with the head of the row before, fixed."""
+    """A backbone-only stage, with the head of the stage before it fixed."""
     return Stage(
         name,
         trains="backbone",

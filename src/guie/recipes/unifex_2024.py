@@ -1,13 +1,13 @@
-"""unifex_2024: a frozen SigLIP at 384 px and ten epochs of one linear layer: as good as the winners, two years later
-(.721).
+"""unifex_2024: a frozen SigLIP at 384 px and ten epochs of one linear layer, two years after the contest (.721).
 
-Source: M. Florek et al., GCPR 2024, arXiv 2409.13513, github.com/morrisfl/UniFEx. timm's SoViT-400M/14, 1152 numbers;
-dropout .2, Linear 64; ArcFace of .5 and scale 30 with three centres; Adam, 2e-2 to 1e-3 along a cosine, weight decay
-1e-4, one epoch of warm-up, batch 128. Its data, M4D-35k: Products-10K, 79,000 images of 10,000 landmarks,
-Consumer-to-shop, and cars re-labelled by colour (by model here). .721 is the mean of public and private score of a late
-submission.
+Source: M. Florek et al., GCPR 2024, arXiv 2409.13513, github.com/morrisfl/UniFEx.
+The backbone is timm's SoViT-400M/14, 1152-d. The neck is dropout .2 and Linear 64. The objective is ArcFace with margin
+.5, scale 30 and three centres a class. The optimizer is Adam with weight decay 1e-4 and batches of 128; after one epoch
+of warm-up the learning rate falls from 2e-2 to 1e-3 along a cosine. The data are its M4D-35k: Products-10K, 79,000
+images of 10,000 landmarks, Consumer-to-shop, and cars, labelled by colour there and by model here. .721 is the mean of
+the public and the private score of a late submission.
 
-Hours: not stated; 431 M parameters of which 2.3 M train.
+Hours: not stated; 431 M parameters, of which 2.3 M train.
 Machine: one card of 16 GB or more. Score to expect: .721, as published; not run by us.
 """
 
@@ -51,7 +51,7 @@ RECIPE = Recipe(
         val_class_share=0.05,
         pack_px=384,
     ),
-    model=Model("timm", "vit_so400m_patch14_siglip_384", "pretrained:webli"),  # mean and std .5, the library's
+    model=Model("timm", "vit_so400m_patch14_siglip_384", "pretrained:webli"),  # the library's mean and std are .5
     stages=Stages(head=(FIRST,)),
     embed=Embed(
         settings=(

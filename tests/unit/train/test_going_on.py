@@ -79,7 +79,7 @@ def test_resumed_stage_computes_in_the_threads_it_was_begun_in(
     caplog.clear()
     trained(out, HEAD)
     assert torch.get_num_threads() == 2
-    assert f"stage {HEAD.name}: was begun in 2 threads, which are kept; this start would take 1" in caplog.messages
+    assert f"stage {HEAD.name}: was begun with 2 threads, which are kept; this start would take 1" in caplog.messages
     mark = read_done(out / FOLDER)
     assert mark is not None and mark["threads"] == 2
     torch.set_num_threads(1)
@@ -94,8 +94,8 @@ def test_too_few_cores_or_another_device_are_told(monkeypatch: pytest.MonkeyPatc
     keep_conditions("s", {"threads": n, "device": "cuda:1"}, "cpu")
     assert torch.get_num_threads() == n
     assert caplog.messages == [
-        f"stage s: was begun in {n + 64} threads and goes on in {n}: not bit-equal to an undisturbed run",
-        "stage s: was begun on cuda and goes on on cpu: the weights are not those of an undisturbed run",
+        f"stage s: was begun with {n + 64} threads and goes on with {n}: not bit-equal to an uninterrupted run",
+        "stage s: was begun on cuda and goes on on cpu: the weights are not those of an uninterrupted run",
     ]
     caplog.clear()
     keep_conditions("s", {"threads": n, "device": "cuda:1"}, "cuda")

@@ -1,0 +1,170 @@
+"""What the result of each door depends on: fields of the recipe, versions of the code, results of earlier doors, files.
+
+A door runs again when one of these changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from guie.done import damages, fingerprint, outputs_digest, read_done, readers
+from guie.launch import device_kind
+from guie.options import command
+from guie.run import FOLDERS, Run
+from guie.settings.names import PRETRAINED
+from guie.settings.recipe import Recipe
+from guie.settings.stage import Soup
+from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
+
+# The recipe fields that each door reads. Other fields do not make the door run again.
+READS: dict[int, tuple[str, ...]] = {
+    1: ("data.sources", "data.drawn", "data.max_bad_share", "seed"),
+    2: (
+        "data.sources",
+        "data.drawn",
+        "data.min_per_class",
+        "data.max_per_class",
+        "data.fill_per_class",
+        "data.limits",
+        "data.distractors",
+        "data.licence",
+        "data.val_by",
+        "data.val_class_share",
+        "data.val_fold",
+        "seed",
+    ),
+    3: (
+        "data.drawn",
+        "data.pack_px",
+        "data.pack_square",
+        "data.pack_loose",
+        "data.jpeg_quality",
+        "data.shard_mb",
+        "data.max_bad_share",
+        "data.duplicate_bits",
+    ),
+    **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "embed.storage", "seed")),
+    7: ("model", "embed.settings", "embed.precision", "embed.storage", "seed"),
+    8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
+    9: (),  # no names stand for the whole recipe, which the report shows
+}
+# The versions of the code that makes each door's results.
+VERSIONS: dict[int, dict[str, int]] = {
+    1: {"drawing": DRAWING, "manifests": MANIFESTS},
+    3: {"packing": PACKING},
+    **{door: {"augmentation": AUGMENTATION, "extraction": EXTRACTION} for door in (4, 5, 6)},
+    7: {"extraction": EXTRACTION},
+}
+# The doors whose outputs each door reads.
+EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
+INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
+PHASES = {4: "head", 5: "backbone", 6: "highres"}
+BACKBONE = ("start.model", "image_px", "patch_stride")  # of a stage: they decide how its backbone is built
+CHOICES = ("validation.keeps_best",)  # of a stage: whether its weights were chosen by validation score; door 07 says so
+
+
+def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
+    """The recipe fields that door `number` reads, as paths.
+
+    Doors 04 to 08 also read the stages that they train or use, and of the stages before those how the backbone is
+    built. Door 07 also reads whether the weights of those stages were chosen by validation score.
+    """
+    if number in PHASES:
+        used = {row.name for row in recipe.stages.of_phase(PHASES[number])}
+    elif number in (7, 8):
+        used = {member.stage for row in recipe.embed.settings for member in row.members} - {PRETRAINED}
+    else:
+        return READS[number]
+    ancestors = recipe.behind(used) - used
+    of_ancestors = (*BACKBONE, *(CHOICES if number == 7 else ()))
+    paths = list(READS[number])
+    for row in recipe.stages:
+        if row.name in used or (row.name in ancestors and isinstance(row, Soup)):
+            paths.append(f"stages.{row.name}")
+        elif row.name in ancestors:
+            paths += [f"stages.{row.name}.{field}" for field in of_ancestors]
+    return tuple(paths)
+
+
+def settings_digest(recipe: Recipe, number: int) -> str:
+    """One hash over the recipe fields that door `number` reads and the versions of the code that makes its results."""
+    return recipe.digest(*reads(recipe, number), **VERSIONS.get(number, {}))
+
+
+def input_digests(run: Run, number: int, arguments: argparse.Namespace) -> dict[str, str]:
+    """What door `number` depends on beside the recipe, by name: digests of the results of earlier doors, of the raw
+    images and of the pretrained weights, and for door 07 the device.
+
+    Raises:
+        ValueError: an earlier door has not finished with this recipe; the message names its command.
+    """
+    known: dict[int, str] = {}
+    inputs = {FOLDERS[n]: _finished_digest(run, n, arguments, known) for n in INPUTS[number]}
+    if number in (1, 3):
+        inputs |= readers() | {"raw": _raw_digest(run)}
+    if number >= 4:
+        inputs["weights"] = run.weights_digest()
+    if number == 7:
+        mark = read_done(run.out / FOLDERS[7]) or {"inputs": {}}
+        recorded = mark["inputs"].get("device", "")
+        inputs["device"] = recorded if arguments.device == "auto" else device_kind(arguments.device)
+    if number == 9:
+        compared = (folder.resolve() for folder in arguments.compare)
+        inputs |= {f"--compare {folder}": outputs_digest(folder / FOLDERS[7]) for folder in compared}
+    return inputs
+
+
+def late_digests(run: Run, number: int) -> dict[str, str]:
+    """The inputs of door `number` that are known only when it ends: for door 01 the images that it drew, for door 07
+    the device that was chosen."""
+    if number == 1 and run.recipe.data.drawn is not None:
+        return {"raw": _raw_digest(run)}
+    return {"device": device_kind(run.device)} if number == 7 else {}
+
+
+def check_inputs_whole(run: Run, number: int, arguments: argparse.Namespace) -> None:
+    """Checks that the outputs of earlier doors are as they were written.
+
+    Raises:
+        ValueError: one is not; the message names the file and the command that makes it again.
+    """
+    for upstream in INPUTS[number]:
+        folder = run.out / FOLDERS[upstream]
+        mark = read_done(folder)
+        for name, what in damages(folder, mark, run.verify).items() if mark else ():
+            raise ValueError(f"{folder / name} {what}; make it again: {command(upstream, arguments)}")
+
+
+def _finished_digest(run: Run, number: int, arguments: argparse.Namespace, known: dict[int, str]) -> str:
+    """The digest of door `number`'s outputs.
+
+    Args:
+        run: The run that the door belongs to.
+        number: The door.
+        arguments: The options, for the command in error messages.
+        known: Digests found so far, by door; the new one is added.
+
+    Raises:
+        ValueError: the door has not finished with this recipe and these inputs; the message names its command.
+    """
+    if number in known:
+        return known[number]
+    folder = run.out / FOLDERS[number]
+    mark = read_done(folder)
+    if mark is None:
+        raise ValueError(f"{folder} is not finished; first run: {command(number, arguments)}")
+    if mark["settings"] != settings_digest(run.recipe, number):
+        raise ValueError(
+            f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}"
+        )
+    for upstream in INPUTS[number]:
+        if mark["inputs"].get(FOLDERS[upstream]) != _finished_digest(run, upstream, arguments, known):
+            raise ValueError(
+                f"{folder} was made from an older {FOLDERS[upstream]}; run it again: {command(number, arguments)}"
+            )
+    known[number] = outputs_digest(folder)
+    return known[number]
+
+
+def _raw_digest(run: Run) -> str:
+    return fingerprint(run.images_root, (source.folder for source in run.recipe.data.sources))

@@ -1,0 +1,107 @@
+"""The options of the doors' command lines, and the command lines that the doors suggest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from guie.run import DOORS, default_out
+
+
+def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
+    """The parser of the options that all doors share.
+
+    Args:
+        description: Shown by --help.
+        number: The door; its own options are added. 0 adds none.
+    """
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--recipe",
+        default="demo",
+        help="a recipe in src/guie/recipes/, or the path of a .py file that defines RECIPE (default: %(default)s)",
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one field, e.g. --set stages.s1_head.optim.n_epochs=5; repeatable",
+    )
+    p.add_argument(
+        "--licence",
+        dest="set",
+        action="append",
+        type="data.licence={}".format,
+        metavar="{any,commercial}",
+        help="the same as --set data.licence=...: commercial keeps only data sets whose licence is known to allow it",
+    )
+    p.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path(os.environ.get("GUIE_DATA", "data")),
+        help="folder of the raw data sets (default: GUIE_DATA or ./data)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=default_out(),
+        help="where artifacts/<recipe>/ is written (default: GUIE_OUT or artifacts/)",
+    )
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: the first accelerator, else the CPU")
+    p.add_argument(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler",
+    )
+    p.add_argument("--force", action="store_true", help="run the door again even if it is done")
+    p.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the bytes of finished outputs with those that were written, not only sizes and times",
+    )
+    if number == 9:
+        p.add_argument(
+            "--compare",
+            type=Path,
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FOLDER",
+            help="other finished runs to set beside this one",
+        )
+    return p
+
+
+def command(number: int, arguments: argparse.Namespace) -> str:
+    """The command line that opens door `number` with the same options."""
+    words = ["python", DOORS[number], "--recipe", arguments.recipe]
+    for text in arguments.set:
+        words += ["--set", text]
+    defaults = parser(None).parse_args([])
+    for name in ("data_root", "out", "device", "scheduler"):
+        if getattr(arguments, name) != getattr(defaults, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    if number == 9 and getattr(arguments, "compare", []):  # the other doors have no --compare
+        words += ["--compare", *map(str, arguments.compare)]
+    return shlex.join(words)
+
+
+def next_command(number: int, arguments: argparse.Namespace) -> str:
+    """The command line that opens the next door with the same options; after the last door a sentence that says so."""
+    return "nothing; this was the last door" if number == max(DOORS) else command(number + 1, arguments)
+
+
+def as_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options by name, as JSON can store them: paths become strings."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in vars(arguments).items()}
