@@ -38,23 +38,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
     Raises:
         ValueError: the environment asks for another kind of training or another device, or accelerate cannot read it.
     """
-    for name, trainer in OTHER_TRAINERS.items():
-        if _is_on(name):
-            raise ValueError(
-                f"{name}={os.environ[name]}, set by accelerate config or in the shell, asks for {trainer}, which this "
-                "trainer does not use: unset it, or start with accelerate launch --multi_gpu; a stage's "
-                "has_sharded_weights spreads its weights over the cards"
-            )
-    for name, ours in (
-        ("MIXED_PRECISION", mixed_precision),
-        ("DYNAMO_BACKEND", "no"),
-        ("GRADIENT_ACCUMULATION_STEPS", "1"),
-    ):
-        given = os.environ.get(f"ACCELERATE_{name}", "no")
-        if given.lower() not in ("no", "1", ours):  # accelerate launch sets "no" by default
-            log.warning(
-                "ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours
-            )
+    _check_environment(mixed_precision)
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
     torch.backends.cudnn.allow_tf32 = False  # torch's default computes float32 convolutions in TF32
     try:
@@ -90,6 +74,31 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
             f"{f'unset {names[0]}, or ' if names else ''}give the same --device"
         )
     return accelerator
+
+
+def _check_environment(mixed_precision: str) -> None:
+    """Logs what the environment asks for and does not get.
+
+    Raises:
+        ValueError: it asks for another kind of training.
+    """
+    for name, trainer in OTHER_TRAINERS.items():
+        if _is_on(name):
+            raise ValueError(
+                f"{name}={os.environ[name]}, set by accelerate config or in the shell, asks for {trainer}, which this "
+                "trainer does not use: unset it, or start with accelerate launch --multi_gpu; a stage's "
+                "has_sharded_weights spreads its weights over the cards"
+            )
+    for name, ours in (
+        ("MIXED_PRECISION", mixed_precision),
+        ("DYNAMO_BACKEND", "no"),
+        ("GRADIENT_ACCUMULATION_STEPS", "1"),
+    ):
+        given = os.environ.get(f"ACCELERATE_{name}", "no")
+        if given.lower() not in ("no", "1", ours):  # accelerate launch sets "no" by default
+            log.warning(
+                "ACCELERATE_%s=%s is not used: the recipe and the device decide, which is %r here", name, given, ours
+            )
 
 
 def precision_of(device: str) -> str:

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings
 from guie.train.objectives.base import Batch, Look, Objective
 
-# Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and fp32 puts the
-# cosine
-# of a vector with itself above 1 for a fifth of all vectors.
+# Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and float32 puts
+# the cosine of a vector with itself above 1 for a fifth of all vectors.
 EPSILON = 1e-6
-BLOCK = 1 << 20  # logits at a time: 4 MB
+# Logits at a time, by type of device. 4 MB stay in a CPU's cache. A card gets 64 MB, since small blocks wait for their
+# launches: a million classes in blocks of 4 MB took 16 times pytorch-metric-learning's time on an H200.
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 24}
 CHUNK = 4096  # embeddings at a time
 KINDS = ("arcface", "cosface", "softmax")
 
@@ -125,7 +126,7 @@ class _MarginCrossEntropy(torch.autograd.Function):
         shifted, slope = shifted_cosine(own, margin, kind)
         total = torch.full_like(own, -math.inf)
         spread = torch.zeros_like(own)
-        for start, stop in _blocks(n_classes, n_sub, len(unit)):
+        for start, stop in _blocks(n_classes, n_sub, unit):
             logits, _, _ = _block_logits(unit, centers, start, stop, n_sub, scale)
             _set_own(logits, labels, start, scale * shifted)
             total = torch.logaddexp(total, logits.logsumexp(dim=1))
@@ -142,7 +143,7 @@ class _MarginCrossEntropy(torch.autograd.Function):
         n_classes = len(centers) // n_sub
         unit_grad = torch.zeros_like(unit)
         centers_grad = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
-        for start, stop in _blocks(n_classes, n_sub, len(unit)):
+        for start, stop in _blocks(n_classes, n_sub, unit):
             of_block = slice(start * n_sub, stop * n_sub)
             logits, directions, nearest = _block_logits(unit, centers, start, stop, n_sub, scale)
             rows, columns = _set_own(logits, labels, start, scale * shifted)
@@ -175,9 +176,9 @@ def _pull(slopes: Tensor, unit: Tensor, centers: Tensor, directions: Tensor) -> 
     return pull.div_(lengths)
 
 
-def _blocks(n_classes: int, n_sub: int, n_rows: int) -> list[tuple[int, int]]:
-    """First and last class of each block, of at most `BLOCK` logits."""
-    step = max(1, BLOCK // max(1, n_rows * n_sub))
+def _blocks(n_classes: int, n_sub: int, unit: Tensor) -> list[tuple[int, int]]:
+    """First and last class of each block, of at most `BLOCK` logits of all rows of `unit`."""
+    step = max(1, BLOCK.get(unit.device.type, BLOCK["cpu"]) // max(1, len(unit) * n_sub))
     return [(start, min(start + step, n_classes)) for start in range(0, n_classes, step)]
 
 

@@ -29,7 +29,7 @@ def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
 
 @pytest.fixture(params=[1 << 20, 100], ids=["one block", "many blocks"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", request.param)
+    monkeypatch.setitem(module.BLOCK, "cpu", request.param)
 
 
 def objective_of(settings: ObjectiveSettings, n_classes: int, dim: int) -> MarginSoftmax:
