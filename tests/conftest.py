@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,13 +19,12 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the tests of one file in one process, and files with the same `GROUP` too, because they share costly
-    fixtures."""
-    for item in items:
-        group = getattr(getattr(item, "module", None), "GROUP", item.location[0])
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Runs the tests of one file in one process."""
+    from spread import ByFile
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

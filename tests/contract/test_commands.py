@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from spread import TOGETHER, group_of
 
 from guie.options import parser
 from guie.run import DOORS
@@ -489,13 +490,40 @@ def checks(tree: Tree) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 def test_test_sh_runs_ruff_mypy_and_pytest_last(checks: Callable[..., subprocess.CompletedProcess[str]]):
     n = "1"  # the stand-in has neither nproc nor getconf
-    spread = ["-n", n, "--dist", "loadgroup", "--no-loadscope-reorder"]
+    spread = ["-n", n, "--dist", "loadscope", "--no-loadscope-reorder"]
     for word, chosen in (("--quick", ["-m", "not full and not slow"]), ("", ["-m", "not full"]), ("--all", [])):
         done = checks(f"{word} tests/unit -k 'a or b'")
         lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
         given = [*spread, *chosen, "tests/unit", "-k", "a or b"]
         assert lines == ["ruff check", "ruff format --check", "mypy ", f"pytest {given}", "3 passed in 0.1s"]
         assert done.returncode == 0
+
+
+def test_tests_of_a_file_run_in_one_process(tmp_path: Path):
+    """A file's costly fixtures would be made in every process otherwise, and nothing would say so."""
+    (tmp_path / "tests").mkdir()
+    for name in ("conftest.py", "spread.py"):
+        shutil.copy(PROJECT / "tests" / name, tmp_path / "tests")
+    for name in ("test_a.py", "test_b.py"):
+        (tmp_path / "tests" / name).write_text(
+            "import os, time\nfrom pathlib import Path\nimport pytest\n\n"
+            "@pytest.mark.parametrize('i', range(6))\ndef test_it(i):\n    time.sleep(0.2)\n"
+            "    with Path(__file__).with_suffix('.txt').open('a') as file:\n"
+            "        file.write(os.environ['PYTEST_XDIST_WORKER'] + ' ')\n"
+        )
+    command = ["-m", "pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "-p", "no:cacheprovider"]
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    a, b = ((tmp_path / "tests" / name).read_text().split() for name in ("test_a.txt", "test_b.txt"))
+    assert len(a) == len(b) == 6 and {*a, *b} == {"gw0", "gw1"} and len(set(a)) == len(set(b)) == 1
+
+
+def test_files_that_run_together_are_there():
+    assert len(TOGETHER) >= 1
+    for files in TOGETHER:
+        assert all((PROJECT / file).is_file() for file in files)
+        assert {group_of(f"{file}::test_x[a::b]") for file in files} == {files[0]}
+    assert group_of("tests/unit/test_run.py::test_x") == "tests/unit/test_run.py"
 
 
 @pytest.mark.parametrize("tool", ["RUFF", "MYPY", "PYTEST"])

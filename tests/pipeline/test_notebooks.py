@@ -23,7 +23,6 @@ from guie.machine import n_cores
 from guie.run import DOORS, FOLDERS, PROJECT
 
 pytestmark = pytest.mark.slow
-GROUP = "house"  # one finished run for both files
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LOOKS = [path.stem for path in NOTEBOOKS if path.stem.startswith("look_at_")]
 # Every socket that leads out of the machine fails, in the kernel and in every Python that it starts.

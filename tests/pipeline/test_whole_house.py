@@ -21,7 +21,6 @@ from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT, Run
 
 pytestmark = pytest.mark.slow
-GROUP = "house"  # one finished run for both files
 
 
 def test_every_door_marks_its_folder_and_names_the_next(house: tuple[Path, list[str]]) -> None:
