@@ -64,22 +64,29 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
         words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
     settings = settings_digest(run.recipe, number)
     inputs = input_digests(run, number, arguments)
-    if not arguments.force and is_done(folder, settings, inputs, run.verify):
+
+    def is_finished() -> bool:
+        return not arguments.force and is_done(folder, settings, inputs, run.verify)
+
+    if is_finished():
         _log_done(run, number, arguments, is_main)
     else:
         with locked(run.out) if is_main else contextlib.nullcontext(False) as is_locked:
-            check_inputs_whole(run, number, arguments)
-            started = time.time()
-            if number in COMPUTES:
-                run = replace(run, device=choose_device(arguments.device))
-                seed_everything(run.recipe.seed)
-                keep_freed_memory()
-                log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
-            if is_main:
-                _begin(run, folder, arguments, is_locked)
-            metrics = _imported(work)(run, **words)
-            if is_main:
-                _end(run, number, settings, inputs, started, metrics)
+            if n_processes == 1 and is_finished():  # by another start, after the check and before the lock
+                _log_done(run, number, arguments, is_main)
+            else:
+                check_inputs_whole(run, number, arguments)
+                started = time.time()
+                if number in COMPUTES:
+                    run = replace(run, device=choose_device(arguments.device))
+                    seed_everything(run.recipe.seed)
+                    keep_freed_memory()
+                    log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
+                if is_main:
+                    _begin(run, folder, arguments, is_locked)
+                metrics = _imported(work)(run, **words)
+                if is_main:
+                    _end(run, number, settings, inputs, started, metrics)
     log.info("next: %s", next_command(number, arguments))
     return 0
 

@@ -1,5 +1,6 @@
 """What every door does around its one call."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -286,6 +287,20 @@ def test_second_start_is_told_and_touches_nothing(bench: Bench, capsys: pytest.C
     assert bench.open(number) == 0 and bench.calls == [number]
     assert not other.exists(), "what the killed process left is swept"
     assert list(json.loads((bench.out(number) / "done.json").read_text())["outputs"]) == ["result.txt"]
+
+
+def test_start_that_another_one_overtook_does_not_do_the_work_again(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    usual = door_module.locked
+
+    @contextlib.contextmanager
+    def after_another_start(out: Path) -> Iterator[bool]:
+        monkeypatch.setattr(door_module, "locked", usual)
+        assert bench.open(1) == 0
+        with usual(out) as is_locked:
+            yield is_locked
+
+    monkeypatch.setattr(door_module, "locked", after_another_start)
+    assert bench.open(1) == 0 and bench.calls == [1]
 
 
 def test_cache_loses_what_dead_processes_left_and_keeps_what_others_may_write(bench: Bench):

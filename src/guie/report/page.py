@@ -99,6 +99,7 @@ def render(report: Report) -> str:
         commit=facts.commit,
         first=first,
         final=final,
+        is_chosen=bool(final.get("chosen_on")),
         gain=final["mp5"] - first["mp5"] if facts.scores.final else None,
         n_domains=len(facts.scores.domains),
         seconds=float(sum(mark.get("seconds", 0.0) for mark in doors)),
@@ -117,7 +118,9 @@ def ladder_text(scores: Scores) -> str:
     for i, row in enumerate(scores.table.to_dict("records")):
         sign = ">" if i == scores.final else " "
         values = f"{score_text(row['mp5']):>6}  {score_text(row['r1']):>6}  {row['dim']!s:>5}"
-        lines.append(f"{sign} {row['setting']:<{width}}  {values}")
+        lines.append(f"{sign} {row['setting']:<{width}}  {values}{'  †' if row.get('chosen_on') else ''}")
+    if any(scores.table.get("chosen_on", [])):
+        lines.append("  † something was chosen by this score, which is therefore too good")
     return "\n".join(lines)
 
 

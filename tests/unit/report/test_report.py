@@ -404,11 +404,14 @@ def test_intervals_are_no_domain_and_are_drawn(run: Run) -> None:
 def test_row_that_was_chosen_on_validation_is_marked(run: Run) -> None:
     path = run.out / FOLDERS[7] / "scores.csv"
     table = pd.read_csv(path)
-    assert not any("† chosen" in text for text in facts_only(run).texts)
+    assert not any("† " in text for text in facts_only(run).texts) and "†" not in ladder_text(read_scores(run))
     table.assign(chosen_on=["", "", "", "", "validation (the setting)"], p_vs_previous=0.5).to_csv(path, index=False)
     texts = facts_only(run).texts
     assert sum("† chosen on validation (the setting)" in text for text in texts) == 1
     assert any("chosen by its score on these very images" in text for text in texts)
+    assert any("of unseen classes; † too good, since something was chosen by it" in text for text in texts)
+    *_, exported, meaning = ladder_text(read_scores(run)).splitlines()
+    assert exported.startswith("> ") and exported.endswith("†") and meaning.startswith("  † something was chosen")
     assert any("holds for other classes of the same kind, with these weights" in text for text in texts)
     assert any("It says nothing about other training runs" in text for text in texts)
 
