@@ -12,6 +12,7 @@ from guie.train.model import Model, build_model
 
 N_CLASSES, WIDTH, DIM = 5, 8, 6
 COUNTS = torch.tensor([3, 9, 2, 30, 5])
+LABELS = torch.arange(200) % N_CLASSES  # of the training images
 COLORS = 4 * torch.randn(N_CLASSES, 3, 1, 1, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 NECK = NeckSettings(dim=DIM, dropouts=(0.2,), has_norm=True)
 
@@ -32,7 +33,7 @@ class Tower(nn.Module):
 def small_model(stage: Stage, seed: int = 0) -> Model:
     """A model that depends on the stage and the seed alone. Its parts that the stage trains require gradients."""
     torch.manual_seed(seed)
-    model = build_model(Tower(), stage, N_CLASSES, COUNTS, seed)  # type: ignore[arg-type]
+    model = build_model(Tower(), stage, COUNTS, LABELS, seed)  # type: ignore[arg-type]
     model.open(stage)
     return model
 
@@ -40,7 +41,7 @@ def small_model(stage: Stage, seed: int = 0) -> Model:
 def inputs_at(step: int, labels: Tensor, items: Tensor, dtype: torch.dtype = torch.float32) -> StepInputs:
     """The images of a step. They depend on the step, the labels and the items alone."""
     noise = torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-    return StepInputs((noise + COLORS[labels]).to(dtype), labels, items, torch.zeros_like(items))
+    return StepInputs((noise + COLORS[labels]).to(dtype), labels, items, torch.zeros_like(items), True)
 
 
 class SmallPack:

@@ -27,6 +27,7 @@ from guie.recipe import (
     Limit,
     Member,
     Model,
+    ObjectiveSettings,
     OneCycle,
     Optim,
     PerClass,
@@ -40,8 +41,10 @@ from guie.recipe import (
     Stages,
     Start,
     Steps,
+    Sum,
 )
 
+OTHER_KINDS = [kind for kind in typing.get_args(ObjectiveSettings) if kind not in (ArcFace, CosFace, Softmax)]
 PHASES = ("head", "backbone", "highres")
 
 
@@ -160,6 +163,7 @@ def sample(kind: Any) -> Any:
         Steps: Steps(drops=(1,)),
         Exponential: Exponential(epoch_decay=0.5),
         BlockFactors: BlockFactors(edges=(1,), factors=(0.5,)),
+        Sum: Sum(terms=(ArcFace(), Softmax())),
     }
     return given[kind] if kind in given else kind()
 
@@ -235,6 +239,17 @@ def every_kind() -> Recipe:
         objective=Softmax(),
         optim=replace(moves, schedule=Constant(), blocks=LayerDecay()),
     )
+    others = [
+        replace(
+            soft,
+            name=kind.__name__,
+            start=Start(of="s1", fresh=("objective",)),
+            objective=sample(kind),
+            optim=moves,
+            sampling=PerClass(images_per_class=2),
+        )
+        for kind in OTHER_KINDS
+    ]
     plain = replace(soft, name="s5", objective=ArcFace(margin_rad=0.3), optim=replace(moves, schedule=OneCycle()))
     return Recipe(
         name="all",
@@ -245,7 +260,9 @@ def every_kind() -> Recipe:
             distractors=("b",),
         ),
         model=Model("timm", "resnet18", mean=(0.5, 0.4, 0.3), std=(0.5, 0.4, 0.3)),
-        stages=Stages(head=(head, own), backbone=(backbone, soft, plain), highres=(Soup("s6", of=("s4", "s5")),)),
+        stages=Stages(
+            head=(head, own), backbone=(backbone, soft, plain, *others), highres=(Soup("s6", of=("s4", "s5")),)
+        ),
         embed=Embed(
             (
                 Setting("one", (Member("s1", 64), Member("s3", 64))),

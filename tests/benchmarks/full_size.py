@@ -77,7 +77,7 @@ def step(name: str, size: str, stride: str) -> None:
     """One row of the first table: the second of two steps is timed."""
     keep_freed_memory()
     px, stage = int(size), RECIPE.stage("s2_backbone")
-    model = build_model(vit_h(px, int(stride)), stage, 1000, torch.ones(1000), 0)
+    model = build_model(vit_h(px, int(stride)), stage, torch.ones(1000), torch.arange(1000), 0)
     tokens = model.backbone.network.grid_size
     pixels, labels = torch.randn(BATCH, 3, px, px), torch.arange(BATCH)
     enable_gradient_checkpointing(model.backbone.network)

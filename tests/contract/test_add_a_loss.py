@@ -39,26 +39,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy / "src/guie"
     edited(
         folder / "settings/objective.py",
-        ('"ObjectiveSettings", "Softmax"]', '"ObjectiveSettings", "Pairs", "Softmax"]'),
+        ('"ObjectiveSettings", ', '"ObjectiveSettings", "Pairs", '),
+        ("ObjectiveSettings = Term | Sum\n", "ObjectiveSettings = Term | Sum | Pairs\n"),
         (
-            "ObjectiveSettings = ArcFace | CosFace | Softmax\n",
-            f"{settings}\n\nObjectiveSettings = ArcFace | CosFace | Softmax | Pairs\n",
+            "from guie.settings.objectives.sums",
+            "from guie.settings.objectives.pulls import Pairs\nfrom guie.settings.objectives.sums",
         ),
     )
-    (folder / "train/objectives/pairs.py").write_text(module, encoding="utf-8")
+    (folder / "settings/objectives/pulls.py").write_text(settings, encoding="utf-8")
+    (folder / "train/objectives/pulls.py").write_text(module, encoding="utf-8")
     edited(
         folder / "train/objectives/build.py",
         ("    Softmax: _margin,\n", f"    Softmax: _margin,\n{row}"),
-        ("import ArcFace, CosFace, Softmax\n", "import ArcFace, CosFace, Pairs, Softmax\n"),
+        ("import ArcFace, CosFace, Softmax", "import ArcFace, CosFace, Pairs, Softmax"),
         (
             "from guie.train.objectives.margin",
-            "from guie.train.objectives.pairs import PairLoss\nfrom guie.train.objectives.margin",
+            "from guie.train.objectives.pulls import PairLoss\nfrom guie.train.objectives.margin",
         ),
     )
     edited(
         copy / "tests/contract/test_objectives.py",
         ("    Softmax: (Softmax(),", f"{example}    Softmax: (Softmax(),"),
-        ("ObjectiveSettings, Softmax\n", "ObjectiveSettings, Pairs, Softmax\n"),
+        ("ObjectiveSettings, Softmax", "ObjectiveSettings, Pairs, Softmax"),
     )
     return copy
 
@@ -93,4 +95,4 @@ def test_new_loss_trains(project: Path, tmp_path: Path):
         done = run(project, str(script), "--recipe", "tiny", "--out", str(tmp_path), "--device", "cpu", *options)
         assert done.returncode == 0, done.stdout + done.stderr
     losses = (tmp_path / "tiny/04_head/s1_head/metrics.csv").read_text().splitlines()
-    assert len(losses) == 3 and losses[0].startswith("epoch,step,loss,lr")
+    assert len(losses) == 3 and losses[0].startswith("epoch,step,loss,loss_pull,loss_push,lr,")

@@ -22,7 +22,8 @@ from guie.data import packing
 from guie.dependencies import READS, VERSIONS, reads, settings_digest
 from guie.recipe import DrawnWorld, Recipe, Stages, load_recipe
 from guie.run import DOORS, PROJECT, set_up_logging
-from guie.settings.objective import Kind, ObjectiveSettings
+from guie.settings.objective import ObjectiveSettings
+from guie.settings.objectives.kind import Kind
 from guie.synthetic import world as drawn
 from guie.synthetic.world import draw_world
 from guie.train import stage as train_stage

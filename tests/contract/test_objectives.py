@@ -15,10 +15,10 @@ import torch
 import torch.multiprocessing as mp
 from accelerate import Accelerator
 from changing import changed
-from small_model import COLORS, COUNTS, DIM, N_CLASSES, NECK, WIDTH, inputs_at, small_model
+from small_model import COLORS, COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax
+from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax, Sum
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.curves import COLUMNS
@@ -33,6 +33,7 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
     CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
+    Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), ArcFace(), Softmax()))),
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
@@ -302,5 +303,5 @@ def test_loss_of_pairs_is_seen_to_be_no_mean_of_parts() -> None:
 
 def test_every_kind_is_built_from_a_stage() -> None:
     for row in ROWS.values():
-        objective = build_objective(changed(STAGE, objective=row), N_CLASSES, WIDTH, COUNTS)
-        assert [p for p in objective.parameters() if p.requires_grad]
+        objective = build_objective(changed(STAGE, objective=row), WIDTH, COUNTS, LABELS)
+        assert all(p.requires_grad for p in objective.parameters())

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import another, classes, every_kind, leaves, put, walk
+from trees import OTHER_KINDS as OTHER_OBJECTIVES
+from trees import another, classes, every_kind, is_rows, leaves, put, walk
 
 from guie.override import override_field
 from guie.recipe import (
@@ -49,7 +50,8 @@ from guie.recipe import (
     load_recipe,
 )
 from guie.recipes._shrunk import shrunk
-from guie.settings.objective import Kind
+from guie.settings.fields import classes_of
+from guie.settings.objectives.kind import Kind
 
 Change = Callable[[Recipe], Recipe]
 
@@ -911,6 +913,9 @@ def test_json_holds_every_field_and_the_kind_where_there_are_several():
         assert len(kinds) < 2 or all("kind" not in {field.name for field in fields(kind)} for kind in kinds)
         if len(kinds) > 1 and is_dataclass(leaf.value):
             at_path(expected, leaf.path)["kind"] = type(leaf.value).__name__
+        if is_rows(leaf.value) and len(classes_of(leaf.hint)) > 1:
+            for i, item in enumerate(leaf.value):
+                at_path(expected, f"{leaf.path}.{i}")["kind"] = type(item).__name__
     assert json.loads(recipe.to_json()) == expected
 
 
@@ -919,6 +924,7 @@ def test_json_says_of_which_kind_settings_are():
     rows = {row["name"]: row for phase in ("head", "backbone", "highres") for row in phases[phase]}
     assert {name: row["kind"] for name, row in rows.items()} == {
         **dict.fromkeys(("s1", "s2", "s3", "s4", "s5"), "Stage"),
+        **{kind.__name__: "Stage" for kind in OTHER_OBJECTIVES},
         "s6": "Soup",
     }
     told = {
@@ -929,8 +935,9 @@ def test_json_says_of_which_kind_settings_are():
             row["sampling"]["kind"],
         ]
         for name, row in rows.items()
-        if row["kind"] == "Stage"
+        if row["kind"] == "Stage" and row["name"].startswith("s")
     }
+    assert all(rows[kind.__name__]["objective"]["kind"] == kind.__name__ for kind in OTHER_OBJECTIVES)
     assert told == {
         "s1": ["ArcFace", "Sgd", "Cosine", "Weighted"],
         "s2": ["ArcFace", "Adam", "Steps", "PerClass"],

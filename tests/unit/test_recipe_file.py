@@ -120,8 +120,9 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "objective",
         ArcFace,
-        "is <class 'guie.settings.objective.ArcFace'> (type), must be an ArcFace or a CosFace or a Softmax",
+        "is <class 'guie.settings.objectives.margins.ArcFace'> (type), must be settings, not their class: write ArcFace()",
     ),
+    ("objective", 0.3, "is 0.3 (float), must be an ArcFace or a CosFace"),
     ("objective.margin_rad", "0.3", "is '0.3' (str), must be a number or a GrowingMargin or a ClassMargin"),
     ("optim.blocks", 0.9, "is 0.9 (float), must be a LayerDecay or a BlockFactors"),
     ("sampling", -0.5, "is -0.5 (float), must be a Weighted or a PerClass"),

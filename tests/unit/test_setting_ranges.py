@@ -14,7 +14,7 @@ import pytest
 from trees import Leaf, classes, every_kind, put, walk
 
 from guie.recipe import CosFace, Recipe
-from guie.settings.objective import Kind
+from guie.settings.objectives.kind import Kind
 
 MARGIN = (0.0, 1.57)
 # By class and field. Of STAGE_RANGES and what stood beside it:
@@ -57,7 +57,11 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "norm_eps": (1e-12, 1.0),
     },
     "Weighted": {"power": (-1.0, 0.0)},
-    "PerClass": {"power": (-1.0, 0.0), "images_per_class": (1, 10**4)},  # 0 drew images singly, as Weighted does
+    "PerClass": {
+        "power": (-1.0, 0.0),
+        "images_per_class": (1, 10**4),
+        "views_per_image": (1, 100),
+    },  # 0 drew images singly, as Weighted does
     "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000)},
     "Validation": {"every_epochs": (0, 10**6)},
     # Of AUGMENT_HIGH:
@@ -135,7 +139,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 91
+    assert sum(map(len, RANGES.values())) == 92
 
 
 def places() -> list[tuple[Leaf, float, float]]:

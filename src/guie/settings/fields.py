@@ -146,6 +146,10 @@ def _holds(value: Any, kind: Any) -> bool:
 def _wanted(value: Any, hint: Any) -> str:
     """What a field takes, and how to write it."""
     kinds = [kind for kind in kinds_of(hint) if kind is not types.NoneType]
+    if value in kinds and is_dataclass(value):
+        return f"settings, not their class: write {typing.cast(type, value).__name__}()"
+    if len(kinds) > 5:
+        return f"one of {', '.join(getattr(kind, '__name__', str(kind)) for kind in kinds)}"
     if len(kinds) > 1:
         return " or ".join(_named(kind) for kind in kinds)
     if typing.get_origin(kinds[0]) is tuple:

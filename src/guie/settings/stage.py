@@ -79,22 +79,33 @@ class Weighted:
     Attributes:
         power: An image of a class with n images is drawn with weight n ** power: 0 takes images as they are, -1 makes
             all classes equally frequent.
+        is_of_one_source: Each batch is of one data set, and the sets take turns, as in UnED (arXiv 2309.01858).
     """
 
     power: float = within(-0.5, low=-1.0, high=0.0)
+    is_of_one_source: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerClass:
-    """Each batch has batch_size / images_per_class classes, with `images_per_class` images of each.
+    """Each batch has the same number of rows of each of its classes: images_per_class * views_per_image.
 
     Attributes:
-        images_per_class: Images of a class in a batch.
+        images_per_class: Different images of a class in a batch.
+        views_per_image: Rows of each image, augmented differently.
         power: A class with n images is drawn with weight n ** (1 + power).
+        is_of_one_source: Each batch is of one data set, and the sets take turns, as in UnED (arXiv 2309.01858).
     """
 
     images_per_class: int = within(4, low=1, high=10**4)
+    views_per_image: int = within(1, low=1, high=100)
     power: float = within(-0.5, low=-1.0, high=0.0)
+    is_of_one_source: bool = False
+
+    @property
+    def rows_per_class(self) -> int:
+        """Rows of a class in a batch."""
+        return self.images_per_class * self.views_per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,10 +201,16 @@ class Stage:
                 "which has no "
                 "variance; take a larger batch_size, or has_norm=False"
             )
-        if isinstance(self.sampling, PerClass) and batch_size % self.sampling.images_per_class:
+        if isinstance(self.sampling, PerClass) and batch_size % self.sampling.rows_per_class:
+            views = self.sampling.views_per_image
             raise ValueError(
-                f"{at}.sampling.images_per_class is {self.sampling.images_per_class}, must divide the batch_size "
-                f"{batch_size}"
+                f"{at}.sampling.images_per_class is {self.sampling.images_per_class}"
+                f"{f', with {views} views of each' if views > 1 else ''}, must divide the batch_size {batch_size}"
+            )
+        if self.objective.needs_positives and isinstance(self.sampling, PerClass) and self.sampling.rows_per_class < 2:
+            raise ValueError(
+                f"{at}.objective is {type(self.objective).__name__}, which compares images of one class, but "
+                "sampling.images_per_class is 1; take 2 or more"
             )
         if self.cost.has_sharded_weights and self.is_backbone_frozen:
             raise ValueError(

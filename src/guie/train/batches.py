@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from guie.settings.recipe import Recipe
 from guie.settings.stage import PerClass, Stage
 from guie.train.gradient import StepInputs
 from guie.train.objectives.base import Look
-from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of
+from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of, turns
 
 
 class TrainSet:
@@ -60,35 +60,65 @@ class TrainSet:
         self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
         self.seed = recipe.seed
         self.stage = stage
-        self._check_classes()
+        self.sources = np.unique(index["source"].to_numpy()[self.rows], return_inverse=True)[1].astype(np.int64)
+        every = np.arange(len(self.rows))
+        for source in np.unique(self.sources) if stage.sampling.is_of_one_source else ():
+            name = index["source"].iloc[self.rows[np.argmax(self.sources == source)]]
+            self._check_classes(every[self.sources == source], f"the data set {name} has")
+        self._check_classes(every, "there are")
 
-    def _check_classes(self) -> None:
-        """Raises ValueError where a batch needs more classes than there are."""
+    def _check_classes(self, items: np.ndarray, who: str) -> None:
+        """Raises ValueError where a batch needs more classes than some images have; `who` has them, for the message."""
         batch_size, sampling = self.stage.optim.batch_size, self.stage.sampling
-        if isinstance(sampling, PerClass) and batch_size // sampling.images_per_class > self.n_classes:
+        n = len(np.unique(self.labels[items]))
+        if isinstance(sampling, PerClass) and batch_size // sampling.rows_per_class > n:
             raise ValueError(
-                f"stages.{self.stage.name}: a batch of {batch_size} with {sampling.images_per_class} images per class "
-                "needs "
-                f"{batch_size // sampling.images_per_class} classes, and there are {self.n_classes}; make the batch "
-                "smaller"
+                f"stages.{self.stage.name}: a batch of {batch_size} with {sampling.rows_per_class} images per class "
+                f"needs {batch_size // sampling.rows_per_class} classes, and {who} {n}; make the batch smaller"
             )
 
-    def step_items(self, epoch: int) -> np.ndarray:
-        """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size]."""
-        sampling, batch_size = self.stage.sampling, self.stage.optim.batch_size
+    def step_items(self, epoch: int, groups: np.ndarray | None = None) -> np.ndarray:
+        """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size].
+
+        Args:
+            epoch: Counted from 0.
+            groups: Which images may share a batch, see `Objective.groups`.
+
+        Raises:
+            ValueError: a group has too few classes for a batch.
+        """
+        if self.stage.sampling.is_of_one_source:
+            of_source = self.sources if groups is None else np.where(groups < 0, -1, groups * (self.sources.max() + 1))
+            groups = of_source if groups is None else np.where(groups < 0, -1, of_source + self.sources)
+        every = np.arange(len(self.rows))
         seed = (self.seed, self.stage.name, epoch)
+        if groups is None:
+            return self._batches_of(every, self.n_steps, *seed)
+        turn = turns(groups, self.n_steps, *seed)
+        steps = np.empty((self.n_steps, self.stage.optim.batch_size), np.int64)
+        for group in np.unique(turn):
+            items = every[groups == group]
+            self._check_classes(items, f"group {group} of the images has")
+            steps[turn == group] = items[self._batches_of(items, int((turn == group).sum()), *seed, int(group))]
+        return steps
+
+    def _batches_of(self, items: np.ndarray, n_steps: int, *seed: Any) -> np.ndarray:
+        """Batches of some images alone, as numbers into `items`, int64 [n_steps, batch_size]."""
+        sampling, batch_size = self.stage.sampling, self.stage.optim.batch_size
+        labels, repeats, factors = self.labels[items], self.repeats[items], self.factors[items]
         if isinstance(sampling, PerClass):
-            weights = sample_weights(self.labels, self.repeats, sampling.power, self.factors)
-            return class_batches(self.labels, weights, self.n_steps, batch_size, sampling.images_per_class, *seed)
-        order = epoch_order(self.labels, self.repeats, self.n_steps * batch_size, sampling.power, self.factors, *seed)
-        return order.reshape(self.n_steps, batch_size)
+            weights = sample_weights(labels, repeats, sampling.power, factors)
+            per_class, n_views = sampling.images_per_class, sampling.views_per_image
+            return class_batches(labels, weights, n_steps, batch_size, per_class, *seed, n_views=n_views)
+        order = epoch_order(labels, repeats, n_steps * batch_size, sampling.power, factors, *seed)
+        return order.reshape(n_steps, batch_size)
 
 
 class Batches(Protocol):
     """Gives the inputs of the steps of an epoch, from step `start` on."""
 
-    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
-        """Yields each step's inputs."""
+    def epoch(self, epoch: int, start: int, groups: np.ndarray | None = None) -> Iterator[StepInputs]:
+        """Yields each step's inputs; `groups` says which images may share a batch, see `Objective.groups`."""
 
     def look(self, model: Embedder) -> Look:
         """The training set as `model` sees it when it is asked."""
@@ -106,9 +136,9 @@ class ImageBatches:
         self.packed = packed
         self.dataset = _Augmented(packed, train_set.rows, TrainTransform(stage.augment, stage.image_px))
 
-    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
+    def epoch(self, epoch: int, start: int, groups: np.ndarray | None = None) -> Iterator[StepInputs]:
         """See `Batches`."""
-        steps = self.train_set.step_items(epoch)
+        steps = self.train_set.step_items(epoch, groups)
         numbers = np.arange(steps.size).reshape(steps.shape)
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         plan = [
@@ -123,7 +153,7 @@ class ImageBatches:
         for items, pixels in zip(steps[start:], loader, strict=True):
             inputs = normalise(pixels.to(self.accelerator.device).permute(0, 3, 1, 2).float(), *self.mean_std)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            yield _step_inputs(inputs, self.train_set, items, np.zeros_like(items), self.accelerator)
+            yield _step_inputs(inputs, self.train_set, items, np.zeros_like(items), self.accelerator, True)
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
@@ -182,6 +212,13 @@ class FeatureBatches:
             change = None if name in VIEWS else _AugmentedView(transform, name)
             others = names[1:2] if name == "plain" and names[1:2] == ["flip"] else []
             self.views.append(store.get(encoder, name, train_set.rows, change, others))
+        sampling = stage.sampling
+        self.n_views = sampling.views_per_image if isinstance(sampling, PerClass) else 1
+        if self.n_views > len(self.views):
+            raise ValueError(
+                f"stages.{stage.name}.sampling.views_per_image is {self.n_views}, and {len(self.views)} views are "
+                "cached; raise cost.n_cached_augmentations"
+            )
         self.sizes = sizes_of(store.packed, train_set.rows)[:, : n_sizes(stage.neck)]
 
     def features(self, items: np.ndarray, view: np.ndarray) -> Tensor:
@@ -193,13 +230,16 @@ class FeatureBatches:
         features[:, width:] = self.sizes[items]
         return torch.from_numpy(features).to(self.accelerator.device)
 
-    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
+    def epoch(self, epoch: int, start: int, groups: np.ndarray | None = None) -> Iterator[StepInputs]:
         """See `Batches`."""
-        steps = self.train_set.step_items(epoch)
+        steps = self.train_set.step_items(epoch, groups)
         rng = np.random.default_rng(seed_of(self.train_set.seed, self.stage.name, epoch, "views"))
         views = rng.integers(len(self.views), size=steps.shape)
+        for i in range(1, self.n_views):  # the rows of an image stand one after the other
+            views[:, i :: self.n_views] = (views[:, :: self.n_views] + i) % len(self.views)
         for items, view in zip(steps[start:], views[start:], strict=True):
-            yield _step_inputs(self.features(items, view), self.train_set, items, view, self.accelerator)
+            features = self.features(items, view)
+            yield _step_inputs(features, self.train_set, items, view, self.accelerator, False)
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
@@ -223,13 +263,18 @@ class _Look:
 
 
 def _step_inputs(
-    inputs: Tensor, train_set: TrainSet, items: np.ndarray, views: np.ndarray, accelerator: Accelerator
+    inputs: Tensor,
+    train_set: TrainSet,
+    items: np.ndarray,
+    views: np.ndarray,
+    accelerator: Accelerator,
+    are_pixels: bool,
 ) -> StepInputs:
     """The inputs with labels, items and views of the whole batch."""
     labels, numbers, of_views = (
         torch.from_numpy(a).to(accelerator.device) for a in (train_set.labels[items], items, views)
     )
-    return StepInputs(inputs, labels, numbers, of_views)
+    return StepInputs(inputs, labels, numbers, of_views, are_pixels)
 
 
 def less_memory(stage: Stage) -> str:

@@ -40,17 +40,14 @@ class StepInputs:
         labels: int64 [n], of all rows, as the rest.
         items: int64 [n], rows of the training set.
         views: int64 [n], which cached view each is.
+        are_pixels: Whether `inputs` are pixels: the backbone takes part in the step.
     """
 
     inputs: Tensor
     labels: Tensor
     items: Tensor
     views: Tensor
-
-    @property
-    def are_pixels(self) -> bool:
-        """Whether the backbone takes part in the step."""
-        return self.inputs.ndim == 4
+    are_pixels: bool
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,10 @@ def gradient(
     batch, terms = _head(model, features, given, position, accelerator)
     assert features.grad is not None
     back = features.grad[accelerator.process_index :: accelerator.num_processes]
-    _send_back(model, [own] if n_parts == 1 else parts, back, position, accelerator)
+    if n_parts == 1:
+        _backward(model, own, back, True, accelerator)
+    else:
+        _send_back(model, parts, back, position, accelerator)
     if not is_sharded(model.backbone):
         _sum_gradients(model.backbone.parameters(), accelerator)
     return batch, terms
@@ -195,13 +195,11 @@ def _part_of_batch(
 
 
 def _send_back(
-    model: Model, parts: Iterable[Tensor], back: Tensor, position: Position, accelerator: Accelerator
+    model: Model, parts: tuple[Tensor, ...], back: Tensor, position: Position, accelerator: Accelerator
 ) -> None:
-    """The gradient of the features through the backbone; `parts` are pixels, or features that still have their
-    graph."""
-    parts = list(parts)
+    """Computes the features of each part again, now with their graph, and sends their gradient through the backbone."""
     for i, (part, share) in enumerate(zip(parts, back.chunk(len(parts)), strict=True)):
-        own = part if part.ndim == 2 else _features(model, part, i, position, accelerator)
+        own = _features(model, part, i, position, accelerator)
         _backward(model, own, share, i == len(parts) - 1, accelerator)
 
 

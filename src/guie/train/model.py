@@ -52,6 +52,11 @@ class Model(Embedder):
         set."""
         return {n: p for n, p in self.named_parameters() if p.requires_grad or not n.startswith("backbone.")}
 
+    def result(self) -> dict[str, Tensor]:
+        """The weights that a finished stage leaves: all but the objective's buffers, which end with the stage."""
+        buffers = {name for name, _ in self.named_buffers() if name.startswith("objective.")}
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in buffers}
+
     def changing_buffers(self) -> dict[str, Tensor]:
         """The buffers that training changes: batch norm's statistics in the neck, and the objective's state."""
         stored = self.state_dict(keep_vars=True)
@@ -68,27 +73,27 @@ class Model(Embedder):
             self.backbone.eval()
 
 
-def build_model(backbone: Backbone, stage: Stage, n_classes: int, counts: Tensor, seed: int) -> Model:
+def build_model(backbone: Backbone, stage: Stage, counts: Tensor, labels: Tensor, seed: int) -> Model:
     """A model with a fresh neck and a fresh objective, the same for the same seed.
 
     Args:
         backbone: With its weights.
         stage: What neck and objective are made of.
-        n_classes: Classes of the training set.
         counts: [n_classes], training rows of each class.
+        labels: int64 [n_items], the class of each training image.
         seed: Of torch's random generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         neck = Neck(backbone.feature_dim, stage.neck)
-        objective = build_objective(stage, n_classes, backbone.feature_dim, counts)
+        objective = build_objective(stage, backbone.feature_dim, counts, labels)
     return Model(backbone, neck, objective)
 
 
 def load_parts(
     model: Model, weights_of: Callable[[str], dict[str, Tensor]], fresh: Collection[str], where: str
 ) -> None:
-    """Loads neck and objective strictly, but for what the stage starts anew.
+    """Loads neck and objective strictly, but for what the stage starts anew and the objective's buffers.
 
     Args:
         model: Whose parts are filled.
@@ -104,9 +109,11 @@ def load_parts(
             continue
         module: nn.Module = getattr(model, part)
         own = weights_of(part)
-        if complaint := misfit(module.state_dict(), own):
+        buffers = {name for name, _ in module.named_buffers()} if part == "objective" else set()
+        expected = {name: tensor for name, tensor in module.state_dict().items() if name not in buffers}
+        if complaint := misfit(expected, own):
             raise ValueError(
                 f"{where}: its {part} does not fit this stage ({complaint}); if it should start anew, name it in "
                 "start.fresh"
             )
-        module.load_state_dict(own, strict=True)
+        module.load_state_dict(own, strict=not buffers)

@@ -101,13 +101,15 @@ def lr_factor(name: str, n_blocks: int, stage: Stage, rates: Mapping[str, float]
 def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     """The stage's optimizer over the parameters that train.
 
-    Vectors (biases, norms) are not decayed, unless `has_full_decay`. Sharded and whole tensors are in groups of their
-    own: torch's optimizers update a group's tensors together.
+    Vectors (biases, norms) are not decayed, unless `has_full_decay`; nor is what the objective names. Sharded and whole
+    tensors are in groups of their own: torch's optimizers update a group's tensors together.
     """
     optim, n_blocks = stage.optim, n_blocks_of(model)
+    undecayed = tuple(f"objective.{prefix}" for prefix in model.objective.undecayed())
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.trained().items():
-        decay = optim.weight_decay if parameter.ndim > 1 or optim.has_full_decay else 0.0
+        is_decayed = (parameter.ndim > 1 or optim.has_full_decay) and not name.startswith(undecayed)
+        decay = optim.weight_decay if is_decayed else 0.0
         key = (lr_factor(name, n_blocks, stage, model.objective.rates()), decay, isinstance(parameter, DTensor))
         groups.setdefault(key, []).append(parameter)
     listed = [

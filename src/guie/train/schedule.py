@@ -57,28 +57,47 @@ def epoch_order(
     return rng.choice(len(class_ids), size=n, p=sample_weights(class_ids, repeats, power, factors))
 
 
+def turns(groups: np.ndarray, n_steps: int, *seed: Any) -> np.ndarray:
+    """The group of each batch of an epoch, int64 [n_steps]: all groups take turns, in an order drawn for the epoch.
+
+    Args:
+        groups: int [n], the group of each image; negative ones take no turn.
+        n_steps: Batches.
+        seed: Texts and numbers.
+    """
+    order = np.random.default_rng(seed_of(*seed, "turns")).permutation(np.unique(groups[groups >= 0]))
+    return np.resize(order, n_steps)
+
+
 def class_batches(
-    class_ids: np.ndarray, weights: np.ndarray, n_steps: int, batch_size: int, per_class: int, *seed: Any
+    class_ids: np.ndarray,
+    weights: np.ndarray,
+    n_steps: int,
+    batch_size: int,
+    per_class: int,
+    *seed: Any,
+    n_views: int = 1,
 ) -> np.ndarray:
     """Image numbers of batches with `per_class` images of each of their classes, int64 [n_steps, batch_size].
 
-    Each batch has batch_size / per_class distinct classes, drawn without replacement in proportion to the total weight
-    of their images. From each class `per_class` images are drawn without replacement. A class with fewer images repeats
-    them as evenly as possible.
+    Each batch has batch_size / (per_class * n_views) distinct classes, drawn without replacement in proportion to the
+    total weight of their images. From each class `per_class` images are drawn without replacement. A class with fewer
+    images repeats them as evenly as possible. Each image stands `n_views` times, one after the other.
 
     Args:
-        class_ids: int [n], 0 to the number of classes - 1, of which there are at least batch_size / per_class.
+        class_ids: int [n], from 0; enough different ones for a batch.
         weights: float [n], see `sample_weights`; all above 0.
         n_steps: Batches.
-        batch_size: A multiple of per_class.
+        batch_size: A multiple of per_class * n_views.
         per_class: Images of each class.
         seed: Texts and numbers.
+        n_views: Rows of each image.
     """
     rng = np.random.default_rng(seed_of(*seed, "class batches"))
     order = np.argsort(class_ids, kind="stable")
     starts = np.searchsorted(class_ids[order], np.arange(class_ids.max() + 2))
     chances = np.cumsum(np.bincount(class_ids, weights=weights))
-    items = np.empty((n_steps, batch_size // per_class, per_class), np.int64)
+    items = np.empty((n_steps, batch_size // (per_class * n_views), per_class), np.int64)
     for step in items:
         chosen: dict[int, None] = {}
         while len(chosen) < len(step):
@@ -88,7 +107,7 @@ def class_batches(
             images = order[starts[class_id] : starts[class_id + 1]]
             n_whole, n_rest = divmod(per_class, len(images))
             row[:] = np.concatenate([np.tile(images, n_whole), rng.permutation(images)[:n_rest]])
-    return items.reshape(n_steps, batch_size)
+    return items.repeat(n_views, axis=2).reshape(n_steps, batch_size)
 
 
 def lr_at(optim: Optim, step: int, n_steps: int) -> float:

@@ -51,7 +51,8 @@ def average_weights(run: Run, soup: Soup, model: Model, store: FeatureStore) -> 
     stage = run.recipe.stage(soup.name)
 
     def fill(names: Sequence[str]) -> None:
-        model.load_state_dict(averaged([stage_weights(run, name) for name in names]))
+        means = averaged([stage_weights(run, name) for name in names])
+        model.load_state_dict(model.state_dict() | means)  # an objective's buffers are not stored
 
     def score_of(names: Sequence[str]) -> float:
         fill(names)

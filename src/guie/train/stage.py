@@ -116,7 +116,7 @@ def _result(
     if isinstance(row, Soup):
         average_weights(run, row, model, store)
         return model, None
-    trainer, model = _trained(run, row, model, store, checkpoint, words)
+    trainer, model = _trained(run, row, model, train_set, store, checkpoint, words)
     return model, trainer
 
 
@@ -140,7 +140,7 @@ def _scores(run: Run, row: Stage | Soup, model: Model, store: FeatureStore) -> d
 def _write(folder: Path, model: Model, trainer: Trainer | None, scores: dict[str, float]) -> None:
     """The row's curves and weights."""
     write_metrics(folder / "metrics.csv", _history(trainer, scores))
-    save_weights(folder / "final.safetensors", model.state_dict())
+    save_weights(folder / "final.safetensors", model.result())
 
 
 def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
@@ -195,7 +195,7 @@ def _start(run: Run, row: Stage | Soup, train_set: TrainSet) -> Model:
     backbone = load_backbone(run, parent, stage.image_px, stage.patch_stride, run.recipe.model_of(row.name))
     counts = np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes)
     seed = seed_of(run.recipe.seed, row.name)
-    model = build_model(backbone, stage, train_set.n_classes, torch.from_numpy(counts), seed)
+    model = build_model(backbone, stage, torch.from_numpy(counts), torch.from_numpy(train_set.labels), seed)
     if isinstance(row, Stage) and parent != PRETRAINED:
         weights_of = partial(stage_weights, run, parent)
         load_parts(model, weights_of, row.start.fresh, f"stage {row.name} from {parent}")
@@ -203,10 +203,16 @@ def _start(run: Run, row: Stage | Soup, train_set: TrainSet) -> Model:
 
 
 def _trained(
-    run: Run, stage: Stage, model: Model, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]
+    run: Run,
+    stage: Stage,
+    model: Model,
+    train_set: TrainSet,
+    store: FeatureStore,
+    checkpoint: Checkpoint,
+    words: dict[str, Any],
 ) -> tuple[Trainer, Model]:
     """Trains the stage; returns the trainer, and the model with all of its weights in this process."""
-    accelerator, train_set = store.accelerator, TrainSet(run.recipe, stage, store.packed)
+    accelerator = store.accelerator
     if stage.cost.has_grad_checkpoints:
         enable_gradient_checkpointing(model.backbone.network)
     model.open(stage)

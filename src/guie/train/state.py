@@ -30,6 +30,7 @@ class TrainState:
         epoch: Of the next step, counted from 0.
         step: The next step of that epoch, counted from 0.
         running: Of this epoch so far: sum of losses, steps, seconds.
+        terms: Of this epoch so far: the sum of each term of the loss.
         history: A row of metrics.csv for each finished epoch.
         seconds: That the stage has taken, earlier starts included.
         best: Of the validated epochs the best: epoch, mp5, weights; empty without `validation.keeps_best`.
@@ -39,16 +40,31 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     running: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    terms: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, loss: float, seconds: float) -> None:
+    def add(self, terms: dict[str, float], seconds: float) -> None:
         """Counts a step of this epoch."""
         total, n, before = self.running
         self.step += 1
-        self.running = [total + loss, n + 1, before + seconds]
+        self.running = [total + sum(terms.values()), n + 1, before + seconds]
+        for name, value in terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + value
+
+    def end_epoch(self) -> None:
+        """Goes on to the first step of the next epoch."""
+        self.epoch += 1
+        self.step = 0
+        self.running = [0.0, 0.0, 0.0]
+        self.terms = {}
+
+    def mean_terms(self) -> dict[str, float]:
+        """Of this epoch so far, as columns `loss_<term>`; empty where the loss is a single term."""
+        n = max(1.0, self.running[1])
+        return {f"loss_{name}": round(total / n, 6) for name, total in self.terms.items() if len(self.terms) > 1}
 
     def average(self, model: Model, ema_decay: float, step: int) -> None:
         """Takes the model's weights into the moving average, if there is one.
@@ -115,6 +131,7 @@ class Checkpoint:
             "epoch": state.epoch,
             "step": state.step,
             "running": state.running,
+            "terms": state.terms,
             "history": state.history,
             "seconds": state.seconds,
             "best": state.best,
@@ -159,7 +176,7 @@ class Checkpoint:
             optimizer.load_state_dict(stored["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in stored:  # not where the stage began on a card with bf16
             self.accelerator.scaler.load_state_dict(stored["scaler"])
-        for name in ("epoch", "step", "running", "history", "seconds", "best"):
+        for name in ("epoch", "step", "running", "terms", "history", "seconds", "best"):
             setattr(state, name, stored[name])
         trained = model.trained()
         state.ema = {name: like(trained[name].detach(), tensor) for name, tensor in stored["ema"].items()}

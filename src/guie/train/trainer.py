@@ -94,9 +94,9 @@ class Trainer:
                     self._begin_epoch(state.epoch)
                 self.model.set_mode(self.stage)
                 began = time.time()
-                for given in self.batches.epoch(state.epoch, state.step):
-                    loss = self._step(given)
-                    state.add(loss, time.time() - began)
+                for given in self.batches.epoch(state.epoch, state.step, self.model.objective.groups()):
+                    terms = self._step(given)
+                    state.add(terms, time.time() - began)
                     began = time.time()
                     bar.update()
                     if bar.n % 10 == 0:
@@ -121,17 +121,22 @@ class Trainer:
         self.checkpoint.save(self.state, self.model, self.optimizer)
         self.notice("checkpoint")
 
-    def _step(self, given: StepInputs) -> float:
-        """One step of the optimizer; returns the loss."""
+    def _step(self, given: StepInputs) -> dict[str, float]:
+        """One step of the optimizer; returns the terms of the loss."""
         optim, state = self.stage.optim, self.state
         position = state.epoch * self.train_set.n_steps + state.step
         lr = lr_at(optim, position, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
-        batch, loss = self._gradient(given, place)
+        batch, terms = self._gradient(given, place)
         check_loss(
-            loss, self.stage, state, given.items, self.train_set, self.checkpoint.path.with_name("not_finite.txt")
+            sum(terms.values()),
+            self.stage,
+            state,
+            given.items,
+            self.train_set,
+            self.checkpoint.path.with_name("not_finite.txt"),
         )
         if optim.sam_rho:
             with sam_ascent(list(self.model.trained().values()), optim.sam_rho):
@@ -145,12 +150,11 @@ class Trainer:
         if batch is not None:
             torch.manual_seed(seed_of(place.seed, "after step"))
             self.model.objective.after_step(batch, self.look)
-        return loss
+        return terms
 
-    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch | None, float]:
+    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch | None, dict[str, float]]:
         self.optimizer.zero_grad()
-        batch, terms = gradient(self.model, given, self.stage.cost.n_parts, place, self.accelerator)
-        return batch, sum(terms.values())
+        return gradient(self.model, given, self.stage.cost.n_parts, place, self.accelerator)
 
     def _end_epoch(self) -> None:
         """A row of metrics.csv, and the validation where one is due."""
@@ -161,12 +165,13 @@ class Trainer:
             "epoch": state.epoch,
             "step": done,
             "loss": round(state.mean_loss(), 6),
+            **state.mean_terms(),
             **self.model.objective.curves(state.epoch),
             "lr": lr_at(self.stage.optim, done - 1, self.n_steps),
             "images_per_s": round(state.images_per_s(self.stage.optim.batch_size), 1),
             "seconds": round(state.running[2], 2),
         }
-        state.epoch, state.step, state.running = state.epoch + 1, 0, [0.0, 0.0, 0.0]
+        state.end_epoch()
         is_last = state.epoch == self.stage.optim.n_epochs  # which is validated anyway when the stage ends
         is_due = validation.every_epochs and state.epoch % validation.every_epochs == 0 and not is_last
         if is_due or (validation.keeps_best and is_last):

@@ -117,7 +117,7 @@ def test_unknown_name_is_refused(library: str) -> None:
 
 def test_parts_load_strictly_but_for_the_fresh_ones(tmp_path: Path) -> None:
     stage = load_recipe("tiny").stage("s1_head")
-    a, b = (build_model(build_backbone(SMALL, 64, seed=s), stage, 5, torch.ones(5), s) for s in (0, 1))
+    a, b = (build_model(build_backbone(SMALL, 64, seed=s), stage, torch.ones(5), torch.arange(5), s) for s in (0, 1))
     save_weights(tmp_path / "a.safetensors", a.state_dict())
 
     def weights_of(part: str) -> dict[str, torch.Tensor]:
@@ -132,7 +132,7 @@ def test_parts_load_strictly_but_for_the_fresh_ones(tmp_path: Path) -> None:
     assert torch.equal(b.objective.centers, a.objective.centers) and not torch.equal(
         own["objective.centers"], a.objective.centers
     )
-    more_classes = build_model(build_backbone(SMALL, 64), stage, 6, torch.ones(6), 0)
+    more_classes = build_model(build_backbone(SMALL, 64), stage, torch.ones(6), torch.arange(6), 0)
     with pytest.raises(ValueError, match=r"here: its objective does not fit this stage .* name it in start\.fresh"):
         load_parts(more_classes, weights_of, (), "here")
     assert set(weights_of("objective")) == {"centers"}

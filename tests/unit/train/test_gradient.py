@@ -107,7 +107,8 @@ def trained(
         pixels = (noise + PATTERNS[labels]).to(dtype)
         zeros = torch.zeros_like(labels)
         given = StepInputs(
-            *(tensor.to(accelerator.device) for tensor in (pixels[rank::world], labels, torch.arange(N), zeros))
+            *(tensor.to(accelerator.device) for tensor in (pixels[rank::world], labels, torch.arange(N), zeros)),
+            are_pixels=True,
         )
         optimizer.zero_grad()
         batch, _ = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
@@ -179,7 +180,7 @@ def test_noise_of_the_backbone_is_the_same_in_both_passes(kind: str) -> None:
     labels = torch.arange(N) % N_CLASSES
     pixels = torch.randn(N, 3, 8, 8, dtype=torch.float64) + PATTERNS[labels]
     zeros = torch.zeros_like(labels)
-    gradient(model, StepInputs(pixels, labels, zeros, zeros), 4, place, accelerator)
+    gradient(model, StepInputs(pixels, labels, zeros, zeros, True), 4, place, accelerator)
     got = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     parts = []

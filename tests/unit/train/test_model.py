@@ -3,7 +3,7 @@
 import pytest
 import torch
 from changing import changed
-from small_model import COUNTS, DIM, N_CLASSES, NECK, small_model
+from small_model import COUNTS, DIM, LABELS, N_CLASSES, NECK, small_model
 
 from guie.model.backbone import Backbone
 from guie.recipe import ArcFace, ClassMargin, Optim, Stage
@@ -61,9 +61,7 @@ def test_fresh_parts_follow_from_the_seed_alone() -> None:
     objective = ArcFace(margin_rad=ClassMargin(0.1, 0.5))
     backbone = Backbone(torch.nn.Linear(4, 8), 8)
     before = torch.random.get_rng_state()
-    a, b, c = (
-        build_model(backbone, changed(STAGE, objective=objective), N_CLASSES, COUNTS, seed) for seed in (3, 3, 4)
-    )
+    a, b, c = (build_model(backbone, changed(STAGE, objective=objective), COUNTS, LABELS, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)  # nobody else's numbers are used up
     for name in ("neck.linear.weight", "objective.centers"):
         assert torch.equal(a.state_dict()[name], b.state_dict()[name])

@@ -38,7 +38,7 @@ def towers() -> dict[str, nn.Module]:
 
 
 def model_of(tower: nn.Module) -> Model:
-    return build_model(Backbone(tower, 16), STAGE, 5, torch.ones(5), 0)
+    return build_model(Backbone(tower, 16), STAGE, torch.ones(5), torch.arange(5), 0)
 
 
 @pytest.mark.parametrize(("name", "before", "after"), [("timm", 3, 2), ("open_clip", 5, 3)])

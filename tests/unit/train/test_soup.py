@@ -48,6 +48,9 @@ def test_greedy_soup_takes_in_what_does_not_lower_the_score(
     class FakeModel:
         value = 0.0
 
+        def state_dict(self) -> dict[str, torch.Tensor]:
+            return {"memory of the objective": torch.zeros(2)}
+
         def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
             self.value = float(state["w"])
 

@@ -87,7 +87,7 @@ class SmallBatches:
     def __init__(self, train_set: TrainSet) -> None:
         self.train_set = train_set
 
-    def epoch(self, epoch: int, start: int) -> Iterator[StepInputs]:
+    def epoch(self, epoch: int, start: int, groups: object = None) -> Iterator[StepInputs]:
         for step, items in enumerate(self.train_set.step_items(epoch)):
             if step >= start:
                 labels = torch.from_numpy(self.train_set.labels[items])

@@ -59,7 +59,8 @@ class Look(Protocol):
 
 
 class Objective(nn.Module):
-    """What a stage minimises. Its parameters are trained, its buffers are checkpointed, and nothing of it is exported.
+    """What a stage minimises. Its parameters are trained, and a later stage may start from them. Its buffers (memories,
+    counters, assignments) are checkpointed and end with the stage. Nothing of it is exported.
 
     Attributes:
         is_additive: The loss of a batch is the mean of its parts' losses, weighted by their sizes, and `after_step`
@@ -81,9 +82,21 @@ class Objective(nn.Module):
     def begin_epoch(self, epoch: int, look: Look) -> None:
         """Called before the first step of each epoch; not again where a stage resumes within an epoch."""
 
+    def groups(self) -> np.ndarray | None:
+        """Which items may share a batch: those with the same number, int64 [n_items]; None where all may.
+
+        Items with a negative number are left out. The trainer asks after `begin_epoch`. The answer follows from the
+        buffers alone, so that a stage resumes exactly.
+        """
+        return None
+
     def rates(self) -> dict[str, float]:
         """Factors of the stage's learning rate, by prefix of the parameter's name: `{"proxies": 100.0}`."""
         return {}
+
+    def undecayed(self) -> tuple[str, ...]:
+        """Prefixes of the names of parameters without weight decay, such as proxies, whose length changes nothing."""
+        return ()
 
     def curves(self, epoch: int) -> dict[str, float]:
         """Numbers to plot for an epoch, by column of `metrics.csv`: margins, learned thresholds."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, CosFace, Softmax
+from guie.settings.objective import ArcFace, CosFace, Softmax, Sum
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.sums import SumOfObjectives
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Shape:
         dim: Numbers of an embedding.
         feature_dim: Numbers of a feature.
         counts: [n_classes], training rows of each class.
+        labels: int64 [n_items], the class of each training image.
         has_mean_centers: Whether class centres start as the means of their classes' embeddings.
     """
 
@@ -30,28 +32,40 @@ class Shape:
     dim: int
     feature_dim: int
     counts: Tensor
+    labels: Tensor
     has_mean_centers: bool = False
+
+    @property
+    def n_items(self) -> int:
+        """Training images."""
+        return len(self.labels)
 
 
 def _margin(settings: Any, shape: Shape) -> Objective:
     return MarginSoftmax(settings, shape.n_classes, shape.dim, shape.counts, shape.has_mean_centers)
 
 
+def _sum(settings: Sum, shape: Shape) -> Objective:
+    names = [type(term).__name__ for term in settings.terms]
+    return SumOfObjectives(names, [TABLE[type(term)](term, shape) for term in settings.terms])
+
+
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
     CosFace: _margin,
     Softmax: _margin,
+    Sum: _sum,
 }
 
 
-def build_objective(stage: Stage, n_classes: int, feature_dim: int, counts: Tensor) -> Objective:
+def build_objective(stage: Stage, feature_dim: int, counts: Tensor, labels: Tensor) -> Objective:
     """A fresh objective, drawn with torch's random generator.
 
     Args:
         stage: Its objective's settings, its neck's width, and how class centres start.
-        n_classes: Classes of the training set.
         feature_dim: Numbers of a feature.
         counts: [n_classes], training rows of each class.
+        labels: int64 [n_items], the class of each training image.
     """
-    shape = Shape(n_classes, stage.neck.dim, feature_dim, counts, stage.start.has_mean_centers)
+    shape = Shape(len(counts), stage.neck.dim, feature_dim, counts, labels, stage.start.has_mean_centers)
     return TABLE[type(stage.objective)](stage.objective, shape)

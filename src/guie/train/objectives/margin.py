@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings
+from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, MarginSettings
 from guie.train.objectives.base import Batch, Look, Objective
 
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and float32 puts
@@ -210,7 +210,7 @@ def _set_own(logits: Tensor, labels: Tensor, start: int, own: Tensor) -> tuple[T
     return rows, columns
 
 
-def margin_of(settings: ObjectiveSettings) -> float | GrowingMargin | ClassMargin:
+def margin_of(settings: MarginSettings) -> float | GrowingMargin | ClassMargin:
     """What the settings say of the margin, in radians or as a cosine; 0 without one."""
     if isinstance(settings, ArcFace):
         return settings.margin_rad
@@ -229,7 +229,7 @@ class MarginSoftmax(Objective):
     class_margins: Tensor
 
     def __init__(
-        self, settings: ObjectiveSettings, n_classes: int, dim: int, counts: Tensor, has_mean_centers: bool = False
+        self, settings: MarginSettings, n_classes: int, dim: int, counts: Tensor, has_mean_centers: bool = False
     ) -> None:
         """Centres start as small normal noise; only their directions matter.
 

@@ -1,0 +1,37 @@
+"""Several objectives at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.margins import MarginSettings
+
+Term = MarginSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Kind):
+    """Several objectives of which the sum is minimised: `Sum(terms=(Contrastive(), KoLeo(weight=0.7)))`.
+
+    Attributes:
+        terms: The objectives, of different kinds; a path reaches each by its number: `objective.terms.1.weight`.
+    """
+
+    terms: tuple[Term, ...]
+
+    @property
+    def needs_positives(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.needs_positives for term in self.terms)
+
+    def state_shape(self) -> tuple[Any, ...]:
+        """See `Kind`."""
+        return ("sum", *(term.state_shape() for term in self.terms))
+
+    def check(self, at: str) -> None:
+        """Raises ValueError without two terms, or where a kind stands twice."""
+        names = [type(term).__name__ for term in self.terms]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"{at}.terms is of {', '.join(names) or 'nothing'}: it needs several kinds, each once")

@@ -1,0 +1,71 @@
+"""Several objectives at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from guie.train.objectives.base import Batch, Look, Objective
+
+
+class SumOfObjectives(Objective):
+    """See `Sum`.
+
+    Attributes:
+        parts: The objectives, by the names of their kinds in small letters.
+    """
+
+    def __init__(self, names: Sequence[str], parts: Sequence[Objective]) -> None:
+        """The sum of `parts`, whose terms are told apart by their names."""
+        super().__init__()
+        self.parts = nn.ModuleDict({name.lower(): part for name, part in zip(names, parts, strict=True)})
+        self.is_additive = all(part.is_additive for part in parts)
+
+    def _each(self) -> list[tuple[str, Objective]]:
+        return [(name, part) for name, part in self.parts.items() if isinstance(part, Objective)]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Objective`."""
+        named = ((name, part(batch)) for name, part in self._each())
+        return {f"{name}_{term}": value for name, terms in named for term, value in terms.items()}
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, look: Look) -> None:
+        """See `Objective`."""
+        for _, part in self._each():
+            part.after_step(batch, look)
+
+    @torch.no_grad()
+    def begin_epoch(self, epoch: int, look: Look) -> None:
+        """See `Objective`."""
+        for _, part in self._each():
+            part.begin_epoch(epoch, look)
+
+    def groups(self) -> np.ndarray | None:
+        """See `Objective`; those of the one part that has some.
+
+        Raises:
+            ValueError: several have.
+        """
+        found = [(name, groups) for name, part in self._each() if (groups := part.groups()) is not None]
+        if len(found) > 1:
+            raise ValueError(f"{' and '.join(name for name, _ in found)} both decide which images share a batch")
+        return found[0][1] if found else None
+
+    def rates(self) -> dict[str, float]:
+        """See `Objective`."""
+        return {f"parts.{name}.{key}": rate for name, part in self._each() for key, rate in part.rates().items()}
+
+    def undecayed(self) -> tuple[str, ...]:
+        """See `Objective`."""
+        return tuple(f"parts.{name}.{prefix}" for name, part in self._each() for prefix in part.undecayed())
+
+    def curves(self, epoch: int) -> dict[str, float]:
+        """See `Objective`; the first part's where two have one name."""
+        found: dict[str, float] = {}
+        for _, part in self._each():
+            found = part.curves(epoch) | found
+        return found
