@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from fake_run import DOMAINS, make_fake_run
 
-from guie import door
+from guie import dependencies
 from guie.report.collect import collect
 from guie.report.gallery import NO_MIXUPS, Gallery
 from guie.report.page import Report, render, write_report
@@ -151,7 +151,7 @@ def test_folder_that_holds_no_finished_run_is_an_error(
 
 
 def test_door_hands_the_folders_on_and_opens_again_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(door.INPUTS, 9, ())
+    monkeypatch.setitem(dependencies.INPUTS, 9, ())
     calls = []
 
     def work(run: Run, compare: tuple[Path, ...] = ()) -> dict[str, float]:
