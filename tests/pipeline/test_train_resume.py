@@ -247,9 +247,8 @@ def in_two(uninterrupted: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
 
 def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], in_two: Path) -> None:
     """With dropout, several centres, SAM, parts and a moving average, all as one process has them."""
-    recipe, one = uninterrupted
     two = weights_of(in_two)
-    expected = {name: tensor for name, tensor in weights_of(one).items() if name in two}
+    expected = {name: tensor for name, tensor in weights_of(uninterrupted[1]).items() if name in two}
     difference = {name: float((expected[name] - two[name]).abs().max()) for name in two}
     worst = max(difference, key=difference.__getitem__)
     assert len(two) > 100 and difference[worst] < 2e-4, (worst, difference[worst])

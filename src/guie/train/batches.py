@@ -61,11 +61,10 @@ class TrainSet:
         self.seed = recipe.seed
         self.stage = stage
         self.sources = np.unique(index["source"].to_numpy()[self.rows], return_inverse=True)[1].astype(np.int64)
-        every = np.arange(len(self.rows))
-        for source in np.unique(self.sources) if stage.sampling.is_of_one_source else ():
-            name = index["source"].iloc[self.rows[np.argmax(self.sources == source)]]
-            self._check_classes(every[self.sources == source], f"the data set {name} has")
-        self._check_classes(every, "there are")
+        self._check_classes(np.arange(len(self.rows)), "there are")
+        if stage.sampling.is_of_one_source:
+            for i, name in enumerate(np.unique(index["source"].to_numpy()[self.rows])):
+                self._check_classes(np.flatnonzero(self.sources == i), f"the data set {name} has")
 
     def _check_classes(self, items: np.ndarray, who: str) -> None:
         """Raises ValueError where a batch needs more classes than some images have; `who` has them, for the message."""
