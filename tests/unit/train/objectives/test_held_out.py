@@ -68,9 +68,7 @@ def test_scores_are_those_of_loops(spread: float) -> None:
             apart[i] = np.inf
             hits += any(labels[j] == labels[i] for j in np.argsort(apart)[:k])
         assert scores[f"recall_at_{k}"] == pytest.approx(hits / len(unit))
-    within = [
-        math.dist(unit[i], unit[j]) for i in range(30) for j in range(30) if i != j and labels[i] == labels[j]
-    ]
+    within = [math.dist(unit[i], unit[j]) for i in range(30) for j in range(30) if i != j and labels[i] == labels[j]]
     means = [unit[labels.numpy() == c].mean(axis=0) for c in range(6)]
     between = [math.dist(one, other) for i, one in enumerate(means) for j, other in enumerate(means) if i != j]
     assert scores["intra_distance"] == pytest.approx(np.mean(within))

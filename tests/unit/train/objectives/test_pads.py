@@ -1,6 +1,7 @@
 """PADS: bins and weights by hand, the losses of the plane's fixtures, the turns of its policy."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from guie.settings.fields import check
 from guie.settings.objective import Pads
 from guie.train.objectives import pads
 from guie.train.objectives.base import Batch
+from guie.train.objectives.held_out import measure
 from guie.train.objectives.pads import PadsObjective, draw_triplets
 
 LABELS = torch.arange(60) % 3  # of the training images
@@ -88,9 +90,7 @@ def test_margin_base_of_all_triplets(
 
 
 @pytest.mark.parametrize(("has_class_betas", "slopes"), [(False, [-1 / 3]), (True, [1 / 6, -1 / 2, 0.0])])
-def test_gradient_of_the_boundary(
-    monkeypatch: pytest.MonkeyPatch, has_class_betas: bool, slopes: list[float]
-) -> None:
+def test_gradient_of_the_boundary(monkeypatch: pytest.MonkeyPatch, has_class_betas: bool, slopes: list[float]) -> None:
     monkeypatch.setattr(pads, "draw_triplets", every_triplet)
     objective = objective_of(Pads(beta_distance=1.2, has_class_betas=has_class_betas))
     objective(batch_of(*F4))["loss"].backward()
@@ -262,3 +262,30 @@ def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^objective: no bin has its middle between start_low_distance 0.3"):
         check(Pads(n_bins=2, start_high_distance=0.31), "objective")
     assert Pads().state_shape() != Pads(base="triplet").state_shape() != Pads(has_class_betas=True).state_shape()
+
+
+@pytest.mark.parametrize("base", ["margin", "triplet"])
+@pytest.mark.parametrize("method", ["reinforce", "ppo"])
+def test_training_orders_images_by_class(base: Any, method: Any) -> None:
+    """The loss itself need not fall: as classes part, more of the drawn negatives are of the anchor's own class."""
+    labels = torch.arange(300) % 3
+    features = torch.cat([torch.eye(3)[labels] + 0.1 * drawn(300, 3), drawn(300, 10, seed=1)], dim=1)
+    torch.manual_seed(0)
+    neck = torch.nn.Linear(13, DIM).double()
+    objective = objective_of(Pads(base=base, method=method, every_steps=5, max_held_out=60), labels)
+    look = SimpleNamespace(labels=labels.numpy(), embeddings=lambda items: neck(features[items]).detach())
+    held = objective.is_held_out
+    before = measure(neck(features[held]).detach(), labels[held])
+    optimizer = torch.optim.Adam([*neck.parameters(), *objective.parameters()], lr=0.01)
+    trained = (~held).nonzero()[:, 0]
+    for step in range(100):
+        rows = trained[torch.randperm(len(trained), generator=torch.Generator().manual_seed(step))[:40]]
+        batch = batch_of(neck(features[rows]), labels[rows], step)
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        objective(batch)["loss"].backward()
+        optimizer.step()
+        objective.after_step(batch.detached(), look)
+    after = measure(neck(features[held]).detach(), labels[held])
+    assert before[0] < 0.6 and after[0] > 0.9
+    assert objective.curves(0)["policy_turns"] == 20
