@@ -22,7 +22,8 @@ class Pads(Kind):
         base: The loss of a triplet: margin (with a learned boundary, beta) or triplet.
         margin_distance: Margin around the boundary, or between the two distances of a triplet.
         beta_distance: Where the boundary starts; published are .6 (CUB, Cars) and 1.2 (SOP).
-        beta_rate: The boundary's learning rate as a multiple of the stage's; published are 50 to 100.
+        beta_rate: The boundary's learning rate as a multiple of the stage's. Published are rates of 5e-4 to 1e-3, in
+            stages of 1e-5: 50 to 100.
         has_class_betas: Each class has a boundary of its own.
         has_self_regularisation: An anchor and the images of its class stay among the negatives, as published.
         n_bins: Bins of the distance.
@@ -45,7 +46,7 @@ class Pads(Kind):
     base: Literal["margin", "triplet"] = "margin"
     margin_distance: float = within(0.2, low=0.0, high=2.0)
     beta_distance: float = within(0.6, low=0.0, high=2.0)
-    beta_rate: float = within(50.0, low=0.0, high=1e6)
+    beta_rate: float = within(1.0, low=0.0, high=1e6)
     has_class_betas: bool = False
     has_self_regularisation: bool = True
     n_bins: int = within(29, low=2, high=1000)

@@ -11,7 +11,7 @@ from guie.settings.objectives.margins import MarginSettings
 from guie.settings.objectives.message import MessagePassing
 from guie.settings.objectives.pads import Pads
 
-Term = GroupLoss | MarginSettings | MessagePassing | Pads
+Term = MarginSettings | GroupLoss | MessagePassing | Pads
 
 
 @dataclass(frozen=True, kw_only=True)
