@@ -18,7 +18,18 @@ from changing import changed
 from small_model import COLORS, COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    ClassMargin,
+    CosFace,
+    GroupLoss,
+    GrowingMargin,
+    MessagePassing,
+    ObjectiveSettings,
+    Pads,
+    Softmax,
+    Sum,
+)
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.curves import COLUMNS
@@ -32,11 +43,24 @@ from guie.train.state import Checkpoint, TrainState
 EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
     CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
+    GroupLoss: (
+        GroupLoss(),
+        GroupLoss(temperature=2.0, n_anchors=1, n_iterations=3, compares="features", has_self_similarity=False),
+    ),
+    MessagePassing: (MessagePassing(), MessagePassing(n_layers=2, n_heads=3, label_smoothing=0.0)),
+    Pads: (
+        Pads(every_steps=2),
+        Pads(every_steps=1, method="reinforce", has_class_betas=True, has_self_regularisation=False),
+        Pads(every_steps=2, base="triplet"),
+    ),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
     Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), ArcFace(), Softmax()))),
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
+# As classes part, more of the drawn negatives are of the anchor's own class, and the mean of the terms above 0 may rise:
+# test_pads.py holds that images are ordered by class instead.
+MAY_RISE = {"Pads-0", "Pads-2"}
 N = 32
 STAGE = Stage("s", trains="all", optim=Optim(n_epochs=1, batch_size=N, lr=0.01), neck=NECK)
 every_kind = pytest.mark.parametrize("name", ROWS)
@@ -81,6 +105,7 @@ def take_steps(
         batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
+            torch.manual_seed(2000 + step)  # as the trainer does
             model.objective.after_step(batch, LOOK)
         losses.append(sum(terms.values()))
     return losses
@@ -88,7 +113,9 @@ def take_steps(
 
 def begun(name: str, has_norm: bool = True, dtype: torch.dtype = torch.float32) -> Model:
     """A model before its first step."""
-    model = model_of(name, has_norm).to(dtype)
+    model = model_of(name, has_norm)
+    model = model.double() if dtype == torch.float64 else model  # whose counters may be wider
+    torch.manual_seed(3000)
     model.objective.begin_epoch(0, LOOK)
     return model
 
@@ -115,8 +142,10 @@ def test_forward_changes_nothing(name: str) -> None:
     take_steps(model, optimizer_of(model), range(3))  # a memory would hold something now
     objective, batch = model.objective.train(), batch_of(24, 1)
     before, embeddings = state_of(objective), batch.embeddings.clone()
+    torch.manual_seed(4000)  # as the trainer does before each pass of a step: draws are the same
     first = {term: float(value.detach()) for term, value in objective(batch).items()}
     assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
+    torch.manual_seed(4000)
     assert first == {term: float(value.detach()) for term, value in objective(batch).items()}
     assert first and all(math.isfinite(value) for value in first.values())
 
@@ -232,7 +261,7 @@ def test_another_process_goes_on_with_the_same_bits(
     assert not is_same(here, model_of(name, seed=5).state_dict())
 
 
-@every_kind
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in MAY_RISE])
 def test_ten_steps_lower_the_loss(name: str) -> None:
     model = begun(name)
     labels = torch.arange(60) % N_CLASSES
@@ -240,6 +269,7 @@ def test_ten_steps_lower_the_loss(name: str) -> None:
 
     def loss() -> float:
         with torch.no_grad():
+            torch.manual_seed(5000)
             features = model.eval().backbone(pixels)
             batch = Batch(features, model.neck(features), labels, labels, torch.zeros_like(labels), 0, 0)
             return float(sum(model.objective(batch).values()))

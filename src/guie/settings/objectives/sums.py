@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from guie.settings.objectives.group import GroupLoss
 from guie.settings.objectives.kind import Kind
 from guie.settings.objectives.margins import MarginSettings
+from guie.settings.objectives.message import MessagePassing
+from guie.settings.objectives.pads import Pads
 
-Term = MarginSettings
+Term = MarginSettings | GroupLoss | MessagePassing | Pads
 
 
 @dataclass(frozen=True, kw_only=True)

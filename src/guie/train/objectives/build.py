@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, CosFace, Softmax, Sum
+from guie.settings.objective import ArcFace, CosFace, GroupLoss, MessagePassing, Pads, Softmax, Sum
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
+from guie.train.objectives.group import GroupObjective
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.message import MessageObjective
+from guie.train.objectives.pads import PadsObjective
 from guie.train.objectives.sums import SumOfObjectives
 
 
@@ -45,6 +48,18 @@ def _margin(settings: Any, shape: Shape) -> Objective:
     return MarginSoftmax(settings, shape.n_classes, shape.dim, shape.counts, shape.has_mean_centers)
 
 
+def _group(settings: GroupLoss, shape: Shape) -> Objective:
+    return GroupObjective(settings, shape.n_classes, shape.dim, shape.feature_dim)
+
+
+def _message(settings: MessagePassing, shape: Shape) -> Objective:
+    return MessageObjective(settings, shape.n_classes, shape.dim)
+
+
+def _pads(settings: Pads, shape: Shape) -> Objective:
+    return PadsObjective(settings, shape.n_classes, shape.labels)
+
+
 def _sum(settings: Sum, shape: Shape) -> Objective:
     names = [type(term).__name__ for term in settings.terms]
     return SumOfObjectives(names, [TABLE[type(term)](term, shape) for term in settings.terms])
@@ -53,6 +68,9 @@ def _sum(settings: Sum, shape: Shape) -> Objective:
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
     CosFace: _margin,
+    GroupLoss: _group,
+    MessagePassing: _message,
+    Pads: _pads,
     Softmax: _margin,
     Sum: _sum,
 }
