@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from guie.settings.objectives.group import GroupLoss
 from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 SMALLEST = 1e-12  # under the logarithm, of a support, and of a variance
 

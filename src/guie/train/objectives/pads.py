@@ -14,7 +14,7 @@ from guie.settings.objectives.pads import Pads
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.held_out import METRICS, choose_held_out, measure
 from guie.train.objectives.policy import MULTIPLIERS, Policy
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 log = logging.getLogger(__name__)
 N_REMEMBERED = 20  # measurements that the policy sees as they are
