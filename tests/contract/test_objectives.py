@@ -18,7 +18,24 @@ from changing import changed
 from small_model import COLORS, COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    ClassMargin,
+    CosFace,
+    GrowingMargin,
+    KoLeo,
+    Memory,
+    ObjectiveSettings,
+    ProxyGml,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
+    Softmax,
+    SphereFace,
+    SphereFaceR,
+    Sum,
+    ThresholdConsistentMargin,
+)
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.curves import COLUMNS
@@ -32,8 +49,24 @@ from guie.train.state import Checkpoint, TrainState
 EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
     CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
+    KoLeo: (KoLeo(),),
+    ProxyGml: (ProxyGml(), ProxyGml(n_proxies=3, neighbor_share=0.6, proxy_weight=0.0)),
+    RhoContrastive: (RhoContrastive(),),
+    RhoMargin: (RhoMargin(), RhoMargin(has_class_beta=True, flip_share=0.1)),
+    RhoTriplet: (RhoTriplet(margin_distance=0.5),),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
-    Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), ArcFace(), Softmax()))),
+    SphereFace: (SphereFace(), SphereFace(angle_factor=2, plain_weight_start=0.0, plain_weight_end=0.0)),
+    SphereFaceR: (SphereFaceR(),),
+    Sum: (
+        Sum(terms=(ArcFace(), Softmax(scale=10.0))),
+        Sum(terms=(CosFace(), ArcFace(), Softmax())),
+        Sum(terms=(ThresholdConsistentMargin(memory=Memory(20)), KoLeo(), RhoMargin(), ProxyGml())),
+    ),
+    ThresholdConsistentMargin: (
+        ThresholdConsistentMargin(),
+        ThresholdConsistentMargin(memory=Memory(50, start_step=2)),  # it is full after the second step
+        ThresholdConsistentMargin(positive_weight=0.5, memory=Memory(500)),
+    ),
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
@@ -81,6 +114,7 @@ def take_steps(
         batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
+            torch.manual_seed(2000 + step)  # as the trainer does
             model.objective.after_step(batch, LOOK)
         losses.append(sum(terms.values()))
     return losses
@@ -88,7 +122,8 @@ def take_steps(
 
 def begun(name: str, has_norm: bool = True, dtype: torch.dtype = torch.float32) -> Model:
     """A model before its first step."""
-    model = model_of(name, has_norm).to(dtype)
+    model = model_of(name, has_norm)
+    model = model.double() if dtype == torch.float64 else model  # whose counters may be wider
     model.objective.begin_epoch(0, LOOK)
     return model
 
@@ -115,8 +150,10 @@ def test_forward_changes_nothing(name: str) -> None:
     take_steps(model, optimizer_of(model), range(3))  # a memory would hold something now
     objective, batch = model.objective.train(), batch_of(24, 1)
     before, embeddings = state_of(objective), batch.embeddings.clone()
+    torch.manual_seed(1)  # as each step does
     first = {term: float(value.detach()) for term, value in objective(batch).items()}
     assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
+    torch.manual_seed(1)
     assert first == {term: float(value.detach()) for term, value in objective(batch).items()}
     assert first and all(math.isfinite(value) for value in first.values())
 
@@ -239,6 +276,7 @@ def test_ten_steps_lower_the_loss(name: str) -> None:
     pixels = COLORS[labels].float() + torch.randn(60, 3, 8, 8, generator=torch.Generator().manual_seed(999))
 
     def loss() -> float:
+        torch.manual_seed(1)
         with torch.no_grad():
             features = model.eval().backbone(pixels)
             batch = Batch(features, model.neck(features), labels, labels, torch.zeros_like(labels), 0, 0)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from guie.settings.objectives.graphs import ProxyGml
 from guie.settings.objectives.kind import Kind
 from guie.settings.objectives.margins import MarginSettings
+from guie.settings.objectives.regularisers import KoLeo, RhoSettings, ThresholdConsistentMargin
+from guie.settings.objectives.spheres import SphereSettings
 
-Term = MarginSettings
+Term = MarginSettings | KoLeo | ProxyGml | RhoSettings | SphereSettings | ThresholdConsistentMargin
 
 
 @dataclass(frozen=True, kw_only=True)

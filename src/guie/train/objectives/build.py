@@ -8,11 +8,28 @@ from typing import Any
 
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, CosFace, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    CosFace,
+    KoLeo,
+    ProxyGml,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
+    Softmax,
+    SphereFace,
+    SphereFaceR,
+    Sum,
+    ThresholdConsistentMargin,
+)
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.proxy_gml import ProxyGmlLoss
+from guie.train.objectives.regularisers import ConsistentMarginTerm, KoLeoTerm
+from guie.train.objectives.sphereface import SphereFaceSoftmax
 from guie.train.objectives.sums import SumOfObjectives
+from guie.train.objectives.tuples import RhoTuples
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,22 @@ def _margin(settings: Any, shape: Shape) -> Objective:
     return MarginSoftmax(settings, shape.n_classes, shape.dim, shape.counts, shape.has_mean_centers)
 
 
+def _rho(settings: Any, shape: Shape) -> Objective:
+    return RhoTuples(settings, shape.n_classes)
+
+
+def _sphere(settings: Any, shape: Shape) -> Objective:
+    return SphereFaceSoftmax(settings, shape.n_classes, shape.dim, shape.has_mean_centers)
+
+
+def _proxy_gml(settings: Any, shape: Shape) -> Objective:
+    return ProxyGmlLoss(settings, shape.n_classes, shape.dim, shape.has_mean_centers)
+
+
+def _consistent_margin(settings: Any, shape: Shape) -> Objective:
+    return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
+
+
 def _sum(settings: Sum, shape: Shape) -> Objective:
     names = [type(term).__name__ for term in settings.terms]
     return SumOfObjectives(names, [TABLE[type(term)](term, shape) for term in settings.terms])
@@ -53,8 +86,16 @@ def _sum(settings: Sum, shape: Shape) -> Objective:
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
     CosFace: _margin,
+    KoLeo: lambda settings, shape: KoLeoTerm(settings),
+    ProxyGml: _proxy_gml,
+    RhoContrastive: _rho,
+    RhoMargin: _rho,
+    RhoTriplet: _rho,
     Softmax: _margin,
+    SphereFace: _sphere,
+    SphereFaceR: _sphere,
     Sum: _sum,
+    ThresholdConsistentMargin: _consistent_margin,
 }
 
 
