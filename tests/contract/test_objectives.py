@@ -45,6 +45,7 @@ from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.build import build_objective
 from guie.train.state import Checkpoint, TrainState
 
+WIDE = ThresholdConsistentMargin(positive_margin_cosine=1.0, negative_margin_cosine=-0.5)
 # Settings of each kind: its own, and those that take another way through the code.
 EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
@@ -52,7 +53,8 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     KoLeo: (KoLeo(),),
     ProxyGml: (ProxyGml(), ProxyGml(n_proxies=3, neighbor_share=0.6, proxy_weight=0.0)),
     RhoContrastive: (RhoContrastive(),),
-    RhoMargin: (RhoMargin(), RhoMargin(has_class_beta=True, flip_share=0.1)),
+    # Means over what costs something may rise while less of it does: with these margins nearly all does.
+    RhoMargin: (RhoMargin(margin_distance=1.0), RhoMargin(1.0, has_class_beta=True, flip_share=0.1)),
     RhoTriplet: (RhoTriplet(margin_distance=0.5),),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
     SphereFace: (SphereFace(), SphereFace(angle_factor=2, plain_weight_start=0.0, plain_weight_end=0.0)),
@@ -63,9 +65,9 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         Sum(terms=(ThresholdConsistentMargin(memory=Memory(20)), KoLeo(), RhoMargin(), ProxyGml())),
     ),
     ThresholdConsistentMargin: (
-        ThresholdConsistentMargin(),
-        ThresholdConsistentMargin(memory=Memory(50, start_step=2)),  # it is full after the second step
-        ThresholdConsistentMargin(positive_weight=0.5, memory=Memory(500)),
+        replace(WIDE, memory=None),
+        replace(WIDE, memory=Memory(50, start_step=2)),  # it is full after the second step
+        replace(WIDE, positive_weight=0.5, memory=Memory(500)),
     ),
 }
 KINDS = typing.get_args(ObjectiveSettings)
