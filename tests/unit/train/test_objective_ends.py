@@ -127,7 +127,9 @@ def test_one_term_has_no_column_beside_the_loss(out: Path) -> None:  # noqa: F81
     assert not any(name.startswith("loss_") for name in rows_of(out, HEAD.name)[0])
 
 
-@pytest.mark.parametrize("objective", [RhoMargin(), ProxyGml(), Sum(terms=(ArcFace(margin_rad=0.3), KoLeo(weight=0.1)))])
+@pytest.mark.parametrize(
+    "objective", [RhoMargin(), ProxyGml(), Sum(terms=(ArcFace(margin_rad=0.3), KoLeo(weight=0.1)))]
+)
 def test_defaults_learn_on_a_frozen_backbone(out: Path, objective: RhoMargin | ProxyGml | Sum) -> None:  # noqa: F811
     optim = changed(WORLD.stage("s1_head").optim, batch_size=16)
     stage = changed(HEAD, objective=objective, sampling=PerClass(images_per_class=2), optim=optim)

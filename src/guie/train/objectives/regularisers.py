@@ -9,7 +9,7 @@ from torch import Tensor
 from guie.settings.objectives.regularisers import KoLeo, ThresholdConsistentMargin
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.memory import MemoryBank
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 SQUARED_EPSILON = 1e-8  # added to squared distances: a pair of duplicates counts as 1e-4 apart
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from guie.settings.objectives.regularisers import RhoMargin, RhoSettings, RhoTriplet
 from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def cost_of(
     given = Tuples(*torch.tensor(rows).T) if rows else Tuples(*torch.empty(3, 0, dtype=torch.int64))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "draw_tuples", lambda *_: given)
-        return objective(batch_of(x, labels))["loss"]
+        return objective(batch_of(x, labels))["loss"].detach()
 
 
 def test_costs_by_hand() -> None:

@@ -7,7 +7,7 @@ import torch
 from hand_batch import drawn
 from metric_fixtures import G5
 
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 
 def test_means_are_of_the_steps_that_have_a_number() -> None:
