@@ -26,6 +26,7 @@ from guie.recipe import (
     LayerDecay,
     Limit,
     Member,
+    Memory,
     Model,
     ObjectiveSettings,
     OneCycle,
@@ -42,6 +43,7 @@ from guie.recipe import (
     Start,
     Steps,
     Sum,
+    ThresholdConsistentMargin,
 )
 
 OTHER_KINDS = [kind for kind in typing.get_args(ObjectiveSettings) if kind not in (ArcFace, CosFace, Softmax)]
@@ -164,6 +166,7 @@ def sample(kind: Any) -> Any:
         Exponential: Exponential(epoch_decay=0.5),
         BlockFactors: BlockFactors(edges=(1,), factors=(0.5,)),
         Sum: Sum(terms=(ArcFace(), Softmax())),
+        ThresholdConsistentMargin: ThresholdConsistentMargin(memory=Memory()),
     }
     return given[kind] if kind in given else kind()
 

@@ -4,6 +4,17 @@ from guie.settings.objectives.group import GroupLoss
 from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, Softmax
 from guie.settings.objectives.message import MessagePassing
 from guie.settings.objectives.pads import Pads
+from guie.settings.objectives.graphs import ProxyGml
+from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, Softmax
+from guie.settings.objectives.memory import Memory
+from guie.settings.objectives.regularisers import (
+    KoLeo,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
+    ThresholdConsistentMargin,
+)
+from guie.settings.objectives.spheres import SphereFace, SphereFaceR
 from guie.settings.objectives.sums import Sum, Term
 
 __all__ = [
@@ -17,6 +28,16 @@ __all__ = [
     "Pads",
     "Softmax",
     "Sum",
+    "KoLeo",
+    "Memory",
+    "ProxyGml",
+    "RhoContrastive",
+    "RhoMargin",
+    "RhoTriplet",
+    "SphereFace",
+    "SphereFaceR",
+    "ThresholdConsistentMargin",
 ]
 
 ObjectiveSettings = Term | Sum
+"""What a stage may minimise: a class for each kind of objective, a file for each family."""

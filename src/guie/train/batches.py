@@ -89,7 +89,7 @@ class TrainSet:
             groups: Which images may share a batch, see `Objective.groups`.
 
         Raises:
-            ValueError: a group has too few classes for a batch.
+            ValueError: a group has too few classes for a batch, or no image is in a group.
         """
         if self.stage.sampling.is_of_one_source:
             of_source = self.sources if groups is None else np.where(groups < 0, -1, groups * (self.sources.max() + 1))
@@ -98,6 +98,10 @@ class TrainSet:
         seed = (self.seed, self.stage.name, epoch)
         if groups is None:
             return self._batches_of(every, self.n_steps, *seed)
+        if (groups < 0).all():
+            raise ValueError(
+                f"stages.{self.stage.name}: the objective leaves out every image; give it fewer clusters or more images"
+            )
         turn = turns(groups, self.n_steps, *seed)
         steps = np.empty((self.n_steps, self.stage.optim.batch_size), np.int64)
         for group in np.unique(turn):

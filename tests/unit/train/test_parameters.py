@@ -103,6 +103,24 @@ def test_optimizer_learns_the_rates_of_the_objective(towers: dict[str, nn.Module
     assert {factors[id(p)] for p in model.backbone.parameters()} == {0.25}
 
 
+def test_what_the_objective_names_is_not_decayed(towers: dict[str, nn.Module]):
+    """Nor with `has_full_decay`; the other parameters of the objective are."""
+    model = model_of(towers["cnn"]).requires_grad_()
+    model.objective.others = nn.Parameter(torch.ones(2, 2))
+    model.objective.centers_of_others = nn.Parameter(torch.ones(2, 2))
+    cases = ((), False), (("centers",), False), (("centers",), True), (("centers", "others"), True)
+    for named, has_full_decay in cases:
+        model.objective.undecayed = lambda named=named: named  # type: ignore[method-assign]
+        stage = changed(STAGE, trains="all", optim__weight_decay=0.25, optim__has_full_decay=has_full_decay)
+        groups = make_optimizer(model, stage).param_groups
+        decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        for name, parameter in model.named_parameters():
+            part, _, rest = name.partition(".")
+            is_named = part == "objective" and any(rest.startswith(prefix) for prefix in named)
+            is_decayed = not is_named and (has_full_decay or parameter.ndim > 1)
+            assert decays[id(parameter)] == (0.25 if is_decayed else 0.0), name
+
+
 def test_layer_decay_falls_towards_the_first_block():
     stage = changed(STAGE, optim__blocks=LayerDecay(0.5))
     names = ["pos_embed", "blocks.0.attn.qkv.weight", "blocks.3.attn.qkv.weight", "norm.weight"]

@@ -6,7 +6,7 @@ import torch
 from changing import changed
 
 from guie.recipe import Cosine, Exponential, OneCycle, Optim
-from guie.train.schedule import class_batches, epoch_order, lr_at, n_steps_of, sample_weights, seed_of
+from guie.train.schedule import class_batches, epoch_order, lr_at, n_steps_of, sample_weights, seed_of, turns
 
 SHA = "4193ced42b8ad9a0dd8fbd78f3b7bc03a7660ebe0fefda5602f00d20b49feffb"  # printf '0/s1/2' | sha256sum
 OPTIM = Optim(n_epochs=20, batch_size=64, lr=0.01)
@@ -131,3 +131,46 @@ def test_steps_are_whole_batches_and_at_least_one() -> None:
 def test_seeds_are_the_same_on_every_machine() -> None:
     assert seed_of(0, "s1", 2) == int.from_bytes(bytes.fromhex(SHA[:8]), "little") >> 1
     assert seed_of(0, "s1", 2) != seed_of(0, "s12") and 0 <= seed_of("x") < 2**31
+
+
+def test_groups_take_turns_and_no_group_comes_twice_before_all_have_come() -> None:
+    groups = np.array([4, -1, 0, 0, 7, 7, 7, -3, 4])
+    for n_steps in (1, 2, 3, 7, 30):
+        turn = turns(groups, n_steps, 0, "s1", 5)
+        assert len(turn) == n_steps and set(turn) <= {0, 4, 7}
+        for start in range(0, n_steps, 3):
+            round_of_all = turn[start : start + 3].tolist()
+            assert len(set(round_of_all)) == len(round_of_all)
+        counts = [int((turn == group).sum()) for group in (0, 4, 7)]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_order_of_the_turns_is_that_of_the_epoch() -> None:
+    groups = np.arange(40)
+    a, b, c = (turns(groups, 40, 0, "s1", epoch).tolist() for epoch in (3, 3, 4))
+    assert a == b and a != c and sorted(a) == sorted(c) == list(range(40))
+
+
+@pytest.mark.parametrize(("per_class", "n_views"), [(4, 1), (2, 2), (1, 4), (3, 3)])
+def test_each_image_stands_so_many_times_in_a_row(per_class: int, n_views: int) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(9), 4))
+    batch_size = 3 * per_class * n_views
+    batches = class_batches(labels, np.ones(36), 40, batch_size, per_class, "seed", n_views=n_views)
+    assert batches.shape == (40, batch_size)
+    for batch in batches.tolist():
+        classes = []
+        for start in range(0, batch_size, per_class * n_views):
+            rows = batch[start : start + per_class * n_views]
+            images = rows[::n_views]
+            assert rows == [image for image in images for _ in range(n_views)]
+            assert len(set(images)) == per_class  # each class has four images
+            (label,) = {int(labels[image]) for image in images}
+            classes.append(label)
+        assert len(set(classes)) == 3
+
+
+def test_views_change_no_draw() -> None:
+    labels = np.repeat(np.arange(9), 4)
+    once = class_batches(labels, np.ones(36), 5, 6, 2, "seed")
+    thrice = class_batches(labels, np.ones(36), 5, 18, 2, "seed", n_views=3)
+    assert (thrice[:, ::3] == once).all()

@@ -12,6 +12,13 @@ from guie.settings.objectives.message import MessagePassing
 from guie.settings.objectives.pads import Pads
 
 Term = MarginSettings | GroupLoss | MessagePassing | Pads
+from guie.settings.objectives.graphs import ProxyGml
+from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.margins import MarginSettings
+from guie.settings.objectives.regularisers import KoLeo, RhoSettings, ThresholdConsistentMargin
+from guie.settings.objectives.spheres import SphereSettings
+
+Term = MarginSettings | KoLeo | ProxyGml | RhoSettings | SphereSettings | ThresholdConsistentMargin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,31 @@ from typing import Any
 from torch import Tensor
 
 from guie.settings.objective import ArcFace, CosFace, GroupLoss, MessagePassing, Pads, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    CosFace,
+    KoLeo,
+    ProxyGml,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
+    Softmax,
+    SphereFace,
+    SphereFaceR,
+    Sum,
+    ThresholdConsistentMargin,
+)
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
 from guie.train.objectives.group import GroupObjective
 from guie.train.objectives.margin import MarginSoftmax
 from guie.train.objectives.message import MessageObjective
 from guie.train.objectives.pads import PadsObjective
+from guie.train.objectives.proxy_gml import ProxyGmlLoss
+from guie.train.objectives.regularisers import ConsistentMarginTerm, KoLeoTerm
+from guie.train.objectives.sphereface import SphereFaceSoftmax
 from guie.train.objectives.sums import SumOfObjectives
+from guie.train.objectives.tuples import RhoTuples
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,20 @@ def _message(settings: MessagePassing, shape: Shape) -> Objective:
 
 def _pads(settings: Pads, shape: Shape) -> Objective:
     return PadsObjective(settings, shape.n_classes, shape.labels)
+def _rho(settings: Any, shape: Shape) -> Objective:
+    return RhoTuples(settings, shape.n_classes)
+
+
+def _sphere(settings: Any, shape: Shape) -> Objective:
+    return SphereFaceSoftmax(settings, shape.n_classes, shape.dim, shape.has_mean_centers)
+
+
+def _proxy_gml(settings: Any, shape: Shape) -> Objective:
+    return ProxyGmlLoss(settings, shape.n_classes, shape.dim, shape.has_mean_centers)
+
+
+def _consistent_margin(settings: Any, shape: Shape) -> Objective:
+    return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
 
 
 def _sum(settings: Sum, shape: Shape) -> Objective:
@@ -71,8 +103,16 @@ TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     GroupLoss: _group,
     MessagePassing: _message,
     Pads: _pads,
+    KoLeo: lambda settings, shape: KoLeoTerm(settings),
+    ProxyGml: _proxy_gml,
+    RhoContrastive: _rho,
+    RhoMargin: _rho,
+    RhoTriplet: _rho,
     Softmax: _margin,
+    SphereFace: _sphere,
+    SphereFaceR: _sphere,
     Sum: _sum,
+    ThresholdConsistentMargin: _consistent_margin,
 }
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, MarginSettings
 from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.class_means import start_from_means
 
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and float32 puts
 # the cosine of a vector with itself above 1 for a fifth of all vectors.
@@ -25,7 +25,6 @@ EPSILON = 1e-6
 # Logits at a time, by type of device. 4 MB stay in a CPU's cache. A card gets 64 MB, since small blocks wait for their
 # launches: a million classes in blocks of 4 MB took 16 times pytorch-metric-learning's time on an H200.
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 24}
-CHUNK = 4096  # embeddings at a time
 KINDS = ("arcface", "cosface", "softmax")
 
 
@@ -260,30 +259,7 @@ class MarginSoftmax(Objective):
     def begin_epoch(self, epoch: int, look: Look) -> None:
         """Points the centres at their classes' means before the first epoch, if asked to."""
         if epoch == 0 and self.has_mean_centers:
-            items = np.arange(len(look.labels))
-            chunks = np.split(items, range(CHUNK, len(items), CHUNK))
-            embeddings = torch.cat([look.embeddings(chunk).cpu() for chunk in chunks])
-            device = self.centers.device
-            self.start_from_means(embeddings.to(device), torch.from_numpy(look.labels).to(device))
-
-    @torch.no_grad()
-    def start_from_means(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Points each class' centres at the mean of its unit embeddings.
-
-        Sub-centres start beside that mean. Classes without an embedding stay as they are.
-
-        Args:
-            embeddings: float32 [n, dim].
-            labels: int64 [n].
-        """
-        n_sub, dim = self.settings.n_sub_centers, self.centers.shape[1]
-        n = len(self.centers) // n_sub
-        sums = torch.zeros(n, dim, device=embeddings.device).index_add_(0, labels, F.normalize(embeddings.float()))
-        means, length = F.normalize(sums), self.centers.norm(dim=1).mean()
-        apart = 0.1 * F.normalize(self.centers.view(n, n_sub, dim), dim=2) * (n_sub > 1)
-        near = F.normalize(means[:, None] + apart, dim=2) * length
-        is_seen = torch.bincount(labels, minlength=n) > 0
-        self.centers.view(n, n_sub, dim)[is_seen] = near[is_seen]
+            start_from_means(self.centers, self.settings.n_sub_centers, look)
 
     def curves(self, epoch: int) -> dict[str, float]:
         """The margin of the epoch, or the mean over the classes."""

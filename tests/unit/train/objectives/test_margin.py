@@ -13,6 +13,7 @@ from torch import Tensor
 from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax
 from guie.train.objectives import margin as module
 from guie.train.objectives.base import Batch
+from guie.train.objectives.class_means import point_at_means
 from guie.train.objectives.margin import (
     KINDS,
     MarginSoftmax,
@@ -218,7 +219,7 @@ def test_centers_start_at_the_class_means(n_sub: int) -> None:
         unit(30, 8, dtype=torch.float32) * torch.linspace(0.3, 9, 30)[:, None]
     )  # a long embedding counts as much as a short one
     labels = torch.arange(30) % 3  # class 3 has none
-    objective.start_from_means(embeddings, labels)
+    point_at_means(objective.centers, n_sub, embeddings, labels)
     for c in range(3):
         mean = F.normalize(F.normalize(embeddings[labels == c]).mean(0), dim=0)
         cosines = F.normalize(objective.centers.detach().view(4, n_sub, 8)[c], dim=1) @ mean
@@ -233,6 +234,6 @@ def test_single_image_classes_start_exactly_at_their_image_and_stay_finite() -> 
     """The trap of facts/metric_learning.md A2: the cosine is 1 for sure, and others' gradients are infinite there."""
     objective = objective_of(ArcFace(margin_rad=0.5, scale=64.0), 50, 16)
     embeddings = unit(50, 16, dtype=torch.float32).requires_grad_()
-    objective.start_from_means(embeddings.detach(), torch.arange(50))
+    point_at_means(objective.centers, 1, embeddings.detach(), torch.arange(50))
     loss_of(objective, embeddings, torch.arange(50)).backward()
     assert torch.isfinite(embeddings.grad).all() and torch.isfinite(objective.centers.grad).all()

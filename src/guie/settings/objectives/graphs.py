@@ -1,0 +1,40 @@
+"""Proxies as nodes of a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from guie.settings.fields import within
+from guie.settings.objectives.kind import Kind
+
+
+@dataclass(frozen=True)
+class ProxyGml(Kind):
+    """Cross entropy over the classes of the proxies nearest to a row: labels spread over a graph of rows and proxies.
+
+    A row is joined to all proxies of its own class and to the most similar others. A class' logit is the sum of the
+    cosines to those of its proxies that are joined; classes without one are left out. A second term classifies the
+    proxies by each other.
+
+    Attributes:
+        n_proxies: Proxies of each class; 12 for CUB and Cars, 1 for SOP.
+        neighbor_share: Share of all proxies that a row is joined to, the own class' included. Small data sets would
+            leave no other class: at least twice `n_proxies` are joined.
+        proxy_weight: Factor of the term that classifies the proxies; SOP 0.
+        proxy_lr_factor: Factor of the stage's learning rate for the proxies; published are .03 for a model of 1e-4.
+
+    Source: Zhu et al., Fewer is more: a deep graph metric learning perspective using fewer proxies, NeurIPS 2020, arXiv
+    2010.13636.
+    """
+
+    has_centers = True
+
+    n_proxies: int = within(12, low=1, high=1000)
+    neighbor_share: float = within(0.05, low=0.0, high=1.0)
+    proxy_weight: float = within(0.3, low=0.0, high=1e3)
+    proxy_lr_factor: float = within(300.0, low=0.0, high=1e6)
+
+    def state_shape(self) -> tuple[Any, ...]:
+        """See `Kind`."""
+        return ("proxies of ProxyGml", self.n_proxies)

@@ -1,0 +1,83 @@
+"""The embeddings of earlier batches: a ring of buffers."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from guie.settings.objectives.memory import Memory
+from guie.train.objectives.base import Batch
+
+log = logging.getLogger(__name__)
+
+
+class MemoryBank(nn.Module):
+    """See `Memory`. An objective asks for `known` in `forward` and calls `add` in `after_step`.
+
+    So a batch meets the batches before it, never itself: pairs within a batch are the objective's own.
+
+    Attributes:
+        embeddings: float32 [size, dim], as the neck gives them, not normalised.
+        labels: int64 [size], their classes.
+        items: int64 [size], their rows of the training set.
+        position: int64, the slot that is written next.
+        count: int64, how many slots are filled.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    items: Tensor
+    position: Tensor
+    count: Tensor
+
+    def __init__(self, settings: Memory, dim: int, n_items: int | None = None) -> None:
+        """An empty memory.
+
+        Args:
+            settings: Its size, and when it begins to count.
+            dim: Numbers of an embedding.
+            n_items: Training images, to warn where the memory holds more.
+        """
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("embeddings", torch.zeros(settings.size, dim))
+        self.register_buffer("labels", torch.zeros(settings.size, dtype=torch.int64))
+        self.register_buffer("items", torch.zeros(settings.size, dtype=torch.int64))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        if n_items is not None and settings.size > n_items:
+            log.warning(
+                "memory.size is %d, and there are %d training images: it will hold old embeddings of an image beside "
+                "new ones; take at most %d",
+                *(settings.size, n_items, n_items),
+            )
+
+    def known(self, step: int) -> tuple[Tensor, Tensor]:
+        """What it holds at a step of the stage: embeddings, [k, dim], without a graph, and labels, int64 [k]; nothing
+        before the settings' `start_step`."""
+        n = int(self.count) if step >= self.settings.start_step else 0
+        return self.embeddings[:n], self.labels[:n]
+
+    @torch.no_grad()
+    def add(self, batch: Batch) -> None:
+        """Takes in the rows of a batch; the oldest go. Of a batch larger than the memory the last rows stay."""
+        size = self.settings.size
+        rows = batch.embeddings.detach()[-size:]
+        slots = (self.position + torch.arange(len(rows), device=self.position.device)) % size
+        self.embeddings[slots] = rows.to(self.embeddings.dtype)
+        self.labels[slots] = batch.labels[-size:]
+        self.items[slots] = batch.items[-size:]
+        self.position.add_(len(rows)).remainder_(size)
+        self.count.add_(len(rows)).clamp_(max=size)
+
+    @torch.no_grad()
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.position.zero_()
+        self.count.zero_()
+
+    def curves(self) -> dict[str, float]:
+        """The share of its slots that is filled."""
+        return {"memory_fill": round(int(self.count) / self.settings.size, 6)}

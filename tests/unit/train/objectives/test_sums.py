@@ -1,0 +1,130 @@
+"""A sum of objectives is each of its parts, told apart by their names."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hand_batch import NO_LOOK, batch_of, drawn
+from torch import Tensor, nn
+
+from guie.settings.fields import check
+from guie.settings.objective import ArcFace, KoLeo, Memory, ProxyGml, RhoMargin, Softmax, Sum, ThresholdConsistentMargin
+from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.build import TABLE, Shape
+from guie.train.objectives.sums import SumOfObjectives
+
+SHAPE = Shape(3, 4, 4, torch.ones(3), torch.arange(30) % 3)
+
+
+class Part(Objective):
+    """Notes what it is told; its loss is the embeddings' sum times its only weight."""
+
+    def __init__(self, factor: float, groups: Any = None, is_additive: bool = False) -> None:
+        super().__init__()
+        self.weight, self.own_groups, self.is_additive = nn.Parameter(torch.tensor(factor)), groups, is_additive
+        self.factor, self.told = factor, []
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"a": self.weight * batch.embeddings.sum(), "b": self.weight * 2}
+
+    def after_step(self, batch: Batch, look: Look) -> None:
+        self.told.append(("step", batch.step, look))
+
+    def begin_epoch(self, epoch: int, look: Look) -> None:
+        self.told.append(("epoch", epoch, look))
+
+    def groups(self) -> np.ndarray | None:
+        return self.own_groups
+
+    def rates(self) -> dict[str, float]:
+        return {"weight": self.factor}
+
+    def undecayed(self) -> tuple[str, ...]:
+        return ("weight",)
+
+    def curves(self, epoch: int) -> dict[str, float]:
+        return {"shared": self.factor, f"own_{self.factor:.0f}": epoch}
+
+
+def test_terms_are_those_of_the_parts_and_their_gradient_is_the_sum() -> None:
+    parts = [Part(2.0), Part(3.0)]
+    both = SumOfObjectives(["Left", "Right"], parts)
+    x = torch.ones(2, 2, requires_grad=True)
+    terms = both(batch_of(x, torch.arange(2)))
+    assert {name: float(term.detach()) for name, term in terms.items()} == {
+        "left_a": 8.0, "left_b": 4.0, "right_a": 12.0, "right_b": 6.0,
+    }  # fmt: skip
+    sum(terms.values()).backward()
+    assert x.grad.tolist() == [[5.0, 5.0]] * 2 and [float(part.weight.grad) for part in parts] == [6.0, 6.0]
+
+
+def test_every_part_is_told_of_every_step_and_epoch() -> None:
+    parts = [Part(2.0), Part(3.0)]
+    both = SumOfObjectives(["Left", "Right"], parts)
+    both.begin_epoch(4, NO_LOOK)
+    both.after_step(batch_of(torch.ones(2, 2), torch.arange(2), step=7), NO_LOOK)
+    assert parts[0].told == parts[1].told == [("epoch", 4, None), ("step", 7, None)]
+
+
+def test_rates_and_undecayed_name_the_parts_parameters() -> None:
+    both = SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0)])
+    assert both.rates() == {"parts.left.weight": 2.0, "parts.right.weight": 3.0}
+    assert set(both.undecayed()) == set(both.rates()) == {name for name, _ in both.named_parameters()}
+
+
+def test_curves_are_all_and_the_first_part_wins() -> None:
+    both = SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0)])
+    assert both.curves(5) == {"shared": 2.0, "own_2": 5, "own_3": 5}
+
+
+def test_one_part_decides_which_images_share_a_batch() -> None:
+    groups = np.arange(5)
+    assert SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0)]).groups() is None
+    assert SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0, groups)]).groups() is groups
+    with pytest.raises(ValueError, match=r"^left and right both decide which images share a batch$"):
+        SumOfObjectives(["Left", "Right"], [Part(2.0, groups), Part(3.0, groups)]).groups()
+
+
+def test_sum_is_a_mean_of_parts_of_a_batch_only_where_all_are() -> None:
+    for one, other in ((True, True), (True, False), (False, False)):
+        parts = [Part(1.0, is_additive=one), Part(1.0, is_additive=other)]
+        assert SumOfObjectives(["Left", "Right"], parts).is_additive is (one and other)
+
+
+def test_sum_of_real_kinds_is_the_sum_of_their_losses() -> None:
+    terms = (ThresholdConsistentMargin(memory=Memory(9)), KoLeo(weight=0.7), ArcFace(), ProxyGml(n_proxies=2))
+    both = TABLE[Sum](Sum(terms=terms), SHAPE).double()
+    x, labels = drawn(12, 4, 3)
+    batch = batch_of(x, labels)
+    both.after_step(batch_of(*drawn(9, 4, 3, 1)), NO_LOOK)  # the memory holds something
+    parts = dict(both.parts.items())
+    expected = sum(float(term.detach()) for part in parts.values() for term in part(batch).values())
+    found = both(batch)
+    assert sum(float(term.detach()) for term in found.values()) == pytest.approx(expected, rel=1e-12)
+    assert set(found) == {
+        "thresholdconsistentmargin_pull", "thresholdconsistentmargin_push", "koleo_spread", "arcface_loss",
+        "proxygml_rows", "proxygml_proxies",
+    }  # fmt: skip
+    assert both.rates() == {"parts.proxygml.proxies": 300.0}
+    assert both.curves(0).keys() >= {"memory_fill", "nearest_distance", "margin_rad", "active_share"}
+
+
+@pytest.mark.parametrize("terms", [(), (KoLeo(),), (KoLeo(), KoLeo(weight=0.1))])
+def test_sum_needs_several_kinds_each_once(terms: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="it needs several kinds, each once"):
+        check(Sum(terms=terms), "here")
+
+
+def test_sum_needs_positives_and_has_the_state_of_its_terms() -> None:
+    assert not Sum(terms=(KoLeo(), ArcFace())).needs_positives
+    assert Sum(terms=(KoLeo(), RhoMargin())).needs_positives
+    shapes = {
+        Sum(terms=terms).state_shape()
+        for terms in (
+            (KoLeo(), RhoMargin()), (KoLeo(), RhoMargin(has_class_beta=True)), (RhoMargin(), KoLeo()),
+            (ArcFace(), Softmax()), (ArcFace(), Softmax(n_sub_centers=2)),
+        )
+    }  # fmt: skip
+    assert len(shapes) == 5
+    assert Sum(terms=(KoLeo(weight=0.1), RhoMargin())).state_shape() in shapes

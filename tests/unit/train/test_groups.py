@@ -1,0 +1,157 @@
+"""Batches of one data set, batches of one group, and several views of an image, against counts by hand."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from changing import changed
+
+from guie.data.packed import PackedImages
+from guie.embed.features import Encoder, FeatureStore
+from guie.recipe import Augment, PerClass, Recipe, Stage, Weighted, load_recipe
+from guie.train.batches import FeatureBatches, TrainSet
+
+RECIPE: Recipe = load_recipe("tiny")
+STAGE: Stage = changed(RECIPE.stage("s1_head"), optim__batch_size=4)
+N = 240  # images: two thirds of source x, with classes 0 to 7; the others of y, with classes 8 to 11
+SOURCES = np.array(["x", "x", "y"] * (N // 3))
+CLASSES = np.where(SOURCES == "y", 8 + np.arange(N) // 3 % 4, np.arange(N) // 3 % 8)
+
+
+class Pack:
+    index = pd.DataFrame(
+        {
+            "image_id": [str(i) for i in range(N)],
+            "source": SOURCES,
+            "class_id": CLASSES,
+            "split": "train",
+            "repeats": 1,
+        }
+    )
+
+
+PACK = cast(PackedImages, Pack())
+ONE_SOURCE = (Weighted(is_of_one_source=True), PerClass(images_per_class=2, is_of_one_source=True))
+one_source = pytest.mark.parametrize("sampling", ONE_SOURCE, ids=["weighted", "per class"])
+
+
+@one_source
+def test_each_batch_is_of_one_data_set_and_the_sets_take_turns(sampling: Weighted | PerClass) -> None:
+    train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling), PACK)
+    orders = set()
+    for epoch in range(8):
+        steps = train_set.step_items(epoch)
+        assert steps.shape == (60, 4) and (steps == train_set.step_items(epoch)).all()
+        names = [set(SOURCES[batch]) for batch in steps]
+        assert all(len(found) == 1 for found in names)
+        flat = [found.pop() for found in names]
+        assert all(flat[i] != flat[i + 1] for i in range(59)) and flat.count("x") == 30
+        orders.add(flat[0])
+        if isinstance(sampling, PerClass):
+            assert all(sorted(np.unique(CLASSES[batch], return_counts=True)[1]) == [2, 2] for batch in steps)
+    assert orders == {"x", "y"}  # which set begins changes with the epoch
+
+
+def test_batches_of_all_data_sets_mix_them() -> None:
+    steps = TrainSet(RECIPE, STAGE, PACK).step_items(0)
+    assert any(len(set(SOURCES[batch])) == 2 for batch in steps)
+
+
+@pytest.mark.parametrize("sampling", [Weighted(), PerClass(images_per_class=2)], ids=["weighted", "per class"])
+def test_groups_share_a_batch_and_those_left_out_are_in_none(sampling: Weighted | PerClass) -> None:
+    train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling), PACK)
+    groups = np.where(np.arange(N) < 90, 5, np.where(np.arange(N) < 180, 2, -1))
+    steps = train_set.step_items(3, groups)
+    of_batches = [set(groups[batch]) for batch in steps]
+    assert all(len(found) == 1 for found in of_batches) and set.union(*of_batches) == {5, 2}
+    flat = [found.pop() for found in of_batches]
+    assert flat.count(5) == 30 and all(flat[i] != flat[i + 1] for i in range(59))
+    assert (steps != train_set.step_items(4, groups)).any()
+    assert not (steps[0] == train_set.step_items(3)[0]).all()
+
+
+@one_source
+def test_groups_and_data_sets_part_batches_together(sampling: Weighted | PerClass) -> None:
+    """A group whose images are of two sets becomes two; the parts of all groups take turns."""
+    train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling), PACK)
+    groups = np.where(np.arange(N) % 2, 1, 0)
+    groups[:30] = -1
+    steps = train_set.step_items(0, groups)
+    parts = [{(str(SOURCES[i]), int(groups[i])) for i in batch} for batch in steps]
+    assert all(len(found) == 1 for found in parts)
+    flat = [found.pop() for found in parts]
+    assert sorted(set(flat)) == [("x", 0), ("x", 1), ("y", 0), ("y", 1)]
+    assert [flat.count(part) for part in sorted(set(flat))] == [15] * 4
+
+
+def test_groups_that_leave_everything_out_are_told() -> None:
+    for sampling in (Weighted(), PerClass(images_per_class=2), *ONE_SOURCE):
+        train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling), PACK)
+        with pytest.raises(ValueError, match=r"stages.s1_head: the objective leaves out every image"):
+            train_set.step_items(0, np.full(N, -1))
+
+
+def test_too_few_classes_in_a_group_or_a_data_set_are_told() -> None:
+    stage = changed(STAGE, sampling=PerClass(images_per_class=2), optim__batch_size=12)
+    train_set = TrainSet(RECIPE, stage, PACK)  # six classes a batch, of twelve
+    with pytest.raises(ValueError, match=r"needs 6 classes, and group 1 of the images has 4; make the batch smaller"):
+        train_set.step_items(0, np.where(SOURCES == "y", 1, 0))
+    with pytest.raises(ValueError, match=r"needs 6 classes, and the data set y has 4; make the batch smaller"):
+        TrainSet(RECIPE, changed(stage, sampling__is_of_one_source=True), PACK)
+
+
+class Store:
+    """Features that tell their image and their view: [100 * image + view]."""
+
+    def __init__(self) -> None:
+        self.accelerator = SimpleNamespace(device=torch.device("cpu"))
+        self.packed = cast(Any, PACK)
+        self.names: list[str] = []
+
+    def get(self, encoder: Any, name: str, rows: np.ndarray, change: Any, others: Any = ()) -> np.ndarray:
+        self.names.append(name)
+        return (100 * rows + len(self.names) - 1)[:, None].astype(np.float32)
+
+
+def feature_batches(n_cached: int, views_per_image: int, monkeypatch: pytest.MonkeyPatch) -> FeatureBatches:
+    """Plain view, mirrored view, and so many augmented ones."""
+    monkeypatch.setattr("guie.train.batches.sizes_of", lambda packed, rows: np.zeros((len(rows), 3), np.float32))
+    stage = changed(
+        STAGE,
+        sampling=PerClass(images_per_class=2, views_per_image=views_per_image),
+        optim__batch_size=4 * views_per_image,
+        cost__n_cached_augmentations=n_cached,
+        augment=Augment(flip=0.5),
+    )
+    train_set = TrainSet(RECIPE, stage, PACK)
+    return FeatureBatches(stage, train_set, cast(FeatureStore, Store()), cast(Encoder, None))
+
+
+def test_views_of_an_image_in_a_batch_are_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for n_cached, n_views in ((1, 3), (2, 3), (0, 2), (3, 1)):
+        batches = feature_batches(n_cached, n_views, monkeypatch)
+        seen, n = set(), 0
+        for given in batches.epoch(0, 0):
+            assert given.inputs[:, 0].tolist() == (100 * given.items + given.views).tolist()
+            for items, views in zip(given.items.split(n_views), given.views.split(n_views), strict=True):
+                assert len(set(items.tolist())) == 1 and len(set(views.tolist())) == n_views
+                seen |= set(views.tolist())
+            n += 1
+        assert n == batches.train_set.n_steps and seen == set(range(n_cached + 2))
+
+
+def test_later_steps_of_an_epoch_are_the_same_whether_the_first_were_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = feature_batches(1, 2, monkeypatch)
+    groups = np.arange(N) // 3 % 8 // 4  # classes 0 to 3 and 8 to 11 of y, 4 to 7 and 8 to 11
+    for words in ((), (groups,)):
+        whole = [(given.items.tolist(), given.views.tolist()) for given in batches.epoch(2, 0, *words)]
+        rest = [(given.items.tolist(), given.views.tolist()) for given in batches.epoch(2, 7, *words)]
+        assert whole[7:] == rest
+
+
+def test_more_views_than_are_cached_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"views_per_image is 4, and 3 views are cached; raise cost.n_cached_augmen"):
+        feature_batches(1, 4, monkeypatch)
