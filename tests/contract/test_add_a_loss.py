@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy / "src/guie"
     edited(
         folder / "settings/objective.py",
-        ('"ObjectiveSettings", ', '"ObjectiveSettings", "Pairs", '),
+        ('"ObjectiveSettings",\n', '"ObjectiveSettings",\n    "Pairs",\n'),
         ("ObjectiveSettings = Term | Sum\n", "ObjectiveSettings = Term | Sum | Pairs\n"),
         (
             "from guie.settings.objectives.sums",
@@ -51,7 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edited(
         folder / "train/objectives/build.py",
         ("    Softmax: _margin,\n", f"    Softmax: _margin,\n{row}"),
-        ("import ArcFace, CosFace, Softmax", "import ArcFace, CosFace, Pairs, Softmax"),
+        ("    NtXent,\n    ProxyAnchor,", "    NtXent,\n    Pairs,\n    ProxyAnchor,"),
         (
             "from guie.train.objectives.margin",
             "from guie.train.objectives.pulls import PairLoss\nfrom guie.train.objectives.margin",
@@ -60,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edited(
         copy / "tests/contract/test_objectives.py",
         ("    Softmax: (Softmax(),", f"{example}    Softmax: (Softmax(),"),
-        ("ObjectiveSettings, Softmax", "ObjectiveSettings, Pairs, Softmax"),
+        ("    ObjectiveSettings,\n", "    ObjectiveSettings,\n    Pairs,\n"),
     )
     return copy
 

@@ -18,7 +18,33 @@ from changing import changed
 from small_model import COLORS, COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    BatchHard,
+    Circle,
+    ClassMargin,
+    Contrastive,
+    CosFace,
+    DistanceContrastive,
+    DistanceWeighted,
+    EasyPositive,
+    GrowingMargin,
+    Library,
+    LiftedStructure,
+    MarginLoss,
+    Memory,
+    MultiSimilarity,
+    NtXent,
+    ObjectiveSettings,
+    ProxyAnchor,
+    ProxyNca,
+    SemiHard,
+    Softmax,
+    SoftTriple,
+    Sum,
+    SupCon,
+    Triplet,
+)
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.curves import COLUMNS
@@ -28,12 +54,36 @@ from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.build import build_objective
 from guie.train.state import Checkpoint, TrainState
 
+MEMORY = Memory(size=48, start_step=2)
 # Settings of each kind: its own, and those that take another way through the code.
 EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
+    Circle: (Circle(), Circle(scale=16.0, memory=MEMORY)),
+    Contrastive: (Contrastive(), Contrastive(memory=MEMORY, weight=0.5)),
     CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
+    DistanceContrastive: (
+        DistanceContrastive(negative_margin_distance=1.5),
+        DistanceContrastive(miner=DistanceWeighted(), memory=MEMORY),
+    ),
+    Library: (
+        Library(options=(("margin", 0.4),), miner=BatchHard(), memory=MEMORY),
+        Library(loss="ProxyAnchorLoss", weights_lr_factor=2.0),
+        Library(loss="AngularLoss"),
+    ),
+    LiftedStructure: (LiftedStructure(), LiftedStructure(is_generalised=True, memory=MEMORY)),
+    MarginLoss: (MarginLoss(), MarginLoss(has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY)),
+    MultiSimilarity: (MultiSimilarity(), MultiSimilarity(miner=None, memory=MEMORY)),
+    NtXent: (NtXent(), NtXent(temperature=0.5, miner=EasyPositive(), memory=MEMORY)),
+    ProxyAnchor: (ProxyAnchor(),),
+    ProxyNca: (ProxyNca(), ProxyNca(is_plus_plus=False, scale=1.0)),
+    SoftTriple: (SoftTriple(), SoftTriple(n_centers=1)),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
-    Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), ArcFace(), Softmax()))),
+    SupCon: (SupCon(), SupCon(memory=MEMORY)),
+    Triplet: (
+        Triplet(miner=SemiHard(margin_distance=0.5)),
+        Triplet(is_squared=True, has_soft_margin=True, mean_over="all", memory=MEMORY),
+    ),
+    Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), Contrastive(memory=MEMORY)))),
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
@@ -81,6 +131,7 @@ def take_steps(
         batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
         if batch is not None:
+            torch.manual_seed(2000 + step)  # as the trainer does
             model.objective.after_step(batch, LOOK)
         losses.append(sum(terms.values()))
     return losses
@@ -88,7 +139,9 @@ def take_steps(
 
 def begun(name: str, has_norm: bool = True, dtype: torch.dtype = torch.float32) -> Model:
     """A model before its first step."""
-    model = model_of(name, has_norm).to(dtype)
+    model = model_of(name, has_norm)
+    if dtype == torch.float64:  # float32 is as it is built, with sums in float64
+        model = model.double()
     model.objective.begin_epoch(0, LOOK)
     return model
 
@@ -115,8 +168,10 @@ def test_forward_changes_nothing(name: str) -> None:
     take_steps(model, optimizer_of(model), range(3))  # a memory would hold something now
     objective, batch = model.objective.train(), batch_of(24, 1)
     before, embeddings = state_of(objective), batch.embeddings.clone()
+    torch.manual_seed(7)
     first = {term: float(value.detach()) for term, value in objective(batch).items()}
     assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
+    torch.manual_seed(7)
     assert first == {term: float(value.detach()) for term, value in objective(batch).items()}
     assert first and all(math.isfinite(value) for value in first.values())
 

@@ -221,7 +221,9 @@ def as_text(value: Any) -> str:
     """A field's value as --set takes it."""
     if is_dataclass(value):
         return type(value).__name__
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join("=".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+    return str(value)
 
 
 def test_override_reaches_every_field_of_every_class():
@@ -294,7 +296,7 @@ OTHER_KINDS = [
     ),
     (
         "objective.margin_cosine",
-        "ArcFace has no field 'margin_cosine'; CosFace has margin_cosine: --set {at}.objective=CosFace first",
+        "ArcFace has no field 'margin_cosine'; CosFace and others have margin_cosine: --set {at}.objective=CosFace first",
     ),
     (
         "objective.margin_rad.low",

@@ -6,9 +6,37 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.library import Library
 from guie.settings.objectives.margins import MarginSettings
+from guie.settings.objectives.pairs import (
+    Circle,
+    Contrastive,
+    DistanceContrastive,
+    LiftedStructure,
+    MarginLoss,
+    MultiSimilarity,
+    NtXent,
+    SupCon,
+    Triplet,
+)
+from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
 
-Term = MarginSettings
+Term = (
+    MarginSettings
+    | Circle
+    | Contrastive
+    | DistanceContrastive
+    | Library
+    | LiftedStructure
+    | MarginLoss
+    | MultiSimilarity
+    | NtXent
+    | ProxyAnchor
+    | ProxyNca
+    | SoftTriple
+    | SupCon
+    | Triplet
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,30 @@ from typing import Any
 
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, CosFace, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    Circle,
+    Contrastive,
+    CosFace,
+    DistanceContrastive,
+    Library,
+    LiftedStructure,
+    MarginLoss,
+    MultiSimilarity,
+    NtXent,
+    ProxyAnchor,
+    ProxyNca,
+    Softmax,
+    SoftTriple,
+    Sum,
+    SupCon,
+    Triplet,
+)
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.pairs import PairObjective
+from guie.train.objectives.proxies import ProxyAnchorObjective, ProxyNcaObjective, SoftTripleObjective
 from guie.train.objectives.sums import SumOfObjectives
 
 
@@ -45,6 +65,10 @@ def _margin(settings: Any, shape: Shape) -> Objective:
     return MarginSoftmax(settings, shape.n_classes, shape.dim, shape.counts, shape.has_mean_centers)
 
 
+def _pairs(settings: Any, shape: Shape) -> Objective:
+    return PairObjective(settings, shape.n_classes, shape.dim, shape.n_items)
+
+
 def _sum(settings: Sum, shape: Shape) -> Objective:
     names = [type(term).__name__ for term in settings.terms]
     return SumOfObjectives(names, [TABLE[type(term)](term, shape) for term in settings.terms])
@@ -52,9 +76,22 @@ def _sum(settings: Sum, shape: Shape) -> Objective:
 
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
+    Circle: _pairs,
+    Contrastive: _pairs,
     CosFace: _margin,
+    DistanceContrastive: _pairs,
+    Library: _pairs,
+    LiftedStructure: _pairs,
+    MarginLoss: _pairs,
+    MultiSimilarity: _pairs,
+    NtXent: _pairs,
+    ProxyAnchor: lambda settings, shape: ProxyAnchorObjective(settings, shape.n_classes, shape.dim),
+    ProxyNca: lambda settings, shape: ProxyNcaObjective(settings, shape.n_classes, shape.dim),
     Softmax: _margin,
+    SoftTriple: lambda settings, shape: SoftTripleObjective(settings, shape.n_classes, shape.dim),
     Sum: _sum,
+    SupCon: _pairs,
+    Triplet: _pairs,
 }
 
 
