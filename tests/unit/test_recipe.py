@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from trees import OTHER_KINDS as OTHER_OBJECTIVES
-from trees import another, classes, every_kind, is_rows, leaves, put, walk
+from trees import MINERS, another, classes, every_kind, is_rows, leaves, put, walk
 
 from guie.override import override_field
 from guie.recipe import (
@@ -142,7 +142,7 @@ def test_recipe_cannot_be_changed_in_place():
 
 
 def test_no_settings_can_be_changed_in_place():
-    assert sum(not issubclass(kind, Kind) for kind in classes()) == 34  # kinds of objectives come without a count
+    assert sum(not issubclass(kind, Kind) for kind in classes()) == 40  # kinds of objectives come without a count
     for kind in classes():
         with pytest.raises(FrozenInstanceError):
             kind.__new__(kind).any = 1
@@ -510,7 +510,7 @@ BROKEN: list[tuple[Change, str]] = [
     (s1(optim__schedule="steps"), "stages.s1_head.optim.schedule is 'steps' (str), must be a OneCycle or a Cosine or"),
     (
         s1(objective="arcface"),
-        "stages.s1_head.objective is 'arcface' (str), must be an ArcFace or a CosFace or a Softmax",
+        "stages.s1_head.objective is 'arcface' (str), must be one of ArcFace, CosFace, Softmax, ",
     ),
     (s1(image_px=4), "stages.s1_head.image_px is 4, must be 8 to 4096"),
     (s1(optim__n_epochs=0), "stages.s1_head.optim.n_epochs is 0"),
@@ -927,6 +927,7 @@ def test_json_says_of_which_kind_settings_are():
     assert {name: row["kind"] for name, row in rows.items()} == {
         **dict.fromkeys(("s1", "s2", "s3", "s4", "s5"), "Stage"),
         **{kind.__name__: "Stage" for kind in OTHER_OBJECTIVES},
+        **{f"mined_{type(miner).__name__}": "Stage" for miner in MINERS},
         "s6": "Soup",
     }
     told = {
