@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import OTHER_KINDS as OTHER_OBJECTIVES
 from trees import MINERS, another, classes, every_kind, is_rows, leaves, put, walk
+from trees import OTHER_KINDS as OTHER_OBJECTIVES
 
 from guie.override import override_field
 from guie.recipe import (

@@ -126,7 +126,7 @@ class SoftTripleObjective(Objective):
         similarities = ((cosines / s.temperature).softmax(dim=2) * cosines).sum(dim=2)
         own = F.one_hot(batch.labels, len(centers))
         loss = F.cross_entropy(s.scale * (similarities - s.margin_cosine * own), batch.labels)
-        terms = {"loss": s.weight * loss}
+        terms = {"softmax": s.weight * loss}
         if s.n_centers > 1:
             terms["merge"] = s.weight * s.merge_weight * merging(centers)
         return terms

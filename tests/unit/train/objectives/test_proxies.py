@@ -55,12 +55,12 @@ def test_soft_triple_by_hand() -> None:
     """facts/objectives.md, 3.3: the centres are F4, two a class."""
     batch = batch_of(*F4)
     sharp = objective_of(SoftTriple(n_centers=2), F4[0], 2)(batch)
-    assert float(sharp["loss"]) == pytest.approx(0.041523, abs=1e-6)
+    assert float(sharp["softmax"]) == pytest.approx(0.041523, abs=1e-6)
     soft = objective_of(SoftTriple(n_centers=2, scale=2.0, temperature=1.0), F4[0], 2)(batch)
-    assert float(soft["loss"]) == pytest.approx(0.314944, abs=1e-6)
+    assert float(soft["softmax"]) == pytest.approx(0.314944, abs=1e-6)
     assert float(merging(F4[0].unflatten(0, (2, 2)))) == pytest.approx(0.603553, abs=5e-6)  # with 1e-5 in the root
     assert float(sum(soft.values())) == pytest.approx(0.435655, abs=2e-6)
-    assert set(objective_of(SoftTriple(n_centers=1), P2, 2)(batch)) == {"loss"}
+    assert set(objective_of(SoftTriple(n_centers=1), P2, 2)(batch)) == {"softmax"}
 
 
 def test_soft_triple_is_a_loop() -> None:
