@@ -12,13 +12,16 @@ from guie.recipe import (
     Adam,
     AdamW,
     ArcFace,
+    BatchHard,
     BlockFactors,
     ClassMargin,
     Constant,
     CosFace,
     Cosine,
     Data,
+    DistanceWeighted,
     DrawnWorld,
+    EasyPositive,
     Embed,
     Exponential,
     Export,
@@ -28,11 +31,13 @@ from guie.recipe import (
     Member,
     Memory,
     Model,
+    MultiSimilarityMiner,
     ObjectiveSettings,
     OneCycle,
     Optim,
     PerClass,
     Recipe,
+    SemiHard,
     Setting,
     Sgd,
     Softmax,
@@ -44,8 +49,10 @@ from guie.recipe import (
     Steps,
     Sum,
     ThresholdConsistentMargin,
+    Triplet,
 )
 
+MINERS = (BatchHard(), DistanceWeighted(), EasyPositive(), MultiSimilarityMiner(), SemiHard())
 OTHER_KINDS = [kind for kind in typing.get_args(ObjectiveSettings) if kind not in (ArcFace, CosFace, Softmax)]
 PHASES = ("head", "backbone", "highres")
 
@@ -177,6 +184,8 @@ def another_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
         return value[::-1]
     if is_dataclass(kind):
         return (Limit("a"),)
+    if typing.get_origin(kind) is tuple:  # options of a loss
+        return (*value, ("margin", 0.3))
     if typing.get_origin(kind) is typing.Literal:
         return (next(word for word in typing.get_args(kind) if word not in (value or ())),)
     return (0.1, 0.2, 0.3) if value is None else (*value, another_plain(value[0], kind) if value else kind(3))
@@ -253,6 +262,10 @@ def every_kind() -> Recipe:
         )
         for kind in OTHER_KINDS
     ]
+    mined = [
+        replace(others[0], name=f"mined_{type(miner).__name__}", objective=Triplet(miner=miner, memory=Memory()))
+        for miner in MINERS
+    ]
     plain = replace(soft, name="s5", objective=ArcFace(margin_rad=0.3), optim=replace(moves, schedule=OneCycle()))
     return Recipe(
         name="all",
@@ -264,7 +277,7 @@ def every_kind() -> Recipe:
         ),
         model=Model("timm", "resnet18", mean=(0.5, 0.4, 0.3), std=(0.5, 0.4, 0.3)),
         stages=Stages(
-            head=(head, own), backbone=(backbone, soft, plain, *others), highres=(Soup("s6", of=("s4", "s5")),)
+            head=(head, own), backbone=(backbone, soft, plain, *others, *mined), highres=(Soup("s6", of=("s4", "s5")),)
         ),
         embed=Embed(
             (

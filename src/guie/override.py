@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
 from dataclasses import MISSING, is_dataclass, replace
 from typing import Any, TypeVar
 
-from guie.settings.fields import classes_of, hints_of, items_of, joined, kinds_of, name_of, nearest
+from guie.settings.fields import classes_of, hints_of, is_pair, items_of, joined, kinds_of, name_of, nearest
 from guie.settings.moved import GONE, kinds_with, new_path
 
 Tree = TypeVar("Tree")
@@ -104,7 +105,7 @@ class _Change:
 
     def _first(self, kinds: list[type], field: str, place: str) -> str:
         """For a message: which kinds have the field, and the --set that makes `place` one of them."""
-        names = " and ".join(kind.__name__ for kind in kinds)
+        names = " and ".join(kind.__name__ for kind in kinds) if len(kinds) < 4 else f"{kinds[0].__name__} and others"
         has = f"{names} {'has' if len(kinds) == 1 else 'have'} {field}"
         if needed := _without_default(kinds[0]):
             return f"{has}, but no default for {', '.join(needed)}: write it into a recipe file"
@@ -145,9 +146,21 @@ class _Change:
             )
         return kind()
 
+    def _pair(self, text: str) -> tuple[str, int | float | bool | str]:
+        """The name and the value of `margin=0.2`."""
+        name, sep, value = text.partition("=")
+        if not sep:
+            raise ValueError(f"--set {self.path}={self.value}: takes name=value, several separated by commas")
+        for kind in (bool, int, float):
+            with contextlib.suppress(ValueError):
+                return name.strip(), self._as(value.strip(), kind)
+        return name.strip(), value.strip()
+
     def _as(self, text: str, kind: Any) -> Any:
         """The value of `text`, as str, bool, int, float, a `Literal` word, or a tuple of those written with commas."""
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is tuple and is_pair(arguments[0]):
+            return tuple(self._pair(part.strip()) for part in text.split(",") if part.strip())
         if origin is tuple and not is_dataclass(arguments[0]) and len(kinds_of(arguments[0])) == 1:
             parts = [part.strip() for part in text.split(",") if part.strip()]
             if arguments[1:] != (Ellipsis,) and len(parts) != len(arguments):

@@ -39,7 +39,7 @@ def test_walk_reaches_every_class_of_settings():
     found = leaves(EVERY_KIND)
     assert len({leaf.path for leaf in found}) == len(found) > 400
     exported = {value for value in vars(recipe_module).values() if isinstance(value, type) and is_dataclass(value)}
-    assert exported == set(classes()) and sum(not issubclass(kind, Kind) for kind in exported) == 35
+    assert exported == set(classes()) and sum(not issubclass(kind, Kind) for kind in exported) == 40
     held = {leaf.owner for leaf in found} | {type(leaf.value) for leaf in found if is_dataclass(leaf.value)}
     others = {Stages, *typing.get_args(ObjectiveSettings)}  # whose rows are reached by their names; of several kinds
     assert exported - held <= others
@@ -84,7 +84,7 @@ def test_every_other_kind_changes_the_digest_of_a_door(leaf: Leaf, other: Any):
 def test_choices_are_all_of_them():
     kinds = {(*leaf.key, type(other).__name__) for leaf, other in choices()}
     assert {name for _, name, _ in kinds} == {
-        *("objective", "margin_rad", "margin_cosine", "memory", "sampling"),
+        *("objective", "margin_rad", "margin_cosine", "sampling", "miner", "memory"),
         *("method", "schedule", "blocks", "model", "drawn"),
     }
     assert {("Stage", "objective", kind) for kind in ("ArcFace", "CosFace", "Softmax")} <= kinds

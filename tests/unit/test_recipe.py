@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trees import MINERS, another, classes, every_kind, is_rows, leaves, put, walk
 from trees import OTHER_KINDS as OTHER_OBJECTIVES
-from trees import another, classes, every_kind, is_rows, leaves, put, walk
 
 from guie.override import override_field
 from guie.recipe import (
@@ -142,7 +142,7 @@ def test_recipe_cannot_be_changed_in_place():
 
 
 def test_no_settings_can_be_changed_in_place():
-    assert sum(not issubclass(kind, Kind) for kind in classes()) == 34  # kinds of objectives come without a count
+    assert sum(not issubclass(kind, Kind) for kind in classes()) == 40  # kinds of objectives come without a count
     for kind in classes():
         with pytest.raises(FrozenInstanceError):
             kind.__new__(kind).any = 1
@@ -221,7 +221,9 @@ def as_text(value: Any) -> str:
     """A field's value as --set takes it."""
     if is_dataclass(value):
         return type(value).__name__
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join("=".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+    return str(value)
 
 
 def test_override_reaches_every_field_of_every_class():
@@ -294,7 +296,7 @@ OTHER_KINDS = [
     ),
     (
         "objective.margin_cosine",
-        "ArcFace has no field 'margin_cosine'; CosFace has margin_cosine: --set {at}.objective=CosFace first",
+        "ArcFace has no field 'margin_cosine'; CosFace and others have margin_cosine: --set {at}.objective=CosFace first",
     ),
     (
         "objective.margin_rad.low",
@@ -925,6 +927,7 @@ def test_json_says_of_which_kind_settings_are():
     assert {name: row["kind"] for name, row in rows.items()} == {
         **dict.fromkeys(("s1", "s2", "s3", "s4", "s5"), "Stage"),
         **{kind.__name__: "Stage" for kind in OTHER_OBJECTIVES},
+        **{f"mined_{type(miner).__name__}": "Stage" for miner in MINERS},
         "s6": "Soup",
     }
     told = {

@@ -50,6 +50,9 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "Softmax": {"scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "n_sub_centers": (1, 100)},
     "GrowingMargin": {"start": MARGIN, "step": MARGIN, "max": MARGIN},
     "ClassMargin": {"low": MARGIN, "high": MARGIN, "power": (-10.0, 0.0)},
+    "SemiHard": {"margin_distance": (0.0, 2.0)},
+    "DistanceWeighted": {"cutoff_distance": (1e-3, 2.0), "max_distance": (1e-3, 2.0)},
+    "MultiSimilarityMiner": {"epsilon_cosine": (-1.0, 2.0)},
     "Memory": {"size": (1, 10**7), "start_step": (0, 10**9)},
     "Neck": {
         "dim": (1, 10**5),
@@ -140,7 +143,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 94
+    assert sum(map(len, RANGES.values())) == 98
 
 
 def places() -> list[tuple[Leaf, float, float]]:

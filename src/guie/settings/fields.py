@@ -66,6 +66,12 @@ def joined(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
+def is_pair(kind: Any) -> bool:
+    """Whether a type is a pair of a name and a value: `("margin", 0.2)`."""
+    arguments = typing.get_args(kind)
+    return typing.get_origin(kind) is tuple and len(arguments) == 2 and arguments[0] is str and arguments[1] is not ...
+
+
 def name_of(item: Any, i: int) -> str:
     """How a path reaches an item of a tuple: by its name, or by its number."""
     name = getattr(item, "name", None)
@@ -121,9 +127,10 @@ def _check_value(value: Any, hint: Any, place: str, field: str) -> None:
         words = ", ".join(word or "''" for word in typing.get_args(kind))
         raise ValueError(f"{place} is {value!r}, must be one of {words}")
     if typing.get_origin(kind) is tuple:
+        arguments = typing.get_args(kind)
         for i, item in enumerate(value):
             own = place if _is_word(kind) else joined(place, name_of(item, i))
-            _check_value(item, typing.get_args(kind)[0], own, own)
+            _check_value(item, arguments[0] if arguments[1:] == (Ellipsis,) else arguments[i], own, own)
     elif is_dataclass(kind):
         check(value, place)
 
@@ -161,11 +168,17 @@ def _named(kind: Any) -> str:
     words = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}
     if typing.get_origin(kind) is typing.Literal:
         return "a text"
+    if is_pair(kind):
+        return "a pair of a name and a value"
     if typing.get_origin(kind) is tuple:
         arguments = typing.get_args(kind)
-        items = " or ".join(_named(item).split(" ", 1)[1] + "s" for item in kinds_of(arguments[0]))
+        items = " or ".join(_plural(item) for item in kinds_of(arguments[0]))
         return f"a tuple of {items}" if arguments[1:] == (Ellipsis,) else f"a tuple of {len(arguments)} {items}"
     return words.get(kind) or f"{'an' if re.match('[AEIOU](?!ne)', kind.__name__) else 'a'} {kind.__name__}"
+
+
+def _plural(kind: Any) -> str:
+    return "pairs of a name and a value" if is_pair(kind) else _named(kind).split(" ", 1)[1] + "s"
 
 
 def _remedy(value: Any, kind: Any) -> str:
@@ -181,6 +194,8 @@ def _remedy(value: Any, kind: Any) -> str:
 
 def _tuple_remedy(value: Any, kind: Any) -> str:
     item = typing.get_args(kind)[0]
+    if is_pair(kind) or is_pair(item):
+        return ": write (('name', value),)"
     if _holds(value, item) or is_dataclass(value):
         return f": write ({_short(repr(value))},)"
     return ": write (...) instead of [...]" if isinstance(value, list) else ""

@@ -15,6 +15,22 @@ from guie.settings.objectives.regularisers import (
     ThresholdConsistentMargin,
 )
 from guie.settings.objectives.spheres import SphereFace, SphereFaceR
+from guie.settings.objectives.library import Library
+from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, Softmax
+from guie.settings.objectives.memory import Memory
+from guie.settings.objectives.miners import BatchHard, DistanceWeighted, EasyPositive, MultiSimilarityMiner, SemiHard
+from guie.settings.objectives.pairs import (
+    Circle,
+    Contrastive,
+    DistanceContrastive,
+    LiftedStructure,
+    MarginLoss,
+    MultiSimilarity,
+    NtXent,
+    SupCon,
+    Triplet,
+)
+from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
 from guie.settings.objectives.sums import Sum, Term
 
 __all__ = [
@@ -37,6 +53,24 @@ __all__ = [
     "SphereFace",
     "SphereFaceR",
     "ThresholdConsistentMargin",
+    "BatchHard",
+    "Circle",
+    "Contrastive",
+    "DistanceContrastive",
+    "DistanceWeighted",
+    "EasyPositive",
+    "Library",
+    "LiftedStructure",
+    "MarginLoss",
+    "MultiSimilarity",
+    "MultiSimilarityMiner",
+    "NtXent",
+    "ProxyAnchor",
+    "ProxyNca",
+    "SemiHard",
+    "SoftTriple",
+    "SupCon",
+    "Triplet",
 ]
 
 ObjectiveSettings = Term | Sum

@@ -7,6 +7,7 @@ from typing import Any
 
 from guie.settings.objectives.group import GroupLoss
 from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.library import Library
 from guie.settings.objectives.margins import MarginSettings
 from guie.settings.objectives.message import MessagePassing
 from guie.settings.objectives.pads import Pads
@@ -19,6 +20,35 @@ from guie.settings.objectives.regularisers import KoLeo, RhoSettings, ThresholdC
 from guie.settings.objectives.spheres import SphereSettings
 
 Term = MarginSettings | KoLeo | ProxyGml | RhoSettings | SphereSettings | ThresholdConsistentMargin
+from guie.settings.objectives.pairs import (
+    Circle,
+    Contrastive,
+    DistanceContrastive,
+    LiftedStructure,
+    MarginLoss,
+    MultiSimilarity,
+    NtXent,
+    SupCon,
+    Triplet,
+)
+from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
+
+Term = (
+    MarginSettings
+    | Circle
+    | Contrastive
+    | DistanceContrastive
+    | Library
+    | LiftedStructure
+    | MarginLoss
+    | MultiSimilarity
+    | NtXent
+    | ProxyAnchor
+    | ProxyNca
+    | SoftTriple
+    | SupCon
+    | Triplet
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,20 @@ from guie.settings.objective import (
     SphereFaceR,
     Sum,
     ThresholdConsistentMargin,
+from guie.settings.objective import (
+    Circle,
+    Contrastive,
+    DistanceContrastive,
+    Library,
+    LiftedStructure,
+    MarginLoss,
+    MultiSimilarity,
+    NtXent,
+    ProxyAnchor,
+    ProxyNca,
+    SoftTriple,
+    SupCon,
+    Triplet,
 )
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
@@ -32,6 +46,8 @@ from guie.train.objectives.pads import PadsObjective
 from guie.train.objectives.proxy_gml import ProxyGmlLoss
 from guie.train.objectives.regularisers import ConsistentMarginTerm, KoLeoTerm
 from guie.train.objectives.sphereface import SphereFaceSoftmax
+from guie.train.objectives.pairs import PairObjective
+from guie.train.objectives.proxies import ProxyAnchorObjective, ProxyNcaObjective, SoftTripleObjective
 from guie.train.objectives.sums import SumOfObjectives
 from guie.train.objectives.tuples import RhoTuples
 
@@ -90,6 +106,8 @@ def _proxy_gml(settings: Any, shape: Shape) -> Objective:
 
 def _consistent_margin(settings: Any, shape: Shape) -> Objective:
     return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
+def _pairs(settings: Any, shape: Shape) -> Objective:
+    return PairObjective(settings, shape.n_classes, shape.dim, shape.n_items)
 
 
 def _sum(settings: Sum, shape: Shape) -> Objective:
@@ -99,6 +117,8 @@ def _sum(settings: Sum, shape: Shape) -> Objective:
 
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
+    Circle: _pairs,
+    Contrastive: _pairs,
     CosFace: _margin,
     GroupLoss: _group,
     MessagePassing: _message,
@@ -113,6 +133,17 @@ TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     SphereFaceR: _sphere,
     Sum: _sum,
     ThresholdConsistentMargin: _consistent_margin,
+    DistanceContrastive: _pairs,
+    Library: _pairs,
+    LiftedStructure: _pairs,
+    MarginLoss: _pairs,
+    MultiSimilarity: _pairs,
+    NtXent: _pairs,
+    ProxyAnchor: lambda settings, shape: ProxyAnchorObjective(settings, shape.n_classes, shape.dim),
+    ProxyNca: lambda settings, shape: ProxyNcaObjective(settings, shape.n_classes, shape.dim),
+    SoftTriple: lambda settings, shape: SoftTripleObjective(settings, shape.n_classes, shape.dim),
+    SupCon: _pairs,
+    Triplet: _pairs,
 }
 
 
