@@ -96,6 +96,7 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         Sum(terms=(ArcFace(), Softmax(scale=10.0))),
         Sum(terms=(CosFace(), ArcFace(), Softmax())),
         Sum(terms=(ThresholdConsistentMargin(memory=Memory(20)), KoLeo(), RhoMargin(), ProxyGml())),
+        Sum(terms=(CosFace(), Contrastive(memory=MEMORY))),
     ),
     ThresholdConsistentMargin: (
         replace(WIDE, memory=None),
@@ -123,7 +124,6 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         Triplet(miner=SemiHard(margin_distance=0.5)),
         Triplet(is_squared=True, has_soft_margin=True, mean_over="all", memory=MEMORY),
     ),
-    Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), Contrastive(memory=MEMORY)))),
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
