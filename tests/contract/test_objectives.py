@@ -18,7 +18,21 @@ from changing import changed
 from small_model import COLORS, COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
-from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    Bier,
+    ClassMargin,
+    CosFace,
+    Diva,
+    DivideConquer,
+    GrowingMargin,
+    HierarchicalDivide,
+    Mic,
+    ObjectiveSettings,
+    SharingMatters,
+    Softmax,
+    Sum,
+)
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.curves import COLUMNS
@@ -31,7 +45,22 @@ from guie.train.state import Checkpoint, TrainState
 # Settings of each kind: its own, and those that take another way through the code.
 EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
+    Bier: (
+        Bier(n_learners=2, decorrelation_weight=0.1, regressor_dim=16),
+        Bier(n_learners=2, decorrelation_weight=0.0, has_bounded_weights=True),
+    ),
     CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
+    Diva: (
+        Diva(intra_weight=0.0, decorrelation_weight=0.1, queue_size=64, regressor_dim=16),
+        Diva(sample_weight=0.0, decorrelation_weight=0.1, regressor_dim=16),
+    ),
+    DivideConquer: (DivideConquer(n_clusters=2), DivideConquer(n_clusters=3, min_classes=3)),
+    HierarchicalDivide: (HierarchicalDivide(n_clusters=4),),
+    Mic: (
+        Mic(decorrelation_weight=0.1, regressor_dim=16),
+        Mic(n_clusters=3, trait_dim=4, decorrelation_weight=0.1, regressor_dim=16),
+    ),
+    SharingMatters: (SharingMatters(shared_dim=4, decorrelation_weight=0.1, regressor_dim=16),),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
     Sum: (Sum(terms=(ArcFace(), Softmax(scale=10.0))), Sum(terms=(CosFace(), ArcFace(), Softmax()))),
 }
@@ -49,12 +78,15 @@ def test_every_kind_has_an_example() -> None:
 
 
 class SmallLook:
-    """200 training images with known embeddings."""
+    """200 training images with known embeddings and features."""
 
     labels = (torch.arange(200) % N_CLASSES).numpy()
 
     def embeddings(self, items: Any) -> Tensor:
         return torch.randn(200, DIM, generator=torch.Generator().manual_seed(77))[torch.from_numpy(items)]
+
+    def features(self, items: Any) -> Tensor:
+        return torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(78))[torch.from_numpy(items)]
 
 
 LOOK: Look = SmallLook()
@@ -88,7 +120,8 @@ def take_steps(
 
 def begun(name: str, has_norm: bool = True, dtype: torch.dtype = torch.float32) -> Model:
     """A model before its first step."""
-    model = model_of(name, has_norm).to(dtype)
+    model = model_of(name, has_norm)
+    model = model.double() if dtype == torch.float64 else model  # whose counters may be wider
     model.objective.begin_epoch(0, LOOK)
     return model
 
@@ -102,7 +135,8 @@ def batch_of(n: int, seed: int, dtype: torch.dtype = torch.float32, epoch: int =
     generator = torch.Generator().manual_seed(seed)
     items = torch.randint(0, 200, (n,), generator=generator)
     embeddings = torch.randn(n, DIM, generator=generator, dtype=torch.float64).to(dtype)
-    return Batch(embeddings * 2, embeddings, items % N_CLASSES, items, torch.zeros_like(items), epoch, 3)
+    features = torch.randn(n, WIDTH, generator=generator, dtype=torch.float64).to(dtype)
+    return Batch(features, embeddings, items % N_CLASSES, items, torch.zeros_like(items), epoch, 3)
 
 
 def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

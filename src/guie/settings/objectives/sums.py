@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from guie.settings.objectives.bier import Bier
+from guie.settings.objectives.diva import Diva
+from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
 from guie.settings.objectives.kind import Kind
 from guie.settings.objectives.margins import MarginSettings
+from guie.settings.objectives.mic import Mic
+from guie.settings.objectives.sharing import SharingMatters
 
-Term = MarginSettings
+Term = MarginSettings | Bier | Diva | DivideConquer | HierarchicalDivide | Mic | SharingMatters
 
 
 @dataclass(frozen=True, kw_only=True)

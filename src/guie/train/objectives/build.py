@@ -8,10 +8,27 @@ from typing import Any
 
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, CosFace, Softmax, Sum
+from guie.settings.objective import (
+    ArcFace,
+    Bier,
+    CosFace,
+    Diva,
+    DivideConquer,
+    HierarchicalDivide,
+    Mic,
+    SharingMatters,
+    Softmax,
+    Sum,
+)
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
+from guie.train.objectives.bier import BoostedLearners
+from guie.train.objectives.diva import DiverseTasks
+from guie.train.objectives.divide import DividedEmbedding
+from guie.train.objectives.hierarchy import MaskedEmbedding
 from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.mic import TraitEncoder
+from guie.train.objectives.sharing import SharedEncoder
 from guie.train.objectives.sums import SumOfObjectives
 
 
@@ -52,7 +69,13 @@ def _sum(settings: Sum, shape: Shape) -> Objective:
 
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
+    Bier: lambda settings, shape: BoostedLearners(settings, shape.dim),
     CosFace: _margin,
+    Diva: lambda settings, shape: DiverseTasks(settings, shape.dim, shape.n_classes, shape.n_items),
+    DivideConquer: lambda settings, shape: DividedEmbedding(settings, shape.dim, shape.n_classes, shape.labels),
+    HierarchicalDivide: lambda settings, shape: MaskedEmbedding(settings, shape.dim, shape.n_classes, shape.labels),
+    Mic: lambda settings, shape: TraitEncoder(settings, shape.dim, shape.feature_dim, shape.labels),
+    SharingMatters: lambda settings, shape: SharedEncoder(settings, shape.dim, shape.feature_dim, shape.n_classes),
     Softmax: _margin,
     Sum: _sum,
 }
