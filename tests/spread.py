@@ -6,7 +6,13 @@ no longer reads.
 
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = (("tests/pipeline/test_whole_house.py", "tests/pipeline/test_notebooks.py"),)  # one finished run for both
+TOGETHER = (  # one finished run for all
+    (
+        "tests/pipeline/test_whole_house.py",
+        "tests/pipeline/test_notebooks.py",
+        "tests/pipeline/test_full_disk.py",
+    ),
+)
 
 
 def group_of(test: str) -> str:

@@ -68,20 +68,18 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     def is_finished() -> bool:
         return not arguments.force and is_done(folder, settings, inputs, run.verify)
 
+    mark_seen = _mark_time(folder)
     if is_finished():
         _log_done(run, number, arguments, is_main)
     else:
         with locked(run.out) if is_main else contextlib.nullcontext(False) as is_locked:
-            if n_processes == 1 and is_finished():  # by another start, after the check and before the lock
+            if n_processes == 1 and _mark_time(folder) != mark_seen and is_finished():  # another start was faster
                 _log_done(run, number, arguments, is_main)
             else:
                 check_inputs_whole(run, number, arguments)
                 started = time.time()
                 if number in COMPUTES:
-                    run = replace(run, device=choose_device(arguments.device))
-                    seed_everything(run.recipe.seed)
-                    keep_freed_memory()
-                    log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
+                    run = _on_device(run, arguments, n_processes)
                 if is_main:
                     _begin(run, folder, arguments, is_locked)
                 metrics = _imported(work)(run, **words)
@@ -105,6 +103,21 @@ def _run_of(arguments: argparse.Namespace) -> Run:
     check_names(out=arguments.out.resolve(), **{"data-root": data_root})
     out = (arguments.out / recipe.name).resolve()
     return Run(recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify)
+
+
+def _mark_time(folder: Path) -> int:
+    """When the folder's done-mark was written, in nanoseconds; 0 where there is none."""
+    mark = folder / "done.json"
+    return mark.stat().st_mtime_ns if mark.is_file() else 0
+
+
+def _on_device(run: Run, arguments: argparse.Namespace, n_processes: int) -> Run:
+    """The run with its device. Seeds the process and lets it keep the memory that it frees."""
+    run = replace(run, device=choose_device(arguments.device))
+    seed_everything(run.recipe.seed)
+    keep_freed_memory()
+    log.info("device %s%s", run.device, f", {n_processes} processes" if n_processes > 1 else "")
+    return run
 
 
 def _log_begin(run: Run, number: int, n_processes: int, arguments: argparse.Namespace) -> None:

@@ -73,6 +73,7 @@ def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_new_loss_keeps_what_every_objective_keeps(project: Path):
     done = run(
         project, "-m", "pytest", "-p", "no:cacheprovider", "tests/contract/test_objectives.py", "-k", "Pairs or example"

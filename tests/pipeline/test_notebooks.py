@@ -198,6 +198,7 @@ def test_reproduce_stops_in_time_and_the_next_version_goes_on_to_a_checked_submi
     assert marks[6]["outputs"]["scores.csv"] and marks[6]["inputs"] == first["inputs"]
 
 
+@pytest.mark.full
 def test_submit_exports_an_attached_run_without_training(machine: Kaggle, house: tuple[Path, list[str]]) -> None:
     machine.attach(house[0], "first-version/artifacts/tiny")
     said = machine.run("submit")

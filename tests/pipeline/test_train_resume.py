@@ -245,15 +245,21 @@ def in_two(uninterrupted: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
     return out
 
 
-def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], in_two: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(uninterrupted: tuple[Path, Path], in_two: Path) -> None:
     """With dropout, several centres, SAM, parts and a moving average, all as one process has them."""
-    recipe, one = uninterrupted
     two = weights_of(in_two)
-    expected = {name: tensor for name, tensor in weights_of(one).items() if name in two}
+    expected = {name: tensor for name, tensor in weights_of(uninterrupted[1]).items() if name in two}
     difference = {name: float((expected[name] - two[name]).abs().max()) for name in two}
     worst = max(difference, key=difference.__getitem__)
     assert len(two) > 100 and difference[worst] < 2e-4, (worst, difference[worst])
-    killed = with_images(one, tmp_path)
+
+
+@pytest.mark.full
+def test_two_processes_killed_at_random_moments_end_bit_equal(
+    uninterrupted: tuple[Path, Path], in_two: Path, tmp_path: Path
+) -> None:
+    recipe, one = uninterrupted
+    two, killed = weights_of(in_two), with_images(one, tmp_path)
     n_kills, output = disturbed(recipe, killed, (4, 5), 1, *LAUNCHER)
     assert n_kills >= 2 and "resumes at epoch" in output, output
     again = weights_of(killed)
@@ -295,10 +301,11 @@ def renamed(path, target):
     return rename(path, target)
 e.save_json, Path.replace = noted, renamed
 """
-MOMENTS_OF_5 = (*MOMENTS, "features half extracted", "before the rename")
+OUTSIDE = ("features half extracted", "before the rename")
+OF_THE_TRAINER = [pytest.param(moment, marks=pytest.mark.full) for moment in MOMENTS]  # test_trainer.py stops at each
 
 
-@pytest.mark.parametrize("moment", MOMENTS_OF_5)
+@pytest.mark.parametrize("moment", [*OF_THE_TRAINER, *OUTSIDE])
 def test_killed_at_a_named_moment_door_05_ends_bit_equal(
     uninterrupted: tuple[Path, Path], tmp_path: Path, moment: str
 ) -> None:
@@ -393,6 +400,7 @@ def sharded(uninterrupted: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     return recipe, outs
 
 
+@pytest.mark.full
 def test_sharded_weights_train_as_whole_ones(sharded: Sharded, tmp_path: Path) -> None:
     recipe, outs = sharded
     out = tmp_path / "killed"

@@ -166,6 +166,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.full
 def test_every_damage_is_named_and_the_doors_in_their_order_heal_it(
     house: tuple[Path, list[str]], tmp_path: Path
 ) -> None:

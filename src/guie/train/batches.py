@@ -52,21 +52,25 @@ class TrainSet:
             raise ValueError(
                 f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share"
             )
-        self.labels = np.unique(index["class_id"].to_numpy()[self.rows], return_inverse=True)[1].astype(np.int64)
-        self.image_ids = index["image_id"].to_numpy()[self.rows]
+        index = index.iloc[self.rows]
+        self.labels = np.unique(index["class_id"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+        self.image_ids = index["image_id"].to_numpy()
         self.n_classes = int(self.labels.max()) + 1
-        self.repeats = index["repeats"].to_numpy()[self.rows]
+        self.repeats = index["repeats"].to_numpy()
         weights = {limit.name: limit.weight for limit in recipe.data.limits}
-        self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)[self.rows]
+        self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)
         self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
         self.seed = recipe.seed
         self.stage = stage
-        self.sources = np.unique(index["source"].to_numpy()[self.rows], return_inverse=True)[1].astype(np.int64)
-        every = np.arange(len(self.rows))
-        for source in np.unique(self.sources) if stage.sampling.is_of_one_source else ():
-            name = index["source"].iloc[self.rows[np.argmax(self.sources == source)]]
-            self._check_classes(every[self.sources == source], f"the data set {name} has")
-        self._check_classes(every, "there are")
+        self._check_classes(np.arange(len(self.rows)), "there are")
+        names, self.sources = np.unique(index["source"].to_numpy(), return_inverse=True)
+        if stage.sampling.is_of_one_source:
+            self._check_sources(names)
+
+    def _check_sources(self, names: np.ndarray) -> None:
+        """Raises ValueError where a batch needs more classes than one of the data sets has; `names` are theirs."""
+        for i, name in enumerate(names):
+            self._check_classes(np.flatnonzero(self.sources == i), f"the data set {name} has")
 
     def _check_classes(self, items: np.ndarray, who: str) -> None:
         """Raises ValueError where a batch needs more classes than some images have; `who` has them, for the message."""

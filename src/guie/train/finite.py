@@ -17,16 +17,20 @@ from guie.train.state import TrainState
 
 
 def check_loss(
-    loss: float, stage: Stage, state: TrainState, items: Tensor, train_set: TrainSet, list_path: Path
+    terms: dict[str, float], stage: Stage, state: TrainState, items: Tensor, train_set: TrainSet, folder: Path
 ) -> None:
-    """Raises ValueError where the loss is not finite, and writes the ids of the batch's images to `list_path`."""
-    if math.isfinite(loss):
+    """Raises ValueError where a term of the loss is not finite; writes the ids of the batch's images to
+    `not_finite.txt`."""
+    wrong = {name: value for name, value in terms.items() if not math.isfinite(value)}
+    if not wrong:
         return
+    list_path = folder / "not_finite.txt"
     image_ids = [str(image_id) for image_id in train_set.image_ids[items.cpu().numpy()]]
     with whole_file(list_path) as temporary:
         temporary.write_text("\n".join(image_ids) + "\n", encoding="utf-8")
     images = f", images {', '.join(image_ids[:4])}, ... (all {len(image_ids)}: {list_path})"
-    raise ValueError(_told(f"the loss is {loss}", stage, state, images))
+    told = " and ".join(f"the {name} is {value}" for name, value in wrong.items()) if len(terms) > 1 else ""
+    raise ValueError(_told(told or f"the loss is {sum(terms.values())}", stage, state, images))
 
 
 def check_weights(model: Model, stage: Stage, state: TrainState, accelerator: Accelerator) -> None:

@@ -130,14 +130,7 @@ class Trainer:
             group["lr"] = lr * group["lr_factor"]
         place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
         batch, terms = self._gradient(given, place)
-        check_loss(
-            sum(terms.values()),
-            self.stage,
-            state,
-            given.items,
-            self.train_set,
-            self.checkpoint.path.with_name("not_finite.txt"),
-        )
+        check_loss(terms, self.stage, state, given.items, self.train_set, self.checkpoint.path.parent)
         if optim.sam_rho:
             with sam_ascent(list(self.model.trained().values()), optim.sam_rho):
                 self._gradient(given, place)  # the same neurons are dropped there

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from fake_run import DOMAINS, make_fake_run
 
-from guie import door
+from guie import dependencies, door
+from guie import options as door_options
 from guie.report.collect import collect
 from guie.report.gallery import NO_MIXUPS, Gallery
 from guie.report.page import Report, render, write_report
@@ -151,7 +152,7 @@ def test_folder_that_holds_no_finished_run_is_an_error(
 
 
 def test_door_hands_the_folders_on_and_opens_again_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(door.INPUTS, 9, ())
+    monkeypatch.setitem(dependencies.INPUTS, 9, ())
     calls = []
 
     def work(run: Run, compare: tuple[Path, ...] = ()) -> dict[str, float]:
@@ -179,6 +180,6 @@ def test_door_hands_the_folders_on_and_opens_again_when_they_change(tmp_path: Pa
 
 
 def test_command_names_the_folders_again():
-    arguments = door.parser("", 9).parse_args(["--recipe", "tiny", "--compare", "a b", "c"])
-    assert door.command(9, arguments).endswith("--recipe tiny --compare 'a b' c")
-    assert door.command(7, arguments).endswith("--recipe tiny")
+    arguments = door_options.parser("", 9).parse_args(["--recipe", "tiny", "--compare", "a b", "c"])
+    assert door_options.command(9, arguments).endswith("--recipe tiny --compare 'a b' c")
+    assert door_options.command(7, arguments).endswith("--recipe tiny")

@@ -87,7 +87,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(CHANGES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] * (name not in ("dynamo", "rest"))) for name in CHANGES]
+)
 def test_weights_are_the_same_bits_whatever_the_environment_holds(tmp_path: Path, clean: Path, name: str) -> None:
     for part in ("drawn", "01_manifests", "02_balanced", "03_packed"):
         shutil.copytree(clean / "small" / part, tmp_path / "small" / part)

@@ -128,8 +128,9 @@ def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("n_parts", [4, 32])
 @pytest.mark.parametrize("device", DEVICES)
 def test_parts_give_the_gradient_of_the_whole(kind: str, has_norm: bool, n_parts: int, device: str) -> None:
+    n_steps = 20 if n_parts == 4 else 5
     for dtype, largest in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        whole, parts = (trained(kind, n, dtype, has_norm, device=device) for n in (1, n_parts))
+        whole, parts = (trained(kind, n, dtype, has_norm, n_steps=n_steps, device=device) for n in (1, n_parts))
         assert apart(whole, parts) < largest
 
 
