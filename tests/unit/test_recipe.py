@@ -508,7 +508,7 @@ BROKEN: list[tuple[Change, str]] = [
     (s1(optim__schedule="steps"), "stages.s1_head.optim.schedule is 'steps' (str), must be a OneCycle or a Cosine or"),
     (
         s1(objective="arcface"),
-        "stages.s1_head.objective is 'arcface' (str), must be an ArcFace or a CosFace or a Softmax",
+        "stages.s1_head.objective is 'arcface' (str), must be one of ArcFace, CosFace, Softmax, ",
     ),
     (s1(image_px=4), "stages.s1_head.image_px is 4, must be 8 to 4096"),
     (s1(optim__n_epochs=0), "stages.s1_head.optim.n_epochs is 0"),

@@ -115,14 +115,14 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "objective",
         GrowingMargin(),
-        "is GrowingMargin(start=0.1, step=0.1, max=0.5) (GrowingMargin), must be an ArcFace or",
+        "is GrowingMargin(start=0.1, step=0.1, max=0.5) (GrowingMargin), must be one of ArcFace,",
     ),
     (
         "objective",
         ArcFace,
         "is <class 'guie.settings.objectives.margins.ArcFace'> (type), must be settings, not their class: write ArcFace()",
     ),
-    ("objective", 0.3, "is 0.3 (float), must be an ArcFace or a CosFace"),
+    ("objective", 0.3, "is 0.3 (float), must be one of ArcFace, CosFace"),
     ("objective.margin_rad", "0.3", "is '0.3' (str), must be a number or a GrowingMargin or a ClassMargin"),
     ("optim.blocks", 0.9, "is 0.9 (float), must be a LayerDecay or a BlockFactors"),
     ("sampling", -0.5, "is -0.5 (float), must be a Weighted or a PerClass"),

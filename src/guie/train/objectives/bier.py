@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guie.settings.objectives.bier import Bier
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.reversal import Decorrelation
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 
 def learner_widths(dim: int, n_learners: int) -> list[int]:

@@ -12,6 +12,7 @@ from guie.settings.objectives.diva import Diva
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.clusters import of_all
 from guie.train.objectives.margin_triplets import (
+    Triplets,
     class_triplets,
     generator_of,
     log_inverse_density,
@@ -20,7 +21,7 @@ from guie.train.objectives.margin_triplets import (
     three_class_triplets,
 )
 from guie.train.objectives.reversal import Decorrelation
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 log = logging.getLogger(__name__)
 MARGIN_TASKS = ("discriminative", "shared", "intra")
@@ -121,17 +122,11 @@ class DiverseTasks(Objective):
 
     def _terms(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float | Tensor]]:
         """The terms, and numbers to plot."""
-        s, generator, slices = self.settings, generator_of(batch), self._slices(batch.embeddings)
-        first = slices["discriminative"]
-        triplets = {"discriminative": class_triplets(first, batch.labels, generator)}
-        if s.shared_weight:
-            triplets["shared"] = three_class_triplets(slices["shared"], batch.labels, generator)
-        if s.intra_weight:
-            triplets["intra"] = one_class_triplets(slices["intra"], batch.labels, batch.items, generator)
+        s, slices = self.settings, self._slices(batch.embeddings)
         weights = {"discriminative": 1.0, "shared": s.shared_weight, "intra": s.intra_weight}
         terms: dict[str, Tensor] = {}
         shares: dict[str, float | Tensor] = {}
-        for task, own in triplets.items():
+        for task, own in self._triplets(slices, batch).items():
             beta = self.betas[MARGIN_TASKS.index(task)]
             loss, share = margin_loss(slices[task], own, s.margin_distance, beta)
             terms[task] = weights[task] * loss
@@ -139,9 +134,19 @@ class DiverseTasks(Objective):
             shares[f"{task}_row_share"] = len(own.anchors) / len(batch.labels)
         if s.sample_weight:
             terms["sample"] = s.sample_weight * self._contrast(slices["sample"], batch.items)
-        found = [adversary(first, slices[task]) for task, adversary in self.adversaries.items()]
+        found = [adversary(slices["discriminative"], slices[task]) for task, adversary in self.adversaries.items()]
         terms["decorrelation"] = s.decorrelation_weight * torch.stack(found).sum()
         return terms, shares
+
+    def _triplets(self, slices: dict[str, Tensor], batch: Batch) -> dict[str, Triplets]:
+        """Of each task that learns from some."""
+        generator = generator_of(batch)
+        found = {"discriminative": class_triplets(slices["discriminative"], batch.labels, generator)}
+        if "shared" in slices:
+            found["shared"] = three_class_triplets(slices["shared"], batch.labels, generator)
+        if "intra" in slices:
+            found["intra"] = one_class_triplets(slices["intra"], batch.labels, batch.items, generator)
+        return found
 
     def _contrast(self, unit: Tensor, items: Tensor) -> Tensor:
         own = (unit * self.keys[items]).sum(dim=1)

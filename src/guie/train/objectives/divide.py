@@ -11,7 +11,7 @@ from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.clusters import cluster_curves, k_means, of_all, relabelled, usable
 from guie.train.objectives.margin_triplets import class_triplets, generator_of, margin_loss
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 
 class ClusteredBatches(Objective):

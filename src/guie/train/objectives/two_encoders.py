@@ -11,7 +11,7 @@ from guie.settings.objectives.sharing import SharingMatters
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.margin_triplets import Triplets, class_triplets, generator_of, margin_loss
 from guie.train.objectives.reversal import Decorrelation
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 
 class TwoEncoders(Objective):
