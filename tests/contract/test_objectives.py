@@ -20,40 +20,46 @@ from torch import Tensor, nn
 
 from guie.settings.objective import (
     ArcFace,
-    ClassMargin,
-    CosFace,
-    GroupLoss,
-    GrowingMargin,
-    MessagePassing,
-    ObjectiveSettings,
-    Pads,
-    Softmax,
-    Sum,
-    KoLeo,
-    Memory,
-    ProxyGml,
-    RhoContrastive,
-    RhoMargin,
-    RhoTriplet,
-    SphereFace,
-    SphereFaceR,
-    ThresholdConsistentMargin,
     BatchHard,
+    Bier,
     Circle,
+    ClassMargin,
     Contrastive,
+    CosFace,
     DistanceContrastive,
     DistanceWeighted,
+    Diva,
+    DivideConquer,
     EasyPositive,
+    GroupLoss,
+    GrowingMargin,
+    HierarchicalDivide,
+    KoLeo,
     Library,
     LiftedStructure,
     MarginLoss,
+    Memory,
+    MessagePassing,
+    Mic,
     MultiSimilarity,
     NtXent,
+    ObjectiveSettings,
+    Pads,
     ProxyAnchor,
+    ProxyGml,
     ProxyNca,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
     SemiHard,
+    SharingMatters,
+    Softmax,
     SoftTriple,
+    SphereFace,
+    SphereFaceR,
+    Sum,
     SupCon,
+    ThresholdConsistentMargin,
     Triplet,
 )
 from guie.settings.optim import Optim
@@ -70,25 +76,56 @@ MEMORY = Memory(size=48, start_step=2)
 # Settings of each kind: its own, and those that take another way through the code.
 EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     ArcFace: (ArcFace(), ArcFace(margin_rad=ClassMargin(0.1, 0.4), label_smoothing=0.1, n_sub_centers=2)),
+    Bier: (
+        Bier(n_learners=2, decorrelation_weight=0.1, regressor_dim=16),
+        Bier(n_learners=2, decorrelation_weight=0.0, has_bounded_weights=True),
+    ),
     Circle: (Circle(), Circle(scale=16.0, memory=MEMORY)),
     Contrastive: (Contrastive(), Contrastive(memory=MEMORY, weight=0.5)),
     CosFace: (CosFace(margin_cosine=GrowingMargin(0.0, 0.1, 0.3)), CosFace(margin_cosine=ClassMargin(0.1, 0.4))),
+    DistanceContrastive: (
+        DistanceContrastive(negative_margin_distance=1.5),
+        DistanceContrastive(miner=DistanceWeighted(), memory=MEMORY),
+    ),
+    Diva: (
+        Diva(intra_weight=0.0, decorrelation_weight=0.1, queue_size=64, regressor_dim=16),
+        Diva(sample_weight=0.0, decorrelation_weight=0.1, regressor_dim=16),
+    ),
+    DivideConquer: (DivideConquer(n_clusters=2), DivideConquer(n_clusters=3, min_classes=3)),
     GroupLoss: (
         GroupLoss(),
         GroupLoss(temperature=2.0, n_anchors=1, n_iterations=3, compares="features", has_self_similarity=False),
     ),
+    HierarchicalDivide: (HierarchicalDivide(n_clusters=4),),
+    KoLeo: (KoLeo(),),
+    Library: (
+        Library(options=(("margin", 0.4),), miner=BatchHard(), memory=MEMORY),
+        Library(loss="ProxyAnchorLoss", weights_lr_factor=2.0),
+        Library(loss="AngularLoss"),
+    ),
+    LiftedStructure: (LiftedStructure(), LiftedStructure(is_generalised=True, memory=MEMORY)),
+    MarginLoss: (MarginLoss(), MarginLoss(has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY)),
     MessagePassing: (MessagePassing(), MessagePassing(n_layers=2, n_heads=3, label_smoothing=0.0)),
+    Mic: (
+        Mic(decorrelation_weight=0.1, regressor_dim=16),
+        Mic(n_clusters=3, trait_dim=4, decorrelation_weight=0.1, regressor_dim=16),
+    ),
+    MultiSimilarity: (MultiSimilarity(), MultiSimilarity(miner=None, memory=MEMORY)),
+    NtXent: (NtXent(), NtXent(temperature=0.5, miner=EasyPositive(), memory=MEMORY)),
     Pads: (
         Pads(every_steps=2),
         Pads(every_steps=1, method="reinforce", has_class_betas=True, has_self_regularisation=False),
         Pads(every_steps=2, base="triplet"),
     ),
-    KoLeo: (KoLeo(),),
+    ProxyAnchor: (ProxyAnchor(),),
     ProxyGml: (ProxyGml(), ProxyGml(n_proxies=3, neighbor_share=0.6, proxy_weight=0.0)),
+    ProxyNca: (ProxyNca(), ProxyNca(is_plus_plus=False, scale=1.0)),
     RhoContrastive: (RhoContrastive(),),
     # Means over what costs something may rise while less of it does: with these margins nearly all does.
     RhoMargin: (RhoMargin(margin_distance=1.0), RhoMargin(1.0, has_class_beta=True, flip_share=0.1)),
     RhoTriplet: (RhoTriplet(margin_distance=0.5),),
+    SharingMatters: (SharingMatters(shared_dim=4, decorrelation_weight=0.1, regressor_dim=16),),
+    SoftTriple: (SoftTriple(), SoftTriple(n_centers=1)),
     Softmax: (Softmax(), Softmax(scale=10.0, label_smoothing=0.2, n_sub_centers=3)),
     SphereFace: (SphereFace(), SphereFace(angle_factor=2, plain_weight_start=0.0, plain_weight_end=0.0)),
     SphereFaceR: (SphereFaceR(),),
@@ -98,28 +135,12 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         Sum(terms=(ThresholdConsistentMargin(memory=Memory(20)), KoLeo(), RhoMargin(), ProxyGml())),
         Sum(terms=(CosFace(), Contrastive(memory=MEMORY))),
     ),
+    SupCon: (SupCon(), SupCon(memory=MEMORY)),
     ThresholdConsistentMargin: (
         replace(WIDE, memory=None),
         replace(WIDE, memory=Memory(50, start_step=2)),  # it is full after the second step
         replace(WIDE, positive_weight=0.5, memory=Memory(500)),
     ),
-    DistanceContrastive: (
-        DistanceContrastive(negative_margin_distance=1.5),
-        DistanceContrastive(miner=DistanceWeighted(), memory=MEMORY),
-    ),
-    Library: (
-        Library(options=(("margin", 0.4),), miner=BatchHard(), memory=MEMORY),
-        Library(loss="ProxyAnchorLoss", weights_lr_factor=2.0),
-        Library(loss="AngularLoss"),
-    ),
-    LiftedStructure: (LiftedStructure(), LiftedStructure(is_generalised=True, memory=MEMORY)),
-    MarginLoss: (MarginLoss(), MarginLoss(has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY)),
-    MultiSimilarity: (MultiSimilarity(), MultiSimilarity(miner=None, memory=MEMORY)),
-    NtXent: (NtXent(), NtXent(temperature=0.5, miner=EasyPositive(), memory=MEMORY)),
-    ProxyAnchor: (ProxyAnchor(),),
-    ProxyNca: (ProxyNca(), ProxyNca(is_plus_plus=False, scale=1.0)),
-    SoftTriple: (SoftTriple(), SoftTriple(n_centers=1)),
-    SupCon: (SupCon(), SupCon(memory=MEMORY)),
     Triplet: (
         Triplet(miner=SemiHard(margin_distance=0.5)),
         Triplet(is_squared=True, has_soft_margin=True, mean_over="all", memory=MEMORY),
@@ -142,12 +163,15 @@ def test_every_kind_has_an_example() -> None:
 
 
 class SmallLook:
-    """200 training images with known embeddings."""
+    """200 training images with known embeddings and features."""
 
     labels = (torch.arange(200) % N_CLASSES).numpy()
 
     def embeddings(self, items: Any) -> Tensor:
         return torch.randn(200, DIM, generator=torch.Generator().manual_seed(77))[torch.from_numpy(items)]
+
+    def features(self, items: Any) -> Tensor:
+        return torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(78))[torch.from_numpy(items)]
 
 
 LOOK: Look = SmallLook()
@@ -183,10 +207,8 @@ def take_steps(
 def begun(name: str, has_norm: bool = True, dtype: torch.dtype = torch.float32) -> Model:
     """A model before its first step."""
     model = model_of(name, has_norm)
-    model = model.double() if dtype == torch.float64 else model  # whose counters may be wider
     torch.manual_seed(3000)
-    if dtype == torch.float64:  # float32 is as it is built, with sums in float64
-        model = model.double()
+    model = model.double() if dtype == torch.float64 else model  # which may hold counters in float64
     model.objective.begin_epoch(0, LOOK)
     return model
 
@@ -200,7 +222,8 @@ def batch_of(n: int, seed: int, dtype: torch.dtype = torch.float32, epoch: int =
     generator = torch.Generator().manual_seed(seed)
     items = torch.randint(0, 200, (n,), generator=generator)
     embeddings = torch.randn(n, DIM, generator=generator, dtype=torch.float64).to(dtype)
-    return Batch(embeddings * 2, embeddings, items % N_CLASSES, items, torch.zeros_like(items), epoch, 3)
+    features = torch.randn(n, WIDTH, generator=generator, dtype=torch.float64).to(dtype)
+    return Batch(features, embeddings, items % N_CLASSES, items, torch.zeros_like(items), epoch, 3)
 
 
 def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

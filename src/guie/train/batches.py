@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -257,17 +258,31 @@ class FeatureBatches:
 class _Look:
     """See `Look`."""
 
-    def __init__(self, labels: np.ndarray, features: Callable[[np.ndarray], Tensor], model: Embedder) -> None:
-        self.labels, self.features, self.model = labels, features, model
+    def __init__(self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder) -> None:
+        self.labels, self.plain, self.model = labels, plain, model
+
+    @torch.no_grad()
+    def features(self, items: np.ndarray) -> Tensor:
+        with _eval_mode(self.model):
+            return self.plain(items)[:, : self.model.backbone.feature_dim]  # without the image's size
 
     @torch.no_grad()
     def embeddings(self, items: np.ndarray) -> Tensor:
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        embeddings: Tensor = self.model.neck(self.features(items))
+        with _eval_mode(self.model):
+            embeddings: Tensor = self.model.neck(self.plain(items))
+        return embeddings
+
+
+@contextlib.contextmanager
+def _eval_mode(model: Embedder) -> Iterator[None]:
+    """Eval mode while the block runs; afterwards each module has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
         for module, is_training in modes.items():
             module.training = is_training
-        return embeddings
 
 
 def _step_inputs(

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from guie.settings.objectives.bier import Bier
+from guie.settings.objectives.diva import Diva
+from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
+from guie.settings.objectives.graphs import ProxyGml
 from guie.settings.objectives.group import GroupLoss
 from guie.settings.objectives.kind import Kind
 from guie.settings.objectives.library import Library
 from guie.settings.objectives.margins import MarginSettings
 from guie.settings.objectives.message import MessagePassing
+from guie.settings.objectives.mic import Mic
 from guie.settings.objectives.pads import Pads
-
-Term = MarginSettings | GroupLoss | MessagePassing | Pads
-from guie.settings.objectives.graphs import ProxyGml
-from guie.settings.objectives.kind import Kind
-from guie.settings.objectives.margins import MarginSettings
-from guie.settings.objectives.regularisers import KoLeo, RhoSettings, ThresholdConsistentMargin
-from guie.settings.objectives.spheres import SphereSettings
-
-Term = MarginSettings | KoLeo | ProxyGml | RhoSettings | SphereSettings | ThresholdConsistentMargin
 from guie.settings.objectives.pairs import (
     Circle,
     Contrastive,
@@ -32,21 +28,47 @@ from guie.settings.objectives.pairs import (
     Triplet,
 )
 from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
+from guie.settings.objectives.regularisers import (
+    KoLeo,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
+    ThresholdConsistentMargin,
+)
+from guie.settings.objectives.sharing import SharingMatters
+from guie.settings.objectives.spheres import SphereFace, SphereFaceR
 
 Term = (
     MarginSettings
+    | Bier
     | Circle
     | Contrastive
     | DistanceContrastive
+    | Diva
+    | DivideConquer
+    | GroupLoss
+    | HierarchicalDivide
+    | KoLeo
     | Library
     | LiftedStructure
     | MarginLoss
+    | MessagePassing
+    | Mic
     | MultiSimilarity
     | NtXent
+    | Pads
     | ProxyAnchor
+    | ProxyGml
     | ProxyNca
+    | RhoContrastive
+    | RhoMargin
+    | RhoTriplet
+    | SharingMatters
     | SoftTriple
+    | SphereFace
+    | SphereFaceR
     | SupCon
+    | ThresholdConsistentMargin
     | Triplet
 )
 

@@ -57,6 +57,9 @@ class Look(Protocol):
     def embeddings(self, items: np.ndarray) -> Tensor:
         """float32 [n, dim] of the plain views of rows of the training set, int64 [n]."""
 
+    def features(self, items: np.ndarray) -> Tensor:
+        """float32 [n, feature_dim], the backbone's, of the plain views of rows of the training set, int64 [n]."""
+
 
 class Objective(nn.Module):
     """What a stage minimises. Its parameters are trained, and a later stage may start from them. Its buffers (memories,

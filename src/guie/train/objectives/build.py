@@ -8,46 +8,59 @@ from typing import Any
 
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, CosFace, GroupLoss, MessagePassing, Pads, Softmax, Sum
 from guie.settings.objective import (
     ArcFace,
-    CosFace,
-    KoLeo,
-    ProxyGml,
-    RhoContrastive,
-    RhoMargin,
-    RhoTriplet,
-    Softmax,
-    SphereFace,
-    SphereFaceR,
-    Sum,
-    ThresholdConsistentMargin,
-from guie.settings.objective import (
+    Bier,
     Circle,
     Contrastive,
+    CosFace,
     DistanceContrastive,
+    Diva,
+    DivideConquer,
+    GroupLoss,
+    HierarchicalDivide,
+    KoLeo,
     Library,
     LiftedStructure,
     MarginLoss,
+    MessagePassing,
+    Mic,
     MultiSimilarity,
     NtXent,
+    Pads,
     ProxyAnchor,
+    ProxyGml,
     ProxyNca,
+    RhoContrastive,
+    RhoMargin,
+    RhoTriplet,
+    SharingMatters,
+    Softmax,
     SoftTriple,
+    SphereFace,
+    SphereFaceR,
+    Sum,
     SupCon,
+    ThresholdConsistentMargin,
     Triplet,
 )
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
+from guie.train.objectives.bier import BoostedLearners
+from guie.train.objectives.diva import DiverseTasks
+from guie.train.objectives.divide import DividedEmbedding
 from guie.train.objectives.group import GroupObjective
+from guie.train.objectives.hierarchy import MaskedEmbedding
 from guie.train.objectives.margin import MarginSoftmax
 from guie.train.objectives.message import MessageObjective
+from guie.train.objectives.mic import TraitEncoder
 from guie.train.objectives.pads import PadsObjective
-from guie.train.objectives.proxy_gml import ProxyGmlLoss
-from guie.train.objectives.regularisers import ConsistentMarginTerm, KoLeoTerm
-from guie.train.objectives.sphereface import SphereFaceSoftmax
 from guie.train.objectives.pairs import PairObjective
 from guie.train.objectives.proxies import ProxyAnchorObjective, ProxyNcaObjective, SoftTripleObjective
+from guie.train.objectives.proxy_gml import ProxyGmlLoss
+from guie.train.objectives.regularisers import ConsistentMarginTerm, KoLeoTerm
+from guie.train.objectives.sharing import SharedEncoder
+from guie.train.objectives.sphereface import SphereFaceSoftmax
 from guie.train.objectives.sums import SumOfObjectives
 from guie.train.objectives.tuples import RhoTuples
 
@@ -92,6 +105,8 @@ def _message(settings: MessagePassing, shape: Shape) -> Objective:
 
 def _pads(settings: Pads, shape: Shape) -> Objective:
     return PadsObjective(settings, shape.n_classes, shape.labels)
+
+
 def _rho(settings: Any, shape: Shape) -> Objective:
     return RhoTuples(settings, shape.n_classes)
 
@@ -106,6 +121,8 @@ def _proxy_gml(settings: Any, shape: Shape) -> Objective:
 
 def _consistent_margin(settings: Any, shape: Shape) -> Objective:
     return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
+
+
 def _pairs(settings: Any, shape: Shape) -> Objective:
     return PairObjective(settings, shape.n_classes, shape.dim, shape.n_items)
 
@@ -117,32 +134,38 @@ def _sum(settings: Sum, shape: Shape) -> Objective:
 
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     ArcFace: _margin,
+    Bier: lambda settings, shape: BoostedLearners(settings, shape.dim),
     Circle: _pairs,
     Contrastive: _pairs,
     CosFace: _margin,
+    DistanceContrastive: _pairs,
+    Diva: lambda settings, shape: DiverseTasks(settings, shape.dim, shape.n_classes, shape.n_items),
+    DivideConquer: lambda settings, shape: DividedEmbedding(settings, shape.dim, shape.n_classes, shape.labels),
     GroupLoss: _group,
-    MessagePassing: _message,
-    Pads: _pads,
+    HierarchicalDivide: lambda settings, shape: MaskedEmbedding(settings, shape.dim, shape.n_classes, shape.labels),
     KoLeo: lambda settings, shape: KoLeoTerm(settings),
+    Library: _pairs,
+    LiftedStructure: _pairs,
+    MarginLoss: _pairs,
+    MessagePassing: _message,
+    Mic: lambda settings, shape: TraitEncoder(settings, shape.dim, shape.feature_dim, shape.labels),
+    MultiSimilarity: _pairs,
+    NtXent: _pairs,
+    Pads: _pads,
+    ProxyAnchor: lambda settings, shape: ProxyAnchorObjective(settings, shape.n_classes, shape.dim),
     ProxyGml: _proxy_gml,
+    ProxyNca: lambda settings, shape: ProxyNcaObjective(settings, shape.n_classes, shape.dim),
     RhoContrastive: _rho,
     RhoMargin: _rho,
     RhoTriplet: _rho,
+    SharingMatters: lambda settings, shape: SharedEncoder(settings, shape.dim, shape.feature_dim, shape.n_classes),
+    SoftTriple: lambda settings, shape: SoftTripleObjective(settings, shape.n_classes, shape.dim),
     Softmax: _margin,
     SphereFace: _sphere,
     SphereFaceR: _sphere,
     Sum: _sum,
-    ThresholdConsistentMargin: _consistent_margin,
-    DistanceContrastive: _pairs,
-    Library: _pairs,
-    LiftedStructure: _pairs,
-    MarginLoss: _pairs,
-    MultiSimilarity: _pairs,
-    NtXent: _pairs,
-    ProxyAnchor: lambda settings, shape: ProxyAnchorObjective(settings, shape.n_classes, shape.dim),
-    ProxyNca: lambda settings, shape: ProxyNcaObjective(settings, shape.n_classes, shape.dim),
-    SoftTriple: lambda settings, shape: SoftTripleObjective(settings, shape.n_classes, shape.dim),
     SupCon: _pairs,
+    ThresholdConsistentMargin: _consistent_margin,
     Triplet: _pairs,
 }
 

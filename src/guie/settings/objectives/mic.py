@@ -1,0 +1,61 @@
+"""Mining interclass characteristics: a second encoder learns what classes share, so that the embedding need not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from guie.settings.fields import within
+from guie.settings.objectives.kind import Kind
+
+LARGEST_DISTANCE = 2.0  # of two vectors of length 1
+
+
+@dataclass(frozen=True)
+class Mic(Kind):
+    """The margin loss twice: of the embedding with classes, and of a second encoder with clusters of shared traits.
+
+    The clusters are made by k-means of the backbone's features, standardised within each class. An adversary predicts
+    the embedding from the second encoder; both encoders make that hard. The second encoder ends with the stage.
+
+    Ours: both encoders see the same batch, which is drawn by classes. An image without another of its cluster in the
+    batch teaches the second encoder nothing; the curve `trait_row_share` tells how many do.
+
+    Attributes:
+        n_clusters: Clusters of traits; 0 is one for every 50 images, 100 at most (ours; the papers' runs took 30 to
+            500).
+        every_epochs: Epochs between two clusterings (ours).
+        trait_dim: Numbers of the second encoder's embedding.
+        trait_weight: Of the second encoder's loss.
+        margin_distance: Half the width of the band around beta, alpha.
+        beta_distance: Where beta starts, the distance that separates pairs of one class from others.
+        beta_lr_factor: Factor of the stage's learning rate for beta.
+        decorrelation_weight: Of the similarity between the encoders that the adversary finds, gamma.
+        regressor_dim: Hidden width of the adversary.
+        regressor_lr_factor: Factor of the stage's learning rate for the adversary.
+
+    Source: Roth et al., MIC: Mining interclass characteristics for improved metric learning, ICCV 2019, arXiv
+    1909.11574.
+    """
+
+    needs_positives = True
+
+    n_clusters: int = within(0, low=0, high=10**5)
+    every_epochs: int = within(3, low=1, high=10**6)
+    trait_dim: int = within(128, low=2, high=10**5)
+    trait_weight: float = within(1.0, low=0.0, high=1e4)
+    margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
+    beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
+    beta_lr_factor: float = within(50.0, low=0.0, high=1e6)
+    decorrelation_weight: float = within(100.0, low=0.0, high=1e6)
+    regressor_dim: int = within(512, low=1, high=10**5)
+    regressor_lr_factor: float = within(1.0, low=0.0, high=1e6)
+
+    def check(self, at: str) -> None:
+        """Raises ValueError for a single cluster, which has no images of another."""
+        if self.n_clusters == 1:
+            raise ValueError(f"{at}.n_clusters is 1, must be 2 or more, or 0 for a number that follows the images")
+
+    def state_shape(self) -> tuple[Any, ...]:
+        """See `Kind`."""
+        return ("Mic", self.trait_dim, self.regressor_dim)

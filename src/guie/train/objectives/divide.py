@@ -1,0 +1,161 @@
+"""Divide and Conquer: each cluster of the training images trains its own slice of the embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
+from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.clusters import cluster_curves, k_means, of_all, relabelled, usable
+from guie.train.objectives.margin_triplets import class_triplets, generator_of, margin_loss
+from guie.train.objectives.step_means import StepMeans, pair_cosines
+
+
+class ClusteredBatches(Objective):
+    """The margin loss of batches that are of one cluster each, on the cluster's part of the embedding; later of all
+    images, on the whole embedding.
+
+    Attributes:
+        clusters: int64 [n_items], the cluster of each training image; that of an image left out, too.
+        is_divided: int64 [], 1 where batches are of one cluster now, else 0.
+    """
+
+    clusters: Tensor
+    is_divided: Tensor
+
+    def __init__(self, settings: DivideConquer | HierarchicalDivide, n_classes: int, labels: Tensor) -> None:
+        """Before the first clustering all images are in cluster 0.
+
+        Args:
+            settings: Clusters, epochs, margin.
+            n_classes: Classes of the training set.
+            labels: int64 [n_items], the class of each training image.
+
+        Raises:
+            ValueError: there are too few classes.
+        """
+        super().__init__()
+        self.settings, self.kind = settings, type(settings).__name__
+        for name in ("n_clusters", "min_classes"):
+            if getattr(settings, name) > n_classes:
+                raise ValueError(
+                    f"{self.kind}: objective.{name} is {getattr(settings, name)}, and there are {n_classes} classes; "
+                    "make it smaller"
+                )
+        self.labels = labels.cpu().numpy()
+        self.register_buffer("clusters", torch.zeros(len(labels), dtype=torch.int64))
+        self.register_buffer("is_divided", torch.tensor(0))
+        self.means = StepMeans(("active_share", "positive_cosine", "negative_cosine"))
+
+    def part_of(self, embeddings: Tensor, cluster: int) -> Tensor:
+        """The part of embeddings that a cluster trains, float [n, width], of float [n, dim]."""
+        raise NotImplementedError
+
+    def divide(self, epoch: int, look: Look) -> np.ndarray | None:
+        """The clusters from this epoch on, int64 [n_items]; None where they stay."""
+        raise NotImplementedError
+
+    def margin(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The margin loss, and the share of pairs that have a part in it.
+
+        A batch of several clusters gets the mean of their losses, weighted by their rows.
+        """
+        s, generator, n = self.settings, generator_of(batch), len(batch.labels)
+        parts = [(torch.arange(n, device=batch.labels.device), batch.embeddings)]
+        if self.is_divided:
+            clusters = self.clusters[batch.items]
+            rows_of = [(k, (clusters == k).nonzero()[:, 0]) for k in clusters.unique().tolist()]
+            parts = [(rows, self.part_of(batch.embeddings[rows], k)) for k, rows in rows_of]
+        losses = []
+        shares = []
+        for rows, part in parts:
+            unit = F.normalize(part)
+            triplets = class_triplets(unit, batch.labels[rows], generator)
+            loss, share = margin_loss(unit, triplets, s.margin_distance, s.beta_distance)
+            losses.append(loss * (len(rows) / n))
+            shares.append(share.to(loss))
+        return torch.stack(losses).sum(), torch.stack(shares).nanmean()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Objective`."""
+        return {"margin": self.margin(batch)[0]}
+
+    @torch.no_grad()
+    def begin_epoch(self, epoch: int, look: Look) -> None:
+        """Clusters the training images where a clustering is due.
+
+        Raises:
+            ValueError: no cluster has enough classes.
+        """
+        self.means.reset()
+        self.is_divided.fill_(int(epoch < self.settings.n_divided_epochs))
+        found = self.divide(epoch, look) if self.is_divided else None
+        if found is not None:
+            self.clusters.copy_(torch.from_numpy(found))
+            if (usable(found, self.labels, self.settings.min_classes) < 0).all():
+                raise ValueError(
+                    f"{self.kind}: in epoch {epoch + 1} no cluster holds {self.settings.min_classes} classes with two "
+                    "images each; make objective.n_clusters or objective.min_classes smaller"
+                )
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, look: Look) -> None:
+        """Counts the active share and the cosines of the whole embedding."""
+        share = self.margin(batch)[1]
+        self.means.add(pair_cosines(batch.embeddings, batch.labels) | {"active_share": float(share)})
+
+    def groups(self) -> np.ndarray | None:
+        """See `Objective`: the clusters, until all images train the whole embedding."""
+        if not self.is_divided:
+            return None
+        return usable(self.clusters.cpu().numpy(), self.labels, self.settings.min_classes)
+
+    def curves(self, epoch: int) -> dict[str, float]:
+        """See `Objective`; one cluster of all images where nothing is divided."""
+        groups = self.groups()
+        sizes = cluster_curves(np.zeros(len(self.clusters), np.int64) if groups is None else groups)
+        return sizes | self.means.values()
+
+
+class DividedEmbedding(ClusteredBatches):
+    """See `DivideConquer`."""
+
+    settings: DivideConquer
+
+    def __init__(self, settings: DivideConquer, dim: int, n_classes: int, labels: Tensor) -> None:
+        """An embedding of slices of equal width.
+
+        Args:
+            settings: See `DivideConquer`.
+            dim: Numbers of an embedding.
+            n_classes: Classes of the training set.
+            labels: int64 [n_items], the class of each training image.
+
+        Raises:
+            ValueError: the embedding cannot be cut so, or there are too few classes.
+        """
+        super().__init__(settings, n_classes, labels)
+        n = settings.n_clusters
+        if dim % n or dim // n < 2:
+            raise ValueError(
+                f"DivideConquer: neck.dim {dim} cannot be cut into {n} slices of equal width with at least 2 numbers; "
+                "change neck.dim or objective.n_clusters"
+            )
+        self.width = dim // n
+
+    def part_of(self, embeddings: Tensor, cluster: int) -> Tensor:
+        """See `ClusteredBatches`: the cluster's slice."""
+        return embeddings[:, cluster * self.width : (cluster + 1) * self.width]
+
+    def divide(self, epoch: int, look: Look) -> np.ndarray | None:
+        """See `ClusteredBatches`: k-means of the normalised embeddings."""
+        s = self.settings
+        if epoch % s.every_epochs:
+            return None
+        embeddings = of_all(look.embeddings, len(self.clusters))
+        points = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True).clip(1e-12)
+        found = k_means(points, s.n_clusters)
+        return relabelled(found, self.clusters.cpu().numpy(), s.n_clusters) if epoch else found
