@@ -225,3 +225,21 @@ def test_miner_chooses_for_the_library() -> None:
     violated = [cost for cost in costs if cost > 0]
     assert float(objective(batch_of(embeddings, labels))["loss"]) == pytest.approx(sum(violated) / len(violated))
     assert objective.curves(0)["active_share"] == pytest.approx(len(violated) / 24, abs=1e-6)
+
+
+def test_histogram_loss_is_a_loop() -> None:
+    """The library indexes with lists of lists, which torch means to read differently some day."""
+    embeddings, labels = sorted_points()
+    unit = torch.nn.functional.normalize(embeddings)
+    cosines = (unit @ unit.T).tolist()
+    shares = {True: [0.0] * 101, False: [0.0] * 101}  # of positive and of negative pairs at each of 101 nodes
+    for i in range(24):
+        for j in range(i):
+            node = (cosines[i][j] + 1) / 0.02
+            below = int(node)
+            shares[bool(labels[i] == labels[j])][below] += below + 1 - node
+            shares[bool(labels[i] == labels[j])][below + 1] += node - below
+    positive, negative = ([share / sum(own) for share in own] for own in (shares[True], shares[False]))
+    expected = sum(negative[k] * sum(positive[: k + 1]) for k in range(101))
+    found = objective_of(Library(loss="HistogramLoss"))(batch_of(embeddings, labels))["loss"]
+    assert found.item() == pytest.approx(expected, rel=1e-6)
