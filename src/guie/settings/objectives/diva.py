@@ -31,9 +31,10 @@ class Diva(Kind):
         sample_weight: Of the task sample.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where each beta starts, the distance that separates pairs of one class from others.
-        beta_lr_factor: Factor of the stage's learning rate for the betas.
+        beta_lr_factor: Factor of the stage's learning rate for the betas; published runs took 50 with a rate of 1e-5.
         decorrelation_weight: Of the similarity between two slices that an adversary finds, rho.
-        temperature: Divides the cosines of the task sample.
+        temperature: Divides the cosines of the task sample; published runs took .01 with a momentum encoder's keys, which are
+            nearer to their images than ours.
         queue_size: Images whose keys an image is contrasted with; those of the last batches.
         key_momentum: Share of a key that stays when its image is seen again.
         regressor_dim: Hidden width of an adversary.
@@ -50,9 +51,9 @@ class Diva(Kind):
     sample_weight: float = within(0.3, low=0.0, high=1e4)
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
-    beta_lr_factor: float = within(50.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(1.0, low=0.0, high=1e6)
     decorrelation_weight: float = within(150.0, low=0.0, high=1e6)
-    temperature: float = within(0.01, low=1e-4, high=1e2)
+    temperature: float = within(0.1, low=1e-4, high=1e2)
     queue_size: int = within(1024, low=1, high=10**7)
     key_momentum: float = within(0.5, low=0.0, high=0.999999)
     regressor_dim: int = within(512, low=1, high=10**5)
