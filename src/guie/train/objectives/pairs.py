@@ -13,7 +13,7 @@ from guie.train.objectives.library import library_loss, pair_loss
 from guie.train.objectives.memory import MemoryBank
 from guie.train.objectives.miners import mine
 from guie.train.objectives.pair_losses import PairLoss
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 CURVES = ("active_share", "with_positive_share", "positive_cosine", "negative_cosine")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
 from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.statistics import StepMeans, pair_cosines
+from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 MERGE_EPSILON = 1e-5  # of SoftTriple's root: centres that coincide have a finite slope
 
