@@ -33,8 +33,8 @@ class Diva(Kind):
         beta_distance: Where each beta starts, the distance that separates pairs of one class from others.
         beta_lr_factor: Factor of the stage's learning rate for the betas; published runs took 50 with a rate of 1e-5.
         decorrelation_weight: Of the similarity between two slices that an adversary finds, rho.
-        temperature: Divides the cosines of the task sample; published runs took .01 with a momentum encoder's keys, which are
-            nearer to their images than ours.
+        temperature: Divides the cosines of the task sample; published runs took .01, with a
+            momentum encoder's keys.
         queue_size: Images whose keys an image is contrasted with; those of the last batches.
         key_momentum: Share of a key that stays when its image is seen again.
         regressor_dim: Hidden width of an adversary.
