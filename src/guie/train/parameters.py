@@ -103,7 +103,15 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
 
     Vectors (biases, norms) are not decayed, unless `has_full_decay`; nor is what the objective names. Sharded and whole
     tensors are in groups of their own: torch's optimizers update a group's tensors together.
+
+    Raises:
+        ValueError: nothing trains, since the objective has no weights of its own.
     """
+    if not model.trained():
+        kind = type(stage.objective).__name__
+        raise ValueError(
+            f"stages.{stage.name}.trains is {stage.trains!r}, but {kind} has no weights of its own; take trains='head'"
+        )
     optim, n_blocks = stage.optim, n_blocks_of(model)
     undecayed = tuple(f"objective.{prefix}" for prefix in model.objective.undecayed())
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}

@@ -10,7 +10,7 @@ from changing import changed
 from torch import nn
 
 from guie.model.backbone import Backbone
-from guie.recipe import Adam, AdamW, BlockFactors, LayerDecay, Optim, Sgd, Stage, Steps
+from guie.recipe import Adam, AdamW, BlockFactors, LayerDecay, Optim, Sgd, Stage, Steps, SupCon
 from guie.train.model import Model, build_model
 from guie.train.parameters import (
     block_of,
@@ -206,3 +206,11 @@ def test_no_ascent_where_the_gradient_is_not_finite():
     with sam_ascent([weight], 0.5):
         assert weight.tolist() == [3.0, 1.0]
     assert weight.tolist() == [3.0, 1.0]
+
+
+def test_nothing_to_train_is_told():
+    stage = changed(STAGE, trains="objective", objective=SupCon())
+    model = build_model(Backbone(nn.Linear(4, 8), 8), stage, torch.ones(5), torch.arange(5), 0)
+    model.open(stage)
+    with pytest.raises(ValueError, match=r"trains is 'objective', but SupCon has no weights of its own; take trains="):
+        make_optimizer(model, stage)
