@@ -193,7 +193,9 @@ def kill(process: subprocess.Popen[str] | ForkedScript) -> tuple[bool, str]:
     return was_running, process.communicate()[0]
 
 
-@pytest.mark.parametrize(("n", "least"), [(1, 3), pytest.param(7, 20, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    ("n", "least"), [pytest.param(1, 3, marks=pytest.mark.full), pytest.param(7, 20, marks=pytest.mark.full)]
+)
 def test_killed_run_ends_bit_equal_to_the_uninterrupted_one(
     uninterrupted: tuple[Path, Path], tmp_path: Path, n: int, least: int
 ) -> None:

@@ -858,9 +858,13 @@ def test_digest_changes_with_the_fields_read_and_with_no_others(reads: tuple[str
 
 
 def test_digest_of_the_whole_recipe_changes_with_every_field():
+    """But for the fields of the other kinds of objectives, which tests/contract/test_digests.py changes one by one."""
     recipe = every_kind()
-    digests = [put(recipe, leaf.path, another(leaf)).digest() for leaf in leaves(recipe)]
-    assert recipe.digest() not in digests and len(set(digests)) == len(digests)
+    others = [
+        leaf for leaf in leaves(recipe) if leaf.path.split(".")[1:2] not in [[k.__name__] for k in OTHER_OBJECTIVES]
+    ]
+    digests = [put(recipe, leaf.path, another(leaf)).digest() for leaf in others]
+    assert recipe.digest() not in digests and len(set(digests)) == len(digests) > 150
 
 
 @pytest.mark.parametrize(
