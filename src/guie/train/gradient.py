@@ -142,7 +142,7 @@ def _head(
     torch.manual_seed(position.seed)  # the same dropout on every process
     with accelerator.autocast():
         embeddings = wide(model.neck(features))
-    batch = Batch(features, embeddings, given.labels, given.items, given.views, position.epoch, position.step)
+    batch = Batch(features, embeddings, given.labels, given.items, given.views, *_of(position))
     terms = _terms(model, batch)
     accelerator.backward(_total(terms))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -191,7 +191,12 @@ def _part_of_batch(
     with accelerator.autocast():
         embeddings = wide(model.neck(among_zeros)[rows])
     labels, items, views = given.labels[rows], given.items[rows], given.views[rows]
-    return Batch(cut, embeddings, labels, items, views, position.epoch, position.step)
+    return Batch(cut, embeddings, labels, items, views, *_of(position))
+
+
+def _of(position: Position) -> tuple[int, int, int]:
+    """What a batch knows of its position: epoch, step and seed."""
+    return position.epoch, position.step, position.seed
 
 
 def _send_back(

@@ -63,6 +63,10 @@ class Model(Embedder):
         parts = ("neck", "objective")
         return {n: b for n, b in self.named_buffers() if n.split(".")[0] in parts and n in stored}
 
+    def neck_buffers(self) -> dict[str, Tensor]:
+        """The buffers that training changes and a later stage starts from: batch norm's statistics in the neck."""
+        return {name: buffer for name, buffer in self.changing_buffers().items() if name.startswith("neck.")}
+
     def set_mode(self, stage: Stage) -> None:
         """Trained parts, and the neck's dropout, in training mode; a frozen backbone and a frozen neck's batch norm in
         eval mode."""

@@ -177,7 +177,7 @@ class Trainer:
         scores = {name: of_process_0(value, self.accelerator) for name, value in self.validate().items()}
         self.notice("validated")
         if self.stage.validation.keeps_best and scores["mp5"] > self.state.best.get("mp5", -1.0):
-            tensors = self.model.trained() | self.model.changing_buffers()
+            tensors = self.model.trained() | self.model.neck_buffers()
             weights = {name: full_tensor(tensor.detach()).cpu().clone() for name, tensor in tensors.items()}
             self.state.best = {"epoch": self.state.epoch - 1, "mp5": scores["mp5"], "weights": weights}
             self.notice("best kept")
@@ -190,6 +190,6 @@ class Trainer:
         if best:
             text = "stage %s: keeps epoch %d of %d, mP@5 %.4f"
             log.info(text, self.stage.name, best["epoch"] + 1, self.stage.optim.n_epochs, best["mp5"])
-        tensors = self.model.trained() | self.model.changing_buffers()
+        tensors = self.model.trained() | self.model.neck_buffers()
         for name, value in (best.get("weights") or self.state.ema).items():
             tensors[name].copy_(like(tensors[name].detach(), value))

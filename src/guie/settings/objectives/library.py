@@ -34,7 +34,6 @@ OF_BATCHES = (
     "NPairsLoss",
     "PNPLoss",
     "RankedListLoss",
-    "SmoothAPLoss",
     "ThresholdConsistentMarginLoss",
 )
 # Losses with weights for each class.
@@ -60,6 +59,8 @@ REFUSED = {
     "MultipleLosses": "write Sum(terms=(...)) instead",
     "P2SGradLoss": "it changes its weights whenever it is computed",
     "SelfSupervisedLoss": "it takes no classes; sampling.views_per_image gives a batch several views of an image",
+    "SmoothAPLoss": "it cuts the batch into as many groups as a class has images, which are classes only where both "
+    "numbers are equal",
     "VICRegLoss": "it takes no classes",
 }
 SHAPING = ("centers_per_class", "learn_beta", "sub_centers")  # options that decide the shapes of weights

@@ -84,6 +84,11 @@ class Sum(Kind):
     terms: tuple[Term, ...]
 
     @property
+    def has_centers(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.has_centers for term in self.terms)
+
+    @property
     def needs_positives(self) -> bool:  # type: ignore[override]
         """See `Kind`."""
         return any(term.needs_positives for term in self.terms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ class Batch:
         views: int64 [n], which cached view of an image each row is; 0 where images are augmented anew.
         epoch: Counted from 0.
         step: Of the stage, counted from 0.
+        seed: Of the step's random numbers: it differs between steps, stages and recipes' seeds.
     """
 
     features: Tensor
@@ -31,18 +32,11 @@ class Batch:
     views: Tensor
     epoch: int
     step: int
+    seed: int = 0
 
     def detached(self) -> Batch:
         """The same numbers without their graph."""
-        return Batch(
-            self.features.detach(),
-            self.embeddings.detach(),
-            self.labels,
-            self.items,
-            self.views,
-            self.epoch,
-            self.step,
-        )
+        return replace(self, features=self.features.detach(), embeddings=self.embeddings.detach())
 
 
 class Look(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 CHUNK = 4096  # images at a time
@@ -42,7 +43,8 @@ def k_means(points: np.ndarray, n_clusters: int, n_restarts: int = RESTARTS) -> 
     """
     from sklearn.cluster import KMeans  # takes a second, and few stages need it
 
-    found: np.ndarray = KMeans(n_clusters, n_init=n_restarts, random_state=random_seed()).fit_predict(points)
+    with threadpool_limits(1):  # several threads add their sums in any order, and a restart would cluster otherwise
+        found: np.ndarray = KMeans(n_clusters, n_init=n_restarts, random_state=random_seed()).fit_predict(points)
     return found.astype(np.int64)
 
 

@@ -110,6 +110,7 @@ class GroupObjective(Objective):
         if n_classes < 2:
             raise ValueError(f"GroupLoss classifies, and the training images have {n_classes} class; take more sources")
         self.settings = settings
+        self.feature_dim = feature_dim
         self.classifier = nn.Linear(dim, n_classes)
         self.means = StepMeans(("active_share", "positive_cosine", "negative_cosine"))
 
@@ -117,7 +118,8 @@ class GroupObjective(Objective):
         """See `Objective`."""
         s = self.settings
         logits = self.classifier(batch.embeddings)
-        compared = batch.embeddings if s.compares == "embeddings" else batch.features.to(batch.embeddings.dtype)
+        features = batch.features[:, : self.feature_dim].to(batch.embeddings.dtype)  # without the image's size
+        compared = batch.embeddings if s.compares == "embeddings" else features
         similarity = correlation(compared, s.has_self_similarity)
         is_anchor = draw_anchors(batch.labels, s.n_anchors)
         return {

@@ -33,7 +33,15 @@ from guie.train.objectives.margin import EPSILON
 from guie.train.objectives.pair_losses import ContrastiveSum, Lifted, NtXentByRows, PairLoss
 
 OF_TRIPLETS = ("MarginLoss", "TripletMarginLoss")
-OF_ANGLES = ("ArcFaceLoss", "LargeMarginSoftmaxLoss", "SphereFaceLoss", "SubCenterArcFaceLoss", "TupletMarginLoss")
+# Losses that a cosine of 1 would break: by an angle without a slope, or a histogram without a bin for it.
+OF_ANGLES = (
+    "ArcFaceLoss",
+    "HistogramLoss",
+    "LargeMarginSoftmaxLoss",
+    "SphereFaceLoss",
+    "SubCenterArcFaceLoss",
+    "TupletMarginLoss",
+)
 # What a loss' class takes and this door does not: objects, what the door gives, and what losses give to their bases.
 NO_OPTIONS = {"self", "args", "kwargs", "collect_stats", "distance", "mat_based_loss", "reducer"}
 NO_OPTIONS |= {"weight_init_func", "weight_regularizer", "weight_reg_weight"}
@@ -97,9 +105,6 @@ class OfLibrary(PairLoss):
         """The library's arguments: rows, labels, what is chosen, and what the rows are compared with."""
         rows, labels = compared.rows, compared.labels
         if not self.takes_chosen:
-            order = labels.argsort(stable=True)  # SmoothAPLoss takes it that the rows of a class stand together
-            rows = rows[order]
-            labels = labels[order]
             return rows, labels, None, rows, labels
         if all(len(numbers) <= 1 for numbers in chosen):
             chosen = tuple(torch.cat([numbers, numbers]) for numbers in chosen)  # of one pair alone its loss would be 0

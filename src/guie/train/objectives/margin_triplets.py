@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guie.train.objectives.base import Batch
+from guie.train.schedule import seed_of
 
 SMALLEST = 1e-16  # squared distance from which on a distance has a gradient: the root has no slope at 0
 NEAREST = 0.5  # smaller distances weigh as much as this one
@@ -33,7 +34,7 @@ class Triplets:
 
 def generator_of(batch: Batch) -> torch.Generator:
     """Random numbers of the step: the same on every process, and whenever the step is computed again."""
-    return torch.Generator().manual_seed(batch.step)
+    return torch.Generator().manual_seed(seed_of(batch.seed, batch.step, "triplets"))
 
 
 def log_inverse_density(distances: Tensor, dim: int) -> Tensor:

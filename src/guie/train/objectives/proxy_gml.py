@@ -14,6 +14,7 @@ from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.class_means import start_from_means
 
 log = logging.getLogger(__name__)
+MOST_LOGITS = 10**9  # of the proxies' term: 4 GB, and its backward pass holds several copies
 
 
 def spread_labels(similarities: Tensor, labels: Tensor, n_each: int, n_joined: int) -> Tensor:
@@ -58,13 +59,18 @@ class ProxyGmlLoss(Objective):
             has_mean_centers: `begin_epoch(0)` points the proxies near the means of their classes' embeddings.
 
         Raises:
-            ValueError: there is one class.
+            ValueError: there is one class, or the proxies' term is too large.
         """
         super().__init__()
         if n_classes < 2:
             raise ValueError("ProxyGml joins rows to proxies of other classes, and there is one class; train on more")
         self.settings, self.has_mean_centers = settings, has_mean_centers
         n_all = n_classes * settings.n_proxies
+        if settings.proxy_weight and n_all * n_classes > MOST_LOGITS:
+            raise ValueError(
+                f"ProxyGml: the term of {n_all:,} proxies and {n_classes:,} classes has {4e-9 * n_all * n_classes:.1f} "
+                "GB of logits in each step; set objective.proxy_weight=0, or fewer objective.n_proxies"
+            )
         asked = math.ceil(settings.neighbor_share * n_all - 1e-9)  # .07 * 100 is above 7
         self.n_joined = max(asked, 2 * settings.n_proxies)
         if self.n_joined > asked:

@@ -12,6 +12,7 @@ from guie.settings.objectives.divide import DivideConquer
 from guie.train.objectives.base import Batch
 from guie.train.objectives.divide import DividedEmbedding
 from guie.train.objectives.margin_triplets import class_triplets, margin_loss
+from guie.train.schedule import seed_of
 
 LABELS = torch.arange(80) % 8
 
@@ -58,7 +59,7 @@ def test_batches_are_of_the_clusters_and_train_their_slice_alone():
         assert (embeddings.grad[:, own] != 0).any()
         assert (embeddings.grad[:, 4 - 4 * cluster : 8 - 4 * cluster] == 0).all()
         unit = F.normalize(embeddings.detach()[:, own])
-        triplets = class_triplets(unit, LABELS[items], torch.Generator().manual_seed(0))
+        triplets = class_triplets(unit, LABELS[items], torch.Generator().manual_seed(seed_of(0, 0, "triplets")))
         expected = margin_loss(unit, triplets, 0.2, 1.2)[0]
         assert float(objective(batch_of(items, embeddings.detach()))["margin"]) == pytest.approx(float(expected))
 
