@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any, cast
 
-from guie.recipe import Model, PerClass, Recipe, Soup, Stage, Stages, load_recipe
+from guie.recipe import (
+    Diva,
+    DivideConquer,
+    HierarchicalDivide,
+    Memory,
+    Mic,
+    Model,
+    ObjectiveSettings,
+    Pads,
+    PerClass,
+    Recipe,
+    Soup,
+    Stage,
+    Stages,
+    Sum,
+    load_recipe,
+)
+
+LARGEST_BATCH = 16
 
 
 def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
@@ -20,7 +39,11 @@ def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
     """
     tiny = load_recipe("tiny")
     names = itertools.cycle(_networks(recipe, tiny.model.name))
-    networks = {model: replace(tiny.model, name=next(names)) for model in recipe.models}
+    has_tokens = _is_transformer(recipe)
+    networks = {
+        model: replace(tiny.model, name=next(names), feature=model.feature if _pools(model) and has_tokens else "")
+        for model in recipe.models
+    }
     sources = [source.name for source in tiny.data.sources]
 
     def rows(phase: str) -> tuple[Stage | Soup, ...]:
@@ -38,24 +61,29 @@ def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
 
 def _networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
     """Names of timm's smallest networks, to be given to the recipe's backbones in turn."""
+    transformers = ("test_vit", "test_vit2", "test_vit3")
+    return transformers if _is_transformer(recipe) else (convolutions, "test_resnet", "test_efficientnet")
+
+
+def _is_transformer(recipe: Recipe) -> bool:
+    """Whether the recipe's backbone is one, by its name or by settings for patches or blocks."""
     has_blocks = any(s.patch_stride or s.optim.open_blocks or s.optim.blocks for s in recipe.stages.trained)
-    is_transformer = has_blocks or "vit" in recipe.model.name.lower()
-    return (
-        ("test_vit", "test_vit2", "test_vit3") if is_transformer else (convolutions, "test_resnet", "test_efficientnet")
-    )
+    return has_blocks or any(part in recipe.model.name.lower() for part in ("vit", "deit"))
 
 
 def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epochs: int) -> Stage:
     """The stage with small images, small batches and few epochs, on sources of the drawn world."""
     own = tuple(name for name in stage.sources if name in sources) or tuple(sources[1:2] if stage.sources else ())
-    batch_size = min(stage.optim.batch_size, 16)
+    batch_size = min(stage.optim.batch_size, LARGEST_BATCH)
     sampling = stage.sampling
+    n_classes = 2  # of a batch, at least
     if isinstance(sampling, PerClass):
-        most = min(sampling.images_per_class, 4)
-        sampling = replace(sampling, images_per_class=max(n for n in range(1, most + 1) if batch_size % n == 0))
+        sampling, batch_size = _per_class(sampling, batch_size, is_of_few=bool(own) or sampling.is_of_one_source)
+        n_classes = batch_size // sampling.rows_per_class
     return replace(
         stage,
         image_px=_px(stage.image_px),
+        objective=_objective(stage.objective, n_classes),
         optim=replace(
             stage.optim,
             n_epochs=min(stage.optim.n_epochs, n_epochs),
@@ -71,6 +99,60 @@ def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epo
         sampling=sampling,
         sources=own,
     )
+
+
+def _pools(model: Model) -> bool:
+    """Whether the backbone's feature is a pooling of its tokens, which the small transformers have, too."""
+    return model.feature in ("cls", "mean", "max", "gem")
+
+
+def _per_class(sampling: PerClass, batch_size: int, is_of_few: bool) -> tuple[PerClass, int]:
+    """At most four images of a class and two views, and a batch of no more classes than the drawn world has.
+
+    Args:
+        sampling: The stage's.
+        batch_size: Its batch, already small.
+        is_of_few: A batch is of one data set.
+    """
+    views = min(sampling.views_per_image, 2) if batch_size % 2 == 0 else 1
+    most = min(sampling.images_per_class, 4)
+    n = max(n for n in range(1, most + 1) if n == 1 or batch_size % (n * views) == 0)
+    sampling = replace(sampling, images_per_class=n, views_per_image=views)
+    return sampling, min(batch_size, sampling.rows_per_class * (4 if is_of_few else 8))
+
+
+def _objective(objective: ObjectiveSettings, n_classes: int) -> ObjectiveSettings:
+    """The objective with memories, clusters and turns that fit a hundred images and a few steps.
+
+    Args:
+        objective: The stage's.
+        n_classes: Classes of a batch.
+    """
+    match objective:
+        case Sum(terms=terms):
+            small = tuple(_objective(term, n_classes) for term in terms)
+            return replace(objective, terms=cast(Any, small))
+        case DivideConquer() | HierarchicalDivide():
+            return replace(
+                objective,
+                n_clusters=2,
+                every_epochs=1,
+                n_divided_epochs=1,
+                min_classes=min(objective.min_classes, n_classes),
+            )
+        case Mic():
+            return replace(objective, n_clusters=min(objective.n_clusters, 4), every_epochs=1)
+        case Diva():
+            return replace(objective, queue_size=min(objective.queue_size, 32))
+        case Pads():
+            return replace(
+                objective, every_steps=min(objective.every_steps, 2), max_held_out=min(objective.max_held_out, 16)
+            )
+    memory = getattr(objective, "memory", None)
+    if memory is None:
+        return objective
+    small_memory = Memory(size=min(memory.size, 48), start_step=min(memory.start_step, 2))
+    return cast(ObjectiveSettings, replace(cast(Any, objective), memory=small_memory))
 
 
 def _px(px: int) -> int:
