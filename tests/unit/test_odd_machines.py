@@ -51,7 +51,7 @@ def test_name_that_is_no_text_is_refused_before_the_work(tmp_path: Path, name: s
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kilobytes", [500_000, 1_000_000])
+@pytest.mark.parametrize("kilobytes", [500_000, 850_000])  # with 1,000,000 the door has room enough
 def test_little_address_space_is_one_line(tmp_path: Path, kilobytes: int) -> None:
     line = error_of(opened(1, tmp_path, before=f"ulimit -v {kilobytes};"))
     assert f"ulimit -v is {kilobytes * 1024 / 1e9:.1f} GB" in line and str(tmp_path) in line
