@@ -5,7 +5,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
 usage() {
     cat <<'END'
-./run.sh [options]      from raw images to submission.zip: nine doors, one after the other
+./run.sh [options]          from raw images to submission.zip: nine doors, one after the other
+./run.sh COMMAND [options]  one command of guie, e.g. ./run.sh evaluate --help; ./run.sh guie lists them
 
 Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
 The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
@@ -39,6 +40,16 @@ refuse() {
     printf 'error: %s; ./run.sh --help lists the options\n' "$*" >&2
     exit 2
 }
+
+case ${1-} in
+    [a-z]*) # a command of guie
+        # shellcheck source=.ci/setup.sh
+        source "$here/.ci/setup.sh"
+        set_up run
+        [ "$1" != guie ] || shift
+        PYTHONUTF8=1 exec "$venv/bin/python" -P -m guie "$@"
+        ;;
+esac
 
 recipe=demo
 out=${GUIE_OUT:-$here/artifacts}

@@ -40,6 +40,8 @@ MAY_IMPORT = {
     "export": FLOOR | {"data", "model", "embed"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
+    "cli": FLOOR | {"__init__", "data", "model", "embed", "train", "export", "evaluate", "report", "recipe", "door"},
+    "__main__": {"cli"},
 }
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "src", "data_prep", "weights", "submission", "tests"}
 TOP_LEVEL |= {
