@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
     "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe"},
+    "search": FLOOR | {"data", "embed", "export", "launch", "model", "own", "recipe"},
     "cli": FLOOR | {"__init__", "data", "model", "embed", "train", "export", "evaluate", "report", "recipe", "door"},
     "__main__": {"cli"},
 }
