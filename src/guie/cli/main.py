@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "search": Command("guie.search.command", "find the photos most alike to a photo"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
 }
 
