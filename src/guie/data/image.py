@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 from pathlib import Path
@@ -15,11 +16,12 @@ from guie.errors import is_of_the_machine
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
-with contextlib.suppress(ImportError):
-    from pillow_heif import register_heif_opener  # used where it is installed
-
-    register_heif_opener()
-    FORMATS.append("HEIF")
+HEIF_PLUGINS = ("pi_heif", "pillow_heif")  # of one author; the first only reads, and holds no code under the GPL
+for _plugin in HEIF_PLUGINS:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_plugin).register_heif_opener()
+        FORMATS.append("HEIF")
+        break
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"),
     *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm"),
@@ -27,7 +29,7 @@ EXTENSIONS = (
 )
 UNREAD = (  # formats that no decoder here reads: offset of their magic bytes, these bytes, what to tell
     *(
-        (8, brand, "HEIC; pip install pillow-heif reads it")
+        (8, brand, "HEIC; pip install pi-heif reads it")
         for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
     ),
     *((0, mark, "JPEG XL; convert it") for mark in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
