@@ -27,11 +27,9 @@ EXTENSIONS = (
     *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm"),
     *(".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif"),
 )
+HEIC = "HEIC, damaged; fetch it again" if "HEIF" in FORMATS else "HEIC; pip install pi-heif reads it"
 UNREAD = (  # formats that no decoder here reads: offset of their magic bytes, these bytes, what to tell
-    *(
-        (8, brand, "HEIC; pip install pi-heif reads it")
-        for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-    ),
+    *((8, brand, HEIC) for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
     *((0, mark, "JPEG XL; convert it") for mark in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     (0, b"8BPS", "Photoshop; convert it"),
     (0, b"%PDF", "PDF; convert it"),
@@ -109,7 +107,7 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
         except Exception as again:
             if is_of_the_machine(again):
                 raise
-        raise ValueError(_reason(error)) from error
+        raise ValueError(_reason(error, file)) from error
 
 
 def _decoded(file: bytes, original: bytes, min_short_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -229,12 +227,18 @@ def _from_16_bit(values: np.ndarray) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _reason(error: Exception) -> str:
-    """The error in a few words, the same on every machine: without memory addresses and absolute paths."""
+def _reason(error: Exception, file: bytes = b"") -> str:
+    """The error in a few words, the same on every machine: without memory addresses and absolute paths.
+
+    Args:
+        error: What PIL or the operating system raised.
+        file: The file's first bytes, where they are known: they tell a format that no decoder here reads.
+    """
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "missing"
     if isinstance(error, UnidentifiedImageError):
-        return NO_IMAGE
+        unread = _unread(file[:N_HEAD])
+        return f"unreadable header: {unread}" if unread else NO_IMAGE
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {error}"
     if isinstance(error, OSError) and error.strerror:

@@ -114,6 +114,7 @@ def test_odd_name_of_a_bad_image_is_told_on_one_line(tmp_path: Path):
     assert str(told.value).isprintable()
 
 
+HEIC_TOLD = "HEIC; pip install pi-heif reads it"
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
 
 
@@ -126,12 +127,12 @@ def images_of_every_ending(folder: Path) -> dict[str, str]:
     for name in ("a.jfif", "b.JPG", "c.jpe", "d", "e.JPeG", "f.bin", "g.jpg_large", "h.png"):  # the last is a JPEG
         (folder / name).write_bytes(jpeg())
     others = {
-        "i.heic": (HEIC, "unreadable header: HEIC; pip install pi-heif reads it"),
+        "i.heic": (HEIC, f"unreadable header: {HEIC_TOLD}"),
         "j.jpg": (
             HEIC,
-            "unreadable header: HEIC; pip install pi-heif reads it",
+            f"unreadable header: {HEIC_TOLD}",
         ),  # as telephones and browsers rename it
-        "k": (HEIC, "unreadable header: HEIC; pip install pi-heif reads it"),
+        "k": (HEIC, f"unreadable header: {HEIC_TOLD}"),
         "l.jxl": (b"\xff\x0a" + bytes(60), "unreadable header: JPEG XL; convert it"),
         "m.psd": (b"8BPS" + bytes(60), "unreadable header: Photoshop; convert it"),
         "n.svg": (
@@ -158,6 +159,8 @@ def test_files_are_judged_by_what_they_are_and_told_by_ending(
 ):
     # as on a machine without the plugin that reads HEIC
     monkeypatch.setattr(image_module, "FORMATS", [name for name in image_module.FORMATS if name != "HEIF"])
+    unread = [(at, mark, name.replace(image_module.HEIC, HEIC_TOLD)) for at, mark, name in image_module.UNREAD]
+    monkeypatch.setattr(image_module, "UNREAD", unread)
     expected = images_of_every_ending(tmp_path / "set/x")
     for name in ("Thumbs.db", ".DS_Store", "notes.txt", "README", "._a.jpg", "desktop.ini", "boxes.xml", "video.mp4"):
         (tmp_path / "set/x" / name).write_bytes(b"litter")
@@ -173,7 +176,7 @@ def test_files_are_judged_by_what_they_are_and_told_by_ending(
     (line,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
     assert (
         line.startswith("s: 8 of 19 images are left out: 1 .")
-        and "(unreadable header: HEIC; pip install pi-heif reads it)" in line
+        and f"(unreadable header: {HEIC_TOLD})" in line
         and "others" in line
     )
     (quiet,) = [record for record in caplog.records if "skipped" in record.getMessage()]
@@ -282,5 +285,11 @@ def test_heic_of_a_telephone_is_read_upright(tmp_path: Path):
     np.testing.assert_allclose(pixels[:12], np.broadcast_to([200, 30, 30], (12, 16, 3)), atol=6)  # the left is on top
     np.testing.assert_allclose(pixels[20:], np.broadcast_to([30, 30, 200], (12, 16, 3)), atol=6)
     path.write_bytes(TURNED_HEIC[:600])
-    with pytest.raises(ValueError, match="cannot be decoded"):
+    with pytest.raises(ValueError, match="unreadable header: HEIC, damaged; fetch it again"):
         read_image(path)
+
+
+def test_a_format_without_a_decoder_is_told_by_name_when_its_pixels_are_read(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(b"8BPS" + bytes(60))
+    with pytest.raises(ValueError, match=r"^unreadable header: Photoshop; convert it$"):
+        read_image(tmp_path / "a.jpg")
