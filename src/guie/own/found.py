@@ -151,7 +151,7 @@ def notes(found: Found) -> list[str]:
         )
     n_without = int((labels == "").sum())
     if n_without and found.photos.kind != "flat":
-        told.append(f"{_counted(n_without, 'photo')} without a label: they are searched, and ask nothing.")
+        told.append(f"{_counted(n_without, 'photo')} without a label: searched, but no query.")
     if found.alone is not None and found.best.full is not None:
         told.append(
             f"Photos that are there twice make a score too good: without their second copies mP@5 is "

@@ -18,6 +18,7 @@ from guie.own.found import SMALL_PX, Found, notes
 from guie.own.look_text import WHERE
 from guie.own.scores import DOUBT, Row, Score
 from guie.own.sheet import contact_sheet
+from guie.own.suspects import pairs_of
 from guie.own.towers import Refused
 from guie.report.choice import choose, mistakes, mix_ups
 from guie.report.frame import whole_page
@@ -41,7 +42,7 @@ def write_page(found: Found, folder: Path) -> None:
         temporary.write_text(render(found, album), encoding="utf-8")
     suspects = [_suspect_row(album, row) for row in found.suspects.head(N_SUSPECTS).itertuples()]
     across = found.twins[found.twins["has_two_labels"]]
-    twins = [_twin_row(album, row) for row in _pairs(across).head(N_TWINS).itertuples()]
+    twins = [_twin_row(album, row) for row in pairs_of(across).head(N_TWINS).itertuples()]
     for name, rows in (("suspects", suspects), ("duplicates", twins)):
         path = folder / f"{name}.jpg"
         if not rows:
@@ -115,9 +116,10 @@ def _numbers(found: Found) -> list[tuple[str, str]]:
     score = found.best.full
     numbers = [(score_text(score.r1), "R@1")] if score else []
     numbers += [(count_text(len(found.small.table)), "photos"), (count_text(len(found.sizes)), "labels")]
-    numbers += [(count_text(len(found.twins)), "there twice")]
     if len(found.sizes):
         numbers += [(count_text(len(found.suspects)), "labels worth a look")]
+    else:
+        numbers += [(count_text(len(found.twins)), "there twice")]
     return [*numbers, (count_text(len(found.small.problems)), "files not used")]
 
 
@@ -181,8 +183,10 @@ def _ids(found: Found) -> pd.DataFrame:
 def _chosen(found: Found, album: _Album, table: pd.DataFrame) -> tuple[list[Query], list[Query]]:
     """Random photos, and photos whose nearest one has another label; each of another label while there are enough."""
     ids = _ids(found)
+    if found.best.full is not None:  # photos that are alone with their label ask nothing
+        ids = ids[[count > 0 for count in album.n_counted]]
     scores = pd.Series(0.0, index=ids["image_id"])
-    surprise = mistakes(table[table["query_id"].map(found.small.table.set_index("path")["label"]).map(found.sizes) > 1])
+    surprise = mistakes(table[table["query_id"].isin(ids["image_id"])])
     chosen = choose(scores, surprise, ids, SEED, picks={"random": N_RANDOM, "confused": N_CONFUSED})
     queries = {
         word: [album.query(album.rows[row.image_id], "") for row in chosen[chosen["picked"] == word].itertuples()]
@@ -236,19 +240,13 @@ def _cards(name: str, title: str, notes: list[str], queries: list[Query], nothin
     )
 
 
-def _pairs(twins: pd.DataFrame) -> pd.DataFrame:
-    """Each pair of twins once."""
-    both = [tuple(sorted(pair)) for pair in zip(twins["path"], twins["twin"], strict=True)]
-    return twins[~pd.Series(both, index=twins.index, dtype=object).duplicated()]
-
-
 def _twins(found: Found, album: _Album) -> Markup:
     pairs = []
-    for row in _pairs(found.twins).head(N_TWINS).itertuples():
+    for row in pairs_of(found.twins).head(N_TWINS).itertuples():
         rows = [album.rows[str(path)] for path in (row.path, row.twin)]
         images = [{"jpeg": album.jpeg(i), "name": album.caption(i)} for i in rows]
         pairs.append({"images": images, "how": row.how, "has_two_labels": bool(row.has_two_labels)})
-    jpegs: Iterable[str] = (image["jpeg"] for pair in pairs for image in pair["images"])  # type: ignore[index, misc]
+    jpegs: Iterable[str] = (image["jpeg"] for pair in pairs for image in pair["images"])
     return filled(
         "look_twins.html",
         pairs=pairs,

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from guie.own.found import SMALL_PX, Found, decimal, notes
 from guie.own.scores import Row, Score
+from guie.own.suspects import pairs_of
 from guie.own.towers import Refused
 
 N_NAMED = 3  # things told by name before a count
+DULL = ("hidden", "not an image")  # reasons of files that nobody misses; the others are named first
 MIN_COLUMNS = 60
 MAX_COLUMNS = 110
 WHAT_MP5 = (
@@ -71,11 +73,13 @@ def _items(found: Found) -> Iterator[str]:
     tiny = [f"{row.path} ({row.original_width} x {row.original_height})" for row in found.tiny.itertuples()]
     if tiny:
         yield f"{_n(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
-    problems = [f"{row.path} ({row.reason})" for row in found.small.problems.itertuples()]
+    dull = found.small.problems["reason"].str.startswith(DULL)
+    listed = found.small.problems.assign(is_dull=dull).sort_values(["is_dull", "path"])
+    problems = [f"{row.path} ({row.reason})" for row in listed.itertuples()]
     if problems:
         yield f"{_n(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
     twins = found.twins
-    pairs = [f"{row.path} and {row.twin}" for row in twins.itertuples() if row.path < row.twin or row.has_two_labels]
+    pairs = [f"{row.path} and {row.twin}" for row in pairs_of(twins).itertuples()]
     n_two = int(twins["has_two_labels"].sum())
     if len(twins):
         across = f", {n_two:,} of them with two labels" if n_two else ""
