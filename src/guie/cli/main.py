@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "look": Command("guie.own.look", "what is in a folder of photos, and a first score"),
     "search": Command("guie.search.command", "find the photos most alike to a photo"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
 }
