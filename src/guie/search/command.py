@@ -64,13 +64,17 @@ def parser() -> argparse.ArgumentParser:
         "--n-photos", type=int, default=N_ON_PAGE, help="photos on that page at most (default: %(default)s)"
     )
     index = p.add_argument_group("index")
-    index.add_argument("--model", type=Path, metavar="FILE|RUN", help="saved_model.pt of any run, or a run's folder")
+    index.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="saved_model.pt of any run, a run's folder, shipped, or another network as guie look --towers names it",
+    )
     index.add_argument(
         "--index",
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where the index lies (default: search/ in GUIE_OUT or in artifacts/)",
+        help="where the index lies (default: in GUIE_OUT or artifacts/, NAME/search)",
     )
     index.add_argument(
         "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"

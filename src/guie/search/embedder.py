@@ -1,14 +1,15 @@
-"""What turns photos into embeddings for the search: an exported model, or the shipped backbone off the shelf."""
+"""What turns photos into embeddings for the search: an exported model, or a network off the shelf."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +17,17 @@ from torch import Tensor
 
 from guie.data.shards import small_pixels
 from guie.embed.search import l2_normalised
-from guie.embed.views import normalise, to_square
 from guie.errors import is_of_the_machine
-from guie.export.submission import MODEL_NAME
-from guie.export.torchscript import quiet_jit
 from guie.files import digest_of_file
-from guie.model.backbone import Backbone, build_backbone, folded
-from guie.model.normalisation import mean_std
-from guie.recipe import load_recipe
-from guie.run import FOLDERS, PROJECT
-from guie.settings.model import Model
+from guie.own.small import PACK_PX
+from guie.own.towers import ENDINGS, SHIPPED, tower
+from guie.run import FOLDERS
+from guie.search.networks import Exported, Network, OffTheShelf
 from guie.versions import EXTRACTION, PACKING
 
 EXPORTED = "exported model"
 OFF_THE_SHELF = "off the shelf"
+MODEL_NAME = "saved_model.pt"  # as door 08 calls it
 BATCH = 32  # photos at a time
 BATCH_OF_FULL_SIZE = 4  # of models that see photos in full: 36 MB each at 12 megapixels
 log = logging.getLogger(__name__)
@@ -40,16 +38,16 @@ class ModelFile:
     """Which model makes the embeddings, as an index records it.
 
     Attributes:
-        kind: `EXPORTED`, or `OFF_THE_SHELF` for the feature of the shipped ViT.
-        file: Path of the weights.
-        digest: Digest of the file.
+        kind: `EXPORTED` or `OFF_THE_SHELF`.
+        name: Path of the exported file; or the tower as `guie.own.towers` writes it.
+        digest: Digest of the file's bytes; of a tower, of its weights and of how it sees photos.
         pack_px: Photos are made small as door 03 does, to at most so many pixels of the shorter side; 0 keeps the size.
         is_given: Whether the user named it with --model.
         dim: Length of an embedding; 0 until a model is loaded.
     """
 
     kind: str
-    file: str
+    name: str
     digest: str
     pack_px: int
     is_given: bool = False
@@ -64,12 +62,7 @@ class ModelFile:
     @property
     def text(self) -> str:
         """For messages."""
-        return f"{self.kind} {self.file}"
-
-
-class _Network(Protocol):
-    def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
-        """float [n, dim] of uint8 [height, width, 3] each, of any sizes."""
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ class Embedder:
     """
 
     model: ModelFile
-    network: _Network = field(repr=False)
+    network: Network = field(repr=False)
 
     @property
     def batch(self) -> int:
@@ -116,7 +109,7 @@ class Embedder:
     def _fill(self, embeddings: np.ndarray, reasons: list[str], images: Sequence[np.ndarray], rows: list[int]) -> None:
         """Fills the rows of one batch. If the batch fails, its images go one by one, so that one costs no other."""
         try:
-            with torch.inference_mode(), quiet_jit():
+            with torch.inference_mode():
                 found = self.network([images[i] for i in rows]).float().cpu().numpy()
         except RuntimeError as error:
             if is_of_the_machine(error):
@@ -135,48 +128,16 @@ class Embedder:
                 reasons[i] = "the model gives no direction for it (zeros or numbers that are not finite)"
 
 
-class _Exported:
-    """An exported file, uint8 [n, 3, height, width] -> float [n, dim]. Images of one size go together."""
-
-    def __init__(self, module: torch.jit.ScriptModule) -> None:
-        self.module = module
-
-    def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            groups.setdefault(image.shape, []).append(i)
-        outputs = [self.module(_batch([images[i] for i in group])) for group in groups.values()]
-        order = np.concatenate([*map(np.asarray, groups.values())])
-        return torch.cat(outputs)[torch.from_numpy(np.argsort(order))]
-
-
-class _OffTheShelf:
-    """The feature of a backbone, of images squashed to squares, as door 07 scores it."""
-
-    def __init__(self, backbone: Backbone, settings: Model, image_px: int, device: str) -> None:
-        self.backbone = backbone
-        self.settings = settings
-        self.image_px = image_px
-        self.device = device
-
-    def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
-        squares = torch.cat([to_square(_batch([image]), self.image_px) for image in images]).to(self.device)
-        normal = normalise(squares, *mean_std(self.settings))
-        return self.backbone(normal.contiguous(memory_format=torch.channels_last))
-
-
-def _batch(images: Sequence[np.ndarray]) -> Tensor:
-    """uint8 [n, 3, height, width] of images of one size."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-
-
-def load_given(path: Path, device: str) -> Embedder:
-    """The model that the user named: an exported file, or the folder of a run.
+def load_given(name: str, device: str) -> Embedder:
+    """The model that the user named: an exported file, the folder of a run, or a tower such as `shipped`.
 
     Raises:
         FileNotFoundError: nothing is there, or the run has exported nothing yet.
-        ValueError: it is not a model that door 08 exports.
+        ValueError: it is not a model that door 08 exports, or no tower.
     """
+    if name == SHIPPED or name.startswith(("timm:", "open_clip:")) or name.endswith(ENDINGS[:1]):
+        return _load_tower(name, device, is_given=True)
+    path = Path(name)
     if not path.is_dir():
         return _load_exported(path, device, is_given=True)
     for file in (path / FOLDERS[8] / MODEL_NAME, path / MODEL_NAME):
@@ -196,7 +157,9 @@ def load_found(folder: Path, out: Path, device: str) -> Embedder:
         device: Where it computes.
     """
     newest = newest_export(folder, out)
-    return load_off_the_shelf(device) if newest is None else _load_exported(newest, device, is_given=False)
+    if newest is None:
+        return _load_tower(SHIPPED, device, is_given=False)
+    return _load_exported(newest, device, is_given=False)
 
 
 def load_again(model: ModelFile, device: str) -> Embedder:
@@ -206,10 +169,12 @@ def load_again(model: ModelFile, device: str) -> Embedder:
         FileNotFoundError: its file is gone.
         ValueError: its file holds another model now.
     """
-    file = Path(model.file)
-    if not file.is_file():
+    if model.kind == OFF_THE_SHELF:
+        loaded = _load_tower(model.name, device, model.is_given)
+    elif Path(model.name).is_file():
+        loaded = _load_exported(Path(model.name), device, model.is_given)
+    else:
         raise FileNotFoundError(f"the index was made by {model.text}, which is gone; index again with --model FILE")
-    loaded = load_off_the_shelf(device) if model.kind == OFF_THE_SHELF else _load_exported(file, device, model.is_given)
     if loaded.model.key != model.key:
         raise ValueError(
             f"the index was made by {model.text}, which has changed since (digest {model.digest}, now "
@@ -223,7 +188,8 @@ def newest_export(folder: Path, out: Path) -> Path | None:
 
     A run is of this folder if one of the sources in the run's recipe.json is this folder.
     """
-    exports = [path for path in out.glob(f"*/{FOLDERS[8]}/{MODEL_NAME}") if _is_of(path.parents[1], folder.resolve())]
+    found = [path for depth in ("*", "*/*") for path in out.glob(f"{depth}/{FOLDERS[8]}/{MODEL_NAME}")]
+    exports = [path for path in found if _is_of(path.parents[1], folder.resolve())]
     return max(exports, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
@@ -239,22 +205,18 @@ def _is_of(run: Path, folder: Path) -> bool:
         return False
 
 
-def load_off_the_shelf(device: str) -> Embedder:
-    """The feature of the shipped ViT: the row `off the shelf` of the recipe `demo`."""
-    recipe = load_recipe("demo")
-    (member,) = recipe.embed.settings[0].members
-    file = PROJECT / "weights" / recipe.model.weights_file
-    if not file.is_file():
-        raise FileNotFoundError(f"the shipped weights {file} are gone (git checkout weights), or name a model: --model")
-    backbone = folded(build_backbone(recipe.model, member.image_px, file), member.image_px).to(device)
-    model = ModelFile(
-        OFF_THE_SHELF,
-        str(file),
-        digest_of_file(file),
-        recipe.data.pack_px,
-        dim=backbone.feature_dim,
-    )
-    return Embedder(model, _OffTheShelf(backbone, recipe.model, member.image_px, device))
+def _load_tower(name: str, device: str, is_given: bool) -> Embedder:
+    found = tower(name)
+    if found.weights is not None:
+        found = replace(found, weights=found.weights.resolve())
+    if found.weights is not None and not found.weights.is_file():
+        raise FileNotFoundError(f"the weights {found.weights} of the network {name} are gone; name another --model")
+    network = OffTheShelf(found, device)
+    weights = found.model.weights if found.weights is None else digest_of_file(found.weights)
+    sees = (found.model.library, found.model.name, found.model.feature, found.image_px, network.mean, network.std)
+    digest = hashlib.sha256(repr((weights, *sees)).encode()).hexdigest()[:16]
+    pack_px = max(PACK_PX, found.image_px)
+    return Embedder(ModelFile(OFF_THE_SHELF, name, digest, pack_px, is_given, network.dim), network)
 
 
 def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:
@@ -263,13 +225,14 @@ def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:
             f"--model {path} does not exist; name an exported file ({MODEL_NAME}) or a run's folder"
         )
     try:
-        with quiet_jit():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated")
             module = torch.jit.load(path, map_location=device).eval()
     except RuntimeError as error:
         if is_of_the_machine(error):
             raise
         raise ValueError(f"{path} is no TorchScript file; name a {MODEL_NAME} that door 08 exported") from error
-    network = _Exported(module)
+    network = Exported(module)
     dim = _dim_of(network, path)
     # The module knows to what size its photos were packed; one of another maker sees them in full.
     pack_px = int(getattr(module, "pack_px", 0))
@@ -277,7 +240,7 @@ def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:
     return Embedder(ModelFile(EXPORTED, str(file), digest_of_file(file), pack_px, is_given, dim), network)
 
 
-def _dim_of(network: _Exported, path: Path) -> int:
+def _dim_of(network: Exported, path: Path) -> int:
     """The length of the embeddings, by a trial.
 
     Raises:
@@ -285,7 +248,7 @@ def _dim_of(network: _Exported, path: Path) -> int:
     """
     contract = "an exported model takes uint8 [1, 3, height, width] of any size and gives float [1, dim]"
     try:
-        with torch.inference_mode(), quiet_jit():
+        with torch.inference_mode():
             trial = network([np.full((40, 56, 3), 128, np.uint8)])
     except (RuntimeError, TypeError) as error:
         if is_of_the_machine(error):

@@ -39,20 +39,7 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     """
     n = min(n_photos, len(index))
     rows = np.linspace(0, len(index) - 1, n).round().astype(np.int64)
-    near = index.nearest(index.vectors().raw(rows), k, [np.array([row]) for row in rows])
-    shown = sorted({*rows.tolist(), *(row for found in near for row, _ in found)})
-    thumbs = _thumbs(index, shown)
-    n_lost = sum(not thumb for thumb in thumbs.values())
-    data = {
-        "about": _about(index, rows),
-        "shown": [str(row) for row in rows],
-        "photos": [_photo(index, row) for row in shown],
-        "near": {
-            str(row): [(str(other), round(cosine, 4)) for other, cosine in found]
-            for row, found in zip(rows, near, strict=True)
-        },
-        "thumbs": {str(row): thumb for row, thumb in thumbs.items()},
-    }
+    data = _data(index, rows, k)
     html = page(title(index), data)
     with whole_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -60,8 +47,24 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     size = f"{megabytes:.1f} MB{', large for a mail: fewer with --n-photos' if megabytes > MAX_MB else ''}"
     part = f"{n:,} of {len(index):,} photos" if n < len(index) else f"all {n:,} photos"
     say(f"page: {path}, {part} with their {k} most alike, {size}")
-    if n_lost:
-        say(f"  {n_lost:,} are shown without a picture: they have changed since they were indexed, or are gone")
+    if n_lost := sum(not thumb for thumb in data["thumbs"].values()):
+        say(f"  {n_lost:,} without a picture: changed since they were indexed, or gone")
+
+
+def _data(index: Index, rows: np.ndarray, k: int) -> dict[str, Any]:
+    """What the page holds: the photos of `rows`, their neighbours, and the thumbnails of all of them."""
+    near = index.nearest(index.vectors().raw(rows), k, [np.array([row]) for row in rows])
+    shown = sorted({*rows.tolist(), *(row for found in near for row, _ in found)})
+    return {
+        "about": _about(index, rows),
+        "shown": [str(row) for row in rows],
+        "photos": [_photo(index, row) for row in shown],
+        "near": {
+            str(row): [(str(other), round(cosine, 4)) for other, cosine in found]
+            for row, found in zip(rows, near, strict=True)
+        },
+        "thumbs": {str(row): thumb for row, thumb in _thumbs(index, shown).items()},
+    }
 
 
 def _about(index: Index, rows: np.ndarray) -> dict[str, Any]:

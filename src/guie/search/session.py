@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from guie.launch import choose_device
+from guie.own.look import check_apart, check_device
 from guie.own.photos import read_photos
 from guie.run import default_out
-from guie.search.embedder import Embedder, load_again, load_found, load_given
+from guie.search.embedder import EXPORTED, Embedder, load_again, load_found, load_given
 from guie.search.store import HEADER, Header, Index, all_places, default_place, open_index, read_header
 from guie.search.update import Changes, update
 
@@ -44,8 +44,7 @@ class Session:
             FileNotFoundError: there is no such index, model or folder.
             ValueError: the index cannot be read, or another process updates it.
         """
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
-            raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
+        check_device(arguments.device)
         device = choose_device(arguments.device)
         if photos is None or arguments.no_update:
             place = arguments.index or (_place_for(query) if photos is None else default_place(photos, default_out()))
@@ -57,6 +56,7 @@ class Session:
     @classmethod
     def _updated(cls, arguments: argparse.Namespace, photos: Path, device: str, say: Say) -> Session:
         place = arguments.index or default_place(photos, default_out())
+        check_apart(place, photos)
         found = read_photos(photos, arguments.label_from)
         embedder = _embedder(arguments, place, photos, device)
         index, changes = update(place, found, photos, embedder, arguments.label_from, arguments.verify)
@@ -76,8 +76,10 @@ def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, device: 
         before: Header | None = read_header(place) if (place / HEADER).is_file() else None
     except ValueError:  # damaged: the update makes it anew and says so
         before = None
-    if before is not None and before.model.is_given and Path(before.model.file).is_file():
-        return load_given(Path(before.model.file), device)
+    if before is not None and before.model.is_given:
+        if before.model.kind == EXPORTED and not Path(before.model.name).is_file():
+            raise FileNotFoundError(f"the index was made by {before.model.text}, which is gone; choose another --model")
+        return load_given(before.model.name, device)
     return load_found(photos, default_out(), device)
 
 

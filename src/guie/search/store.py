@@ -16,6 +16,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -34,7 +35,7 @@ HEADER = "index.json"
 VERSION = 1  # of the layout
 PHOTO_COLUMNS = ("path", "label", "size", "mtime_ns", "digest")
 N_TRIES = 5  # to open an index that is replaced meanwhile
-PLACE = "search"  # the folder of all indexes, in the folder of all runs
+PLACE = "search"  # name of the index's folder
 
 
 @dataclass(frozen=True)
@@ -175,11 +176,18 @@ class Index:
 
 
 def default_place(photos: Path, out: Path) -> Path:
-    """The folder of the index of a folder of photos: its name and a digest of its whole path, in `out`/search."""
+    """The folder of the index of a folder of photos: `out`/NAME/search, beside what `guie look` writes.
+
+    If that is the index of other photos of the same name, a hash of the path is added to the name.
+    """
     whole = photos.resolve()
-    digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in whole.name) or "photos"
-    return out / PLACE / f"{name}-{digest}"
+    name = (whole.name if whole.is_dir() else whole.stem) or "photos"
+    place = out / name / PLACE
+    try:
+        is_of_others = read_header(place).photos != os.path.abspath(photos)
+    except (OSError, ValueError):
+        return place
+    return out / f"{name}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:6]}" / PLACE if is_of_others else place
 
 
 def read_header(place: Path) -> Header:
@@ -241,9 +249,9 @@ def _damaged(place: Path, error: Exception) -> str:
 
 
 def all_places(out: Path) -> list[tuple[Path, Header]]:
-    """All indexes in `out`/search that can be read, the one made last first."""
+    """All indexes in `out` that can be read, the one made last first."""
     found = []
-    for path in (out / PLACE).glob(f"*/{HEADER}"):
+    for path in out.glob(f"*/{PLACE}/{HEADER}"):
         try:
             found.append((path.stat().st_mtime_ns, path.parent, read_header(path.parent)))
         except (OSError, ValueError):

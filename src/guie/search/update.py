@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,13 @@ from guie.files import SCRATCH, full_disk_told, save_json, sweep
 from guie.own.photos import Photos
 from guie.search.embedder import Embedder
 from guie.search.pending import KNOWN_COLUMNS, Pending
-from guie.search.reading import read_all
+from guie.search.reading import Photo, read_all
 from guie.search.store import HEADER, PHOTO_COLUMNS, Header, Index, open_index
 
 SHARD_ROWS = 262_144  # 64 MB at 64-d
 RECENT_NS = 2_000_000_000  # a file may change again within the resolution of its time, which is 2 s on FAT
 UNSURE = -1  # as mtime_ns: the next update compares the bytes
-log = logging.getLogger(__name__)
+_Place = tuple[str, int, int]  # label, size and mtime_ns of a file
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def update(
         if table.empty:
             raise ValueError(f"no photo of {source} can be read; {_first(problems)}")
         header = _header(photos, source, embedder, label_from)
-        not_taken = pd.concat([photos.problems, pd.DataFrame(problems, columns=["path", "reason"])], ignore_index=True)
-        not_taken = not_taken.astype(str).sort_values("path", ignore_index=True, kind="stable")
+        not_taken = _not_taken(photos, problems)
         if old is None or not _is_same(old, header, table, not_taken):
             _write(place, header, table, not_taken, _all_embeddings(old, pending))
         pending.remove()
@@ -161,17 +160,18 @@ def _files(photos: Photos) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     return pd.DataFrame(rows, columns=["path", "label", "size", "mtime_ns"]), problems
 
 
-def _split(files: pd.DataFrame, pool: _Pool, verify: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The photos whose embedding is taken over, with digest and row; and those that must be read."""
+def _split(files: pd.DataFrame, pool: _Pool, verify: bool) -> tuple[pd.DataFrame, dict[str, _Place]]:
+    """The photos whose embedding is taken over, with digest and row; and those that must be read, by path."""
     joined = files.merge(pool.table, on="path", how="left", suffixes=("", "_known"))
     is_same = (joined["size"] == joined["size_known"]) & (joined["mtime_ns"] == joined["mtime_ns_known"])
     is_same &= (joined["mtime_ns"] != UNSURE) & (not verify)
     kept = joined.loc[is_same, [*PHOTO_COLUMNS, "row"]].astype({"row": np.int64})
-    return kept, files[~is_same.to_numpy()]
+    waiting = files[~is_same.to_numpy()]
+    return kept, {path: (label, size, mtime) for path, label, size, mtime in waiting.itertuples(index=False, name=None)}
 
 
 def _read(
-    waiting: pd.DataFrame,
+    places: dict[str, _Place],
     photos: Photos,
     embedder: Embedder,
     pending: Pending,
@@ -183,37 +183,61 @@ def _read(
     Returns:
         `PHOTO_COLUMNS` and row of each; and how many were embedded.
     """
-    places = {path: (label, size, mtime) for path, label, size, mtime in waiting.itertuples(index=False, name=None)}
     n = pool.n
-    rows = []
+    rows: list[_Row] = []
     batches = read_all(((path, photos.file(path)) for path in places), embedder, pool.by_digest)
     with tqdm(total=len(places), desc="photos", unit="photo", disable=None, leave=False) as bar:
         for batch in batches:
-            new = []
-            for photo in batch:
-                label, size, mtime_ns = places[photo.path]
-                if photo.n_bytes != size:  # it has grown between the two looks
-                    mtime_ns = UNSURE
-                if photo.reason:
-                    problems.append((photo.path, photo.reason))
-                elif photo.embedding is None:
-                    row = pool.by_digest[photo.digest]
-                    rows.append((photo.path, label, photo.n_bytes, mtime_ns, photo.digest, row))
-                else:
-                    new.append((photo.path, photo.n_bytes, mtime_ns, photo.digest))
-                    rows.append((photo.path, label, photo.n_bytes, mtime_ns, photo.digest, n))
-                    n += 1
-            found = [photo.embedding for photo in batch if photo.embedding is not None]
-            if found:
-                pending.add(new, np.stack(found))
+            problems += [(photo.path, photo.reason) for photo in batch if photo.reason]
+            new = [photo for photo in batch if photo.embedding is not None]
+            numbers = {photo.path: n + i for i, photo in enumerate(new)}
+            table = {
+                photo.path: _row(photo, places[photo.path], numbers.get(photo.path, pool.by_digest.get(photo.digest)))
+                for photo in batch
+                if not photo.reason
+            }
+            if new:
+                pending.add([table[photo.path].known for photo in new], np.array([photo.embedding for photo in new]))
+            rows += table.values()
+            n += len(new)
             bar.update(len(batch))
     return pd.DataFrame(rows, columns=[*PHOTO_COLUMNS, "row"]), n - pool.n
+
+
+class _Row(NamedTuple):
+    """`PHOTO_COLUMNS` of a photo, and the number of its embedding in the pool."""
+
+    path: str
+    label: str
+    size: int
+    mtime_ns: int
+    digest: str
+    row: int
+
+    @property
+    def known(self) -> tuple[str, int, int, str]:
+        """`KNOWN_COLUMNS`."""
+        return self.path, self.size, self.mtime_ns, self.digest
+
+
+def _row(photo: Photo, place: _Place, number: int | None) -> _Row:
+    """The row of a photo that was read; `place` is its label, size and time before."""
+    label, size, mtime_ns = place
+    assert number is not None  # its bytes are known, or it was embedded
+    has_grown = photo.n_bytes != size  # between the two looks
+    return _Row(photo.path, label, photo.n_bytes, UNSURE if has_grown else mtime_ns, photo.digest, number)
 
 
 def _header(photos: Photos, source: Path, embedder: Embedder, label_from: str) -> Header:
     """The header of the new index; generation and shards are filled in when it is written."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return Header(os.path.abspath(source), label_from, os.path.abspath(photos.root), embedder.model, "", (), made=made)
+
+
+def _not_taken(photos: Photos, problems: list[tuple[str, str]]) -> pd.DataFrame:
+    """path and reason of everything that is not in the index, sorted by path."""
+    whole = pd.concat([photos.problems, pd.DataFrame(problems, columns=["path", "reason"])], ignore_index=True)
+    return whole.astype(str).sort_values("path", ignore_index=True, kind="stable")
 
 
 def _is_same(old: Index, header: Header, table: pd.DataFrame, problems: pd.DataFrame) -> bool:
@@ -249,10 +273,7 @@ def _write(place: Path, header: Header, table: pd.DataFrame, problems: pd.DataFr
     with full_disk_told(place):
         for number, first in enumerate(range(0, len(rows), SHARD_ROWS)):
             shard = pool.raw(rows[first : first + SHARD_ROWS])
-            with (scratch / f"{number:05d}.npy").open("wb") as file:  # not a memory map: a full disk would kill us
-                np.save(file, shard)
-                file.flush()
-                os.fsync(file.fileno())
+            _save_shard(scratch / f"{number:05d}.npy", shard)
             sizes.append(len(shard))
         write_table(scratch / "photos.parquet", table[list(PHOTO_COLUMNS)])
         write_table(scratch / "problems.parquet", problems)
@@ -260,6 +281,14 @@ def _write(place: Path, header: Header, table: pd.DataFrame, problems: pd.DataFr
         save_json(place / HEADER, replace(header, generation=generation, shards=tuple(sizes)).as_data())
     for stale in there:
         shutil.rmtree(stale, ignore_errors=True)
+
+
+def _save_shard(path: Path, shard: np.ndarray) -> None:
+    """Writes a shard to the disk. Not through a memory map: on a full disk it would kill this process."""
+    with path.open("wb") as file:
+        np.save(file, shard)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _changes(old: Index | None, index: Index, anew: str, seconds: float) -> Changes:

@@ -158,7 +158,7 @@ def test_html_page_holds_photos_and_neighbours(indexed: Path, capsys: pytest.Cap
     near = [paths[other] for other, _ in data["near"]["2"]]
     assert len(near) == 2 and near[0] in NAMES and "a/1.png" not in near
     assert data["thumbs"]["4"] == "" and data["thumbs"]["2"] != ""
-    assert "1 are shown without a picture" in said
+    assert "1 without a picture" in said
     assert "http://" not in html and 'src="/' not in html  # nothing is fetched
 
 
@@ -214,6 +214,8 @@ def test_newest_run_of_these_photos_is_taken(
         (["photos", "--device", "tpu"], "--device 'tpu' is no device"),
         (["photos", "--model", "model.pt", "--html", "photos"], "photos is a folder; name a file with --html"),
         (["photos", "--model", "model.pt", "--index", "q.png"], "choose another place with --index"),
+        (["photos", "--model", "model.pt", "--index", "photos/index"], "would lie among the photos"),
+        (["photos", "--model", "timm:none"], "timm has no network 'none'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -241,8 +243,11 @@ def test_model_that_is_gone_or_has_changed_is_told(photos: Path, tmp_path: Path,
     assert main([str(photos / "a/0.png")]) == 2
     assert "which has changed since" in capsys.readouterr().err
     own.unlink()
-    assert main([str(photos / "a/0.png")]) == 2
-    assert "which is gone; index again with --model FILE" in capsys.readouterr().err
+    for what, told in ((photos / "a/0.png", "index again with --model FILE"), (photos, "choose another --model")):
+        assert main([str(what)]) == 2  # the index is not thrown away because a disk is not mounted
+        assert f"which is gone; {told}" in capsys.readouterr().err
+    assert main([str(photos), "--model", "shipped"]) == 0
+    assert "is made anew: it was made by another model" in capsys.readouterr().out
 
 
 def test_unreadable_index_is_one_line(indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -258,6 +263,18 @@ def test_unreadable_index_is_one_line(indexed: Path, tmp_path: Path, capsys: pyt
 
     says(lambda: (place / index.header.generation / "00000.npy").write_bytes(b"x"), "is damaged")
     says(lambda: (place / HEADER).write_text('{"version": 9}'), "another version of guie")
+
+
+def test_folders_of_one_name_have_indexes_of_their_own(
+    indexed: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    draw(tmp_path / "other/photos/x.png", 9)
+    for _ in range(2):
+        assert main([str(tmp_path / "other/photos"), "--model", str(model)]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+    assert main([str(indexed)]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("photos*/search/index.json"))) == 2
 
 
 def test_help_begins_with_examples_and_fits_eighty_columns():

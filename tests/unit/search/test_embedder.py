@@ -17,7 +17,7 @@ from guie.embed.ensemble import Tower
 from guie.export.torchscript import build_submission
 from guie.run import PROJECT
 from guie.search import embedder as embedder_module
-from guie.search.embedder import load_again, load_given, load_off_the_shelf
+from guie.search.embedder import load_again, load_given
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -25,22 +25,22 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def test_off_the_shelf_is_the_shipped_vit(tmp_path: Path):
-    sizes = [(112, 112), (140, 90), (60, 150)]
+    sizes = [(224, 224), (240, 190), (60, 150)]
     images = [draw(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)]
-    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=112)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=224)
     weights = load_file(PROJECT / "weights/vit_tiny_drawn.safetensors")
-    weights["pos_embed"] = timm.layers.resample_abs_pos_embed(weights["pos_embed"], [7, 7])
+    weights["pos_embed"] = timm.layers.resample_abs_pos_embed(weights["pos_embed"], [14, 14])
     network.load_state_dict(weights)
     expected = []
     for image in images:
         square = resize(
-            torch.from_numpy(image).permute(2, 0, 1).float(), [112, 112], InterpolationMode.BICUBIC, antialias=True
+            torch.from_numpy(image).permute(2, 0, 1).float(), [224, 224], InterpolationMode.BICUBIC, antialias=True
         )
         with torch.no_grad():
             expected.append(network.eval()((square.clamp(0, 255)[None] / 255 - 0.5) / 0.5)[0].numpy())
-    ours = load_off_the_shelf("cpu")
+    ours = load_given("shipped", "cpu")
     pixels = [ours.pixels((tmp_path / f"{i}.png").read_bytes()) for i in range(3)]
-    assert [p.shape for p in pixels] == [(112, 112, 3), (90, 140, 3), (150, 60, 3)]
+    assert [p.shape for p in pixels] == [(224, 224, 3), (190, 240, 3), (150, 60, 3)]
     found, reasons = ours.embed(pixels)
     assert reasons == [""] * 3 and found.shape == (3, 192)
     assert np.abs(found - unit(np.array(expected))).max() < 1e-4
@@ -66,7 +66,7 @@ def test_exported_file_gives_what_it_gives_alone(exported: Path, tmp_path: Path)
     sizes = [(48, 60), (100, 70), (48, 60), (1, 9), (30, 20), (96, 120)]
     for i, size in enumerate(sizes):
         draw(tmp_path / f"{i}.png", i, size)
-    ours = load_given(exported, "cpu")
+    ours = load_given(str(exported), "cpu")
     assert (ours.model.pack_px, ours.model.dim) == (48, 64)
     pixels = [ours.pixels((tmp_path / f"{i}.png").read_bytes()) for i in range(len(sizes))]
     assert [p.shape[1::-1] for p in pixels] == [(48, 60), (69, 48), (48, 60), (1, 9), (30, 20), (48, 60)]
@@ -87,7 +87,7 @@ def test_exported_file_gives_what_it_gives_alone(exported: Path, tmp_path: Path)
 
 def test_one_image_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(embedder_module, "BATCH", 4)
-    ours = load_given(export_grid(tmp_path / "saved_model.pt"), "cpu")
+    ours = load_given(str(export_grid(tmp_path / "saved_model.pt")), "cpu")
     network = ours.network
 
     class Fails:
@@ -105,7 +105,7 @@ def test_one_image_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest
 
 def test_odd_photos_are_seen_upright(tmp_path: Path):
     """EXIF orientation and transparency, through the one reader of images."""
-    ours = load_given(export_grid(tmp_path / "saved_model.pt", pack_px=0), "cpu")
+    ours = load_given(str(export_grid(tmp_path / "saved_model.pt", pack_px=0)), "cpu")
     pixels = draw(tmp_path / "x.png", 5, (24, 16))
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6

@@ -38,7 +38,7 @@ BYTES = {"content-type": "application/octet-stream"}
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    return load_given(export_grid(tmp_path_factory.mktemp("model") / "saved_model.pt"), "cpu")
+    return load_given(str(export_grid(tmp_path_factory.mktemp("model") / "saved_model.pt")), "cpu")
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_replaced_index_is_opened_again(
         broken = client.get("/api/index").json()
         assert broken["problem"].startswith("the index on the disk cannot be opened") and len(ids(client)) == 5
         now[0] += 1
-        other = load_given(export_grid(tmp_path / "other.pt", gain=-1.0, pack_px=16), "cpu")
+        other = load_given(str(export_grid(tmp_path / "other.pt", gain=-1.0, pack_px=16)), "cpu")
         build(photos, other)
         assert client.get("/api/index").json()["problem"] == ""
         assert live.shown().embedder.model.key == other.model.key
@@ -333,7 +333,7 @@ def test_index_is_replaced_while_requests_go_on(photos: Path, embedder: Embedder
 @pytest.fixture
 def served(photos: Path, embedder: Embedder) -> Iterator[tuple[subprocess.Popen[str], int, list[str], dict[str, str]]]:
     """The command in a process of its own: process, port, command and environment."""
-    command = [sys.executable, "-m", "guie", "search", str(photos), "--model", embedder.model.file, "--serve"]
+    command = [sys.executable, "-m", "guie", "search", str(photos), "--model", embedder.model.name, "--serve"]
     environment = os.environ | {"GUIE_OUT": str(photos.parent / "out"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -26,7 +26,7 @@ OLD = time.time() - 1000
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    return load_given(export_grid(tmp_path_factory.mktemp("model") / "saved_model.pt"), "cpu")
+    return load_given(str(export_grid(tmp_path_factory.mktemp("model") / "saved_model.pt")), "cpu")
 
 
 def age(path: Path, seconds: float = 1000.0) -> None:
@@ -183,7 +183,7 @@ def test_nothing_that_can_be_read_is_one_error(tmp_path: Path, embedder: Embedde
 def test_other_model_makes_it_anew_and_says_so(folder: Path, tmp_path: Path, embedder: Embedder):
     place = tmp_path / "index"
     indexed(folder, place, embedder)
-    other = load_given(export_grid(tmp_path / "other.pt", gain=-1.0), "cpu")
+    other = load_given(str(export_grid(tmp_path / "other.pt", gain=-1.0)), "cpu")
     index, changes = indexed(folder, place, other)
     assert "made by another model" in changes.anew and str(tmp_path / "other.pt") in changes.anew
     assert changes.n_embedded == 7
@@ -269,7 +269,7 @@ if moment == "before the header":
     update.save_json = die
 if moment == "after the header":
     pending.Pending.remove = die
-update.update(place, read_photos(folder), folder, embedders.load_given(Path({model!r}), "cpu"))
+update.update(place, read_photos(folder), folder, embedders.load_given({model!r}, "cpu"))
 """
 
 
@@ -284,7 +284,7 @@ def test_killed_update_goes_on(
         moved.rename(folder / "a/0.png")
     code = KILLED.format(
         tests=str(Path(__file__).parents[2]), place=str(place), folder=str(folder), moment=moment,
-        model=embedder.model.file,
+        model=embedder.model.name,
     )  # fmt: skip
     pid = os.fork()
     if pid == 0:  # a process of its own, without the seconds of a new interpreter
