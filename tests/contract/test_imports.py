@@ -188,8 +188,10 @@ def test_import_guie_prints_nothing_and_changes_nothing():
     code = """
 import locale, logging, os, random, signal, sys, threading, warnings
 def state():
-    return (dict(os.environ), list(sys.path), os.getcwd(), list(logging.root.handlers), logging.root.level, list(logging.root.manager.loggerDict),
-            list(warnings.filters), random.getstate(), signal.getsignal(signal.SIGINT), threading.active_count(), locale.setlocale(locale.LC_ALL))
+    process = (dict(os.environ), list(sys.path), os.getcwd(), signal.getsignal(signal.SIGINT), threading.active_count())
+    root = logging.root
+    loggers = (list(root.handlers), root.level, list(root.manager.loggerDict), list(warnings.filters))
+    return process, loggers, random.getstate(), locale.setlocale(locale.LC_ALL)
 before, modules = state(), set(sys.modules)
 import guie
 assert state() == before

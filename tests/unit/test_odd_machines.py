@@ -59,8 +59,12 @@ def test_little_address_space_is_one_line(tmp_path: Path, kilobytes: int) -> Non
 
 FULL = """
 mount -t tmpfs -o size=4m tmpfs {place}
-fill() {{ dd if=/dev/zero of={place}/fill bs=1K count=$(( $(df --output=avail -B1K {place} | tail -1) - {free} )) status=none; }}
-for door in {doors}; do fill; $door 2>> {told}; echo "status $?" >> {told}; rm {place}/fill; $door > /dev/null 2>> {told} || exit 1; done
+free() {{ df --output=avail -B1K {place} | tail -1; }}
+fill() {{ dd if=/dev/zero of={place}/fill bs=1K count=$(( $(free) - {free} )) status=none; }}
+for door in {doors}; do
+    fill; $door 2>> {told}; echo "status $?" >> {told}
+    rm {place}/fill; $door > /dev/null 2>> {told} || exit 1
+done
 ls -A {place}/tiny/03_packed > {told}.files
 """
 
