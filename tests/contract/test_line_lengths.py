@@ -3,6 +3,7 @@
 ruff holds the same for Python (E501). Here the shell scripts, the templates and the pages are held to it as well.
 """
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -63,3 +64,16 @@ def test_long_lines_are_found() -> None:
     row = f"| {over} |"
     assert too_long(row, is_page=True) == [] and too_long(row) == [f"1: {row}"]
     assert too_long(f"* {over}", is_page=True) == [f"1: * {over}"]
+
+
+def test_pages_of_benchmarks_are_written_so() -> None:
+    """A paragraph keeps its words, and a command its line."""
+    spec = importlib.util.spec_from_file_location("pages", PROJECT / "tests/benchmarks/pages.py")
+    assert spec is not None and spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    command = "`python a.py --data-root ../shared/data --seeds 0 1 2`"
+    text = f"{'word ' * 19}\n   {command} at half-way {'word ' * 40}"
+    written = pages.paragraph(text)
+    assert written.split() == text.split() and too_long(written, is_page=True) == []
+    assert [line for line in written.splitlines() if command in line] and len(written.splitlines()) == 4
