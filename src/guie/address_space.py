@@ -1,7 +1,8 @@
 """Whether a door's libraries start within the address space that the shell grants to a process (`ulimit -v`).
 
-Libraries reserve address space when they are loaded and when they start their threads, and some of them (OpenCV,
-OpenBLAS) end the process by a signal where it is refused. So they are tried first, in a process of their own.
+Libraries reserve address space when they are loaded and when they start their threads. Where it is refused, some raise
+an error, OpenCV ends the process by a signal, and OpenBLAS ends it or asks again for ever. So they are tried first, in
+a process of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from guie.machine import address_limit
 
 MARGIN = 1 << 28  # bytes that the libraries must leave to the work: threads, images and batches
+CPU_S = 20  # seconds of CPU time; the slowest, torch with timm, take 6
+LONGEST_S = 600.0  # seconds until a process that waits for ever is killed
 
 
 def check_address_space(module: str, what: str, folder: Path) -> None:
@@ -34,19 +37,35 @@ def check_address_space(module: str, what: str, folder: Path) -> None:
     if limit is None:
         return
     command = [sys.executable, "-P", "-m", __name__, module]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    if done.returncode == 0:
-        return
-    lines = done.stderr.strip().splitlines()
+    why = _failure(command)
+    if why:
+        told = (
+            f"{what} at {folder}: its libraries do not start with so little address space (ulimit -v is "
+            f"{limit / 1e9:.1f} GB; {why[:200]}); raise the limit, or lift it with ulimit -v unlimited"
+        )
+        raise OSError(errno.ENOMEM, told)
+
+
+def _failure(command: list[str]) -> str:
+    """Runs a command, and says in one line why it failed; '' if it did not."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LONGEST_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"a library had not started after {LONGEST_S:.0f} s"
+    if done.returncode == -signal.SIGXCPU:
+        return f"a library had not started after {CPU_S} s of CPU time"
     if done.returncode < 0:
-        why = f"a library ended with {signal.Signals(-done.returncode).name}"
-    else:
-        why = lines[-1] if lines else f"a library ended with status {done.returncode}"
-    told = (
-        f"{what} at {folder}: its libraries do not start with so little address space (ulimit -v is "
-        f"{limit / 1e9:.1f} GB; {why[:200]}); raise the limit, or lift it with ulimit -v unlimited"
-    )
-    raise OSError(errno.ENOMEM, told)
+        return f"a library ended with {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.strip().splitlines() or [f"a library ended with status {done.returncode}"]
+    return lines[-1] if done.returncode else ""
 
 
 def start_libraries(module: str) -> None:
@@ -55,6 +74,8 @@ def start_libraries(module: str) -> None:
     Args:
         module: Its full name.
     """
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S if hard == resource.RLIM_INFINITY else min(CPU_S, hard), hard))
     limit = address_limit()
     if limit is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)

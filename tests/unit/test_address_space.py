@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from guie import address_space
-from guie.address_space import MARGIN, check_address_space
+from guie.address_space import CPU_S, MARGIN, check_address_space
 
 ENDS = {
     "by_signal": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "a library ended with SIGSEGV"),
     "by_status": ("import os\nos._exit(1)\n", "a library ended with status 1"),
     "by_error": ("raise ImportError('cannot map it')\n", "ImportError: cannot map it"),
+    "never": (
+        "import os, resource, signal\n"
+        f"assert resource.getrlimit(resource.RLIMIT_CPU)[0] == {CPU_S}\n"
+        "os.kill(os.getpid(), signal.SIGXCPU)\n",  # as the kernel does after so many seconds
+        f"a library had not started after {CPU_S} s of CPU time",
+    ),
     "with_words": ("import os, sys\nprint('BLAS: no', file=sys.stderr, flush=True)\nos._exit(1)\n", "BLAS: no"),
 }
 
@@ -34,6 +40,13 @@ def test_every_end_of_a_library_is_told(tmp_path: Path, end: str) -> None:
     told = caught.value.strerror or ""
     assert told.startswith(f"door 09 at {tmp_path}: its libraries do not start with so little address space")
     assert f"(ulimit -v is 2.0 GB; {why})" in told and told.endswith("ulimit -v unlimited") and "\n" not in told
+
+
+def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "waits.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr(address_space, "LONGEST_S", 1.0)
+    with pytest.raises(OSError, match=r"a library had not started after 1 s\)"):
+        check_address_space("waits", "door 09", tmp_path)
 
 
 def test_libraries_that_start_are_not_told(tmp_path: Path) -> None:
