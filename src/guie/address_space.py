@@ -89,6 +89,16 @@ def start_libraries(module: str) -> None:
         import cv2
 
         cv2.resize(square, (256, 256), interpolation=cv2.INTER_AREA)
+    if "scipy.linalg" in sys.modules:  # which has an OpenBLAS of its own, as faiss has
+        from scipy.linalg import blas
+
+        blas.sgemm(1.0, square, square)
+    if "faiss" in sys.modules:
+        import faiss
+
+        index = faiss.IndexFlatIP(512)
+        index.add(square)
+        index.search(square, 1)
     if "torch" in sys.modules:
         import torch
         import torch.nn.functional as F
