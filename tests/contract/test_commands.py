@@ -32,11 +32,18 @@ case "$*" in
         echo "Collecting torch"
         echo "  Downloading https://files/torch-2.14.1-cp311.whl (530.6 MB)"
         echo "  Downloading small-1.0.whl (12.3 kB)"
-        [ "${FAKE_PIP:-}" != offline ] || { echo "WARNING: Retrying after NewConnectionError"; echo "ERROR: No matching distribution found for torch"; exit 1; }
+        if [ "${FAKE_PIP:-}" = offline ]; then
+            echo "WARNING: Retrying after NewConnectionError"
+            echo "ERROR: No matching distribution found for torch"
+            exit 1
+        fi
         [ "${FAKE_PIP:-}" != conflict ] || { echo "ERROR: Cannot install a and b"; echo "more"; exit 1; }
         echo "Installing collected packages: torch, small"
         mkdir -p "$(dirname "$0")/../lib/python3.12/site-packages/torch"
-        [ "${FAKE_PIP:-}" != full ] || { echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"; exit 1; }
+        if [ "${FAKE_PIP:-}" = full ]; then
+            echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+            exit 1
+        fi
         [ "${FAKE_PIP:-}" != killed ] || kill -9 $PPID $$
         ;;
     -c*) ;;
@@ -178,7 +185,7 @@ def test_requirements_are_ranges_and_their_pins_lie_inside():
 
 
 # --- setting up
-# ---------------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_first_start_installs_and_the_second_does_nothing(tree: Tree):
@@ -340,7 +347,7 @@ def test_real_pip_without_network(tree: Tree):
 
 
 # --- run.sh
-# -------------------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_help_needs_nothing_and_names_options_recipes_and_doors(doors: Tree):
@@ -470,7 +477,7 @@ def test_runs_from_another_folder_with_paths_relative_to_it(doors: Tree):
 
 
 # --- test.sh
-# ------------------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

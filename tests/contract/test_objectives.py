@@ -148,10 +148,10 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
-# As classes part, more of the drawn negatives are of the anchor's own class, and the mean of the terms above 0 may rise:
-# test_pads.py holds that images are ordered by class instead.
-# The clusters' losses are means over the drawn triplets that cost something, of a few rows here: fewer and dearer ones may
-# remain. test_divide.py and test_hierarchy.py hold their values and gradients.
+# As classes part, more of the drawn negatives are of the anchor's own class, and the mean of the terms above 0 may
+# rise: test_pads.py holds that images are ordered by class instead.
+# The clusters' losses are means over the drawn triplets that cost something, of a few rows here: fewer and dearer ones
+# may remain. test_divide.py and test_hierarchy.py hold their values and gradients.
 MAY_RISE = {"Pads-0", "Pads-2", "DivideConquer-0", "DivideConquer-1", "HierarchicalDivide-0"}
 N = 32
 STAGE = Stage("s", trains="all", optim=Optim(n_epochs=1, batch_size=N, lr=0.01), neck=NECK)

@@ -296,7 +296,8 @@ OTHER_KINDS = [
     ),
     (
         "objective.margin_cosine",
-        "ArcFace has no field 'margin_cosine'; CosFace and others have margin_cosine: --set {at}.objective=CosFace first",
+        "ArcFace has no field 'margin_cosine'; CosFace and others have margin_cosine: "
+        "--set {at}.objective=CosFace first",
     ),
     (
         "objective.margin_rad.low",

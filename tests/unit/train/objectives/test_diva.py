@@ -125,6 +125,14 @@ def test_terms_are_those_of_the_slices():
     assert float(terms["decorrelation"].detach()) == pytest.approx(2 * float(sum(own).detach()))
 
 
+def test_every_task_of_triplets_has_a_boundary_of_its_own():
+    objective = objective_of().double()
+    terms = objective(batch_of([*range(20)]))
+    for i, task in enumerate(("discriminative", "shared", "intra")):
+        (slopes,) = torch.autograd.grad(terms[task], objective.betas, retain_graph=True)
+        assert [bool(slope) for slope in slopes] == [j == i for j in range(3)], task
+
+
 def test_tasks_without_weight_have_no_slice():
     objective = objective_of(shared_weight=0.0, sample_weight=0.0).double()
     assert objective.width == 6 and list(objective.adversaries) == ["intra"]
