@@ -507,19 +507,23 @@ def test_test_sh_runs_ruff_mypy_and_pytest_last(checks: Callable[..., subprocess
 
 
 def test_tests_of_a_file_run_in_one_process(tmp_path: Path):
-    """A file's costly fixtures would be made in every process otherwise, and nothing would say so."""
+    """A file's costly fixtures would be made in every process otherwise, and two pools of threads would fight for the
+    cores; nothing would say so."""
     (tmp_path / "tests").mkdir()
     for name in ("conftest.py", "spread.py"):
         shutil.copy(PROJECT / "tests" / name, tmp_path / "tests")
     for name in ("test_a.py", "test_b.py"):
         (tmp_path / "tests" / name).write_text(
             "import os, time\nfrom pathlib import Path\nimport pytest\n\n"
-            "@pytest.mark.parametrize('i', range(6))\ndef test_it(i):\n    time.sleep(0.2)\n"
+            "@pytest.mark.parametrize('i', range(6))\ndef test_it(i):\n    time.sleep(0.1)\n"
+            "    assert os.environ['OMP_NUM_THREADS'] == '1'\n"
             "    with Path(__file__).with_suffix('.txt').open('a') as file:\n"
             "        file.write(os.environ['PYTEST_XDIST_WORKER'] + ' ')\n"
         )
     command = ["-m", "pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "-p", "no:cacheprovider"]
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+    own = ("OMP_NUM_THREADS", "PYTEST_XDIST_WORKER")
+    env = {name: value for name, value in os.environ.items() if name not in own}
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stdout
     a, b = ((tmp_path / "tests" / name).read_text().split() for name in ("test_a.txt", "test_b.txt"))
     assert len(a) == len(b) == 6 and {*a, *b} == {"gw0", "gw1"} and len(set(a)) == len(set(b)) == 1

@@ -16,7 +16,7 @@ from guie.settings.stage import Stage
 from guie.train.batches import Batches, TrainSet
 from guie.train.curves import Curves
 from guie.train.finite import check_loss, check_weights
-from guie.train.gradient import Position, StepInputs, gradient, share_head
+from guie.train.gradient import Position, StepInputs, gradient, seed_generators, share_head
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
 from guie.train.parameters import clip, make_optimizer, sam_ascent
@@ -110,7 +110,7 @@ class Trainer:
 
     def _begin_epoch(self, epoch: int) -> None:
         """Lets the objective prepare; then all processes have process 0's head."""
-        torch.manual_seed(seed_of(self.seed, self.stage.name, epoch, "begin epoch"))
+        seed_generators(seed_of(self.seed, self.stage.name, epoch, "begin epoch"), self.accelerator.device)
         self.model.objective.begin_epoch(epoch, self.look)
         share_head(self.model, self.accelerator)
 
@@ -141,7 +141,7 @@ class Trainer:
         self.optimizer.step()
         state.average(self.model, optim.ema_decay, position)
         if batch is not None:
-            torch.manual_seed(seed_of(place.seed, "after step"))
+            seed_generators(seed_of(place.seed, "after step"), self.accelerator.device)
             self.model.objective.after_step(batch, self.look)
         return terms
 

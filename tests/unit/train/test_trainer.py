@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from changing import changed
 from small_model import NECK, SmallPack, inputs_at, small_model
-from small_world import WORLD, options, pack_world
+from small_world import WORLD, copied, options
 from torch import Tensor
 
 from guie.data.packed import PackedImages
@@ -56,9 +56,9 @@ SMALL = Stage("small", trains="all", optim=changed(PLAIN, backbone_lr_factor=1.0
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(packed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose images are packed."""
-    return pack_world(tmp_path_factory.mktemp("trainer"))
+    return copied(packed_world, tmp_path_factory.mktemp("trainer"))
 
 
 @pytest.fixture
@@ -79,6 +79,15 @@ def trained(out: Path, stage: Stage, **trainer_words: Any) -> dict[str, Tensor]:
 def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(out: Path) -> dict[str, Tensor]:
+    """The weights of HEAD, trained without an interruption; its files are gone."""
+    weights = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
+    for file in (out / "04_head" / HEAD.name).iterdir():
+        file.unlink()
+    return weights
 
 
 class SmallBatches:
@@ -344,11 +353,13 @@ def test_metrics_have_the_columns_of_the_objective(
     [(True, "the loss is nan at epoch 2, step 1, images "), (False, "a weight is not finite at epoch 2, step 2;")],
 )
 def test_what_is_not_finite_stops_the_stage_and_the_good_checkpoint_goes_on(
-    out: Path, mine: None, monkeypatch: pytest.MonkeyPatch, is_loss: bool, said: str
+    out: Path,
+    mine: None,
+    undisturbed: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    is_loss: bool,
+    said: str,
 ) -> None:
-    undisturbed = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}
-    for file in (out / "04_head" / HEAD.name).iterdir():
-        file.unlink()
     train_set = TrainSet(WORLD, HEAD, PackedImages(out / "03_packed"))
     batches: list[list[str]] = []
 
