@@ -7,6 +7,7 @@ usage() {
     cat <<'END'
 ./run.sh [options]          from raw images to submission.zip: nine doors, one after the other
 ./run.sh COMMAND [options]  one command of guie, e.g. ./run.sh evaluate --help; ./run.sh guie lists them
+./run.sh --images FOLDER    your own photos: guie train FOLDER; with --look: guie look FOLDER, which trains nothing
 
 Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
 The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
@@ -41,6 +42,29 @@ refuse() {
     printf 'error: %s; ./run.sh --help lists the options\n' "$*" >&2
     exit 2
 }
+
+# --images FOLDER is short for two commands of guie: train FOLDER, or with --look: look FOLDER
+words=("$@")
+images=
+command=train
+rest=()
+for ((i = 0; i < ${#words[@]}; i++)); do
+    case ${words[i]} in
+        --images=*) images=${words[i]#*=} ;;
+        --images)
+            i=$((i + 1))
+            images=${words[i]-}
+            [ -n "$images" ] || refuse "--images needs a value"
+            ;;
+        --look) command=look ;;
+        *) rest+=("${words[i]}") ;;
+    esac
+done
+if [ -n "$images" ]; then
+    set -- "$command" "$images" ${rest[@]+"${rest[@]}"}
+elif [ "$command" = look ]; then
+    refuse "--look needs --images FOLDER"
+fi
 
 case ${1-} in
     [a-z]*) # a command of guie

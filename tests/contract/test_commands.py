@@ -464,6 +464,37 @@ def test_wrong_recipe_is_told_before_the_first_door(doors: Tree, words: str, com
     assert done.stderr.startswith("error: ") and complaint in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--images 'my photos' --look", ["look", "my photos"]),
+        (
+            "--look --towers a,b --images='my photos' --out there",
+            ["look", "my photos", "--towers", "a,b", "--out", "there"],
+        ),
+        ("--images photos --backbone", ["train", "photos", "--backbone"]),
+        ("look photos", ["look", "photos"]),
+    ],
+)
+def test_images_are_short_for_commands_of_guie(tree: Tree, words: str, expected: list[str]):
+    stub = tree.root / "stub/guie"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").touch()
+    (stub / "__main__.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    done = tree.bash(f"./run.sh {words}", PYTHONPATH=str(stub.parent))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [("--look", "--look needs --images FOLDER"), ("--images", "--images needs a value")],
+)
+def test_images_and_look_without_a_folder_are_told(tree: Tree, words: str, complaint: str):
+    done = tree.bash(f"./run.sh {words}")
+    assert (done.returncode, done.stderr) == (2, f"error: {complaint}; ./run.sh --help lists the options\n")
+
+
 def test_runs_from_another_folder_with_paths_relative_to_it(doors: Tree):
     recipe = textwrap.dedent("""
         from guie.recipe import load_recipe

@@ -14,9 +14,9 @@ from guie.files import whole_file
 from guie.report.chart_files import charts
 from guie.report.collect import Facts, Scores, collect
 from guie.report.embedding import Embedding, read_embedding
+from guie.report.frame import whole_page
 from guie.report.gallery import Gallery, read_gallery
-from guie.report.markup import asset, filled, score_text
-from guie.report.palette import DARK, LIGHT, N_KINDS, PAINTS
+from guie.report.markup import score_text
 from guie.report.pictures import as_file, neighbours_picture, raster, standalone
 from guie.report.runs import Compared, read_runs
 from guie.report.sections import domains, ladder, settings
@@ -93,7 +93,7 @@ def render(report: Report) -> str:
     first = rows[0]
     final = rows[facts.scores.final]
     doors = [step.mark for step in facts.steps if step.mark and not step.is_stage]
-    page = filled(
+    return whole_page(
         "page.html",
         recipe=facts.recipe,
         commit=facts.commit,
@@ -104,11 +104,7 @@ def render(report: Report) -> str:
         n_domains=len(facts.scores.domains),
         seconds=float(sum(mark.get("seconds", 0.0) for mark in doors)),
         sections=_sections(report),
-        colours=_colours(),
-        style_sheet=asset("report.css"),
-        script=asset("report.js"),
     )
-    return str(page)
 
 
 def ladder_text(scores: Scores) -> str:
@@ -139,12 +135,6 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
         ("cost", "Cost", cost(facts.steps)),
         ("settings", "Settings", settings(facts.recipe, facts.steps)),
     ]
-
-
-def _colours() -> Markup:
-    """The part of the style sheet that the palette decides."""
-    marks = filled("marks.css", paints=PAINTS, colour="var(--{})".format)
-    return filled("colours.css", light=LIGHT, dark=DARK, marks=marks, n_kinds=N_KINDS)
 
 
 def _write_pictures(folder: Path, report: Report) -> None:
