@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "export": Command("guie.cli.export", "a trained model as files for other programs"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
 }
 
