@@ -70,7 +70,7 @@ def test_recipe_of_another_version_is_told_in_one_line(tmp_path: Path, change, t
     values = json.loads(path.read_text())
     change(values["recipe"])
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=f"recipe.json is of another version of guie: .*{told}.*; open any door"):
+    with pytest.raises(ValueError, match=rf"recipe\.json is of another version of guie: .*{told}.*; open any door"):
         saved_run(path.parent)
 
 
@@ -80,5 +80,5 @@ def test_damaged_file_is_told_in_one_line(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"recipe.json is damaged \(.*\); open any door of that run again"):
         saved_run(path.parent)
-    with pytest.raises(FileNotFoundError, match="is no run: it has no recipe.json; name a folder such as"):
+    with pytest.raises(FileNotFoundError, match=r"is no run: it has no recipe\.json; name a folder such as"):
         saved_run(tmp_path)

@@ -18,7 +18,7 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor, nn
 from transformers.image_utils import load_image
 
-from .guie_graph import embed  # type: ignore[import-not-found]  # made by each export
+from .guie_graph import embed  # made by each export
 
 WEIGHTS = "model.safetensors"
 GRAPH = "guie_graph.py"
@@ -91,7 +91,7 @@ def _pixels(image: Any) -> Tensor:
     if isinstance(image, dict) and set(image) == {"image"}:
         image = image["image"]
     if isinstance(image, np.ndarray | Tensor):
-        pixels = torch.as_tensor(image)
+        pixels = torch.tensor(image) if isinstance(image, np.ndarray) else image  # arrays may be read-only
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or 3 not in (pixels.shape[0], pixels.shape[2]):
             raise ValueError(f"an image is uint8 [3, h, w] or [h, w, 3], not {pixels.dtype} {list(pixels.shape)}")
         return pixels if pixels.shape[0] == 3 else pixels.permute(2, 0, 1)

@@ -24,13 +24,13 @@ OPSET = 18
 IMAGES = "images"  # the input's name
 EMBEDDINGS = "embeddings"  # the output's name
 AXES = {0: "n", 2: "height", 3: "width"}  # of the input
-MAX_INSIDE = 2_000_000_000  # bytes of weights; protobuf, which an ONNX file is, ends at 2 GiB
+MAX_INSIDE = 1_500_000_000  # bytes of weights; an ONNX file is one protobuf message, which ends at 2 GiB
 
 
 def save_onnx(exported: ExportedProgram, path: Path, facts: dict[str, str]) -> None:
     """Writes an ONNX file.
 
-    Weights of more than 2 GB lie in a second file beside it, `<name>.data`, which ONNX calls external data.
+    Weights of more than 1.5 GB lie in a second file beside it, `<name>.data`, which ONNX calls external data.
 
     Args:
         exported: The program.
@@ -40,16 +40,14 @@ def save_onnx(exported: ExportedProgram, path: Path, facts: dict[str, str]) -> N
     Raises:
         ValueError: the program holds an operator that ONNX lacks.
     """
-    from onnx_ir import save
-
-    model = _converted(exported)
-    model.metadata_props.update(facts)
-    n_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values())
-    save(model, path, external_data=f"{path.name}.data" if n_bytes > MAX_INSIDE else None)
+    program = _converted(exported)
+    program.model.metadata_props.update(facts)
+    n_bytes = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    program.save(path, external_data=n_bytes > MAX_INSIDE)
 
 
 def _converted(exported: ExportedProgram) -> Any:
-    """The program as a model of onnx_ir, without the converter's notes: they hold paths of this machine.
+    """The program as torch's ONNXProgram, without the converter's notes: they hold paths of this machine.
 
     Raises:
         ValueError: torch cannot convert it.
@@ -79,7 +77,7 @@ def _converted(exported: ExportedProgram) -> Any:
             value.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
-    return model
+    return program
 
 
 @contextlib.contextmanager

@@ -106,27 +106,27 @@ def read_exported(path: Path) -> Exported:
     run = saved_run(folder) if path.is_dir() or (is_run(folder) and path.parent.name == FOLDERS[8]) else None
     file = path if run is None else run.out / FOLDERS[8] / MODEL_NAME
     if not file.is_file():
-        remedy = (
-            f"run door 08: python {DOORS[8]} --recipe {run.recipe.name}" if run else "name a run or a saved_model.pt"
-        )
+        remedy = "name a run's folder or a saved_model.pt"
+        if run is not None:
+            remedy = f"run door 08: python {DOORS[8]} --recipe {run.recipe.name}"
         raise FileNotFoundError(f"{file} does not exist; {remedy}")
     try:
         script = load_script(file)
-        _as_embedder(script)(np.zeros((1, 3, 2, 2), dtype=np.uint8))
+        shape = _as_embedder(script)(np.zeros((1, 3, 2, 2), dtype=np.uint8)).shape
     except Exception as error:
         if is_of_the_machine(error):
             raise
         first = str(error).strip().splitlines()[0][:200]
         raise ValueError(
-            f"{file} is no whole file of door 08 ({type(error).__name__}: {first}); export it "
-            f"again, or name another (torch {torch.__version__})"
+            f"{file} is no whole file of door 08 ({type(error).__name__}: {first}); export it again, or name another "
+            f"(torch {torch.__version__})"
         ) from error
+    if shape != (1, EMBEDDING_DIM):
+        raise ValueError(
+            f"{file} gives {list(shape)} for an image, a file of door 08 gives [1, {EMBEDDING_DIM}]; name another"
+        )
     images = (_parity_images(run) if run else {}) | _odd_images()
     embeddings, seconds = _embedded(_as_embedder(script), images)
-    if embeddings.shape[1:] != (EMBEDDING_DIM,):
-        raise ValueError(
-            f"{file} gives embeddings of shape {list(embeddings.shape[1:])}, door 08's have [{EMBEDDING_DIM}]"
-        )
     return Exported(file, script, run, images, embeddings, seconds)
 
 

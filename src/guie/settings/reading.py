@@ -49,7 +49,9 @@ def _read(value: Any, hint: Any, at: str) -> Any:
 
 def _settings(values: dict[str, Any], hint: Any, at: str) -> Any:
     """A settings object of its fields' plain values."""
-    classes = {kind.__name__: kind for kind in kinds_of(hint) if is_dataclass(kind)}
+    classes: dict[str, Any] = {
+        kind.__name__: kind for kind in kinds_of(hint) if isinstance(kind, type) and is_dataclass(kind)
+    }
     fields = dict(values)
     if not classes:
         raise ValueError(f"{at} is a dictionary, which it cannot be")
