@@ -28,6 +28,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "look": Command("guie.own.look", "what is in a folder of photos, and a first score"),
+    "export": Command("guie.cli.export", "a trained model as files for other programs"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
 }
 
