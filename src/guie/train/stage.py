@@ -26,7 +26,7 @@ from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.settings.names import PRETRAINED
 from guie.settings.stage import Soup, Stage
-from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, less_memory
+from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memory
 from guie.train.curves import write_metrics
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
@@ -34,6 +34,7 @@ from guie.train.schedule import seed_of
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint
+from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
 from guie.train.validation import validated
 from guie.versions import AUGMENTATION, EXTRACTION
