@@ -104,7 +104,10 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         Library(loss="AngularLoss"),
     ),
     LiftedStructure: (LiftedStructure(), LiftedStructure(is_generalised=True, memory=MEMORY)),
-    MarginLoss: (MarginLoss(), MarginLoss(has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY)),
+    MarginLoss: (
+        MarginLoss(),
+        MarginLoss(margin_distance=1.0, has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY),
+    ),
     MessagePassing: (MessagePassing(), MessagePassing(n_layers=2, n_heads=3, label_smoothing=0.0)),
     Mic: (
         Mic(decorrelation_weight=0.1, regressor_dim=16),
@@ -393,7 +396,9 @@ def all_pairs_cost(objective: Objective, embeddings: Tensor, labels: Tensor, ite
 
 @every_kind
 def test_ten_steps_lower_the_loss(name: str) -> None:
-    model = begun(name)
+    """Without batch norm: its statistics would move more in ten steps than the weights. With the sign of the loss
+    reversed this fails for all rows but Diva-0, whose task of keys falls as the network calms down."""
+    model = begun(name, has_norm=False)
     items = torch.arange(60)
     labels = items % N_CLASSES
     pixels = COLORS[labels].float() + torch.randn(60, 3, 8, 8, generator=torch.Generator().manual_seed(999))
