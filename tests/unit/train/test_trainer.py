@@ -332,7 +332,9 @@ def test_metrics_have_the_columns_of_the_objective(
 ) -> None:
     trained(out, changed(HEAD, objective=objective))
     rows = list(csv.DictReader((out / "04_head" / HEAD.name / "metrics.csv").read_text().splitlines()))
-    known = ["epoch", "step", "loss", *own, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
+    seen = ["active_share", "target_cosine", "best_other_cosine", "positive_cosine", "negative_cosine"]
+    seen += ["row_margin_rad"] if own else []
+    known = ["epoch", "step", "loss", *own, *seen, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
     assert list(rows[0]) == known and len(rows) == 2
     for name, values in own.items():
         assert [float(row[name]) for row in rows] == pytest.approx(values)
