@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import socket
 import tempfile
 import typing
@@ -566,6 +567,27 @@ class Pairs(Objective):
 
 def test_loss_of_pairs_is_seen_to_be_no_mean_of_parts() -> None:
     assert not is_mean_of_parts(Pairs())
+
+
+@every_kind
+def test_settings_know_the_weights_and_the_groups_of_their_objective(name: str) -> None:
+    """So that a stage in which nothing trains, or two kinds decide over the batches, is refused before it starts."""
+    objective, settings = begun(name).objective, ROWS[name]
+    assert settings.has_weights == bool(list(objective.parameters()))
+    assert settings.has_groups == (objective.groups() is not None)
+
+
+@every_kind
+def test_proxies_boundaries_masks_and_adversaries_are_not_decayed_and_class_centres_are(name: str) -> None:
+    """Class centres as in the winners' code, see `guie.settings.objectives.margins`; SoftTriple's are proxies."""
+    decayed, undecayed = set(), set()
+    objective = begun(name).objective
+    for own, _ in objective.named_parameters():
+        (undecayed if own.startswith(objective.undecayed()) else decayed).add(own)
+    kinds = {part.split(".")[-1] for part in decayed}
+    assert not {own for own in decayed if re.search(r"prox|beta|mask|advers", own)}
+    assert kinds <= {"centers", "weight", "bias", "scale"}  # of classifiers and networks
+    assert not {own for own in undecayed if own.endswith("centers") and "softtriple" not in name.lower()}
 
 
 def test_every_kind_is_built_from_a_stage() -> None:
