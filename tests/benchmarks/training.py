@@ -196,7 +196,7 @@ def environment_of_a_script() -> dict[str, str]:
 def door_4_from(start: float, options: list[str]) -> None:
     """Door 04 with longer centres at the start: what they would be worth, not a setting of the doors."""
     from guie.door import open_door
-    from guie.train.objectives.margin import MarginSoftmax
+    from guie.train.objectives.margin_softmax import MarginSoftmax
 
     usual = MarginSoftmax.__init__
 

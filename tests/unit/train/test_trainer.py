@@ -35,14 +35,14 @@ from guie.recipe import (
 )
 from guie.run import Run
 from guie.train import trainer as module
-from guie.train.batches import TrainSet
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
-from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.schedule import lr_at, seed_of
 from guie.train.stage import train_row
 from guie.train.state import Checkpoint
+from guie.train.train_set import TrainSet
 from guie.train.trainer import MOMENTS, Trainer
 
 PLAIN = changed(
@@ -341,7 +341,9 @@ def test_metrics_have_the_columns_of_the_objective(
 ) -> None:
     trained(out, changed(HEAD, objective=objective))
     rows = list(csv.DictReader((out / "04_head" / HEAD.name / "metrics.csv").read_text().splitlines()))
-    known = ["epoch", "step", "loss", *own, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
+    seen = ["active_share", "target_cosine", "best_other_cosine", "positive_cosine", "negative_cosine"]
+    seen += ["row_margin_rad"] if own else []
+    known = ["epoch", "step", "loss", *own, *seen, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
     assert list(rows[0]) == known and len(rows) == 2
     for name, values in own.items():
         assert [float(row[name]) for row in rows] == pytest.approx(values)

@@ -29,6 +29,7 @@ class ProxyGml(Kind):
     2010.13636.
     """
 
+    has_weights = True
     has_centers = True
 
     n_proxies: int = within(12, low=1, high=1000)

@@ -175,8 +175,9 @@ def test_queue_holds_the_last_images():
 
 def test_queue_larger_than_the_training_set_is_told(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        assert len(objective_of(queue_size=1000).queue) == 40
-    assert "queue_size 1000 is larger than the training set; the queue holds its 40 images" in caplog.text
+        objective = objective_of(queue_size=1000)
+    assert len(objective.queue) == 40 and objective.curves(0)["queue_fill"] == 0.04
+    assert "objective.queue_size is 1000, and there are 40 training images: it holds 40 embeddings" in caplog.text
 
 
 def test_equal_and_opposite_rows_have_finite_gradients():
