@@ -27,7 +27,9 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "train": Command("guie.cli.train", "train an embedding for your own photos, and export it"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
+    "report": Command("guie.cli.report", "the report of a finished run, or of several"),
 }
 
 

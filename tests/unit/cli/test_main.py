@@ -1,9 +1,9 @@
 import subprocess
 import sys
 
-import guie
 import pytest
 
+import guie
 from guie.cli.main import COMMANDS, help_text, main
 
 
