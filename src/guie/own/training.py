@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from guie.dependencies import PHASES
 from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
 from guie.own.photos import Photos
@@ -29,7 +30,7 @@ DOES = {
     3: "reads and packs them",
     4: "trains the head",
     5: "trains the backbone",
-    6: "(no third stage)",
+    6: "trains at a higher resolution",
     7: "scores",
     8: "exports and checks the model",
     9: "writes the report",
@@ -157,22 +158,16 @@ def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequenc
         ValueError: a door failed; its last line, which is shown, says why.
     """
     words = ["--recipe", str(recipe), "--out", str(out), *options, *(["--force"] if is_forced else [])]
+    stages = load_recipe(str(recipe)).stages
     for number in numbers:
         started = time.time()
         command = [sys.executable, str(PROJECT / DOORS[number]), *words]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace", check=False)
         if done.returncode:
             raise ValueError(f"door {number:02d} ended with status {done.returncode}; the line above says why")
-        if number != 6:
+        has_worked = "already done" not in done.stdout and (number not in PHASES or stages.of_phase(PHASES[number]))
+        if has_worked:
             print(f"  {DOES[number]:<34} {time.time() - started:6.1f} s", flush=True)
-        _pass_on_warnings(done.stdout)
-
-
-def _pass_on_warnings(said: str) -> None:
-    """Shows the lines that a person has to know: problems with photos."""
-    for line in said.splitlines():
-        if "cannot be used" in line or "left out" in line:
-            print(f"    {line.strip()}")
 
 
 def _write_recipe(path: Path, recipe: Recipe, purpose: str) -> None:
