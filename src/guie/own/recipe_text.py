@@ -48,11 +48,13 @@ def _text(value: Any, indent: int) -> str:
     if isinstance(value, tuple):
         opening, closing = "(", ")"
         parts = [_text(item, indent + 4) for item in value]
-        if len(parts) == 1:
+        if len(parts) == 1 and "\n" not in parts[0]:
             return f"({parts[0]},)"
     elif is_dataclass(value):
         opening, closing = f"{type(value).__name__}(", ")"
         parts = [f"{name}={_text(item, indent + 4)}" for name, item in _changed(value)]
+    elif isinstance(value, str) and '"' not in value:
+        return f'"{repr(value)[1:-1]}"' if "'" not in value else repr(value)
     else:
         return repr(value)
     line = opening + ", ".join(parts) + closing
