@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "export": FLOOR | {"data", "model", "embed", "saved"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
-    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe"},
+    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies"},
     "saved": {"run", "settings"},
     "cli": FLOOR
     | {
