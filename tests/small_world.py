@@ -34,7 +34,7 @@ def pack_world(folder: Path) -> Path:
 
 
 def copied(world: Path, folder: Path) -> Path:
-    """A copy of the run of `pack_world` in another folder, with the recipe's file beside it; returns the run's folder."""
+    """Copies the run of `pack_world` to another folder, with the recipe's file beside it; returns the run's folder."""
     shutil.copytree(world, folder / "tiny")
     options(folder)
     return folder / "tiny"

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
-from guie.own.runs import open_run
 from guie.run import FOLDERS, set_up_logging
+from guie.saved import saved_run
+
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from guie.report.page import write_report  # pandas and the charts: not for --help
 
     set_up_logging(None)
-    run = open_run(arguments.run)
+    run = saved_run(arguments.run)
     folder = run.out / FOLDERS[9]
     if arguments.compare:
         folder = folder / "_and_".join(["compared_with", *(path.resolve().name for path in arguments.compare)])

@@ -1,4 +1,5 @@
-"""What goes wrong with an objective is said (issue 15, item 6): each case is an error of one line or a visible number."""
+"""What goes wrong with an objective is said: each case of issue 15, item 6, is an error of one line or a visible
+number."""
 
 import logging
 from dataclasses import replace
