@@ -18,7 +18,6 @@ from guie.run import FOLDERS, set_up_logging
 from guie.saved import saved_run
 
 
-
 def parser() -> argparse.ArgumentParser:
     """The options."""
     form = argparse.RawDescriptionHelpFormatter
