@@ -1,5 +1,6 @@
-"""All objectives under equal conditions: a 64-d head on the cached features of minibench's MobileNetV2 at 224 px, scored
-on classes that training never saw.
+"""All objectives under equal conditions, scored on classes that training never saw.
+
+Each trains a 64-d head on the cached features of minibench's MobileNetV2 at 224 px.
 
 Every objective trains the same linear neck for the same 20 epochs of batches of 128 (32 classes, 4 images each; margins
 and proxies of single images as well) with the same optimizer; its own numbers are the published ones, which are the

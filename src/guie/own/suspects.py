@@ -11,8 +11,8 @@ from guie.own.small import SmallPhotos
 from guie.settings.data import Data
 
 K = 10  # neighbours that vote on a label
-# Measured on Fruits-360 with 36 of 735 labels changed at random: 30 of them are found among 128 photos, 16 of them among
-# the first 18; with .3 all 36 among 177, with .7 24 among 73. On clothes, where the shipped ViT reaches an mP@5 of .15,
+# Measured on Fruits-360 with 36 of 735 labels changed at random: 30 of them are found among 128 photos, 16 of them
+# among the first 18; with .3 all 36 among 177, with .7 24 among 73. On clothes, where the shipped ViT reaches an mP@5 of .15,
 # .5 leaves 23 of 306 photos; without it there would be 226.
 TRUSTED = 0.5
 N_BITS: int = Data(sources=()).duplicate_bits
