@@ -74,7 +74,7 @@ class Tower:
     @property
     def short(self) -> str:
         """The name for a narrow table: without library, folder and @PX."""
-        if self.name == SHIPPED:
+        if self.name.partition("@")[0] == SHIPPED:
             return "shipped ViT"
         if self.weights is not None:
             return self.weights.stem if self.model.name in self.weights.stem else self.model.name
