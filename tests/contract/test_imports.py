@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "export": FLOOR | {"data", "model", "embed"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
-    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe"},
+    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "launch"},
     "cli": FLOOR | {"__init__", "data", "model", "embed", "train", "export", "evaluate", "report", "recipe", "door"},
     "__main__": {"cli"},
 }

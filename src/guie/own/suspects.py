@@ -79,6 +79,37 @@ def suspicious_labels(labels: pd.Series, paths: pd.Series, neighbours: np.ndarra
     own = labels.to_numpy(dtype=object)
     sizes = labels[labels != ""].value_counts()
     n_votes = np.minimum(labels.map(sizes).fillna(1).to_numpy(np.int64) - 1, neighbours.shape[1])
+    most = _most_votes(own, n_votes, neighbours)
+    trust = most[most["voted"] != ""].groupby("voted")["is_own"].mean()
+    most = most[~most["is_own"] & (most["voted"].map(trust) >= TRUSTED)]
+    rows = most.index.to_numpy(np.int64)
+    share, own_share = (most[name].to_numpy(np.float64) for name in ("share", "own_share"))
+    table = pd.DataFrame(
+        {
+            "path": paths.to_numpy(dtype=object)[rows],
+            "label": own[rows],
+            "suggested": most["voted"].to_numpy(),
+            "own_share": own_share,
+            "suggested_share": share,
+            "strength": (share - own_share) * n_votes[rows] / (n_votes[rows] + 2),
+        },
+        columns=list(SUSPECT_COLUMNS),
+    )
+    return table.sort_values(["strength", "path"], ascending=[False, True], ignore_index=True)
+
+
+def _most_votes(own: np.ndarray, n_votes: np.ndarray, neighbours: np.ndarray) -> pd.DataFrame:
+    """The label with most votes of each photo that is judged.
+
+    Args:
+        own: object [n], the label of each photo.
+        n_votes: int64 [n], how many neighbours vote on each photo.
+        neighbours: int64 [n, k].
+
+    Returns:
+        By the photo's row: voted (the label), share (of the votes, 0..1), is_own (whether it is the photo's own) and
+        own_share (the share of its own).
+    """
     photo, rank = np.nonzero(np.arange(neighbours.shape[1]) < n_votes[:, None])
     votes = pd.DataFrame({"photo": photo, "voted": own[neighbours[photo, rank]], "share": 1 / (1 + rank)})
     votes["share"] /= votes.groupby("photo")["share"].transform("sum")
@@ -86,19 +117,5 @@ def suspicious_labels(labels: pd.Series, paths: pd.Series, neighbours: np.ndarra
     share["is_own"] = share["voted"].to_numpy() == own[share["photo"]]
     order = ["share", "is_own", "voted"]  # of equal shares the own label wins
     most = share.sort_values(order, ascending=[False, False, True]).drop_duplicates("photo").set_index("photo")
-    trust = most[most["voted"] != ""].groupby("voted")["is_own"].mean()
     most["own_share"] = share[share["is_own"]].set_index("photo")["share"]
-    most = most[~most["is_own"] & (most["voted"].map(trust) >= TRUSTED)].fillna({"own_share": 0.0})
-    rows = most.index.to_numpy(np.int64)
-    table = pd.DataFrame(
-        {
-            "path": paths.to_numpy(dtype=object)[rows],
-            "label": own[rows],
-            "suggested": most["voted"].to_numpy(),
-            "own_share": most["own_share"].to_numpy(np.float64),
-            "suggested_share": most["share"].to_numpy(np.float64),
-            "strength": (most["share"] - most["own_share"]).to_numpy(np.float64) * n_votes[rows] / (n_votes[rows] + 2),
-        },
-        columns=list(SUSPECT_COLUMNS),
-    )
-    return table.sort_values(["strength", "path"], ascending=[False, True], ignore_index=True)
+    return most.fillna({"own_share": 0.0})
