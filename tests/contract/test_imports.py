@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
     "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies"},
+    "search": FLOOR | {"data", "embed", "launch", "model", "own"},
     "saved": {"run", "settings"},
     "cli": FLOOR
     | {
