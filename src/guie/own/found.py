@@ -22,6 +22,11 @@ from guie.own.towers import Refused, Tower
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+SCORE_COLUMNS = (
+    "tower",
+    *("mp5", "mp5_low", "mp5_high", "r1", "is_best", "p_vs_best", "mp5_pca64", "r1_pca64"),
+    *("dim", "ms_per_image", "n_parameters", "image_px", "licence", "reason"),
+)
 SMALL_PX = 112  # a shorter side below this: the tower sees an enlarged, blurred photo
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "query", "gallery", "index"}  # names of folders
 JOINS_SPLITS = "^[^/]+/(.+)/[^/]+$"  # for --label-from: the label without the first folder
@@ -187,7 +192,8 @@ def write_lists(found: Found, folder: Path) -> None:
 
 def score_table(rows: Sequence[Row | Refused]) -> pd.DataFrame:
     """The table of towers with all numbers; NaN where there is none."""
-    return pd.DataFrame([_refused(row) if isinstance(row, Refused) else _scored(row) for row in rows])
+    found = [_refused(row) if isinstance(row, Refused) else _scored(row) for row in rows]
+    return pd.DataFrame(found, columns=list(SCORE_COLUMNS))
 
 
 def _refused(row: Refused) -> dict[str, object]:

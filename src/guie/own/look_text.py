@@ -21,6 +21,7 @@ WHAT_MP5 = (
     "mP@5: the share of the five nearest photos that have the label of the photo that asks, or of as many as its "
     "label has. R@1: how often the nearest one has it."
 )
+HEAD = ("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence")
 WHAT_SIGNS = "> is the best; = is no worse than luck explains (paired test over labels, p >= .05)."
 WHERE = {
     "folders": "labels are the folders",
@@ -107,20 +108,23 @@ def _scores(found: Found, width: int) -> Iterator[str]:
             return
     else:
         yield "Off the shelf, without training: each photo asks, all others answer"
-    cells = [("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence"), *map(_cells, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(1, 8)]
-    room = max(12, width - 2 - sum(w + 2 for w in widths))
-    first = min(room, max(len(row[0]) for row in cells))
-    for row, sign in zip(cells, [" ", *map(_sign, rows)], strict=True):
-        texts = [
-            text.ljust(w) if i == 6 else text.rjust(w) for i, (text, w) in enumerate(zip(row[1:], widths, strict=True))
-        ]
-        yield f"{sign} {_cut(row[0], first).ljust(first)}  {'  '.join(texts)}".rstrip()
+    yield from _table(rows, width)
     if len(rows) > 1 and found.best.full is not None:
         yield from _wrapped(WHAT_SIGNS, width, "  ", "  ")
     for refused in found.rows:
         if isinstance(refused, Refused):
             yield from _wrapped(f"{refused.name}: {refused.reason}", width, "- ", "  ")
+
+
+def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
+    """The rows below a head. Names that do not fit lose their middle."""
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    room = max(12, width - 2 - sum(own + 2 for own in widths[1:]))
+    first = min(room, widths[0])
+    for row, sign in zip(cells, [" ", *map(_sign, rows)], strict=True):
+        numbers = [text.rjust(own) for text, own in zip(row[1:-1], widths[1:-1], strict=True)]
+        yield "  ".join([f"{sign} {_cut(row[0], first).ljust(first)}", *numbers, row[-1]]).rstrip()
 
 
 def _sign(row: Row) -> str:

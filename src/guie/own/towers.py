@@ -74,7 +74,7 @@ class Tower:
     @property
     def short(self) -> str:
         """The name for a narrow table: without library, folder and @PX."""
-        if self.name == SHIPPED:
+        if self.name.partition("@")[0] == SHIPPED:
             return "shipped ViT"
         if self.weights is not None:
             return self.weights.stem if self.model.name in self.weights.stem else self.model.name
@@ -244,10 +244,12 @@ def _config(library: str, name: str, tag: str) -> dict[str, Any]:
 
         if not timm.is_model(name):
             raise ValueError(f"timm has no network {name!r}{_like(name, timm.list_models())}")
-        stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name, allow_unregistered=False)
-        if stated is None:
-            tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+        if tag and tag not in tags:
             raise ValueError(f"timm has no weights {tag!r} for {name}{_like(tag, tags)}")
+        stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+        if stated is None:
+            return {"px": 224, "licence": UNKNOWN, "tag": ""}
         return {"px": stated.input_size[-1], "licence": stated.license or UNKNOWN, "tag": stated.tag}
     import open_clip
 
