@@ -8,6 +8,7 @@ from typing import Literal
 from guie.settings.fields import check_range, within
 
 LARGEST_DISTANCE = 2.0
+MOST_TRIPLETS = 4096  # of an image as their anchor, if nothing else is set
 
 
 @dataclass(frozen=True)

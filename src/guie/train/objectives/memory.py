@@ -21,14 +21,12 @@ class MemoryBank(nn.Module):
     Attributes:
         embeddings: float32 [size, dim], as the neck gives them, not normalised.
         labels: int64 [size], their classes.
-        items: int64 [size], their rows of the training set.
         position: int64, the slot that is written next.
         count: int64, how many slots are filled.
     """
 
     embeddings: Tensor
     labels: Tensor
-    items: Tensor
     position: Tensor
     count: Tensor
 
@@ -44,7 +42,6 @@ class MemoryBank(nn.Module):
         self.settings = settings
         self.register_buffer("embeddings", torch.zeros(settings.size, dim))
         self.register_buffer("labels", torch.zeros(settings.size, dtype=torch.int64))
-        self.register_buffer("items", torch.zeros(settings.size, dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         if n_items is not None and settings.size > n_items:
@@ -68,15 +65,8 @@ class MemoryBank(nn.Module):
         slots = (self.position + torch.arange(len(rows), device=self.position.device)) % size
         self.embeddings[slots] = rows.to(self.embeddings.dtype)
         self.labels[slots] = batch.labels[-size:]
-        self.items[slots] = batch.items[-size:]
         self.position.add_(len(rows)).remainder_(size)
         self.count.add_(len(rows)).clamp_(max=size)
-
-    @torch.no_grad()
-    def clear(self) -> None:
-        """Forgets everything."""
-        self.position.zero_()
-        self.count.zero_()
 
     def curves(self) -> dict[str, float]:
         """The share of its slots that is filled."""

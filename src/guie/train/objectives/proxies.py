@@ -80,7 +80,8 @@ class ProxyAnchorObjective(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """See `Objective`."""
-        self.means.add(pair_cosines(batch.embeddings, batch.labels))
+        if batch.is_counted:
+            self.means.add(pair_cosines(batch.embeddings, batch.labels))
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:
