@@ -68,14 +68,18 @@ def measure(embeddings: Tensor, labels: Tensor) -> Tensor:
     recalls = [is_hit[:, min(k, is_hit.shape[1]) - 1].double().mean() for k in RECALLS]
     memberships = F.one_hot(of_row, len(classes)).double()
     means = memberships.T @ unit / memberships.sum(dim=0)[:, None]
-    first = memberships.argmax(dim=0)  # of equal ones, the first
-    rows = unit.cpu().numpy()
-    found = k_means(rows, len(classes), starts=rows[first.cpu().numpy()])
-    clusters = torch.from_numpy(found).to(of_row)
+    clusters = _clusters_from(unit, memberships.argmax(dim=0))  # of equal ones, the first
     apart = torch.cdist(unit, unit)
     between = torch.cdist(means, means)[~torch.eye(len(classes), dtype=torch.bool, device=unit.device)]
     values = [*recalls, mutual_information(of_row, clusters), apart[is_same & ~itself].mean(), between.mean()]
     return torch.stack(values)
+
+
+def _clusters_from(unit: Tensor, starts: Tensor) -> Tensor:
+    """Clusters of rows, int64 [n]; `starts`, int64 [n_clusters], are the rows where the centres start."""
+    rows = unit.cpu().numpy()
+    found = k_means(rows, len(starts), starts=rows[starts.cpu().numpy()])
+    return torch.from_numpy(found).to(starts.device)
 
 
 def mutual_information(one: Tensor, other: Tensor) -> Tensor:

@@ -89,8 +89,9 @@ class TwoEncoders(Objective):
         if not batch.is_counted:
             return
         (_, share), (_, other_share, row_share) = self._margin_losses(*self._encoded(batch), batch)
-        shares = {"active_share": share, f"{self.task}_active_share": other_share, f"{self.task}_row_share": row_share}
-        self.means.add({**shares, **pair_cosines(batch.embeddings, batch.labels)})
+        shares: dict[str, float | Tensor] = pair_cosines(batch.embeddings, batch.labels)
+        shares |= {"active_share": share, f"{self.task}_active_share": other_share, f"{self.task}_row_share": row_share}
+        self.means.add(shares)
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:
