@@ -58,11 +58,13 @@ class Position:
         epoch: Counted from 0.
         step: Of the stage, counted from 0.
         seed: Of its random numbers.
+        is_counted: Whether it is counted in the curves.
     """
 
     epoch: int
     step: int
     seed: int
+    is_counted: bool = True
 
 
 def gradient(
@@ -223,9 +225,9 @@ def _part_of_batch(
     return Batch(cut, embeddings, labels, items, views, *_of(position))
 
 
-def _of(position: Position) -> tuple[int, int, int]:
-    """What a batch knows of its position: epoch, step and seed."""
-    return position.epoch, position.step, position.seed
+def _of(position: Position) -> tuple[int, int, int, bool]:
+    """What a batch knows of its position: epoch, step, seed, and whether it is counted."""
+    return position.epoch, position.step, position.seed, position.is_counted
 
 
 def _send_back(

@@ -19,6 +19,7 @@ from guie.train.finite import check_loss, check_weights
 from guie.train.gradient import Position, StepInputs, gradient, share, share_head
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
+from guie.train.objectives.step_means import is_counted
 from guie.train.parameters import clip, make_optimizer, sam_ascent
 from guie.train.progress import status
 from guie.train.schedule import lr_at, seed_of
@@ -130,7 +131,8 @@ class Trainer:
         lr = lr_at(optim, position, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
+        seed = seed_of(self.seed, self.stage.name, position, 0)
+        place = Position(state.epoch, position, seed, is_counted(state.step))
         batch, terms = self._gradient(given, place)
         check_loss(terms, self.stage, state, given.items, self.train_set, self.checkpoint.path.parent)
         if optim.sam_rho:

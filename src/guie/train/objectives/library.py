@@ -28,7 +28,8 @@ from guie.settings.objectives.pairs import (
     SupCon,
     Triplet,
 )
-from guie.train.objectives.compared import Chosen, Compared, unit_distances
+from guie.train.objectives.compared import Chosen, Compared
+from guie.train.objectives.distances import unit_distances
 from guie.train.objectives.margin import EPSILON
 from guie.train.objectives.pair_losses import ContrastiveSum, Lifted, NtXentByRows, PairLoss
 
@@ -79,7 +80,7 @@ class OfLibrary(PairLoss):
         Args:
             inner: Of a class in `pytorch_metric_learning.losses`.
             takes_triplets: See `PairLoss`.
-            takes_chosen: It computes what is chosen; otherwise it is of the whole batch, and chooses itself.
+            takes_chosen: See `PairLoss`.
         """
         super().__init__()
         self.inner, self.takes_triplets, self.takes_chosen = inner, takes_triplets, takes_chosen
