@@ -43,7 +43,8 @@ OF_ANGLES = (
     "SubCenterArcFaceLoss",
     "TupletMarginLoss",
 )
-# What a loss' class takes and this door does not: objects, what the door gives, and what losses give to their bases.
+# Arguments of the library's classes that are no options here: objects such as reducers, the numbers of classes and of
+# the embedding, which are known, and what classes hand on to their bases.
 NO_OPTIONS = {"self", "args", "kwargs", "collect_stats", "distance", "mat_based_loss", "reducer"}
 NO_OPTIONS |= {"weight_init_func", "weight_regularizer", "weight_reg_weight"}
 NO_OPTIONS |= {"embedding_regularizer", "embedding_reg_weight", "num_classes", "embedding_size"}

@@ -1,7 +1,7 @@
 """Which pairs or triplets a loss is computed of. Nothing here has a gradient.
 
-They are ours, because pytorch-metric-learning's miners tell a row's own place only where a batch is compared with
-itself alone: beside a memory each row would be its own nearest positive.
+They are ours. pytorch-metric-learning's miners leave out the pair of a row with itself only where a batch is compared
+with itself; beside a memory each row would be its own nearest positive.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class PairObjective(Objective):
             library_loss(settings, n_classes, dim) if isinstance(settings, Library) else pair_loss(settings, n_classes)
         )
         self.memory = MemoryBank(settings.memory, dim, n_items) if settings.memory is not None else None
-        self.means = StepMeans((*CURVES, *(() if self.memory is None else ("memory_fill",))))
+        self.means = StepMeans(CURVES)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
