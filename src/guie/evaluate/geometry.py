@@ -124,8 +124,10 @@ def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> di
 
 
 def k_means_clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The classes, and the numbers of as many k-means clusters of the normalised embeddings, int64 [n_known] both: images
-    of no class are left out."""
+    """The classes, and the numbers of as many k-means clusters of the normalised embeddings, int64 [n_known] both.
+
+    Images of no class are left out.
+    """
     is_known = class_ids >= 0
     unit = l2_normalised(embeddings[is_known])
     labels = class_ids[is_known]
