@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from objectives_facts import facts
+from objectives_page import write_all
 from objectives_parts import PARTS, Files, Job, NotReadyError, jobs_of
 from objectives_results import code_commit, processor
 from objectives_settings import OBJECTIVES
@@ -67,10 +69,11 @@ def main() -> None:
     """Does what is left, and writes the tables."""
     arguments = parser().parse_args()
     files = Files(arguments.results)
-    if arguments.facts or arguments.table_only:
-        from objectives_tables import facts, write_all
-
-        print(facts(files) if arguments.facts else write_all(files))
+    if arguments.facts:
+        print(facts(files))
+        return
+    if arguments.table_only:
+        print(write_all(files, arguments.results))
         return
     jobs = files.missing(jobs_of(arguments))
     clock = Clock(files)
@@ -79,6 +82,7 @@ def main() -> None:
         print(f"{part}: {len(own)} rows to do, about {clock.minutes(own):.0f} min", flush=True)
     if not arguments.plan:
         run_all(jobs, files, clock)
+        print(write_all(files, arguments.results))
 
 
 def parser() -> argparse.ArgumentParser:

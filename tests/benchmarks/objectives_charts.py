@@ -12,6 +12,7 @@ from guie.report.palette import DARK, LIGHT
 from guie.report.svg import element, title
 
 Dots = dict[str, tuple[float, float]]  # name to value and half the width of its interval, NaN without one
+Box = tuple[float, float, float, float]
 COLOURS = ("paper", "ink", "soft", "grid", "accent")  # of the palette
 RULES = """text{fill:var(--ink);font:12px sans-serif}
 .soft{fill:var(--soft);font-size:11px}
@@ -25,6 +26,8 @@ RULES = """text{fill:var(--ink);font:12px sans-serif}
 STYLES = ("hollow", "full")  # of the parts, in turn
 WIDTH = 720
 LEFT = 190  # for the names
+INNER_LEFT = 58  # of a chart whose names stand beside the dots
+CHAR = 6.4  # width of a letter of 11 px, roughly
 RIGHT = 24
 TOP = 62
 BOTTOM = 44
@@ -93,8 +96,9 @@ def _dot(tip: str, dot: tuple[float, float], start: float, scale: float, y: floa
     value, half = dot
     told = title(f"{tip}: {value:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}"))
     if value < start:
-        text = element("text", f"◂ {value:.3f}", told, class_="soft", x=LEFT + 12, y=y + 4)
-        return Markup("").join([element("circle", told, class_=style, cx=float(LEFT + 4), cy=y, r=4), text])
+        shift = 12 if style == STYLES[0] else 70  # two of one row stand beside each other
+        text = element("text", f"◂ {value:.3f}", told, class_="soft", x=LEFT + shift, y=y + 4)
+        return Markup("").join([element("circle", told, class_=style, cx=float(LEFT + shift - 8), cy=y, r=4), text])
     x = LEFT + (value - start) * scale
     parts = []
     if not math.isnan(half):
@@ -106,37 +110,58 @@ def _dot(tip: str, dot: tuple[float, float], start: float, scale: float, y: floa
 def scatter_chart(name: str, points: Mapping[str, tuple[float, float]], axes: tuple[str, str]) -> str:
     """A dot for each name, x on a logarithmic axis; what is much lower than the median is drawn at the lower edge.
 
+    A dot's name stands beside it where there is room, and in its tooltip.
+
     Args:
         name: What the chart shows.
         points: Name to x, above 0, and y.
         axes: What x and y are.
     """
     height = 460
-    bottom = height - 62
-    left = 58
+    bottom = float(height - 62)
     ys = sorted(y for _, y in points.values())
-    y_marks = ticks(max(ys[0], ys[len(ys) // 2] - FARTHEST), ys[-1], 6)
+    marks = ticks(max(ys[0], ys[len(ys) // 2] - FARTHEST), ys[-1], 6)
+    down = (bottom - TOP + 10) / (marks[-1] - marks[0])
     low, high = (f(math.log10(x) for x, _ in points.values()) for f in (min, max))
-    across = (WIDTH - left - 110) / max(high - low, 0.1)
-    down = (bottom - TOP + 10) / (y_marks[-1] - y_marks[0])
-    drawn = []
-    for mark in y_marks:
-        y = bottom - (mark - y_marks[0]) * down
-        drawn.append(element("line", class_="grid", x1=left, x2=WIDTH - RIGHT, y1=y, y2=y))
-        drawn.append(element("text", number(mark), class_="soft", x=left - 8, y=y + 4, text_anchor="end"))
-    for tick in (base * 10.0**power for power in range(-3, 5) for base in (1, 2, 5)):
+    across = (WIDTH - INNER_LEFT - 2 * RIGHT) / max(high - low, 0.1)
+    at = {
+        row: (INNER_LEFT + 10 + (math.log10(x) - low) * across, min(bottom, bottom - (y - marks[0]) * down))
+        for row, (x, y) in points.items()
+    }
+    drawn = [element("text", axes[1], class_="soft", x=12, y=44)]
+    for mark in marks:
+        y = bottom - (mark - marks[0]) * down
+        drawn.append(element("line", class_="grid", x1=INNER_LEFT, x2=WIDTH - RIGHT, y1=y, y2=y))
+        drawn.append(element("text", number(mark), class_="soft", x=INNER_LEFT - 8, y=y + 4, text_anchor="end"))
+    for tick in (base * 10.0**power for power in range(-3, 5) for base in (1, 2, 3, 5)):
         if low - 1e-9 <= math.log10(tick) <= high + 1e-9:
-            x = left + 10 + (math.log10(tick) - low) * across
+            x = INNER_LEFT + 10 + (math.log10(tick) - low) * across
             drawn.append(element("text", number(tick), class_="soft", x=x, y=bottom + 18, text_anchor="middle"))
     drawn.append(element("text", axes[0], class_="soft", x=WIDTH / 2, y=bottom + 40, text_anchor="middle"))
-    drawn.append(element("text", axes[1], class_="soft", x=12, y=44))
-    taken: list[tuple[float, float]] = []
-    for row, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
-        at = left + 10 + (math.log10(x) - low) * across
-        from_top = min(float(bottom), bottom - (y - y_marks[0]) * down)
-        told = title(f"{row}: {axes[1]} {y:.3f}, {x:.3g} {axes[0]}")
-        drawn.append(element("circle", told, class_="full", cx=at, cy=from_top, r=4))
-        if all(abs(from_top - other_y) > 9 or abs(at - other_x) > 6.2 * len(row) for other_x, other_y in taken):
-            drawn.append(element("text", row, class_="soft", x=at + 7, y=from_top + 4))
-            taken.append((at, from_top))
-    return document(height, name, *drawn)
+    for row, (x, y) in at.items():
+        told = title(f"{row}: {axes[1]} {points[row][1]:.3f}, {points[row][0]:.3g} {axes[0]}")
+        drawn.append(element("circle", told, class_="full", cx=x, cy=y, r=4))
+    return document(height, name, *drawn, *_names(at))
+
+
+def _names(at: Mapping[str, tuple[float, float]]) -> list[Markup]:
+    """The names of dots, the uppermost first, each to the right or the left of its dot; those without room are left
+    out."""
+    taken = [(x - 5, x + 5, y - 5, y + 5) for x, y in at.values()]
+    drawn = []
+    for row, (x, y) in sorted(at.items(), key=lambda item: item[1][1]):
+        width = CHAR * len(row)
+        for start, anchor in ((x + 7, "start"), (x - 7 - width, "end")):
+            box = (start, start + width, y - 6, y + 6)
+            is_inside = start > INNER_LEFT and start + width < WIDTH - 4
+            if is_inside and not any(_overlap(box, other) for other in taken):
+                place = start if anchor == "start" else start + width
+                drawn.append(element("text", row, class_="soft", x=place, y=y + 4, text_anchor=anchor))
+                taken.append(box)
+                break
+    return drawn
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes share a point; each is left, right, top and bottom."""
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]

@@ -1,10 +1,8 @@
-"""The numbers that the conclusions of objectives.md rest on, one a line; and the quotes of the page for users."""
+"""The numbers that the conclusions of objectives.md rest on, one a line."""
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
 from objectives_parts import Files
@@ -12,14 +10,7 @@ from objectives_settings import PUBLISHED
 from objectives_tables import difference, is_within_noise, ranked, with_interval
 from scipy import stats
 
-from guie.files import whole_file
-from guie.run import PROJECT
-
-PAGE = PROJECT / "src/guie/recipes/OBJECTIVES.md"
-NOT_MEASURED = "not measured yet"
 COLLAPSED = 0.1  # an objective so far below the median would rule all correlations; it is named and left out
-# `published MarginLoss`: ... up to the end of the cell or of the sentence's brackets
-QUOTE = re.compile(r"(`(published|tuned|vit|costs) (\w+)(?: (\d+) in (\d+))?`: )[^|\n)]*?(?= *[|)\n])")
 
 
 def facts(files: Files) -> str:
@@ -124,30 +115,3 @@ def _of_vit(vit: pd.DataFrame, main: pd.DataFrame) -> list[str]:
             f"rank correlation with part published, MobileNetV2's head: {found.statistic:+.2f} (p {found.pvalue:.2f})"
         )
     return lines
-
-
-def fill_page(files: Files, page: Path = PAGE) -> int:
-    """Writes the measured numbers behind the page's references, such as `published MarginLoss`; how many there are."""
-    text = page.read_text(encoding="utf-8")
-    filled, n = QUOTE.subn(lambda found: found[1] + _quote(files, *found.groups()[1:]), text)
-    if filled != text:
-        with whole_file(page) as temporary:
-            temporary.write_text(filled, encoding="utf-8")
-    return n
-
-
-def _quote(files: Files, part: str, name: str, batch: str | None, n_parts: str | None) -> str:
-    """Score and cost of a row, or that it is not measured yet."""
-    if part == "costs":
-        rows = files.costs.find(objective=name, batch=int(batch or 128), n_parts=int(n_parts or 1))
-        if rows.empty:
-            return NOT_MEASURED
-        return f"{rows['epoch_s'].iloc[0]:.0f} s an epoch, {rows['memory_mb'].iloc[0]:.0f} MB"
-    rows = files.vit.find(objective=name, trains="all") if part == "vit" else files.main.find(part=part, objective=name)
-    if rows["mp5"].dropna().empty:
-        return NOT_MEASURED
-    digits = 0 if part == "vit" else 2
-    return (
-        f"mP@5 {with_interval(rows['mp5'])}, {rows['epoch_s'].median():.{digits}f} s an epoch, "
-        f"{rows['memory_mb'].median():.0f} MB"
-    )

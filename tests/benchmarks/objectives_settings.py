@@ -121,7 +121,7 @@ class Search:
     Attributes:
         field: Path of the number within the objective.
         values: What is tried beside the published value.
-        source: Where the values come from. `facts` is shared/facts/objectives.md, which names its own sources.
+        source: Where the values come from. Published ranges were read in the notes of the project, shared/facts/objectives.md, which name their own sources.
     """
 
     field: str
@@ -129,38 +129,34 @@ class Search:
     source: str
 
 
-TUNED_TRIPLET = "pytorch-metric-learning's default .05; Musgrave et al. tuned .045 to .137 (facts 1.2)"
-RHO_SHARES = "Roth et al.: .15 (SOP) to .4 (CUB) (facts 4.3)"
-BETAS = ".6 (Roth, PADS on CUB and Cars) to 1.2 (Wu; facts 1.3)"
+TUNED_TRIPLET = "pytorch-metric-learning's default .05; Musgrave et al. tuned .045 to .137"
+RHO_SHARES = "Roth et al.: .15 (SOP) to .4 (CUB)"
+BETAS = ".6 (Roth, PADS on CUB and Cars) to 1.2 (Wu)"
 TENTHS = "ours: a tenth, and ten times; the papers' scale depends on the width of the adversary's output"
 # The same budget for all: the published setting, two other values of one number, and two other learning rates.
 SEARCH: dict[str, Search] = {
     "ArcFace": Search("margin_rad", (0.2, 0.8), "margins of the contest's winners, .1 to .8"),
     "CosFace": Search("margin_cosine", (0.15, 0.55), "ours, and 1st place's released .55"),
-    "Softmax": Search("scale", (10.0, 16.0), "temperatures .06 to .11, tuned by Musgrave et al. (facts 3.5)"),
+    "Softmax": Search("scale", (10.0, 16.0), "temperatures .06 to .11, tuned by Musgrave et al."),
     "SphereFace": Search("angle_factor", (2, 3), "the paper's table has m 1 to 4"),
     "SphereFaceR": Search("angle_factor", (1.25, 2.0), "ours, about the paper's 1.5"),
     "ProxyNca": Search("scale", (3.0, 27.0), "ours: a third, and three times"),
-    "ProxyNca_original": Search("scale", (3.0, 9.0), "Roth et al. scale both sides by 3, which is 9 (facts 3.1)"),
+    "ProxyNca_original": Search("scale", (3.0, 9.0), "Roth et al. scale both sides by 3, which is 9"),
     "ProxyAnchor": Search("scale", (16.0, 64.0), "ours: half, and twice"),
     "SoftTriple": Search("scale", (10.0, 40.0), "ours: half, and twice"),
     "ProxyGml": Search("neighbor_share", (0.025, 0.1), "ours: half, and twice"),
     "Contrastive": Search("margin_cosine", (0.3, 0.7), "ours, about IRT's .5"),
     "Contrastive_memory": Search("margin_cosine", (0.3, 0.7), "ours, about IRT's .5"),
-    "DistanceContrastive": Search(
-        "negative_margin_distance", (0.4, 0.6), "Musgrave et al. tuned .38 to .54 (facts 1.1)"
-    ),
+    "DistanceContrastive": Search("negative_margin_distance", (0.4, 0.6), "Musgrave et al. tuned .38 to .54"),
     "Triplet": Search("margin_distance", (0.05, 0.1), TUNED_TRIPLET),
     "Triplet_semihard": Search("margin_distance", (0.05, 0.1), TUNED_TRIPLET),
     "Triplet_easy_positive": Search("margin_distance", (0.05, 0.1), TUNED_TRIPLET),
     "Triplet_batch_hard": Search("margin_distance", (0.2, 0.5), "ours: the soft margin begins before equality"),
     "MarginLoss": Search("beta_distance", (0.6, 0.9), BETAS),
     "LiftedStructure": Search("margin_distance", (0.5, 2.0), "ours: half, and twice"),
-    "MultiSimilarity": Search("base_cosine", (0.65, 0.85), "Musgrave et al. tuned .63 to .85 (facts 7)"),
-    "MultiSimilarity_memory": Search("base_cosine", (0.65, 0.85), "Musgrave et al. tuned .63 to .85 (facts 7)"),
-    "NtXent": Search(
-        "temperature", (0.035, 0.14), "ours: half, and twice; Musgrave et al. tuned up to .04 (facts 1.6)"
-    ),
+    "MultiSimilarity": Search("base_cosine", (0.65, 0.85), "Musgrave et al. tuned .63 to .85"),
+    "MultiSimilarity_memory": Search("base_cosine", (0.65, 0.85), "Musgrave et al. tuned .63 to .85"),
+    "NtXent": Search("temperature", (0.035, 0.14), "ours: half, and twice; Musgrave et al. tuned up to .04"),
     "SupCon": Search("temperature", (0.05, 0.2), "ours: half, and twice"),
     "Circle": Search("margin_cosine", (0.25, 0.5), "the paper's .25 for faces, and ours"),
     "RhoMargin": Search("flip_share", (0.15, 0.4), RHO_SHARES),
@@ -174,8 +170,8 @@ SEARCH: dict[str, Search] = {
     "Mic": Search("decorrelation_weight", (10.0, 1000.0), TENTHS),
     "SharingMatters": Search("decorrelation_weight", (10.0, 1000.0), TENTHS),
     "Diva": Search("decorrelation_weight", (15.0, 1500.0), TENTHS),
-    "GroupLoss": Search("temperature", (54.0, 79.0), "published for SOP and Cars (facts 6)"),
-    "MessagePassing": Search("temperature", (0.111, 0.605), "published for Cars and SOP (facts 6)"),
+    "GroupLoss": Search("temperature", (54.0, 79.0), "published for SOP and Cars"),
+    "MessagePassing": Search("temperature", (0.111, 0.605), "published for Cars and SOP"),
     "Pads": Search("beta_distance", (0.9, 1.2), BETAS),
 }
 PUBLISHED = "published"

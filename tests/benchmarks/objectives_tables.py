@@ -182,12 +182,14 @@ def _dots(rows: pd.DataFrame) -> Dots:
     return {str(name): (float(of.mean()), half_width(of)) for name, of in by if of.notna().any()}
 
 
-def document(files: Files) -> str:
-    """The text of objectives.md."""
+def document(files: Files, conclusions: str = "") -> str:
+    """The text of objectives.md; `conclusions` are what a person wrote about the tables."""
     main = files.main.read()
     marks = pd.concat([of.read()[["commit", "processor"]] for of in (files.main, files.search, files.vit, files.costs)])
     made = "; ".join(f"{row.processor}, commit {row.commit}" for row in marks.drop_duplicates().itertuples())
-    parts = [HEAD.format(made=made), NOTES, "![mP@5 of all objectives](objectives.svg)"]
+    said = f"{OPENING}\n{conclusions.strip()}\n{CLOSING}"
+    parts = [HEAD.format(made=made or "not run yet"), said, NOTES]
+    parts += ["![mP@5 of all objectives](objectives.svg)"] if len(main) else []
     for part, text in ((PUBLISHED, PUBLISHED_TEXT), ("tuned", TUNED_TEXT)):
         rows = main[main["part"] == part]
         if len(rows):
@@ -204,6 +206,8 @@ def document(files: Files) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+OPENING = "<!-- conclusions: written by hand, kept by objectives.py -->"
+CLOSING = "<!-- /conclusions -->"
 HEAD = """# All objectives under equal conditions
 
 `python tests/benchmarks/objectives.py --data-root ../shared/data`: {made}.
