@@ -191,10 +191,11 @@ def readers() -> dict[str, str]:
 
     With another version, files may be read that were left out before.
     """
-    try:
-        return {"pillow-heif": importlib.metadata.version("pillow-heif")}
-    except importlib.metadata.PackageNotFoundError:
-        return {}
+    found = {}
+    for name in ("pi-heif", "pillow-heif"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @functools.cache

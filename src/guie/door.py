@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from guie.address_space import check_address_space
 from guie.dependencies import PHASES, check_inputs_whole, input_digests, late_digests, settings_digest
 from guie.done import is_done, locked, mark_done, other_code, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
@@ -72,6 +73,8 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     if is_finished():
         _log_done(run, number, arguments, is_main)
     else:
+        if isinstance(work, str):
+            check_address_space(work.partition(":")[0], f"door {number:02d}", folder)
         with locked(run.out) if is_main else contextlib.nullcontext(False) as is_locked:
             if n_processes == 1 and _mark_time(folder) != mark_seen and is_finished():  # another start was faster
                 _log_done(run, number, arguments, is_main)

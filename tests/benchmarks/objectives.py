@@ -8,8 +8,9 @@ seed decides which classes are unseen; each seed has a search of its own, so tha
 (b) `vit`: the ten most used objectives train the project's own ViT through, at 112 px; one split, three seeds.
 (c) `costs`: methods with work beside the loss, and a batch in parts; each measured in a process of its own.
 
-A row that is finished is skipped, so the script may be broken off and started again, and several may run at once with
-different --seeds or --parts. Tables and charts are written from the CSV files at the end, and by --table-only.
+A row that is finished is skipped, so the script may be broken off and started again. Several may run at once with
+different --seeds or --parts, of the same code and with seed 0's images packed: another
+version packs them anew. Tables and charts are written from the CSV files at the end, and by --table-only.
 
 Run: python tests/benchmarks/objectives.py --data-root ../shared/data --plan       what is left, in minutes
      python tests/benchmarks/objectives.py --data-root ../shared/data              all parts
@@ -37,6 +38,7 @@ from guie.errors import run_to_the_end
 from guie.run import PROJECT
 
 HERE = Path(__file__).resolve().parent
+LOADER = "DataLoader worker"  # in the errors of processes that load images
 # Seconds of a row before one is measured, on one core.
 GUESSES = {"published": 6.0, "search": 3.0, "tuned": 6.0, "vit": 240.0, "costs": 120.0}
 
@@ -112,6 +114,8 @@ def run_all(jobs: Sequence[Job], files: Files, clock: Clock) -> None:
         except NotReadyError:
             raise
         except ValueError as error:  # a loss that is not finite, a cluster without classes
+            if LOADER in str(error):  # images that are gone or damaged are no result
+                raise
             rows = [{"problem": " ".join(str(error).split())}]
         taken = time.time() - began
         for row in rows:

@@ -52,16 +52,14 @@ def _of_part(rows: pd.DataFrame) -> list[str]:
     lines.append(f"half the interval for other classes, mean of all rows: {spread:.3f}")
     for column in ("spectral_decay", "density", "nmi", "map_at_r", "mp5"):
         found = stats.spearmanr(usual["r1"], usual[column])
-        lines.append(
-            f"rank correlation of R@1 with {column} over {len(usual)} objectives: {found.statistic:+.2f} (p {found.pvalue:.3f})"
-        )
+        luck = f"{found.statistic:+.2f} (p {found.pvalue:.3f})"
+        lines.append(f"rank correlation of R@1 with {column} over {len(usual)} objectives: {luck}")
     joined = usual.join(costs)
     found = stats.spearmanr(joined["mp5"], joined["epoch_s"])
     lines.append(f"rank correlation of mP@5 with CPU seconds an epoch: {found.statistic:+.2f} (p {found.pvalue:.3f})")
     dear = costs["epoch_s"].sort_values()
-    lines.append(
-        f"CPU seconds an epoch: {dear.index[0]} {dear.iloc[0]:.2f}, median {dear.median():.2f}, {dear.index[-1]} {dear.iloc[-1]:.2f}"
-    )
+    ends = [f"{dear.index[i]} {dear.iloc[i]:.2f}" for i in (0, -1)]
+    lines.append(f"CPU seconds an epoch: {ends[0]}, median {dear.median():.2f}, {ends[1]}")
     ranks = rows.pivot(index="objective", columns="seed", values="mp5").loc[usual.index].dropna()
     agree = [stats.spearmanr(ranks[a], ranks[b]).statistic for a, b in pairwise(ranks.columns)]
     if agree:

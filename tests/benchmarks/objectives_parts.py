@@ -65,8 +65,11 @@ class Job:
         """A line for the terminal."""
         where = ", ".join(f"{name} {value}" for name, value in self.key.items() if name not in ("part", "objective"))
         row = rows[-1]
-        scores = f"mP@5 {row['mp5']:.3f}" if "mp5" in row else f"{row['epoch_s']:.1f} s an epoch"
-        return f"{self.part}, {self.key['objective']}, {where}: {row.get('problem') or scores}"
+        if row.get("problem"):
+            found = row["problem"]
+        else:
+            found = f"mP@5 {row['mp5']:.3f}" if "mp5" in row else f"{row['epoch_s']:.1f} s an epoch"
+        return f"{self.part}, {self.key['objective']}, {where}: {found}"
 
 
 class NotReadyError(ValueError):

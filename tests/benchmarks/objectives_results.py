@@ -1,4 +1,4 @@
-"""The CSV files of objectives.py: a row is written when its work is done, whole or not at all, and is never done again."""
+"""The CSV files of objectives.py: a row is written when its work is done, whole or not at all, and never made again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What objectives.py compares: every objective with its published numbers, and the small search that each is given.
 
-This file is a recipe, too, so that the doors can prepare its images: `--recipe tests/benchmarks/objectives_settings.py`.
+This file is a recipe, too, so that the doors can prepare its images:
+`--recipe tests/benchmarks/objectives_settings.py`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -66,12 +67,11 @@ N_EPOCHS = 20
 BATCH = 128
 PER_CLASS = 4
 LR = 1e-3
-N_CLASSES = BATCH // PER_CLASS  # of a batch
 XBM = Memory(size=2048, start_step=60)  # half of the training images, from the third epoch on
 
 # The published numbers: the defaults of the settings, but for those that are written out here. Arc- and CosFace have
-# those of their papers (arXiv 1801.07698, 1801.09414), Softmax the temperature .05 of Zhai and Wu. Memories and clusters
-# are sized to minibench's 3,872 training images.
+# those of their papers (arXiv 1801.07698, 1801.09414), Softmax the temperature .05 of Zhai and Wu. Memories and
+# clusters are sized to minibench's 3,872 training images.
 OBJECTIVES: dict[str, Any] = {
     "ArcFace": ArcFace(margin_rad=0.5, scale=64.0),
     "CosFace": CosFace(margin_cosine=0.35, scale=64.0),
@@ -103,8 +103,8 @@ OBJECTIVES: dict[str, Any] = {
     "Contrastive_KoLeo": Sum(terms=(Contrastive(), KoLeo())),
     "Softmax_TCM": Sum(terms=(Softmax(scale=20.0), ThresholdConsistentMargin())),
     "Bier": Bier(),
-    "DivideConquer": DivideConquer(n_clusters=2, min_classes=N_CLASSES),
-    "HierarchicalDivide": HierarchicalDivide(n_clusters=2, n_divided_epochs=10, min_classes=N_CLASSES),
+    "DivideConquer": DivideConquer(n_clusters=2),
+    "HierarchicalDivide": HierarchicalDivide(n_clusters=2, n_divided_epochs=10),
     "Mic": Mic(),
     "SharingMatters": SharingMatters(),
     "Diva": Diva(),
@@ -121,7 +121,8 @@ class Search:
     Attributes:
         field: Path of the number within the objective.
         values: What is tried beside the published value.
-        source: Where the values come from. Published ranges were read in the notes of the project, shared/facts/objectives.md, which name their own sources.
+        source: Where the values come from. Published ranges were read in the project's notes,
+            shared/facts/objectives.md, which name their own sources.
     """
 
     field: str
@@ -213,9 +214,9 @@ def head_stage(name: str, objective: Any, lr: float = LR, image_px: int = HEAD_P
     )
 
 
-# Part (b) and the costs of part (c): the project's own ViT with all of its weights, at the demo's first resolution. Its
-# head is trained first, as in part (a). The ViT was distilled, without labels, on the training images of seed 0's split:
-# so these parts keep that split, and their seeds differ in the training alone.
+# Part (b) and the costs of part (c): the project's own ViT with all of its weights, at the demo's first resolution.
+# Its head is trained first, as in part (a). The ViT was distilled, without labels, on the training images of seed 0's
+# split: so these parts keep that split, and their seeds differ in the training alone.
 VIT_PX = 112
 VIT_EPOCHS = 2
 VIT_BATCH = 64

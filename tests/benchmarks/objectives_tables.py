@@ -16,13 +16,14 @@ COLUMNS = {
     "spectral_decay": "ρ",
     "density": "density",
 }
-NOTES = """`±`: half the 95 % interval of the mean over the seeds (Student's t): other training runs and, in parts published
-and tuned, other splits of the same classes. The splits overlap, since each leaves half of the classes unseen, so that for
-new classes it is too narrow. `classes`: the 95 % interval of mP@5 for other classes of the same kind with these weights
-(bootstrap-t over classes, mean of the seeds' ends). ≈: with the seeds paired, the 95 % interval of the difference to the
-first row holds 0. ρ is the spectral decay and density the ratio of distances within and between classes, both of the
-unseen classes; smaller ρ means more directions in use. Seconds are CPU time of an epoch, all threads together; MB is the
-largest memory of the training beyond what held images and features before."""
+NOTES = """`±`: half the 95 % interval of the mean over the seeds (Student's t): other training runs and, in parts
+published and tuned, other splits of the same classes. The splits overlap, since each leaves half of the classes
+unseen, so that for new classes it is too narrow. `classes`: the 95 % interval of mP@5 for other classes of the same
+kind with these weights (bootstrap-t over classes, mean of the seeds' ends). ≈: with the seeds paired, the 95 %
+interval of the difference to the first row holds 0. ρ is the spectral decay and density the ratio of distances
+within and between classes, both of the unseen classes; smaller ρ means more directions in use. Seconds are CPU time
+of an epoch, all threads together; MB is the largest memory of the training beyond what held images and features
+before."""
 
 
 def half_width(values: pd.Series) -> float:
@@ -109,8 +110,9 @@ def search_table() -> str:
 
 def vit_table(rows: pd.DataFrame) -> str:
     """Markdown: the head alone and all weights, side by side."""
+    deeper = " | ".join(list(COLUMNS.values())[1:])
     lines = [
-        "| objective | seeds | head, mP@5 | all, mP@5 | gain | classes | R@1 | MAP@R | NMI | ρ | density | s an epoch | MB |",
+        f"| objective | seeds | head, mP@5 | all, mP@5 | gain | classes | {deeper} | s an epoch | MB |",
         "|" + "---|" * 13,
     ]
     whole, head = (rows[rows["trains"] == trains] for trains in ("all", "head"))
@@ -215,21 +217,22 @@ HEAD = """# All objectives under equal conditions
 objectives_vit.csv and objectives_costs.csv."""
 PUBLISHED_TEXT = """## Published settings
 
-A 64-d head on the cached features of an ImageNet MobileNetV2 at 224 px, 20 epochs, learning rate .001 for all; about 500
-classes train and as many others are scored."""
+A 64-d head on the cached features of an ImageNet MobileNetV2 at 224 px, 20 epochs, learning rate .001 for all;
+about 500 classes train and as many others are scored."""
 TUNED_TEXT = """## The best of an equal search
 
-The same, with the setting that was best on two folds of the training classes, chosen for each seed. Where the published
-setting was chosen, the row is the published one's."""
+The same, with the setting that was best on two folds of the training classes, chosen for each seed. Where the
+published setting was chosen, the row is the published one's."""
 SEARCH_TEXT = """## What the search tries
 
 Five settings of each objective on two folds: the published one and four others."""
 VIT_TEXT = """## All weights of a small ViT
 
-The project's ViT-Ti/16 at 112 px: the head alone on cached features, and then all weights for two epochs in batches of
-64, published settings. One split of the classes; the seeds differ in the training alone."""
+The project's ViT-Ti/16 at 112 px: the head alone on cached features, and then all weights for two epochs in batches
+of 64, published settings. One split of the classes; the seeds differ in the training alone."""
 COST_TEXT = """## Costs on a moving backbone
 
-The same ViT, each case in a process of its own, both cores. Rows of batches of 128: the margin loss, and three methods
-that are the margin loss with work beside it. Rows of 1,024: the batch in one part and in several. The loss that compares
-all images needs one more pass without gradient for parts; ArcFace does not, since its loss is a mean over images."""
+The same ViT, each case in a process of its own, both cores. Rows of batches of 128: the margin loss, and three
+methods that are the margin loss with work beside it. Rows of 1,024: the batch in one part and in several. The loss
+that compares all images needs one more pass without gradient for parts; ArcFace does not, since its loss is a mean
+over images."""

@@ -236,8 +236,12 @@ def embedded(model: Model, features: np.ndarray) -> np.ndarray:
 
 
 def retrieval(embeddings: np.ndarray, val: pd.DataFrame) -> pd.DataFrame:
-    """Every metric of every validation image, which searches all others of all domains; `val` has image_id, class_id and
-    domain of each."""
+    """Every metric of every validation image, which searches all others of all domains.
+
+    Args:
+        embeddings: float [n, dim].
+        val: image_id, class_id and domain of each.
+    """
     return scored(embeddings, val, merged(val), is_quiet=True)
 
 

@@ -1,5 +1,5 @@
-"""The page "which objective for whom" quotes what was measured: each reference names a row of the benchmark's CSV files,
-and each number behind it is worked out here again, without the benchmark's own code."""
+"""The page "which objective for whom" quotes what was measured: each reference names a row of the benchmark's CSV
+files, and each number behind it is worked out here again, without the benchmark's own code."""
 
 import csv
 import re
@@ -98,7 +98,8 @@ ROWS = HEAD + "published,0,Triplet,published,.61,.5,10,\npublished,1,Triplet,pub
 ROWS += "published,2,Triplet,published,.65,.6,11,\npublished,2,Bier,published,,,,the loss is nan\n"
 COSTS = "objective,batch,n_parts,epoch_s,memory_mb,problem\nTriplet,1024,4,81.4,900.4,\n"
 GOOD = (
-    "| a | `published Triplet`: mP@5 .630 ± .050, 0.60 s an epoch, 11 MB; `costs Triplet 1024 in 4`: 81 s an epoch, 900 MB |\n"
+    "| a | `published Triplet`: mP@5 .630 ± .050, 0.60 s an epoch, 11 MB; "
+    "`costs Triplet 1024 in 4`: 81 s an epoch, 900 MB |\n"
     "| b | `published Bier`: not measured yet |\n"
 )
 

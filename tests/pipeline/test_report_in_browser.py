@@ -37,8 +37,9 @@ CHROMIUM = next(
     None,
 )
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
 )  # fmt: skip
 
 
@@ -175,16 +176,21 @@ def test_page_fits_and_has_no_errors(browser: Browser, page: Path, width: int, i
 
 def test_texts_stand_out_from_their_ground(browser: Browser, page: Path) -> None:
     contrast = """(() => {
-      const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; });
+      const linear = x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; };
+      const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(linear);
         return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
       const own = e => getComputedStyle(e).backgroundColor;
-      const ground = e => { while (e && !/^rgb\\(/.test(own(e))) e = e.parentElement; return e ? own(e) : "rgb(255, 255, 255)"; };
+      const ground = e => { while (e && !/^rgb\\(/.test(own(e))) e = e.parentElement;
+        return e ? own(e) : "rgb(255, 255, 255)"; };
       const bad = [];
-      for (const e of document.querySelectorAll("p, h1, h2, h3, th, td, a, summary, button, select, label, .sign, .name, .head span, .head b, .legend li")) {
+      const texts = "p, h1, h2, h3, th, td, a, summary, button, select, label, .sign, .name, .head span, .head b, " +
+        ".legend li";
+      for (const e of document.querySelectorAll(texts)) {
         if (e.closest(".idle") || e.closest(".skip")) continue;
         const a = light(getComputedStyle(e).color), b = light(ground(e));
         const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-        if (ratio < 4.5) bad.push(e.tagName + "." + e.className + " " + ratio.toFixed(2) + " " + e.textContent.slice(0, 30));
+        const told = e.tagName + "." + e.className + " " + ratio.toFixed(2) + " " + e.textContent.slice(0, 30);
+        if (ratio < 4.5) bad.push(told);
       }
       return bad; })()"""
     for scheme in ("light", "dark"):
@@ -261,7 +267,8 @@ def choose(browser: Browser, select: str, value: str) -> None:
     browser.run(f"(() => {{ {script} }})()")
 
 
-ANSWERS = """Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(c => [c.querySelector('.query img').title,
+ANSWERS = """Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(
+  c => [c.querySelector('.query img').title,
   Array.from(c.querySelectorAll('.answer')).filter(a => a.offsetParent).map(a => {
     const box = a.getBoundingClientRect();
     return [a.querySelector('.of span').textContent, a.querySelector('.of b').textContent, box.left, box.top]; })])"""
@@ -275,8 +282,10 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
     everything = browser.run(ANSWERS)
     assert len(everything) > 40 and all([answer[0] for answer in answers] == [FINAL] for _, answers in everything)
     choose(browser, "beside", "s0")
-    assert browser.run("Promise.all(Array.from(document.querySelectorAll('.answer:not([hidden]) img')).map(i => i.decode().then(() => i.naturalWidth)))"
-                       ".then(widths => widths.length > 200 && Math.min(...widths) > 0)")  # fmt: skip
+    assert browser.run(
+        "Promise.all(Array.from(document.querySelectorAll('.answer:not([hidden]) img')).map("
+        "i => i.decode().then(() => i.naturalWidth))).then(widths => widths.length > 200 && Math.min(...widths) > 0)"
+    )
     beside = browser.run(ANSWERS)
     assert [image for image, _ in beside] == [image for image, _ in everything]
     for image, answers in beside:
@@ -314,8 +323,10 @@ def test_two_settings_stand_below_each_other_on_a_phone(browser: Browser, page: 
     assert browser.run("document.documentElement.scrollWidth") <= 390
 
 
-TIP = """(() => { const tip = document.getElementById('tip'), at = document.querySelector('#map .at'), box = tip.querySelector('.tile').getBoundingClientRect();
-  return tip.hidden ? null : { i: Number(at.dataset.i), text: tip.querySelector('span').textContent, tile: [box.left, box.top, box.width, box.height],
+TIP = """(() => { const tip = document.getElementById('tip'), at = document.querySelector('#map .at');
+  const box = tip.querySelector('.tile').getBoundingClientRect();
+  return tip.hidden ? null : { i: Number(at.dataset.i), text: tip.querySelector('span').textContent,
+    tile: [box.left, box.top, box.width, box.height],
     x: at.getBBox().x, same: document.querySelectorAll('#map .same').length }; })()"""
 POINT = """(() => {{ const box = document.querySelector('#map [data-i="{}"]').getBoundingClientRect();
   return [box.left + box.width / 2, box.top + box.height / 2]; }})()"""

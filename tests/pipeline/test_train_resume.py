@@ -85,8 +85,11 @@ STAGES = ["s1_head", "s2_backbone", "s3_head_again", "s4_highres_head", "s5_high
 HOSTS = (
     Path(__file__).parent / "localhost.txt"
 )  # without it accelerate's launcher says nothing and starts one process on a CPU
-LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no",
-            "--dynamo_backend", "no", "--mpirun_hostfile", str(HOSTS), "--main_process_port", str(random.SystemRandom().randrange(20000, 30000)))  # fmt: skip
+LAUNCHER = (
+    *(sys.executable, "-m", "accelerate.commands.launch", "--cpu"),
+    *("--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    *("--mpirun_hostfile", str(HOSTS), "--main_process_port", str(random.SystemRandom().randrange(20000, 30000))),
+)
 
 
 def recipe_text(lr: float = 3e-3) -> str:

@@ -13,17 +13,18 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from guie.settings.stage import Stage
-from guie.train.batches import Batches, TrainSet
+from guie.train.batches import Batches
 from guie.train.curves import Curves
 from guie.train.finite import check_loss, check_weights
-from guie.train.gradient import Position, StepInputs, gradient, share_head
+from guie.train.gradient import Position, StepInputs, gradient, seed_generators, share, share_head
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
 from guie.train.parameters import clip, make_optimizer, sam_ascent
 from guie.train.progress import status
 from guie.train.schedule import lr_at, seed_of
-from guie.train.sharding import full_tensor, like, of_process_0
+from guie.train.sharding import ends_everywhere, full_tensor, like, of_process_0
 from guie.train.state import Checkpoint, TrainState
+from guie.train.train_set import TrainSet
 
 log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 60.0
@@ -110,8 +111,9 @@ class Trainer:
 
     def _begin_epoch(self, epoch: int) -> None:
         """Lets the objective prepare; then all processes have process 0's head."""
-        torch.manual_seed(seed_of(self.seed, self.stage.name, epoch, "begin epoch"))
-        self.model.objective.begin_epoch(epoch, self.look)
+        seed_generators(seed_of(self.seed, self.stage.name, epoch, "begin epoch"), self.accelerator.device)
+        with ends_everywhere(self.accelerator):
+            self.model.objective.begin_epoch(epoch, self.look)
         share_head(self.model, self.accelerator)
 
     def save(self) -> None:
@@ -140,12 +142,13 @@ class Trainer:
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
         state.average(self.model, optim.ema_decay, position)
-        if batch is not None:
-            torch.manual_seed(seed_of(place.seed, "after step"))
-            self.model.objective.after_step(batch, self.look)
+        seed_generators(seed_of(place.seed, "after step"), self.accelerator.device)
+        self.model.objective.after_step(batch, self.look)
+        if self.model.objective.is_shared_after(position):
+            share(self.model.objective.buffers(), self.accelerator)
         return terms
 
-    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch | None, dict[str, float]]:
+    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch, dict[str, float]]:
         self.optimizer.zero_grad()
         return gradient(self.model, given, self.stage.cost.n_parts, place, self.accelerator)
 

@@ -1,4 +1,4 @@
-"""Every number of a stage's metrics.csv is seen: the columns that an objective tells as curves, all of them as a table."""
+"""Every number of a stage's metrics.csv is seen: what an objective tells as curves, and all columns as a table."""
 
 import csv
 import re

@@ -19,7 +19,7 @@ from guie.settings.stage import Neck as NeckSettings
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.schedule import seed_of
 
 N_CLASSES, DIM, WIDTH, N = 5, 6, 8, 64
@@ -113,8 +113,7 @@ def trained(
         optimizer.zero_grad()
         batch, _ = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
-        if batch is not None:
-            model.objective.after_step(batch, None)  # type: ignore[arg-type]
+        model.objective.after_step(batch, None)  # type: ignore[arg-type]
     return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
 
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from changing import changed
 from small_model import NECK, SmallPack, inputs_at, small_model
-from small_world import WORLD, options, pack_world
+from small_world import WORLD, copied, options
 from torch import Tensor
 
 from guie.data.packed import PackedImages
@@ -35,14 +35,14 @@ from guie.recipe import (
 )
 from guie.run import Run
 from guie.train import trainer as module
-from guie.train.batches import TrainSet
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
-from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.schedule import lr_at, seed_of
 from guie.train.stage import train_row
 from guie.train.state import Checkpoint
+from guie.train.train_set import TrainSet
 from guie.train.trainer import MOMENTS, Trainer
 
 PLAIN = changed(
@@ -56,9 +56,9 @@ SMALL = Stage("small", trains="all", optim=changed(PLAIN, backbone_lr_factor=1.0
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(packed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose images are packed."""
-    return pack_world(tmp_path_factory.mktemp("trainer"))
+    return copied(packed_world, tmp_path_factory.mktemp("trainer"))
 
 
 @pytest.fixture
@@ -79,6 +79,15 @@ def trained(out: Path, stage: Stage, **trainer_words: Any) -> dict[str, Tensor]:
 def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(out: Path) -> dict[str, Tensor]:
+    """The weights of HEAD, trained without an interruption; its files are gone."""
+    weights = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
+    for file in (out / "04_head" / HEAD.name).iterdir():
+        file.unlink()
+    return weights
 
 
 class SmallBatches:
@@ -332,7 +341,9 @@ def test_metrics_have_the_columns_of_the_objective(
 ) -> None:
     trained(out, changed(HEAD, objective=objective))
     rows = list(csv.DictReader((out / "04_head" / HEAD.name / "metrics.csv").read_text().splitlines()))
-    known = ["epoch", "step", "loss", *own, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
+    seen = ["active_share", "target_cosine", "best_other_cosine", "positive_cosine", "negative_cosine"]
+    seen += ["row_margin_rad"] if own else []
+    known = ["epoch", "step", "loss", *own, *seen, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
     assert list(rows[0]) == known and len(rows) == 2
     for name, values in own.items():
         assert [float(row[name]) for row in rows] == pytest.approx(values)
@@ -344,11 +355,13 @@ def test_metrics_have_the_columns_of_the_objective(
     [(True, "the loss is nan at epoch 2, step 1, images "), (False, "a weight is not finite at epoch 2, step 2;")],
 )
 def test_what_is_not_finite_stops_the_stage_and_the_good_checkpoint_goes_on(
-    out: Path, mine: None, monkeypatch: pytest.MonkeyPatch, is_loss: bool, said: str
+    out: Path,
+    mine: None,
+    undisturbed: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    is_loss: bool,
+    said: str,
 ) -> None:
-    undisturbed = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}
-    for file in (out / "04_head" / HEAD.name).iterdir():
-        file.unlink()
     train_set = TrainSet(WORLD, HEAD, PackedImages(out / "03_packed"))
     batches: list[list[str]] = []
 

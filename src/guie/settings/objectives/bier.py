@@ -43,6 +43,11 @@ class Bier(Kind):
     regressor_dim: int = within(512, low=1, high=10**5)
     regressor_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
+    @property
+    def has_weights(self) -> bool:  # type: ignore[override]
+        """See `Kind`: the adversaries."""
+        return self.decorrelation_weight > 0
+
     def state_shape(self) -> tuple[Any, ...]:
         """See `Kind`."""
         return ("Bier", self.n_learners, self.regressor_dim) if self.decorrelation_weight else ("Bier",)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.fields import within
-from guie.settings.objectives.kind import Kind
-
-LARGEST_DISTANCE = 2.0  # of two vectors of length 1
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class Diva(Kind):
         sample_weight: Of the task sample.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where each beta starts, the distance that separates pairs of one class from others.
-        beta_lr_factor: Factor of the stage's learning rate for the betas; published runs took 50 with a rate of 1e-5.
+        beta_lr_factor: Factor of the stage's learning rate for the betas; 0 keeps them. Published are 5e-4 for a model
+            of 1e-5.
         decorrelation_weight: Of the similarity between two slices that an adversary finds, rho.
         temperature: Divides the cosines of the task sample. Published runs took .01 with a momentum encoder's keys,
             which are nearer to their images than ours.
@@ -44,6 +43,7 @@ class Diva(Kind):
     2004.13458.
     """
 
+    has_weights = True
     needs_positives = True
 
     shared_weight: float = within(0.3, low=0.0, high=1e4)
@@ -51,7 +51,7 @@ class Diva(Kind):
     sample_weight: float = within(0.3, low=0.0, high=1e4)
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
-    beta_lr_factor: float = within(1.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
     decorrelation_weight: float = within(150.0, low=0.0, high=1e6)
     temperature: float = within(0.1, low=1e-4, high=1e2)
     queue_size: int = within(1024, low=1, high=10**7)
@@ -64,6 +64,11 @@ class Diva(Kind):
         """The tasks that have a slice, in the order of the slices."""
         weights = {"shared": self.shared_weight, "intra": self.intra_weight, "sample": self.sample_weight}
         return ("discriminative", *(task for task, weight in weights.items() if weight))
+
+    @property
+    def min_batch_classes(self) -> int:
+        """See `Kind`: the triplets of the task shared are of three classes."""
+        return 3 if self.shared_weight else 2
 
     def check(self, at: str) -> None:
         """Raises ValueError where the first task is the only one."""

@@ -97,6 +97,11 @@ class Library(Kind):
         """See `Kind`; losses with weights for each class do not."""
         return self.loss not in OF_CLASSES
 
+    @property
+    def has_weights(self) -> bool:  # type: ignore[override]
+        """See `Kind`; of the losses of pairs the margin loss alone can learn something."""
+        return self.loss in OF_CLASSES or ("learn_beta", True) in self.options
+
     def state_shape(self) -> tuple[Any, ...]:
         """See `Kind`."""
         shaping = [f"{name}={value}" for name, value in sorted(self.options) if name in SHAPING]

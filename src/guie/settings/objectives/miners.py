@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guie.settings.fields import check_range, within
-
-LARGEST_DISTANCE = 2.0
+from guie.settings.objectives.kind import LARGEST_DISTANCE
 
 
 @dataclass(frozen=True)

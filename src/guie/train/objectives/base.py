@@ -61,7 +61,7 @@ class Objective(nn.Module):
 
     Attributes:
         is_additive: The loss of a batch is the mean of its parts' losses, weighted by their sizes, and `after_step`
-            does nothing. Then a batch in parts needs no first pass without gradient.
+            changes nothing but what `curves` tells. Then a batch in parts needs no first pass without gradient.
     """
 
     is_additive = False
@@ -92,8 +92,19 @@ class Objective(nn.Module):
         return {}
 
     def undecayed(self) -> tuple[str, ...]:
-        """Prefixes of the names of parameters without weight decay, such as proxies, whose length changes nothing."""
+        """Prefixes of the names of parameters without weight decay: proxies, learned boundaries, masks, adversaries.
+
+        The class centres of ArcFace, CosFace, Softmax and SphereFace are decayed, see
+        `guie.settings.objectives.margins`.
+        """
         return ()
+
+    def is_shared_after(self, step: int) -> bool:
+        """Whether all processes take process 0's buffers after this step of the stage.
+
+        An objective whose buffers follow from scores says so, since cards may round these differently.
+        """
+        return False
 
     def curves(self, epoch: int) -> dict[str, float]:
         """Numbers to plot for an epoch, by column of `metrics.csv`: margins, learned thresholds."""

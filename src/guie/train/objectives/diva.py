@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,10 +18,10 @@ from guie.train.objectives.margin_triplets import (
     one_class_triplets,
     three_class_triplets,
 )
+from guie.train.objectives.memory import held_size
 from guie.train.objectives.reversal import Decorrelation
 from guie.train.objectives.step_means import StepMeans, pair_cosines
 
-log = logging.getLogger(__name__)
 MARGIN_TASKS = ("discriminative", "shared", "intra")
 
 
@@ -101,11 +99,9 @@ class DiverseTasks(Objective):
             {task: Decorrelation(self.width, self.width, settings.regressor_dim) for task in settings.tasks[1:]}
         )
         has_sample = "sample" in settings.tasks
-        if has_sample and settings.queue_size > n_items:
-            text = "Diva: queue_size %d is larger than the training set; the queue holds its %d images"
-            log.warning(text, settings.queue_size, n_items)
+        n_queued = held_size("objective.queue_size", settings.queue_size, n_items) if has_sample else 0
         self.register_buffer("keys", torch.zeros(n_items if has_sample else 0, self.width))
-        self.register_buffer("queue", torch.arange(min(settings.queue_size, n_items) if has_sample else 0))
+        self.register_buffer("queue", torch.arange(n_queued))
         self.register_buffer("position", torch.tensor(0))
         tasks = [task for task in MARGIN_TASKS[1:] if task in settings.tasks]
         names = [f"{task}_{share}" for task in tasks for share in ("active_share", "row_share")]
@@ -192,4 +188,6 @@ class DiverseTasks(Objective):
         """See `Objective`."""
         betas = zip(MARGIN_TASKS, self.betas.tolist(), strict=True)
         own = {f"{task}_beta_distance": round(beta, 6) for task, beta in betas if task in self.settings.tasks}
+        if len(self.queue):
+            own["queue_fill"] = round(len(self.queue) / self.settings.queue_size, 6)
         return own | self.means.values()

@@ -84,7 +84,7 @@ class PadsObjective(Objective):
         """
         super().__init__()
         self.settings = settings
-        n_betas = n_classes if settings.has_class_betas else 1
+        n_betas = n_classes if settings.has_class_beta else 1
         has_beta = settings.base == "margin"
         self.beta = nn.Parameter(torch.full((n_betas,), settings.beta_distance)) if has_beta else None
         n_bins = settings.n_bins
@@ -120,7 +120,7 @@ class PadsObjective(Objective):
         far = torch.linalg.vector_norm(unit[anchors] - unit[negatives], dim=1)
         if self.beta is None:
             return (near - far + s.margin_distance).relu(), far.detach()
-        beta = self.beta[batch.labels[anchors]] if s.has_class_betas else self.beta
+        beta = self.beta[batch.labels[anchors]] if s.has_class_beta else self.beta
         terms = torch.cat([near - beta + s.margin_distance, beta - far + s.margin_distance]).relu()
         return terms, far.detach()
 
@@ -130,7 +130,7 @@ class PadsObjective(Objective):
         terms, far = self._terms(batch)
         counted = {"active_share": (terms > 0).double().mean(), "drawn_distance": far.mean()}
         self.means.add({**counted, **pair_cosines(batch.embeddings, batch.labels)})
-        if (batch.step + 1) % self.settings.every_steps == 0:
+        if self.is_shared_after(batch.step):
             self._turn(look)
 
     def _turn(self, look: Look) -> None:
@@ -179,13 +179,29 @@ class PadsObjective(Objective):
 
     def rates(self) -> dict[str, float]:
         """See `Objective`."""
-        return {"beta": self.settings.beta_rate} if self.beta is not None else {}
+        return {"beta": self.settings.beta_lr_factor} if self.beta is not None else {}
 
     def undecayed(self) -> tuple[str, ...]:
         """See `Objective`."""
         return ("beta",) if self.beta is not None else ()
 
+    def is_shared_after(self, step: int) -> bool:
+        """See `Objective`: after a turn of the policy, whose reward is a sign of a difference of scores."""
+        return (step + 1) % self.settings.every_steps == 0
+
     def curves(self, epoch: int) -> dict[str, float]:
-        """The means, the turns that the policy has had in the stage, and the mean boundary."""
-        found = {**self.means.values(), "policy_turns": int(self.n_turns)}
+        """The means, the turns of the policy in the stage, what it draws, and the mean boundary.
+
+        `policy_distance` is the mean distance at which it draws if all distances are at hand, `policy_entropy` the
+        entropy of its bins as a share of that of equal weights.
+        """
+        chances = self.log_weights.softmax(dim=0)
+        middles = torch.tensor([self.settings.middle(i) for i in range(len(chances))]).to(chances)
+        entropy = torch.special.entr(chances).sum() / math.log(len(chances))
+        found = {
+            **self.means.values(),
+            "policy_turns": int(self.n_turns),
+            "policy_distance": round(float(chances @ middles), 6),
+            "policy_entropy": round(float(entropy), 6),
+        }
         return found if self.beta is None else {**found, "beta_distance": round(float(self.beta.detach().mean()), 6)}

@@ -38,22 +38,17 @@ class PairObjective(Objective):
             n_items: Training images.
 
         Raises:
-            ValueError: there is but one class, or the memory is larger than the training set.
+            ValueError: there is but one class.
         """
         super().__init__()
         kind = type(settings).__name__
         if n_classes < 2:
             raise ValueError(f"{kind} compares images of different classes, and the stage has {n_classes} class")
-        if settings.memory is not None and settings.memory.size > n_items:
-            raise ValueError(
-                f"{kind}.memory.size is {settings.memory.size}, and the stage has {n_items} training images, so that "
-                f"the memory would hold several old embeddings of one image; take at most {n_items}"
-            )
         self.settings = settings
         self.loss: PairLoss = (
             library_loss(settings, n_classes, dim) if isinstance(settings, Library) else pair_loss(settings, n_classes)
         )
-        self.memory = MemoryBank(settings.memory, dim) if settings.memory is not None else None
+        self.memory = MemoryBank(settings.memory, dim, n_items) if settings.memory is not None else None
         self.means = StepMeans((*CURVES, *(() if self.memory is None else ("memory_fill",))))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -125,6 +125,14 @@ def test_terms_are_those_of_the_slices():
     assert float(terms["decorrelation"].detach()) == pytest.approx(2 * float(sum(own).detach()))
 
 
+def test_every_task_of_triplets_has_a_boundary_of_its_own():
+    objective = objective_of().double()
+    terms = objective(batch_of([*range(20)]))
+    for i, task in enumerate(("discriminative", "shared", "intra")):
+        (slopes,) = torch.autograd.grad(terms[task], objective.betas, retain_graph=True)
+        assert [bool(slope) for slope in slopes] == [j == i for j in range(3)], task
+
+
 def test_tasks_without_weight_have_no_slice():
     objective = objective_of(shared_weight=0.0, sample_weight=0.0).double()
     assert objective.width == 6 and list(objective.adversaries) == ["intra"]
@@ -167,8 +175,9 @@ def test_queue_holds_the_last_images():
 
 def test_queue_larger_than_the_training_set_is_told(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        assert len(objective_of(queue_size=1000).queue) == 40
-    assert "queue_size 1000 is larger than the training set; the queue holds its 40 images" in caplog.text
+        objective = objective_of(queue_size=1000)
+    assert len(objective.queue) == 40 and objective.curves(0)["queue_fill"] == 0.04
+    assert "objective.queue_size is 1000, and there are 40 training images: it holds 40 embeddings" in caplog.text
 
 
 def test_equal_and_opposite_rows_have_finite_gradients():

@@ -117,5 +117,46 @@ def test_what_cannot_be_divided_is_refused():
         objective_of(n_clusters=9)
     with pytest.raises(ValueError, match=r"objective.min_classes is 9, and there are 8 classes"):
         objective_of(min_classes=9)
-    with pytest.raises(ValueError, match="in epoch 1 no cluster holds 5 classes"):
+    with pytest.raises(ValueError, match=r"^DivideConquer: no cluster holds 5 classes with two images each; make obj"):
         objective_of(min_classes=5).begin_epoch(0, TwoSides())
+
+
+class Apart:
+    """80 images of 8 classes: in the first epoch on two sides, afterwards one class far from the others."""
+
+    labels = LABELS.numpy()
+
+    def __init__(self) -> None:
+        self.n_asked = 0
+
+    def embeddings(self, items: Any) -> Tensor:
+        self.n_asked += 1
+        if self.n_asked == 1:
+            return TwoSides().embeddings(items)
+        noise = 0.01 * torch.randn(80, 8, generator=torch.Generator().manual_seed(0))
+        return (noise + F.one_hot((LABELS == 7).long(), 8))[torch.from_numpy(items)]
+
+
+def test_earlier_clusters_stay_where_the_new_ones_leave_out_every_image(caplog: pytest.LogCaptureFixture):
+    """A batch of 8 classes, which the second clustering cannot give: the stage goes on with the first one's."""
+    torch.manual_seed(0)
+    objective = DividedEmbedding(DivideConquer(n_clusters=2, every_epochs=1), 8, 8, LABELS, batch_classes=4)
+    look = Apart()
+    objective.begin_epoch(0, look)
+    before = objective.clusters.clone()
+    assert objective.curves(0)["refused_clusterings"] == 0 and not caplog.records
+    objective.begin_epoch(1, look)  # a cluster of 7 classes, and one of class 7 alone, which is left out
+    assert objective.curves(1)["left_out_share"] == 0.125 and objective.curves(1)["refused_clusterings"] == 0
+    assert "in epoch 2 10 of 80 images are left out" in caplog.text and "fewer than 4 classes" in caplog.text
+    objective.min_classes = 8
+    objective.clusters.copy_(before)
+    objective.begin_epoch(2, look)
+    assert torch.equal(objective.clusters, before) and objective.curves(2)["refused_clusterings"] == 1
+    assert "in epoch 3 no new cluster holds 8 classes with two images each; the earlier clusters stay" in caplog.text
+
+
+def test_cluster_holds_the_classes_of_a_batch():
+    for settings, batch_classes, expected in ((0, 0, 2), (0, 5, 5), (6, 5, 6), (3, 0, 3)):
+        torch.manual_seed(0)
+        objective = DividedEmbedding(DivideConquer(2, min_classes=settings), 8, 8, LABELS, batch_classes)
+        assert objective.min_classes == expected

@@ -128,6 +128,25 @@ def test_halves_keep_the_numbers_of_most_images():
     assert matched(np.array([0, 0, 1, 2, 3, 3]), np.array([1, 1, 0, 2, 3, 2])).tolist() == [1, 1, 0, 2, 3, 3]
 
 
+def test_half_with_fewer_classes_than_a_batch_is_not_made():
+    """Four corners of four classes: batches of eight classes leave two clusters, those of nine leave one."""
+    for batch_classes, expected in ((4, 4), (5, 2), (8, 2), (9, 1)):
+        torch.manual_seed(0)
+        objective = MaskedEmbedding(HierarchicalDivide(4, every_epochs=1), 6, 16, LABELS, batch_classes)
+        for epoch in range(5):
+            objective.begin_epoch(epoch, FourCorners())
+        curves = objective.curves(4)
+        assert (curves["n_clusters"], curves["left_out_share"], curves["refused_clusterings"]) == (expected, 0, 0)
+
+
+def test_stage_begins_with_masks_of_ones_whatever_it_starts_from():
+    objective = objective_of()
+    with torch.no_grad():
+        objective.masks.copy_(torch.randn(4, 6))
+    objective.begin_epoch(0, FourCorners())
+    assert (objective.masks == 1).all() and int(objective.n_leaves) == 1
+
+
 def test_number_that_halving_never_reaches_is_refused():
     with pytest.raises(ValueError, match=r"s.objective.n_clusters is 6, must be a power of 2: 4 or 8"):
         HierarchicalDivide(n_clusters=6).check("s.objective")

@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hand_batch import batch_of
 from pytorch_metric_learning.losses import MarginLoss
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from guie.train.objectives.margin_triplets import (
     class_triplets,
     draw,
     draw_by_distance,
+    generator_of,
     log_inverse_density,
     margin_loss,
     one_class_triplets,
@@ -141,6 +144,14 @@ def test_draws_of_a_seed_are_the_same_and_uniform_without_weights():
 def of(triplets: Triplets) -> list[tuple[int, int, int]]:
     columns = (triplets.anchors, triplets.positives, triplets.negatives)
     return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def test_draws_follow_the_seed_and_the_step():
+    batch = batch_of(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), step=3)
+    others = (replace(batch, seed=1), replace(batch, step=4))
+    first, again, *different = (torch.rand(9, generator=generator_of(one)) for one in (batch, batch, *others))
+    assert torch.equal(first, again)
+    assert not any(torch.equal(first, other) for other in different) and not torch.equal(*different)
 
 
 def test_triplets_have_the_classes_that_they_should():

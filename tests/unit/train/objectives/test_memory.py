@@ -10,8 +10,9 @@ from hand_batch import NO_LOOK, batch_of, drawn
 from metric_fixtures import F4
 from torch import Tensor
 
-from guie.settings.objective import Memory, ThresholdConsistentMargin
+from guie.settings.objective import Contrastive, Library, Memory, ThresholdConsistentMargin
 from guie.train.objectives.memory import MemoryBank
+from guie.train.objectives.pairs import PairObjective
 from guie.train.objectives.regularisers import ConsistentMarginTerm
 
 
@@ -133,9 +134,19 @@ def test_the_memory_gets_no_gradient_and_pulls_on_the_batch() -> None:
     assert not any(tensor.requires_grad for tensor in objective.memory.buffers())
 
 
-def test_more_slots_than_images_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_holds_no_more_than_the_training_images(caplog: pytest.LogCaptureFixture) -> None:
+    """Every kind with a memory: a warning with both numbers, and a fill that stays below 1."""
     with caplog.at_level(logging.WARNING, "guie"):
-        MemoryBank(Memory(200), 2, 200)
-        assert caplog.text == ""
-        MemoryBank(Memory(201), 2, 200)
-    assert "memory.size is 201, and there are 200 training images" in caplog.text and "at most 200" in caplog.text
+        assert len(MemoryBank(Memory(20), 2, 20).labels) == 20 and caplog.text == ""
+        objectives = (
+            PairObjective(Contrastive(memory=Memory(40)), 3, 2, 20),
+            PairObjective(Library(memory=Memory(40)), 3, 2, 20),
+            ConsistentMarginTerm(ThresholdConsistentMargin(memory=Memory(40)), 2, 20),
+        )
+    told = "memory.size is 40, and there are 20 training images: it holds 20 embeddings"
+    assert [record.getMessage() for record in caplog.records] == [told] * 3
+    for objective in objectives:
+        for step in range(9):
+            objective.begin_epoch(step, NO_LOOK)
+            objective.after_step(batch_of(*drawn(6, 2, 3, step), step=step), NO_LOOK)
+        assert len(objective.memory.known(9)[0]) == 20 and objective.curves(0)["memory_fill"] == 0.5

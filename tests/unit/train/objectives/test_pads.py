@@ -89,10 +89,10 @@ def test_margin_base_of_all_triplets(
     assert float(objective(batch_of(3 * embeddings, labels))["loss"]) == pytest.approx(mean, abs=1e-6)
 
 
-@pytest.mark.parametrize(("has_class_betas", "slopes"), [(False, [-1 / 3]), (True, [1 / 6, -1 / 2, 0.0])])
-def test_gradient_of_the_boundary(monkeypatch: pytest.MonkeyPatch, has_class_betas: bool, slopes: list[float]) -> None:
+@pytest.mark.parametrize(("has_class_beta", "slopes"), [(False, [-1 / 3]), (True, [1 / 6, -1 / 2, 0.0])])
+def test_gradient_of_the_boundary(monkeypatch: pytest.MonkeyPatch, has_class_beta: bool, slopes: list[float]) -> None:
     monkeypatch.setattr(pads, "draw_triplets", every_triplet)
-    objective = objective_of(Pads(beta_distance=1.2, has_class_betas=has_class_betas))
+    objective = objective_of(Pads(beta_distance=1.2, has_class_beta=has_class_beta))
     objective(batch_of(*F4))["loss"].backward()
     assert objective.beta is not None and objective.beta.grad is not None
     assert objective.beta.grad.tolist() == pytest.approx(slopes, abs=1e-9)
@@ -110,7 +110,7 @@ def test_triplet_base_of_all_triplets(
 
 def test_gradient_is_that_of_finite_differences_with_the_draws_fixed() -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    for settings in (Pads(has_class_betas=True), Pads(base="triplet", margin_distance=1.0)):
+    for settings in (Pads(has_class_beta=True), Pads(base="triplet", margin_distance=1.0)):
         objective = objective_of(settings)
 
         def loss(embeddings: Tensor, objective: PadsObjective = objective) -> Tensor:
@@ -248,7 +248,7 @@ def test_policy_sees_198_numbers() -> None:
 
 
 def test_boundary_learns_at_its_own_rate_without_decay() -> None:
-    objective = objective_of(Pads(beta_rate=70.0))
+    objective = objective_of(Pads(beta_lr_factor=70.0))
     assert objective.rates() == {"beta": 70.0} and objective.undecayed() == ("beta",)
     assert [name for name, _ in objective.named_parameters()] == ["beta"]
 
@@ -261,7 +261,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
         check(Pads(start_low_distance=0.8), "objective")
     with pytest.raises(ValueError, match=r"^objective: no bin has its middle between start_low_distance 0.3"):
         check(Pads(n_bins=2, start_high_distance=0.31), "objective")
-    assert Pads().state_shape() != Pads(base="triplet").state_shape() != Pads(has_class_betas=True).state_shape()
+    assert Pads().state_shape() != Pads(base="triplet").state_shape() != Pads(has_class_beta=True).state_shape()
 
 
 @pytest.mark.parametrize("base", ["margin", "triplet"])

@@ -365,8 +365,6 @@ def test_one_pair_of_each_kind_counts() -> None:
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(ValueError, match="Contrastive compares images of different classes, and the stage has 1 class"):
         PairObjective(Contrastive(), 1, 4, 100)
-    with pytest.raises(ValueError, match=r"Triplet.memory.size is 101, and the stage has 100 .* take at most 100"):
-        PairObjective(Triplet(memory=Memory(size=101)), 2, 4, 100)
     with pytest.raises(ValueError, match=r"objective.memory is set, but the original lifted .* is_generalised=True"):
         check(LiftedStructure(memory=Memory()), "objective")
     check(LiftedStructure(memory=Memory(), is_generalised=True), "objective")

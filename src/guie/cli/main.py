@@ -1,0 +1,69 @@
+"""The command `guie`: its own help, its version, and which module answers which word."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import guie
+
+EXAMPLES = """  guie look my_photos           what is in a folder, and a first score
+  guie train my_photos          a model of its own for these photos
+  guie search my_photos --serve a page that finds the most alike"""
+
+
+class Command(NamedTuple):
+    """A word after `guie`.
+
+    Attributes:
+        module: Has `main(argv: Sequence[str] | None) -> int`, which parses its own options and returns the exit status.
+        purpose: One line of `guie --help`, at most 60 characters.
+    """
+
+    module: str
+    purpose: str
+
+
+COMMANDS: dict[str, Command] = {
+    "look": Command("guie.own.look", "what is in a folder of photos, and a first score"),
+    "train": Command("guie.cli.train", "train an embedding for your own photos, and export it"),
+    "export": Command("guie.cli.export", "a trained model as files for other programs"),
+    "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
+    "report": Command("guie.cli.report", "the report of a finished run, or of several"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `guie COMMAND ...`.
+
+    Args:
+        argv: The words after `guie`; None takes those of this process.
+
+    Returns:
+        The exit status: 0, or 2 where there is no such command.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    word = words[0] if words else "--help"
+    if word in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if word == "--version":
+        print(f"guie {guie.__version__}")
+        return 0
+    if word not in COMMANDS:
+        print(f"error: guie has no command {word!r}; it has {', '.join(COMMANDS)}. guie --help", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[word].module)  # imported here, so that --help needs no torch
+    return int(module.main(words[1:]))
+
+
+def help_text() -> str:
+    """What `guie --help` prints."""
+    commands = "\n".join(f"  {name:<10} {command.purpose}" for name, command in COMMANDS.items())
+    return (
+        f"{EXAMPLES}\n\nguie COMMAND [options]\n\n{commands}\n\n"
+        "guie COMMAND --help explains a command. The nine numbered doors of the\n"
+        "contest's pipeline are scripts of their own: ./run.sh --help."
+    )
