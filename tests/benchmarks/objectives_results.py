@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import platform
 import subprocess
@@ -93,6 +94,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@functools.cache
 def code_commit() -> str:
     """The commit, with `+` if the source or these scripts have changes; the CSV files do not count."""
     git = ["git", "-C", str(PROJECT)]

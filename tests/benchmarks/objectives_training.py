@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from objectives_results import code_commit
 from sklearn.metrics import normalized_mutual_info_score
 
 from guie.data.packed import PackedImages
@@ -185,7 +186,8 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
     _forget_peak()
     before = peak_memory()
     began = _cpu_seconds()
-    checkpoint = Checkpoint(folder / "last.pt", repr((stage, recipe.seed)), stage.name, world.accelerator)
+    key = repr((stage, recipe.seed, code_commit()))  # other code may have other buffers
+    checkpoint = Checkpoint(folder / "last.pt", key, stage.name, world.accelerator)
     trainer = Trainer(stage, recipe.seed, model, batches, train_set, checkpoint, _unscored, folder / "tensorboard")
     n_left = stage.optim.n_epochs - trainer.state.epoch - trainer.state.step / train_set.n_steps
     trainer.run()
