@@ -30,7 +30,8 @@ def main() -> None:
     arguments = p.parse_args()
     case = arguments.case
     n_epochs = N_EPOCHS[case["batch"]]
-    stage = whole_stage("cost", OBJECTIVES[case["objective"]], n_epochs, case["batch"], case["n_parts"])
+    name = case["objective"]
+    stage = whole_stage(name, OBJECTIVES[name], n_epochs, case["batch"], case["n_parts"])
     worlds = Worlds(arguments.data_root, arguments.out)
     world = worlds.vit(0, has_features=False)
     folder = worlds.scratch("costs")
