@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from guie.data.shards import small_pixels
+from guie.done import MARK
 from guie.embed.search import l2_normalised
 from guie.errors import is_of_the_machine
 from guie.files import digest_of_file
@@ -28,6 +29,7 @@ from guie.versions import EXTRACTION, PACKING
 EXPORTED = "exported model"
 OFF_THE_SHELF = "off the shelf"
 MODEL_NAME = "saved_model.pt"  # as door 08 calls it
+LINKED = "photos/all"  # in a run of `guie train`: a link to the folder that it was trained on
 BATCH = 32  # photos at a time
 BATCH_OF_FULL_SIZE = 4  # of models that see photos in full: 36 MB each at 12 megapixels
 log = logging.getLogger(__name__)
@@ -62,7 +64,9 @@ class ModelFile:
     @property
     def text(self) -> str:
         """For messages."""
-        return f"{self.kind} {self.name}"
+        if self.kind == EXPORTED:
+            return f"{EXPORTED} {self.name}"
+        return f"{'the shipped ViT' if self.name == SHIPPED else self.name} off the shelf"
 
 
 @dataclass(frozen=True)
@@ -186,14 +190,17 @@ def load_again(model: ModelFile, device: str) -> Embedder:
 def newest_export(folder: Path, out: Path) -> Path | None:
     """The file that the newest run of a folder of photos has exported; None if there is none.
 
-    A run is of this folder if one of the sources in the run's recipe.json is this folder.
+    A run is of this folder if `guie train` linked it, or if it is a source in the run's recipe.json.
     """
-    found = [path for depth in ("*", "*/*") for path in out.glob(f"{depth}/{FOLDERS[8]}/{MODEL_NAME}")]
-    exports = [path for path in found if _is_of(path.parents[1], folder.resolve())]
-    return max(exports, key=lambda path: path.stat().st_mtime_ns, default=None)
+    folder = folder.resolve()
+    marks = [path for depth in ("*", "*/*") for path in out.glob(f"{depth}/{FOLDERS[8]}/{MARK}")]
+    exports = [mark.with_name(MODEL_NAME) for mark in marks if _is_of(mark.parents[1], folder)]
+    return max((path for path in exports if path.is_file()), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _is_of(run: Path, folder: Path) -> bool:
+    if (run / LINKED).is_symlink():
+        return (run / LINKED).resolve() == folder
     try:
         record: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
         data_root = Path(record["arguments"]["data_root"])

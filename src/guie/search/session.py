@@ -58,7 +58,7 @@ class Session:
         place = arguments.index or default_place(photos, default_out())
         check_apart(place, photos)
         found = read_photos(photos, arguments.label_from)
-        embedder = _embedder(arguments, place, photos, device)
+        embedder = _embedder(arguments, place, found.root, device)
         index, changes = update(place, found, photos, embedder, arguments.label_from, arguments.verify)
         if changes.anew:
             say(f"the index is made anew: {changes.anew}")
@@ -68,7 +68,7 @@ class Session:
         return cls(index, embedder, device)
 
 
-def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, device: str) -> Embedder:
+def _embedder(arguments: argparse.Namespace, place: Path, root: Path, device: str) -> Embedder:
     """The model of --model; else the one that was given when the index was made; else the one that is found."""
     if arguments.model:
         return load_given(arguments.model, device)
@@ -80,7 +80,7 @@ def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, device: 
         if before.model.kind == EXPORTED and not Path(before.model.name).is_file():
             raise FileNotFoundError(f"the index was made by {before.model.text}, which is gone; choose another --model")
         return load_given(before.model.name, device)
-    return load_found(photos, default_out(), device)
+    return load_found(root, default_out(), device)
 
 
 def _place_for(query: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""The page's server: neighbours, uploads of any kind, other web sites, tricks with paths, an index replaced meanwhile."""
+"""The page's server: neighbours, uploads of any kind, other web sites, tricks with paths, an index replaced."""
 
 import html
 import http.client
