@@ -264,7 +264,7 @@ def test_step_that_is_not_counted_leaves_the_curves_alone(name: str) -> None:
     objective.after_step(replace(batch, is_counted=False), LOOK)
     own = ("held_out", "policy", "memory_fill")
     moved = {key for key, value in objective.curves(0).items() if begin.get(key) != value}
-    assert all(key.startswith(own) for key in moved)
+    assert all(any(word in key for word in own) for key in moved)  # in a sum behind the name of a part
     objective.after_step(batch, LOOK)
     if any("means" in key for key in state_of(objective)):
         assert len(objective.curves(0)) > len(begin)
