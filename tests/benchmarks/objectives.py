@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from objectives_facts import facts
-from objectives_page import write_all
+from objectives_page import PAGE, write_all
 from objectives_parts import PARTS, Files, Job, NotReadyError, jobs_of
 from objectives_results import code_commit, processor
 from objectives_settings import OBJECTIVES
@@ -71,11 +71,12 @@ def main() -> None:
     """Does what is left, and writes the tables."""
     arguments = parser().parse_args()
     files = Files(arguments.results)
+    page = PAGE if arguments.results.resolve() == HERE else None  # trials elsewhere leave the project's page alone
     if arguments.facts:
         print(facts(files))
         return
     if arguments.table_only:
-        print(write_all(files, arguments.results))
+        print(write_all(files, arguments.results, page))
         return
     jobs = files.missing(jobs_of(arguments))
     clock = Clock(files)
@@ -84,7 +85,7 @@ def main() -> None:
         print(f"{part}: {len(own)} rows to do, about {clock.minutes(own):.0f} min", flush=True)
     if not arguments.plan:
         run_all(jobs, files, clock)
-        print(write_all(files, arguments.results))
+        print(write_all(files, arguments.results, page))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,14 +18,20 @@ NOT_MEASURED = "not measured yet"
 QUOTE = re.compile(r"(`(published|tuned|vit|costs) (\w+)(?: (\d+) in (\d+))?`: )([^|;\n]*?)(?= *[|;\n])")
 
 
-def write_all(files: Files, folder: Path, page: Path = PAGE) -> str:
-    """Writes objectives.md and its charts into a folder, and the numbers into the page; says what was written."""
+def write_all(files: Files, folder: Path, page: Path | None = None) -> str:
+    """Writes objectives.md and its charts into a folder; says what was written.
+
+    Args:
+        files: The rows.
+        folder: Of objectives.md.
+        page: The page whose numbers are written, too; None for none.
+    """
     texts = {"objectives.md": document(files, _conclusions(folder / "objectives.md")), **charts(files)}
     for name, text in texts.items():
         with whole_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    n = fill_page(files, page)
-    return f"wrote {', '.join(texts)} in {folder}, and {n} measured rows in {page}"
+    written = f"wrote {', '.join(texts)} in {folder}"
+    return f"{written}, and {fill_page(files, page)} quotes of {page}" if page else written
 
 
 def _conclusions(path: Path) -> str:
@@ -34,7 +40,7 @@ def _conclusions(path: Path) -> str:
     return text.partition(OPENING)[2].partition(CLOSING)[0]
 
 
-def fill_page(files: Files, page: Path = PAGE) -> int:
+def fill_page(files: Files, page: Path) -> int:
     """Writes the measured numbers behind the page's references, such as `published MarginLoss`; how many there are."""
     text = page.read_text(encoding="utf-8")
     filled, n = QUOTE.subn(lambda found: found[1] + _quote(files, *found.groups()[1:5]), text)
