@@ -116,10 +116,14 @@ def _scores(found: Found, width: int) -> Iterator[str]:
         yield from _wrapped(WHAT_SIGNS, width, "  ", "  ")
     for refused in found.rows:
         if isinstance(refused, Refused):
-            first, _, _ = refused.reason.partition(". ")  # the page and scores.csv have the rest
-            yield from _wrapped(f"{refused.name}: {first}", width, "- ", "  ")
-    if any(isinstance(row, Refused) and "could not be fetched" in row.reason for row in found.rows):
-        yield from _wrapped(HOW_TO_FETCH, width, "  ", "  ")
+            yield from _wrapped(f"{refused.name}: {refused.sentence}", width, "- ", "  ")
+    yield from _wrapped(remedy_of(found.rows), width, "  ", "  ")
+
+
+def remedy_of(rows: Sequence[Row | Refused]) -> str:
+    """What to do about towers that could not be fetched; '' where all could."""
+    is_offline = any(isinstance(row, Refused) and "could not be fetched" in row.reason for row in rows)
+    return HOW_TO_FETCH if is_offline else ""
 
 
 def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
