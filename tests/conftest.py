@@ -29,7 +29,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Leaves what the collection made out of all later garbage collections: a million objects, which live to the end."""
+    """Leaves what the collection made out of later garbage collections: a million objects, which live to the end."""
     gc.freeze()
 
 

@@ -81,8 +81,10 @@ def is_held(section: str, leaf: Leaf) -> bool:
 
 @functools.cache
 def around(section: str) -> Recipe:
-    """The recipe with every kind, but with one stage of an objective of its own at most, that of the section: digests of
-    fifty stages take long."""
+    """The recipe with every kind, but with one stage of an objective of its own at most, that of the section.
+
+    Digests of fifty stages take long.
+    """
     kept = (section.removeprefix("stages."), "s3", "s4", "s5")
     stages = EVERY_KIND.stages
     return replace(

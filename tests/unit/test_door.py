@@ -182,8 +182,8 @@ def test_every_door_makes_its_damaged_output_again_and_no_other_door_has_work(
     assert bench.open_all() == []
 
 
-# One damage is tried in every input of every door, the others in the last of each: what is damaged and where it lies are
-# found apart from each other.
+# One damage is tried in every input of every door, the others in the last of each: what is damaged and where it lies
+# are found apart from each other.
 PLACES = [("zeroed", True), *((damage, False) for damage in DAMAGES if damage != "zeroed")]
 MORE = [pytest.param(damage, True, marks=pytest.mark.full) for damage in DAMAGES if damage != "zeroed"]
 

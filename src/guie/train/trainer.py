@@ -129,7 +129,8 @@ class Trainer:
         lr = lr_at(optim, position, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0), is_counted(state.step))
+        seed = seed_of(self.seed, self.stage.name, position, 0)
+        place = Position(state.epoch, position, seed, is_counted(state.step))
         batch, terms = self._gradient(given, place)
         check_loss(terms, self.stage, state, given.items, self.train_set, self.checkpoint.path.parent)
         if optim.sam_rho:
