@@ -131,19 +131,19 @@ class Trainer:
         lr = lr_at(optim, position, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0), is_counted(state.step))
-        batch, terms = self._gradient(given, place)
+        now = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0), is_counted(state.step))
+        batch, terms = self._gradient(given, now)
         check_loss(terms, self.stage, state, given.items, self.train_set, self.checkpoint.path.parent)
         if optim.sam_rho:
             with sam_ascent(list(self.model.trained().values()), optim.sam_rho):
-                self._gradient(given, place)  # the same neurons are dropped there
+                self._gradient(given, now)  # the same neurons are dropped there
             self.notice("after SAM's second gradient")
         if optim.clip_norm:
             self.accelerator.unscale_gradients(self.optimizer)
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
         state.average(self.model, optim.ema_decay, position)
-        torch.manual_seed(seed_of(place.seed, "after step"))
+        torch.manual_seed(seed_of(now.seed, "after step"))
         self.model.objective.after_step(batch, self.look)
         if self.model.objective.is_shared_after(position):
             share(self.model.objective.buffers(), self.accelerator)
