@@ -249,7 +249,7 @@ def disturbed(recipe: Path, out: Path, doors: tuple[int, ...], n: int, *launcher
 
 @pytest.mark.full
 def test_changed_stage_does_not_resume_from_other_settings(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
-    """In one process: tests/unit/train/test_going_on.py; tests/pipeline/test_replay.py, checkpoints of other settings."""
+    """In one process: tests/unit/train/test_going_on.py; tests/pipeline/test_replay.py has checkpoints of others."""
     recipe, whole = uninterrupted
     process = start(4, recipe, with_images(whole, tmp_path), every_step=True)
     while process.poll() is None and not list(tmp_path.glob("kill/04_head/s1_head/last.pt")):

@@ -96,7 +96,7 @@ def trained(
     n_steps: int = 6,
     device: str = "cpu",
 ) -> dict[str, Tensor]:
-    """All weights and buffers after some AdamW steps, which nobody may change; each process sees its share of images."""
+    """All weights and buffers after some AdamW steps, which nobody may change; each process sees its images alone."""
     accelerator = make_accelerator(device)
     torch.manual_seed(0)
     neck = Neck(WIDTH, NeckSettings(dim=DIM, dropouts=(0.2,), has_norm=has_norm))
