@@ -157,7 +157,11 @@ def notes(found: Found) -> list[str]:
     n_without = int((labels == "").sum())
     if n_without and found.photos.kind != "flat":
         told.append(f"{_counted(n_without, 'photo')} without a label: searched, but no query.")
-    if found.alone is not None and found.best.full is not None:
+    if (
+        found.alone is not None
+        and found.best.full is not None
+        and decimal(found.alone.mp5) < decimal(found.best.full.mp5)
+    ):
         told.append(
             f"Photos that are there twice make a score too good: without their second copies mP@5 is "
             f"{decimal(found.alone.mp5)}, not {decimal(found.best.full.mp5)}."
@@ -172,9 +176,9 @@ def _counted(n: int, word: str) -> str:
     return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
-def decimal(value: float) -> str:
-    """A score with three digits and no leading zero: .412."""
-    return re.sub(r"^0", "", f"{value:.3f}")
+def decimal(value: float, digits: int = 3) -> str:
+    """A score with so many digits and no leading zero: .412."""
+    return re.sub(r"^0", "", f"{value:.{digits}f}")
 
 
 def write_lists(found: Found, folder: Path) -> None:

@@ -88,6 +88,11 @@ class Refused:
     name: str
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """The first sentence of the reason: without the remedy for a recipe, which is not written here."""
+        return self.reason.partition(". ")[0]
+
 
 def towers(texts: Iterable[str], folders: Iterable[Path]) -> list[Tower | Refused]:
     """The towers that `--towers` asks for. The word `default` stands for the shipped one, all files of weights in
