@@ -7,6 +7,7 @@ usage() {
     cat <<'END'
 ./run.sh [options]          from raw images to submission.zip: nine doors, one after the other
 ./run.sh COMMAND [options]  one command of guie, e.g. ./run.sh evaluate --help; ./run.sh guie lists them
+./run.sh --images FOLDER    your own photos: guie train FOLDER; with --look: guie look FOLDER, which trains nothing
 
 Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
 The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
@@ -26,9 +27,10 @@ inputs and settings have not changed is skipped, so after an interruption just s
 
 END
     echo "Recipes:"
-    local file
+    local file first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}' "$file")"
+        # The first sentence of the recipe's docstring, without its name.
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n "$first_sentence" "$file")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
@@ -40,6 +42,29 @@ refuse() {
     printf 'error: %s; ./run.sh --help lists the options\n' "$*" >&2
     exit 2
 }
+
+# --images FOLDER is short for two commands of guie: train FOLDER, or with --look: look FOLDER
+words=("$@")
+images=
+command=train
+rest=()
+for ((i = 0; i < ${#words[@]}; i++)); do
+    case ${words[i]} in
+        --images=*) images=${words[i]#*=} ;;
+        --images)
+            i=$((i + 1))
+            images=${words[i]-}
+            [ -n "$images" ] || refuse "--images needs a value"
+            ;;
+        --look) command=look ;;
+        *) rest+=("${words[i]}") ;;
+    esac
+done
+if [ -n "$images" ]; then
+    set -- "$command" "$images" ${rest[@]+"${rest[@]}"}
+elif [ "$command" = look ]; then
+    refuse "--look needs --images FOLDER"
+fi
 
 case ${1-} in
     [a-z]*) # a command of guie
@@ -64,7 +89,9 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force | --verify) options+=("$1") && shift && continue ;;
-        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
+        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to)
+            [ $# -ge 2 ] || refuse "$1 needs a value"
+            ;;
         *) refuse "no option $1" ;;
     esac
     case $1 in
@@ -124,7 +151,8 @@ fi
 if [ "$last" -ge 8 ]; then
     zip=$out/$name/08_export/submission.zip
     echo "What Kaggle would load:"
-    "$python" "$here/submission/check_submission.py" "$zip" --expected "$out/$name/08_export/parity" --min-cosine "$min_cosine"
+    parity=$out/$name/08_export/parity
+    "$python" "$here/submission/check_submission.py" "$zip" --expected "$parity" --min-cosine "$min_cosine"
     echo
 fi
 echo "Times:"

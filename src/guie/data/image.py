@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 from pathlib import Path
@@ -15,21 +16,20 @@ from guie.errors import is_of_the_machine
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
-with contextlib.suppress(ImportError):
-    from pillow_heif import register_heif_opener  # used where it is installed
-
-    register_heif_opener()
-    FORMATS.append("HEIF")
+HEIF_PLUGINS = ("pi_heif", "pillow_heif")  # of one author; the first only reads, and holds no code under the GPL
+for _plugin in HEIF_PLUGINS:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_plugin).register_heif_opener()
+        FORMATS.append("HEIF")
+        break
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"),
     *(".jfif", ".jpe", ".jif", ".apng", ".dib", ".pgm", ".pbm", ".pnm"),
     *(".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif"),
 )
+HEIC = "HEIC, damaged; fetch it again" if "HEIF" in FORMATS else "HEIC; pip install pi-heif reads it"
 UNREAD = (  # formats that no decoder here reads: offset of their magic bytes, these bytes, what to tell
-    *(
-        (8, brand, "HEIC; pip install pillow-heif reads it")
-        for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-    ),
+    *((8, brand, HEIC) for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
     *((0, mark, "JPEG XL; convert it") for mark in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     (0, b"8BPS", "Photoshop; convert it"),
     (0, b"%PDF", "PDF; convert it"),
@@ -107,7 +107,7 @@ def load_image(source: str | Path | bytes, min_short_side: int | None = None) ->
         except Exception as again:
             if is_of_the_machine(again):
                 raise
-        raise ValueError(_reason(error)) from error
+        raise ValueError(_reason(error, file)) from error
 
 
 def _decoded(file: bytes, original: bytes, min_short_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -227,12 +227,18 @@ def _from_16_bit(values: np.ndarray) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _reason(error: Exception) -> str:
-    """The error in a few words, the same on every machine: without memory addresses and absolute paths."""
+def _reason(error: Exception, file: bytes = b"") -> str:
+    """The error in a few words, the same on every machine: without memory addresses and absolute paths.
+
+    Args:
+        error: What PIL or the operating system raised.
+        file: The file's first bytes, where they are known: they tell a format that no decoder here reads.
+    """
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "missing"
     if isinstance(error, UnidentifiedImageError):
-        return NO_IMAGE
+        unread = _unread(file[:N_HEAD])
+        return f"unreadable header: {unread}" if unread else NO_IMAGE
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {error}"
     if isinstance(error, OSError) and error.strerror:

@@ -82,7 +82,7 @@ def _packed_places(shards: list[Shard], n_rows: int, run: Run) -> pd.DataFrame:
     if done:
         log.info("%d of %d shards are packed already", len(done), len(shards))
     waiting = [shard for shard in shards if shard.path not in done]
-    for shard, table in _pack_all(waiting, n_rows, run.scheduler):
+    for shard, table in pack_all(waiting, n_rows, run.scheduler):
         finished = table.assign(key=keys[shard.path], state=shard.state(), digest=shard.digest())
         write_table(shard.table_path, finished)
         done[shard.path] = table
@@ -105,8 +105,20 @@ def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["split", "class_id", "image_id"], ignore_index=True)
 
 
-def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tuple[Shard, pd.DataFrame]]:
-    """Packs shards in parallel and yields each with its table as it is finished."""
+def pack_all(
+    shards: list[Shard], n_rows: int, scheduler: str, what: str = "packing"
+) -> Iterator[tuple[Shard, pd.DataFrame]]:
+    """Packs shards in parallel and yields each with its table as it is finished.
+
+    Args:
+        shards: What is to be packed.
+        n_rows: Number of all images, those of finished shards included, for the progress bar.
+        scheduler: See `process_pool`.
+        what: The progress bar's text.
+
+    Raises:
+        OSError: a process was killed.
+    """
     if not shards:
         return
     if _changes_sizes(shards[0]):
@@ -117,7 +129,7 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
             tqdm(
                 total=n_rows,
                 initial=n_rows - sum(len(shard.images) for shard in shards),
-                desc="packing",
+                desc=what,
                 unit="image",
                 disable=None,
                 leave=False,
@@ -133,7 +145,7 @@ def _pack_all(shards: list[Shard], n_rows: int, scheduler: str) -> Iterator[tupl
                 bar.update(len(table))
     except BrokenProcessPool as error:
         raise OSError(
-            "a packing process was killed, perhaps for lack of memory; run the door again, finished shards are kept"
+            "a packing process was killed, perhaps for lack of memory; start again, finished shards are kept"
         ) from error
 
 

@@ -4,9 +4,9 @@ The scale is fitted on training embeddings, so that a photo's code never depends
 
 int8 has one scale for all dimensions. So the dot product of two codes is that of the embeddings times a constant, and a
 vector store may search the codes as they are. A scale for each dimension gains nothing where it is undone; where it is
-not, it weights the dimensions anew, which helped on one set and harmed on two. Bits are the signs of the numbers as they
-are: with the mean subtracted they were as good on one set and much worse on another, and worse on both after a rotation
-(`tests/benchmarks/take_away.md`).
+not, it weights the dimensions anew, which helped on one set and harmed on two. Bits are the signs of the numbers as
+they are: with the mean subtracted they were as good on one set and much worse on another, and worse on both after a
+rotation (`tests/benchmarks/take_away.md`).
 """
 
 from __future__ import annotations

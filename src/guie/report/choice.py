@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from guie.embed.retrieval import K, host_precision
@@ -86,6 +88,7 @@ def choose(
     ids: pd.DataFrame,
     seed: int,
     n_queries: int = MAX_QUERIES,
+    picks: Mapping[str, int] = PICKS,
 ) -> pd.DataFrame:
     """Queries of every domain: the worst, the most confused, the best, and random ones.
 
@@ -97,6 +100,7 @@ def choose(
         ids: image_id, class_id, domain.
         seed: The choice is a function of it and of the ids, not of their order.
         n_queries: At most so many.
+        picks: How many of each kind in each domain; the kinds pick in this order.
 
     Returns:
         image_id, class_id, domain, score, picked.
@@ -104,15 +108,15 @@ def choose(
     table = ids[ids["image_id"].isin(scores.index)].sort_values("image_id", ignore_index=True)
     table = table.assign(score=table["image_id"].map(scores), surprise=table["image_id"].map(surprise))
     table = table.sample(frac=1.0, random_state=seed)  # many queries have the same score: random ones of them are taken
-    picked = [_picked(group) for _, group in table.groupby("domain", sort=True)]
-    chosen = _trimmed(pd.concat(picked, ignore_index=True), n_queries) if picked else table.assign(picked="")
+    picked = [_picked(group, picks) for _, group in table.groupby("domain", sort=True)]
+    chosen = _trimmed(pd.concat(picked, ignore_index=True), n_queries, picks) if picked else table.assign(picked="")
     return chosen.drop(columns="surprise")
 
 
-def _picked(domain: pd.DataFrame) -> pd.DataFrame:
+def _picked(domain: pd.DataFrame, picks: Mapping[str, int]) -> pd.DataFrame:
     """The queries of one domain, whose rows come in random order."""
     picked = domain.head(0).assign(picked="")
-    for word, count in PICKS.items():
+    for word, count in picks.items():
         rows = _in_order(domain[~domain["image_id"].isin(picked["image_id"])], word)
         is_repeat = rows["class_id"].isin(picked["class_id"]) | rows.duplicated("class_id")
         rows = rows.assign(is_repeat=is_repeat)
@@ -132,9 +136,9 @@ def _in_order(rows: pd.DataFrame, word: str) -> pd.DataFrame:
     return rows.dropna(subset=column).sort_values(column, kind="stable", ascending=word == "worst")
 
 
-def _trimmed(chosen: pd.DataFrame, n_queries: int) -> pd.DataFrame:
-    """At most `n_queries`: the first query of each domain and kind, in the order of `PICKS`; then the second ones."""
+def _trimmed(chosen: pd.DataFrame, n_queries: int, picks: Mapping[str, int]) -> pd.DataFrame:
+    """At most `n_queries`: the first query of each domain and kind, in the order of `picks`; then the second ones."""
     turn = chosen.groupby(["domain", "picked"]).cumcount()
-    kind = chosen["picked"].map({word: i for i, word in enumerate(PICKS)})
+    kind = chosen["picked"].map({word: i for i, word in enumerate(picks)})
     order = pd.DataFrame({"turn": turn, "kind": kind}).sort_values(["turn", "kind"], kind="stable")
     return chosen.loc[sorted(order.index[:n_queries])].reset_index(drop=True)

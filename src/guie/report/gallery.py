@@ -26,6 +26,10 @@ NO_MIXUPS = pd.DataFrame(columns=["domain", "label", "taken_for", "n"])
 log = logging.getLogger(__name__)
 
 
+def _verdict(is_right: bool | None) -> str:
+    return "" if is_right is None else "right" if is_right else "wrong"
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """One of a query's nearest images.
@@ -34,7 +38,7 @@ class Neighbour:
         image_id: Its id.
         label: The label of its class.
         similarity: What it is ranked by.
-        is_correct: Whether it is of the query's class.
+        is_correct: Whether it is of the query's class; None where that is not known.
         counts: Whether the metric looks at its rank: the class may have fewer other images than are shown.
         jpeg: Its thumbnail, base64.
     """
@@ -42,9 +46,14 @@ class Neighbour:
     image_id: str
     label: str
     similarity: float
-    is_correct: bool
+    is_correct: bool | None
     counts: bool
     jpeg: str
+
+    @property
+    def verdict(self) -> str:
+        """`right`, `wrong`, or '' where it is not known."""
+        return _verdict(self.is_correct)
 
 
 @dataclass(frozen=True)
@@ -53,20 +62,20 @@ class Answer:
 
     Attributes:
         setting: Its name.
-        score: The query's precision under the contest's metric, 0..1.
-        is_right: Whether the nearest image is of the query's class.
+        score: The query's precision under the contest's metric, 0..1; None for an image that is no query.
+        is_right: Whether the nearest image is of the query's class; None where that is not known.
         neighbours: The nearest first.
     """
 
     setting: str
-    score: float
-    is_right: bool
+    score: float | None
+    is_right: bool | None
     neighbours: tuple[Neighbour, ...]
 
     @property
     def verdict(self) -> str:
-        """`right` or `wrong`, as the page's filters call it."""
-        return "right" if self.is_right else "wrong"
+        """`right` or `wrong`, as the page's filters call it; '' where it is not known."""
+        return _verdict(self.is_right)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from guie.files import whole_file
 from guie.report.chart_files import charts
 from guie.report.collect import Facts, Scores, collect
 from guie.report.embedding import Embedding, read_embedding
+from guie.report.frame import whole_page
 from guie.report.gallery import Gallery, read_gallery
-from guie.report.markup import asset, filled, score_text
-from guie.report.palette import DARK, LIGHT, N_KINDS, PAINTS
+from guie.report.markup import score_text
 from guie.report.pictures import as_file, neighbours_picture, raster, standalone
 from guie.report.runs import Compared, read_runs
 from guie.report.sections import domains, ladder, settings
@@ -42,12 +42,13 @@ class Report:
     runs: tuple[Compared, ...]
 
 
-def write_report(run: Run, compare: Sequence[Path] = ()) -> dict[str, Any]:
-    """Writes `09_report/index.html`, and the charts as SVG and PNG beside it, and logs the ladder.
+def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = None) -> dict[str, Any]:
+    """Writes `index.html`, and the charts as SVG and PNG beside it, and logs the ladder.
 
     Args:
         run: The run.
         compare: Folders of other finished runs.
+        folder: Where to; None is the run's `09_report`.
 
     Returns:
         The exported setting's scores, the number of queries shown and the page's size.
@@ -58,7 +59,7 @@ def write_report(run: Run, compare: Sequence[Path] = ()) -> dict[str, Any]:
         FileNotFoundError: a folder of `compare` holds no run.
     """
     report = read_report(run, compare)
-    folder = run.folder(9)
+    folder = folder or run.folder(9)
     path = folder / "index.html"
     html = render(report).encode()
     _write_whole(path, html)
@@ -93,7 +94,7 @@ def render(report: Report) -> str:
     first = rows[0]
     final = rows[facts.scores.final]
     doors = [step.mark for step in facts.steps if step.mark and not step.is_stage]
-    page = filled(
+    return whole_page(
         "page.html",
         recipe=facts.recipe,
         commit=facts.commit,
@@ -104,11 +105,7 @@ def render(report: Report) -> str:
         n_domains=len(facts.scores.domains),
         seconds=float(sum(mark.get("seconds", 0.0) for mark in doors)),
         sections=_sections(report),
-        colours=_colours(),
-        style_sheet=asset("report.css"),
-        script=asset("report.js"),
     )
-    return str(page)
 
 
 def ladder_text(scores: Scores) -> str:
@@ -139,12 +136,6 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
         ("cost", "Cost", cost(facts.steps)),
         ("settings", "Settings", settings(facts.recipe, facts.steps)),
     ]
-
-
-def _colours() -> Markup:
-    """The part of the style sheet that the palette decides."""
-    marks = filled("marks.css", paints=PAINTS, colour="var(--{})".format)
-    return filled("colours.css", light=LIGHT, dark=DARK, marks=marks, n_kinds=N_KINDS)
 
 
 def _write_pictures(folder: Path, report: Report) -> None:

@@ -15,7 +15,7 @@ def gallery(shown: Gallery) -> Markup:
     """Queries with their nearest images in some rows of the ladder, filters, and the most frequent mix-ups."""
     queries = shown.queries
     settings = dict.fromkeys(answer.setting for query in queries for answer in query.answers)
-    numbers = _numbers(queries)
+    numbers = picture_numbers(queries)
     return filled(
         "gallery.html",
         queries=queries,
@@ -28,8 +28,8 @@ def gallery(shown: Gallery) -> Markup:
     )
 
 
-def _numbers(queries: Sequence[Query]) -> dict[str, int]:
-    """A number for each different thumbnail, by which the script finds it."""
+def picture_numbers(queries: Sequence[Query]) -> dict[str, int]:
+    """A number for each different thumbnail, by which the page's script finds it."""
     all_of = (jpeg for query in queries for jpeg in _thumbnails(query))
     return {jpeg: i for i, jpeg in enumerate(dict.fromkeys(all_of))}
 

@@ -188,10 +188,10 @@ def test_pack_images_again_keeps_finished_shards(
     tar = folder / "shard_00003.tar"
     tar.write_bytes(tar.read_bytes()[:-1])  # damaged: so is the fourth
     packed_again = []
-    pack_all = packing._pack_all
+    pack_all = packing.pack_all
     monkeypatch.setattr(
         packing,
-        "_pack_all",
+        "pack_all",
         lambda shards, *rest: packed_again.extend(s.path.name for s in shards) or pack_all(shards, *rest),
     )
     pack_images(run)
@@ -239,10 +239,10 @@ def test_zeroed_shard_of_an_unfinished_door_is_packed_again_and_a_copied_one_kep
     other_bytes(victim)
     (folder / ".shard_00003.parquet").write_bytes(b"PAR1")  # its table: what is in the shard is not known any more
     packed_again = []
-    pack_all = packing._pack_all
+    pack_all = packing.pack_all
     monkeypatch.setattr(
         packing,
-        "_pack_all",
+        "pack_all",
         lambda shards, *rest: packed_again.extend(s.path.stem for s in shards) or pack_all(shards, *rest),
     )
     pack_images(run)
@@ -322,7 +322,7 @@ def test_packed_images_pickled_and_damaged(root: Path) -> None:
 
 def test_pack_images_when_a_worker_is_killed_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "small_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(OSError, match="was killed, perhaps for lack of memory; run the door again"):
+    with pytest.raises(OSError, match="was killed, perhaps for lack of memory; start again, finished shards are kept"):
         pack_images(_run(root))
 
 

@@ -1,0 +1,174 @@
+"""What `guie look` prints. Lines fit the terminal, at least 60 and at most 110 columns."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from guie.own.found import SMALL_PX, Found, decimal, notes
+from guie.own.scores import Row, Score
+from guie.own.suspects import pairs_of
+from guie.own.towers import Refused
+
+N_NAMED = 3  # things told by name before a count
+DULL = ("hidden", "not an image")  # reasons of files that nobody misses; the others are named first
+MIN_COLUMNS = 60
+MAX_COLUMNS = 110
+WHAT_MP5 = (
+    "mP@5: the share of the five nearest photos that have the label of the photo that asks, or of as many as its "
+    "label has. R@1: how often the nearest one has it."
+)
+HEAD = ("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence")
+HOW_TO_FETCH = (
+    "Weights are fetched once where there is a network; copy its ~/.cache/huggingface here, or write timm:NAME=FILE."
+)
+WHAT_SIGNS = "> is the best; = is no worse than luck explains (paired test over labels, p >= .05)."
+WHERE = {
+    "folders": "labels are the folders",
+    "flat": "no labels",
+    "table": "labels are those of the list",
+    "pattern": "labels are taken from the paths",
+}
+
+
+def lines_of(found: Found, folder: Path, seconds: float, columns: int = 0) -> list[str]:
+    """The summary.
+
+    Args:
+        found: What was found.
+        folder: Where the lists and the page are.
+        seconds: How long it took.
+        columns: Width; 0 takes the terminal's.
+    """
+    width = min(MAX_COLUMNS, max(MIN_COLUMNS, columns or shutil.get_terminal_size((80, 24)).columns))
+    lines = ["", *_wrapped(_head(found), width)]
+    for item in _items(found):
+        lines += _wrapped(item, width, first="  ", rest="    ")
+    lines += ["", *_scores(found, width)]
+    if found.best.full is not None:
+        lines += _wrapped(WHAT_MP5, width, first="  ", rest="  ")
+    for note in notes(found):
+        lines += _wrapped(note, width, first="! ", rest="  ")
+    return [*lines, "", f"Lists: {folder}/*.csv", f"Page:  {folder / 'index.html'}   ({seconds:.0f} s)"]
+
+
+def _wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _head(found: Found) -> str:
+    table = found.small.table
+    width, height = (int(table[name].median()) for name in ("original_width", "original_height"))
+    n_labels = len(found.sizes)
+    labels = f" of {n_labels:,} label{'' if n_labels == 1 else 's'}" if n_labels else ""
+    return f"{len(table):,} photos{labels} ({WHERE[found.photos.kind]}), typically {width} x {height} px"
+
+
+def _items(found: Found) -> Iterator[str]:
+    """What is odd about the photos, each with up to three names."""
+    singles = found.singles
+    if singles:
+        yield f"{_n(len(singles), 'label')} with one photo, which cannot be found: {_named(singles)}"
+    tiny = [f"{row.path} ({row.original_width} x {row.original_height})" for row in found.tiny.itertuples()]
+    if tiny:
+        yield f"{_n(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
+    dull = found.small.problems["reason"].str.startswith(DULL)
+    listed = found.small.problems.assign(is_dull=dull).sort_values(["is_dull", "path"])
+    problems = [f"{row.path} ({row.reason})" for row in listed.itertuples()]
+    if problems:
+        yield f"{_n(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
+    twins = found.twins
+    pairs = [f"{row.path} and {row.twin}" for row in pairs_of(twins).itertuples()]
+    n_two = int(twins["has_two_labels"].sum())
+    if len(twins):
+        across = f", {n_two:,} of them with two labels" if n_two else ""
+        yield f"{_n(len(twins), 'photo')} there twice{across}: {_named(pairs, ' -> duplicates.csv')}"
+    suspects = [f"{row.path} ({row.suggested}?)" for row in found.suspects.itertuples()]
+    if suspects:
+        yield f"{_n(len(suspects), 'label')} worth a look: {_named(suspects, ' -> suspects.csv')}"
+
+
+def _n(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+def _named(names: Sequence[str], where: str = "") -> str:
+    more = f" and {len(names) - N_NAMED:,} more" if len(names) > N_NAMED else ""
+    return "; ".join(names[:N_NAMED]) + more + where
+
+
+def _scores(found: Found, width: int) -> Iterator[str]:
+    """The table of towers, and why some of them are not in it."""
+    rows = [row for row in found.rows if isinstance(row, Row)]
+    if found.best.full is None:
+        yield from _wrapped(f"No score: {found.no_score}. The page shows what is near to what.", width)
+        if len(rows) == 1:
+            return
+    else:
+        yield "Off the shelf, without training: each photo asks, all others answer"
+    yield from _table(rows, width)
+    if len(rows) > 1 and found.best.full is not None:
+        yield from _wrapped(WHAT_SIGNS, width, "  ", "  ")
+    for refused in found.rows:
+        if isinstance(refused, Refused):
+            yield from _wrapped(f"{refused.name}: {refused.sentence}", width, "- ", "  ")
+    yield from _wrapped(remedy_of(found.rows), width, "  ", "  ")
+
+
+def remedy_of(rows: Sequence[Row | Refused]) -> str:
+    """What to do about towers that could not be fetched; '' where all could."""
+    is_offline = any(isinstance(row, Refused) and "could not be fetched" in row.reason for row in rows)
+    return HOW_TO_FETCH if is_offline else ""
+
+
+def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
+    """The rows below a head. Names that do not fit lose their middle."""
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    room = max(12, width - 2 - sum(own + 2 for own in widths[1:]))
+    first = min(room, widths[0])
+    for row, sign in zip(cells, [" ", *map(_sign, rows)], strict=True):
+        numbers = [text.rjust(own) for text, own in zip(row[1:-1], widths[1:-1], strict=True)]
+        yield "  ".join([f"{sign} {_cut(row[0], first).ljust(first)}", *numbers, row[-1]]).rstrip()
+
+
+def _sign(row: Row) -> str:
+    return ">" if row.is_best else "=" if row.is_luck else " "
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    full = row.full
+    milliseconds = row.features.ms_per_image
+    return (
+        row.tower.short,
+        decimal(full.mp5) if full else "-",
+        _interval(full),
+        decimal(full.r1) if full else "-",
+        decimal(row.reduced.mp5) if row.reduced else "-",
+        f"{milliseconds:.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}",
+        _millions(row.features.n_parameters),
+        row.tower.licence,
+    )
+
+
+def _millions(n: int) -> str:
+    return f"{n / 1e6:.0f}M" if n >= 1e7 else f"{n / 1e6:.1f}M"
+
+
+def _interval(score: Score | None) -> str:
+    if score is None or not math.isfinite(score.low):
+        return "-"
+    return f"{decimal(score.low, 2)}-{decimal(score.high, 2)}"
+
+
+def _cut(text: str, width: int) -> str:
+    """The text in at most `width` columns: its middle is left out where it is longer."""
+    if len(text) <= width:
+        return text
+    left = (width - 1) // 2
+    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
