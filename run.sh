@@ -27,9 +27,10 @@ inputs and settings have not changed is skipped, so after an interruption just s
 
 END
     echo "Recipes:"
-    local file
+    local file first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n '1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}' "$file")"
+        # The first sentence of the recipe's docstring, without its name.
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n "$first_sentence" "$file")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
@@ -88,7 +89,9 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force | --verify) options+=("$1") && shift && continue ;;
-        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
+        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to)
+            [ $# -ge 2 ] || refuse "$1 needs a value"
+            ;;
         *) refuse "no option $1" ;;
     esac
     case $1 in
@@ -148,7 +151,8 @@ fi
 if [ "$last" -ge 8 ]; then
     zip=$out/$name/08_export/submission.zip
     echo "What Kaggle would load:"
-    "$python" "$here/submission/check_submission.py" "$zip" --expected "$out/$name/08_export/parity" --min-cosine "$min_cosine"
+    parity=$out/$name/08_export/parity
+    "$python" "$here/submission/check_submission.py" "$zip" --expected "$parity" --min-cosine "$min_cosine"
     echo
 fi
 echo "Times:"

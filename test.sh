@@ -43,4 +43,5 @@ echo "== pytest"
 [ ${#failed[@]} -eq 0 ] || printf 'FAILED before the tests: %s\n' "${failed[@]}"
 cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 spread=(-n $((cores < 4 ? cores : 4)) --dist loadscope --no-loadscope-reorder)
-"$venv/bin/python" -m pytest "${spread[@]}" ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} && [ ${#failed[@]} -eq 0 ]
+pytest=("$venv/bin/python" -m pytest "${spread[@]}" ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"})
+"${pytest[@]}" && [ ${#failed[@]} -eq 0 ]

@@ -3,7 +3,8 @@
 #
 # Two marks tell how far .venv is:
 #   .venv/.installing      packages are being written, or that was cut off: the next start begins anew
-#   .venv/.installed-run   finished; holds the hash of all that decides what is installed (.installed-test: the tests' tools as well)
+#   .venv/.installed-run   finished; holds the hash of all that decides what is installed
+#   .venv/.installed-test  the same, with the tools of the tests
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$project/.venv
@@ -17,9 +18,10 @@ die() {
 # Prints the first Python that can build the environment.
 find_python() {
     local name version lacks_venv=""
+    local print_version='import sys; print("%d.%d" % sys.version_info[:2] if sys.version_info >= (3, 11) else "")'
     for name in python3.13 python3.12 python3.11 python3; do
         # Only running it tells: a pyenv shim also exists for versions that are switched off.
-        version=$("$name" -c 'import sys; print("%d.%d" % sys.version_info[:2] if sys.version_info >= (3, 11) else "")' 2>/dev/null) || continue
+        version=$("$name" -c "$print_version" 2>/dev/null) || continue
         [ -n "$version" ] || continue
         if "$name" -c 'import ensurepip, venv' 2>/dev/null; then
             command -v "$name"
@@ -27,8 +29,10 @@ find_python() {
         fi
         lacks_venv=${lacks_venv:-$version}
     done
-    [ -z "$lacks_venv" ] || die "Python $lacks_venv cannot make a virtual environment; run: sudo apt-get install python$lacks_venv-venv"
-    die "no Python 3.11 or newer found; run: sudo apt-get install python3 python3-venv (on Ubuntu 22.04: python3.11 python3.11-venv)"
+    [ -z "$lacks_venv" ] ||
+        die "Python $lacks_venv cannot make a virtual environment; run: sudo apt-get install python$lacks_venv-venv"
+    die "no Python 3.11 or newer found; run: sudo apt-get install python3 python3-venv" \
+        "(on Ubuntu 22.04: python3.11 python3.11-venv)"
 }
 
 free_mb() {
@@ -49,10 +53,14 @@ show_progress() {
 
 # Why pip failed, in one line; its own words stay in the log.
 why_pip_failed() {
+    local offline='NewConnectionError|NameResolutionError|ProxyError|SSLError|ConnectTimeout|IncompleteRead'
+    offline+='|Temporary failure in name resolution|Name or service not known|Read timed out|Network is unreachable'
+    offline+='|Connection (refused|reset|broken|aborted)'
     if grep -qE 'No space left|Errno 28|Errno 122' "$1" || [ "$(free_mb)" -lt 100 ]; then
         echo "the disk is full at $project; free $need_gb GB and start again"
-    elif grep -qE 'NewConnectionError|Temporary failure in name resolution|NameResolutionError|Name or service not known|ProxyError|SSLError|ConnectTimeout|Read timed out|IncompleteRead|Network is unreachable|Connection (refused|reset|broken|aborted)' "$1"; then
-        echo "the packages cannot be fetched; check the network (HTTPS_PROXY and PIP_INDEX_URL, if you need them) and start again. Details: $1"
+    elif grep -qE "$offline" "$1"; then
+        echo "the packages cannot be fetched; check the network (HTTPS_PROXY and PIP_INDEX_URL, if you need them)" \
+            "and start again. Details: $1"
     else
         echo "pip cannot install the packages: $(grep -m 1 '^ERROR' "$1" || tail -n 1 "$1"). Details: $1"
     fi
@@ -67,20 +75,23 @@ install_packages() {
     rm -f "$venv"/.installed-*
     # pip unpacks several GB; /tmp is often a small disk in memory, so it gets a folder beside the packages.
     mkdir -p "$venv/.tmp"
-    if (cd "$project" && TMPDIR=$venv/.tmp "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off --retries 3 \
-        -c constraints.txt "${wanted[@]}" 2>&1) | tee "$log" | show_progress; then
+    local -a pip=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off)
+    pip+=(--retries 3 -c constraints.txt "${wanted[@]}")
+    if (cd "$project" && TMPDIR=$venv/.tmp "${pip[@]}" 2>&1) | tee "$log" | show_progress; then
         rm -rf "$venv/.tmp" "$venv/.installing"
         return
     fi
     rm -rf "$venv/.tmp"
-    grep -q '^Installing collected packages' "$log" || rm "$venv/.installing" # nothing was written: what is there stays good
+    # Nothing was written: what is there stays good.
+    grep -q '^Installing collected packages' "$log" || rm "$venv/.installing"
     die "$(why_pip_failed "$log")"
 }
 
 make_venv() {
     local python
     python=$(find_python) || exit 1
-    { mkdir "$venv" && touch "$venv/.installing"; } 2>/dev/null || die "cannot write to $project; make it writable, or copy the project to another place"
+    { mkdir "$venv" && touch "$venv/.installing"; } 2>/dev/null ||
+        die "cannot write to $project; make it writable, or copy the project to another place"
     "$python" -m venv "$venv" >/dev/null || die "$python -m venv failed, see above"
 }
 
@@ -91,13 +102,16 @@ set_up() {
     flock -n 9 || { echo "another start is setting up .venv; waiting for it" && flock 9; }
     hash=$({ echo "$project" && cat "$project"/{requirements.txt,constraints.txt,pyproject.toml}; } | sha256sum)
     if [ "$(cat "$venv/.installed-$1" 2>/dev/null)" != "$hash" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-        if [ -e "$venv/.installing" ] || ! "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        local is_new='import pip, sys; sys.exit(sys.version_info < (3, 11))'
+        if [ -e "$venv/.installing" ] || ! "$venv/bin/python" -c "$is_new" 2>/dev/null; then
             rm -rf "$venv"
         fi
         if compgen -G "$venv/lib/python3*/site-packages/torch" >/dev/null; then
             echo "bringing .venv up to date with the requirements"
         else
-            [ "$(free_mb)" -ge $((need_gb * 1000)) ] || die "only $(free_mb) MB are free at $project, the packages need $need_gb GB; free some space and start again"
+            [ "$(free_mb)" -ge $((need_gb * 1000)) ] ||
+                die "only $(free_mb) MB are free at $project, the packages need $need_gb GB;" \
+                    "free some space and start again"
             echo "installing the packages into .venv: 3 to 5 minutes and 6 GB, this once"
         fi
         [ -d "$venv" ] || make_venv

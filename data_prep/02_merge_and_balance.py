@@ -1,4 +1,4 @@
-"""Door 02: merges the data sets, sets classes aside for validation, and balances those for training.
+"""Door 02: merges the data sets, sets classes aside for validation, and balances the training classes.
 
 Reads   artifacts/<recipe>/01_manifests
 Writes  artifacts/<recipe>/02_balanced/train.parquet, val.parquet, classes.parquet, licences.json, report.json and

@@ -1,8 +1,8 @@
 """Draws a contact sheet of the drawn world, or of what a recipe's stages do to training images.
 
-The world has a row for each instance and a column for each view; twins are below one another. A recipe has a row for
-each of its augmentations, with one image of each domain, unchanged and changed three times; the stages of each row are
-printed.
+The world has a row for each instance and a column for each view; a near-twin is below its original. A recipe has a row
+for each of its augmentations. The row shows one image of each domain, unchanged and changed three times; the stages
+that use the augmentation are printed.
 
 Run     python data_prep/contact_sheet.py --out data_prep/drawn_world.jpg
         python data_prep/contact_sheet.py --recipe first_place --out first_place.jpg

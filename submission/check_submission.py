@@ -3,10 +3,10 @@
     python submission/check_submission.py submission.zip --expected artifacts/<recipe>/08_export/parity
     python submission/check_submission.py submission.zip --score FOLDER
 
-It unpacks the zip and loads saved_model.pt by torch.jit.load on the CPU, in two fresh processes without network. Each
-embeds images of odd sizes one by one. It stops at the first problem and prints two lines: the problem (FAIL) and its
-remedy (FIX); the exit status is then 1. Otherwise it prints "The submission is sound." and the exit status is 0. What
-the module itself prints is counted, but not shown in the table.
+It unpacks the zip and loads saved_model.pt by torch.jit.load on the CPU, in two new processes without network. Each
+process embeds images of odd sizes, one by one. The check stops at the first problem and prints two lines: the problem
+(FAIL) and its remedy (FIX). The exit status is then 1. Otherwise it prints "The submission is sound." and the exit
+status is 0. What the module itself prints is counted, but not shown in the table.
 
 --score embeds the images of FOLDER/query and FOLDER/index. It prints the host's metric, mean precision at five by
 Euclidean distance. Which images are relevant comes from FOLDER/solution.csv (columns id, images, Usage; an id is a

@@ -24,6 +24,32 @@ EVIL = (
     "&lt;already&gt;",
 )
 DOMAINS = ("clothing", 'emoji & <signs> "drawn"', "fruits360", "grocery_store")
+# What objectives tell: columns of a stage's metrics.csv, with the value at the stage's begin and its end.
+TOLD: dict[str, dict[str, tuple[float, float]]] = {
+    "s1_head": {
+        **{
+            f"loss_{term}": (3.0 - i, 1.0 - i) for i, term in enumerate(("discriminative", "shared", "intra", "sample"))
+        },
+        "active_share": (0.9, 0.2),
+        "shared_active_share": (0.95, 0.4),
+        "intra_row_share": (0.5, 0.5),
+        "positive_cosine": (0.3, 0.8),
+        "negative_cosine": (0.05, -0.02),
+        "beta_distance": (1.2, 1.05),
+        "memory_fill": (0.1, 1.0),
+    },
+    "s3_head_wide": {
+        "active_share": (0.5, 0.1),
+        "drawn_distance": (0.6, 0.9),
+        "held_out_r1": (0.6, 0.7),
+        "held_out_nmi": (0.75, 0.8),
+        "policy_turns": (1.0, 20.0),
+        "n_clusters": (4.0, 4.0),
+        "smallest_cluster": (80.0, 110.0),
+        "largest_cluster": (300.0, 240.0),
+        "left_out_share": (0.1, 0.0),
+    },
+}
 N_CLASSES, N_IMAGES = 8, 6  # of each domain; half of the classes are for validation
 
 
@@ -180,6 +206,8 @@ def _write_stage(run: Run, stage: Stage, rng: np.random.Generator) -> None:
     table = pd.DataFrame(
         {"epoch": epoch, "step": (epoch + 1) * per_epoch, "loss": 12 * np.exp(-3 * at) + 2 + rng.normal(0, 0.2, n)}
     )
+    for name, (first, last) in TOLD.get(stage.name, {}).items():
+        table[name] = first + (last - first) * at
     table["margin_rad"] = np.minimum(0.1 + 0.1 * epoch, 0.5)
     table["lr"] = stage.optim.lr * np.sin(np.pi * at)
     table["images_per_s"], table["seconds"] = 22.5, 180.0

@@ -64,7 +64,7 @@ The rows stand in tests/mutants.txt, which reads like a diff:
   ? unit/embed/test_views.py::test_flip_mirrors           the nearest tests below tests/, one per line
                                                           an empty line after each row; # begins a comment
 
-A survivor needs a test with the right value from another source: a number worked out by hand, a plain loop, another library.
+A survivor needs a test whose right value has another source: a number worked out by hand, a plain loop, a library.
 If a text has left its file, correct the row: copy the new text from the source and keep it short.
 A new row should be a fault that gives a wrong result without an error.
 

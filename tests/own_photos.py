@@ -9,7 +9,7 @@ COLOURS = {"blue": (40, 60, 200), "green": (40, 170, 60), "red": (210, 40, 40)}
 
 
 def draw(path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (60, 40)) -> Path:
-    """A JPEG of noise around a colour with a lighter stripe whose place depends on the seed; size is (width, height)."""
+    """A JPEG of noise around a colour, with a lighter stripe whose place follows the seed; size is (width, height)."""
     rng = np.random.default_rng(seed)
     pixels = np.clip(np.array(colour) + rng.integers(-40, 40, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
     at = int(rng.integers(0, size[1] - 8))

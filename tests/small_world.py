@@ -1,5 +1,6 @@
 """A drawn world of about two hundred images, packed by the first three doors."""
 
+import shutil
 from pathlib import Path
 
 from changing import changed
@@ -29,4 +30,11 @@ def pack_world(folder: Path) -> Path:
     """Runs the first three doors and returns the folder of the run."""
     for number, work in enumerate(WORKS, 1):
         assert open_door(number, "A door.", work, options(folder)) == 0
+    return folder / "tiny"
+
+
+def copied(world: Path, folder: Path) -> Path:
+    """Copies the run of `pack_world` to another folder, with the recipe's file beside it; returns the run's folder."""
+    shutil.copytree(world, folder / "tiny")
+    options(folder)
     return folder / "tiny"

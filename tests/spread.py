@@ -1,7 +1,7 @@
 """Which tests run in one process, because they share costly fixtures: those of a file, and of the files of a row here.
 
-xdist's own groups (--dist loadgroup, xdist 3.8) have no effect with pytest 9.2: xdist writes them into names that pytest
-no longer reads.
+xdist's own groups (--dist loadgroup, xdist 3.8) have no effect with pytest 9.2: xdist writes them into names that
+pytest no longer reads.
 """
 
 from xdist.scheduler import LoadScopeScheduling

@@ -61,6 +61,46 @@ def whole_file(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def staged(folder: Path, last: str, option: str = "--out") -> Iterator[Path]:
+    """Yields an empty scratch folder inside `folder`. When the block succeeds, its files move to `folder`.
+
+    For several files that belong together. An earlier `last` is removed before the first file moves, and the new one
+    moves at the end. So whoever finds `last` finds the other files of the same block. Other files in `folder` stay.
+
+    Args:
+        folder: Where the files shall lie; made if it is missing.
+        last: The name of the file that the others are read through.
+        option: The option that chose the folder, for messages.
+
+    Raises:
+        OSError: the disk is full; the message names the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f".*{SCRATCH}"):
+        _remove_if_dead(stale)
+    scratch = folder / f".{last}.{_writer()}{SCRATCH}"
+    try:
+        scratch.mkdir()
+        yield scratch
+        names = sorted(path.name for path in scratch.iterdir() if path.name != last)
+        for name in (*names, last):
+            with (scratch / name).open("rb+") as handle:
+                os.fsync(handle.fileno())
+            _follow_umask(scratch / name, scratch)
+        (folder / last).unlink(missing_ok=True)
+        for name in (*names, last):
+            (scratch / name).replace(folder / name)
+    except Exception as error:
+        if _is_disk_full(error, folder):
+            raise OSError(
+                errno.ENOSPC, f"the disk is full at {folder}; free some space, or choose another place with {option}"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def sweep(folder: Path, is_locked: bool) -> None:
     """Removes what killed processes left incomplete below `folder`; the state of a large model takes gigabytes.
 

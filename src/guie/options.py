@@ -37,7 +37,7 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         action="append",
         type="data.licence={}".format,
         metavar="{any,commercial}",
-        help="the same as --set data.licence=...: commercial keeps only data sets whose licence is known to allow it",
+        help="short for --set data.licence=VALUE; commercial keeps only data sets known to allow commercial use",
     )
     p.add_argument(
         "--data-root",
@@ -56,7 +56,7 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         "--scheduler",
         default="",
         metavar="ADDRESS",
-        help="doors 01 and 03: check and pack on the workers of this dask.distributed scheduler",
+        help="for doors 01 and 03: check and pack images on the workers of this dask.distributed scheduler",
     )
     p.add_argument("--force", action="store_true", help="run the door again even if it is done")
     p.add_argument(
@@ -72,7 +72,7 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
             action="extend",
             default=[],
             metavar="FOLDER",
-            help="other finished runs to set beside this one",
+            help="other finished runs, which the report shows beside this one",
         )
     return p
 

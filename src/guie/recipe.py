@@ -52,18 +52,18 @@ from guie.settings.optim import Optim as Optim
 from guie.settings.optim import Sgd as Sgd
 from guie.settings.optim import Steps as Steps
 from guie.settings.recipe import Recipe as Recipe
+from guie.settings.sampling import PerClass as PerClass
+from guie.settings.sampling import Weighted as Weighted
 from guie.settings.stage import HEAD as HEAD
 from guie.settings.stage import PHASES as PHASES
 from guie.settings.stage import Cost as Cost
 from guie.settings.stage import Neck as Neck
 from guie.settings.stage import Part as Part
-from guie.settings.stage import PerClass as PerClass
 from guie.settings.stage import Soup as Soup
 from guie.settings.stage import Stage as Stage
 from guie.settings.stage import Stages as Stages
 from guie.settings.stage import Start as Start
 from guie.settings.stage import Validation as Validation
-from guie.settings.stage import Weighted as Weighted
 
 
 def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Recipe:

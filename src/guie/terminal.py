@@ -27,7 +27,7 @@ def run_until(
 ) -> int | None:
     """Runs a command and shows its output. Interrupts it (SIGINT) when time is up, or when this process is interrupted.
 
-    The command gets a terminal of its own, since progress bars are drawn only on terminals.
+    The command runs in a new pseudo-terminal, because progress bars are drawn only on a terminal.
 
     Args:
         ends_at: When time is up, in seconds since the epoch.

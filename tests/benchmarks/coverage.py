@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pages import paragraph
 from scipy import stats
 
 from guie.evaluate.intervals import N_RESAMPLES, class_interval, class_sums
@@ -93,6 +94,11 @@ def student(values: np.ndarray, classes: np.ndarray, domains: np.ndarray) -> tup
 
 
 METHODS = {"old": percentiles, "new": class_interval, "student": student}
+VERDICT = (
+    "The new interval holds the truth about as often as it should; with three classes a domain it is wide and holds it "
+    "more often. It fails where a few classes hold nearly all queries of a domain: the few that were seen do not tell "
+    "how far others would fall. With one class a domain there is none."
+)
 
 
 def measured(shape: Shape, n: int, seed: int) -> dict[str, float]:
@@ -150,18 +156,21 @@ def main() -> None:
             f"| {row['shape']} | {cells[0]} | **{cells[1]}** | {cells[2]} | {row['old_width']:.3f} → "
             f"{row['new_width']:.3f} |"
         )
+    how = f"""
+    `python tests/benchmarks/coverage.py --n {arguments.n}`, {os.cpu_count()} cores ({platform.machine()}),
+    numpy {np.__version__}; {arguments.n} simulations of each shape, {N_RESAMPLES} draws each. In brackets the 95 %
+    interval (Wilson) of the measured coverage. How scores are simulated: the head of [coverage.py](coverage.py).
+    """
+    markdown = "\n".join(lines)
     text = f"""# Coverage of the 95 % interval of mP@5
 
-`python tests/benchmarks/coverage.py --n {arguments.n}`, {os.cpu_count()} cores ({platform.machine()}), numpy {np.__version__};
-{arguments.n} simulations of each shape, {N_RESAMPLES} draws each. In brackets the 95 % interval (Wilson) of the
-measured coverage. How scores are simulated: the head of [coverage.py](coverage.py).
+{paragraph(how)}
 
-{chr(10).join(lines)}
+{markdown}
 
-CPU time of one interval of 200,000 queries: {seconds_at_scale()}.
+{paragraph(f"CPU time of one interval of 200,000 queries: {seconds_at_scale()}.")}
 
-The new interval holds the truth about as often as it should; with three classes a domain it is wide and holds it more often. It fails where a few
-classes hold nearly all queries of a domain: the few that were seen do not tell how far others would fall. With one class a domain there is none.
+{paragraph(VERDICT)}
 """
     (HERE / "coverage.md").write_text(text, encoding="utf-8")
     print(text)

@@ -1,9 +1,10 @@
 """Images a second of MobileNetV2 on the CPU: as a plain script does it, and with the settings of guie, side by side in
 one run.
 
-Each setting runs in a process of its own (the settings are the process'), several times in turn, and the median is
-printed as a
-markdown table. Run: python tests/benchmarks/cpu.py > tests/benchmarks/cpu.md   (about five minutes)
+Each setting runs in its own process, several times in turn. The median is printed as a markdown table.
+
+Run, about five minutes:
+     python tests/benchmarks/cpu.py > tests/benchmarks/cpu.md
 """
 
 import argparse

@@ -136,7 +136,10 @@ def plot(x: Sequence[float], y: Sequence[float], path: Path) -> None:
         "each</text>"
     )
     parts.append(f'<text x="{left}" y="{bottom - height - 10}">seconds of door 02</text>')
-    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 500 310" width="500" height="310" font-family="sans-serif" font-size="12" fill="#24292f">'
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 500 310" width="500" height="310" '
+        'font-family="sans-serif" font-size="12" fill="#24292f">'
+    )
     path.write_text(f'{head}<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n')
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pages import paragraph
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -85,19 +86,13 @@ def compare(folder: Path, data_root: Path, n_images: dict[str, int], device: str
     what = torch.cuda.get_device_name() if on_card else "AMX" if has_amx else "no AMX"
     machine = f"{n_cores()} cores, {what}, torch {torch.__version__}"
     command = f"python tests/benchmarks/embed.py{' --device cuda' if on_card else ''}"
-    print(
-        f"# Features of large images: door 07 beside the plain loop\n\n`{command}`, {machine}. Small pictures of groceries,"
-    )
-    print(
-        f"enlarged to {SIDE} pixels at the longer side and with noise, so that their JPEGs are as heavy as "
-        "photographs'. Packing"
-    )
-    print(
-        f"{max(n_images.values())} of them took {packing_s:.0f} s, once for all members, views and stages, and is not "
-        "counted."
-    )
-    print("The plain loop runs with torch's own settings of its threads.")
-    print(f"It computes in {'bf16 by autocast, its loader has a process a core' if on_card else 'float32'}.\n")
+    told = f"""
+    `{command}`, {machine}. Small pictures of groceries, enlarged to {SIDE} pixels at the longer side and with noise, so
+    that their JPEGs are as heavy as photographs'. Packing {max(n_images.values())} of them took {packing_s:.0f} s,
+    once for all members, views and stages, and is not counted. The plain loop runs with torch's own settings of its
+    threads. It computes in {"bf16 by autocast, its loader has a process a core" if on_card else "float32"}.
+    """
+    print(f"# Features of large images: door 07 beside the plain loop\n\n{paragraph(told)}\n")
     heading = (
         "network",
         "images",

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import paragraph
 
 DIM, N_SHARDS = 64, 20
 CLASSES = (1_000, 5_000, 20_000)
@@ -45,15 +46,12 @@ def main() -> None:
     import torch
 
     words = " ".join(["python tests/benchmarks/evaluate.py", *sys.argv[1:]])
-    print(
-        f"# Exact search and metrics, {DIM}-d\n\n`{words}`, {os.cpu_count()} cores, no GPU, torch {torch.__version__}, "
-        f"faiss {faiss.__version__}."
-    )
-    print(
-        "Extra memory is the peak above that of the embeddings (for shards: above nothing), without pages of mapped "
-        "files, which the system takes"
-    )
-    print("back when it needs them.\n")
+    told = f"""
+    `{words}`, {os.cpu_count()} cores, no GPU, torch {torch.__version__}, faiss {faiss.__version__}. Extra memory is the
+    peak above that of the embeddings (for shards: above nothing), without pages of mapped files, which the system takes
+    back when it needs them.
+    """
+    print(f"# Exact search and metrics, {DIM}-d\n\n{paragraph(told)}\n")
     print_search(arguments)
     print_metrics(arguments)
     print_shards(arguments)

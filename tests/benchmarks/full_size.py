@@ -1,8 +1,8 @@
 """ViT-H/14 at full size on this machine, random weights: what the 1st place's stages take, and the export of two of
 them.
 
-Run: python tests/benchmarks/full_size.py > tests/benchmarks/full_size.md   (about 15 minutes, 16 GB of memory, 10 GB of
-disk)
+Run, about 15 minutes, with 16 GB of memory and 10 GB of disk:
+     python tests/benchmarks/full_size.py > tests/benchmarks/full_size.md
 """
 
 import subprocess
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import torch
+from pages import paragraph
 from torch import nn
 
 from guie.embed.ensemble import Tower
@@ -41,14 +42,15 @@ def main() -> None:
         f"# ViT-H/14 at full size\n\n`python tests/benchmarks/full_size.py`: {n_cores()} cores, no GPU, torch "
         f"{torch.__version__}, random weights."
     )
-    print("\nSteps in fp32; training is the backbone alone, SGD, with gradient checkpoints.\n")
+    print("\nSteps in fp32; only the backbone is trained, by SGD with gradient checkpoints.\n")
     print("| step | px | patch stride | tokens | batch | seconds | largest memory, GB |\n|---|---|---|---|---|---|---|")
     for part in STEPS:
         print(own_process("step", *part), flush=True)
-    print(
-        "\nExport of two members with weights of their own, 224 px and 290 px with overlapping patches, both mirrored "
-        "too, PCA-64; one photo of 640 x 480.\n"
-    )
+    told = """
+    Export of two members with different weights, 224 px and 290 px with overlapping patches, both with a mirrored view,
+    PCA-64. The input is one photo of 640 x 480.
+    """
+    print(f"\n{paragraph(told)}\n")
     print(
         "| stored as | file, GB | export, s | its memory, GB | load, s | an image, s | memory, GB "
         "|\n|---|---|---|---|---|---|---|"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from pages import paragraph
 
 from guie.machine import n_cores
 
@@ -33,11 +34,12 @@ def main() -> None:
     on_card = arguments.device == "cuda"
     machine = torch.cuda.get_device_name() if on_card else f"{n_cores()} cores, no GPU"
     print(f"# ArcFace, {DIM}-d, batch {BATCH}, forward and backward\n")
-    print(
-        f"`python tests/benchmarks/margin.py{' --device cuda' if on_card else ''}`, {machine}, torch "
-        f"{torch.__version__}. Extra memory is the peak above"
-    )
-    print("that of the centres and the batch; the gradient of the centres is part of it on both sides.\n")
+    told = f"""
+    `python tests/benchmarks/margin.py{" --device cuda" if on_card else ""}`, {machine}, torch {torch.__version__}.
+    Extra memory is the peak above that of the centres and the batch; the gradient of the centres is part of it on both
+    sides.
+    """
+    print(f"{paragraph(told)}\n")
     print(
         "| classes | PML: s | ours: s | ratio | PML: extra GiB | ours: extra GiB | ratio | relative difference of the "
         "norms of the centres' gradients |"

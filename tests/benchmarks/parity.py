@@ -1,8 +1,8 @@
 """One model four ways on 200 real images of all shapes: eager, TorchScript, torch.export, and TorchScript in the
 contest's PyTorch 1.11.
 
-Run: python tests/benchmarks/parity.py --run artifacts/demo --images ../shared/data --old old/bin/python >
-tests/benchmarks/parity.md (old: README, "Here with 1.11 itself"; a minute or two)
+Run, a minute or two; `old` is made in src/README.md, "The export":
+     python tests/benchmarks/parity.py --run artifacts/demo --images ../shared/data --old old/bin/python
 """
 
 import argparse
@@ -34,7 +34,8 @@ OLD = """
 import sys, numpy, torch
 module, images = torch.jit.load(sys.argv[1]).eval(), numpy.load(sys.argv[2])
 with torch.no_grad():
-    numpy.save(sys.argv[3], numpy.concatenate([module(torch.from_numpy(images[str(i)])).numpy() for i in range(len(images.files))]))
+    made = [module(torch.from_numpy(images[str(i)])).numpy() for i in range(len(images.files))]
+    numpy.save(sys.argv[3], numpy.concatenate(made))
 print(torch.__version__)
 """
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pages import paragraph
 from tqdm import tqdm
 
 DIM, RANK, BLOCK = 64, 200, 20_000
@@ -52,15 +53,13 @@ def compare(rows: int, their_rows: int, width: int, folder: Path) -> None:
     make_features(folder / "features.npy", rows, width)
     print(f"# PCA to {DIM}-d of {rows:,} x {width:,} float16 on disk\n")
     chosen = f" --their-rows {their_rows}" if their_rows != rows else ""
-    print(
-        f"`python tests/benchmarks/pca.py --rows {rows}{chosen}`, {os.cpu_count()} cores, numpy {np.__version__}. Each "
-        "in a process of its own;"
-    )
-    print(
-        "memory is the largest that was the process' own (RssAnon; the file's pages are the kernel's cache). "
-        "IncrementalPCA is fed by `partial_fit`"
-    )
-    print("with its default batch of five times the features, as float32.\n")
+    told = f"""
+    `python tests/benchmarks/pca.py --rows {rows}{chosen}`, {os.cpu_count()} cores, numpy {np.__version__}. Each runs in
+    its own process. Memory is the largest that the process itself held (RssAnon; the pages of the file are in the
+    kernel's cache). IncrementalPCA is fed by `partial_fit` with its default batch of five times the number of features,
+    as float32.
+    """
+    print(f"{paragraph(told)}\n")
     print("| method | rows | s | us a row | peak memory, GB |\n|---|---|---|---|---|")
     found = {}
     for method, n in (
@@ -92,15 +91,13 @@ def compare(rows: int, their_rows: int, width: int, folder: Path) -> None:
     ours, theirs = found["ours", their_rows], found["IncrementalPCA", their_rows]
     shared = np.linalg.norm(ours["components"] @ theirs["components"].T) ** 2 / DIM
     ratio, memory = theirs["seconds"] / ours["seconds"], ours["memory"] / theirs["memory"]
-    print(
-        f"\nOn the same {their_rows:,} rows: {ratio:.1f} times as fast in {memory:.2f} of the memory. The two "
-        f"subspaces share {shared:.4f} of their {DIM}"
-    )
-    print(
-        "dimensions (1 is all; ours is exact, IncrementalPCA forgets what it drops); the variance that is explained "
-        "differs by"
-    )
-    print(f"{np.abs(ours['variance'] / theirs['variance'] - 1).max():.1e} at most.")
+    differ = np.abs(ours["variance"] / theirs["variance"] - 1).max()
+    told = f"""
+    On the same {their_rows:,} rows it is {ratio:.1f} times as fast in {memory:.2f} of the memory. The two subspaces
+    share {shared:.4f} of their {DIM} dimensions (1 is all). Ours is exact; IncrementalPCA forgets what it drops. The
+    variance that is explained differs by {differ:.1e} at most.
+    """
+    print(f"\n{paragraph(told)}")
 
 
 def make_features(path: Path, rows: int, width: int) -> None:

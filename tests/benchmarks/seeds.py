@@ -3,10 +3,10 @@
 Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv) and <recipe>.md (tables). Finished doors
 are skipped, so it may be broken off and started again.
 
-Run: python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds   (35 minutes
-a seed)
-     python tests/benchmarks/seeds.py --recipe demo                                                         (9 minutes a
-     seed)
+Run, 35 minutes a seed:
+     python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds
+Run, 9 minutes a seed:
+     python tests/benchmarks/seeds.py --recipe demo
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from pages import paragraph
 from scipy import stats
 
 from guie.recipe import RESERVED_DOMAINS, load_recipe
@@ -27,13 +28,13 @@ from guie.run import DOORS, PROJECT
 HERE = Path(__file__).resolve().parent
 DOUBT = 0.05
 NOISE = (
-    "≈: a step within noise: the 95 % interval of its mean over the seeds (Student's t) holds 0, or with one seed "
-    "p_vs_previous is .05 or more."
+    "≈: the step from the row before may be noise. The 95 % interval of its mean over the seeds (Student's t) contains "
+    "0, or with one seed p_vs_previous is .05 or more."
 )
-CHOSEN = "†: something of this row was chosen by its validation score, which is therefore too good."
+CHOSEN = "†: something of this row was chosen by its validation score, so the score is too good."
 INTERVAL = (
-    "95 %: other classes of the same kind, with these weights (mean of the seeds' ends); ±: other training runs and "
-    "other splits."
+    "95 %: an interval over classes, for other classes of the same kind with these weights (mean of the ends of the "
+    "seeds). ±: standard deviation over other training runs and other splits."
 )
 
 
@@ -98,7 +99,7 @@ def ladder(scores: pd.DataFrame) -> str:
         ]
         lines.append(f"| {setting} | {int(rows['dim'].iloc[0])} | " + " | ".join(cells) + " |")
     notes = [NOISE if "≈" in marks else "", CHOSEN if "†" in marks else "", INTERVAL if has_interval else ""]
-    return "\n".join(lines) + "\n\n" + " ".join(note for note in notes if note)
+    return "\n".join([*lines, "", *(paragraph(note) for note in notes if note)])
 
 
 def end(values: pd.Series) -> str:
@@ -153,11 +154,14 @@ def main() -> None:
     command = (
         f"python tests/benchmarks/seeds.py --recipe {arguments.recipe} --seeds {' '.join(map(str, arguments.seeds))}"
     )
+    told = f"""
+`{command}`, {os.cpu_count()} cores ({platform.machine()}), {card()}, torch {versions["torch"]}.
+{"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "One seed"}. A seed decides which classes are
+unseen, too.
+"""
     text = f"""# Recipe {name}, seeds {", ".join(map(str, arguments.seeds))}
 
-`{command}`, {os.cpu_count()} cores ({platform.machine()}), {card()}, torch {versions["torch"]}.
-{"Mean and sample standard deviation over the seeds" if len(runs) > 1 else "One seed"}; \
-a seed decides which classes are unseen, too.
+{paragraph(told)}
 
 {ladder(scores)}
 

@@ -11,11 +11,12 @@ How long the centres are at the start matters: AdamW moves a long centre's direc
 with numbers of a standard deviation of .01, pytorch-metric-learning with 1; the second table has both loops at both
 starts.
 
-Run: python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md   (25 minutes for the
-first seed, 20 for each other)
-     python tests/benchmarks/training.py --device cuda     on an accelerator, both sides in bf16 by autocast
-     OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare   what the ViT's steps would give if images came
-     from nowhere; or PASSIVE, as doors
+Run, 25 minutes for the first seed, 20 for each other:
+     python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md
+On an accelerator, both sides in bf16 by autocast:
+     python tests/benchmarks/training.py --device cuda
+The ViT's steps alone, on one batch in memory; or with PASSIVE, as the doors have it:
+     OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare
 """
 
 import argparse
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pages import paragraph
 from torch import nn
 
 from guie.data.packed import PackedImages
@@ -194,7 +196,7 @@ def environment_of_a_script() -> dict[str, str]:
 def door_4_from(start: float, options: list[str]) -> None:
     """Door 04 with longer centres at the start: what they would be worth, not a setting of the doors."""
     from guie.door import open_door
-    from guie.train.objectives.margin import MarginSoftmax
+    from guie.train.objectives.margin_softmax import MarginSoftmax
 
     usual = MarginSoftmax.__init__
 
@@ -348,17 +350,18 @@ def report(
     theirs, ours = ({key: statistics.mean(row[i][key] for row in head) for key in ("total", "epoch")} for i in (0, 1))
     on_card = device == "cuda"
     options = f"--seeds {' '.join(map(str, seeds))}{' --device cuda' if on_card else ''}"
+    told = f"""
+    `python tests/benchmarks/training.py {options}`: {n_cores()} cores ({os.uname().machine}),
+    {torch.cuda.get_device_name() if on_card else "no GPU"}, torch {torch.__version__}; images of minibench at {PX} px.
+    The plain loop is timm, pytorch-metric-learning's ArcFaceLoss and torchvision's ImageFolder, in
+    {"bf16 by autocast on both sides" if on_card else "fp32"}, with batches of {BATCH}, or of {STEP_BATCH} where the
+    backbone trains; its loader has {n_cores()} processes. Both loops start from centres of the same length, keep batch
+    norm in eval mode and augment by a flip. They differ in this: the doors keep freed memory, let waiting threads
+    sleep, compute convolutions channels last, and read small packed images. The plain loop has torch's defaults, and
+    reads the same packed images as files.
+    """
     lines = [
-        f"# Training\n\n`python tests/benchmarks/training.py {options}`: {n_cores()} cores "
-        f"({os.uname().machine}), {torch.cuda.get_device_name() if on_card else 'no GPU'},",
-        f"torch {torch.__version__}; images of minibench at {PX} px. The plain loop: timm, pytorch-metric-learning's "
-        "ArcFaceLoss, torchvision's ImageFolder,",
-        f"{'bf16 by autocast on both sides' if on_card else 'fp32'}, batches of {BATCH}, or of {STEP_BATCH} where the "
-        f"backbone trains; its loader has {n_cores()} processes. Both loops start from centres of the same",
-        "length, keep batch norm in eval mode and augment by a flip. Different: the doors keep freed memory, let "
-        "waiting threads sleep, compute convolutions",
-        "channels last, and read small packed images; the plain loop has torch's defaults, and reads the same packed "
-        "images as files.\n",
+        f"# Training\n\n{paragraph(told)}\n",
         "| | as people write it | doors 04 and 05 | ratio |\n|---|---|---|---|",
         f"| MobileNetV2: head-only stage of {N_EPOCHS} epochs with its validation, caching included, s | "
         f"{theirs['total']:.0f} | {ours['total']:.1f} "
@@ -374,14 +377,13 @@ def report(
             f"| {name}: backbone-only stage, images/s | {plain_row['step']:.1f} | {own_row['step']:.1f} | "
             f"**{ratio:.2f} x** |"
         )
-    lines.append(
-        f"\nAn epoch of {n_images:,.0f} images in {ours['epoch']:.3f} s is {per_second:,.0f} images/s. The 5th place's "
-        f"head saw {N_FIFTH:,} images a thousand"
-    )
-    lines.append(
-        f"times: at this rate {N_FIFTH * 1000 / per_second / 3600:.1f} hours, twice that with SAM's second gradient; "
-        "by arithmetic, not run."
-    )
+    hours = N_FIFTH * 1000 / per_second / 3600
+    told = f"""
+    An epoch of {n_images:,.0f} images in {ours["epoch"]:.3f} s is {per_second:,.0f} images/s. The 5th place's head saw
+    {N_FIFTH:,} images a thousand times: at this rate {hours:.1f} hours, twice that with SAM's second gradient; by
+    arithmetic, not run.
+    """
+    lines.append(f"\n{paragraph(told)}")
     columns = [
         (kind, side, start) for start in STARTS for kind, side in (("forwarded in every epoch", 0), ("cached", 1))
     ]

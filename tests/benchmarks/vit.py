@@ -1,9 +1,10 @@
-"""The shipped ViT off the shelf, beside raw pixels, a ViT of random weights and its teacher: mP@5 and R@1 on classes of
-real images.
+"""The shipped ViT off the shelf, beside raw pixels, a ViT with random weights and its teacher: mP@5 and R@1 on classes
+of real images.
 
-Run: python tests/benchmarks/vit.py --packed artifacts/minibench/03_packed --teacher
-../shared/weights/mobilenetv2_100_imagenet.safetensors (after doors 01-03 of minibench; about two minutes). It prints a
-markdown table; the validation half of seed 0 was never seen by the ViT.
+Prints a markdown table. The ViT never saw the validation half of seed 0. Run, two minutes after doors 01-03 of
+minibench:
+     python tests/benchmarks/vit.py --packed artifacts/minibench/03_packed \\
+         --teacher ../shared/weights/mobilenetv2_100_imagenet.safetensors
 """
 
 import argparse

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_world import copied
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,14 +87,13 @@ def test_new_loss_keeps_what_every_objective_keeps(project: Path):
 
 
 @pytest.mark.slow
-def test_new_loss_trains(project: Path, tmp_path: Path):
-    sets = ["data.drawn.n_instances=8", "stages.s1_head.optim.n_epochs=2", "stages.s1_head.optim.batch_size=8"]
+def test_new_loss_trains(project: Path, packed_world: Path, tmp_path: Path):
+    folder = copied(packed_world, tmp_path)  # doors 01 to 03, by this project
+    options = ["--recipe", str(tmp_path / "tiny.py"), "--data-root", str(tmp_path), "--out", str(tmp_path)]
+    sets = ["stages.s1_head.optim.n_epochs=2", "stages.s1_head.optim.batch_size=8"]
     sets += ["stages.s1_head.objective=Pairs", "stages.s2_backbone.objective=Pairs"]
-    options = [word for text in sets for word in ("--set", text)]
-    doors = [("01_build_manifests", 1), ("02_merge_and_balance", 2), ("03_pack_images", 3)]
-    scripts = [ROOT / "data_prep" / f"{name}.py" for name, _ in doors] + [project / "src/04_train_head.py"]
-    for script in scripts:
-        done = run(project, str(script), "--recipe", "tiny", "--out", str(tmp_path), "--device", "cpu", *options)
-        assert done.returncode == 0, done.stdout + done.stderr
-    losses = (tmp_path / "tiny/04_head/s1_head/metrics.csv").read_text().splitlines()
+    options += ["--device", "cpu", *(word for text in sets for word in ("--set", text))]
+    done = run(project, str(project / "src/04_train_head.py"), *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    losses = (folder / "04_head/s1_head/metrics.csv").read_text().splitlines()
     assert len(losses) == 3 and losses[0].startswith("epoch,step,loss,loss_pull,loss_push,lr,")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from opening import forked
 from PIL import Image
 from torch import Tensor, nn
 
@@ -137,9 +138,8 @@ def zipped(tmp_path: Path, module: nn.Module) -> Path:
 
 
 def run_checker(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(CHECKER), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    """The outer process is forked; it starts the inner ones itself. test_whole_house.py starts it as a user does."""
+    return forked([CHECKER, *arguments])
 
 
 def write_expected(folder: Path, embed: Callable[[Tensor], Tensor], n: int = 3) -> Path:
@@ -349,7 +349,7 @@ def test_network_is_forbidden_in_the_inner_process() -> None:
         "    try: use()\n"
         "    except PermissionError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = forked(["-c", code])
     assert done.stdout.count("the scorer has no network") == 2, done.stderr
 
 
@@ -446,7 +446,9 @@ def test_checker_imports_nothing_of_ours() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
+    """Of a real run: tests/pipeline/test_whole_house.py, the submission is sound."""
     backbone = nn.Sequential(
         nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 40)
     ).eval()

@@ -32,11 +32,18 @@ case "$*" in
         echo "Collecting torch"
         echo "  Downloading https://files/torch-2.14.1-cp311.whl (530.6 MB)"
         echo "  Downloading small-1.0.whl (12.3 kB)"
-        [ "${FAKE_PIP:-}" != offline ] || { echo "WARNING: Retrying after NewConnectionError"; echo "ERROR: No matching distribution found for torch"; exit 1; }
+        if [ "${FAKE_PIP:-}" = offline ]; then
+            echo "WARNING: Retrying after NewConnectionError"
+            echo "ERROR: No matching distribution found for torch"
+            exit 1
+        fi
         [ "${FAKE_PIP:-}" != conflict ] || { echo "ERROR: Cannot install a and b"; echo "more"; exit 1; }
         echo "Installing collected packages: torch, small"
         mkdir -p "$(dirname "$0")/../lib/python3.12/site-packages/torch"
-        [ "${FAKE_PIP:-}" != full ] || { echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"; exit 1; }
+        if [ "${FAKE_PIP:-}" = full ]; then
+            echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+            exit 1
+        fi
         [ "${FAKE_PIP:-}" != killed ] || kill -9 $PPID $$
         ;;
     -c*) ;;
@@ -178,7 +185,7 @@ def test_requirements_are_ranges_and_their_pins_lie_inside():
 
 
 # --- setting up
-# ---------------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_first_start_installs_and_the_second_does_nothing(tree: Tree):
@@ -340,7 +347,7 @@ def test_real_pip_without_network(tree: Tree):
 
 
 # --- run.sh
-# -------------------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_help_needs_nothing_and_names_options_recipes_and_doors(doors: Tree):
@@ -501,7 +508,7 @@ def test_runs_from_another_folder_with_paths_relative_to_it(doors: Tree):
 
 
 # --- test.sh
-# ------------------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -531,19 +538,23 @@ def test_test_sh_runs_ruff_mypy_and_pytest_last(checks: Callable[..., subprocess
 
 
 def test_tests_of_a_file_run_in_one_process(tmp_path: Path):
-    """A file's costly fixtures would be made in every process otherwise, and nothing would say so."""
+    """A file's costly fixtures would be made in every process otherwise, and two pools of threads would fight for the
+    cores; nothing would say so."""
     (tmp_path / "tests").mkdir()
     for name in ("conftest.py", "spread.py"):
         shutil.copy(PROJECT / "tests" / name, tmp_path / "tests")
     for name in ("test_a.py", "test_b.py"):
         (tmp_path / "tests" / name).write_text(
             "import os, time\nfrom pathlib import Path\nimport pytest\n\n"
-            "@pytest.mark.parametrize('i', range(6))\ndef test_it(i):\n    time.sleep(0.2)\n"
+            "@pytest.mark.parametrize('i', range(6))\ndef test_it(i):\n    time.sleep(0.1)\n"
+            "    assert os.environ['OMP_NUM_THREADS'] == '1'\n"
             "    with Path(__file__).with_suffix('.txt').open('a') as file:\n"
             "        file.write(os.environ['PYTEST_XDIST_WORKER'] + ' ')\n"
         )
     command = ["-m", "pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "-p", "no:cacheprovider"]
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+    own = ("OMP_NUM_THREADS", "PYTEST_XDIST_WORKER")
+    env = {name: value for name, value in os.environ.items() if name not in own}
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stdout
     a, b = ((tmp_path / "tests" / name).read_text().split() for name in ("test_a.txt", "test_b.txt"))
     assert len(a) == len(b) == 6 and {*a, *b} == {"gw0", "gw1"} and len(set(a)) == len(set(b)) == 1

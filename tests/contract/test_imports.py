@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "recipe": {"override", "settings"},
     "files": {"errors", "settings"},
     "machine": set(),
+    "address_space": {"machine"},
     "processes": set(),
     "errors": {"machine"},
     "run": {"files", "machine", "settings"},
@@ -28,7 +29,18 @@ MAY_IMPORT = {
     "options": {"run"},
     "launch": {"machine"},
     "dependencies": {"done", "launch", "options", "run", "settings", "versions"},
-    "door": {"dependencies", "done", "errors", "files", "launch", "machine", "options", "recipe", "run"},
+    "door": {
+        "address_space",
+        "dependencies",
+        "done",
+        "errors",
+        "files",
+        "launch",
+        "machine",
+        "options",
+        "recipe",
+        "run",
+    },
     "sequence": {"errors", "recipe"},
     "terminal": set(),
     "kaggle": {"files", "done", "recipe", "run", "settings", "terminal"},
@@ -37,11 +49,28 @@ MAY_IMPORT = {
     "model": FLOOR,
     "embed": FLOOR | {"data", "model"},
     "train": FLOOR | {"data", "model", "embed"},
-    "export": FLOOR | {"data", "model", "embed"},
+    "export": FLOOR | {"data", "model", "embed", "saved"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
-    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "launch"},
-    "cli": FLOOR | {"__init__", "data", "model", "embed", "train", "export", "evaluate", "report", "recipe", "door"},
+    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies", "launch"},
+    "search": FLOOR | {"data", "embed", "launch", "model", "own"},
+    "saved": {"run", "settings"},
+    "cli": FLOOR
+    | {
+        "__init__",
+        "launch",
+        "own",
+        "saved",
+        "data",
+        "model",
+        "embed",
+        "train",
+        "export",
+        "evaluate",
+        "report",
+        "recipe",
+        "door",
+    },
     "__main__": {"cli"},
 }
 TOP_LEVEL = {"README.md", "requirements.txt", "notebooks", "src", "data_prep", "weights", "submission", "tests"}
@@ -191,8 +220,10 @@ def test_import_guie_prints_nothing_and_changes_nothing():
     code = """
 import locale, logging, os, random, signal, sys, threading, warnings
 def state():
-    return (dict(os.environ), list(sys.path), os.getcwd(), list(logging.root.handlers), logging.root.level, list(logging.root.manager.loggerDict),
-            list(warnings.filters), random.getstate(), signal.getsignal(signal.SIGINT), threading.active_count(), locale.setlocale(locale.LC_ALL))
+    process = (dict(os.environ), list(sys.path), os.getcwd(), signal.getsignal(signal.SIGINT), threading.active_count())
+    root = logging.root
+    loggers = (list(root.handlers), root.level, list(root.manager.loggerDict), list(warnings.filters))
+    return process, loggers, random.getstate(), locale.setlocale(locale.LC_ALL)
 before, modules = state(), set(sys.modules)
 import guie
 assert state() == before

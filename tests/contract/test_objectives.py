@@ -1,7 +1,9 @@
 """What every kind of objective keeps, so that parts, processes and restarts change nothing. New kinds: see EXAMPLES."""
 
+import functools
 import math
 import os
+import re
 import socket
 import tempfile
 import typing
@@ -15,6 +17,7 @@ import torch
 import torch.multiprocessing as mp
 from accelerate import Accelerator
 from changing import changed
+from opening import FORKS
 from small_model import COLORS, COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH, inputs_at, small_model
 from torch import Tensor, nn
 
@@ -104,7 +107,10 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         Library(loss="AngularLoss"),
     ),
     LiftedStructure: (LiftedStructure(), LiftedStructure(is_generalised=True, memory=MEMORY)),
-    MarginLoss: (MarginLoss(), MarginLoss(has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY)),
+    MarginLoss: (
+        MarginLoss(),
+        MarginLoss(margin_distance=1.0, has_class_beta=True, miner=DistanceWeighted(), memory=MEMORY),
+    ),
     MessagePassing: (MessagePassing(), MessagePassing(n_layers=2, n_heads=3, label_smoothing=0.0)),
     Mic: (
         Mic(decorrelation_weight=0.1, regressor_dim=16),
@@ -114,8 +120,8 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
     NtXent: (NtXent(), NtXent(temperature=0.5, miner=EasyPositive(), memory=MEMORY)),
     Pads: (
         Pads(every_steps=2),
-        Pads(every_steps=1, method="reinforce", has_class_betas=True, has_self_regularisation=False),
-        Pads(every_steps=2, base="triplet"),
+        Pads(every_steps=1, method="reinforce", has_class_beta=True, has_self_regularisation=False),
+        Pads(every_steps=2, base="triplet", margin_distance=1.0),
     ),
     ProxyAnchor: (ProxyAnchor(),),
     ProxyGml: (ProxyGml(), ProxyGml(n_proxies=3, neighbor_share=0.6, proxy_weight=0.0)),
@@ -148,11 +154,6 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
 }
 KINDS = typing.get_args(ObjectiveSettings)
 ROWS = {f"{kind.__name__}-{i}": row for kind in KINDS for i, row in enumerate(EXAMPLES.get(kind, ()))}
-# As classes part, more of the drawn negatives are of the anchor's own class, and the mean of the terms above 0 may rise:
-# test_pads.py holds that images are ordered by class instead.
-# The clusters' losses are means over the drawn triplets that cost something, of a few rows here: fewer and dearer ones may
-# remain. test_divide.py and test_hierarchy.py hold their values and gradients.
-MAY_RISE = {"Pads-0", "Pads-2", "DivideConquer-0", "DivideConquer-1", "HierarchicalDivide-0"}
 N = 32
 STAGE = Stage("s", trains="all", optim=Optim(n_epochs=1, batch_size=N, lr=0.01), neck=NECK)
 every_kind = pytest.mark.parametrize("name", ROWS)
@@ -199,9 +200,8 @@ def take_steps(
         optimizer.zero_grad()
         batch, terms = gradient(model.train(), given, n_parts, Position(0, step, 1000 + step), accelerator)
         optimizer.step()
-        if batch is not None:
-            torch.manual_seed(2000 + step)  # as the trainer does
-            model.objective.after_step(batch, LOOK)
+        torch.manual_seed(2000 + step)  # as the trainer does
+        model.objective.after_step(batch, LOOK)
         losses.append(sum(terms.values()))
     return losses
 
@@ -238,48 +238,61 @@ def test_forward_changes_nothing(name: str) -> None:
     take_steps(model, optimizer_of(model), range(3))  # a memory would hold something now
     objective, batch = model.objective.train(), batch_of(24, 1)
     before, embeddings = state_of(objective), batch.embeddings.clone()
-    torch.manual_seed(4000)  # as the trainer does before each pass of a step: draws are the same
-    first = {term: float(value.detach()) for term, value in objective(batch).items()}
-    assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
-    torch.manual_seed(4000)
-    torch.manual_seed(1)  # as each step does
-    first = {term: float(value.detach()) for term, value in objective(batch).items()}
-    assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
-    torch.manual_seed(1)
-    torch.manual_seed(7)
-    first = {term: float(value.detach()) for term, value in objective(batch).items()}
-    assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
-    torch.manual_seed(7)
-    assert first == {term: float(value.detach()) for term, value in objective(batch).items()}
+    passes = []
+    for seed in (1, 1, 2):  # torch's own generator is for dropout alone, and seeded before each pass of a step
+        torch.manual_seed(seed)
+        passes.append({term: float(value.detach()) for term, value in objective(batch).items()})
+        assert is_same(before, state_of(objective)) and torch.equal(batch.embeddings, embeddings)
+    first, again, other = passes
+    assert first == again and (first == other) == (not name.startswith("MessagePassing"))
     assert first and all(math.isfinite(value) for value in first.values())
+
+
+@functools.cache
+def after_four_steps(name: str, has_norm: bool, n_parts: int) -> tuple[dict[str, Tensor], list[float]]:
+    """What one process ends with in float64, parameters and all buffers, and its losses; nobody may change them."""
+    model = begun(name, has_norm, torch.float64)
+    losses = take_steps(model, optimizer_of(model), range(4), n_parts, torch.float64)
+    return {**model.state_dict(), **state_of(model)}, losses
+
+
+@every_kind
+def test_step_that_is_not_counted_leaves_the_curves_alone(name: str) -> None:
+    """Memories and keys move all the same; a turn of the policy of PADS tells its own scores."""
+    objective = begun(name).objective
+    batch, begin = batch_of(24, 1), objective.curves(0)
+    objective.after_step(replace(batch, is_counted=False), LOOK)
+    own = ("held_out", "policy", "memory_fill")
+    moved = {key for key, value in objective.curves(0).items() if begin.get(key) != value}
+    assert all(any(word in key for word in own) for key in moved)  # in a sum behind the name of a part
+    objective.after_step(batch, LOOK)
+    if any("means" in key for key in state_of(objective)):
+        assert len(objective.curves(0)) > len(begin)
 
 
 @every_kind
 @pytest.mark.parametrize("has_norm", [False, True])
 def test_parts_give_the_weights_of_the_whole(name: str, has_norm: bool) -> None:
     """Dropout and batch norm see the whole batch, whether the backbone computes it in one part or in four."""
-    ends = []
-    for n_parts in (1, 4):
-        model = begun(name, has_norm, torch.float64)
-        losses = take_steps(model, optimizer_of(model), range(6), n_parts, torch.float64)
-        ends.append(({**model.state_dict(), **state_of(model)}, losses))
-    (whole, losses), (parts, losses_of_parts) = ends
+    (whole, losses), (parts, losses_of_parts) = (after_four_steps(name, has_norm, n_parts) for n_parts in (1, 4))
     apart = {key: (whole[key].double() - parts[key].double()).abs() for key in whole if whole[key].numel()}
     assert max(float(tensor.max()) for tensor in apart.values()) < 1e-12
     assert losses_of_parts == pytest.approx(losses, rel=1e-6)  # told in float32
     start = begun(name, has_norm, torch.float64).state_dict()
-    assert all(not torch.equal(start[key], whole[key]) for key in dict(model.named_parameters()))  # all of it has moved
+    assert all(
+        not torch.equal(start[key], whole[key]) for key in dict(model_of(name).named_parameters())
+    )  # all of it has moved
 
 
 def in_one_of_two(rank: int, port: int, folder: str) -> None:
-    """One of two processes: six steps of every kind, with its share of the images."""
+    """One of two processes: four steps of every kind, with its share of the images."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", **address)
     torch.set_num_threads(1)
     ends = {}
     for name in ROWS:
         model = begun(name, dtype=torch.float64)
-        take_steps(model, optimizer_of(model), range(6), 2, torch.float64)
+        take_steps(model, optimizer_of(model), range(4), 2, torch.float64)
         ends[name] = state_of(model)
     torch.save(ends, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -292,16 +305,14 @@ def in_two() -> list[dict[str, dict[str, Tensor]]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(in_one_of_two, args=(port, folder), nprocs=2)
+        mp.start_processes(in_one_of_two, args=(port, folder), nprocs=2, start_method=FORKS.get_start_method())
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
 
 
 @every_kind
 def test_two_processes_give_the_weights_of_one(in_two: list[dict[str, dict[str, Tensor]]], name: str) -> None:
-    model = begun(name, dtype=torch.float64)
-    take_steps(model, optimizer_of(model), range(6), 1, torch.float64)
-    one, (first, second) = state_of(model), (ends[name] for ends in in_two)
-    assert is_same(first, second)
+    (one, _), (first, second) = after_four_steps(name, True, 1), (ends[name] for ends in in_two)
+    assert is_same(first, second) and first.keys() == one.keys()
     assert max(float((one[key].double() - first[key].double()).abs().max()) for key in one if one[key].numel()) < 1e-12
 
 
@@ -351,7 +362,8 @@ def ends() -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
             checkpoint_of(folder, name).save(TrainState(), model, optimizer)
             take_steps(model, optimizer, range(4, 7))
             here[name] = model.state_dict()
-        mp.spawn(go_on, args=(folder, torch.get_num_threads()), nprocs=1)
+        given = (folder, torch.get_num_threads())
+        mp.start_processes(go_on, args=given, nprocs=1, start_method=FORKS.get_start_method())
         there = torch.load(Path(folder) / "ends.pt")
     return {name: (here[name], there[name]) for name in ROWS}
 
@@ -365,23 +377,155 @@ def test_another_process_goes_on_with_the_same_bits(
     assert not is_same(here, model_of(name, seed=5).state_dict())
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in MAY_RISE])
-def test_ten_steps_lower_the_loss(name: str) -> None:
-    model = begun(name)
-    labels = torch.arange(60) % N_CLASSES
-    pixels = COLORS[labels].float() + torch.randn(60, 3, 8, 8, generator=torch.Generator().manual_seed(999))
+def all_pairs_cost(objective: Objective, embeddings: Tensor, labels: Tensor, items: Tensor) -> float:
+    """What Pads and the divided kinds sample, of all pairs (or triplets): the mean cost of each pair within a cluster.
 
+    Their own losses are means over drawn triplets that cost something: these may rise while fewer cost anything.
+    """
+    s: Any = objective.settings
+    parts = [(embeddings, labels)]
+    if isinstance(s, DivideConquer | HierarchicalDivide):
+        clusters = objective.clusters[items]  # type: ignore[index]
+        of_cluster = [(embeddings[clusters == k], labels[clusters == k]) for k in range(s.n_clusters)]
+        if isinstance(s, DivideConquer):
+            width = DIM // s.n_clusters
+            parts = [(rows[:, k * width : (k + 1) * width], own) for k, (rows, own) in enumerate(of_cluster)]
+        else:
+            parts = [(rows * objective.masks[k].relu(), own) for k, (rows, own) in enumerate(of_cluster)]  # type: ignore[index]
+    costs = []
+    for rows, own in parts:
+        unit = nn.functional.normalize(rows.double())
+        distances = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
+        is_same = own[:, None] == own
+        is_near = is_same & ~torch.eye(len(own), dtype=torch.bool)
+        near, far = distances[is_near], distances[~is_same]
+        if getattr(s, "base", "margin") == "triplet":
+            costs += [(positive - far + s.margin_distance).relu() for positive in near]
+        else:
+            of_class = objective.beta if isinstance(s, Pads) else torch.tensor([s.beta_distance])
+            beta = of_class.expand(N_CLASSES)[own][:, None].expand(is_same.shape)  # type: ignore[union-attr,operator]
+            costs += [(near - beta[is_near] + s.margin_distance).relu()]
+            costs += [(beta[~is_same] - far + s.margin_distance).relu()]
+    return float(torch.cat(costs).mean())
+
+
+@every_kind
+def test_ten_steps_lower_the_loss(name: str) -> None:
+    """Without batch norm: its statistics would move more in ten steps than the weights. With the sign of the loss
+    reversed this fails for all rows but Diva-0, whose task of keys falls as the network calms down."""
+    model = begun(name, has_norm=False)
+    items = torch.arange(60)
+    labels = items % N_CLASSES
+    pixels = COLORS[labels].float() + torch.randn(60, 3, 8, 8, generator=torch.Generator().manual_seed(999))
+    is_sampled = isinstance(ROWS[name], Pads | DivideConquer | HierarchicalDivide)
+
+    @torch.no_grad()
     def loss() -> float:
-        torch.manual_seed(1)
-        with torch.no_grad():
-            torch.manual_seed(5000)
-            features = model.eval().backbone(pixels)
-            batch = Batch(features, model.neck(features), labels, labels, torch.zeros_like(labels), 0, 0)
-            return float(sum(model.objective(batch).values()))
+        torch.manual_seed(5000)
+        features = model.eval().backbone(pixels)
+        embeddings = model.neck(features)
+        if is_sampled:
+            return all_pairs_cost(model.objective, embeddings, labels, items)
+        batch = Batch(features, embeddings, labels, items, torch.zeros_like(items), 0, 0)
+        return float(sum(model.objective(batch).values()))
 
     before = loss()
     take_steps(model, optimizer_of(model), range(10))
     assert loss() < 0.98 * before
+
+
+CENTERS = {"active_share", "target_cosine", "best_other_cosine", "positive_cosine", "negative_cosine"}
+COSINES = {"positive_cosine", "negative_cosine"}
+PAIRS = {"active_share", "with_positive_share", *COSINES}
+CLUSTERS = {"n_clusters", "smallest_cluster", "largest_cluster", "left_out_share"}
+# What an epoch of each kind shows: the terms of its loss, where there are several, and its curves.
+SHOWN: dict[type, tuple[set[str], set[str]]] = {
+    ArcFace: (set(), {"margin_rad", "row_margin_rad", *CENTERS}),
+    Bier: ({"boosted", "decorrelation"}, {"learner_weight_1", "learner_weight_2", *COSINES}),
+    Circle: (set(), PAIRS),
+    Contrastive: (set(), PAIRS),
+    CosFace: (set(), {"margin_cosine", "row_margin_rad", *CENTERS}),
+    DistanceContrastive: (set(), PAIRS),
+    Diva: (
+        {"discriminative", "shared", "decorrelation"},
+        {"active_share", "shared_active_share", "shared_row_share", *COSINES},
+    ),
+    DivideConquer: (set(), {"active_share", "refused_clusterings", *CLUSTERS, *COSINES}),
+    GroupLoss: ({"group", "cross_entropy"}, {"active_share", *COSINES}),
+    HierarchicalDivide: (
+        {"margin", "masks"}, {"active_share", "mask_cosine", "refused_clusterings", *CLUSTERS, *COSINES},
+    ),
+    KoLeo: (set(), {"nearest_distance"}),
+    Library: (set(), {"with_positive_share", *COSINES}),
+    LiftedStructure: (set(), PAIRS),
+    MarginLoss: (set(), PAIRS),
+    MessagePassing: ({"trunk", "graph"}, COSINES),
+    Mic: (
+        {"class", "trait", "decorrelation"},
+        {"active_share", "trait_active_share", "trait_row_share", *CLUSTERS, *COSINES},
+    ),
+    MultiSimilarity: (set(), PAIRS),
+    NtXent: (set(), PAIRS),
+    Pads: (
+        set(),
+        {"active_share", "drawn_distance", "held_out_r1", "held_out_nmi", "policy_turns", "policy_distance"}
+        | {"policy_entropy", *COSINES},
+    ),
+    ProxyAnchor: (set(), CENTERS),
+    ProxyGml: (set(), CENTERS),
+    ProxyNca: (set(), CENTERS),
+    RhoContrastive: (set(), {"active_share", *COSINES}),
+    RhoMargin: (set(), {"active_share", *COSINES}),
+    RhoTriplet: (set(), {"active_share", *COSINES}),
+    SharingMatters: (
+        {"class", "shared", "decorrelation"}, {"active_share", "shared_active_share", "shared_row_share", *COSINES},
+    ),
+    SoftTriple: (set(), CENTERS),
+    Softmax: (set(), CENTERS),
+    SphereFace: (set(), CENTERS),
+    SphereFaceR: (set(), CENTERS),
+    SupCon: (set(), PAIRS),
+    ThresholdConsistentMargin: ({"pull", "push"}, {"active_share", *COSINES}),
+    Triplet: (set(), PAIRS),
+}  # fmt: skip
+BETAS: dict[type, set[str]] = {
+    Diva: {"discriminative_beta_distance"},
+    MarginLoss: {"beta_distance"},
+    Mic: {"beta_distance", "trait_beta_distance"},
+    Pads: {"beta_distance"},
+    RhoMargin: {"beta_distance"},
+    SharingMatters: {"beta_distance", "shared_beta_distance"},
+}
+
+
+def shown_by(settings: Any) -> tuple[set[str], set[str]]:
+    """The terms and the curves that an objective must have."""
+    if isinstance(settings, Sum):
+        parts = [(type(term).__name__.lower(), shown_by(term)) for term in settings.terms]
+        terms = {f"{name}_{term}" for name, (own, _) in parts for term in own}
+        return terms, {f"{name}_{column}" for name, (_, curves) in parts for column in curves}
+    terms, curves = SHOWN[type(settings)]
+    curves = curves | (BETAS[type(settings)] if type(settings) in BETAS and settings.has_weights else set())
+    if getattr(settings, "memory", None) is not None:
+        curves |= {"memory_fill"}
+    if getattr(settings, "decorrelation_weight", 1.0) == 0:
+        terms = terms - {"decorrelation"}
+    return terms, curves
+
+
+def test_every_kind_with_a_learned_boundary_shows_it() -> None:
+    assert {kind for kind in KINDS if "beta_lr_factor" in getattr(kind, "__annotations__", {})} == set(BETAS)
+
+
+@every_kind
+def test_epoch_shows_the_loss_by_its_parts_and_the_curves_of_its_kind(name: str) -> None:
+    """Issue 15, item 7: named loss parts, active share, cosines of pairs or to centres, beta, memory fill, policy,
+    clusters' sizes. None may be missing without a sign."""
+    model = begun(name)
+    take_steps(model, optimizer_of(model), range(3))
+    terms, curves = shown_by(ROWS[name])
+    assert set(model.objective.curves(0)) >= curves
+    assert set(model.objective(batch_of(24, 1))) >= terms
 
 
 @every_kind
@@ -414,10 +558,13 @@ def test_is_additive_is_honest(name: str) -> None:
     model = begun(name, dtype=torch.float64)
     take_steps(model, optimizer_of(model), range(2), dtype=torch.float64)
     assert model.objective.is_additive == is_mean_of_parts(model.objective)
-    if model.objective.is_additive:  # then nobody calls after_step
+    if model.objective.is_additive:  # then a step changes nothing but what the curves tell
         before = state_of(model.objective)
         model.objective.after_step(batch_of(24, 3, torch.float64), LOOK)
-        assert is_same(before, state_of(model.objective))
+        after = state_of(model.objective)
+        assert {name for name in after if not torch.equal(before[name], after[name])} <= {
+            name for name in after if "means." in name
+        }
 
 
 class Pairs(Objective):
@@ -434,6 +581,27 @@ class Pairs(Objective):
 
 def test_loss_of_pairs_is_seen_to_be_no_mean_of_parts() -> None:
     assert not is_mean_of_parts(Pairs())
+
+
+@every_kind
+def test_settings_know_the_weights_and_the_groups_of_their_objective(name: str) -> None:
+    """So that a stage in which nothing trains, or two kinds decide over the batches, is refused before it starts."""
+    objective, settings = begun(name).objective, ROWS[name]
+    assert settings.has_weights == bool(list(objective.parameters()))
+    assert settings.has_groups == (objective.groups() is not None)
+
+
+@every_kind
+def test_proxies_boundaries_masks_and_adversaries_are_not_decayed_and_class_centres_are(name: str) -> None:
+    """Class centres as in the winners' code, see `guie.settings.objectives.margins`; SoftTriple's are proxies."""
+    decayed, undecayed = set(), set()
+    objective = begun(name).objective
+    for own, _ in objective.named_parameters():
+        (undecayed if own.startswith(objective.undecayed()) else decayed).add(own)
+    kinds = {part.split(".")[-1] for part in decayed}
+    assert not {own for own in decayed if re.search(r"prox|beta|mask|advers", own)}
+    assert kinds <= {"centers", "weight", "bias", "scale"}  # of classifiers and networks
+    assert not {own for own in undecayed if own.endswith("centers") and "softtriple" not in name.lower()}
 
 
 def test_every_kind_is_built_from_a_stage() -> None:

@@ -212,7 +212,8 @@ def test_ladder_check_finds_a_wrong_figure(tmp_path: Path, monkeypatch: pytest.M
     )
     good = f"<!-- ladder x -->\n{good}<!-- /ladder -->\n"
     assert check_ladder(good, "x") == 4
-    marked = "setting,dim,mp5,mp5_low,mp5_high,r1,seed,chosen_on,p_vs_previous\na,64,.61,.5,.7,.5,0,,\na,64,.63,.5,.7,.5,1,,\n"
+    marked = "setting,dim,mp5,mp5_low,mp5_high,r1,seed,chosen_on,p_vs_previous\n"
+    marked += "a,64,.61,.5,.7,.5,0,,\na,64,.63,.5,.7,.5,1,,\n"
     marked += "b,64,.62,.5,.7,.5,0,validation (the setting),.4\nb,64,.63,.5,.8,.5,1,validation (the setting),.3\n"
     (tmp_path / "y_scores.csv").write_text(marked)
     rows = (

@@ -12,4 +12,4 @@ from guie.run import DOORS
 def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The finished run and what each door said."""
     out = tmp_path_factory.mktemp("house")
-    return out / "tiny", [open_door(number, out) for number in DOORS]
+    return out / "tiny", [open_door(number, out, is_forked=True) for number in DOORS]

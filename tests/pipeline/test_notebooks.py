@@ -31,7 +31,8 @@ import sys
 def forbid(event, arguments):
     if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
         raise OSError(101, "Network is unreachable")
-    if event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple) and arguments[1][0] not in ("127.0.0.1", "::1"):
+    is_inet = event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple)
+    if is_inet and arguments[1][0] not in ("127.0.0.1", "::1"):
         raise OSError(101, "Network is unreachable")
 sys.addaudithook(forbid)
 """
@@ -137,7 +138,8 @@ def machine(tmp_path: Path, kit: Path) -> Kaggle:
 
 def test_notebooks_are_stored_without_outputs_and_hold_no_logic() -> None:
     assert [path.name for path in NOTEBOOKS] == [
-        "look_at_data.ipynb", "look_at_neighbours.ipynb", "look_at_training.ipynb", "reproduce_on_kaggle.ipynb", "submit.ipynb",
+        "look_at_data.ipynb", "look_at_neighbours.ipynb", "look_at_training.ipynb", "reproduce_on_kaggle.ipynb",
+        "submit.ipynb",
     ]  # fmt: skip
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells

@@ -26,7 +26,9 @@ pytestmark = [
 RECIPE = '''
 """A head stage, then a small transformer's backbone."""
 from dataclasses import replace
-from guie.recipe import HEAD, ArcFace, Cost, DrawnWorld, GrowingMargin, Member, Neck, Optim, Setting, Stage, Stages, Start
+from guie.recipe import (
+    HEAD, ArcFace, Cost, DrawnWorld, GrowingMargin, Member, Neck, Optim, Setting, Stage, Stages, Start
+)
 from guie.recipes.tiny import AUGMENT
 from guie.recipes.tiny import RECIPE as TINY
 

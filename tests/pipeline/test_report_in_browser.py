@@ -6,19 +6,14 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-import json
-import os
-import select
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from chromium import CHROMIUM, Browser
 from fake_run import FINAL, FIRST, make_fake_run
 from PIL import Image
 
@@ -28,115 +23,6 @@ from guie.report.page import write_report
 from guie.run import FOLDERS, save_recipe
 
 pytestmark = pytest.mark.slow
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
-)  # fmt: skip
-
-
-class Browser:
-    """Chromium, driven over the DevTools protocol on a pair of pipes: no package and no port are needed."""
-
-    def __init__(self, folder: Path, timeout_s: float = 60.0) -> None:
-        assert CHROMIUM is not None
-        self.timeout_s, self.events, self._n, self._buffer = timeout_s, [], 0, b""
-        reads_commands, self._write = os.pipe()
-        self._read, writes_answers = os.pipe()
-        command = f'exec "$@" 3<&{reads_commands} 4>&{writes_answers}'
-        arguments = ["bash", "-c", command, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
-        self._process = subprocess.Popen(
-            arguments, pass_fds=(reads_commands, writes_answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(reads_commands)
-        os.close(writes_answers)
-        self._session: str | None = None
-        targets = self.send("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
-        self._session = self.send("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.send(f"{domain}.enable")
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._write)
-        os.close(self._read)
-
-    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Sends a command and returns its answer; events on the way are kept."""
-        self._n += 1
-        message = {"id": self._n, "method": method, "params": parameters} | (
-            {"sessionId": self._session} if self._session else {}
-        )
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._n:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def open(
-        self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light", is_phone: bool = False
-    ) -> None:
-        """Shows a file at a window size and colour scheme, and waits until it is loaded."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=is_phone
-        )
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.events.clear()
-        self.send("Page.navigate", url=path.as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
-
-    def run(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page, of a promise what it comes to."""
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def press(self, key: str, code: int) -> None:
-        """One key, as from a keyboard."""
-        text = {"text": "\r"} if key == "Enter" else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
-        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
-
-    def screenshot(self, path: Path, **clip: float) -> None:
-        options = {"clip": {"scale": 1, **clip}} if clip else {}
-        path.write_bytes(
-            base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True, **options)["data"])
-        )
-
-    def complaints(self) -> list[str]:
-        """Errors of scripts, refusals and failed loads since the page was opened."""
-        wrong = ("Runtime.exceptionThrown", "Network.loadingFailed", "Page.javascriptDialogOpening")
-        said = [json.dumps(e["params"]) for e in self.events if e["method"] in wrong]
-        return said + [
-            json.dumps(e["params"])
-            for e in self.events
-            if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"
-        ]
-
-    def requests(self) -> list[str]:
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-
-    def _next(self) -> dict[str, Any]:
-        ends = time.monotonic() + self.timeout_s
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, ends - time.monotonic()))
-            block = os.read(self._read, 1 << 16) if ready else b""
-            assert block, f"chromium said nothing for {self.timeout_s} s (exit status {self._process.poll()})"
-            self._buffer += block
-        line, self._buffer = self._buffer.split(b"\0", 1)
-        return json.loads(line)
 
 
 @pytest.fixture(scope="module")
@@ -175,16 +61,21 @@ def test_page_fits_and_has_no_errors(browser: Browser, page: Path, width: int, i
 
 def test_texts_stand_out_from_their_ground(browser: Browser, page: Path) -> None:
     contrast = """(() => {
-      const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; });
+      const linear = x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; };
+      const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(linear);
         return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
       const own = e => getComputedStyle(e).backgroundColor;
-      const ground = e => { while (e && !/^rgb\\(/.test(own(e))) e = e.parentElement; return e ? own(e) : "rgb(255, 255, 255)"; };
+      const ground = e => { while (e && !/^rgb\\(/.test(own(e))) e = e.parentElement;
+        return e ? own(e) : "rgb(255, 255, 255)"; };
       const bad = [];
-      for (const e of document.querySelectorAll("p, h1, h2, h3, th, td, a, summary, button, select, label, .sign, .name, .head span, .head b, .legend li")) {
+      const texts = "p, h1, h2, h3, th, td, a, summary, button, select, label, .sign, .name, .head span, .head b, " +
+        ".legend li";
+      for (const e of document.querySelectorAll(texts)) {
         if (e.closest(".idle") || e.closest(".skip")) continue;
         const a = light(getComputedStyle(e).color), b = light(ground(e));
         const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-        if (ratio < 4.5) bad.push(e.tagName + "." + e.className + " " + ratio.toFixed(2) + " " + e.textContent.slice(0, 30));
+        const told = e.tagName + "." + e.className + " " + ratio.toFixed(2) + " " + e.textContent.slice(0, 30);
+        if (ratio < 4.5) bad.push(told);
       }
       return bad; })()"""
     for scheme in ("light", "dark"):
@@ -261,7 +152,8 @@ def choose(browser: Browser, select: str, value: str) -> None:
     browser.run(f"(() => {{ {script} }})()")
 
 
-ANSWERS = """Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(c => [c.querySelector('.query img').title,
+ANSWERS = """Array.from(document.querySelectorAll('.card')).filter(c => c.offsetParent).map(
+  c => [c.querySelector('.query img').title,
   Array.from(c.querySelectorAll('.answer')).filter(a => a.offsetParent).map(a => {
     const box = a.getBoundingClientRect();
     return [a.querySelector('.of span').textContent, a.querySelector('.of b').textContent, box.left, box.top]; })])"""
@@ -275,8 +167,10 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
     everything = browser.run(ANSWERS)
     assert len(everything) > 40 and all([answer[0] for answer in answers] == [FINAL] for _, answers in everything)
     choose(browser, "beside", "s0")
-    assert browser.run("Promise.all(Array.from(document.querySelectorAll('.answer:not([hidden]) img')).map(i => i.decode().then(() => i.naturalWidth)))"
-                       ".then(widths => widths.length > 200 && Math.min(...widths) > 0)")  # fmt: skip
+    assert browser.run(
+        "Promise.all(Array.from(document.querySelectorAll('.answer:not([hidden]) img')).map("
+        "i => i.decode().then(() => i.naturalWidth))).then(widths => widths.length > 200 && Math.min(...widths) > 0)"
+    )
     beside = browser.run(ANSWERS)
     assert [image for image, _ in beside] == [image for image, _ in everything]
     for image, answers in beside:
@@ -314,8 +208,10 @@ def test_two_settings_stand_below_each_other_on_a_phone(browser: Browser, page: 
     assert browser.run("document.documentElement.scrollWidth") <= 390
 
 
-TIP = """(() => { const tip = document.getElementById('tip'), at = document.querySelector('#map .at'), box = tip.querySelector('.tile').getBoundingClientRect();
-  return tip.hidden ? null : { i: Number(at.dataset.i), text: tip.querySelector('span').textContent, tile: [box.left, box.top, box.width, box.height],
+TIP = """(() => { const tip = document.getElementById('tip'), at = document.querySelector('#map .at');
+  const box = tip.querySelector('.tile').getBoundingClientRect();
+  return tip.hidden ? null : { i: Number(at.dataset.i), text: tip.querySelector('span').textContent,
+    tile: [box.left, box.top, box.width, box.height],
     x: at.getBBox().x, same: document.querySelectorAll('#map .same').length }; })()"""
 POINT = """(() => {{ const box = document.querySelector('#map [data-i="{}"]').getBoundingClientRect();
   return [box.left + box.width / 2, box.top + box.height / 2]; }})()"""

@@ -329,8 +329,12 @@ def test_killed_loader_process_is_told() -> None:
     )
 
 
-OF_THE_MACHINE = [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error"),
-                  RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")]  # fmt: skip
+OF_THE_MACHINE = [
+    MemoryError(),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.EIO, "Input/output error"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+]
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "objective",
         ArcFace,
-        "is <class 'guie.settings.objectives.margins.ArcFace'> (type), must be settings, not their class: write ArcFace()",
+        "is <class 'guie.settings.objectives.margins.ArcFace'> (type), must be settings, not their class: "
+        "write ArcFace()",
     ),
     ("objective", 0.3, "is 0.3 (float), must be one of ArcFace, CosFace"),
     ("objective.margin_rad", "0.3", "is '0.3' (str), must be a number or a GrowingMargin or a ClassMargin"),

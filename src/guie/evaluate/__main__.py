@@ -97,25 +97,28 @@ def parser() -> argparse.ArgumentParser:
         "--solution", type=Path, help="the host's file: query id, ids of the relevant images, Public or Private"
     )
     p.add_argument("--distance", choices=("cosine", "euclidean"), default="cosine")
-    p.add_argument("--full", action="store_true", help="also the mAP over the whole index")
+    p.add_argument("--full", action="store_true", help="also mAP over the whole index")
     p.add_argument(
         "--geometry", action="store_true", help="also density, spectral decay, alignment, uniformity, NMI and AMI"
     )
     p.add_argument(
         "--combine",
         action="store_true",
-        help="for models trained on different folds: also the mean of their scores, and their concatenation",
+        help="for models trained on different folds: also give the mean of their scores, and score their concatenation",
     )
     p.add_argument(
         "--shift",
         type=int,
         metavar="N",
-        help="only scores over N splits of growing Fréchet distance, for a model trained on none of the classes",
+        help=(
+            "score only N train-test splits by class, of growing Fréchet distance; for a model that was trained on "
+            "none of the classes"
+        ),
     )
     p.add_argument(
         "--features",
         type=Path,
-        help="for --shift: features of a frozen network that measure the distance (default: the first embeddings)",
+        help="for --shift: features of a frozen network, from which the distance is computed (default: the first file)",
     )
     p.add_argument("--out", type=Path, help="write all columns to this .csv; the splits of --shift beside it")
     return p

@@ -116,8 +116,21 @@ def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> di
 
     The time of ami grows with the square of the number of classes: 2 s for 500, minutes for some thousands.
     """
+    labels, found = k_means_clusters(embeddings, class_ids, seed)
+    return {
+        "nmi": float(normalized_mutual_info_score(labels, found)),
+        "ami": float(adjusted_mutual_info_score(labels, found)),
+    }
+
+
+def k_means_clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The classes, and the numbers of as many k-means clusters of the normalised embeddings, int64 [n_known] both.
+
+    Images of no class are left out.
+    """
     is_known = class_ids >= 0
-    unit, labels = l2_normalised(embeddings[is_known]), class_ids[is_known]
+    unit = l2_normalised(embeddings[is_known])
+    labels = class_ids[is_known]
     n_classes = len(np.unique(labels))
     # trained on all images: by default faiss takes at most 256 a cluster, and warns below 39
     k_means = faiss.Kmeans(
@@ -125,11 +138,7 @@ def clusters(embeddings: np.ndarray, class_ids: np.ndarray, seed: int = 0) -> di
     )
     k_means.train(unit)
     _, found = k_means.index.search(unit, 1)
-    found = found[:, 0]
-    return {
-        "nmi": float(normalized_mutual_info_score(labels, found)),
-        "ami": float(adjusted_mutual_info_score(labels, found)),
-    }
+    return labels, found[:, 0]
 
 
 def _classes(class_ids: np.ndarray) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ interpolation. The TorchScript file uses torch's own operator for it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,5 +158,7 @@ def export_program(program: Program) -> ExportedProgram:
 
 def save_program(exported: ExportedProgram, path: Path) -> None:
     """Writes a `.pt2` file, whole or not at all."""
-    with whole_file(path) as temporary, temporary.open("wb") as handle:
+    with whole_file(path) as temporary, temporary.open("wb") as handle, warnings.catch_warnings():
+        # of tensors that are parts of a larger one; all of ours are on the CPU
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
         torch.export.save(exported, handle)

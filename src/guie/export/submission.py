@@ -81,11 +81,11 @@ def export_submission(run: Run) -> dict[str, Any]:
     model_path, zip_path, program_path = folder / MODEL_NAME, folder / "submission.zip", folder / PROGRAM_NAME
     for stale in (model_path, zip_path, program_path, folder / "card.json"):
         stale.unlink(missing_ok=True)
-    scores = _final_scores(run)
-    towers = _towers(run)
-    _save_module(build_submission(towers, **_assembly(run)), model_path)
+    scores = final_scores(run)
+    towers = towers_of(run)
+    _save_module(build_submission(towers, **assembly_of(run)), model_path)
     images = _parity_images(run)
-    parity = _compared(run, _script(model_path), images)
+    parity = _compared(run, load_script(model_path), images)
     _write_parity(folder / "parity", images, parity)
     program = _compared_program(run, towers, program_path, images) if run.recipe.export.has_program else None
     unknown = unknown_to_1_11(model_path)
@@ -105,7 +105,7 @@ def export_submission(run: Run) -> dict[str, Any]:
 
 def _compared_program(run: Run, towers: list[Tower], path: Path, images: dict[int, np.ndarray]) -> Parity:
     """Saves the towers as a program of `torch.export` as well, re-loads it and compares it with door 07."""
-    save_program(export_program(Program(towers, **_assembly(run))), path)
+    save_program(export_program(Program(towers, **assembly_of(run))), path)
     return _compared(run, torch.export.load(path).module(), images)
 
 
@@ -160,7 +160,7 @@ def write_zip(model_path: Path, zip_path: Path) -> None:
         shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _towers(run: Run) -> list[Tower]:
+def towers_of(run: Run) -> list[Tower]:
     """The final setting's members. They are built on the CPU, so that no other device becomes a constant of a graph."""
     towers = [load_tower(replace(run, device="cpu"), member) for member in run.recipe.embed.final.members]
     for tower in towers:
@@ -168,7 +168,7 @@ def _towers(run: Run) -> list[Tower]:
     return towers
 
 
-def _assembly(run: Run) -> dict[str, Any]:
+def assembly_of(run: Run) -> dict[str, Any]:
     """Everything after the towers, as arguments of `build_submission` and `Program`."""
     final, projection = run.recipe.embed.final, None
     mean, std = check_normalisation(run.recipe)
@@ -232,19 +232,19 @@ def _compared(run: Run, module: Callable[[Tensor], Tensor], images: dict[int, np
     rows = list(images)
     expected = np.load(run.folder(7) / "val_embeddings.npy", mmap_mode="r")[rows]
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")["image_id"].to_numpy()[rows].tolist()
-    parity = Parity(ids, _cosines(np.stack(embeddings), expected), expected, float(np.median(seconds)))
+    parity = Parity(ids, cosines(np.stack(embeddings), expected), expected, float(np.median(seconds)))
     _check(parity, run.recipe.export.min_parity_cosine)
     return parity
 
 
-def _script(model_path: Path) -> torch.jit.ScriptModule:
+def load_script(model_path: Path) -> torch.jit.ScriptModule:
     """The file as the scorer loads it."""
     with quiet_jit():
         module: torch.jit.ScriptModule = torch.jit.load(str(model_path)).eval()
     return module
 
 
-def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosines of the rows of both, float64 [n]."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
@@ -330,7 +330,7 @@ def _with_mean_std(model: Model) -> dict[str, Any]:
     return asdict(replace(model, mean=mean, std=std))
 
 
-def _final_scores(run: Run) -> dict[str, Any]:
+def final_scores(run: Run) -> dict[str, Any]:
     """The final setting's row of scores.csv; empty numbers become None.
 
     Raises:

@@ -12,7 +12,8 @@ from guie.report.charts_joined import grid, keyed
 from guie.report.collect import DataSummary, Facts, Scores
 from guie.report.embedding import Embedding
 from guie.report.runs import Compared
-from guie.report.sections_training import figures_of, stage_charts
+from guie.report.sections_training import stage_charts
+from guie.report.stage_figures import Figure, figures_of
 
 
 def charts(facts: Facts, embedding: Embedding | None, runs: Sequence[Compared]) -> dict[str, Markup]:
@@ -35,15 +36,23 @@ def _of_scores(scores: Scores) -> dict[str, Markup]:
 
 
 def _of_training(facts: Facts) -> Markup:
-    """The curves of all stages, a row for each stage; '' without any."""
+    """The curves of all stages, a row for each stage and a column for each kind of chart; '' without any."""
     by_stage = {stage.name: stage_charts(stage) for stage in facts.stages}
     by_stage = {name: own for name, own in by_stage.items() if any(own.values())}
     if not by_stage:
         return Markup("")
-    known = dict.fromkeys(figure.title for stage in facts.stages for figure in figures_of(stage))
+    figures = {stage.name: {figure.title: figure for figure in figures_of(stage)} for stage in facts.stages}
+    known = dict.fromkeys(title for own in figures.values() for title in own)
     titles = [title for title in known if any(own.get(title) for own in by_stage.values())]
-    rows = [[own[title] for title in titles] for own in by_stage.values()]
-    return grid(rows, [[f"{name}: {title}" for title in titles] for name in by_stage])
+    rows = [[own.get(title, Markup("")) for title in titles] for own in by_stage.values()]
+    keys = [[_keys_of(figures[name].get(title)) for title in titles] for name in by_stage]
+    return grid(rows, [[f"{name}: {title}" for title in titles] for name in by_stage], keys)
+
+
+def _keys_of(figure: Figure | None) -> list[tuple[str, str]]:
+    """What the lines of a chart are; of a single line its title says it."""
+    lines = figure.curves if figure else ()
+    return [(style, name) for _, name, style in lines] if len(lines) > 1 else []
 
 
 def _of_embedding(found: Embedding) -> dict[str, Markup]:

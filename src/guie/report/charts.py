@@ -85,7 +85,7 @@ def line_chart(
         name: What the chart shows, for screen readers.
         lines: At least one with a finite point.
         axis: What x shows.
-        is_from_zero: The y axis begins at 0.
+        is_from_zero: The y axis holds 0.
         is_share: The y axis lies within 0..1.
         size: Width and height of the whole chart.
 
@@ -140,7 +140,10 @@ def _y_ticks(ys: Sequence[float], is_from_zero: bool, is_share: bool) -> list[fl
     if is_share:
         low = max(0.0, low - 0.01)
         high = min(1.0, high + 0.01)
-    return ticks(0.0, high or 1.0, 4) if is_from_zero else ticks(low, high, 4)
+    if is_from_zero:
+        low = min(low, 0.0)
+        high = max(high, 0.0) or (0.0 if low else 1.0)
+    return ticks(low, high, 4)
 
 
 def _y_axis(plane: _Plane, y_ticks: Sequence[float]) -> Markup:

@@ -42,12 +42,13 @@ class Report:
     runs: tuple[Compared, ...]
 
 
-def write_report(run: Run, compare: Sequence[Path] = ()) -> dict[str, Any]:
-    """Writes `09_report/index.html`, and the charts as SVG and PNG beside it, and logs the ladder.
+def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = None) -> dict[str, Any]:
+    """Writes `index.html`, and the charts as SVG and PNG beside it, and logs the ladder.
 
     Args:
         run: The run.
         compare: Folders of other finished runs.
+        folder: Where to; None is the run's `09_report`.
 
     Returns:
         The exported setting's scores, the number of queries shown and the page's size.
@@ -58,7 +59,7 @@ def write_report(run: Run, compare: Sequence[Path] = ()) -> dict[str, Any]:
         FileNotFoundError: a folder of `compare` holds no run.
     """
     report = read_report(run, compare)
-    folder = run.folder(9)
+    folder = folder or run.folder(9)
     path = folder / "index.html"
     html = render(report).encode()
     _write_whole(path, html)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from guie.done import read_done
+from guie.evaluate.pairs import Paired, paired, precisions
 from guie.report.collect import Facts, Scores, Step, scores_in
 from guie.run import FOLDERS, Run
 
@@ -29,6 +32,7 @@ class Compared:
         seconds: Of doors 01 to 08; None when none of them tells.
         peak_memory_gb: The same.
         asked: A digest of the validation images; '' where door 07 left no ids.
+        folder: Of the run.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Compared:
     seconds: float | None
     peak_memory_gb: float | None
     asked: str
+    folder: Path
 
     @property
     def final(self) -> pd.Series:
@@ -64,7 +69,7 @@ def read_runs(run: Run, facts: Facts, folders: Sequence[Path]) -> tuple[Compared
         seconds = _numbers(out, "seconds")
         memory = _numbers(out, "peak_memory_gb")
         total = sum(seconds) if seconds else None
-        result.append(Compared(shown, recipe, scores, total, max(memory, default=None), _asked(out)))
+        result.append(Compared(shown, recipe, scores, total, max(memory, default=None), _asked(out), out))
     return tuple(result)
 
 
@@ -98,6 +103,20 @@ def seeds(runs: Sequence[Compared]) -> list[list[Compared]]:
         key = json.dumps({name: value for name, value in run.settings.items() if name != "seed"}, sort_keys=True)
         groups.setdefault(key, []).append(run)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def pairs(runs: Sequence[Compared]) -> list[tuple[Compared, Compared, Paired]]:
+    """The exported settings of every two runs that were asked the same queries, as (before, after, comparison).
+
+    Runs whose queries or neighbours were lost since are left out.
+    """
+    found = []
+    for before, after in itertools.combinations([run for run in runs if run.asked], 2):
+        if before.asked == after.asked:
+            with contextlib.suppress(FileNotFoundError, ValueError):  # lost files; equal images of other classes
+                tables = (precisions(run.folder / FOLDERS[7], str(run.final["setting"])) for run in (before, after))
+                found.append((before, after, paired(*tables)))
+    return found
 
 
 def _numbers(out: Path, name: str) -> list[float]:

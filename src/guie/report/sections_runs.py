@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from guie.evaluate.pairs import Paired
 from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.markup import filled, memory_text, score_text, seconds_text
 from guie.report.palette import kind
-from guie.report.runs import Compared, differences, seeds
+from guie.report.runs import Compared, differences, pairs, seeds
 
 
 def runs_chart(runs: Sequence[Compared]) -> Markup:
@@ -60,6 +62,7 @@ def compared(runs: Sequence[Compared]) -> Markup:
         styles=["final"] + [""] * (len(runs) - 1),
         has_other_images=len({run.asked for run in runs}) > 1,
         seeds=[_spread(group) for group in seeds(runs)],
+        pairs=[_pair(*pair) for pair in pairs(runs)],
         ladders=_ladders(runs),
         differences=[[path, *values] for path, values in fields.items()],
     )
@@ -74,6 +77,12 @@ def _row(run: Compared, domains: Sequence[str]) -> list[Any]:
     scores = [score_text(final.get(f"mp5_{domain}")) for domain in domains]
     own = [final["setting"], final["dim"], score_text(final["mp5"]), score_text(final["r1"])]
     return [run.name, *own, *scores, seconds_text(run.seconds), memory_text(run.peak_memory_gb)]
+
+
+def _pair(before: Compared, after: Compared, found: Paired) -> list[str]:
+    """A row of the table of pairs."""
+    between = "" if math.isnan(found.low) else f"{found.low:+.3f} to {found.high:+.3f}"
+    return [before.name, after.name, f"{found.difference:+.3f}", between, f"{found.p:.3f}", str(found.n_classes)]
 
 
 def _spread(group: Sequence[Compared]) -> dict[str, Any]:

@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from guie.report.charts import Line, line_chart, thinned
-from guie.report.collect import CURVE_COLUMNS, StageCurves, is_number
+from guie.report.collect import StageCurves, is_number
 from guie.report.markup import filled, score_text
+from guie.report.stage_figures import Figure, figures_of
 
-UNITS = ("rad", "cosine")
 MAX_OPEN_STAGES = 8  # with more stages than these, the curves open on a click
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What one chart of a stage shows.
-
-    Attributes:
-        title: Its caption.
-        curves: For each line: the column of `metrics.csv`, the name and the style.
-        is_from_zero: The y axis begins at 0.
-        is_validation: Its values are scores, which are few.
-    """
-
-    title: str
-    curves: tuple[tuple[str, str, str], ...]
-    is_from_zero: bool = False
-    is_validation: bool = False
-
-
-LOSS = Figure("loss", (("loss", "loss", "one"),))
-FIGURES = (
-    Figure("learning rate", (("lr", "learning rate", "one"),), is_from_zero=True),
-    Figure("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), is_validation=True),
-)
-
-
-def figures_of(stage: StageCurves) -> tuple[Figure, ...]:
-    """The charts of a stage: the loss, what its objective tells (a column of `metrics.csv` each), and `FIGURES`."""
-    columns = () if stage.metrics is None else [name for name in stage.metrics.columns if name not in CURVE_COLUMNS]
-    own = [Figure(worded(name), ((name, worded(name), "one"),), is_from_zero=True) for name in columns]
-    return (LOSS, *own, *FIGURES)
-
-
-def worded(column: str) -> str:
-    """A column as a title, its unit in brackets: `margin (rad)` for `margin_rad`."""
-    name, _, unit = column.rpartition("_")
-    return f"{name.replace('_', ' ')} ({unit})" if unit in UNITS and name else column.replace("_", " ")
 
 
 def training(stages: Sequence[StageCurves]) -> Markup:

@@ -7,7 +7,7 @@ from typing import Any
 
 from guie.settings.fields import hints_of, items_of, joined, kinds_of
 
-# Fields of a stage that have another name now. Those that only moved are found by their names.
+# Fields that have another name now, and their path below the same class. Those that only moved are found by name.
 RENAMED = {
     "classifier": "objective",
     "margin": "objective.margin_rad",
@@ -28,6 +28,8 @@ RENAMED = {
     "max_rad": "max",
     "low_rad": "low",
     "high_rad": "high",
+    "beta_rate": "beta_lr_factor",
+    "has_class_betas": "has_class_beta",
 }
 
 # What a stage no longer says, and what says it now.

@@ -136,7 +136,8 @@ class Optim:
         batch_size: Images of a step, over all processes.
         lr: Peak learning rate.
         method: The optimizer.
-        weight_decay: Of the optimizer; of matrices alone, unless `has_full_decay`.
+        weight_decay: Of the optimizer; of matrices alone, unless `has_full_decay`. Class centres (ArcFace to
+            SphereFaceR) are decayed, too; proxies, learned boundaries, masks and adversaries never are.
         has_full_decay: Biases and norms are decayed, too, as by torch's optimizers without parameter groups (1st, 2nd
             and 5th place).
         schedule: How the learning rate moves during the stage.

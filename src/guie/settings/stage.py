@@ -12,6 +12,7 @@ from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
 from guie.settings.objective import ArcFace, ObjectiveSettings
 from guie.settings.optim import Optim
+from guie.settings.sampling import PerClass, Weighted
 
 PHASES = ("head", "backbone", "highres")  # of doors 04, 05 and 06
 Part = Literal["neck", "objective"]
@@ -28,8 +29,8 @@ class Start:
         fresh: Parts that start anew. Everything else is loaded strictly.
         model: A backbone other than the recipe's, for a stage that starts from `pretrained`; its mean and std must be
             the recipe's.
-        has_mean_centers: Fresh class centres start as the means of their classes' embeddings instead of at random; the
-            backbone is frozen.
+        has_mean_centers: Fresh class centres and proxies start as the means of their classes' embeddings instead of at
+            random; the backbone is frozen. Several of a class start near that mean, each moved its own way.
     """
 
     of: str = ""
@@ -70,42 +71,6 @@ class Neck:
             raise ValueError(f"{at}.dropouts is empty; without dropout it is (0.0,)")
         if self.has_size and self.hidden_dim:
             raise ValueError(f"{at}.has_size excludes hidden_dim, which is {self.hidden_dim}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighted:
-    """Images are drawn one by one.
-
-    Attributes:
-        power: An image of a class with n images is drawn with weight n ** power: 0 takes images as they are, -1 makes
-            all classes equally frequent.
-        is_of_one_source: Each batch is of one data set, and the sets take turns, as in UnED (arXiv 2309.01858).
-    """
-
-    power: float = within(-0.5, low=-1.0, high=0.0)
-    is_of_one_source: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerClass:
-    """Each batch has the same number of rows of each of its classes: images_per_class * views_per_image.
-
-    Attributes:
-        images_per_class: Different images of a class in a batch.
-        views_per_image: Rows of each image, augmented differently.
-        power: A class with n images is drawn with weight n ** (1 + power).
-        is_of_one_source: Each batch is of one data set, and the sets take turns, as in UnED (arXiv 2309.01858).
-    """
-
-    images_per_class: int = within(4, low=1, high=10**4)
-    views_per_image: int = within(1, low=1, high=100)
-    power: float = within(-0.5, low=-1.0, high=0.0)
-    is_of_one_source: bool = False
-
-    @property
-    def rows_per_class(self) -> int:
-        """Rows of a class in a batch."""
-        return self.images_per_class * self.views_per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +154,11 @@ class Stage:
         """Whether the neck keeps its weights, and its batch norm its statistics."""
         return self.trains in ("objective", "backbone")
 
+    @property
+    def batch_classes(self) -> int:
+        """Different classes of a batch; 0 where images are drawn one by one."""
+        return self.optim.batch_size // self.sampling.rows_per_class if isinstance(self.sampling, PerClass) else 0
+
     def check(self, at: str) -> None:
         """Raises ValueError for fields that contradict each other."""
         _check_row_name(at, self.name)
@@ -198,19 +168,13 @@ class Stage:
         if self.neck.has_norm and not self.is_neck_frozen and batch_size < 2:
             raise ValueError(
                 f"{at}.neck.has_norm is true, but batch_size {batch_size} gives the batch norm one image at a time, "
-                "which has no "
-                "variance; take a larger batch_size, or has_norm=False"
+                "which has no variance; take a larger batch_size, or has_norm=False"
             )
         if isinstance(self.sampling, PerClass) and batch_size % self.sampling.rows_per_class:
             views = self.sampling.views_per_image
             raise ValueError(
                 f"{at}.sampling.images_per_class is {self.sampling.images_per_class}"
                 f"{f', with {views} views of each' if views > 1 else ''}, must divide the batch_size {batch_size}"
-            )
-        if self.objective.needs_positives and isinstance(self.sampling, PerClass) and self.sampling.rows_per_class < 2:
-            raise ValueError(
-                f"{at}.objective is {type(self.objective).__name__}, which compares images of one class, but "
-                "sampling.images_per_class is 1; take 2 or more"
             )
         if self.cost.has_sharded_weights and self.is_backbone_frozen:
             raise ValueError(
@@ -222,11 +186,25 @@ class Stage:
             )
         if self.neck.has_size and not self.is_backbone_frozen:
             raise ValueError(f"{at}.neck.has_size needs a frozen backbone, whose features are cached")
-        may_start_there = self.objective.has_centers and self.is_backbone_frozen and "objective" in self.start.fresh
+        self._check_objective(at)
+
+    def _check_objective(self, at: str) -> None:
+        """Raises ValueError where the objective does not suit what trains, the batches, or how it starts."""
+        objective, kind = self.objective, type(self.objective).__name__
+        if self.trains == "objective" and not objective.has_weights:
+            raise ValueError(f"{at}.trains is 'objective', but {kind} has no weights of its own; take trains='head'")
+        if isinstance(self.sampling, PerClass):
+            if objective.needs_positives and self.sampling.rows_per_class < 2:
+                raise ValueError(
+                    f"{at}.objective is {kind}, which compares images of one class, but sampling.images_per_class is "
+                    "1; take 2 or more"
+                )
+            objective.check_batch(f"{at}.objective", self.batch_classes)
+        may_start_there = objective.has_centers and self.is_backbone_frozen and "objective" in self.start.fresh
         if self.start.has_mean_centers and not may_start_there:
             raise ValueError(
-                f"{at}.start.has_mean_centers needs a fresh objective with class centres, and a frozen backbone, whose "
-                "features are cached"
+                f"{at}.start.has_mean_centers needs a fresh objective with class centres or proxies, and a frozen "
+                "backbone, whose features are cached"
             )
 
 

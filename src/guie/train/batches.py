@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,112 +15,23 @@ from torch.utils.data import Dataset
 
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packed import PackedImages
+from guie.embed.extract import Squares
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.loading import load_batches
 from guie.embed.sizes import sizes_of
-from guie.embed.views import normalise, to_square
+from guie.embed.views import normalise
 from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
 from guie.model.normalisation import mean_std
 from guie.settings.embed import VIEWS
 from guie.settings.recipe import Recipe
-from guie.settings.stage import PerClass, Stage
+from guie.settings.sampling import PerClass
+from guie.settings.stage import Stage
 from guie.train.gradient import StepInputs
+from guie.train.look import ModelLook, image_features
 from guie.train.objectives.base import Look
-from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, seed_of, turns
-
-
-class TrainSet:
-    """The training images of the pack, and the order in which a stage sees them.
-
-    Attributes:
-        rows: int64 [n], their row numbers in the pack.
-        labels: int64 [n], their classes, 0 to n_classes - 1 in the order of the pack's class ids.
-        n_classes: Classes in this stage.
-        n_steps: Steps in an epoch.
-    """
-
-    def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
-        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes
-        for its batches."""
-        index = packed.index
-        self.rows = np.flatnonzero(
-            (index["split"] == "train") & (index["source"].isin(stage.sources) | (not stage.sources))
-        )
-        if not len(self.rows):
-            where = f" in {', '.join(stage.sources)}" if stage.sources else ""
-            raise ValueError(
-                f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share"
-            )
-        index = index.iloc[self.rows]
-        self.labels = np.unique(index["class_id"].to_numpy(), return_inverse=True)[1].astype(np.int64)
-        self.image_ids = index["image_id"].to_numpy()
-        self.n_classes = int(self.labels.max()) + 1
-        self.repeats = index["repeats"].to_numpy()
-        weights = {limit.name: limit.weight for limit in recipe.data.limits}
-        self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)
-        self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
-        self.seed = recipe.seed
-        self.stage = stage
-        self._check_classes(np.arange(len(self.rows)), "there are")
-        names, self.sources = np.unique(index["source"].to_numpy(), return_inverse=True)
-        if stage.sampling.is_of_one_source:
-            self._check_sources(names)
-
-    def _check_sources(self, names: np.ndarray) -> None:
-        """Raises ValueError where a batch needs more classes than one of the data sets has; `names` are theirs."""
-        for i, name in enumerate(names):
-            self._check_classes(np.flatnonzero(self.sources == i), f"the data set {name} has")
-
-    def _check_classes(self, items: np.ndarray, who: str) -> None:
-        """Raises ValueError where a batch needs more classes than some images have; `who` has them, for the message."""
-        batch_size, sampling = self.stage.optim.batch_size, self.stage.sampling
-        n = len(np.unique(self.labels[items]))
-        if isinstance(sampling, PerClass) and batch_size // sampling.rows_per_class > n:
-            raise ValueError(
-                f"stages.{self.stage.name}: a batch of {batch_size} with {sampling.rows_per_class} images per class "
-                f"needs {batch_size // sampling.rows_per_class} classes, and {who} {n}; make the batch smaller"
-            )
-
-    def step_items(self, epoch: int, groups: np.ndarray | None = None) -> np.ndarray:
-        """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size].
-
-        Args:
-            epoch: Counted from 0.
-            groups: Which images may share a batch, see `Objective.groups`.
-
-        Raises:
-            ValueError: a group has too few classes for a batch, or no image is in a group.
-        """
-        if self.stage.sampling.is_of_one_source:
-            of_source = self.sources if groups is None else np.where(groups < 0, -1, groups * (self.sources.max() + 1))
-            groups = of_source if groups is None else np.where(groups < 0, -1, of_source + self.sources)
-        every = np.arange(len(self.rows))
-        seed = (self.seed, self.stage.name, epoch)
-        if groups is None:
-            return self._batches_of(every, self.n_steps, *seed)
-        if (groups < 0).all():
-            raise ValueError(
-                f"stages.{self.stage.name}: the objective leaves out every image; give it fewer clusters or more images"
-            )
-        turn = turns(groups, self.n_steps, *seed)
-        steps = np.empty((self.n_steps, self.stage.optim.batch_size), np.int64)
-        for group in np.unique(turn):
-            items = every[groups == group]
-            self._check_classes(items, f"group {group} of the images has")
-            steps[turn == group] = items[self._batches_of(items, int((turn == group).sum()), *seed, int(group))]
-        return steps
-
-    def _batches_of(self, items: np.ndarray, n_steps: int, *seed: Any) -> np.ndarray:
-        """Batches of some images alone, as numbers into `items`, int64 [n_steps, batch_size]."""
-        sampling, batch_size = self.stage.sampling, self.stage.optim.batch_size
-        labels, repeats, factors = self.labels[items], self.repeats[items], self.factors[items]
-        if isinstance(sampling, PerClass):
-            weights = sample_weights(labels, repeats, sampling.power, factors)
-            per_class, n_views = sampling.images_per_class, sampling.views_per_image
-            return class_batches(labels, weights, n_steps, batch_size, per_class, *seed, n_views=n_views)
-        order = epoch_order(labels, repeats, n_steps * batch_size, sampling.power, factors, *seed)
-        return order.reshape(n_steps, batch_size)
+from guie.train.schedule import seed_of
+from guie.train.train_set import TrainSet
 
 
 class Batches(Protocol):
@@ -166,18 +77,13 @@ class ImageBatches:
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
-        return _Look(self.train_set.labels, lambda items: self._plain(items, model), model)
+        return ModelLook(self.train_set.labels, partial(self._plain, model), model)
 
-    def _plain(self, items: np.ndarray, model: Embedder) -> Tensor:
+    def _plain(self, model: Embedder, items: np.ndarray) -> Tensor:
         """Features of the plain views, float32 [n, feature_dim]."""
-        parts = []
-        for chunk in np.array_split(items, max(1, -(-len(items) // self.stage.optim.batch_size))):
-            images = [self.packed.read(int(row)) for row in self.train_set.rows[chunk]]
-            squares = [to_square(torch.from_numpy(i).permute(2, 0, 1)[None], self.stage.image_px) for i in images]
-            pixels = normalise(torch.cat(squares).to(self.accelerator.device), *self.mean_std)
-            with self.accelerator.autocast():
-                parts.append(model.backbone(pixels).float())
-        return torch.cat(parts)
+        squares = Squares(self.packed, self.train_set.rows, self.stage.image_px, "plain", None)
+        n_at_once = max(1, self.stage.optim.batch_size // self.stage.cost.n_parts)
+        return image_features(squares, items, model, self.mean_std, n_at_once, self.accelerator)
 
 
 class _Augmented(Dataset[Tensor]):
@@ -252,37 +158,7 @@ class FeatureBatches:
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
-        return _Look(self.train_set.labels, lambda items: self.features(items, np.zeros_like(items)), model)
-
-
-class _Look:
-    """See `Look`."""
-
-    def __init__(self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder) -> None:
-        self.labels, self.plain, self.model = labels, plain, model
-
-    @torch.no_grad()
-    def features(self, items: np.ndarray) -> Tensor:
-        with _eval_mode(self.model):
-            return self.plain(items)[:, : self.model.backbone.feature_dim]  # without the image's size
-
-    @torch.no_grad()
-    def embeddings(self, items: np.ndarray) -> Tensor:
-        with _eval_mode(self.model):
-            embeddings: Tensor = self.model.neck(self.plain(items))
-        return embeddings
-
-
-@contextlib.contextmanager
-def _eval_mode(model: Embedder) -> Iterator[None]:
-    """Eval mode while the block runs; afterwards each module has its own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
+        return ModelLook(self.train_set.labels, lambda items: self.features(items, np.zeros_like(items)), model)
 
 
 def _step_inputs(

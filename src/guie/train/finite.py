@@ -10,10 +10,10 @@ from torch import Tensor
 
 from guie.files import whole_file
 from guie.settings.stage import Stage
-from guie.train.batches import TrainSet
 from guie.train.model import Model
 from guie.train.sharding import is_sharded, is_so_for_all, own_part
 from guie.train.state import TrainState
+from guie.train.train_set import TrainSet
 
 
 def check_loss(

@@ -58,16 +58,18 @@ class Position:
         epoch: Counted from 0.
         step: Of the stage, counted from 0.
         seed: Of its random numbers.
+        is_counted: Whether it is counted in the curves.
     """
 
     epoch: int
     step: int
     seed: int
+    is_counted: bool = True
 
 
 def gradient(
     model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator
-) -> tuple[Batch | None, dict[str, float]]:
+) -> tuple[Batch, dict[str, float]]:
     """Leaves the gradient of the whole batch in every parameter that trains; gradients must be None or zero before.
 
     Args:
@@ -78,15 +80,14 @@ def gradient(
         accelerator: Of all processes; in fp16 gradients are left scaled.
 
     Returns:
-        The whole batch without its graph, for `Objective.after_step`, and the loss terms. The batch is None where an
-        additive objective was computed in parts.
+        The whole batch without its graph, for `Objective.after_step`, and the loss terms.
     """
     if not given.are_pixels:
         batch, terms = _head(model, given.inputs, given, position, accelerator)
         return batch, terms
     parts = given.inputs.chunk(n_parts)
     if n_parts > 1 and model.objective.is_additive and isinstance(model.neck.norm, nn.Identity):
-        return None, _by_parts(model, parts, given, position, accelerator)
+        return _by_parts(model, parts, given, position, accelerator)
     with torch.set_grad_enabled(n_parts == 1):
         own = torch.cat([_features(model, part, i, position, accelerator) for i, part in enumerate(parts)])
     features = _gathered(own.detach(), accelerator).requires_grad_()
@@ -102,20 +103,36 @@ def gradient(
     return batch, terms
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds the generators of the CPU and of this process' device, as `torch.manual_seed` does.
+
+    torch.manual_seed also formats a stack trace for each kind of device that is not in use, a quarter of a millisecond
+    or more, which is felt where a step takes three (torch 2.14, `torch.cuda._lazy_call`).
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 @torch.no_grad()
 def share_head(model: Model, accelerator: Accelerator) -> None:
     """Gives all processes the weights and buffers of process 0's head, in place."""
+    share((t for module in model.head for t in (*module.parameters(), *module.buffers())), accelerator)
+
+
+@torch.no_grad()
+def share(tensors: Iterable[Tensor], accelerator: Accelerator) -> None:
+    """Gives all processes process 0's tensors, in place; all processes must ask."""
     if accelerator.num_processes == 1:
         return
-    for module in model.head:
-        for tensor in (*module.parameters(), *module.buffers()):
-            tensor.copy_(broadcast(tensor.detach().clone()))
+    for tensor in tensors:
+        tensor.copy_(broadcast(tensor.detach().clone()))
 
 
 def _features(model: Model, pixels: Tensor, part: int, position: Position, accelerator: Accelerator) -> Tensor:
     """The backbone's features of a part, in float32 at least; its noise (drop-path) is the same whenever the part is
     computed."""
-    torch.manual_seed(seed_of(position.seed, "noise", accelerator.process_index, part))
+    seed_generators(seed_of(position.seed, "noise", accelerator.process_index, part), accelerator.device)
     with accelerator.autocast():
         features: Tensor = model.backbone(pixels)
     return wide(features)
@@ -139,7 +156,7 @@ def _head(
     model: Model, features: Tensor, given: StepInputs, position: Position, accelerator: Accelerator
 ) -> tuple[Batch, dict[str, float]]:
     """Neck and objective over the whole batch, forward and backward."""
-    torch.manual_seed(position.seed)  # the same dropout on every process
+    seed_generators(position.seed, accelerator.device)  # the same dropout on every process
     with accelerator.autocast():
         embeddings = wide(model.neck(features))
     batch = Batch(features, embeddings, given.labels, given.items, given.views, *_of(position))
@@ -159,7 +176,7 @@ def _share_gradient_of_head(model: Model, accelerator: Accelerator) -> None:
 
 def _by_parts(
     model: Model, parts: tuple[Tensor, ...], given: StepInputs, position: Position, accelerator: Accelerator
-) -> dict[str, float]:
+) -> tuple[Batch, dict[str, float]]:
     """Forward and backward of an additive objective, part by part, without a first pass.
 
     Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch.
@@ -167,20 +184,45 @@ def _by_parts(
     n, world = len(given.labels), accelerator.num_processes
     all_own = torch.arange(accelerator.process_index, n, world, device=given.labels.device)
     sums = torch.zeros(1, device=given.labels.device)  # of each term
+    seen: list[Batch] = []
     for i, (part, rows) in enumerate(zip(parts, all_own.chunk(len(parts)), strict=True)):
         own = _features(model, part, i, position, accelerator)
-        cut = own.detach().requires_grad_()
-        torch.manual_seed(position.seed)
-        terms = _terms(model, _part_of_batch(model, cut, rows, given, position, accelerator))
-        share = len(rows) / n
-        accelerator.backward(_total(terms) * share)
-        sums = sums + share * _values(terms)
-        assert cut.grad is not None
-        _backward(model, own, cut.grad, i == len(parts) - 1, accelerator)
+        batch, terms, back = _head_of_part(model, own, rows, given, position, accelerator)
+        sums = sums + _values(terms)
+        _backward(model, own, back, i == len(parts) - 1, accelerator)
+        seen.append(batch)
     _sum_gradients((p for module in model.head for p in module.parameters()), accelerator)
     if not is_sharded(model.backbone):
         _sum_gradients(model.backbone.parameters(), accelerator)
-    return dict(zip(terms, accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
+    losses = accelerator.reduce(sums, reduction="sum").tolist()
+    return _whole(seen, given, position, accelerator), dict(zip(terms, losses, strict=True))
+
+
+def _head_of_part(
+    model: Model, own: Tensor, rows: Tensor, given: StepInputs, position: Position, accelerator: Accelerator
+) -> tuple[Batch, dict[str, Tensor], Tensor]:
+    """Neck and objective over some rows, forward and backward.
+
+    Returns:
+        The rows without their graph, their share of the batch's loss terms, and the gradient by their features.
+    """
+    cut = own.detach().requires_grad_()
+    seed_generators(position.seed, accelerator.device)
+    batch = _part_of_batch(model, cut, rows, given, position, accelerator)
+    share = len(rows) / len(given.labels)
+    terms = {name: share * term for name, term in _terms(model, batch).items()}
+    accelerator.backward(_total(terms))
+    assert cut.grad is not None
+    return batch.detached(), terms, cut.grad
+
+
+def _whole(seen: list[Batch], given: StepInputs, position: Position, accelerator: Accelerator) -> Batch:
+    """The batch of all processes, of the parts that this one has seen."""
+    features, embeddings = (
+        _gathered(torch.cat(own), accelerator)
+        for own in ([part.features for part in seen], [part.embeddings for part in seen])
+    )
+    return Batch(features, embeddings, given.labels, given.items, given.views, *_of(position))
 
 
 def _part_of_batch(
@@ -194,9 +236,9 @@ def _part_of_batch(
     return Batch(cut, embeddings, labels, items, views, *_of(position))
 
 
-def _of(position: Position) -> tuple[int, int, int]:
-    """What a batch knows of its position: epoch, step and seed."""
-    return position.epoch, position.step, position.seed
+def _of(position: Position) -> tuple[int, int, int, bool]:
+    """What a batch knows of its position: epoch, step, seed, and whether it is counted."""
+    return position.epoch, position.step, position.seed, position.is_counted
 
 
 def _send_back(

@@ -3,6 +3,8 @@ train."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -62,6 +64,27 @@ def is_so_for_all(is_so: bool, accelerator: Accelerator) -> bool:
     if accelerator.num_processes == 1:
         return is_so
     return int(accelerator.reduce(torch.tensor(int(is_so), device=accelerator.device))) == accelerator.num_processes
+
+
+@contextlib.contextmanager
+def ends_everywhere(accelerator: Accelerator) -> Iterator[None]:
+    """A block that all processes run. Where it fails in one, the others end after it, too, instead of waiting for it.
+
+    Between processes nothing may travel in the block after the place that fails.
+
+    Raises:
+        ValueError: another process failed. The one that failed raises its own error.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    is_whole = is_so_for_all(failure is None, accelerator)
+    if failure is not None:
+        raise failure
+    if not is_whole:
+        raise ValueError("another process of this run has stopped; its own output says why")
 
 
 def own_part(tensor: Tensor) -> Tensor:

@@ -25,8 +25,9 @@ from guie.model.normalisation import check_normalisation
 from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.settings.names import PRETRAINED
+from guie.settings.sampling import PerClass
 from guie.settings.stage import Soup, Stage
-from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet, less_memory
+from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memory
 from guie.train.curves import write_metrics
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
@@ -34,6 +35,7 @@ from guie.train.schedule import seed_of
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint
+from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
 from guie.train.validation import validated
 from guie.versions import AUGMENTATION, EXTRACTION
@@ -215,6 +217,7 @@ def _trained(
     accelerator = store.accelerator
     if stage.cost.has_grad_checkpoints:
         enable_gradient_checkpointing(model.backbone.network)
+    _warn_of_single_images(stage, train_set)
     model.open(stage)
     freeze_early_blocks(model, stage)
     batches: Batches
@@ -239,6 +242,15 @@ def _trained(
     trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, curves, **words)
     trainer.run()
     return trainer, _whole(model, plain, accelerator)
+
+
+def _warn_of_single_images(stage: Stage, train_set: TrainSet) -> None:
+    """Says how many classes have one image, where the objective compares the images of a class."""
+    n_single = int((np.bincount(train_set.labels) == 1).sum())
+    if stage.objective.needs_positives and n_single:
+        what = "is its own positive" if isinstance(stage.sampling, PerClass) else "has no positive"
+        text = "stages.%s: %d of %d classes have one image, which %s; raise data.min_per_class to leave them out"
+        log.warning(text, stage.name, n_single, train_set.n_classes, what)
 
 
 def _check_sharding(stage: Stage, accelerator: Accelerator) -> None:

@@ -31,45 +31,77 @@ INAT = json.dumps(
     {"images": [{"id": 1, "file_name": "t/a/1/x.jpg"}], "annotations": [{"image_id": 1, "category_id": 4}]}
 )
 TREES: dict[str, dict[str, str]] = {
-    "gldv2": {"train.csv": "id,url,landmark_id\nabc1,u,7\nabd2,u,7\n", "train/a/b/c/abc1.jpg": JPG, "train/a/b/d/abd2.jpg": JPG},
-    "gldv2_index": {"index_image_to_landmark.csv": "id,landmark_id\nabc1,7\nabd2,7\n", "index/a/b/c/abc1.jpg": JPG, "index/a/b/d/abd2.jpg": JPG},
+    "gldv2": {
+        "train.csv": "id,url,landmark_id\nabc1,u,7\nabd2,u,7\n",
+        "train/a/b/c/abc1.jpg": JPG, "train/a/b/d/abd2.jpg": JPG,
+    },
+    "gldv2_index": {
+        "index_image_to_landmark.csv": "id,landmark_id\nabc1,7\nabd2,7\n",
+        "index/a/b/c/abc1.jpg": JPG, "index/a/b/d/abd2.jpg": JPG,
+    },
     "products10k": {"train.csv": "name,class,group\n1.jpg,3,0\n2.jpg,4,0\n", "train/1.jpg": JPG, "train/2.jpg": JPG},
     "shopee": {
-        "train.csv": "posting_id,image,image_phash,title,label_group\np,1.jpg,9,t,3\nq,2.jpg,9,t,3\n", "train_images/1.jpg": JPG, "train_images/2.jpg": JPG,
+        "train.csv": "posting_id,image,image_phash,title,label_group\np,1.jpg,9,t,3\nq,2.jpg,9,t,3\n",
+        "train_images/1.jpg": JPG, "train_images/2.jpg": JPG,
     },
     "hm": {
         "articles.csv": "article_id,product_code\n0108775015,0108775\n0108775016,0108775\n",
         "images/010/0108775015.jpg": JPG, "images/010/0108775016.jpg": JPG,
     },
     "met": {
-        "ground_truth/MET_database.json": json.dumps([{"id": 3, "path": "MET/3/0.jpg"}, {"id": 4, "path": "MET/4/0.jpg"}]),
+        "ground_truth/MET_database.json": json.dumps([{"id": i, "path": f"MET/{i}/0.jpg"} for i in (3, 4)]),
         "ground_truth/testset.json": json.dumps([{"path": "test_met/a.jpg", "MET_id": 3}]),
         "ground_truth/valset.json": json.dumps([{"path": "test_other/b.jpg"}]),
-        "images/MET/3/0.jpg": JPG, "images/MET/4/0.jpg": JPG, "images/test_met/a.jpg": JPG, "images/test_other/b.jpg": JPG,
+        "images/MET/3/0.jpg": JPG, "images/MET/4/0.jpg": JPG,
+        "images/test_met/a.jpg": JPG, "images/test_other/b.jpg": JPG,
     },
     "aliproducts": {"train_val.part1/7/a.jpg": JPG, "val/7/b.jpg": JPG},
     "gpr1200": {"images/0_a.jpg": JPG, "images/1_b.jpg": JPG},
-    "deepfashion_c2s": {"Eval/list_eval_partition.txt": PAIRS, **{f"img/{name}.jpg": JPG for name in ("a/1", "a/2", "b/1", "b/2")}},
-    "deepfashion_c2s_kaggle": {"deepfashion_train.json": json.dumps({"g": {"i": ["a/1.jpg", "a/2.jpg"]}}), "a/1.jpg": JPG, "a/2.jpg": JPG},
+    "deepfashion_c2s": {
+        "Eval/list_eval_partition.txt": PAIRS,
+        "img/a/1.jpg": JPG, "img/a/2.jpg": JPG, "img/b/1.jpg": JPG, "img/b/2.jpg": JPG,
+    },
+    "deepfashion_c2s_kaggle": {
+        "deepfashion_train.json": json.dumps({"g": {"i": ["a/1.jpg", "a/2.jpg"]}}),
+        "a/1.jpg": JPG, "a/2.jpg": JPG,
+    },
     "inshop": {"Eval/list_eval_partition.txt": SHOP, "img/a/1.jpg": JPG, "img/b/1.jpg": JPG},
-    "sop": {"Ebay_train.txt": f"{SOP}1 1 1 c_final/1.JPG\n", "Ebay_test.txt": f"{SOP}2 2 1 c_final/2.JPG\n", "c_final/1.JPG": JPG, "c_final/2.JPG": JPG},
-    "food101": {"meta/train.txt": "pie/1\n", "meta/test.txt": "pie/2\n", "images/pie/1.jpg": JPG, "images/pie/2.jpg": JPG},
+    "sop": {
+        "Ebay_train.txt": f"{SOP}1 1 1 c_final/1.JPG\n", "Ebay_test.txt": f"{SOP}2 2 1 c_final/2.JPG\n",
+        "c_final/1.JPG": JPG, "c_final/2.JPG": JPG,
+    },
+    "food101": {
+        "meta/train.txt": "pie/1\n", "meta/test.txt": "pie/2\n",
+        "images/pie/1.jpg": JPG, "images/pie/2.jpg": JPG,
+    },
     "rp2k": {"all/train/可乐/1.jpg": JPG, "all/test/#U53ef#U4e50/2.jpg": JPG},
     "cars196": {"cars_annos.mat": "", "car_ims/000001.jpg": JPG, "car_ims/000002.jpg": JPG},
-    "inat2018": {"train2018.json": INAT, "val2018.json": INAT.replace("x.jpg", "y.jpg"), "t/a/1/x.jpg": JPG, "t/a/1/y.jpg": JPG},
+    "inat2018": {
+        "train2018.json": INAT, "val2018.json": INAT.replace("x.jpg", "y.jpg"),
+        "t/a/1/x.jpg": JPG, "t/a/1/y.jpg": JPG,
+    },
     "fashion200k": {"women/dresses/casual/11/a.jpg": JPG, "women/dresses/casual/12/b.jpg": JPG},
     "lookalike130k": {"train.csv": "label,image_name\n3,1.jpg\n4,2.jpg\n", "toys/1.jpg": JPG, "cars/2.jpg": JPG},
     "uned": {
-        "info_files/sop/train.json": json.dumps([{"path": "sop/1.jpg", "class_id": 1}, {"path": "sop/2.jpg", "class_id": [2, 3]}]),
+        "info_files/sop/train.json": json.dumps([
+            {"path": "sop/1.jpg", "class_id": 1}, {"path": "sop/2.jpg", "class_id": [2, 3]},
+        ]),
         "images/sop/1.jpg": JPG, "images/sop/2.jpg": JPG,
     },
-    "csv_list": {"images.csv": "path,label,domain,split\na/1.jpg,x,toys,train\na/2.jpg,y,,\n", "a/1.jpg": JPG, "a/2.jpg": JPG},
+    "csv_list": {
+        "images.csv": "path,label,domain,split\na/1.jpg,x,toys,train\na/2.jpg,y,,\n",
+        "a/1.jpg": JPG, "a/2.jpg": JPG,
+    },
     "class_folders": {"x/1.jpg": JPG, "y/2.jpg": JPG},
     "grocery_store": {
-        "classes.csv": "Class Name (str),Class ID (int),Coarse\nApple,0,f\n", "train.txt": "train/1.jpg, 0, 0\n", "val.txt": "val/2.jpg, 0, 0\n",
+        "classes.csv": "Class Name (str),Class ID (int),Coarse\nApple,0,f\n",
+        "train.txt": "train/1.jpg, 0, 0\n", "val.txt": "val/2.jpg, 0, 0\n",
         "train/1.jpg": JPG, "val/2.jpg": JPG,
     },
-    "clothing": {"images.csv": "image,sender_id,label,kids\n1,4,Hat,False\n2,4,Dress,False\n", "images/1.jpg": JPG, "images/2.jpg": JPG},
+    "clothing": {
+        "images.csv": "image,sender_id,label,kids\n1,4,Hat,False\n2,4,Dress,False\n",
+        "images/1.jpg": JPG, "images/2.jpg": JPG,
+    },
 }  # fmt: skip
 BY_FOLDER = (
     "aliproducts",

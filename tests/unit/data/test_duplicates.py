@@ -226,7 +226,8 @@ rng, n = np.random.default_rng(0), {40_000 if kind == "equal" else 5_000}
 bits = rng.integers(0, 64, (2, n)).astype(np.uint64)
 hashes = np.full(n, 9, np.uint64) if {kind == "equal"} else np.uint64(1) << bits[0] | np.uint64(1) << bits[1]
 split, class_id = rng.choice(["train", "val"], n), rng.integers(0, n // 20, n)
-rows = pd.DataFrame(dict(image_id=[f"s/{{i:06d}}" for i in range(n)], split=split, class_id=class_id, content=[str(i) for i in range(n)]))
+ids, contents = [f"s/{{i:06d}}" for i in range(n)], [str(i) for i in range(n)]
+rows = pd.DataFrame(dict(image_id=ids, split=split, class_id=class_id, content=contents))
 before = peak_memory()
 table = find_duplicates(rows.assign(phash=hashes, colours=[bytes(48)] * n), 4)
 assert len(table) == n

@@ -53,7 +53,8 @@ from pathlib import Path
 from test_scale import run_of
 from guie.data.balance import merge_and_balance
 from guie.machine import peak_memory
-print(merge_and_balance(run_of(Path({str(tmp_path)!r}), Path({str(tmp_path / "out")!r})))["n_val_classes"], peak_memory())
+run = run_of(Path({str(tmp_path)!r}), Path({str(tmp_path / "out")!r}))
+print(merge_and_balance(run)["n_val_classes"], peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     n_val, peak = map(int, done.stdout.split()[-2:])

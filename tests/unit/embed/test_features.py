@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from changing import changed
-from small_world import WORLD, pack_world
+from small_world import WORLD, copied
 
 from guie.data.packed import PackedImages
 from guie.embed.ensemble import load_backbone, rows_of
@@ -28,9 +28,9 @@ LADDER = (
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(packed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose images are packed."""
-    return pack_world(tmp_path_factory.mktemp("features"))
+    return copied(packed_world, tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture(autouse=True)

@@ -70,5 +70,6 @@ def test_aspect_chooses_the_framing_by_the_sides(height: int, width: int, is_squ
 
 def test_every_view_has_a_frame_and_augmented_ones_the_whole_image() -> None:
     assert {view: frame_of(view) for view in (*VIEWS, "augmented_3")} == {
-        "plain": "squash", "flip": "squash", "crop": "crop", "pad": "pad", "aspect": "aspect", "aspect_pad": "aspect_pad", "augmented_3": "squash",
+        "plain": "squash", "flip": "squash", "crop": "crop", "pad": "pad", "aspect": "aspect",
+        "aspect_pad": "aspect_pad", "augmented_3": "squash",
     }  # fmt: skip

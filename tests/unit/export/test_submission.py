@@ -296,7 +296,10 @@ def test_full_disk_ends_in_an_error_and_not_the_process(tmp_path: Path) -> None:
         f"_save_module(module, Path({str(tmp_path)!r}) / 'saved_model.pt')\n"
     )
     for size, expected in (("2m", "OSError: [Errno 28] the disk is full at "), ("40m", "")):
-        script = f'mount -t tmpfs -o size={size} tmpfs {tmp_path}; {sys.executable} -c "$1" 2>&1 | tail -1; echo status ${{PIPESTATUS[0]}}; ls -A {tmp_path}'
+        script = (
+            f"mount -t tmpfs -o size={size} tmpfs {tmp_path}; "
+            f'{sys.executable} -c "$1" 2>&1 | tail -1; echo status ${{PIPESTATUS[0]}}; ls -A {tmp_path}'
+        )
         done = subprocess.run(["unshare", "-m", "bash", "-c", script, "bash", code], capture_output=True, text=True)
         lines = done.stdout.splitlines()
         if expected:

@@ -23,8 +23,8 @@ def with_model(name: str, **options: str) -> Recipe:
     [
         (
             with_model("convit_tiny"),
-            r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: near this size it takes 224 "
-            r"px",
+            r"stages.s1_head.image_px: .*'convit_tiny': a ConVit cannot take images of 64 px: "
+            r"near this size it takes 224 px",
         ),
         (
             with_model("inception_v3"),

@@ -8,7 +8,8 @@ from changing import changed
 
 from guie.data.packed import PackedImages
 from guie.recipe import PerClass, Recipe, Stage, load_recipe
-from guie.train.batches import TrainSet, less_memory
+from guie.train.batches import less_memory
+from guie.train.train_set import TrainSet
 
 RECIPE: Recipe = load_recipe("tiny")
 STAGE: Stage = changed(RECIPE.stage("s1_head"), optim__batch_size=4)

@@ -10,6 +10,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from opening import forked
 
 from guie.embed.accelerator import OTHER_TRAINERS, make_accelerator
 from guie.files import digest_of_tensors, load_weights
@@ -63,14 +64,19 @@ CHANGES = {
 }  # fmt: skip
 
 
-def trained(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_", "FP8_"))}
+
+
+def trained(folder: Path, is_forked: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Two stages, trained with these variables; those of torch and oneDNN need a new Python."""
     (folder / "small.py").write_text(RECIPE)
     (folder / "train.py").write_text(SCRIPT)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_", "FP8_"))}
-    command = [sys.executable, str(folder / "train.py"), str(folder)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=clean | {"OMP_NUM_THREADS": "1"} | environment, timeout=300
-    )
+    command = [str(folder / "train.py"), str(folder)]
+    variables = clean_environment() | {"OMP_NUM_THREADS": "1"} | environment
+    if is_forked:
+        return forked(command, env=variables)
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=variables, timeout=300)
 
 
 def digests(folder: Path) -> list[str]:
@@ -93,7 +99,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_are_the_same_bits_whatever_the_environment_holds(tmp_path: Path, clean: Path, name: str) -> None:
     for part in ("drawn", "01_manifests", "02_balanced", "03_packed"):
         shutil.copytree(clean / "small" / part, tmp_path / "small" / part)
-    done = trained(tmp_path, **CHANGES[name])
+    done = trained(tmp_path, is_forked=name != "rest", **CHANGES[name])
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(digests(clean)) == 2 and digests(tmp_path) == digests(clean)
     told = done.stdout.count("is not used: the recipe and the device decide")
@@ -132,14 +138,11 @@ def test_float32_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
 
 
+MAKES = ["-c", "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"]
+
+
 def test_device_that_the_environment_changes_is_refused() -> None:
-    code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"},
-    )
+    done = forked(MAKES, env=os.environ | {"ACCELERATE_TORCH_DEVICE": "meta"})
     assert done.stderr.splitlines()[-1] == (
         "ValueError: --device cpu, but ACCELERATE_TORCH_DEVICE=meta in the environment asks for 'meta'; "
         "unset ACCELERATE_TORCH_DEVICE, or give the same --device"
@@ -148,8 +151,7 @@ def test_device_that_the_environment_changes_is_refused() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("ACCELERATE_USE_CPU", "maybe"), ("ACCELERATE_TORCH_DEVICE", "no_device")])
 def test_word_that_accelerate_does_not_know_is_told_with_its_variable(name: str, value: str) -> None:
-    code = "from guie.embed.accelerator import make_accelerator\nmake_accelerator('cpu')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: value})
+    done = forked(MAKES, env=os.environ | {name: value})
     assert done.stderr.splitlines()[-1].startswith(
         "ValueError: accelerate cannot start with these environment variables ("
     )

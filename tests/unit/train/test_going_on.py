@@ -10,7 +10,7 @@ import pytest
 import torch
 from changing import changed
 from small_world import WORLD
-from test_trainer import HEAD, apart, out, trained  # noqa: F401  (out is a fixture)
+from test_trainer import HEAD, apart, out, trained, undisturbed  # noqa: F401  (out and undisturbed are fixtures)
 
 from guie import run as run_module
 from guie.data.packed import PackedImages
@@ -106,18 +106,16 @@ def test_too_few_cores_or_another_device_are_told(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("n_kept", [0, 1000, None], ids=["emptied", "truncated", "zeroed inside"])
 def test_damaged_checkpoint_is_told_and_the_stage_ends_as_an_undisturbed_one(
     out: Path,  # noqa: F811
+    undisturbed: dict[str, torch.Tensor],  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     n_kept: int | None,
 ):
-    expected = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
-    for file in (out / FOLDER).iterdir():
-        file.unlink()
     path = interrupted(out)
     data = path.read_bytes()
     middle = len(data) // 2
     path.write_bytes(data[:n_kept] if n_kept is not None else data[:middle] + bytes(2000) + data[middle + 2000 :])
     caplog.clear()
-    assert apart(expected, trained(out, HEAD)) == 0
+    assert apart(undisturbed, trained(out, HEAD)) == 0
     told = [line for line in caplog.messages if "training starts anew" in line]
     assert len(told) == 1 and str(path) in told[0]
 

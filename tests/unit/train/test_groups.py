@@ -12,7 +12,8 @@ from changing import changed
 from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.recipe import Augment, PerClass, Recipe, Stage, Weighted, load_recipe
-from guie.train.batches import FeatureBatches, TrainSet
+from guie.train.batches import FeatureBatches
+from guie.train.train_set import TrainSet
 
 RECIPE: Recipe = load_recipe("tiny")
 STAGE: Stage = changed(RECIPE.stage("s1_head"), optim__batch_size=4)
@@ -90,15 +91,37 @@ def test_groups_and_data_sets_part_batches_together(sampling: Weighted | PerClas
 def test_groups_that_leave_everything_out_are_told() -> None:
     for sampling in (Weighted(), PerClass(images_per_class=2), *ONE_SOURCE):
         train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling), PACK)
-        with pytest.raises(ValueError, match=r"stages.s1_head: the objective leaves out every image"):
+        with pytest.raises(
+            ValueError, match=r"stages.s1_head: no group of the objective has the \d classes of a batch; give"
+        ):
             train_set.step_items(0, np.full(N, -1))
 
 
-def test_too_few_classes_in_a_group_or_a_data_set_are_told() -> None:
+def test_group_with_fewer_classes_than_a_batch_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A clustering that parts off a few classes must not end a stage that has trained for hours."""
     stage = changed(STAGE, sampling=PerClass(images_per_class=2), optim__batch_size=12)
-    train_set = TrainSet(RECIPE, stage, PACK)  # six classes a batch, of twelve
-    with pytest.raises(ValueError, match=r"needs 6 classes, and group 1 of the images has 4; make the batch smaller"):
-        train_set.step_items(0, np.where(SOURCES == "y", 1, 0))
+    steps = TrainSet(RECIPE, stage, PACK).step_items(0, np.where(SOURCES == "y", 1, 0))
+    assert len(steps) == 20 and set(SOURCES[steps.ravel()]) == {"x"}
+    assert "1 of 2 groups have fewer than the 6 classes of a batch; their 80 images are left out" in caplog.text
+    with pytest.raises(ValueError, match=r"no group of the objective has the 6 classes of a batch; give it fewer clu"):
+        TrainSet(RECIPE, stage, PACK).step_items(0, np.arange(N) // 3 % 4)
+
+
+def test_groups_that_data_sets_part_too_finely_have_batches_of_several(caplog: pytest.LogCaptureFixture) -> None:
+    """Each group has four classes of x and two or four of y; a batch needs five."""
+    sampling = PerClass(images_per_class=2, is_of_one_source=True)
+    groups = np.where(CLASSES < 8, CLASSES // 4, CLASSES % 2)
+    stage = changed(STAGE, sampling=changed(sampling, is_of_one_source=False), optim__batch_size=10)
+    train_set = TrainSet(RECIPE, stage, PACK)
+    train_set.stage = changed(stage, sampling=sampling)
+    steps = train_set.step_items(0, groups)
+    assert all(len(set(groups[batch])) == 1 for batch in steps)
+    assert any(len(set(SOURCES[batch])) == 2 for batch in steps)
+    assert "in this epoch batches are of several data sets" in caplog.text
+
+
+def test_too_few_classes_in_a_data_set_are_told() -> None:
+    stage = changed(STAGE, sampling=PerClass(images_per_class=2), optim__batch_size=12)  # six classes, of twelve
     with pytest.raises(ValueError, match=r"needs 6 classes, and the data set y has 4; make the batch smaller"):
         TrainSet(RECIPE, changed(stage, sampling__is_of_one_source=True), PACK)
 

@@ -11,6 +11,7 @@ from changing import changed
 from hand_batch import NO_LOOK, batch_of
 from small_model import DIM, N_CLASSES, NECK, small_model
 from small_world import WORLD
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_trainer import HEAD, out, trained  # noqa: F401  (out is a fixture)
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def test_result_has_all_weights_and_no_buffer_of_the_objective() -> None:
 def test_what_is_loaded_are_the_objectives_weights_and_not_its_memory() -> None:
     parent, child = filled(0), filled(1)
     with torch.no_grad():
-        child.objective.parts["thresholdconsistentmargin"].memory.clear()
+        child.objective.parts["thresholdconsistentmargin"].memory.count.zero_()
     weights = parent.result()
 
     def weights_of(part: str) -> dict[str, Tensor]:
@@ -118,8 +119,12 @@ def test_each_term_of_the_loss_has_a_column_and_they_add_up(out: Path) -> None: 
     assert list(rows[0]).index("loss") + 1 == list(rows[0]).index(names[0])
     for row in rows:
         assert float(row["loss"]) == pytest.approx(sum(float(row[name]) for name in names), abs=1e-5)
-        assert 0 <= float(row["active_share"]) <= 1 and float(row["margin_rad"]) == 0.3
-        assert float(row["nearest_distance"]) > 0 and -1 <= float(row["negative_cosine"]) <= 1
+        assert 0 <= float(row["thresholdconsistentmargin_active_share"]) <= 1
+        assert float(row["arcface_margin_rad"]) == float(row["arcface_row_margin_rad"]) == 0.3
+        assert float(row["koleo_nearest_distance"]) > 0 and -1 <= float(row["arcface_target_cosine"]) <= 1
+    events = EventAccumulator(str(out / "tensorboard" / HEAD.name))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) >= set(rows[0]) - {"epoch", "step", "val_mp5", "val_r1"}
 
 
 def test_one_term_has_no_column_beside_the_loss(out: Path) -> None:  # noqa: F811

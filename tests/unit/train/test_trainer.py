@@ -1,7 +1,8 @@
 """One stage, trained in this process: parts, clipping, the average of the weights, what it tells, what stops it."""
 
+import contextlib
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from changing import changed
 from small_model import NECK, SmallPack, inputs_at, small_model
-from small_world import WORLD, options, pack_world
+from small_world import WORLD, copied, options
 from torch import Tensor
 
 from guie.data.packed import PackedImages
@@ -35,14 +36,14 @@ from guie.recipe import (
 )
 from guie.run import Run
 from guie.train import trainer as module
-from guie.train.batches import TrainSet
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
-from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.schedule import lr_at, seed_of
 from guie.train.stage import train_row
 from guie.train.state import Checkpoint
+from guie.train.train_set import TrainSet
 from guie.train.trainer import MOMENTS, Trainer
 
 PLAIN = changed(
@@ -56,9 +57,9 @@ SMALL = Stage("small", trains="all", optim=changed(PLAIN, backbone_lr_factor=1.0
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(packed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose images are packed."""
-    return pack_world(tmp_path_factory.mktemp("trainer"))
+    return copied(packed_world, tmp_path_factory.mktemp("trainer"))
 
 
 @pytest.fixture
@@ -79,6 +80,15 @@ def trained(out: Path, stage: Stage, **trainer_words: Any) -> dict[str, Tensor]:
 def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(out: Path) -> dict[str, Tensor]:
+    """The weights of HEAD, trained without an interruption; its files are gone."""
+    weights = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}  # which are mapped from the file
+    for file in (out / "04_head" / HEAD.name).iterdir():
+        file.unlink()
+    return weights
 
 
 class SmallBatches:
@@ -287,6 +297,43 @@ def is_same(one: Model, other: Model) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+class Noting(Counting):
+    """Notes which steps are counted in the curves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[int] = []
+
+    def after_step(self, batch: Batch, look: Look) -> None:
+        self.counted += [batch.step] if batch.is_counted else []
+
+
+def test_first_step_of_each_epoch_and_every_tenth_is_counted_in_the_curves(tmp_path: Path) -> None:
+    """Two epochs of 16 steps, broken off after the seventh step."""
+    stage = changed(SMALL, optim__batch_size=4, optim__n_epochs=2)
+    found = []
+    for stop_at in (7, None):
+        model = small_model(stage)
+        model.objective = Noting()
+        trainer = small_trainer(tmp_path, stage, model, notice=stopping(stop_at), checkpoint_every_s=-1.0)
+        with contextlib.suppress(KeyboardInterrupt):
+            trainer.run()
+        found.append(model.objective.counted)
+    assert found == [[0], [10, 16, 26]]
+
+
+def stopping(stop_at: int | None) -> Callable[[str], None]:
+    """Stops a stage when its n-th step is saved."""
+    seen: list[str] = []
+
+    def notice(moment: str) -> None:
+        seen.extend([moment] if moment == "checkpoint" else [])
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+
+    return notice
+
+
 def test_average_of_the_weights_goes_on(tmp_path: Path) -> None:
     stage = changed(WHOLE, optim__ema_decay=0.9, validation=Validation())
     _, whole = run_to(tmp_path / "whole", stage=stage)
@@ -332,7 +379,9 @@ def test_metrics_have_the_columns_of_the_objective(
 ) -> None:
     trained(out, changed(HEAD, objective=objective))
     rows = list(csv.DictReader((out / "04_head" / HEAD.name / "metrics.csv").read_text().splitlines()))
-    known = ["epoch", "step", "loss", *own, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
+    seen = ["active_share", "target_cosine", "best_other_cosine", "positive_cosine", "negative_cosine"]
+    seen += ["row_margin_rad"] if own else []
+    known = ["epoch", "step", "loss", *own, *seen, "lr", "images_per_s", "seconds", "val_mp5", "val_r1"]
     assert list(rows[0]) == known and len(rows) == 2
     for name, values in own.items():
         assert [float(row[name]) for row in rows] == pytest.approx(values)
@@ -344,11 +393,13 @@ def test_metrics_have_the_columns_of_the_objective(
     [(True, "the loss is nan at epoch 2, step 1, images "), (False, "a weight is not finite at epoch 2, step 2;")],
 )
 def test_what_is_not_finite_stops_the_stage_and_the_good_checkpoint_goes_on(
-    out: Path, mine: None, monkeypatch: pytest.MonkeyPatch, is_loss: bool, said: str
+    out: Path,
+    mine: None,
+    undisturbed: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    is_loss: bool,
+    said: str,
 ) -> None:
-    undisturbed = {name: tensor.clone() for name, tensor in trained(out, HEAD).items()}
-    for file in (out / "04_head" / HEAD.name).iterdir():
-        file.unlink()
     train_set = TrainSet(WORLD, HEAD, PackedImages(out / "03_packed"))
     batches: list[list[str]] = []
 

@@ -1,8 +1,8 @@
 """The Met: `ground_truth/MET_database.json` (or the mini one), a list of {id, path}; `valset.json` and `testset.json`,
 lists of {path, MET_id?}; images below `images/`.
 
-A query without MET_id shows nothing of the museum. It is a distractor and becomes a class of its own, so that it never
-matches another image.
+A query without MET_id shows no object of the museum: it is a distractor. It becomes a class with a single image, so
+that no other image counts as its match.
 """
 
 from __future__ import annotations

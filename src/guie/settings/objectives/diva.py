@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.fields import within
-from guie.settings.objectives.kind import Kind
-
-LARGEST_DISTANCE = 2.0  # of two vectors of length 1
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,8 @@ class Diva(Kind):
 
     Discriminative, shared and intra are the margin loss over triplets with two classes, three classes and one class.
     Sample is contrast with other images: each image's own key against a queue of keys, weighted by their distance
-    (DaNCE). Adversaries keep the first slice and each other apart. A task of weight 0 has no slice.
+    (DaNCE). From each further slice an adversary predicts the first one; both slices learn to prevent that. A task of
+    weight 0 has no slice.
 
     Ours: an image's key is the moving average of its own earlier embeddings, which were augmented differently, instead
     of a momentum encoder's embedding of a second augmentation: no second pass is needed. Keys begin as the embeddings
@@ -31,7 +30,8 @@ class Diva(Kind):
         sample_weight: Of the task sample.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where each beta starts, the distance that separates pairs of one class from others.
-        beta_lr_factor: Factor of the stage's learning rate for the betas; published runs took 50 with a rate of 1e-5.
+        beta_lr_factor: Factor of the stage's learning rate for the betas; 0 keeps them. Published are 5e-4 for a model
+            of 1e-5.
         decorrelation_weight: Of the similarity between two slices that an adversary finds, rho.
         temperature: Divides the cosines of the task sample. Published runs took .01 with a momentum encoder's keys,
             which are nearer to their images than ours.
@@ -44,6 +44,7 @@ class Diva(Kind):
     2004.13458.
     """
 
+    has_weights = True
     needs_positives = True
 
     shared_weight: float = within(0.3, low=0.0, high=1e4)
@@ -51,7 +52,7 @@ class Diva(Kind):
     sample_weight: float = within(0.3, low=0.0, high=1e4)
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
-    beta_lr_factor: float = within(1.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
     decorrelation_weight: float = within(150.0, low=0.0, high=1e6)
     temperature: float = within(0.1, low=1e-4, high=1e2)
     queue_size: int = within(1024, low=1, high=10**7)
@@ -64,6 +65,11 @@ class Diva(Kind):
         """The tasks that have a slice, in the order of the slices."""
         weights = {"shared": self.shared_weight, "intra": self.intra_weight, "sample": self.sample_weight}
         return ("discriminative", *(task for task, weight in weights.items() if weight))
+
+    @property
+    def min_batch_classes(self) -> int:
+        """See `Kind`: the triplets of the task shared are of three classes."""
+        return 3 if self.shared_weight else 2
 
     def check(self, at: str) -> None:
         """Raises ValueError where the first task is the only one."""

@@ -11,11 +11,12 @@ from guie.settings.objectives.kind import Kind
 
 @dataclass(frozen=True)
 class ProxyGml(Kind):
-    """Cross entropy over the classes of the proxies nearest to a row: labels spread over a graph of rows and proxies.
+    """Each row is classified by the proxies nearest to it.
 
-    A row is joined to all proxies of its own class and to the most similar others. A class' logit is the sum of the
-    cosines to those of its proxies that are joined; classes without one are left out. A second term classifies the
-    proxies by each other.
+    A row is joined to all proxies of its own class, and to the most similar of the other proxies. The logit of a class
+    is the sum of the row's cosines to those proxies of the class that it is joined to. A class without a joined proxy
+    is left out. The loss is the cross entropy of these logits. A second term classifies each proxy by its cosines to
+    the proxies of all classes.
 
     Attributes:
         n_proxies: Proxies of each class; 12 for CUB and Cars, 1 for SOP.
@@ -28,6 +29,7 @@ class ProxyGml(Kind):
     2010.13636.
     """
 
+    has_weights = True
     has_centers = True
 
     n_proxies: int = within(12, low=1, high=1000)

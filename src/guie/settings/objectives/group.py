@@ -31,6 +31,7 @@ class GroupLoss(Kind):
     Source: Elezi et al., The Group Loss for deep metric learning, ECCV 2020, arXiv 1912.00385.
     """
 
+    has_weights = True
     needs_positives = True
 
     temperature: float = within(24.0, low=1e-3, high=1e4)

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
+LARGEST_DISTANCE = 2.0  # of two vectors of length 1
+# Of the learned boundary of a margin loss: published are 5e-4 for a model of 1e-5 (Roth et al., ICML 2020; PADS).
+BETA_LR_FACTOR = 50.0
+
 
 class Kind:
     """What all objectives' settings have in common.
 
     Attributes:
-        has_centers: Its weights are class centres or proxies, which may start as their classes' means.
+        has_weights: It has parameters of its own, which `trains="objective"` trains alone.
+        has_centers: Its parameters are class centres or proxies, which may start as their classes' means.
+        has_groups: It decides which images share a batch. A stage has at most one such objective.
         needs_positives: A batch must hold several rows of a class.
     """
 
+    has_weights = False
     has_centers = False
+    has_groups = False
     needs_positives = False
+
+    @property
+    def min_batch_classes(self) -> int:
+        """The fewest classes of a batch from which it learns anything."""
+        return 2 if self.needs_positives else 1
 
     def state_shape(self) -> tuple[Any, ...]:
         """What decides which weights and buffers the objective has: rows that agree in it can load each other's
         objective."""
         return (type(self).__name__,)
+
+    def check_batch(self, at: str, n_classes: int) -> None:
+        """Raises ValueError where it cannot learn from batches of `n_classes` classes, as `PerClass` draws them."""
+        if n_classes < self.min_batch_classes:
+            raise ValueError(
+                f"{at} is {type(self).__name__}, which needs {self.min_batch_classes} classes in a batch, and sampling "
+                f"gives {n_classes}; take fewer sampling.images_per_class, or a larger optim.batch_size"
+            )

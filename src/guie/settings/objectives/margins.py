@@ -1,4 +1,9 @@
-"""Classification with a margin: ArcFace, CosFace, and normalised softmax without one."""
+"""Classification with a margin: ArcFace, CosFace, and normalised softmax without one.
+
+`optim.weight_decay` applies to the class centres, as in the winners' code (1st place: SGD over all parameters; 5th:
+AdamW over model.parameters()). The loss depends on their directions alone. Decay changes how fast these move: the
+gradient falls with a centre's length, and without decay the length only grows (van Laarhoven, arXiv 1706.05350).
+"""
 
 from __future__ import annotations
 
@@ -45,6 +50,7 @@ class ClassMargin:
 class _Centers(Kind):
     """Kinds whose weights are class centres."""
 
+    has_weights = True
     has_centers = True
     n_sub_centers: int
 

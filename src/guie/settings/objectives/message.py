@@ -26,6 +26,7 @@ class MessagePassing(Kind):
     2102.07753.
     """
 
+    has_weights = True
     needs_positives = True
 
     n_layers: int = within(1, low=1, high=100)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.fields import within
-from guie.settings.objectives.kind import Kind
-
-LARGEST_DISTANCE = 2.0  # of two vectors of length 1
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Mic(Kind):
         trait_weight: Of the second encoder's loss.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where beta starts, the distance that separates pairs of one class from others.
-        beta_lr_factor: Factor of the stage's learning rate for beta; published runs took 50 with a rate of 1e-5.
+        beta_lr_factor: Factor of the stage's learning rate for beta; 0 keeps it. Published are 5e-4 for a model of
+            1e-5.
         decorrelation_weight: Of the similarity between the encoders that the adversary finds, gamma.
         regressor_dim: Hidden width of the adversary.
         regressor_lr_factor: Factor of the stage's learning rate for the adversary.
@@ -38,6 +37,7 @@ class Mic(Kind):
     1909.11574.
     """
 
+    has_weights = True
     needs_positives = True
 
     n_clusters: int = within(0, low=0, high=10**5)
@@ -46,13 +46,13 @@ class Mic(Kind):
     trait_weight: float = within(1.0, low=0.0, high=1e4)
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
-    beta_lr_factor: float = within(1.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
     decorrelation_weight: float = within(100.0, low=0.0, high=1e6)
     regressor_dim: int = within(512, low=1, high=10**5)
     regressor_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
     def check(self, at: str) -> None:
-        """Raises ValueError for a single cluster, which has no images of another."""
+        """Raises ValueError for a single cluster: its triplets need a negative from another one."""
         if self.n_clusters == 1:
             raise ValueError(f"{at}.n_clusters is 1, must be 2 or more, or 0 for a number that follows the images")
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guie.settings.fields import check_range, within
+from guie.settings.objectives.kind import LARGEST_DISTANCE
 
-LARGEST_DISTANCE = 2.0
+MOST_TRIPLETS = 4096  # of an image as their anchor, if nothing else is set
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from guie.settings.fields import check_range, within
-from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Pads(Kind):
         base: The loss of a triplet: margin (with a learned boundary, beta) or triplet.
         margin_distance: Margin around the boundary, or between the two distances of a triplet.
         beta_distance: Where the boundary starts; published are .6 (CUB, Cars) and 1.2 (SOP).
-        beta_rate: The boundary's learning rate as a multiple of the stage's. Published are rates of 5e-4 to 1e-3, in
-            stages of 1e-5: 50 to 100.
-        has_class_betas: Each class has a boundary of its own.
+        beta_lr_factor: Factor of the stage's learning rate for the boundary; 0 keeps it. Published are rates of 5e-4 to
+            1e-3 for a model of 1e-5: 50 to 100.
+        has_class_beta: Each class has a boundary of its own.
         has_self_regularisation: An anchor and the images of its class stay among the negatives, as published.
         n_bins: Bins of the distance.
         low_distance: Where the first bin begins; it also takes all that is nearer.
@@ -41,19 +41,20 @@ class Pads(Kind):
     2003.11113.
     """
 
+    has_groups = True
     needs_positives = True
 
     base: Literal["margin", "triplet"] = "margin"
-    margin_distance: float = within(0.2, low=0.0, high=2.0)
-    beta_distance: float = within(0.6, low=0.0, high=2.0)
-    beta_rate: float = within(1.0, low=0.0, high=1e6)
-    has_class_betas: bool = False
+    margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
+    beta_distance: float = within(0.6, low=0.0, high=LARGEST_DISTANCE)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
+    has_class_beta: bool = False
     has_self_regularisation: bool = True
     n_bins: int = within(29, low=2, high=1000)
-    low_distance: float = within(0.1, low=0.0, high=2.0)
-    high_distance: float = within(1.4, low=0.0, high=2.0)
-    start_low_distance: float = within(0.3, low=0.0, high=2.0)
-    start_high_distance: float = within(0.7, low=0.0, high=2.0)
+    low_distance: float = within(0.1, low=0.0, high=LARGEST_DISTANCE)
+    high_distance: float = within(1.4, low=0.0, high=LARGEST_DISTANCE)
+    start_low_distance: float = within(0.3, low=0.0, high=LARGEST_DISTANCE)
+    start_high_distance: float = within(0.7, low=0.0, high=LARGEST_DISTANCE)
     every_steps: int = within(30, low=1, high=10**6)
     method: Literal["reinforce", "ppo"] = "ppo"
     policy_lr: float = within(0.01, low=1e-9, high=10.0)
@@ -83,6 +84,11 @@ class Pads(Kind):
         """Whether bin `i` has weight at the start: its middle lies between the two start distances."""
         return self.start_low_distance <= self.middle(i) <= self.start_high_distance
 
+    @property
+    def has_weights(self) -> bool:  # type: ignore[override]
+        """See `Kind`: the boundary, which the triplet base lacks."""
+        return self.base == "margin"
+
     def state_shape(self) -> tuple[Any, ...]:
         """See `Kind`; the boundary is the only weight that a later stage may start from."""
-        return (*super().state_shape(), self.base, self.base == "margin" and self.has_class_betas)
+        return (*super().state_shape(), self.base, self.base == "margin" and self.has_class_beta)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from guie.settings.fields import within
-from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 from guie.settings.objectives.memory import Memory
-from guie.settings.objectives.miners import LARGEST_DISTANCE, Miner, MultiSimilarityMiner
+from guie.settings.objectives.miners import MOST_TRIPLETS, Miner, MultiSimilarityMiner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,15 @@ class PairSettings(Kind):
         weight: Factor of the loss.
         miner: Which pairs or triplets are taken; None takes all.
         memory: Embeddings of earlier batches; None is no memory.
+        max_triplets_per_anchor: Where all triplets are taken, or all that are semi-hard, an image with more as their
+            anchor takes so many different ones, drawn at random. The default holds all of a batch of 1,024 with 4
+            images per class (3,060); a memory of 10,000 gives an image hundreds of thousands.
     """
 
     weight: float = within(1.0, low=0.0, high=1e4)
     miner: Miner | None = None
     memory: Memory | None = None
+    max_triplets_per_anchor: int = within(MOST_TRIPLETS, low=1, high=10**6)
 
     needs_positives = True
 
@@ -97,17 +101,19 @@ class MarginLoss(PairSettings):
         beta_distance: The boundary between positives and negatives at the start.
         has_class_beta: Each class has a boundary of its own, that of the anchor's class counts.
         beta_weight: Weight of the boundaries in the loss, nu; above 0 it lowers them.
-        beta_lr_factor: Factor of the stage's learning rate for the boundaries; 0 keeps them. Roth et al. use 5e-4
-            beside 1e-5.
+        beta_lr_factor: Factor of the stage's learning rate for the boundaries; 0 keeps them. Published are 5e-4 for a
+            model of 1e-5 (Roth et al., arXiv 2002.08473).
 
     Source: Wu et al., Sampling matters in deep embedding learning, ICCV 2017, arXiv 1706.07567.
     """
+
+    has_weights = True
 
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
     has_class_beta: bool = False
     beta_weight: float = within(0.0, low=0.0, high=1e3)
-    beta_lr_factor: float = within(50.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
 
     def state_shape(self) -> tuple[Any, ...]:
         """See `Kind`."""

@@ -26,6 +26,9 @@ class ProxyNca(Kind):
     Source: Movshovitz-Attias et al., ICCV 2017, arXiv 1703.07464; Teh et al., ECCV 2020, arXiv 2004.01113.
     """
 
+    has_weights = True
+    has_centers = True
+
     weight: float = within(1.0, low=0.0, high=1e4)
     scale: float = within(9.0, low=1e-3, high=1e4)
     is_plus_plus: bool = True
@@ -47,6 +50,9 @@ class ProxyAnchor(Kind):
 
     Source: Kim et al., CVPR 2020, arXiv 2003.13911.
     """
+
+    has_weights = True
+    has_centers = True
 
     weight: float = within(1.0, low=0.0, high=1e4)
     margin_cosine: float = within(0.1, low=-1.0, high=1.0)
@@ -72,6 +78,9 @@ class SoftTriple(Kind):
 
     Source: Qian et al., ICCV 2019, arXiv 1909.05235.
     """
+
+    has_weights = True
+    has_centers = True
 
     weight: float = within(1.0, low=0.0, high=1e4)
     n_centers: int = within(10, low=1, high=1000)

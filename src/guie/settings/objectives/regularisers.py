@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.fields import check_range, within
-from guie.settings.objectives.kind import Kind
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 from guie.settings.objectives.memory import Memory
 
 
@@ -89,10 +89,12 @@ class RhoMargin(_Rho):
     al., ICCV 2017, arXiv 1706.07567.
     """
 
-    margin_distance: float = within(0.2, low=0.0, high=2.0)
-    beta_distance: float = within(0.6, low=0.0, high=2.0)
+    has_weights = True
+
+    margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
+    beta_distance: float = within(0.6, low=0.0, high=LARGEST_DISTANCE)
     has_class_beta: bool = False
-    beta_lr_factor: float = within(50.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
     flip_share: float = within(0.3, low=0.0, high=1.0)
     nearest_distance: float = within(0.5, low=1e-3, high=1.99)
     farthest_distance: float = within(1.4, low=1e-3, high=1.99)
@@ -115,7 +117,7 @@ class RhoTriplet(_Rho):
     Source: Roth et al., Revisiting training strategies, ICML 2020, arXiv 2002.08473.
     """
 
-    margin_distance: float = within(0.2, low=0.0, high=2.0)
+    margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     flip_share: float = within(0.3, low=0.0, high=1.0)
     nearest_distance: float = within(0.5, low=1e-3, high=1.99)
     farthest_distance: float = within(1.4, low=1e-3, high=1.99)
@@ -135,8 +137,8 @@ class RhoContrastive(_Rho):
     Source: Roth et al., Revisiting training strategies, ICML 2020, arXiv 2002.08473.
     """
 
-    positive_margin_distance: float = within(0.0, low=0.0, high=2.0)
-    negative_margin_distance: float = within(1.0, low=0.0, high=2.0)
+    positive_margin_distance: float = within(0.0, low=0.0, high=LARGEST_DISTANCE)
+    negative_margin_distance: float = within(1.0, low=0.0, high=LARGEST_DISTANCE)
     flip_share: float = within(0.3, low=0.0, high=1.0)
     nearest_distance: float = within(0.5, low=1e-3, high=1.99)
     farthest_distance: float = within(1.4, low=1e-3, high=1.99)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.fields import within
-from guie.settings.objectives.kind import Kind
-
-LARGEST_DISTANCE = 2.0  # of two vectors of length 1
+from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class SharingMatters(Kind):
         shared_weight: Of the second encoder's loss.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where beta starts, the distance that separates pairs of one class from others.
-        beta_lr_factor: Factor of the stage's learning rate for beta; published runs took 50 with a rate of 1e-5.
+        beta_lr_factor: Factor of the stage's learning rate for beta; 0 keeps it. Published are 5e-4 for a model of
+            1e-5.
         decorrelation_weight: Of the similarity between the encoders that the adversary finds (ours).
         regressor_dim: Hidden width of the adversary.
         regressor_lr_factor: Factor of the stage's learning rate for the adversary.
@@ -34,16 +33,22 @@ class SharingMatters(Kind):
     Source: Milbich et al., Sharing matters for generalization in deep metric learning, TPAMI 2020, arXiv 2004.05582.
     """
 
+    has_weights = True
     needs_positives = True
 
     shared_dim: int = within(128, low=2, high=10**5)
     shared_weight: float = within(1.0, low=0.0, high=1e4)
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)
     beta_distance: float = within(1.2, low=0.0, high=LARGEST_DISTANCE)
-    beta_lr_factor: float = within(1.0, low=0.0, high=1e6)
+    beta_lr_factor: float = within(BETA_LR_FACTOR, low=0.0, high=1e6)
     decorrelation_weight: float = within(100.0, low=0.0, high=1e6)
     regressor_dim: int = within(512, low=1, high=10**5)
     regressor_lr_factor: float = within(1.0, low=0.0, high=1e6)
+
+    @property
+    def min_batch_classes(self) -> int:
+        """See `Kind`: its triplets are of three classes."""
+        return 3
 
     def state_shape(self) -> tuple[Any, ...]:
         """See `Kind`."""

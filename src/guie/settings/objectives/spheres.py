@@ -12,6 +12,7 @@ from guie.settings.objectives.kind import Kind
 class _OneCenter(Kind):
     """Kinds whose weights are one centre for each class."""
 
+    has_weights = True
     has_centers = True
 
     def state_shape(self) -> tuple[Any, ...]:

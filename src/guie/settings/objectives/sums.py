@@ -89,16 +89,37 @@ class Sum(Kind):
         return any(term.has_centers for term in self.terms)
 
     @property
+    def has_weights(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.has_weights for term in self.terms)
+
+    @property
+    def has_groups(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.has_groups for term in self.terms)
+
+    @property
     def needs_positives(self) -> bool:  # type: ignore[override]
         """See `Kind`."""
         return any(term.needs_positives for term in self.terms)
+
+    def check_batch(self, at: str, n_classes: int) -> None:
+        """See `Kind`."""
+        for i, term in enumerate(self.terms):
+            term.check_batch(f"{at}.terms.{i}", n_classes)
 
     def state_shape(self) -> tuple[Any, ...]:
         """See `Kind`."""
         return ("sum", *(term.state_shape() for term in self.terms))
 
     def check(self, at: str) -> None:
-        """Raises ValueError without two terms, or where a kind stands twice."""
+        """Raises ValueError without two terms, where a kind stands twice, or where two decide which images share a
+        batch."""
         names = [type(term).__name__ for term in self.terms]
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"{at}.terms is of {', '.join(names) or 'nothing'}: it needs several kinds, each once")
+        deciding = [type(term).__name__ for term in self.terms if term.has_groups]
+        if len(deciding) > 1:
+            raise ValueError(
+                f"{at}.terms: {' and '.join(deciding)} both decide which images share a batch; take one of them"
+            )

@@ -23,6 +23,7 @@ class Batch:
         epoch: Counted from 0.
         step: Of the stage, counted from 0.
         seed: Of the step's random numbers: it differs between steps, stages and recipes' seeds.
+        is_counted: Whether `after_step` counts the step in the curves; see `step_means.COUNTED_EVERY`.
     """
 
     features: Tensor
@@ -33,6 +34,7 @@ class Batch:
     epoch: int
     step: int
     seed: int = 0
+    is_counted: bool = True
 
     def detached(self) -> Batch:
         """The same numbers without their graph."""
@@ -61,19 +63,23 @@ class Objective(nn.Module):
 
     Attributes:
         is_additive: The loss of a batch is the mean of its parts' losses, weighted by their sizes, and `after_step`
-            does nothing. Then a batch in parts needs no first pass without gradient.
+            changes nothing but what `curves` tells. Then a batch in parts needs no first pass without gradient.
     """
 
     is_additive = False
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, scalars, weighted; their sum is minimised. Changes no buffer: it may run several times in a
-        step."""
+        """Named terms, scalars, weighted; their sum is minimised.
+
+        It changes no buffer, and its random numbers follow from the step: those of `draws.generator_of`, and dropout's,
+        which are torch's own and seeded before each pass. So it may run several times in a step, with one result.
+        """
         raise NotImplementedError
 
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
-        """Called once after each step of the optimizer: memories, moving averages, counters."""
+        """Called once after each step of the optimizer: memories, moving averages, and curves where the batch is
+        counted."""
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:
@@ -92,8 +98,19 @@ class Objective(nn.Module):
         return {}
 
     def undecayed(self) -> tuple[str, ...]:
-        """Prefixes of the names of parameters without weight decay, such as proxies, whose length changes nothing."""
+        """Prefixes of the names of parameters without weight decay: proxies, learned boundaries, masks, adversaries.
+
+        The class centres of ArcFace, CosFace, Softmax and SphereFace are decayed, see
+        `guie.settings.objectives.margins`.
+        """
         return ()
+
+    def is_shared_after(self, step: int) -> bool:
+        """Whether all processes take process 0's buffers after this step of the stage.
+
+        An objective whose buffers follow from scores says so, since cards may round these differently.
+        """
+        return False
 
     def curves(self, epoch: int) -> dict[str, float]:
         """Numbers to plot for an epoch, by column of `metrics.csv`: margins, learned thresholds."""

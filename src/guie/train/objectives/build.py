@@ -51,7 +51,7 @@ from guie.train.objectives.diva import DiverseTasks
 from guie.train.objectives.divide import DividedEmbedding
 from guie.train.objectives.group import GroupObjective
 from guie.train.objectives.hierarchy import MaskedEmbedding
-from guie.train.objectives.margin import MarginSoftmax
+from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.objectives.message import MessageObjective
 from guie.train.objectives.mic import TraitEncoder
 from guie.train.objectives.pads import PadsObjective
@@ -75,7 +75,8 @@ class Shape:
         feature_dim: Numbers of a feature.
         counts: [n_classes], training rows of each class.
         labels: int64 [n_items], the class of each training image.
-        has_mean_centers: Whether class centres start as the means of their classes' embeddings.
+        has_mean_centers: Whether class centres and proxies start as the means of their classes' embeddings.
+        batch_classes: Different classes of a batch; 0 where images are drawn one by one.
     """
 
     n_classes: int
@@ -84,6 +85,7 @@ class Shape:
     counts: Tensor
     labels: Tensor
     has_mean_centers: bool = False
+    batch_classes: int = 0
 
     @property
     def n_items(self) -> int:
@@ -119,6 +121,20 @@ def _proxy_gml(settings: Any, shape: Shape) -> Objective:
     return ProxyGmlLoss(settings, shape.n_classes, shape.dim, shape.has_mean_centers)
 
 
+def _proxies(settings: Any, shape: Shape) -> Objective:
+    kinds: dict[type, Callable[..., Objective]] = {
+        ProxyAnchor: ProxyAnchorObjective,
+        ProxyNca: ProxyNcaObjective,
+        SoftTriple: SoftTripleObjective,
+    }
+    return kinds[type(settings)](settings, shape.n_classes, shape.dim, shape.has_mean_centers)
+
+
+def _divided(settings: Any, shape: Shape) -> Objective:
+    kind: Callable[..., Objective] = DividedEmbedding if isinstance(settings, DivideConquer) else MaskedEmbedding
+    return kind(settings, shape.dim, shape.n_classes, shape.labels, shape.batch_classes)
+
+
 def _consistent_margin(settings: Any, shape: Shape) -> Objective:
     return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
 
@@ -140,9 +156,9 @@ TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     CosFace: _margin,
     DistanceContrastive: _pairs,
     Diva: lambda settings, shape: DiverseTasks(settings, shape.dim, shape.n_classes, shape.n_items),
-    DivideConquer: lambda settings, shape: DividedEmbedding(settings, shape.dim, shape.n_classes, shape.labels),
+    DivideConquer: _divided,
     GroupLoss: _group,
-    HierarchicalDivide: lambda settings, shape: MaskedEmbedding(settings, shape.dim, shape.n_classes, shape.labels),
+    HierarchicalDivide: _divided,
     KoLeo: lambda settings, shape: KoLeoTerm(settings),
     Library: _pairs,
     LiftedStructure: _pairs,
@@ -152,14 +168,14 @@ TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     MultiSimilarity: _pairs,
     NtXent: _pairs,
     Pads: _pads,
-    ProxyAnchor: lambda settings, shape: ProxyAnchorObjective(settings, shape.n_classes, shape.dim),
+    ProxyAnchor: _proxies,
     ProxyGml: _proxy_gml,
-    ProxyNca: lambda settings, shape: ProxyNcaObjective(settings, shape.n_classes, shape.dim),
+    ProxyNca: _proxies,
     RhoContrastive: _rho,
     RhoMargin: _rho,
     RhoTriplet: _rho,
     SharingMatters: lambda settings, shape: SharedEncoder(settings, shape.dim, shape.feature_dim, shape.n_classes),
-    SoftTriple: lambda settings, shape: SoftTripleObjective(settings, shape.n_classes, shape.dim),
+    SoftTriple: _proxies,
     Softmax: _margin,
     SphereFace: _sphere,
     SphereFaceR: _sphere,
@@ -174,10 +190,12 @@ def build_objective(stage: Stage, feature_dim: int, counts: Tensor, labels: Tens
     """A fresh objective, drawn with torch's random generator.
 
     Args:
-        stage: Its objective's settings, its neck's width, and how class centres start.
+        stage: Its objective's settings, its neck's width, how class centres start, and the classes of a batch.
         feature_dim: Numbers of a feature.
         counts: [n_classes], training rows of each class.
         labels: int64 [n_items], the class of each training image.
     """
-    shape = Shape(len(counts), stage.neck.dim, feature_dim, counts, labels, stage.start.has_mean_centers)
+    shape = Shape(
+        len(counts), stage.neck.dim, feature_dim, counts, labels, stage.start.has_mean_centers, stage.batch_classes
+    )
     return TABLE[type(stage.objective)](stage.objective, shape)

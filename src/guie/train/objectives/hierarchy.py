@@ -15,36 +15,39 @@ from guie.train.objectives.divide import ClusteredBatches
 TRIES = 30  # of 2-means, until both halves are of several classes
 
 
-def two_means(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def two_means(points: np.ndarray, labels: np.ndarray, min_classes: int = 2) -> np.ndarray:
     """The half of each point, 0 or 1, int64 [n].
 
-    Both halves hold at least two classes with two images each. Where 30 starts find no such halves, all points are in
-    half 0.
+    Both halves hold `min_classes` classes or more with two images each. Where 30 starts find no such halves, all points
+    are in half 0.
 
     Args:
         points: float [n, dim].
         labels: int64 [n].
+        min_classes: Classes that each half needs.
     """
     for _ in range(TRIES if len(points) > 1 else 0):
         halves = k_means(points, 2, n_restarts=1)
-        used = usable(halves, labels, 2)
+        used = usable(halves, labels, min_classes)
         if (used == 0).any() and (used == 1).any():
             return halves
     return np.zeros(len(points), np.int64)
 
 
-def split(points: np.ndarray, clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Clusters of half the size, int64 [n]: cluster c becomes 2c and 2c + 1.
+def split(points: np.ndarray, clusters: np.ndarray, labels: np.ndarray, min_classes: int = 2) -> np.ndarray:
+    """Clusters of half the size, int64 [n]: cluster c becomes 2c and 2c + 1, or 2c alone where no half would be large
+    enough, see `two_means`.
 
     Args:
         points: float [n, dim].
         clusters: int64 [n], from 0.
         labels: int64 [n].
+        min_classes: Classes that each half needs.
     """
     found = 2 * clusters
     for cluster in np.unique(clusters):
         rows = np.flatnonzero(clusters == cluster)
-        found[rows] += two_means(points[rows], labels[rows])
+        found[rows] += two_means(points[rows], labels[rows], min_classes)
     return found
 
 
@@ -86,7 +89,9 @@ class MaskedEmbedding(ClusteredBatches):
     settings: HierarchicalDivide
     n_leaves: Tensor
 
-    def __init__(self, settings: HierarchicalDivide, dim: int, n_classes: int, labels: Tensor) -> None:
+    def __init__(
+        self, settings: HierarchicalDivide, dim: int, n_classes: int, labels: Tensor, batch_classes: int = 0
+    ) -> None:
         """One cluster of all images; all masks are ones.
 
         Args:
@@ -94,17 +99,18 @@ class MaskedEmbedding(ClusteredBatches):
             dim: Numbers of an embedding.
             n_classes: Classes of the training set.
             labels: int64 [n_items], the class of each training image.
+            batch_classes: Different classes of a batch; 0 where images are drawn one by one.
 
         Raises:
             ValueError: there are too few classes.
         """
-        super().__init__(settings, n_classes, labels)
+        super().__init__(settings, n_classes, labels, batch_classes)
         self.masks = nn.Parameter(torch.ones(settings.n_clusters, dim))
         self.register_buffer("n_leaves", torch.tensor(1))
 
-    def part_of(self, embeddings: Tensor, cluster: int) -> Tensor:
+    def part_of(self, embeddings: Tensor, clusters: Tensor) -> Tensor:
         """See `ClusteredBatches`: the embedding under the cluster's mask."""
-        return embeddings * F.relu(self.masks[cluster])
+        return embeddings * F.relu(self.masks[clusters])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
@@ -113,16 +119,22 @@ class MaskedEmbedding(ClusteredBatches):
 
     @torch.no_grad()
     def divide(self, epoch: int, look: Look) -> np.ndarray | None:
-        """See `ClusteredBatches`: 2-means of the features of each cluster."""
-        s, n, old = self.settings, int(self.n_leaves), self.clusters.cpu().numpy()
+        """See `ClusteredBatches`: 2-means of the features of each cluster.
+
+        A half with too few classes is never made, so that these clusters are never refused. Masks that come from an
+        earlier stage belonged to its clusters: a stage begins with ones.
+        """
+        s, n, old = self.settings, int(self.n_leaves), self._now()
+        if epoch == 0:
+            self.masks.fill_(1.0)
         if epoch == 0 or epoch % s.every_epochs:
             return None
         features = of_all(look.features, len(old))
         if n == s.n_clusters:
-            return matched(split(features, old // 2, self.labels), old)
+            return matched(split(features, old // 2, self.labels, self.min_classes), old)
         self.masks[: 2 * n] = self.masks[:n].repeat_interleave(2, dim=0)
         self.n_leaves.fill_(2 * n)
-        return split(features, old, self.labels)
+        return split(features, old, self.labels, self.min_classes)
 
     def rates(self) -> dict[str, float]:
         """See `Objective`."""

@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, MarginSettings
-from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.class_means import start_from_means
+from guie.settings.objectives.margins import ClassMargin, GrowingMargin
 
 # Closer to +-1 than this the cosine counts as constant: d(acos)/d(cos) is 707 here and infinite at 1, and float32 puts
 # the cosine of a vector with itself above 1 for a fifth of all vectors.
@@ -207,74 +205,3 @@ def _set_own(logits: Tensor, labels: Tensor, start: int, own: Tensor) -> tuple[T
     columns = labels[rows] - start
     logits[rows, columns] = own[rows]
     return rows, columns
-
-
-def margin_of(settings: MarginSettings) -> float | GrowingMargin | ClassMargin:
-    """What the settings say of the margin, in radians or as a cosine; 0 without one."""
-    if isinstance(settings, ArcFace):
-        return settings.margin_rad
-    return settings.margin_cosine if isinstance(settings, CosFace) else 0.0
-
-
-class MarginSoftmax(Objective):
-    """ArcFace, CosFace and normalised softmax. The class centres are its weights, float32 whatever the precision around
-    it.
-
-    Attributes:
-        centers: float32 [n_classes * n_sub_centers, dim]; the sub-centres of a class follow each other.
-    """
-
-    is_additive = True
-    class_margins: Tensor
-
-    def __init__(
-        self, settings: MarginSettings, n_classes: int, dim: int, counts: Tensor, has_mean_centers: bool = False
-    ) -> None:
-        """Centres start as small normal noise; only their directions matter.
-
-        Args:
-            settings: ArcFace, CosFace or Softmax.
-            n_classes: Classes of the training set.
-            dim: Numbers of an embedding.
-            counts: [n_classes], training rows of each class, for a margin by class.
-            has_mean_centers: `begin_epoch(0)` points the centres at the means of their classes' embeddings.
-        """
-        super().__init__()
-        self.settings, self.kind, self.has_mean_centers = settings, type(settings).__name__.lower(), has_mean_centers
-        self.centers = nn.Parameter(torch.randn(n_classes * settings.n_sub_centers, dim) * 0.01)
-        margin = margin_of(settings)
-        by_class = class_margins(margin, counts) if isinstance(margin, ClassMargin) else torch.empty(0)
-        self.register_buffer("class_margins", by_class, persistent=False)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Objective`."""
-        s, margin = self.settings, self._margin(batch.epoch)
-        own = self.class_margins[batch.labels] if margin is None else margin
-        loss = margin_cross_entropy(
-            batch.embeddings, self.centers, batch.labels, own, s.scale, self.kind, s.label_smoothing, s.n_sub_centers
-        )
-        return {"loss": loss}
-
-    @torch.no_grad()
-    def begin_epoch(self, epoch: int, look: Look) -> None:
-        """Points the centres at their classes' means before the first epoch, if asked to."""
-        if epoch == 0 and self.has_mean_centers:
-            start_from_means(self.centers, self.settings.n_sub_centers, look)
-
-    def curves(self, epoch: int) -> dict[str, float]:
-        """The margin of the epoch, or the mean over the classes."""
-        if isinstance(self.settings, ArcFace):
-            name = "margin_rad"
-        elif isinstance(self.settings, CosFace):
-            name = "margin_cosine"
-        else:
-            return {}
-        margin = self._margin(epoch)
-        return {name: round(float(self.class_margins.mean()), 6) if margin is None else margin}
-
-    def _margin(self, epoch: int) -> float | None:
-        """One margin for all classes, or None where each has its own."""
-        margin = margin_of(self.settings)
-        if isinstance(margin, ClassMargin):
-            return None
-        return margin_at(margin, epoch) if isinstance(margin, GrowingMargin) else margin

@@ -13,22 +13,36 @@ from guie.train.objectives.base import Batch
 log = logging.getLogger(__name__)
 
 
+def held_size(name: str, size: int, n_items: int) -> int:
+    """How many embeddings a memory of a size holds: at most as many as there are training images.
+
+    A larger one would hold several embeddings of every image, the older ones of weights long gone.
+
+    Args:
+        name: Of the setting, for the warning.
+        size: What the setting says.
+        n_items: Training images.
+    """
+    if size > n_items:
+        log.warning("%s is %d, and there are %d training images: it holds %d embeddings", name, size, n_items, n_items)
+    return min(size, n_items)
+
+
 class MemoryBank(nn.Module):
     """See `Memory`. An objective asks for `known` in `forward` and calls `add` in `after_step`.
 
     So a batch meets the batches before it, never itself: pairs within a batch are the objective's own.
 
     Attributes:
+        size: Slots: those of the settings, or the training images where these are fewer.
         embeddings: float32 [size, dim], as the neck gives them, not normalised.
         labels: int64 [size], their classes.
-        items: int64 [size], their rows of the training set.
         position: int64, the slot that is written next.
         count: int64, how many slots are filled.
     """
 
     embeddings: Tensor
     labels: Tensor
-    items: Tensor
     position: Tensor
     count: Tensor
 
@@ -38,21 +52,15 @@ class MemoryBank(nn.Module):
         Args:
             settings: Its size, and when it begins to count.
             dim: Numbers of an embedding.
-            n_items: Training images, to warn where the memory holds more.
+            n_items: Training images; the memory holds no more. None sets no limit.
         """
         super().__init__()
         self.settings = settings
-        self.register_buffer("embeddings", torch.zeros(settings.size, dim))
-        self.register_buffer("labels", torch.zeros(settings.size, dtype=torch.int64))
-        self.register_buffer("items", torch.zeros(settings.size, dtype=torch.int64))
+        self.size = settings.size if n_items is None else held_size("memory.size", settings.size, n_items)
+        self.register_buffer("embeddings", torch.zeros(self.size, dim))
+        self.register_buffer("labels", torch.zeros(self.size, dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        if n_items is not None and settings.size > n_items:
-            log.warning(
-                "memory.size is %d, and there are %d training images: it will hold old embeddings of an image beside "
-                "new ones; take at most %d",
-                *(settings.size, n_items, n_items),
-            )
 
     def known(self, step: int) -> tuple[Tensor, Tensor]:
         """What it holds at a step of the stage: embeddings, [k, dim], without a graph, and labels, int64 [k]; nothing
@@ -63,21 +71,14 @@ class MemoryBank(nn.Module):
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
         """Takes in the rows of a batch; the oldest go. Of a batch larger than the memory the last rows stay."""
-        size = self.settings.size
+        size = self.size
         rows = batch.embeddings.detach()[-size:]
         slots = (self.position + torch.arange(len(rows), device=self.position.device)) % size
         self.embeddings[slots] = rows.to(self.embeddings.dtype)
         self.labels[slots] = batch.labels[-size:]
-        self.items[slots] = batch.items[-size:]
         self.position.add_(len(rows)).remainder_(size)
         self.count.add_(len(rows)).clamp_(max=size)
 
-    @torch.no_grad()
-    def clear(self) -> None:
-        """Forgets everything."""
-        self.position.zero_()
-        self.count.zero_()
-
     def curves(self) -> dict[str, float]:
-        """The share of its slots that is filled."""
+        """The share of the settings' size that is filled: below 1 where there are fewer training images."""
         return {"memory_fill": round(int(self.count) / self.settings.size, 6)}

@@ -10,19 +10,13 @@ from pytorch_metric_learning.losses import ProxyAnchorLoss
 from torch import Tensor, nn
 
 from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
-from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.step_means import StepMeans, pair_cosines
+from guie.train.objectives.base import Batch
+from guie.train.objectives.centers import CenterObjective, check_classes
 
 MERGE_EPSILON = 1e-5  # of SoftTriple's root: centres that coincide have a finite slope
 
 
-def _check_classes(kind: str, n_classes: int) -> None:
-    """Raises ValueError for one class alone."""
-    if n_classes < 2:
-        raise ValueError(f"{kind} tells classes apart, and the stage has {n_classes} class")
-
-
-class ProxyNcaObjective(Objective):
+class ProxyNcaObjective(CenterObjective):
     """See `ProxyNca`.
 
     Attributes:
@@ -31,12 +25,16 @@ class ProxyNcaObjective(Objective):
 
     is_additive = True
 
-    def __init__(self, settings: ProxyNca, n_classes: int, dim: int) -> None:
+    def __init__(self, settings: ProxyNca, n_classes: int, dim: int, has_mean_centers: bool = False) -> None:
         """Proxies start at random; ValueError for one class alone."""
-        super().__init__()
-        _check_classes("ProxyNca", n_classes)
+        super().__init__(1, has_mean_centers)
+        check_classes("ProxyNca", n_classes)
         self.settings = settings
         self.proxies = nn.Parameter(torch.randn(n_classes, dim) / 8)
+
+    def points(self) -> nn.Parameter:
+        """See `CenterObjective`."""
+        return self.proxies
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
@@ -57,35 +55,27 @@ class ProxyNcaObjective(Objective):
         return ("proxies",)
 
 
-class ProxyAnchorObjective(Objective):
+class ProxyAnchorObjective(CenterObjective):
     """See `ProxyAnchor`; pytorch-metric-learning computes it.
 
     Attributes:
         inner: The library's module, with `proxies`, float32 [n_classes, dim]; only their directions matter.
-        means: Mean cosines over the steps of the epoch.
     """
 
-    def __init__(self, settings: ProxyAnchor, n_classes: int, dim: int) -> None:
+    def __init__(self, settings: ProxyAnchor, n_classes: int, dim: int, has_mean_centers: bool = False) -> None:
         """Proxies start at random; ValueError for one class alone."""
-        super().__init__()
-        _check_classes("ProxyAnchor", n_classes)
+        super().__init__(1, has_mean_centers)
+        check_classes("ProxyAnchor", n_classes)
         self.settings = settings
         self.inner = ProxyAnchorLoss(n_classes, dim, margin=settings.margin_cosine, alpha=settings.scale)
-        self.means = StepMeans(("positive_cosine", "negative_cosine"))
+
+    def points(self) -> nn.Parameter:
+        """See `CenterObjective`."""
+        return self.inner.get_parameter("proxies")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
         return {"loss": self.settings.weight * self.inner(batch.embeddings, batch.labels)}
-
-    @torch.no_grad()
-    def after_step(self, batch: Batch, look: Look) -> None:
-        """See `Objective`."""
-        self.means.add(pair_cosines(batch.embeddings, batch.labels))
-
-    @torch.no_grad()
-    def begin_epoch(self, epoch: int, look: Look) -> None:
-        """See `Objective`."""
-        self.means.reset()
 
     def rates(self) -> dict[str, float]:
         """See `Objective`."""
@@ -95,12 +85,8 @@ class ProxyAnchorObjective(Objective):
         """See `Objective`."""
         return ("inner.proxies",)
 
-    def curves(self, epoch: int) -> dict[str, float]:
-        """See `Objective`."""
-        return self.means.values()
 
-
-class SoftTripleObjective(Objective):
+class SoftTripleObjective(CenterObjective):
     """See `SoftTriple`. It is written here, since pytorch-metric-learning compares all centres with all to compare
     those of one class: 40 GB for 10,000 classes.
 
@@ -111,12 +97,20 @@ class SoftTripleObjective(Objective):
 
     is_additive = True
 
-    def __init__(self, settings: SoftTriple, n_classes: int, dim: int) -> None:
+    def __init__(self, settings: SoftTriple, n_classes: int, dim: int, has_mean_centers: bool = False) -> None:
         """Centres start at random; ValueError for one class alone."""
-        super().__init__()
-        _check_classes("SoftTriple", n_classes)
+        super().__init__(settings.n_centers, has_mean_centers)
+        check_classes("SoftTriple", n_classes)
         self.settings = settings
         self.centers = nn.Parameter(torch.randn(n_classes * settings.n_centers, dim) / 8)
+
+    def points(self) -> nn.Parameter:
+        """See `CenterObjective`."""
+        return self.centers
+
+    def target(self, own: Tensor, batch: Batch) -> Tensor:
+        """See `CenterObjective`."""
+        return own - self.settings.margin_cosine
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guie.settings.objectives.graphs import ProxyGml
-from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.class_means import start_from_means
+from guie.train.objectives.base import Batch
+from guie.train.objectives.centers import CenterObjective, check_classes
 
 log = logging.getLogger(__name__)
 MOST_LOGITS = 10**9  # of the proxies' term: 4 GB, and its backward pass holds several copies
@@ -39,7 +39,7 @@ def spread_labels(similarities: Tensor, labels: Tensor, n_each: int, n_joined: i
     return sums.masked_fill(~is_joined.unflatten(1, (-1, n_each)).any(dim=2), -math.inf)
 
 
-class ProxyGmlLoss(Objective):
+class ProxyGmlLoss(CenterObjective):
     """See `ProxyGml`.
 
     Attributes:
@@ -61,10 +61,9 @@ class ProxyGmlLoss(Objective):
         Raises:
             ValueError: there is one class, or the proxies' term is too large.
         """
-        super().__init__()
-        if n_classes < 2:
-            raise ValueError("ProxyGml joins rows to proxies of other classes, and there is one class; train on more")
-        self.settings, self.has_mean_centers = settings, has_mean_centers
+        super().__init__(settings.n_proxies, has_mean_centers)
+        check_classes("ProxyGml", n_classes)
+        self.settings = settings
         n_all = n_classes * settings.n_proxies
         if settings.proxy_weight and n_all * n_classes > MOST_LOGITS:
             raise ValueError(
@@ -98,11 +97,9 @@ class ProxyGmlLoss(Objective):
         owners = torch.arange(len(directions), device=directions.device) // self.settings.n_proxies
         return F.cross_entropy(directions @ sums.T, owners)
 
-    @torch.no_grad()
-    def begin_epoch(self, epoch: int, look: Look) -> None:
-        """Points the proxies near their classes' means before the first epoch, if asked to."""
-        if epoch == 0 and self.has_mean_centers:
-            start_from_means(self.proxies, self.settings.n_proxies, look)
+    def points(self) -> nn.Parameter:
+        """See `CenterObjective`."""
+        return self.proxies
 
     def rates(self) -> dict[str, float]:
         """See `Objective`."""

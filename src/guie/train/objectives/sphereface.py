@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guie.settings.objectives.spheres import SphereFace, SphereFaceR, SphereSettings
-from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.class_means import start_from_means
+from guie.train.objectives.base import Batch
+from guie.train.objectives.centers import CenterObjective
 
 EPSILON = 1e-6  # closer to +-1 than this the cosine counts as constant where its angle is differentiated
 
@@ -43,7 +43,7 @@ def plain_weight_at(settings: SphereFace, step: int) -> float:
     return max(settings.plain_weight_end, settings.plain_weight_start / (1 + settings.plain_weight_decay * step))
 
 
-class SphereFaceSoftmax(Objective):
+class SphereFaceSoftmax(CenterObjective):
     """See `SphereFace` and `SphereFaceR`. The [batch, n_classes] logits are held in memory.
 
     Attributes:
@@ -61,30 +61,27 @@ class SphereFaceSoftmax(Objective):
             dim: Numbers of an embedding.
             has_mean_centers: `begin_epoch(0)` points the centres at the means of their classes' embeddings.
         """
-        super().__init__()
-        self.settings, self.has_mean_centers = settings, has_mean_centers
+        super().__init__(1, has_mean_centers)
+        self.settings = settings
         self.centers = nn.Parameter(torch.randn(n_classes, dim) * 0.01)
+
+    def points(self) -> nn.Parameter:
+        """See `CenterObjective`."""
+        return self.centers
+
+    def target(self, own: Tensor, batch: Batch) -> Tensor:
+        """See `CenterObjective`; SphereFace's own cosine falls below -1."""
+        s = self.settings
+        if isinstance(s, SphereFaceR):
+            return widened_cosine(own, s.angle_factor)
+        weight = plain_weight_at(s, batch.step)
+        return (weight * own + falling_cosine(own, s.angle_factor)) / (1 + weight)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
         s, embeddings = self.settings, batch.embeddings
         cosines = F.normalize(embeddings) @ F.normalize(self.centers.to(embeddings.dtype)).T
-        own = cosines.gather(1, batch.labels[:, None])
-        if isinstance(s, SphereFaceR):
-            logits = s.scale * cosines.scatter(1, batch.labels[:, None], widened_cosine(own, s.angle_factor))
-        else:
-            weight = plain_weight_at(s, batch.step)
-            shifted = (weight * own + falling_cosine(own, s.angle_factor)) / (1 + weight)
-            lengths = embeddings.norm(dim=1, keepdim=True)
-            logits = lengths * cosines.scatter(1, batch.labels[:, None], shifted)
+        target = self.target(cosines.gather(1, batch.labels[:, None]), batch)
+        scale = s.scale if isinstance(s, SphereFaceR) else embeddings.norm(dim=1, keepdim=True)
+        logits = scale * cosines.scatter(1, batch.labels[:, None], target)
         return {"loss": F.cross_entropy(logits, batch.labels)}
-
-    @torch.no_grad()
-    def begin_epoch(self, epoch: int, look: Look) -> None:
-        """Points the centres at their classes' means before the first epoch, if asked to."""
-        if epoch == 0 and self.has_mean_centers:
-            start_from_means(self.centers, 1, look)
-
-    def undecayed(self) -> tuple[str, ...]:
-        """See `Objective`."""
-        return ("centers",)

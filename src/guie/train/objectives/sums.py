@@ -45,15 +45,9 @@ class SumOfObjectives(Objective):
             part.begin_epoch(epoch, look)
 
     def groups(self) -> np.ndarray | None:
-        """See `Objective`; those of the one part that has some.
-
-        Raises:
-            ValueError: several have.
-        """
-        found = [(name, groups) for name, part in self._each() if (groups := part.groups()) is not None]
-        if len(found) > 1:
-            raise ValueError(f"{' and '.join(name for name, _ in found)} both decide which images share a batch")
-        return found[0][1] if found else None
+        """See `Objective`; those of the one part that has some: `Sum.check` refuses two."""
+        found = [groups for _, part in self._each() if (groups := part.groups()) is not None]
+        return found[0] if found else None
 
     def rates(self) -> dict[str, float]:
         """See `Objective`."""
@@ -63,9 +57,11 @@ class SumOfObjectives(Objective):
         """See `Objective`."""
         return tuple(f"parts.{name}.{prefix}" for name, part in self._each() for prefix in part.undecayed())
 
+    def is_shared_after(self, step: int) -> bool:
+        """See `Objective`."""
+        return any(part.is_shared_after(step) for _, part in self._each())
+
     def curves(self, epoch: int) -> dict[str, float]:
-        """See `Objective`; the first part's where two have one name."""
-        found: dict[str, float] = {}
-        for _, part in self._each():
-            found = part.curves(epoch) | found
-        return found
+        """See `Objective`; each column begins with its part's name, as the terms do."""
+        curves = ((name, part.curves(epoch)) for name, part in self._each())
+        return {f"{name}_{column}": value for name, own in curves for column, value in own.items()}

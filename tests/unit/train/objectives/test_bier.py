@@ -125,3 +125,9 @@ def test_curves_are_means_over_the_steps():
     assert curves["learner_weight_1"] == 1 and curves["learner_weight_2"] == pytest.approx(float(weights[1].mean()))
     objective.begin_epoch(1, None)  # type: ignore[arg-type]
     assert objective.curves(1) == {}
+
+
+def test_adversaries_have_a_rate_of_their_own_and_no_decay():
+    objective = BoostedLearners(Bier(n_learners=2, regressor_lr_factor=7.0), 6)
+    assert {name.split(".")[0] for name, _ in objective.named_parameters()} == {"adversaries"}
+    assert objective.rates() == {"adversaries": 7.0} and objective.undecayed() == ("adversaries",)

@@ -11,7 +11,20 @@ from metric_fixtures import F4
 from small_model import COUNTS, DIM, LABELS, N_CLASSES, NECK, WIDTH
 from torch import Tensor
 
-from guie.settings.objective import ArcFace, ObjectiveSettings, ProxyGml, Softmax, SphereFace, SphereFaceR
+from guie.settings.objective import (
+    ArcFace,
+    KoLeo,
+    ObjectiveSettings,
+    ProxyAnchor,
+    ProxyGml,
+    ProxyNca,
+    Softmax,
+    SoftTriple,
+    SphereFace,
+    SphereFaceR,
+    Sum,
+    SupCon,
+)
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.objectives.build import build_objective
@@ -24,6 +37,10 @@ KINDS: tuple[tuple[ObjectiveSettings, int], ...] = (
     (SphereFace(), 1),
     (SphereFaceR(), 1),
     (ProxyGml(n_proxies=4), 4),
+    (ProxyNca(), 1),
+    (ProxyAnchor(), 1),
+    (SoftTriple(n_centers=4), 4),
+    (Sum(terms=(KoLeo(), ProxyNca())), 1),
 )
 
 
@@ -74,8 +91,30 @@ def test_centers_begin_there_once_and_only_where_it_is_asked_for(settings: Objec
 
 def test_every_kind_with_centers_is_tried() -> None:
     kinds = {kind for kind in typing.get_args(ObjectiveSettings) if kind.has_centers is True}
-    tried = {type(settings) for settings, _ in KINDS}
-    assert {ArcFace, SphereFace, SphereFaceR, ProxyGml} <= kinds and tried <= kinds
+    tried = {type(settings) for settings, _ in KINDS if not isinstance(settings, Sum)}
+    assert {ArcFace, SphereFace, SphereFaceR, ProxyGml, ProxyNca, ProxyAnchor, SoftTriple} <= kinds
+    assert tried <= kinds and len(kinds - tried) == 1  # CosFace, whose module is ArcFace's
+
+
+def test_sum_has_centers_where_one_term_has() -> None:
+    assert Sum(terms=(KoLeo(), ProxyAnchor())).has_centers and Sum(terms=(ArcFace(), KoLeo())).has_centers
+    assert not Sum(terms=(KoLeo(), SupCon())).has_centers
+
+
+def test_means_written_by_hand() -> None:
+    """Class 0: (1, 0) and (0, 2) give the direction of (1, 1); class 1: one image; class 2 has none and stays."""
+    embeddings = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, -5.0]])
+    centers = torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 0.0]])
+    point_at_means(centers, 1, embeddings, torch.tensor([0, 0, 1]))
+    assert centers.flatten().tolist() == pytest.approx([2 * 0.5**0.5, 2 * 0.5**0.5, 0, -2, 3, 0])  # 2: the mean length
+
+
+def test_several_centers_of_a_class_are_moved_apart_by_a_tenth_along_their_own_starts() -> None:
+    centers = torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    point_at_means(centers, 2, torch.tensor([[4.0, 0.0]]), torch.tensor([0]))
+    assert centers.flatten().tolist() == pytest.approx(
+        [1 / 1.01**0.5, 0.1 / 1.01**0.5, 1 / 1.01**0.5, -0.1 / 1.01**0.5]
+    )
 
 
 def test_means_of_f4_are_the_published_ones() -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 from guie.settings.objectives.diva import Diva
 from guie.train.objectives.base import Batch
 from guie.train.objectives.diva import DiverseTasks, density_weights, weighted_contrast
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.margin_triplets import (
     class_triplets,
     margin_loss,
     one_class_triplets,
     three_class_triplets,
 )
-from guie.train.schedule import seed_of
 
 LABELS = torch.arange(40) % 5
 
@@ -102,11 +102,11 @@ def test_terms_are_those_of_the_slices():
     batch = batch_of([*range(20), 3, 3])
     terms = objective(batch)
     parts = [F.normalize(batch.embeddings[:, i : i + 3]) for i in (0, 3, 6, 9)]
-    generator = torch.Generator().manual_seed(seed_of(0, 3, "triplets"))
+    generator = generator_of(batch, "Diva")
     triplets = [
         class_triplets(parts[0], batch.labels, generator),
         three_class_triplets(parts[1], batch.labels, generator),
-        one_class_triplets(parts[2], batch.labels, batch.items, generator),
+        one_class_triplets(batch.labels, batch.items, generator),
     ]
     for task, part, own, weight in zip(
         ("discriminative", "shared", "intra"), parts[:3], triplets, (1, 0.3, 0.4), strict=True
@@ -123,6 +123,14 @@ def test_terms_are_those_of_the_slices():
         for task, part in zip(("shared", "intra", "sample"), parts[1:], strict=True)
     ]
     assert float(terms["decorrelation"].detach()) == pytest.approx(2 * float(sum(own).detach()))
+
+
+def test_every_task_of_triplets_has_a_boundary_of_its_own():
+    objective = objective_of().double()
+    terms = objective(batch_of([*range(20)]))
+    for i, task in enumerate(("discriminative", "shared", "intra")):
+        (slopes,) = torch.autograd.grad(terms[task], objective.betas, retain_graph=True)
+        assert [bool(slope) for slope in slopes] == [j == i for j in range(3)], task
 
 
 def test_tasks_without_weight_have_no_slice():
@@ -167,8 +175,9 @@ def test_queue_holds_the_last_images():
 
 def test_queue_larger_than_the_training_set_is_told(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        assert len(objective_of(queue_size=1000).queue) == 40
-    assert "queue_size 1000 is larger than the training set; the queue holds its 40 images" in caplog.text
+        objective = objective_of(queue_size=1000)
+    assert len(objective.queue) == 40 and objective.curves(0)["queue_fill"] == 0.04
+    assert "objective.queue_size is 1000, and there are 40 training images: it holds 40 embeddings" in caplog.text
 
 
 def test_equal_and_opposite_rows_have_finite_gradients():

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from guie.settings.objectives.divide import HierarchicalDivide
 from guie.train.objectives.base import Batch
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.hierarchy import MaskedEmbedding, matched, mean_cosine, split, two_means
 from guie.train.objectives.margin_triplets import class_triplets, margin_loss
-from guie.train.schedule import seed_of
 
 LABELS = torch.arange(160) % 16
 
@@ -72,10 +72,11 @@ def test_loss_is_of_the_masked_embedding():
         objective.masks[:2] = masks
     items = np.flatnonzero(objective.clusters.numpy() == 0).tolist()
     embeddings = torch.randn(len(items), 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    terms = objective(batch_of(items, embeddings))
+    batch = batch_of(items, embeddings)
+    terms = objective(batch)
     unit = F.normalize(embeddings.detach() * masks[0].clamp(min=0))
     expected = margin_loss(
-        unit, class_triplets(unit, LABELS[items], torch.Generator().manual_seed(seed_of(0, 0, "triplets"))), 0.2, 1.2
+        unit, class_triplets(unit, LABELS[items], generator_of(batch, "HierarchicalDivide")), 0.2, 1.2
     )[0]
     assert float(terms["margin"].detach()) == pytest.approx(float(expected))
     first, second = masks.clamp(min=0)
@@ -126,6 +127,25 @@ def test_split_halves_are_children_of_their_cluster():
 
 def test_halves_keep_the_numbers_of_most_images():
     assert matched(np.array([0, 0, 1, 2, 3, 3]), np.array([1, 1, 0, 2, 3, 2])).tolist() == [1, 1, 0, 2, 3, 3]
+
+
+def test_half_with_fewer_classes_than_a_batch_is_not_made():
+    """Four corners of four classes: batches of eight classes leave two clusters, those of nine leave one."""
+    for batch_classes, expected in ((4, 4), (5, 2), (8, 2), (9, 1)):
+        torch.manual_seed(0)
+        objective = MaskedEmbedding(HierarchicalDivide(4, every_epochs=1), 6, 16, LABELS, batch_classes)
+        for epoch in range(5):
+            objective.begin_epoch(epoch, FourCorners())
+        curves = objective.curves(4)
+        assert (curves["n_clusters"], curves["left_out_share"], curves["refused_clusterings"]) == (expected, 0, 0)
+
+
+def test_stage_begins_with_masks_of_ones_whatever_it_starts_from():
+    objective = objective_of()
+    with torch.no_grad():
+        objective.masks.copy_(torch.randn(4, 6))
+    objective.begin_epoch(0, FourCorners())
+    assert (objective.masks == 1).all() and int(objective.n_leaves) == 1
 
 
 def test_number_that_halving_never_reaches_is_refused():

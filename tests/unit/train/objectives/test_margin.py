@@ -16,12 +16,12 @@ from guie.train.objectives.base import Batch
 from guie.train.objectives.class_means import point_at_means
 from guie.train.objectives.margin import (
     KINDS,
-    MarginSoftmax,
     class_margins,
     margin_at,
     margin_cross_entropy,
     shifted_cosine,
 )
+from guie.train.objectives.margin_softmax import MarginSoftmax
 
 
 def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from guie.settings.objective import ArcFace, ClassMargin, CosFace, GrowingMargin, ObjectiveSettings, Softmax
 from guie.train.objectives.base import Batch
-from guie.train.objectives.margin import MarginSoftmax, margin_cross_entropy
+from guie.train.objectives.margin import margin_cross_entropy
+from guie.train.objectives.margin_softmax import MarginSoftmax
 
 N_CLASSES, DIM = 6, 8
 COUNTS = torch.tensor([1, 16, 81, 256, 1, 10_000])  # whose powers -1/4 are 1, 1/2, 1/3, 1/4, 1, 1/10

@@ -10,8 +10,9 @@ from hand_batch import NO_LOOK, batch_of, drawn
 from metric_fixtures import F4
 from torch import Tensor
 
-from guie.settings.objective import Memory, ThresholdConsistentMargin
+from guie.settings.objective import Contrastive, Library, Memory, ThresholdConsistentMargin
 from guie.train.objectives.memory import MemoryBank
+from guie.train.objectives.pairs import PairObjective
 from guie.train.objectives.regularisers import ConsistentMarginTerm
 
 
@@ -31,8 +32,6 @@ def test_ring_wraps_as_published() -> None:
     bank.add(batch_of(torch.tensor([[3.0, 3], [4, 4], [5, 5]]), torch.tensor([3, 4, 5])))
     assert (int(bank.position), int(bank.count), bank.curves()) == (2, 4, {"memory_fill": 1.0})
     assert held(bank) == [([float(i)] * 2, i) for i in (2, 3, 4, 5)]
-    bank.clear()
-    assert held(bank) == []
 
 
 @pytest.mark.parametrize("size", [1, 5, 16, 17, 1000])
@@ -41,13 +40,11 @@ def test_it_holds_the_last_rows_of_many_batches(size: int) -> None:
     bank, everything = MemoryBank(Memory(size), 3), []
     for step in range(60):
         embeddings, labels = drawn(1 + step * 7 % 17, 3, 9, step)
-        items = torch.randint(0, 50, labels.shape, generator=torch.Generator().manual_seed(step))
-        batch = batch_of(embeddings.float().requires_grad_(), labels, step, items)
+        batch = batch_of(embeddings.float().requires_grad_(), labels, step)
         bank.add(batch)
-        everything += zip(batch.embeddings.tolist(), labels.tolist(), items.tolist(), strict=True)
+        everything += zip(batch.embeddings.tolist(), labels.tolist(), strict=True)
         last = everything[-size:]
-        assert held(bank) == sorted((embedding, label) for embedding, label, _ in last)
-        assert sorted(bank.items[: len(last)].tolist()) == sorted(item for *_, item in last)
+        assert held(bank) == sorted(last)
         assert not bank.known(step)[0].requires_grad and bank.curves()["memory_fill"] == round(len(last) / size, 6)
 
 
@@ -133,9 +130,19 @@ def test_the_memory_gets_no_gradient_and_pulls_on_the_batch() -> None:
     assert not any(tensor.requires_grad for tensor in objective.memory.buffers())
 
 
-def test_more_slots_than_images_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_holds_no_more_than_the_training_images(caplog: pytest.LogCaptureFixture) -> None:
+    """Every kind with a memory: a warning with both numbers, and a fill that stays below 1."""
     with caplog.at_level(logging.WARNING, "guie"):
-        MemoryBank(Memory(200), 2, 200)
-        assert caplog.text == ""
-        MemoryBank(Memory(201), 2, 200)
-    assert "memory.size is 201, and there are 200 training images" in caplog.text and "at most 200" in caplog.text
+        assert len(MemoryBank(Memory(20), 2, 20).labels) == 20 and caplog.text == ""
+        objectives = (
+            PairObjective(Contrastive(memory=Memory(40)), 3, 2, 20),
+            PairObjective(Library(memory=Memory(40)), 3, 2, 20),
+            ConsistentMarginTerm(ThresholdConsistentMargin(memory=Memory(40)), 2, 20),
+        )
+    told = "memory.size is 40, and there are 20 training images: it holds 20 embeddings"
+    assert [record.getMessage() for record in caplog.records] == [told] * 3
+    for objective in objectives:
+        for step in range(9):
+            objective.begin_epoch(step, NO_LOOK)
+            objective.after_step(batch_of(*drawn(6, 2, 3, step), step=step), NO_LOOK)
+        assert len(objective.memory.known(9)[0]) == 20 and objective.curves(0)["memory_fill"] == 0.5

@@ -97,5 +97,5 @@ def test_too_few_neighbours_are_told_and_too_few_classes_refused(caplog: pytest.
         assert caplog.text == ""
         assert ProxyGmlLoss(ProxyGml(), 12, 4).n_joined == 24
     assert "neighbor_share 0.05 of 144 proxies is 8" in caplog.text and "joined to 24" in caplog.text
-    with pytest.raises(ValueError, match="there is one class"):
+    with pytest.raises(ValueError, match=r"^ProxyGml tells classes apart, and the stage has 1 class"):
         ProxyGmlLoss(ProxyGml(), 1, 4)

@@ -9,7 +9,19 @@ from hand_batch import NO_LOOK, batch_of, drawn
 from torch import Tensor, nn
 
 from guie.settings.fields import check
-from guie.settings.objective import ArcFace, KoLeo, Memory, ProxyGml, RhoMargin, Softmax, Sum, ThresholdConsistentMargin
+from guie.settings.objective import (
+    ArcFace,
+    Contrastive,
+    DivideConquer,
+    KoLeo,
+    Memory,
+    Pads,
+    ProxyGml,
+    RhoMargin,
+    Softmax,
+    Sum,
+    ThresholdConsistentMargin,
+)
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.build import TABLE, Shape
 from guie.train.objectives.sums import SumOfObjectives
@@ -73,17 +85,38 @@ def test_rates_and_undecayed_name_the_parts_parameters() -> None:
     assert set(both.undecayed()) == set(both.rates()) == {name for name, _ in both.named_parameters()}
 
 
-def test_curves_are_all_and_the_first_part_wins() -> None:
+def test_curves_of_parts_keep_their_names_apart() -> None:
     both = SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0)])
-    assert both.curves(5) == {"shared": 2.0, "own_2": 5, "own_3": 5}
+    assert both.curves(5) == {"left_shared": 2.0, "left_own_2": 5, "right_shared": 3.0, "right_own_3": 5}
+
+
+def test_curves_of_two_memories_are_both_shown() -> None:
+    terms = (Contrastive(margin_cosine=-1.0, memory=Memory(8)), ThresholdConsistentMargin(memory=Memory(20)))
+    both = TABLE[Sum](Sum(terms=terms), SHAPE)
+    for step in range(2):
+        both.after_step(batch_of(torch.eye(4)[[0, 1, 2, 3]], torch.tensor([0, 0, 1, 1]), step), NO_LOOK)
+    found = both.curves(0)
+    assert found["contrastive_memory_fill"] != found["thresholdconsistentmargin_memory_fill"] == 0.4  # 8 of 20
+    assert found["contrastive_active_share"] != found["thresholdconsistentmargin_active_share"]
+
+
+def test_process_0_is_followed_where_one_part_asks_for_it() -> None:
+    both = SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0)])
+    assert not both.is_shared_after(4)
+    both.parts["right"].is_shared_after = lambda step: step == 4  # type: ignore[method-assign]
+    assert both.is_shared_after(4) and not both.is_shared_after(5)
 
 
 def test_one_part_decides_which_images_share_a_batch() -> None:
     groups = np.arange(5)
     assert SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0)]).groups() is None
     assert SumOfObjectives(["Left", "Right"], [Part(2.0), Part(3.0, groups)]).groups() is groups
-    with pytest.raises(ValueError, match=r"^left and right both decide which images share a batch$"):
-        SumOfObjectives(["Left", "Right"], [Part(2.0, groups), Part(3.0, groups)]).groups()
+    terms = (Pads(), KoLeo(), DivideConquer())
+    with pytest.raises(
+        ValueError, match=r"^s.terms: Pads and DivideConquer both decide which images share a batch; tak"
+    ):
+        check(Sum(terms=terms), "s")
+    check(Sum(terms=terms[:2]), "s")
 
 
 def test_sum_is_a_mean_of_parts_of_a_batch_only_where_all_are() -> None:
@@ -107,7 +140,10 @@ def test_sum_of_real_kinds_is_the_sum_of_their_losses() -> None:
         "proxygml_rows", "proxygml_proxies",
     }  # fmt: skip
     assert both.rates() == {"parts.proxygml.proxies": 300.0}
-    assert both.curves(0).keys() >= {"memory_fill", "nearest_distance", "margin_rad", "active_share"}
+    assert both.curves(0).keys() >= {
+        "thresholdconsistentmargin_memory_fill", "koleo_nearest_distance", "arcface_margin_rad",
+        "proxygml_active_share",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("terms", [(), (KoLeo(),), (KoLeo(), KoLeo(weight=0.1))])

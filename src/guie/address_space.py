@@ -1,0 +1,111 @@
+"""Whether a door's libraries start within the address space that the shell grants to a process (`ulimit -v`).
+
+Libraries reserve address space when they are loaded and when they start their threads. Where it is refused, some raise
+an error, OpenCV ends the process by a signal, and OpenBLAS ends it or asks again for ever. So they are tried first, in
+a process of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from guie.machine import address_limit
+
+MARGIN = 1 << 28  # bytes that the libraries must leave to the work: threads, images and batches
+CPU_S = 20  # seconds of CPU time; the slowest, torch with timm, take 6
+LONGEST_S = 600.0  # seconds until a process that waits for ever is killed
+
+
+def check_address_space(module: str, what: str, folder: Path) -> None:
+    """Tries the libraries of a module in a process of their own, if there is a limit.
+
+    Args:
+        module: Its full name, such as `guie.data.build`.
+        what: The command's name in messages, such as `door 04`.
+        folder: Where the command writes, for the message.
+
+    Raises:
+        OSError: they do not start within the limit.
+    """
+    limit = address_limit()
+    if limit is None:
+        return
+    command = [sys.executable, "-P", "-m", __name__, module]
+    why = _failure(command)
+    if why:
+        told = (
+            f"{what} at {folder}: its libraries do not start with so little address space (ulimit -v is "
+            f"{limit / 1e9:.1f} GB; {why[:200]}); raise the limit, or lift it with ulimit -v unlimited"
+        )
+        raise OSError(errno.ENOMEM, told)
+
+
+def _failure(command: list[str]) -> str:
+    """Runs a command, and says in one line why it failed; '' if it did not."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LONGEST_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"a library had not started after {LONGEST_S:.0f} s"
+    if done.returncode == -signal.SIGXCPU:
+        return f"a library had not started after {CPU_S} s of CPU time"
+    if done.returncode < 0:
+        return f"a library ended with {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.strip().splitlines() or [f"a library ended with status {done.returncode}"]
+    return lines[-1] if done.returncode else ""
+
+
+def start_libraries(module: str) -> None:
+    """Imports a module, and lets the libraries that came with it start their threads and reserve their memory.
+
+    Args:
+        module: Its full name.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S if hard == resource.RLIM_INFINITY else min(CPU_S, hard), hard))
+    limit = address_limit()
+    if limit is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (max(0, limit - MARGIN), hard))
+    importlib.import_module(module)
+    import numpy as np
+
+    square = np.ones((512, 512), dtype=np.float32)
+    square @ square
+    if "cv2" in sys.modules:
+        import cv2
+
+        cv2.resize(square, (256, 256), interpolation=cv2.INTER_AREA)
+    if "scipy.linalg" in sys.modules:  # which has an OpenBLAS of its own, as faiss has
+        from scipy.linalg import blas
+
+        blas.sgemm(1.0, square, square)
+    if "faiss" in sys.modules:
+        import faiss
+
+        index = faiss.IndexFlatIP(512)
+        index.add(square)
+        index.search(square, 1)
+    if "torch" in sys.modules:
+        import torch
+        import torch.nn.functional as F
+
+        weight = torch.ones(8, 3, 3, 3, requires_grad=True)
+        F.conv2d(torch.ones(4, 3, 64, 64), weight).sum().backward()
+
+
+if __name__ == "__main__":
+    start_libraries(sys.argv[1])

@@ -1,0 +1,47 @@
+"""guie report artifacts/demo
+guie report artifacts/mine --compare artifacts/other artifacts/third
+
+Writes the report of a finished run anew, with the settings that the run itself
+holds: no recipe, no --set. It trains and scores nothing. With --compare it
+writes a page of its own beside the report, which stays as it is: scores, costs
+and settings of the runs, and a paired test of every two runs that were asked
+the same queries."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from guie.errors import run_to_the_end
+from guie.run import FOLDERS, set_up_logging
+from guie.saved import saved_run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    form = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser("guie report", description=__doc__, formatter_class=form)
+    p.add_argument("run", type=Path, help="the folder of a finished run")
+    p.add_argument("--compare", type=Path, nargs="+", default=[], metavar="RUN", help="other finished runs")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `guie report` and returns the exit status; see `guie.errors`."""
+    arguments = parser().parse_args(argv)
+    return run_to_the_end(lambda: _report(arguments), "guie report", arguments.run)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from guie.report.page import write_report  # pandas and the charts: not for --help
+
+    set_up_logging(None)
+    run = saved_run(arguments.run)
+    folder = run.out / FOLDERS[9]
+    if arguments.compare:
+        folder = folder / "_and_".join(["compared_with", *(path.resolve().name for path in arguments.compare)])
+    else:
+        (folder / "done.json").unlink(missing_ok=True)  # door 09 did not make what will be there
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(run, tuple(path.resolve() for path in arguments.compare), folder)

@@ -1,0 +1,67 @@
+"""guie train my_photos            classes are the folders; head-only, on two cores
+guie train my_photos --backbone   the network trains, too: better, and slower
+guie train photos.csv             a table with the columns path,label
+
+Trains an embedding for your own photos, tells whether that helped, and exports
+the better model. First it trains on half of the classes and is scored on the
+other half; then it trains on all. A class needs a folder of its own. With fewer
+than 60 classes none is held back, but some photos of each.
+
+Leaves artifacts/NAME/recipe.py (edit it and run it again with ./run.sh),
+08_export/saved_model.pt and 09_report/index.html."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from guie.errors import run_to_the_end
+from guie.own.photos import read_photos
+from guie.own.recipes import Wish
+from guie.own.training import train
+from guie.own.verdict import verdict
+from guie.run import default_out
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser("guie train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("photos", type=Path, help="a folder with a folder for each class, or a CSV: path,label")
+    p.add_argument(
+        "--label-from", default="", metavar="REGEX", help="labels from file names: one group, e.g. '([a-z0-9]+)_'"
+    )
+    p.add_argument("--backbone", action="store_true", help="train the network, too, not only the head")
+    p.add_argument("--px", type=int, default=160, help="side of the square the network sees (default: %(default)s)")
+    p.add_argument("--name", default="", help="of the run (default: the folder's)")
+    p.add_argument("--out", type=Path, default=default_out(), help="where the run goes (default: artifacts/)")
+    p.add_argument("--seed", type=int, default=0, help="decides which classes are held back (default: 0)")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (default)")
+    p.add_argument("--force", action="store_true", help="begin anew, also in place of a finished run")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `guie train` and returns the exit status; see `guie.errors`."""
+    arguments = parser().parse_args(argv)
+    return run_to_the_end(lambda: _train(arguments), "guie train", arguments.out, "to go on: the same command")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    name = arguments.name or run_name(arguments.photos)
+    wish = Wish(name, image_px=arguments.px, has_backbone=arguments.backbone, seed=arguments.seed)
+    photos = read_photos(arguments.photos, arguments.label_from)
+    for path, reason in photos.problems[["path", "reason"]].head(3).itertuples(index=False):
+        print(f"not taken: {path}: {reason}")
+    if len(photos.problems) > 3:
+        print(f"not taken: {len(photos.problems) - 3:,} more")
+    result = train(photos, wish, arguments.out.resolve(), ["--device", arguments.device], arguments.force)
+    print(f"\n{verdict(result.found, result.is_unseen)}")
+    print(f"Exported: {result.exported}, {result.model}")
+    print(f"Report:   {result.run / '09_report/index.html'}")
+
+
+def run_name(path: Path) -> str:
+    """A name for the run of a folder or CSV: its own, with other characters than letters, digits, _ and - as _."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", path.resolve().stem if path.is_file() else path.resolve().name) or "photos"

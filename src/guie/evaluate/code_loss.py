@@ -1,0 +1,52 @@
+"""What int8 and binary codes cost: the contest's precision with each, beside that of the embeddings themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from guie.embed.codes import N_CANDIDATES, Codes, nearest_in_two_steps, signs, to_bits
+from guie.embed.retrieval import K, host_precision, mean_of_domains, retrieve
+from guie.evaluate.intervals import class_interval, paired_p
+
+
+def code_loss(embeddings: np.ndarray, ids: pd.DataFrame, codes: Codes) -> pd.DataFrame:
+    """mP@5 of float32, int8, binary, and binary candidates ordered by int8; each image queries all others.
+
+    Args:
+        embeddings: float [n, dim], of validation images.
+        ids: class_id and domain of each image.
+        codes: Fitted on other images.
+
+    Returns:
+        A row for each code: code, n_bytes of an image, mp5 with its 95 % interval mp5_low and mp5_high (NaN where a
+        domain has a single class), loss (float32's mp5 minus this), and p of the paired test against float32. See
+        `guie.evaluate.intervals`.
+    """
+    class_ids, domains = ids["class_id"].to_numpy(), ids["domain"].to_numpy()
+    int8, bits = codes.to_int8(embeddings), to_bits(embeddings)
+    dim = embeddings.shape[1]
+    precisions = {
+        "float32": (4 * dim, retrieve(embeddings, class_ids).precision),
+        "int8": (dim, retrieve(codes.from_int8(int8), class_ids).precision),
+        "binary": (dim // 8, retrieve(signs(bits), class_ids).precision),
+        f"binary, {N_CANDIDATES} re-ranked by int8": (dim + dim // 8, _in_two_steps(bits, int8, class_ids)),
+    }
+    full = precisions["float32"][1]
+    rows = []
+    for name, (n_bytes, precision) in precisions.items():
+        low, high = class_interval(precision, class_ids, domains)
+        row = {"code": name, "n_bytes": n_bytes, "mp5": mean_of_domains(precision, domains)[0]}
+        row |= {"mp5_low": low, "mp5_high": high, "loss": mean_of_domains(full - precision, domains)[0]}
+        row["p"] = paired_p(full, precision, class_ids, domains)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _in_two_steps(bits: np.ndarray, int8: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+    """The precision of each query whose candidates are found by their bits, float64 [n]; NaN without a relevant
+    image."""
+    neighbours = nearest_in_two_steps(bits, int8, K)
+    _, dense, counts = np.unique(class_ids, return_inverse=True, return_counts=True)
+    is_correct = (neighbours >= 0) & (dense[neighbours] == dense[:, None])
+    return host_precision(is_correct, counts[dense] - 1)

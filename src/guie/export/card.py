@@ -1,0 +1,137 @@
+"""The model card of an exported folder: what the model is, what it scores, on what data, and what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import torch
+from huggingface_hub import EvalResult, ModelCardData
+
+from guie.export.hub import OLDEST
+from guie.export.submission import final_scores
+from guie.export.take_away import MIN_COSINE, Taken
+from guie.export.torchscript import MAX_SIDE
+from guie.run import FOLDERS, Run, commit
+from guie.settings.recipe import Recipe
+
+TEMPLATE = Path(__file__).with_name("card.md")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says of a run.
+
+    Attributes:
+        recipe: The run's.
+        scores: The exported row of scores.csv, by column; None where it is empty.
+        first: The first row, most often the tower as it was.
+        licences: Rows of licences.json.
+        code_loss: As `guie.evaluate.code_loss` returns it; None leaves the codes out.
+    """
+
+    recipe: Recipe
+    scores: dict[str, Any]
+    first: dict[str, Any]
+    licences: list[dict[str, Any]]
+    code_loss: pd.DataFrame | None
+
+
+def facts_of(run: Run, code_loss: pd.DataFrame | None) -> Facts:
+    """Reads a run's scores and licences.
+
+    Raises:
+        FileNotFoundError: the run lacks one of the files.
+        ValueError: the scores lack the exported row.
+    """
+    scores, licences = run.out / FOLDERS[7] / "scores.csv", run.out / FOLDERS[2] / "licences.json"
+    for path, number in ((scores, 7), (licences, 2)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; run door {number:02d} again")
+    first = json.loads(pd.read_csv(scores).iloc[[0]].to_json(orient="records"))[0]
+    return Facts(run.recipe, final_scores(run), first, json.loads(licences.read_text(encoding="utf-8")), code_loss)
+
+
+def card_text(facts: Facts, written: Sequence[Taken]) -> str:
+    """README.md of the folder.
+
+    Args:
+        facts: Of the run.
+        written: Formats that lie beside the folder.
+    """
+    ladder = [("this model", facts.scores)]
+    if facts.first.get("setting") != facts.scores.get("setting"):
+        ladder.insert(0, (facts.first["setting"], facts.first))
+    no_domains = ("mp5_low", "mp5_high")
+    recipe = facts.recipe
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters |= {"cell": _cell, "number": _number, "interval": _interval}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        metadata=_metadata(facts),
+        recipe=recipe,
+        scores={"dim": 64, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
+        ladder=[(name, {"mp5": None, "r1": None} | row) for name, row in ladder],
+        domains={
+            key.removeprefix("mp5_"): value
+            for key, value in facts.scores.items()
+            if key.startswith("mp5_") and key not in no_domains
+        },
+        codes=[] if facts.code_loss is None else facts.code_loss.to_dict("records"),
+        licences=[{"page": "", "n_images": UNKNOWN, "n_classes": UNKNOWN} | row for row in facts.licences],
+        written=list(written),
+        commit=commit(),
+        torch=torch.__version__,
+        oldest=OLDEST,
+        min_cosine=MIN_COSINE,
+        max_side=f"{MAX_SIDE:,}",
+        sides=sorted({member.image_px for member in recipe.embed.final.members}),
+        domains_of_data=[_cell(domain) for domain in sorted({source.domain for source in recipe.data.sources})],
+    )
+
+
+def _metadata(facts: Facts) -> str:
+    """The YAML at the head of the card, from which the hub makes its tags."""
+    score = facts.scores.get("mp5")
+    results = None
+    if score is not None:
+        results = [
+            EvalResult(
+                task_type="image-feature-extraction",
+                dataset_type="validation",
+                dataset_name=f"validation images of recipe {facts.recipe.name}",
+                metric_type="mean-precision-at-5",
+                metric_value=round(float(score), 4),
+            )
+        ]
+    return ModelCardData(
+        license="other",
+        license_name="see-training-data",
+        license_link="#data-that-it-was-trained-on",
+        library_name="sentence-transformers",
+        pipeline_tag="image-feature-extraction",
+        tags=["image-retrieval", "image-similarity", "metric-learning", "guie"],
+        model_name=facts.recipe.name,
+        eval_results=results,
+    ).to_yaml()
+
+
+def _interval(row: dict[str, Any]) -> str:
+    """The interval of a row's mP@5."""
+    low, high = row.get("mp5_low"), row.get("mp5_high")
+    return UNKNOWN if pd.isna(low) or pd.isna(high) else f"{low:.3f} to {high:.3f}"
+
+
+def _number(value: Any) -> str:
+    """Three decimals."""
+    return UNKNOWN if pd.isna(value) else f"{value:.3f}"
+
+
+def _cell(text: Any) -> str:
+    """Text that stays within its cell of a Markdown table and is no HTML."""
+    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

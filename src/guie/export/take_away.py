@@ -1,0 +1,288 @@
+"""Writes an exported model in other formats, each compared with the TorchScript file before it gets its name."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.export import ExportedProgram
+
+from guie.errors import is_of_the_machine
+from guie.export.assembly import EMBEDDING_DIM
+from guie.export.hub import MODULES, HubFolder, save_hub
+from guie.export.onnx_file import onnx_embedder, save_onnx
+from guie.export.program import Program, export_program, save_program
+from guie.export.submission import MODEL_NAME, PROGRAM_NAME, assembly_of, cosines, load_script, towers_of
+from guie.files import digest_of_file, digest_of_tensors, staged
+from guie.run import DOORS, FOLDERS, Run
+from guie.saved import is_run, saved_run
+
+log = logging.getLogger(__name__)
+MIN_COSINE = 0.9999  # of an embedding to the TorchScript file's
+ODD_SIZES = ((1, 1), (3, 7), (97, 64), (64, 700))  # height, width; that the size of an image is free is checked too
+ONNX_NAME = "model.onnx"
+HUB = "hub"  # the folder's name
+FORMATS = ("torchscript", "program", "onnx", "hub")
+NEED_A_RUN = ("program", "onnx", "hub")
+Embedder = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What door 08 wrote.
+
+    Attributes:
+        path: saved_model.pt.
+        script: It, loaded.
+        run: The run that it is from; None for a file alone.
+        images: Images by name, uint8 [3, height, width], on which formats are compared.
+        embeddings: The script's, float32 [n_images, 64].
+        seconds: Of the script on each image, float64 [n_images], on the CPU.
+    """
+
+    path: Path
+    script: torch.jit.ScriptModule
+    run: Run | None
+    images: dict[str, np.ndarray]
+    embeddings: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Of saved_model.pt."""
+        return digest_of_file(self.path)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One format that was written.
+
+    Attributes:
+        format: Its word.
+        files: Names below the folder, with their bytes.
+        n_images: Compared with the TorchScript file.
+        min_cosine: The smallest.
+        max_difference: Largest difference of two numbers.
+        seconds_per_image: Median on the CPU, one image at a time.
+    """
+
+    format: str
+    files: dict[str, int]
+    n_images: int
+    min_cosine: float
+    max_difference: float
+    seconds_per_image: float
+
+    @property
+    def megabytes(self) -> float:
+        """Of all its files; 10**6 bytes."""
+        return sum(self.files.values()) / 1e6
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def read_exported(path: Path) -> Exported:
+    """The exported model at a path.
+
+    Args:
+        path: A run's folder, or a saved_model.pt. The file of a run's 08_export brings its run along.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the run has no 08_export yet.
+        ValueError: the file is damaged or holds something else.
+    """
+    folder = path if path.is_dir() else path.parent.parent
+    run = saved_run(folder) if path.is_dir() or (is_run(folder) and path.parent.name == FOLDERS[8]) else None
+    file = path if run is None else run.out / FOLDERS[8] / MODEL_NAME
+    if not file.is_file():
+        remedy = "name a run's folder or a saved_model.pt"
+        if run is not None:
+            remedy = f"run door 08: python {DOORS[8]} --recipe {run.recipe.name}"
+        raise FileNotFoundError(f"{file} does not exist; {remedy}")
+    try:
+        script = load_script(file)
+        shape = _as_embedder(script)(np.zeros((1, 3, 2, 2), dtype=np.uint8)).shape
+    except Exception as error:
+        if is_of_the_machine(error):
+            raise
+        first = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"{file} is no whole file of door 08 ({type(error).__name__}: {first}); export it again, or name another "
+            f"(torch {torch.__version__})"
+        ) from error
+    if shape != (1, EMBEDDING_DIM):
+        raise ValueError(
+            f"{file} gives {list(shape)} for an image, a file of door 08 gives [1, {EMBEDDING_DIM}]; name another"
+        )
+    images = (_parity_images(run) if run else {}) | _odd_images()
+    embeddings, seconds = _embedded(_as_embedder(script), images)
+    return Exported(file, script, run, images, embeddings, seconds)
+
+
+def _parity_images(run: Run) -> dict[str, np.ndarray]:
+    """The images that door 08 laid beside its file."""
+    folder = run.out / FOLDERS[8] / "parity"
+    images = {}
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as image:
+            images[path.name] = np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    if not images:
+        raise FileNotFoundError(f"{folder} holds no images to compare with; run door 08 again with --force")
+    return images
+
+
+def _odd_images() -> dict[str, np.ndarray]:
+    """Images of odd sizes, of random pixels."""
+    rng = np.random.default_rng(0)
+    return {f"{h}x{w}": rng.integers(0, 256, (3, h, w), dtype=np.uint8) for h, w in ODD_SIZES}
+
+
+def _as_embedder(module: Callable[[torch.Tensor], torch.Tensor]) -> Embedder:
+    """A function of arrays, of a module of torch."""
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            embeddings: np.ndarray = module(torch.from_numpy(images)).numpy()
+        return embeddings
+
+    return embed
+
+
+def _embedded(embed: Embedder, images: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings float32 [n, 64], one image at a time, and the seconds of each."""
+    embeddings, seconds = [], []
+    for image in images.values():
+        started = time.perf_counter()
+        embeddings.append(embed(image[None])[0])
+        seconds.append(time.perf_counter() - started)
+    return np.stack(embeddings), np.array(seconds)
+
+
+def take_away(
+    exported: Exported, folder: Path, formats: Sequence[str], card: Callable[[list[Taken]], str]
+) -> list[Taken]:
+    """Writes formats into a folder, in the order of FORMATS.
+
+    Args:
+        exported: The model.
+        folder: Where to write: saved_model.pt, saved_model.pt2, model.onnx, hub/.
+        formats: Words of FORMATS.
+        card: Gives the text of the hub's model card, of what was written before it.
+
+    Raises:
+        ValueError: a format needs the run and there is only a file, or its embeddings differ from the TorchScript
+            file's.
+    """
+    if exported.run is None and (missing := [name for name in formats if name in NEED_A_RUN]):
+        raise ValueError(
+            f"{', '.join(missing)} are made from a run's weights, and {exported.path} is a file without its run; name "
+            "the run's folder, or take --formats torchscript"
+        )
+    program = _program(exported.run) if exported.run is not None and set(formats) & set(NEED_A_RUN) else None
+    written: list[Taken] = []
+    for name in [name for name in FORMATS if name in formats]:
+        written.append(_written(name, exported, folder, program, lambda: card(written)))
+        log.info("%s", described(written[-1]))
+    return written
+
+
+def _program(run: Run) -> ExportedProgram:
+    """The run's final setting as a program of torch.export."""
+    towers = towers_of(run)
+    share_tensors([tower.module for tower in towers])
+    program = Program(towers, **assembly_of(run))
+    try:
+        return export_program(program)
+    except Exception as error:  # torch.export raises kinds of its own, of several modules
+        if is_of_the_machine(error):
+            raise
+        first = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"torch.export cannot record this network ({type(error).__name__}: {first}); take --formats torchscript"
+        ) from error
+
+
+def _written(
+    name: str, exported: Exported, folder: Path, program: ExportedProgram | None, card: Callable[[], str]
+) -> Taken:
+    """Writes one format in a scratch folder and compares it; only then its files move to their place."""
+    place, last = {
+        "torchscript": (folder, MODEL_NAME),
+        "program": (folder, PROGRAM_NAME),
+        "onnx": (folder, ONNX_NAME),
+        "hub": (folder / HUB, MODULES),
+    }[name]
+    run = exported.run
+    facts = {} if run is None else {"recipe": run.recipe.name, "recipe_digest": run.recipe.digest()}
+    facts |= {"torchscript_digest": exported.digest}
+    with staged(place, last, "--to") as scratch:
+        if name == "torchscript":
+            shutil.copyfile(exported.path, scratch / last)
+            embed = _as_embedder(load_script(scratch / last))
+        elif program is None:
+            raise ValueError(f"{name} is made from a run's weights; name the run's folder")
+        elif name == "program":
+            save_program(program, scratch / last)
+            embed = _as_embedder(torch.export.load(scratch / last).module())
+        elif name == "onnx":
+            save_onnx(program, scratch / last, facts)
+            embed = onnx_embedder(scratch / last)
+        else:
+            save_hub(program, scratch, card(), facts)
+            embed = HubFolder(scratch)
+        files = {
+            str((place / path.name).relative_to(folder)): path.stat().st_size for path in sorted(scratch.iterdir())
+        }
+        return _compared(name, exported, embed, files)
+
+
+def _compared(name: str, exported: Exported, embed: Embedder, files: dict[str, int]) -> Taken:
+    """Compares a format with the TorchScript file.
+
+    Raises:
+        ValueError: they disagree.
+    """
+    got, seconds = _embedded(embed, exported.images)
+    cosine = cosines(got, exported.embeddings)
+    worst = int(np.argmin(np.nan_to_num(cosine, nan=-1.0)))
+    if not cosine[worst] >= MIN_COSINE:
+        raise ValueError(
+            f"{name} disagrees with {exported.path}: cosine {cosine[worst]:.6f} on image "
+            f"{list(exported.images)[worst]}, must be {MIN_COSINE}; nothing was written. If a stage was trained again "
+            "since, run doors 07 and 08 again"
+        )
+    difference = float(np.abs(got - exported.embeddings).max())
+    return Taken(name, files, len(cosine), float(cosine[worst]), difference, float(np.median(seconds)))
+
+
+def described(taken: Taken) -> str:
+    """One line about a format."""
+    place = HUB + "/" if taken.format == "hub" else next(iter(taken.files))
+    return (
+        f"{place:<16} {taken.megabytes:7.1f} MB   cosine to TorchScript >= {taken.min_cosine:.7f} "
+        f"({taken.n_images} images)   {taken.seconds_per_image:.3f} s an image"
+    )
+
+
+def share_tensors(modules: Sequence[nn.Module]) -> None:
+    """Lets parameters and buffers of equal content be one object, so that a program holds them once.
+
+    Members of an ensemble often have one backbone at two resolutions, loaded twice.
+    """
+    first: dict[str, Any] = {}
+    for module in modules:
+        for part in module.modules():
+            for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+                key = f"{type(tensor).__name__} {digest_of_tensors({'': tensor})}"
+                setattr(part, name, first.setdefault(key, tensor))

@@ -1,0 +1,145 @@
+"""The training images of a stage, and which of them each step of an epoch takes: a pure function of the epoch."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from guie.data.packed import PackedImages
+from guie.settings.recipe import Recipe
+from guie.settings.sampling import PerClass
+from guie.settings.stage import Stage
+from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, turns
+
+log = logging.getLogger(__name__)
+
+
+class TrainSet:
+    """The training images of the pack, and the order in which a stage sees them.
+
+    Attributes:
+        rows: int64 [n], their row numbers in the pack.
+        labels: int64 [n], their classes, 0 to n_classes - 1 in the order of the pack's class ids.
+        n_classes: Classes in this stage.
+        n_steps: Steps in an epoch.
+    """
+
+    def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
+        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes
+        for its batches."""
+        index = packed.index
+        self.rows = np.flatnonzero(
+            (index["split"] == "train") & (index["source"].isin(stage.sources) | (not stage.sources))
+        )
+        if not len(self.rows):
+            where = f" in {', '.join(stage.sources)}" if stage.sources else ""
+            raise ValueError(
+                f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share"
+            )
+        index = index.iloc[self.rows]
+        self.labels = np.unique(index["class_id"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+        self.image_ids = index["image_id"].to_numpy()
+        self.n_classes = int(self.labels.max()) + 1
+        self.repeats = index["repeats"].to_numpy()
+        weights = {limit.name: limit.weight for limit in recipe.data.limits}
+        self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)
+        self.n_steps = n_steps_of(stage.optim.batch_size, int(self.repeats.sum()))
+        self.seed = recipe.seed
+        self.stage = stage
+        self._check_classes(np.arange(len(self.rows)), "there are")
+        names, self.sources = np.unique(index["source"].to_numpy(), return_inverse=True)
+        if stage.sampling.is_of_one_source:
+            self._check_sources(names)
+
+    def _check_sources(self, names: np.ndarray) -> None:
+        """Raises ValueError where a batch needs more classes than one of the data sets has; `names` are theirs."""
+        for i, name in enumerate(names):
+            self._check_classes(np.flatnonzero(self.sources == i), f"the data set {name} has")
+
+    def _check_classes(self, items: np.ndarray, who: str) -> None:
+        """Raises ValueError where a batch needs more classes than some images have; `who` has them, for the message."""
+        stage, n = self.stage, len(np.unique(self.labels[items]))
+        if isinstance(stage.sampling, PerClass) and stage.batch_classes > n:
+            raise ValueError(
+                f"stages.{stage.name}: a batch of {stage.optim.batch_size} with {stage.sampling.rows_per_class} images "
+                f"per class needs {stage.batch_classes} classes, and {who} {n}; make the batch smaller"
+            )
+
+    def step_items(self, epoch: int, groups: np.ndarray | None = None) -> np.ndarray:
+        """Image numbers (into `rows`) of every step of an epoch, int64 [n_steps, batch_size].
+
+        Args:
+            epoch: Counted from 0.
+            groups: Which images may share a batch, see `Objective.groups`.
+
+        Raises:
+            ValueError: no group has enough classes for a batch.
+        """
+        every = np.arange(len(self.rows))
+        seed = (self.seed, self.stage.name, epoch)
+        parted = self._parted(groups)
+        if parted is None:
+            return self._batches_of(every, self.n_steps, *seed)
+        turn = turns(parted, self.n_steps, *seed)
+        steps = np.empty((self.n_steps, self.stage.optim.batch_size), np.int64)
+        for group in np.unique(turn):
+            items = every[parted == group]
+            steps[turn == group] = items[self._batches_of(items, int((turn == group).sum()), *seed, int(group))]
+        return steps
+
+    def _parted(self, groups: np.ndarray | None) -> np.ndarray | None:
+        """The groups whose images share a batch, int64 [n]; each data set has its own where batches are of one.
+
+        Groups that have too few classes for a batch are left out, so that no epoch ends the stage. Where data sets
+        leave no group large enough, batches are of several.
+
+        Args:
+            groups: See `Objective.groups`.
+
+        Raises:
+            ValueError: no group has enough classes for a batch.
+        """
+        if not self.stage.sampling.is_of_one_source:
+            return None if groups is None else self._large_enough(groups)
+        if groups is None:
+            return self.sources
+        try:
+            return self._large_enough(np.where(groups < 0, -1, groups * (self.sources.max() + 1) + self.sources))
+        except ValueError as error:
+            log.warning("%s; in this epoch batches are of several data sets", error)
+            return self._large_enough(groups)
+
+    def _large_enough(self, groups: np.ndarray) -> np.ndarray:
+        """The groups with -1 for images of groups with fewer classes than a batch, int64 [n].
+
+        Raises:
+            ValueError: no group has enough.
+        """
+        needed = max(1, self.stage.batch_classes)
+        pairs = np.unique(np.stack([groups, self.labels], axis=1)[groups >= 0], axis=0)
+        numbers, n_classes = np.unique(pairs[:, 0], return_counts=True)
+        small = numbers[n_classes < needed]
+        if len(small) == len(numbers):
+            raise ValueError(
+                f"stages.{self.stage.name}: no group of the objective has the {needed} classes of a batch; give it "
+                "fewer clusters, or make the batch smaller"
+            )
+        if len(small):
+            is_small = np.isin(groups, small)
+            text = "stages.%s: %d of %d groups have fewer than the %d classes of a batch; their %d images are left out"
+            log.warning(text, self.stage.name, len(small), len(numbers), needed, is_small.sum())
+            groups = np.where(is_small, -1, groups)
+        return groups
+
+    def _batches_of(self, items: np.ndarray, n_steps: int, *seed: Any) -> np.ndarray:
+        """Batches of some images alone, as numbers into `items`, int64 [n_steps, batch_size]."""
+        sampling, batch_size = self.stage.sampling, self.stage.optim.batch_size
+        labels, repeats, factors = self.labels[items], self.repeats[items], self.factors[items]
+        if isinstance(sampling, PerClass):
+            weights = sample_weights(labels, repeats, sampling.power, factors)
+            per_class, n_views = sampling.images_per_class, sampling.views_per_image
+            return class_batches(labels, weights, n_steps, batch_size, per_class, *seed, n_views=n_views)
+        order = epoch_order(labels, repeats, n_steps * batch_size, sampling.power, factors, *seed)
+        return order.reshape(n_steps, batch_size)

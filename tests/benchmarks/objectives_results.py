@@ -1,0 +1,117 @@
+"""The CSV files of objectives.py: a row is written when its work is done, whole or not at all, and never made again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from guie.files import whole_file
+from guie.run import PROJECT
+
+SCORES = ("mp5", "mp5_low", "mp5_high", "r1", "map_at_r", "nmi", "spectral_decay", "density")
+COSTS = ("epoch_s", "memory_mb")
+# Of every row: the seconds that it took, why it has no scores (empty where it has), the code and the processor.
+ENDING = ("row_s", "problem", "commit", "processor")
+
+
+@dataclass(frozen=True)
+class Results:
+    """One of the files. Several processes may write to it.
+
+    Attributes:
+        path: The file.
+        key: The columns that tell the rows apart.
+        values: The other columns before `ENDING`.
+    """
+
+    path: Path
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """All of them, in their order."""
+        return [*self.key, *self.values, *ENDING]
+
+    def read(self) -> pd.DataFrame:
+        """All rows; none where there is no file.
+
+        Raises:
+            ValueError: the file has other columns.
+        """
+        if not self.path.is_file():
+            return pd.DataFrame(columns=self.columns)
+        rows = pd.read_csv(self.path, dtype=dict.fromkeys(("setting", "problem", "commit", "processor"), str))
+        if list(rows.columns) != self.columns:
+            raise ValueError(
+                f"{self.path} has the columns {', '.join(rows.columns)}, and not {', '.join(self.columns)}: other code "
+                "wrote it; move it away"
+            )
+        return rows
+
+    def find(self, **key: Any) -> pd.DataFrame:
+        """The rows with these values."""
+        rows = self.read()
+        for name, value in key.items():
+            rows = rows[rows[name] == value]
+        return rows
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Writes a row. Columns that it lacks are empty.
+
+        Raises:
+            ValueError: it has a column that the file has not.
+        """
+        if unknown := set(row) - set(self.columns):
+            raise ValueError(f"{self.path.name} has no column {', '.join(sorted(unknown))}")
+        with _locked(self.path.parent):
+            new = pd.DataFrame([row], columns=self.columns)
+            rows = self.read()
+            rows = pd.concat([rows, new], ignore_index=True) if len(rows) else new
+            with whole_file(self.path) as temporary:
+                rows.to_csv(temporary, index=False)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing in a folder while the block runs. The lock leaves no file behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def code_commit() -> str:
+    """The commit, with `+` if the source or these scripts have changes; the CSV files do not count."""
+    git = ["git", "-C", str(PROJECT)]
+    paths = ["src", "data_prep", "weights", "tests/benchmarks/objectives*.py"]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--", *paths], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from guie.cli.main import main
+from guie.cli.train import run_name
+from guie.own.photos import Photos
+from guie.own.recipes import Wish
+from guie.own.training import ALL, check_enough, link_photos, train
+from guie.run import FOLDERS
+
+
+def photos(root: Path, counts: dict[str, int]) -> Photos:
+    rows = [(f"{label}/{i}.jpg", label) for label, n in counts.items() for i in range(n)]
+    table = pd.DataFrame(rows, columns=["path", "label"]).sort_values("path", ignore_index=True)
+    return Photos(root, table, pd.DataFrame(columns=["path", "reason"]), "folders")
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"": 500}, "no photo in .* has a label"),
+        ({"a": 100, "b": 27}, "127 labelled photos of 2 classes"),
+        ({"a": 500}, "500 labelled photos of 1 classes"),
+        ({str(i): 3 for i in range(100)}, "0 of them with four photos"),
+    ],
+)
+def test_too_little_to_train_on_is_told_with_what_needs_no_training(tmp_path: Path, counts: dict[str, int], said: str):
+    with pytest.raises(ValueError, match=said) as error:
+        train(photos(tmp_path, counts), Wish("mine"), tmp_path / "out")
+    assert "guie search" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_just_enough(tmp_path: Path):
+    check_enough(photos(tmp_path, {"a": 127, "b": 1}))
+
+
+def test_photos_stay_where_they_are_and_the_list_names_the_labelled_ones(tmp_path: Path):
+    root, run = tmp_path / "mine", tmp_path / "out/mine"
+    root.mkdir()
+    link_photos(photos(root, {"a": 2, "": 1, 'b, "c"': 1}), run)
+    table = pd.read_csv(run / "photos/images.csv")
+    assert table.to_dict("list") == {
+        "path": ['all/a/0.jpg', 'all/a/1.jpg', 'all/b, "c"/0.jpg'],
+        "label": ["a", "a", 'b, "c"'],
+    }  # fmt: skip
+    assert (run / "photos" / ALL).resolve() == root
+    written = (run / "photos/images.csv").stat().st_mtime_ns
+    link_photos(photos(root, {"a": 2, "": 1, 'b, "c"': 1}), run)
+    assert (run / "photos/images.csv").stat().st_mtime_ns == written  # so that door 01 has nothing to do
+
+
+def test_run_of_another_folder_is_not_replaced(tmp_path: Path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    link_photos(photos(tmp_path / "one", {"a": 100, "b": 100}), tmp_path / "out/mine")
+    with pytest.raises(ValueError, match=r"is of .*one; give this one another --name"):
+        train(photos(tmp_path / "two", {"a": 100, "b": 100}), Wish("mine"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("folder", "name"), [("my photos", "my_photos"), ("Schuhe & Hüte", "Schuhe_H_te"), ("…", "_")])
+def test_name_of_the_run(tmp_path: Path, folder: str, name: str):
+    assert run_name(tmp_path / folder) == name
+
+
+def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", str(tmp_path / "none")]) == 2
+    assert "none does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_photos_become_a_model_and_a_second_start_has_nothing_to_do(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """From folders to an export and again; then other settings under the same name are refused, and `guie report`
+    needs no options."""
+    draw_photos(tmp_path / "mine", n_classes=16, n_photos=9)
+    words = ["train", str(tmp_path / "mine"), "--px", "32", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(words) == 0
+    first = capfd.readouterr().out
+    assert "on 16 classes whose other photos it was trained on" in first
+    run = tmp_path / "out/mine"
+    assert torch.jit.load(run / "08_export/saved_model.pt")(torch.zeros(1, 3, 40, 50, dtype=torch.uint8)).shape == (
+        1,
+        64,
+    )
+    written = (run / FOLDERS[8] / "saved_model.pt").stat().st_mtime_ns
+    assert main(words) == 0
+    assert (run / FOLDERS[8] / "saved_model.pt").stat().st_mtime_ns == written
+    assert main([*words[:2], "--px", "48", *words[4:]]) == 2
+    assert "has other settings; give this one another --name" in capfd.readouterr().err
+    (run / FOLDERS[9] / "index.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert (run / FOLDERS[9] / "index.html").is_file()
+
+
+def draw_photos(folder: Path, n_classes: int, n_photos: int) -> None:
+    """Photos of noise; those of a class share their colour."""
+    rng = np.random.default_rng(0)
+    for label in range(n_classes):
+        (folder / f"class {label}").mkdir(parents=True)
+        colour = rng.integers(0, 200, 3)
+        for number in range(n_photos):
+            pixels = colour + rng.integers(0, 56, (50, 40, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class {label}/{number}.png")

@@ -1,0 +1,79 @@
+"""Libraries that do not start in the shell's address space: the door tells it, and never dies with them."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guie import address_space
+from guie.address_space import CPU_S, MARGIN, check_address_space
+
+ENDS = {
+    "by_signal": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "a library ended with SIGSEGV"),
+    "by_status": ("import os\nos._exit(1)\n", "a library ended with status 1"),
+    "by_error": ("raise ImportError('cannot map it')\n", "ImportError: cannot map it"),
+    "never": (
+        "import os, resource, signal\n"
+        f"assert resource.getrlimit(resource.RLIMIT_CPU)[0] == {CPU_S}\n"
+        "os.kill(os.getpid(), signal.SIGXCPU)\n",  # as the kernel does after so many seconds
+        f"a library had not started after {CPU_S} s of CPU time",
+    ),
+    "with_words": ("import os, sys\nprint('BLAS: no', file=sys.stderr, flush=True)\nos._exit(1)\n", "BLAS: no"),
+}
+
+
+@pytest.fixture(autouse=True)
+def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the shell had a limit. Nothing else would start the process in which the libraries are tried."""
+    monkeypatch.setattr(address_space, "address_limit", lambda: 2_000_000_000)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(address_space.__file__).parents[1]}")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_every_end_of_a_library_is_told(tmp_path: Path, end: str) -> None:
+    text, why = ENDS[end]
+    (tmp_path / f"{end}.py").write_text(text)
+    with pytest.raises(OSError) as caught:
+        check_address_space(end, "door 09", tmp_path)
+    told = caught.value.strerror or ""
+    assert told.startswith(f"door 09 at {tmp_path}: its libraries do not start with so little address space")
+    assert f"(ulimit -v is 2.0 GB; {why})" in told and told.endswith("ulimit -v unlimited") and "\n" not in told
+
+
+def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "waits.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr(address_space, "LONGEST_S", 1.0)
+    with pytest.raises(OSError, match=r"a library had not started after 1 s\)"):
+        check_address_space("waits", "door 09", tmp_path)
+
+
+def test_libraries_that_start_are_not_told(tmp_path: Path) -> None:
+    (tmp_path / "starts.py").write_text("")
+    check_address_space("starts", "door 09", tmp_path)
+
+
+def test_without_a_limit_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address_space, "address_limit", lambda: None)
+    check_address_space("there.is.no.such.module", "door 09", tmp_path)
+
+
+def test_libraries_must_leave_a_margin_to_the_work(tmp_path: Path) -> None:
+    """A module that reserves all but half the margin starts under the limit, and is told all the same."""
+    limit = 4 * MARGIN
+    (tmp_path / "reserves.py").write_text(
+        "import mmap, re\n"
+        "used = int(re.search(r'VmSize:\\s+(\\d+)', open('/proc/self/status').read())[1]) * 1024\n"
+        f"block = mmap.mmap(-1, {limit - MARGIN // 2} - used)\n"
+    )
+    command = [sys.executable, "-c", "import reserves"]
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+
+    def under_limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+    assert subprocess.run(command, preexec_fn=under_limit, capture_output=True, check=False).returncode == 0
+    tried = [sys.executable, "-P", "-m", "guie.address_space", "reserves"]
+    done = subprocess.run(tried, preexec_fn=under_limit, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Cannot allocate memory" in done.stderr
