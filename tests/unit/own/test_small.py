@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +141,36 @@ def test_no_readable_photo_is_an_error_with_the_reasons(tmp_path: Path):
     (tmp_path / "photos/a.jpg").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"none of 1 photos can be read. The first: a\.jpg: unreadable header"):
         made(tmp_path / "photos")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from guie.data import shards
+from guie.own import small
+from guie.own.photos import read_photos
+quick = shards.small_image
+def small_image(*arguments):
+    time.sleep(0.05)
+    return quick(*arguments)
+shards.small_image = small_image
+small.MAX_IMAGES = 2
+small.make_small(read_photos(Path(sys.argv[1])), Path(sys.argv[2]), 32)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_reading_goes_on_with_the_shards_that_are_finished(root: Path, packed: list[str]):
+    cache = root.parent / "cache"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(root), str(cache)])
+    ends = time.monotonic() + 60
+    while len(list(cache.glob(".*.parquet"))) < 2:
+        assert time.monotonic() < ends and process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    finished = pd.concat([pd.read_parquet(path) for path in cache.glob(".*.parquet")])["path"]
+    assert 4 <= len(finished) < 12
+    small = made(root)
+    assert sorted([*packed, *finished]) == small.table["path"].tolist() and len(small.table) == 12
+    check(small, root)

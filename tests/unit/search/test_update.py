@@ -230,15 +230,17 @@ def test_shards_change_nothing(folder: Path, tmp_path: Path, embedder: Embedder,
 
 
 def test_folder_filter_takes_the_folder_and_those_below(folder: Path, tmp_path: Path, embedder: Embedder):
+    draw(folder / "a0/7.png", 7)  # "a0" sorts right after "a/...", "a-b" right before
+    draw(folder / "a.png", 8)
     index, _ = indexed(folder, tmp_path / "index", embedder)
     paths = index.table["path"]
-    assert index.folders == {"a": 3, "a-b": 1, "a/b": 1, "c": 2}
+    assert index.folders == {"a": 3, "a-b": 1, "a/b": 1, "a0": 1, "c": 2}
     for name, n in index.folders.items():
         rows = index.rows_of(f"{name}/")
         assert len(rows) == n
         assert [paths[row] for row in rows] == [path for path in paths if path.startswith(f"{name}/")]
     assert [paths[row] for row in index.rows_of("a/1.png")] == ["a/1.png"]
-    assert not index.rows_of("a/1") and not index.rows_of("z/") and len(index.rows_of("")) == 7
+    assert not index.rows_of("a/1") and not index.rows_of("z/") and len(index.rows_of("")) == 9
 
 
 KILLED = """
