@@ -29,7 +29,19 @@ from guie.run import DOORS, FOLDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
 BENCHMARKS = PROJECT / "tests/benchmarks"
-RUN_OPTIONS = ("--recipe", "--data-root", "--out", "--set", "--device", "--force", "--from", "--to", "--help")
+RUN_OPTIONS = (
+    "--recipe",
+    "--data-root",
+    "--out",
+    "--set",
+    "--device",
+    "--force",
+    "--from",
+    "--to",
+    "--help",
+    "--images",
+    "--look",
+)
 
 
 def readme() -> str:
@@ -80,7 +92,8 @@ def test_commands_name_files_and_options_that_exist():
     for words in found:
         script = next(word for word in words if word.endswith((".py", ".sh")))
         assert (PROJECT / script).is_file(), words
-        options = [word.split("=")[0] for word in words[words.index(script) + 1 :] if word.startswith("--")]
+        rest = words[words.index(script) + 1 :]
+        options = [word.split("=")[0] for word in rest if word.startswith("--")]
         if options and script != "./test.sh":  # a script without options may not know --help, and start its work
             assert set(options) <= known_options(script, words[words.index(script) + 1]), words
 
