@@ -276,12 +276,16 @@ def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tu
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[bool]:
+def locked(out: Path, option: str = "--out") -> Iterator[bool]:
     """Keeps a second start out of a run's folder while the block runs; yields whether the lock is held.
 
     It is a POSIX record lock. The kernel releases it when the process ends, however it ends. Forked loader processes,
     which may live a few seconds longer, do not inherit it. NFS supports it. On a file system without locks a warning is
     logged and the work goes on.
+
+    Args:
+        out: The folder.
+        option: The option that chose it, for messages.
 
     Raises:
         ValueError: another process holds the lock; the message gives its number, machine and command.
@@ -292,7 +296,7 @@ def locked(out: Path) -> Iterator[bool]:
         handle = (out / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise OSError(
-            error.errno, f"{out} cannot be written to ({error.strerror}); choose another place with --out"
+            error.errno, f"{out} cannot be written to ({error.strerror}); choose another place with {option}"
         ) from error
     with handle:
         try:
@@ -302,7 +306,7 @@ def locked(out: Path) -> Iterator[bool]:
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
                 raise ValueError(
-                    f"{out} is in use by {holder}; wait until it has ended, or choose another place with --out"
+                    f"{out} is in use by {holder}; wait until it has ended, or choose another place with {option}"
                 ) from error
             log.warning(
                 "%s: the file system has no locks (%s); do not start this recipe twice at a time", out, error.strerror

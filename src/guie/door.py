@@ -61,8 +61,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     is_main, n_processes = main_and_count()
     set_up_logging(folder, is_main)
     _log_begin(run, number, n_processes, arguments)
-    if number == 9 and arguments.compare:
-        words = words | {"compare": tuple(folder.resolve() for folder in arguments.compare)}
+    words = words | _compared(number, arguments)
     settings = settings_digest(run.recipe, number)
     inputs = input_digests(run, number, arguments)
 
@@ -73,8 +72,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     if is_finished():
         _log_done(run, number, arguments, is_main)
     else:
-        if isinstance(work, str):
-            check_address_space(work.partition(":")[0], f"door {number:02d}", folder)
+        _try_libraries(work, number, folder)
         with locked(run.out) if is_main else contextlib.nullcontext(False) as is_locked:
             if n_processes == 1 and _mark_time(folder) != mark_seen and is_finished():  # another start was faster
                 _log_done(run, number, arguments, is_main)
@@ -106,6 +104,23 @@ def _run_of(arguments: argparse.Namespace) -> Run:
     check_names(out=arguments.out.resolve(), **{"data-root": data_root})
     out = (arguments.out / recipe.name).resolve()
     return Run(recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify)
+
+
+def _compared(number: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The argument of door 09's work that --compare gives."""
+    if number != 9 or not arguments.compare:
+        return {}
+    return {"compare": tuple(folder.resolve() for folder in arguments.compare)}
+
+
+def _try_libraries(work: Work | str, number: int, folder: Path) -> None:
+    """See `check_address_space`. Work that is not imported yet is imported there first.
+
+    Raises:
+        OSError: its libraries do not start in the address space that there is.
+    """
+    if isinstance(work, str):
+        check_address_space(work.partition(":")[0], f"door {number:02d}", folder)
 
 
 def _mark_time(folder: Path) -> int:

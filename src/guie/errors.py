@@ -290,7 +290,8 @@ def _frames(error: Exception) -> list[_Frame]:
         _Frame(frame.filename, str(frame.lineno), frame.name, frame.line or "")
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    text = str(error) if _TRACEBACK in str(error) else str(error.__cause__ or "")
+    texts = (str(error), str(error.__cause__ or ""))
+    text = next((text for text in texts if _TRACEBACK in text), "")  # TorchScript's errors name files, too
     return own + [
         _Frame(*found) for found in re.findall(r'^ *File "([^"]+)", line (\d+), in (\S+)\n(.*)', text, re.MULTILINE)
     ]

@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "export": FLOOR | {"data", "model", "embed", "saved"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
-    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies"},
+    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies", "launch"},
+    "search": FLOOR | {"data", "embed", "launch", "model", "own"},
     "saved": {"run", "settings"},
     "cli": FLOOR
     | {

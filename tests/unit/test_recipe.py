@@ -896,19 +896,20 @@ def test_digest_changes_with_the_fields_read_and_with_no_others(reads: tuple[str
     # A row is found by its name: under a new one it is another row, or the row after it has another parent.
     found = [leaf for leaf in leaves(recipe) if not re.fullmatch(r"stages\.\w+\.name", leaf.path)]
     assert len(found) > 400
+    before = recipe.digest(*reads)
     for leaf in found:
         is_read = any(leaf.path == field or leaf.path.startswith(field + ".") for field in reads)
-        has_changed = put(recipe, leaf.path, another(leaf)).digest(*reads) != recipe.digest(*reads)
+        has_changed = put(recipe, leaf.path, another(leaf)).digest(*reads) != before
         assert has_changed == is_read, leaf.path
 
 
 def test_digest_of_the_whole_recipe_changes_with_every_field():
     """But for the fields of the other kinds of objectives, which tests/contract/test_digests.py changes one by one."""
     recipe = every_kind()
-    others = [
-        leaf for leaf in leaves(recipe) if leaf.path.split(".")[1:2] not in [[k.__name__] for k in OTHER_OBJECTIVES]
-    ]
-    digests = [put(recipe, leaf.path, another(leaf)).digest() for leaf in others]
+    others = [kind.__name__ for kind in OTHER_OBJECTIVES]
+    kept = tuple(row for row in recipe.stages.backbone if row.name not in others)
+    recipe = replace(recipe, stages=replace(recipe.stages, backbone=kept))
+    digests = [put(recipe, leaf.path, another(leaf)).digest() for leaf in leaves(recipe)]
     assert recipe.digest() not in digests and len(set(digests)) == len(digests) > 150
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -79,21 +79,16 @@ def export(arguments: argparse.Namespace) -> None:
         ValueError: options that do not go together, or a format that cannot be made.
         FileNotFoundError: the model or the photos do not exist.
     """
-    from guie.export.take_away import NEED_A_RUN, read_exported, take_away  # torch: not for --help
+    from guie.export.take_away import read_exported, take_away  # torch: not for --help
 
     set_up_logging(None)
     folder = arguments.to.resolve()
     check_names(to=folder)
     exported = read_exported(arguments.model)
-    run = exported.run
-    possible = [name for name in FORMATS if run is not None or name not in NEED_A_RUN]
-    formats = arguments.formats or [name for name in possible if name != "embeddings" or arguments.photos]
-    if ("embeddings" in formats) != (arguments.photos is not None):
-        raise ValueError("embeddings are those of photos: give --photos FOLDER, and embeddings among --formats")
-    if run is not None and folder.is_relative_to(run.out):
-        raise ValueError(f"--to {arguments.to} is inside the run {run.out}; choose a folder outside of it")
+    formats = _chosen(arguments, exported, folder)
     check_writable(folder, "--to")
     (folder / DONE).unlink(missing_ok=True)
+    run = exported.run
     codes = None if run is None else _codes(run)
     loss = None if run is None or codes is None else _code_loss(run, codes)
 
@@ -104,18 +99,44 @@ def export(arguments: argparse.Namespace) -> None:
         return card_text(facts_of(run, loss), written)
 
     written = take_away(exported, folder, [name for name in formats if name != "embeddings"], card)
-    done = {
+    if arguments.photos is not None:
+        _save_embeddings(exported, codes, folder, arguments)
+    save_json(folder / DONE, _done(exported, written, loss))
+    print(f"done: {folder}")
+
+
+def _chosen(arguments: argparse.Namespace, exported: Exported, folder: Path) -> tuple[str, ...]:
+    """The formats to write: those of --formats, or all that can be.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    from guie.export.take_away import NEED_A_RUN
+
+    run = exported.run
+    possible = tuple(
+        name
+        for name in FORMATS
+        if (run is not None or name not in NEED_A_RUN) and (name != "embeddings" or arguments.photos is not None)
+    )
+    formats: tuple[str, ...] = arguments.formats or possible
+    if ("embeddings" in formats) != (arguments.photos is not None):
+        raise ValueError("embeddings are those of photos: give --photos FOLDER, and embeddings among --formats")
+    if run is not None and folder.is_relative_to(run.out):
+        raise ValueError(f"--to {arguments.to} is inside the run {run.out}; choose a folder outside of it")
+    return formats
+
+
+def _done(exported: Exported, written: list[Taken], loss: pd.DataFrame | None) -> dict[str, Any]:
+    """The contents of export.json: what was written, and how it compared."""
+    return {
         "model": str(exported.path),
         "digest": exported.digest,
-        "recipe": None if run is None else run.recipe.name,
+        "recipe": None if exported.run is None else exported.run.recipe.name,
         "commit": commit(),
         "formats": [taken.as_data() for taken in written],
         "code_loss": None if loss is None else loss.astype(object).where(loss.notna(), None).to_dict("records"),
     }
-    if arguments.photos is not None:
-        _save_embeddings(exported, codes, folder, arguments)
-    save_json(folder / DONE, done)
-    print(f"done: {folder}")
 
 
 def _codes(run: Run) -> Codes | None:

@@ -29,6 +29,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "look": Command("guie.own.look", "what is in a folder of photos, and a first score"),
     "train": Command("guie.cli.train", "train an embedding for your own photos, and export it"),
+    "search": Command("guie.search.command", "find the photos most alike to a photo"),
     "export": Command("guie.cli.export", "a trained model as files for other programs"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
     "report": Command("guie.cli.report", "the report of a finished run, or of several"),

@@ -176,13 +176,19 @@ def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.n
         ValueError: it cannot be read; the message says why in a few words.
     """
     file = read_file(path)
-    image, original_size = load_image(file, min_short_side=pack_px)
-    pixels, scale = np.asarray(image), pack_px / min(image.size)
+    pixels, original_size = small_pixels(file, pack_px, is_square)
+    return pixels, original_size, content_hash(file)
+
+
+def small_pixels(file: bytes, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `small_image`, of a file's bytes and without their hash; pack_px 0 leaves the image as it is."""
+    image, original_size = load_image(file, min_short_side=pack_px or None)
+    pixels, scale = np.asarray(image), (pack_px or min(image.size)) / min(image.size)
     if is_square:
         pixels = resized(pixels, pack_px, pack_px)
     elif scale < 1:
         pixels = resized(pixels, max(1, round(image.height * scale)), max(1, round(image.width * scale)))
-    return pixels, original_size, content_hash(file)
+    return pixels, original_size
 
 
 def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:

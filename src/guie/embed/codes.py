@@ -3,9 +3,10 @@
 The scale is fitted on training embeddings, so that a photo's code never depends on the photos beside it.
 
 int8 has one scale for all dimensions. So the dot product of two codes is that of the embeddings times a constant, and a
-vector store may search the codes as they are. A scale for each dimension gains nothing where it is undone, and loses up
-to .06 of mP@5 where it is not. Bits are the signs of the numbers as they are: with the mean subtracted they were better
-on one set and worse on others, and so were those of rotated embeddings (`tests/benchmarks/take_away.md`).
+vector store may search the codes as they are. A scale for each dimension gains nothing where it is undone; where it is
+not, it weights the dimensions anew, which helped on one set and harmed on two. Bits are the signs of the numbers as
+they are: with the mean subtracted they were as good on one set and much worse on another, and worse on both after a
+rotation (`tests/benchmarks/take_away.md`).
 """
 
 from __future__ import annotations

@@ -72,16 +72,19 @@ class FeatureRequest:
         return hashlib.sha256(f"{self!r} {mean_std(self.model)}".encode()).hexdigest()[:16]
 
 
-class _Squares(Dataset[Tensor]):
-    """Packed images as float32 [3, px, px], 0..255, framed for the view. `change` may alter an image, given its row."""
+class Squares(Dataset[Tensor]):
+    """Packed images as float32 [3, px, px], 0..255, framed for a view."""
 
     def __init__(self, packed: PackedImages, rows: np.ndarray, image_px: int, view: str, change: Change | None) -> None:
+        """Images of `rows` of the pack, int64 [n]; `change` may alter an image, given its row."""
         self.packed, self.rows, self.image_px, self.frame, self.change = packed, rows, image_px, frame_of(view), change
 
     def __len__(self) -> int:
+        """Images."""
         return len(self.rows)
 
     def __getitem__(self, i: int) -> Tensor:
+        """One image; `i` counts `rows`."""
         row = int(self.rows[i])
         image = self.packed.read(row)
         if self.change is not None:
@@ -131,7 +134,7 @@ def extract(
         n, rank = accelerator.num_processes, accelerator.process_index
         cuts = [len(rows) * i // n for i in range(n + 1)]
         parts = [cache / f"{wanted.key}.part{rank}of{n}.npy" for wanted in missing]
-        squares = _Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, request.view, change)
+        squares = Squares(packed, rows[cuts[rank] : cuts[rank + 1]], request.image_px, request.view, change)
         with memory_remedy(f"--set embed.batch_size={max(1, batch_size // 2)} (now {batch_size})"):
             _extract_slice(parts, missing, backbone, squares, accelerator, batch_size)
         accelerator.wait_for_everyone()
@@ -146,7 +149,7 @@ def _extract_slice(
     parts: list[Path],
     requests: list[FeatureRequest],
     backbone: Backbone,
-    squares: _Squares,
+    squares: Squares,
     accelerator: Accelerator,
     batch_size: int,
 ) -> None:
@@ -193,7 +196,7 @@ def _open_parts(parts: list[Path], shape: tuple[int, int], is_half: bool, is_new
     return [np.lib.format.open_memmap(part, mode="r+") for part in parts]
 
 
-def _images_from(first: int, squares: _Squares, batch_size: int) -> Iterator[Tensor]:
+def _images_from(first: int, squares: Squares, batch_size: int) -> Iterator[Tensor]:
     """Batches of the squares from number `first` on, float32 [<= batch_size, 3, px, px]."""
     left = range(first, len(squares))
     plan = [list(left[start : start + batch_size]) for start in range(0, len(left), batch_size)]

@@ -58,6 +58,7 @@ def load_batches(
         num_workers=n,
         prefetch_factor=prefetch if n else None,
         collate_fn=_stacked if is_piped else None,
+        generator=torch.Generator(),  # how images are loaded must not change what is drawn elsewhere
     )
     for batch in loader:
         yield torch.from_numpy(batch) if is_piped else batch

@@ -7,6 +7,7 @@ This file is copied into every exported folder. `guie_graph.py` beside it holds 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +42,28 @@ class ImageEmbedding(InputModule):
                 self.register_buffer(name, tensor)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **options: Any) -> ImageEmbedding:
-        """The module of a folder, or of a model on the hub."""
-        known = ("token", "cache_folder", "revision", "local_files_only")
-        place = {name: options[name] for name in known if name in options}
-        config = cls.load_config(model_name_or_path, subfolder=subfolder, **place)
-        weights = cls.load_file_path(model_name_or_path, WEIGHTS, subfolder=subfolder, **place)
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ImageEmbedding:
+        """The module of a folder, or of a model on the hub; other options are not used."""
+        place: dict[str, Any] = {"subfolder": subfolder, "token": token, "cache_folder": cache_folder}
+        place |= {"revision": revision, "local_files_only": local_files_only}
+        config = cls.load_config(model_name_or_path, **place)
+        weights = cls.load_file_path(model_name_or_path, WEIGHTS, **place)
         if weights is None:
             raise FileNotFoundError(f"{model_name_or_path} has no {WEIGHTS}; fetch or export it again")
         return cls(int(config["dim"]), load_file(weights))
 
-    def save(self, output_path: str, *_: Any, **__: Any) -> None:
-        """Writes config, tensors and operators."""
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Writes config, tensors (always as safetensors) and operators."""
         self.save_config(output_path)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, str(Path(output_path, WEIGHTS)), metadata={"format": "pt"})
@@ -67,11 +78,11 @@ class ImageEmbedding(InputModule):
         """Numbers of an embedding."""
         return self.dim
 
-    def preprocess(self, inputs: list[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Images as uint8 [3, height, width], of any sizes: PIL images, paths, URLs, arrays or tensors."""
         return {"images": [_pixels(image) for image in inputs]}
 
-    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Adds `sentence_embedding`, float32 [n, dim]. Images of one size are computed together."""
         images: list[Tensor] = features["images"]
         tensors = dict(self.named_parameters()) | dict(self.named_buffers())

@@ -54,7 +54,7 @@ def _converted(exported: ExportedProgram) -> Any:
     """
     with _quiet():
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 exported,
                 dynamo=True,
                 opset_version=OPSET,
@@ -67,7 +67,6 @@ def _converted(exported: ExportedProgram) -> Any:
             raise ValueError(
                 f"this network has an operator that ONNX lacks ({first}); leave onnx out of --formats"
             ) from error
-    assert program is not None
     (images,) = program.model.graph.inputs
     program.rename_axes({images.shape[i]: name for i, name in AXES.items()})
     model = program.model

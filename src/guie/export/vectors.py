@@ -94,24 +94,10 @@ def save_vectors(
     Raises:
         ValueError: no photo can be read.
     """
-    parts = folder / PARTS
-    parts.mkdir(parents=True, exist_ok=True)
-    names = []
-    with tqdm(total=len(photos), desc="embeddings", unit="photo", disable=None) as bar:
-        module = script.to(device)
-        for first in range(0, len(photos), N_PART):
-            here = photos[first : first + N_PART]
-            name = parts / f"{first:09d}-{_key(digest, here)}.npz"
-            if not name.is_file():
-                _save_part(name, _part(module, here, bar))
-            names.append(name)
-            bar.update(first + len(here) - bar.n)
+    names = _computed(script.to(device), digest, photos, folder / PARTS)
     read = [_load_part(name) for name in names]
-    problems = [
-        (photo.path, reason)
-        for photo, reason in zip(photos, [reason for part in read for reason in part.reasons], strict=True)
-        if reason
-    ]
+    reasons = [reason for part in read for reason in part.reasons]
+    problems = [(photo.path, reason) for photo, reason in zip(photos, reasons, strict=True) if reason]
     if len(problems) == len(photos):
         raise ValueError(f"none of {len(photos)} photos can be read, {problems[0][0]} for one: {problems[0][1]}")
     codes = codes or fit_codes(np.concatenate([_readable(part) for part in read]))
@@ -125,8 +111,23 @@ def save_vectors(
         "unread": [{"path": path, "reason": reason} for path, reason in problems],
     }
     save_json(folder / ABOUT, about)
-    shutil.rmtree(parts)
+    shutil.rmtree(folder / PARTS)
     return problems
+
+
+def _computed(module: torch.jit.ScriptModule, digest: str, photos: Sequence[Photo], parts: Path) -> list[Path]:
+    """The files of all parts; those that an earlier start left are not computed again."""
+    parts.mkdir(parents=True, exist_ok=True)
+    names = []
+    with tqdm(total=len(photos), desc="embeddings", unit="photo", disable=None) as bar:
+        for first in range(0, len(photos), N_PART):
+            here = photos[first : first + N_PART]
+            name = parts / f"{first:09d}-{_key(digest, here)}.npz"
+            if not name.is_file():
+                _save_part(name, _part(module, here, bar))
+            names.append(name)
+            bar.update(first + len(here) - bar.n)
+    return names
 
 
 def _key(digest: str, photos: Sequence[Photo]) -> str:

@@ -68,25 +68,29 @@ def features_of(tower: Tower, small: SmallPhotos, px: int, cache: Path, accelera
     """
     key = _key(tower, px, accelerator)
     path = cache / f"{key}.npz"
-    stored = _read(path)
-    keys = small.keys
-    missing = np.array([i for i, own in enumerate(keys) if stored is None or own not in stored.rows], dtype=np.int64)
-    if stored is not None and not len(missing):
-        order = [stored.rows[own] for own in keys]
-        if len(order) < len(stored.rows):  # files were removed
-            _write(path, keys, Features(stored.values[order], stored.ms_per_image, stored.n_parameters))
-        return Features(stored.values[order], stored.ms_per_image, stored.n_parameters)
     parts = cache / f"{key}.parts"
-    new = _extracted(tower, small, missing, key, parts, accelerator)
-    values = np.empty((len(keys), new.values.shape[1]), np.float32)
-    values[missing] = new.values
-    for i in np.setdiff1d(np.arange(len(keys)), missing):
-        assert stored is not None
-        values[i] = stored.values[stored.rows[keys[i]]]
-    features = Features(values, new.ms_per_image, new.n_parameters)
-    _write(path, keys, features)
+    stored = _read(path)
+    known = stored.rows if stored is not None else {}
+    missing = np.array([i for i, own in enumerate(small.keys) if own not in known], dtype=np.int64)
+    if stored is None or len(missing):
+        features = _joined(small.keys, missing, _extracted(tower, small, missing, key, parts, accelerator), stored)
+    else:
+        order = [known[own] for own in small.keys]
+        features = Features(stored.values[order], stored.ms_per_image, stored.n_parameters)
+    if len(missing) or len(features.values) < len(known):  # new files, or removed ones
+        _write(path, small.keys, features)
     shutil.rmtree(parts, ignore_errors=True)
     return features
+
+
+def _joined(keys: list[tuple[str, int, int]], missing: np.ndarray, new: Features, stored: _Stored | None) -> Features:
+    """Features of all files: new ones for the rows in `missing`, stored ones for the others."""
+    values = np.empty((len(keys), new.values.shape[1]), np.float32)
+    values[missing] = new.values
+    if stored is not None:
+        kept = np.setdiff1d(np.arange(len(keys)), missing)
+        values[kept] = stored.values[[stored.rows[keys[i]] for i in kept]]
+    return Features(values, new.ms_per_image, new.n_parameters)
 
 
 def _key(tower: Tower, px: int, accelerator: Accelerator) -> str:

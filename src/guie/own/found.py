@@ -22,6 +22,11 @@ from guie.own.towers import Refused, Tower
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+SCORE_COLUMNS = (
+    "tower",
+    *("mp5", "mp5_low", "mp5_high", "r1", "is_best", "p_vs_best", "mp5_pca64", "r1_pca64"),
+    *("dim", "ms_per_image", "n_parameters", "image_px", "licence", "reason"),
+)
 SMALL_PX = 112  # a shorter side below this: the tower sees an enlarged, blurred photo
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "query", "gallery", "index"}  # names of folders
 JOINS_SPLITS = "^[^/]+/(.+)/[^/]+$"  # for --label-from: the label without the first folder
@@ -152,7 +157,11 @@ def notes(found: Found) -> list[str]:
     n_without = int((labels == "").sum())
     if n_without and found.photos.kind != "flat":
         told.append(f"{_counted(n_without, 'photo')} without a label: searched, but no query.")
-    if found.alone is not None and found.best.full is not None:
+    if (
+        found.alone is not None
+        and found.best.full is not None
+        and decimal(found.alone.mp5) < decimal(found.best.full.mp5)
+    ):
         told.append(
             f"Photos that are there twice make a score too good: without their second copies mP@5 is "
             f"{decimal(found.alone.mp5)}, not {decimal(found.best.full.mp5)}."
@@ -167,9 +176,9 @@ def _counted(n: int, word: str) -> str:
     return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
-def decimal(value: float) -> str:
-    """A score with three digits and no leading zero: .412."""
-    return re.sub(r"^0", "", f"{value:.3f}")
+def decimal(value: float, digits: int = 3) -> str:
+    """A score with so many digits and no leading zero: .412."""
+    return re.sub(r"^0", "", f"{value:.{digits}f}")
 
 
 def write_lists(found: Found, folder: Path) -> None:
@@ -187,7 +196,8 @@ def write_lists(found: Found, folder: Path) -> None:
 
 def score_table(rows: Sequence[Row | Refused]) -> pd.DataFrame:
     """The table of towers with all numbers; NaN where there is none."""
-    return pd.DataFrame([_refused(row) if isinstance(row, Refused) else _scored(row) for row in rows])
+    found = [_refused(row) if isinstance(row, Refused) else _scored(row) for row in rows]
+    return pd.DataFrame(found, columns=list(SCORE_COLUMNS))
 
 
 def _refused(row: Refused) -> dict[str, object]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from guie.embed.retrieval import K
 from guie.files import whole_file
 from guie.own.found import SMALL_PX, Found, notes
-from guie.own.look_text import WHERE
+from guie.own.look_text import WHERE, remedy_of
 from guie.own.scores import DOUBT, Row, Score
 from guie.own.sheet import contact_sheet
 from guie.own.suspects import pairs_of
@@ -102,7 +102,7 @@ def render(found: Found, album: _Album | None = None) -> str:
         heading=found.photos.root.resolve().name or str(found.photos.root),
         root=str(found.photos.root),
         where=WHERE[found.photos.kind],
-        tower=found.best.tower.name,
+        tower=found.best.tower.short,
         best=score,
         interval=_interval(score),
         no_score=found.no_score,
@@ -197,9 +197,11 @@ def _chosen(found: Found, album: _Album, table: pd.DataFrame) -> tuple[list[Quer
 
 def _towers(found: Found) -> Markup:
     rows = [_tower_row(row) for row in found.rows if isinstance(row, Row)]
-    refusals = [row for row in found.rows if isinstance(row, Refused)]
+    refusals = [[row.name, row.sentence] for row in found.rows if isinstance(row, Refused)]
     has_luck = any(isinstance(row, Row) and row.is_luck for row in found.rows)
-    return filled("look_towers.html", rows=rows, refusals=refusals, has_luck=has_luck, doubt=DOUBT)
+    return filled(
+        "look_towers.html", rows=rows, refusals=refusals, remedy=remedy_of(found.rows), has_luck=has_luck, doubt=DOUBT
+    )
 
 
 def _tower_row(row: Row) -> dict[str, Any]:

@@ -21,6 +21,10 @@ WHAT_MP5 = (
     "mP@5: the share of the five nearest photos that have the label of the photo that asks, or of as many as its "
     "label has. R@1: how often the nearest one has it."
 )
+HEAD = ("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence")
+HOW_TO_FETCH = (
+    "Weights are fetched once where there is a network; copy its ~/.cache/huggingface here, or write timm:NAME=FILE."
+)
 WHAT_SIGNS = "> is the best; = is no worse than luck explains (paired test over labels, p >= .05)."
 WHERE = {
     "folders": "labels are the folders",
@@ -107,20 +111,30 @@ def _scores(found: Found, width: int) -> Iterator[str]:
             return
     else:
         yield "Off the shelf, without training: each photo asks, all others answer"
-    cells = [("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence"), *map(_cells, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(1, 8)]
-    room = max(12, width - 2 - sum(w + 2 for w in widths))
-    first = min(room, max(len(row[0]) for row in cells))
-    for row, sign in zip(cells, [" ", *map(_sign, rows)], strict=True):
-        texts = [
-            text.ljust(w) if i == 6 else text.rjust(w) for i, (text, w) in enumerate(zip(row[1:], widths, strict=True))
-        ]
-        yield f"{sign} {_cut(row[0], first).ljust(first)}  {'  '.join(texts)}".rstrip()
+    yield from _table(rows, width)
     if len(rows) > 1 and found.best.full is not None:
         yield from _wrapped(WHAT_SIGNS, width, "  ", "  ")
     for refused in found.rows:
         if isinstance(refused, Refused):
-            yield from _wrapped(f"{refused.name}: {refused.reason}", width, "- ", "  ")
+            yield from _wrapped(f"{refused.name}: {refused.sentence}", width, "- ", "  ")
+    yield from _wrapped(remedy_of(found.rows), width, "  ", "  ")
+
+
+def remedy_of(rows: Sequence[Row | Refused]) -> str:
+    """What to do about towers that could not be fetched; '' where all could."""
+    is_offline = any(isinstance(row, Refused) and "could not be fetched" in row.reason for row in rows)
+    return HOW_TO_FETCH if is_offline else ""
+
+
+def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
+    """The rows below a head. Names that do not fit lose their middle."""
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    room = max(12, width - 2 - sum(own + 2 for own in widths[1:]))
+    first = min(room, widths[0])
+    for row, sign in zip(cells, [" ", *map(_sign, rows)], strict=True):
+        numbers = [text.rjust(own) for text, own in zip(row[1:-1], widths[1:-1], strict=True)]
+        yield "  ".join([f"{sign} {_cut(row[0], first).ljust(first)}", *numbers, row[-1]]).rstrip()
 
 
 def _sign(row: Row) -> str:
@@ -137,17 +151,19 @@ def _cells(row: Row) -> tuple[str, ...]:
         decimal(full.r1) if full else "-",
         decimal(row.reduced.mp5) if row.reduced else "-",
         f"{milliseconds:.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}",
-        f"{row.features.n_parameters / 1e6:.0f}M"
-        if row.features.n_parameters >= 1e7
-        else f"{row.features.n_parameters / 1e6:.1f}M",
+        _millions(row.features.n_parameters),
         row.tower.licence,
     )
+
+
+def _millions(n: int) -> str:
+    return f"{n / 1e6:.0f}M" if n >= 1e7 else f"{n / 1e6:.1f}M"
 
 
 def _interval(score: Score | None) -> str:
     if score is None or not math.isfinite(score.low):
         return "-"
-    return f"{decimal(score.low)[:-1]}-{decimal(score.high)[:-1]}"
+    return f"{decimal(score.low, 2)}-{decimal(score.high, 2)}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -69,7 +69,7 @@ def make_small(photos: Photos, folder: Path, px: int = PACK_PX) -> SmallPhotos:
     known = _known(folder, reader)
     is_known = _keys(listed).isin(_keys(known))
     fresh = list(_packed(listed[~is_known], photos, folder, px, reader, n_all=len(listed)))
-    done = pd.concat([known, *fresh], ignore_index=True)
+    done = pd.concat([table for table in (known, *fresh) if len(table)], ignore_index=True)
     is_bad = done["reason"] != ""
     problems = pd.concat([photos.problems, done.loc[is_bad, list(PROBLEM_COLUMNS)]]).sort_values("path")
     rows = listed.merge(done[~is_bad], on=list(KEY_COLUMNS), validate="one_to_one")
@@ -103,7 +103,8 @@ def _keys(table: pd.DataFrame) -> pd.Series:
 def _known(folder: Path, reader: str) -> pd.DataFrame:
     """The rows of finished shards, as `_packed` yields them. Shards of other readers or other bytes are left out."""
     columns = [*KEY_COLUMNS, *PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]
-    tables = [pd.DataFrame(columns=columns).astype({"n_bytes": "int64", "mtime_ns": "int64", "phash": "uint64"})]
+    texts = dict.fromkeys(("path", "shard", "content", "reason"), "str")
+    tables = [pd.DataFrame(columns=columns).astype({**texts, "n_bytes": "int64", "mtime_ns": "int64"})]
     for path in sorted(folder.glob(".*.parquet")):
         try:
             table = pd.read_parquet(path)

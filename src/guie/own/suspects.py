@@ -11,9 +11,9 @@ from guie.own.small import SmallPhotos
 from guie.settings.data import Data
 
 K = 10  # neighbours that vote on a label
-# Measured on Fruits-360 with 36 of 735 labels changed at random: 30 of them are found among 128 photos, 16 of them
-# among the first 18; with .3 all 36 among 177, with .7 24 among 73. On clothes, where the shipped ViT reaches an mP@5 of .15,
-# .5 leaves 23 of 306 photos; without it there would be 226.
+# Measured on Fruits-360 with 36 of 735 labels changed at random (three draws): 29 to 32 of them are among the 95 to 109
+# photos that are listed, and 16 among the first 18. With .3: 33 or 34 among 121 to 129. With .7: 24 to 28 among 59 to
+# 67. On clothes, where the shipped ViT reaches an mP@5 of .15, .5 leaves 0 to 17 of 306 photos, 0 leaves 240.
 TRUSTED = 0.5
 N_BITS: int = Data(sources=()).duplicate_bits
 TWIN_COLUMNS = ("path", "label", "twin", "twin_label", "how", "has_two_labels")
@@ -62,9 +62,10 @@ def pairs_of(twins: pd.DataFrame) -> pd.DataFrame:
 def suspicious_labels(labels: pd.Series, paths: pd.Series, neighbours: np.ndarray) -> pd.DataFrame:
     """Photos whose neighbours have another label, by k-NN in which no photo votes on itself (leave-one-out).
 
-    The nearest neighbours of a photo vote: as many as its label has other photos, at most K. A photo is suspicious if
-    another label gets more votes than its own, and if votes for that other label can be trusted: of all photos that
-    get most votes for it, at least `TRUSTED` have it. A weak network, whose votes are mostly wrong, thus finds little.
+    The nearest neighbours of a photo vote: as many as its label has other photos, at most K. The r-th nearest has the
+    weight 1 / r, so that a small label is not outvoted by photos that are far away. A photo is suspicious if another
+    label gets more votes than its own, and if votes for that other label can be trusted: of all photos that get most
+    votes for it, at least `TRUSTED` have it. A weak network, whose votes are mostly wrong, thus finds little.
 
     Args:
         labels: Of all photos, '' for none.
@@ -73,31 +74,48 @@ def suspicious_labels(labels: pd.Series, paths: pd.Series, neighbours: np.ndarra
 
     Returns:
         path, label, suggested (the other label), the shares of votes for both, and strength, by which they are sorted:
-        (votes for the other - votes for its own) / (votes + 2), so that few votes are weak.
+        the difference of the shares, times n / (n + 2) for n votes, so that few votes are weak.
     """
     own = labels.to_numpy(dtype=object)
     sizes = labels[labels != ""].value_counts()
     n_votes = np.minimum(labels.map(sizes).fillna(1).to_numpy(np.int64) - 1, neighbours.shape[1])
-    photo, rank = np.nonzero(np.arange(neighbours.shape[1]) < n_votes[:, None])
-    votes = pd.DataFrame({"photo": photo, "voted": own[neighbours[photo, rank]]})
-    share = votes.groupby(["photo", "voted"]).size().rename("share").reset_index()
-    share["share"] /= n_votes[share["photo"]]
-    share["is_own"] = share["voted"].to_numpy() == own[share["photo"]]
-    order = ["share", "is_own", "voted"]  # of equal shares the own label wins
-    most = share.sort_values(order, ascending=[False, False, True]).drop_duplicates("photo").set_index("photo")
+    most = _most_votes(own, n_votes, neighbours)
     trust = most[most["voted"] != ""].groupby("voted")["is_own"].mean()
-    most["own_share"] = share[share["is_own"]].set_index("photo")["share"]
-    most = most[~most["is_own"] & (most["voted"].map(trust) >= TRUSTED)].fillna({"own_share": 0.0})
+    most = most[~most["is_own"] & (most["voted"].map(trust) >= TRUSTED)]
     rows = most.index.to_numpy(np.int64)
+    share, own_share = (most[name].to_numpy(np.float64) for name in ("share", "own_share"))
     table = pd.DataFrame(
         {
             "path": paths.to_numpy(dtype=object)[rows],
             "label": own[rows],
             "suggested": most["voted"].to_numpy(),
-            "own_share": most["own_share"].to_numpy(np.float64),
-            "suggested_share": most["share"].to_numpy(np.float64),
-            "strength": (most["share"] - most["own_share"]).to_numpy(np.float64) * n_votes[rows] / (n_votes[rows] + 2),
+            "own_share": own_share,
+            "suggested_share": share,
+            "strength": (share - own_share) * n_votes[rows] / (n_votes[rows] + 2),
         },
         columns=list(SUSPECT_COLUMNS),
     )
     return table.sort_values(["strength", "path"], ascending=[False, True], ignore_index=True)
+
+
+def _most_votes(own: np.ndarray, n_votes: np.ndarray, neighbours: np.ndarray) -> pd.DataFrame:
+    """The label with most votes of each photo that is judged.
+
+    Args:
+        own: object [n], the label of each photo.
+        n_votes: int64 [n], how many neighbours vote on each photo.
+        neighbours: int64 [n, k].
+
+    Returns:
+        By the photo's row: voted (the label), share (of the votes, 0..1), is_own (whether it is the photo's own) and
+        own_share (the share of its own).
+    """
+    photo, rank = np.nonzero(np.arange(neighbours.shape[1]) < n_votes[:, None])
+    votes = pd.DataFrame({"photo": photo, "voted": own[neighbours[photo, rank]], "share": 1 / (1 + rank)})
+    votes["share"] /= votes.groupby("photo")["share"].transform("sum")
+    share = votes.groupby(["photo", "voted"])["share"].sum().reset_index()
+    share["is_own"] = share["voted"].to_numpy() == own[share["photo"]]
+    order = ["share", "is_own", "voted"]  # of equal shares the own label wins
+    most = share.sort_values(order, ascending=[False, False, True]).drop_duplicates("photo").set_index("photo")
+    most["own_share"] = share[share["is_own"]].set_index("photo")["share"]
+    return most.fillna({"own_share": 0.0})

@@ -74,7 +74,7 @@ class Tower:
     @property
     def short(self) -> str:
         """The name for a narrow table: without library, folder and @PX."""
-        if self.name == SHIPPED:
+        if self.name.partition("@")[0] == SHIPPED:
             return "shipped ViT"
         if self.weights is not None:
             return self.weights.stem if self.model.name in self.weights.stem else self.model.name
@@ -87,6 +87,11 @@ class Refused:
 
     name: str
     reason: str
+
+    @property
+    def sentence(self) -> str:
+        """The first sentence of the reason: without the remedy for a recipe, which is not written here."""
+        return self.reason.partition(". ")[0]
 
 
 def towers(texts: Iterable[str], folders: Iterable[Path]) -> list[Tower | Refused]:
@@ -244,10 +249,12 @@ def _config(library: str, name: str, tag: str) -> dict[str, Any]:
 
         if not timm.is_model(name):
             raise ValueError(f"timm has no network {name!r}{_like(name, timm.list_models())}")
-        stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name, allow_unregistered=False)
-        if stated is None:
-            tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+        if tag and tag not in tags:
             raise ValueError(f"timm has no weights {tag!r} for {name}{_like(tag, tags)}")
+        stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+        if stated is None:
+            return {"px": 224, "licence": UNKNOWN, "tag": ""}
         return {"px": stated.input_size[-1], "licence": stated.license or UNKNOWN, "tag": stated.tag}
     import open_clip
 

@@ -80,32 +80,47 @@ def train(photos: Photos, wish: Wish, out: Path, options: Sequence[str] = (), is
     check_enough(photos)
     run = out / wish.name
     n_classes = int((photos.table[photos.table["label"] != ""]["label"].value_counts() >= 2).sum())
-    by_class = n_classes >= 2 * FEWEST
-    final = exported_recipe(wish, TRAINED)
     if not is_forced:
-        _check_same(run, photos, final)
+        _check_same(run, photos, exported_recipe(wish, TRAINED))
     link_photos(photos, run)
     options = [*options, "--data-root", str(run)]
-    if by_class:
-        scored = replace(scored_recipe(wish, by_class=True), name=SCORED)
-        _write_recipe(run / f"{SCORED}.py", scored, "Half of the classes held back: how good is the training?")
+    if n_classes >= 2 * FEWEST:
         print(f"1 of 2: how good is the training? Half of the {n_classes:,} classes are held back.")
-        open_doors(SCORING, run / f"{SCORED}.py", run, options, is_forced)
-        found = _compared(run / SCORED / FOLDERS[7])
-        final = exported_recipe(wish, TRAINED if found.difference > 0 else REDUCED)
-        _write_recipe(run / "recipe.py", final, "Trained on all classes, and exported.")
-        print("2 of 2: the model of all classes.")
-        open_doors(tuple(DOORS), run / "recipe.py", out, options, is_forced)
-    else:
+        return _trained_twice(run, wish, options, is_forced)
+    print(f"With {n_classes:,} classes of two photos or more, none is held back, but some photos of each.")
+    return _trained_once(run, wish, options, is_forced)
+
+
+def _trained_twice(run: Path, wish: Wish, options: Sequence[str], is_forced: bool) -> Trained:
+    """Scores a training on half of the classes, then trains on all."""
+    scored = replace(scored_recipe(wish, by_class=True), name=SCORED)
+    _write_recipe(run / f"{SCORED}.py", scored, "Half of the classes held back: how good is the training?")
+    open_doors(SCORING, run / f"{SCORED}.py", run, options, is_forced)
+    found = _compared(run / SCORED / FOLDERS[7])
+    final = exported_recipe(wish, TRAINED if found.difference > 0 else REDUCED)
+    _write_recipe(run / "recipe.py", final, "Trained on all classes, and exported.")
+    print("2 of 2: the model of all classes.")
+    open_doors(tuple(DOORS), run / "recipe.py", run.parent, options, is_forced)
+    return Trained(run, found, True, final.embed.final.name)
+
+
+def _trained_once(run: Path, wish: Wish, options: Sequence[str], is_forced: bool) -> Trained:
+    """Trains on all classes, and scores on photos that were held back of each."""
+    final = exported_recipe(wish, TRAINED)
+    if not is_forced and (run / "recipe.py").is_file() and _is_kept(run, exported_recipe(wish, REDUCED)):
+        final = exported_recipe(wish, REDUCED)  # an earlier start found that training did not help
+    _write_recipe(run / "recipe.py", final, "Trained on all classes; some photos of each are held back.")
+    open_doors(SCORING, run / "recipe.py", run.parent, options, is_forced)
+    found = _compared(run / FOLDERS[7])
+    if found.difference <= 0:
+        final = exported_recipe(wish, REDUCED)
         _write_recipe(run / "recipe.py", final, "Trained on all classes; some photos of each are held back.")
-        print(f"With {n_classes:,} classes of two photos or more, none is held back, but some photos of each.")
-        open_doors(SCORING, run / "recipe.py", out, options, is_forced)
-        found = _compared(run / FOLDERS[7])
-        if found.difference <= 0:
-            final = exported_recipe(wish, REDUCED)
-            _write_recipe(run / "recipe.py", final, "Training did not help: the tower as it is, reduced to 64-d.")
-        open_doors(tuple(DOORS), run / "recipe.py", out, options, is_forced=False)
-    return Trained(run, found, by_class, final.embed.final.name)
+    open_doors(tuple(DOORS), run / "recipe.py", run.parent, options, is_forced=False)
+    return Trained(run, found, False, final.embed.final.name)
+
+
+def _is_kept(run: Path, recipe: Recipe) -> bool:
+    return load_recipe(str(run / "recipe.py")) == recipe
 
 
 def _compared(folder: Path) -> Paired:

@@ -44,6 +44,7 @@ def kinds_of(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
+@functools.cache
 def classes_of(hint: Any) -> tuple[type, ...]:
     """The settings classes among `kinds_of`, those of a tuple's items included."""
     found: list[type] = []

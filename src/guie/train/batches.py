@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packed import PackedImages
+from guie.embed.extract import Squares
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.loading import load_batches
 from guie.embed.sizes import sizes_of
-from guie.embed.views import normalise, to_square
+from guie.embed.views import normalise
 from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
 from guie.model.normalisation import mean_std
@@ -27,6 +28,7 @@ from guie.settings.recipe import Recipe
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Stage
 from guie.train.gradient import StepInputs
+from guie.train.look import ModelLook, image_features
 from guie.train.objectives.base import Look
 from guie.train.schedule import seed_of
 from guie.train.train_set import TrainSet
@@ -75,18 +77,13 @@ class ImageBatches:
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
-        return _Look(self.train_set.labels, lambda items: self._plain(items, model), model)
+        return ModelLook(self.train_set.labels, partial(self._plain, model), model)
 
-    def _plain(self, items: np.ndarray, model: Embedder) -> Tensor:
+    def _plain(self, model: Embedder, items: np.ndarray) -> Tensor:
         """Features of the plain views, float32 [n, feature_dim]."""
-        parts = []
-        for chunk in np.array_split(items, max(1, -(-len(items) // self.stage.optim.batch_size))):
-            images = [self.packed.read(int(row)) for row in self.train_set.rows[chunk]]
-            squares = [to_square(torch.from_numpy(i).permute(2, 0, 1)[None], self.stage.image_px) for i in images]
-            pixels = normalise(torch.cat(squares).to(self.accelerator.device), *self.mean_std)
-            with self.accelerator.autocast():
-                parts.append(model.backbone(pixels).float())
-        return torch.cat(parts)
+        squares = Squares(self.packed, self.train_set.rows, self.stage.image_px, "plain", None)
+        n_at_once = max(1, self.stage.optim.batch_size // self.stage.cost.n_parts)
+        return image_features(squares, items, model, self.mean_std, n_at_once, self.accelerator)
 
 
 class _Augmented(Dataset[Tensor]):
@@ -161,37 +158,7 @@ class FeatureBatches:
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
-        return _Look(self.train_set.labels, lambda items: self.features(items, np.zeros_like(items)), model)
-
-
-class _Look:
-    """See `Look`."""
-
-    def __init__(self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder) -> None:
-        self.labels, self.plain, self.model = labels, plain, model
-
-    @torch.no_grad()
-    def features(self, items: np.ndarray) -> Tensor:
-        with _eval_mode(self.model):
-            return self.plain(items)[:, : self.model.backbone.feature_dim]  # without the image's size
-
-    @torch.no_grad()
-    def embeddings(self, items: np.ndarray) -> Tensor:
-        with _eval_mode(self.model):
-            embeddings: Tensor = self.model.neck(self.plain(items))
-        return embeddings
-
-
-@contextlib.contextmanager
-def _eval_mode(model: Embedder) -> Iterator[None]:
-    """Eval mode while the block runs; afterwards each module has its own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
+        return ModelLook(self.train_set.labels, lambda items: self.features(items, np.zeros_like(items)), model)
 
 
 def _step_inputs(

@@ -58,11 +58,13 @@ class Position:
         epoch: Counted from 0.
         step: Of the stage, counted from 0.
         seed: Of its random numbers.
+        is_counted: Whether it is counted in the curves.
     """
 
     epoch: int
     step: int
     seed: int
+    is_counted: bool = True
 
 
 def gradient(
@@ -185,21 +187,33 @@ def _by_parts(
     seen: list[Batch] = []
     for i, (part, rows) in enumerate(zip(parts, all_own.chunk(len(parts)), strict=True)):
         own = _features(model, part, i, position, accelerator)
-        cut = own.detach().requires_grad_()
-        seed_generators(position.seed, accelerator.device)
-        batch = _part_of_batch(model, cut, rows, given, position, accelerator)
-        seen.append(batch.detached())
-        terms = _terms(model, batch)
-        share = len(rows) / n
-        accelerator.backward(_total(terms) * share)
-        sums = sums + share * _values(terms)
-        assert cut.grad is not None
-        _backward(model, own, cut.grad, i == len(parts) - 1, accelerator)
+        batch, terms, back = _head_of_part(model, own, rows, given, position, accelerator)
+        sums = sums + _values(terms)
+        _backward(model, own, back, i == len(parts) - 1, accelerator)
+        seen.append(batch)
     _sum_gradients((p for module in model.head for p in module.parameters()), accelerator)
     if not is_sharded(model.backbone):
         _sum_gradients(model.backbone.parameters(), accelerator)
     losses = accelerator.reduce(sums, reduction="sum").tolist()
     return _whole(seen, given, position, accelerator), dict(zip(terms, losses, strict=True))
+
+
+def _head_of_part(
+    model: Model, own: Tensor, rows: Tensor, given: StepInputs, position: Position, accelerator: Accelerator
+) -> tuple[Batch, dict[str, Tensor], Tensor]:
+    """Neck and objective over some rows, forward and backward.
+
+    Returns:
+        The rows without their graph, their share of the batch's loss terms, and the gradient by their features.
+    """
+    cut = own.detach().requires_grad_()
+    seed_generators(position.seed, accelerator.device)
+    batch = _part_of_batch(model, cut, rows, given, position, accelerator)
+    share = len(rows) / len(given.labels)
+    terms = {name: share * term for name, term in _terms(model, batch).items()}
+    accelerator.backward(_total(terms))
+    assert cut.grad is not None
+    return batch.detached(), terms, cut.grad
 
 
 def _whole(seen: list[Batch], given: StepInputs, position: Position, accelerator: Accelerator) -> Batch:
@@ -222,9 +236,9 @@ def _part_of_batch(
     return Batch(cut, embeddings, labels, items, views, *_of(position))
 
 
-def _of(position: Position) -> tuple[int, int, int]:
-    """What a batch knows of its position: epoch, step and seed."""
-    return position.epoch, position.step, position.seed
+def _of(position: Position) -> tuple[int, int, int, bool]:
+    """What a batch knows of its position: epoch, step, seed, and whether it is counted."""
+    return position.epoch, position.step, position.seed, position.is_counted
 
 
 def _send_back(

@@ -16,13 +16,15 @@ from guie.settings.stage import Stage
 from guie.train.batches import Batches
 from guie.train.curves import Curves
 from guie.train.finite import check_loss, check_weights
-from guie.train.gradient import Position, StepInputs, gradient, seed_generators, share, share_head
+from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
+from guie.train.objective_turns import after_step, begin_epoch
 from guie.train.objectives.base import Batch
+from guie.train.objectives.step_means import is_counted
 from guie.train.parameters import clip, make_optimizer, sam_ascent
 from guie.train.progress import status
 from guie.train.schedule import lr_at, seed_of
-from guie.train.sharding import ends_everywhere, full_tensor, like, of_process_0
+from guie.train.sharding import full_tensor, like, of_process_0
 from guie.train.state import Checkpoint, TrainState
 from guie.train.train_set import TrainSet
 
@@ -110,11 +112,8 @@ class Trainer:
         self._take_result()
 
     def _begin_epoch(self, epoch: int) -> None:
-        """Lets the objective prepare; then all processes have process 0's head."""
-        seed_generators(seed_of(self.seed, self.stage.name, epoch, "begin epoch"), self.accelerator.device)
-        with ends_everywhere(self.accelerator):
-            self.model.objective.begin_epoch(epoch, self.look)
-        share_head(self.model, self.accelerator)
+        seed = seed_of(self.seed, self.stage.name, epoch, "begin epoch")
+        begin_epoch(self.model, epoch, self.look, seed, self.accelerator)
 
     def save(self) -> None:
         """Writes the checkpoint."""
@@ -130,7 +129,8 @@ class Trainer:
         lr = lr_at(optim, position, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        place = Position(state.epoch, position, seed_of(self.seed, self.stage.name, position, 0))
+        seed = seed_of(self.seed, self.stage.name, position, 0)
+        place = Position(state.epoch, position, seed, is_counted(state.step))
         batch, terms = self._gradient(given, place)
         check_loss(terms, self.stage, state, given.items, self.train_set, self.checkpoint.path.parent)
         if optim.sam_rho:
@@ -142,10 +142,7 @@ class Trainer:
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
         state.average(self.model, optim.ema_decay, position)
-        seed_generators(seed_of(place.seed, "after step"), self.accelerator.device)
-        self.model.objective.after_step(batch, self.look)
-        if self.model.objective.is_shared_after(position):
-            share(self.model.objective.buffers(), self.accelerator)
+        after_step(self.model, batch, self.look, place, self.accelerator)
         return terms
 
     def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch, dict[str, float]]:

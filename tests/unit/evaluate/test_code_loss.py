@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guie.embed.codes import fit_codes
+from guie.embed.codes import Codes, fit_codes
 from guie.evaluate.code_loss import code_loss
 
 
@@ -48,6 +48,17 @@ def test_every_code_has_the_precision_of_its_own_similarities(given: tuple[np.nd
         assert table.loc[name, "loss"] == pytest.approx(expected["float32"][0] - score, abs=1e-9)
         assert table.loc[name, "mp5_low"] <= score <= table.loc[name, "mp5_high"]
     assert table.loc["float32", "p"] == 1.0 and table.loc["binary", "loss"] > 0.05 and table.loc["binary", "p"] < 0.05
+
+
+def test_coarse_steps_lose(given: tuple[np.ndarray, pd.DataFrame]):
+    """With steps of .3 few numbers differ from 0, so int8 has another precision than float32."""
+    vectors, ids = given
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    int8 = np.rint(unit / 0.3)
+    rounded = int8 / np.linalg.norm(int8, axis=1, keepdims=True)
+    table = code_loss(vectors, ids, Codes(0.3)).set_index("code")
+    assert table.loc["int8", "mp5"] == pytest.approx(precision_of(rounded @ rounded.T, ids["class_id"].to_numpy()))
+    assert table.loc["int8", "loss"] > 0
 
 
 def test_one_class_has_no_interval(given: tuple[np.ndarray, pd.DataFrame]):

@@ -71,7 +71,7 @@ def test_result_has_all_weights_and_no_buffer_of_the_objective() -> None:
 def test_what_is_loaded_are_the_objectives_weights_and_not_its_memory() -> None:
     parent, child = filled(0), filled(1)
     with torch.no_grad():
-        child.objective.parts["thresholdconsistentmargin"].memory.clear()
+        child.objective.parts["thresholdconsistentmargin"].memory.count.zero_()
     weights = parent.result()
 
     def weights_of(part: str) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """One stage, trained in this process: parts, clipping, the average of the weights, what it tells, what stops it."""
 
+import contextlib
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -294,6 +295,43 @@ def is_same(one: Model, other: Model) -> bool:
     """Bit by bit."""
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Noting(Counting):
+    """Notes which steps are counted in the curves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[int] = []
+
+    def after_step(self, batch: Batch, look: Look) -> None:
+        self.counted += [batch.step] if batch.is_counted else []
+
+
+def test_first_step_of_each_epoch_and_every_tenth_is_counted_in_the_curves(tmp_path: Path) -> None:
+    """Two epochs of 16 steps, broken off after the seventh step."""
+    stage = changed(SMALL, optim__batch_size=4, optim__n_epochs=2)
+    found = []
+    for stop_at in (7, None):
+        model = small_model(stage)
+        model.objective = Noting()
+        trainer = small_trainer(tmp_path, stage, model, notice=stopping(stop_at), checkpoint_every_s=-1.0)
+        with contextlib.suppress(KeyboardInterrupt):
+            trainer.run()
+        found.append(model.objective.counted)
+    assert found == [[0], [10, 16, 26]]
+
+
+def stopping(stop_at: int | None) -> Callable[[str], None]:
+    """Stops a stage when its n-th step is saved."""
+    seen: list[str] = []
+
+    def notice(moment: str) -> None:
+        seen.extend([moment] if moment == "checkpoint" else [])
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+
+    return notice
 
 
 def test_average_of_the_weights_goes_on(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from guie.settings.objectives.kind import Kind
 
 @dataclass(frozen=True)
 class Bier(Kind):
-    """The embedding is cut into learners. A pair weighs the more for a learner, the worse the learners before it do.
+    """The embedding is cut into learners, trained as in boosting.
+
+    A learner weights each pair by the slope of the loss at the cosine that the learners before it give together, so
+    that pairs which they get wrong weigh most.
 
     Learner m of M gets m / (1 + ... + M) of the embedding's numbers, as it has that weight in the ensemble. Adversaries
     keep the learners apart. Ours: at test the embedding is the neck's output as it is, without the learners' weights;

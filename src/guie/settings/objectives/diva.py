@@ -15,7 +15,8 @@ class Diva(Kind):
 
     Discriminative, shared and intra are the margin loss over triplets with two classes, three classes and one class.
     Sample is contrast with other images: each image's own key against a queue of keys, weighted by their distance
-    (DaNCE). Adversaries keep the first slice and each other apart. A task of weight 0 has no slice.
+    (DaNCE). From each further slice an adversary predicts the first one; both slices learn to prevent that. A task of
+    weight 0 has no slice.
 
     Ours: an image's key is the moving average of its own earlier embeddings, which were augmented differently, instead
     of a momentum encoder's embedding of a second augmentation: no second pass is needed. Keys begin as the embeddings

@@ -8,7 +8,7 @@ from typing import Any
 from guie.settings.fields import check_range, nearest, within
 from guie.settings.objectives.kind import Kind
 from guie.settings.objectives.memory import Memory
-from guie.settings.objectives.miners import Miner
+from guie.settings.objectives.miners import MOST_TRIPLETS, Miner
 
 # Losses of pairs or triplets: these take a miner, and a memory.
 OF_PAIRS = (
@@ -80,6 +80,7 @@ class Library(Kind):
         weight: Factor of the loss.
         miner: Which pairs or triplets are taken, for losses of pairs; None takes all.
         memory: Embeddings of earlier batches that each batch is compared with as well, for losses of pairs.
+        max_triplets_per_anchor: See `PairSettings`.
         weights_lr_factor: Factor of the stage's learning rate for the loss' own weights.
 
     Source: Musgrave et al., PyTorch Metric Learning, arXiv 2008.09164.
@@ -90,6 +91,7 @@ class Library(Kind):
     weight: float = within(1.0, low=0.0, high=1e4)
     miner: Miner | None = None
     memory: Memory | None = None
+    max_triplets_per_anchor: int = within(MOST_TRIPLETS, low=1, high=10**6)
     weights_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
     @property

@@ -52,7 +52,7 @@ class Mic(Kind):
     regressor_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
     def check(self, at: str) -> None:
-        """Raises ValueError for a single cluster, which has no images of another."""
+        """Raises ValueError for a single cluster: its triplets need a negative from another one."""
         if self.n_clusters == 1:
             raise ValueError(f"{at}.n_clusters is 1, must be 2 or more, or 0 for a number that follows the images")
 

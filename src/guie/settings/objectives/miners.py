@@ -8,6 +8,8 @@ from typing import Literal
 from guie.settings.fields import check_range, within
 from guie.settings.objectives.kind import LARGEST_DISTANCE
 
+MOST_TRIPLETS = 4096  # of an image as their anchor, if nothing else is set
+
 
 @dataclass(frozen=True)
 class BatchHard:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from guie.settings.fields import within
 from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 from guie.settings.objectives.memory import Memory
-from guie.settings.objectives.miners import Miner, MultiSimilarityMiner
+from guie.settings.objectives.miners import MOST_TRIPLETS, Miner, MultiSimilarityMiner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,15 @@ class PairSettings(Kind):
         weight: Factor of the loss.
         miner: Which pairs or triplets are taken; None takes all.
         memory: Embeddings of earlier batches; None is no memory.
+        max_triplets_per_anchor: Where all triplets are taken, or all that are semi-hard, an image with more as their
+            anchor takes so many different ones, drawn at random. The default holds all of a batch of 1,024 with 4
+            images per class (3,060); a memory of 10,000 gives an image hundreds of thousands.
     """
 
     weight: float = within(1.0, low=0.0, high=1e4)
     miner: Miner | None = None
     memory: Memory | None = None
+    max_triplets_per_anchor: int = within(MOST_TRIPLETS, low=1, high=10**6)
 
     needs_positives = True
 

@@ -23,6 +23,7 @@ class Batch:
         epoch: Counted from 0.
         step: Of the stage, counted from 0.
         seed: Of the step's random numbers: it differs between steps, stages and recipes' seeds.
+        is_counted: Whether `after_step` counts the step in the curves; see `step_means.COUNTED_EVERY`.
     """
 
     features: Tensor
@@ -33,6 +34,7 @@ class Batch:
     epoch: int
     step: int
     seed: int = 0
+    is_counted: bool = True
 
     def detached(self) -> Batch:
         """The same numbers without their graph."""
@@ -67,13 +69,17 @@ class Objective(nn.Module):
     is_additive = False
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, scalars, weighted; their sum is minimised. Changes no buffer: it may run several times in a
-        step."""
+        """Named terms, scalars, weighted; their sum is minimised.
+
+        It changes no buffer, and its random numbers follow from the step: those of `draws.generator_of`, and dropout's,
+        which are torch's own and seeded before each pass. So it may run several times in a step, with one result.
+        """
         raise NotImplementedError
 
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
-        """Called once after each step of the optimizer: memories, moving averages, counters."""
+        """Called once after each step of the optimizer: memories, moving averages, and curves where the batch is
+        counted."""
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

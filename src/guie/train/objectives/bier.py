@@ -108,9 +108,10 @@ class BoostedLearners(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts cosines of the whole embedding, and each learner's mean weight."""
-        _, weights, _ = self._boosted(self._learners(batch), batch)
-        by_learner = {f"learner_weight_{m}": float(own.mean()) for m, own in enumerate(weights, start=1)}
-        self.means.add(pair_cosines(batch.embeddings, batch.labels) | by_learner)
+        if batch.is_counted:
+            _, weights, _ = self._boosted(self._learners(batch), batch)
+            by_learner = {f"learner_weight_{m}": own.mean() for m, own in enumerate(weights, start=1)}
+            self.means.add({**pair_cosines(batch.embeddings, batch.labels), **by_learner})
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

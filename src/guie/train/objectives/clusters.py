@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-CHUNK = 4096  # images at a time
+CHUNK = 1 << 15  # images at a time: 134 MB of 1,024 numbers each
 RESTARTS = 10  # of k-means, of which the best counts
 EPSILON = 1e-6  # added to the standard deviation within a class
 
@@ -21,9 +23,13 @@ def of_all(see: Callable[[np.ndarray], Tensor], n_items: int) -> np.ndarray:
         see: Takes rows of the training set, int64 [n]; `Look.embeddings` or `Look.features`.
         n_items: Training images.
     """
-    items = np.arange(n_items)
-    parts = [see(chunk).float().cpu() for chunk in np.split(items, range(CHUNK, n_items, CHUNK))]
-    return torch.cat(parts).numpy()
+    found = np.empty((0, 0), np.float32)
+    for chunk in np.split(np.arange(n_items), range(CHUNK, n_items, CHUNK)):
+        seen = see(chunk).float().cpu().numpy()
+        if not len(found):
+            found = np.empty((n_items, seen.shape[1]), np.float32)
+        found[chunk] = seen
+    return found
 
 
 def random_seed() -> int:
@@ -31,21 +37,34 @@ def random_seed() -> int:
     return int(torch.randint(2**31 - 1, ()))
 
 
-def k_means(points: np.ndarray, n_clusters: int, n_restarts: int = RESTARTS) -> np.ndarray:
-    """The cluster of each point, int64 [n]; started by k-means++ with torch's generator.
+def k_means(
+    points: np.ndarray, n_clusters: int, n_restarts: int = RESTARTS, starts: np.ndarray | None = None
+) -> np.ndarray:
+    """The cluster of each point, int64 [n], the same for any number of threads.
 
     Equal points can leave clusters empty.
 
     Args:
         points: float [n, dim], at least `n_clusters`.
         n_clusters: Clusters.
-        n_restarts: Of which the one with the smallest sum of squares counts.
+        n_restarts: Starts by k-means++ with torch's generator; the one with the smallest sum of squares counts.
+        starts: float [n_clusters, dim], the first centres: nothing is drawn, and there is one start.
     """
     from sklearn.cluster import KMeans  # takes a second, and few stages need it
+    from sklearn.exceptions import ConvergenceWarning
 
-    with threadpool_limits(1):  # several threads add their sums in any order, and a restart would cluster otherwise
-        found: np.ndarray = KMeans(n_clusters, n_init=n_restarts, random_state=random_seed()).fit_predict(points)
+    drawn = {"n_init": n_restarts, "random_state": random_seed()} if starts is None else {"init": starts, "n_init": 1}
+    # Several threads add their sums in any order: an image between two clusters would go here or there.
+    with _thread_pools().limit(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of empty clusters; a curve tells how many there are
+        found: np.ndarray = KMeans(n_clusters, **drawn).fit_predict(points)
     return found.astype(np.int64)
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    """Those of this process, once scikit-learn is loaded. To find them takes longer than to cluster 500 images."""
+    return ThreadpoolController()
 
 
 def relabelled(new: np.ndarray, old: np.ndarray, n_clusters: int) -> np.ndarray:
@@ -102,26 +121,19 @@ def cluster_curves(clusters: np.ndarray) -> dict[str, float]:
     }
 
 
-def standardised_in_class(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each feature less its class' mean, over its class' standard deviation (of the population), float32 [n, dim].
+def standardise_in_class(features: np.ndarray, labels: np.ndarray) -> None:
+    """Each feature less its class' mean, over its class' standard deviation (of the population), in place.
 
-    Images alone of their class become 0.
+    Images alone of their class become 0. Sums are in float64. Beside the features there is memory for the largest class
+    alone.
 
     Args:
         features: float32 [n, dim].
-        labels: int64 [n], from 0.
+        labels: int64 [n].
     """
-    n_classes = int(labels.max()) + 1
-    counts = np.bincount(labels, minlength=n_classes).clip(1)[:, None]
-    means = _sums(features, labels, n_classes) / counts
-    centred = features - means[labels]
-    deviations = np.sqrt(_sums(centred**2, labels, n_classes) / counts)
-    standard: np.ndarray = (centred / (deviations[labels] + EPSILON)).astype(np.float32)
-    return standard
-
-
-def _sums(values: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Of each class, float64 [n_classes, dim]."""
-    sums = np.zeros((n_classes, values.shape[1]))
-    np.add.at(sums, labels, values)
-    return sums
+    _, counts = np.unique(labels, return_counts=True)
+    for rows in np.split(np.argsort(labels, kind="stable"), counts.cumsum()[:-1]):
+        own = features[rows]
+        own -= own.mean(axis=0, dtype=np.float64)
+        own /= np.sqrt(np.square(own).mean(axis=0, dtype=np.float64)) + EPSILON
+        features[rows] = own

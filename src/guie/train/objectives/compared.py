@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guie.train.objectives.base import Batch
+from guie.train.objectives.distances import unit_distances
 from guie.train.objectives.memory import MemoryBank
+from guie.train.objectives.triplet_lists import list_triplets
 
 Chosen = tuple[Tensor, ...]
 """Numbers of rows and of others, int64, as in pytorch-metric-learning: triplets (anchors, positives, negatives), or
@@ -50,11 +52,15 @@ class Compared:
         """All pairs."""
         return (*self.is_positive.nonzero(as_tuple=True), *self.is_negative.nonzero(as_tuple=True))
 
-    def triplets(self) -> Chosen:
-        """All triplets, sorted. They are listed from the positive pairs: a cube of n * m * m is never made."""
-        anchors, positives = self.is_positive.nonzero(as_tuple=True)
-        pair, negatives = self.is_negative[anchors].nonzero(as_tuple=True)
-        return anchors[pair], positives[pair], negatives
+    def triplets(self, most: int, generator: torch.Generator) -> Chosen:
+        """All triplets, at most so many of an anchor; see `list_triplets`."""
+        return list_triplets(self.is_positive, self.is_negative, most, generator)
+
+    def triplets_of(self, chosen: Chosen, most: int, generator: torch.Generator) -> Chosen:
+        """All triplets of chosen pairs, or the chosen triplets; see `list_triplets`."""
+        if len(chosen) == 3:
+            return chosen
+        return list_triplets(*self.chosen_masks(chosen), most, generator)
 
     def chosen_masks(self, chosen: Chosen) -> tuple[Tensor, Tensor]:
         """The positive and the negative pairs of `chosen`, bool [n, m] both; each pair counts once."""
@@ -75,24 +81,9 @@ def compare(batch: Batch, memory: MemoryBank | None = None) -> Compared:
     return Compared(batch.embeddings, batch.labels, others, other_labels, is_same & ~is_itself, ~is_same)
 
 
-def unit_distances(rows: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances of unit vectors, float [n, m].
-
-    They are computed from cosines, whose rounding decides over small distances: below sqrt(eps), 3.5e-4 in float32, a
-    distance is 0 and has no gradient. The slope of a square root would be infinite there.
-
-    Args:
-        rows: float [n, dim].
-        others: float [m, dim].
-    """
-    squares = 2 - 2 * (rows @ others.T)
-    least = torch.finfo(squares.dtype).eps
-    return torch.where(squares > least, squares.clamp_min(least).sqrt(), torch.zeros_like(squares))
-
-
-def share_active(parts: Sequence[Tensor]) -> float:
+def share_active(parts: Sequence[Tensor]) -> float | Tensor:
     """Share of the numbers that are not 0: 0 where none were chosen, NaN where no list of them is known."""
     if not parts:
         return math.nan
     costs = torch.cat([part.flatten() for part in parts])
-    return int((costs != 0).sum()) / max(len(costs), 1)
+    return (costs != 0).sum() / max(len(costs), 1)

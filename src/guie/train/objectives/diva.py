@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from guie.settings.objectives.diva import Diva
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.clusters import of_all
+from guie.train.objectives.distances import cosine_distances, log_inverse_density
+from guie.train.objectives.draws import Triplets, generator_of
 from guie.train.objectives.margin_triplets import (
-    Triplets,
     class_triplets,
-    generator_of,
-    log_inverse_density,
     margin_loss,
     one_class_triplets,
     three_class_triplets,
@@ -35,8 +34,7 @@ def density_weights(cosines: Tensor, is_own: Tensor, dim: int) -> Tensor:
         is_own: bool [n, m], which columns are no negatives.
         dim: Numbers of an embedding.
     """
-    distances = (2 - 2 * cosines.detach()).clamp_min(0).sqrt()
-    weights = log_inverse_density(distances, dim).masked_fill(is_own, -torch.inf)
+    weights = log_inverse_density(cosine_distances(cosines.detach()), dim).masked_fill(is_own, -torch.inf)
     n_negatives = (~is_own).sum(dim=1, keepdim=True).clamp_min(1)
     means = weights.logsumexp(dim=1, keepdim=True) - n_negatives.to(weights).log()
     return torch.where(is_own, -torch.inf, weights - means)
@@ -109,39 +107,39 @@ class DiverseTasks(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
-        return self._terms(batch)[0]
+        s, slices = self.settings, self._slices(batch.embeddings)
+        weights = {"discriminative": 1.0, "shared": s.shared_weight, "intra": s.intra_weight}
+        losses = self._margin_losses(slices, batch)
+        terms = {task: weights[task] * loss for task, (loss, _, _) in losses.items()}
+        if s.sample_weight:
+            terms["sample"] = s.sample_weight * self._contrast(slices["sample"], batch.items)
+        found = [adversary(slices["discriminative"], slices[task]) for task, adversary in self.adversaries.items()]
+        terms["decorrelation"] = s.decorrelation_weight * torch.stack(found).sum()
+        return terms
 
     def _slices(self, embeddings: Tensor) -> dict[str, Tensor]:
         """Each task's slice at length 1, float [n, width]."""
         parts = embeddings.split(self.width, dim=1)
         return {task: F.normalize(part) for task, part in zip(self.settings.tasks, parts, strict=True)}
 
-    def _terms(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float | Tensor]]:
-        """The terms, and numbers to plot."""
-        s, slices = self.settings, self._slices(batch.embeddings)
-        weights = {"discriminative": 1.0, "shared": s.shared_weight, "intra": s.intra_weight}
-        terms: dict[str, Tensor] = {}
-        shares: dict[str, float | Tensor] = {}
+    def _margin_losses(self, slices: dict[str, Tensor], batch: Batch) -> dict[str, tuple[Tensor, Tensor, float]]:
+        """Of each task that learns from triplets: its margin loss, the share of pairs that have a part in it, and the
+        share of rows that are anchors."""
+        found = {}
         for task, own in self._triplets(slices, batch).items():
             beta = self.betas[MARGIN_TASKS.index(task)]
-            loss, share = margin_loss(slices[task], own, s.margin_distance, beta)
-            terms[task] = weights[task] * loss
-            shares["active_share" if task == "discriminative" else f"{task}_active_share"] = share
-            shares[f"{task}_row_share"] = len(own.anchors) / len(batch.labels)
-        if s.sample_weight:
-            terms["sample"] = s.sample_weight * self._contrast(slices["sample"], batch.items)
-        found = [adversary(slices["discriminative"], slices[task]) for task, adversary in self.adversaries.items()]
-        terms["decorrelation"] = s.decorrelation_weight * torch.stack(found).sum()
-        return terms, shares
+            loss, active_share = margin_loss(slices[task], own, self.settings.margin_distance, beta)
+            found[task] = (loss, active_share, len(own.anchors) / len(batch.labels))
+        return found
 
     def _triplets(self, slices: dict[str, Tensor], batch: Batch) -> dict[str, Triplets]:
         """Of each task that learns from some."""
-        generator = generator_of(batch)
+        generator = generator_of(batch, "Diva")
         found = {"discriminative": class_triplets(slices["discriminative"], batch.labels, generator)}
         if "shared" in slices:
             found["shared"] = three_class_triplets(slices["shared"], batch.labels, generator)
         if "intra" in slices:
-            found["intra"] = one_class_triplets(slices["intra"], batch.labels, batch.items, generator)
+            found["intra"] = one_class_triplets(batch.labels, batch.items, generator)
         return found
 
     def _contrast(self, unit: Tensor, items: Tensor) -> Tensor:
@@ -152,7 +150,8 @@ class DiverseTasks(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Moves the keys of the batch's images, puts the images into the queue, and counts shares and cosines."""
-        self.means.add(self._terms(batch)[1] | pair_cosines(batch.embeddings, batch.labels))
+        if batch.is_counted:
+            self._count(batch)
         if "sample" not in self.settings.tasks:
             return
         items, of_row = batch.items.unique(return_inverse=True)
@@ -165,6 +164,14 @@ class DiverseTasks(Objective):
         newest = items[-size:]
         self.queue[(self.position + torch.arange(len(newest), device=items.device)) % size] = newest
         self.position.copy_((self.position + len(newest)) % size)
+
+    def _count(self, batch: Batch) -> None:
+        """Counts shares and cosines; adversaries and keys have none."""
+        shares = pair_cosines(batch.embeddings, batch.labels)
+        for task, (_, active_share, row_share) in self._margin_losses(self._slices(batch.embeddings), batch).items():
+            shares["active_share" if task == "discriminative" else f"{task}_active_share"] = active_share
+            shares[f"{task}_row_share"] = row_share
+        self.means.add(shares)
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

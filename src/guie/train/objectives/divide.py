@@ -12,7 +12,8 @@ from torch import Tensor
 from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.clusters import cluster_curves, k_means, of_all, relabelled, usable
-from guie.train.objectives.margin_triplets import class_triplets, generator_of, margin_loss
+from guie.train.objectives.draws import generator_of
+from guie.train.objectives.margin_triplets import class_triplets, margin_loss
 from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,13 @@ class ClusteredBatches(Objective):
         self.register_buffer("n_refused", torch.tensor(0))
         self.means = StepMeans(("active_share", "positive_cosine", "negative_cosine"))
 
-    def part_of(self, embeddings: Tensor, cluster: int) -> Tensor:
-        """The part of embeddings that a cluster trains, float [n, width], of float [n, dim]."""
+    def part_of(self, embeddings: Tensor, clusters: Tensor) -> Tensor:
+        """The part of each embedding that its cluster trains, float [n, width].
+
+        Args:
+            embeddings: float [n, dim].
+            clusters: int64 [n].
+        """
         raise NotImplementedError
 
     def divide(self, epoch: int, look: Look) -> np.ndarray | None:
@@ -71,25 +77,13 @@ class ClusteredBatches(Objective):
         raise NotImplementedError
 
     def margin(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The margin loss, and the share of pairs that have a part in it.
-
-        A batch of several clusters gets the mean of their losses, weighted by their rows.
-        """
-        s, generator, n = self.settings, generator_of(batch), len(batch.labels)
-        parts = [(torch.arange(n, device=batch.labels.device), batch.embeddings)]
+        """The margin loss, and the share of pairs that have a part in it; batches are of one cluster, see `groups`."""
+        s, part = self.settings, batch.embeddings
         if self.is_divided:
-            clusters = self.clusters[batch.items]
-            rows_of = [(k, (clusters == k).nonzero()[:, 0]) for k in clusters.unique().tolist()]
-            parts = [(rows, self.part_of(batch.embeddings[rows], k)) for k, rows in rows_of]
-        losses = []
-        shares = []
-        for rows, part in parts:
-            unit = F.normalize(part)
-            triplets = class_triplets(unit, batch.labels[rows], generator)
-            loss, share = margin_loss(unit, triplets, s.margin_distance, s.beta_distance)
-            losses.append(loss * (len(rows) / n))
-            shares.append(share.to(loss))
-        return torch.stack(losses).sum(), torch.stack(shares).nanmean()
+            part = self.part_of(part, self.clusters[batch.items])
+        unit = F.normalize(part)
+        triplets = class_triplets(unit, batch.labels, generator_of(batch, self.kind))
+        return margin_loss(unit, triplets, s.margin_distance, s.beta_distance)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
@@ -137,8 +131,9 @@ class ClusteredBatches(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts the active share and the cosines of the whole embedding."""
-        share = self.margin(batch)[1]
-        self.means.add(pair_cosines(batch.embeddings, batch.labels) | {"active_share": float(share)})
+        if batch.is_counted:
+            active_share = self.margin(batch)[1]
+            self.means.add({"active_share": active_share, **pair_cosines(batch.embeddings, batch.labels)})
 
     def groups(self) -> np.ndarray | None:
         """See `Objective`: the clusters, until all images train the whole embedding."""
@@ -182,9 +177,10 @@ class DividedEmbedding(ClusteredBatches):
             )
         self.width = dim // n
 
-    def part_of(self, embeddings: Tensor, cluster: int) -> Tensor:
+    def part_of(self, embeddings: Tensor, clusters: Tensor) -> Tensor:
         """See `ClusteredBatches`: the cluster's slice."""
-        return embeddings[:, cluster * self.width : (cluster + 1) * self.width]
+        slices = embeddings.unflatten(1, (self.settings.n_clusters, self.width))
+        return slices[torch.arange(len(slices), device=slices.device), clusters]
 
     def divide(self, epoch: int, look: Look) -> np.ndarray | None:
         """See `ClusteredBatches`: k-means of the normalised embeddings."""

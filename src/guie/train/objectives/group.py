@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from guie.settings.objectives.group import GroupLoss
 from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 SMALLEST = 1e-12  # under the logarithm, of a support, and of a variance
@@ -24,14 +25,15 @@ def anchors_per_class(labels: Tensor, n_anchors: int) -> Tensor:
     return (n_rows - 1).clamp_min(1).clamp_max(n_anchors)
 
 
-def draw_anchors(labels: Tensor, n_anchors: int) -> Tensor:
-    """Which rows are anchors, bool [n], drawn with torch's random generator.
+def draw_anchors(labels: Tensor, n_anchors: int, generator: torch.Generator) -> Tensor:
+    """Which rows are anchors, bool [n].
 
     Args:
         labels: int64 [n].
         n_anchors: Wanted of each class; see `anchors_per_class`.
+        generator: On the device of the labels.
     """
-    draws = torch.rand(len(labels), device=labels.device)
+    draws = torch.rand(len(labels), device=labels.device, generator=generator)
     rank_of_draw = torch.empty_like(labels)
     rank_of_draw[draws.argsort(stable=True)] = torch.arange(len(labels), device=labels.device)
     is_before = rank_of_draw < rank_of_draw[:, None]
@@ -121,7 +123,7 @@ class GroupObjective(Objective):
         features = batch.features[:, : self.feature_dim].to(batch.embeddings.dtype)  # without the image's size
         compared = batch.embeddings if s.compares == "embeddings" else features
         similarity = correlation(compared, s.has_self_similarity)
-        is_anchor = draw_anchors(batch.labels, s.n_anchors)
+        is_anchor = draw_anchors(batch.labels, s.n_anchors, generator_of(batch, "GroupLoss"))
         return {
             "group": group_terms(logits, similarity, batch.labels, is_anchor, s.temperature, s.n_iterations),
             "cross_entropy": s.cross_entropy_weight * F.cross_entropy(logits, batch.labels),
@@ -130,9 +132,10 @@ class GroupObjective(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts the share of rows that are no anchors, whose term is not zero, and the cosines of pairs."""
-        n_rows = (batch.labels[:, None] == batch.labels).sum(dim=1)
-        anchors = anchors_per_class(batch.labels, self.settings.n_anchors) / n_rows
-        self.means.add({"active_share": 1 - anchors.mean(), **pair_cosines(batch.embeddings, batch.labels)})
+        if batch.is_counted:
+            n_rows = (batch.labels[:, None] == batch.labels).sum(dim=1)
+            anchors = anchors_per_class(batch.labels, self.settings.n_anchors) / n_rows
+            self.means.add({"active_share": 1 - anchors.mean(), **pair_cosines(batch.embeddings, batch.labels)})
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

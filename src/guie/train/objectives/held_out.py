@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from guie.train.objectives.clusters import k_means
+
 RECALLS = (1, 2, 4, 8)
 METRICS = (*(f"recall_at_{k}" for k in RECALLS), "nmi", "intra_distance", "inter_distance")
-N_ROUNDS = 20  # of k-means at most
 FEWEST = 4  # images of a class that holds out some: two held out, which find each other, and two that train
 
 
@@ -67,37 +68,18 @@ def measure(embeddings: Tensor, labels: Tensor) -> Tensor:
     recalls = [is_hit[:, min(k, is_hit.shape[1]) - 1].double().mean() for k in RECALLS]
     memberships = F.one_hot(of_row, len(classes)).double()
     means = memberships.T @ unit / memberships.sum(dim=0)[:, None]
-    first = memberships.argmax(dim=0)  # of equal ones, the first
-    clusters = k_means(unit, unit[first])
-    apart = distances(unit)
-    between = distances(means)[~torch.eye(len(classes), dtype=torch.bool, device=unit.device)]
+    clusters = _clusters_from(unit, memberships.argmax(dim=0))  # of equal ones, the first
+    apart = torch.cdist(unit, unit)
+    between = torch.cdist(means, means)[~torch.eye(len(classes), dtype=torch.bool, device=unit.device)]
     values = [*recalls, mutual_information(of_row, clusters), apart[is_same & ~itself].mean(), between.mean()]
     return torch.stack(values)
 
 
-def distances(rows: Tensor) -> Tensor:
-    """Euclidean distances of each two rows, float [n, n]."""
-    squares = rows.square().sum(dim=1)
-    return (squares[:, None] + squares - 2 * rows @ rows.T).clamp_min(0).sqrt()
-
-
-def k_means(rows: Tensor, centres: Tensor) -> Tensor:
-    """The cluster of each row, int64 [n], by Lloyd's rounds from given centres. A centre without rows stays.
-
-    Args:
-        rows: float [n, dim].
-        centres: float [k, dim].
-    """
-    found = torch.full((len(rows),), -1, device=rows.device)
-    for _ in range(N_ROUNDS):
-        nearest = (rows @ centres.T - centres.square().sum(dim=1) / 2).argmax(dim=1)
-        if torch.equal(nearest, found):
-            break
-        found = nearest
-        memberships = F.one_hot(found, len(centres)).to(rows.dtype)  # a product of matrices adds in a fixed order
-        sizes = memberships.sum(dim=0)[:, None]
-        centres = torch.where(sizes > 0, memberships.T @ rows / sizes.clamp_min(1), centres)
-    return found
+def _clusters_from(unit: Tensor, starts: Tensor) -> Tensor:
+    """Clusters of rows, int64 [n]; `starts`, int64 [n_clusters], are the rows where the centres start."""
+    rows = unit.cpu().numpy()
+    found = k_means(rows, len(starts), starts=rows[starts.cpu().numpy()])
+    return torch.from_numpy(found).to(starts.device)
 
 
 def mutual_information(one: Tensor, other: Tensor) -> Tensor:

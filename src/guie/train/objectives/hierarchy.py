@@ -108,9 +108,9 @@ class MaskedEmbedding(ClusteredBatches):
         self.masks = nn.Parameter(torch.ones(settings.n_clusters, dim))
         self.register_buffer("n_leaves", torch.tensor(1))
 
-    def part_of(self, embeddings: Tensor, cluster: int) -> Tensor:
+    def part_of(self, embeddings: Tensor, clusters: Tensor) -> Tensor:
         """See `ClusteredBatches`: the embedding under the cluster's mask."""
-        return embeddings * F.relu(self.masks[cluster])
+        return embeddings * F.relu(self.masks[clusters])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""

@@ -28,7 +28,8 @@ from guie.settings.objectives.pairs import (
     SupCon,
     Triplet,
 )
-from guie.train.objectives.compared import Chosen, Compared, unit_distances
+from guie.train.objectives.compared import Chosen, Compared
+from guie.train.objectives.distances import unit_distances
 from guie.train.objectives.margin import EPSILON
 from guie.train.objectives.pair_losses import ContrastiveSum, Lifted, NtXentByRows, PairLoss
 
@@ -42,7 +43,8 @@ OF_ANGLES = (
     "SubCenterArcFaceLoss",
     "TupletMarginLoss",
 )
-# What a loss' class takes and this door does not: objects, what the door gives, and what losses give to their bases.
+# Arguments of the library's classes that are no options here: objects such as reducers, the numbers of classes and of
+# the embedding, which are known, and what classes hand on to their bases.
 NO_OPTIONS = {"self", "args", "kwargs", "collect_stats", "distance", "mat_based_loss", "reducer"}
 NO_OPTIONS |= {"weight_init_func", "weight_regularizer", "weight_reg_weight"}
 NO_OPTIONS |= {"embedding_regularizer", "embedding_reg_weight", "num_classes", "embedding_size"}
@@ -78,7 +80,7 @@ class OfLibrary(PairLoss):
         Args:
             inner: Of a class in `pytorch_metric_learning.losses`.
             takes_triplets: See `PairLoss`.
-            takes_chosen: It computes what is chosen; otherwise it is of the whole batch, and chooses itself.
+            takes_chosen: See `PairLoss`.
         """
         super().__init__()
         self.inner, self.takes_triplets, self.takes_chosen = inner, takes_triplets, takes_chosen

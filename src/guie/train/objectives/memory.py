@@ -37,14 +37,12 @@ class MemoryBank(nn.Module):
         size: Slots: those of the settings, or the training images where these are fewer.
         embeddings: float32 [size, dim], as the neck gives them, not normalised.
         labels: int64 [size], their classes.
-        items: int64 [size], their rows of the training set.
         position: int64, the slot that is written next.
         count: int64, how many slots are filled.
     """
 
     embeddings: Tensor
     labels: Tensor
-    items: Tensor
     position: Tensor
     count: Tensor
 
@@ -61,7 +59,6 @@ class MemoryBank(nn.Module):
         self.size = settings.size if n_items is None else held_size("memory.size", settings.size, n_items)
         self.register_buffer("embeddings", torch.zeros(self.size, dim))
         self.register_buffer("labels", torch.zeros(self.size, dtype=torch.int64))
-        self.register_buffer("items", torch.zeros(self.size, dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
@@ -79,15 +76,8 @@ class MemoryBank(nn.Module):
         slots = (self.position + torch.arange(len(rows), device=self.position.device)) % size
         self.embeddings[slots] = rows.to(self.embeddings.dtype)
         self.labels[slots] = batch.labels[-size:]
-        self.items[slots] = batch.items[-size:]
         self.position.add_(len(rows)).remainder_(size)
         self.count.add_(len(rows)).clamp_(max=size)
-
-    @torch.no_grad()
-    def clear(self) -> None:
-        """Forgets everything."""
-        self.position.zero_()
-        self.count.zero_()
 
     def curves(self) -> dict[str, float]:
         """The share of the settings' size that is filled: below 1 where there are fewer training images."""

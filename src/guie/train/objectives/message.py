@@ -112,7 +112,8 @@ class MessageObjective(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts the cosines of pairs."""
-        self.means.add(pair_cosines(batch.embeddings, batch.labels))
+        if batch.is_counted:
+            self.means.add(pair_cosines(batch.embeddings, batch.labels))
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

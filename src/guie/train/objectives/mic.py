@@ -8,8 +8,9 @@ from torch import Tensor
 
 from guie.settings.objectives.mic import Mic
 from guie.train.objectives.base import Batch, Look
-from guie.train.objectives.clusters import cluster_curves, k_means, of_all, standardised_in_class
-from guie.train.objectives.margin_triplets import Triplets, class_triplets
+from guie.train.objectives.clusters import cluster_curves, k_means, of_all, standardise_in_class
+from guie.train.objectives.draws import Triplets
+from guie.train.objectives.margin_triplets import class_triplets
 from guie.train.objectives.two_encoders import TwoEncoders
 
 IMAGES_PER_CLUSTER = 50
@@ -65,9 +66,9 @@ class TraitEncoder(TwoEncoders):
         super().begin_epoch(epoch, look)
         if epoch % self.settings.every_epochs == 0:
             features = of_all(look.features, len(self.labels))
-            standard = standardised_in_class(features, self.labels)[self.is_clustered]
+            standardise_in_class(features, self.labels)
             found = np.full(len(self.labels), -1)
-            found[self.is_clustered] = k_means(standard, self.n_clusters)
+            found[self.is_clustered] = k_means(features[self.is_clustered], self.n_clusters)
             self.traits.copy_(torch.from_numpy(found))
 
     def curves(self, epoch: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Which pairs or triplets a loss is computed of. Nothing here has a gradient.
 
-They are ours, because pytorch-metric-learning's miners tell a row's own place only where a batch is compared with
-itself alone: beside a memory each row would be its own nearest positive.
+They are ours. pytorch-metric-learning's miners leave out the pair of a row with itself only where a batch is compared
+with itself; beside a memory each row would be its own nearest positive.
 """
 
 from __future__ import annotations
@@ -20,20 +20,30 @@ from guie.settings.objectives.miners import (
     SemiHard,
 )
 from guie.train.objectives.compared import Chosen, Compared
+from guie.train.objectives.distances import log_inverse_density
+from guie.train.objectives.draws import draw
+from guie.train.objectives.triplet_lists import list_within, places_of
 
 
 @torch.no_grad()
-def mine(miner: Miner, compared: Compared) -> Chosen:
-    """The pairs or triplets that the miner takes; draws with torch's default generator."""
+def mine(miner: Miner, compared: Compared, most: int, generator: torch.Generator) -> Chosen:
+    """The pairs or triplets that the miner takes.
+
+    Args:
+        miner: Its settings.
+        compared: The rows and what they are compared with.
+        most: Triplets of an anchor, where the miner takes all of a kind.
+        generator: On their device.
+    """
     match miner:
         case BatchHard():
             return _batch_hard(compared)
         case SemiHard():
-            return _semi_hard(miner, compared)
+            return _semi_hard(miner, compared, most, generator)
         case EasyPositive():
             return _easy_positive(miner, compared)
         case DistanceWeighted():
-            return _distance_weighted(miner, compared)
+            return _distance_weighted(miner, compared, generator)
         case MultiSimilarityMiner():
             return _multi_similarity(miner, compared)
 
@@ -63,12 +73,9 @@ def _batch_hard(compared: Compared) -> Chosen:
     return _kept(positives, negatives, farthest.isfinite() & nearest.isfinite())
 
 
-def _semi_hard(miner: SemiHard, compared: Compared) -> Chosen:
-    distances = compared.distances()
-    anchors, positives, negatives = compared.triplets()
-    farther_by = distances[anchors, negatives] - distances[anchors, positives]
-    is_kept = (farther_by > 0) & (farther_by <= miner.margin_distance)
-    return anchors[is_kept], positives[is_kept], negatives[is_kept]
+def _semi_hard(miner: SemiHard, compared: Compared, most: int, generator: torch.Generator) -> Chosen:
+    positive, negative = compared.is_positive, compared.is_negative
+    return list_within(compared.distances(), positive, negative, miner.margin_distance, most, generator)
 
 
 def _easy_positive(miner: EasyPositive, compared: Compared) -> Chosen:
@@ -81,33 +88,20 @@ def _easy_positive(miner: EasyPositive, compared: Compared) -> Chosen:
     return _kept(positives, negatives, own.isfinite() & nearest.isfinite())
 
 
-def log_weights(distances: Tensor, dim: int, cutoff: float) -> Tensor:
-    """log 1 / q(d), see `DistanceWeighted`.
-
-    Args:
-        distances: float, of unit vectors.
-        dim: Numbers of an embedding.
-        cutoff: Nearer distances count as this.
-    """
-    d = distances.clamp_min(cutoff)
-    return (2 - dim) * d.log() - (dim - 3) / 2 * (1 - d * d / 4).clamp_min(torch.finfo(d.dtype).eps).log()
-
-
-def _distance_weighted(miner: DistanceWeighted, compared: Compared) -> Chosen:
-    """The largest weight of each row is 1: with one maximum for all rows, those without a near negative would underflow
-    to none."""
+def _distance_weighted(miner: DistanceWeighted, compared: Compared, generator: torch.Generator) -> Chosen:
+    """A row draws as many negatives as it has positives: a matrix of pairs by negatives is not made."""
     distances = compared.distances()
-    weights = log_weights(distances, compared.rows.shape[1], miner.cutoff_distance)
-    weights = weights.masked_fill(~compared.is_negative | (distances >= miner.max_distance), -math.inf)
-    largest = weights.max(dim=1, keepdim=True).values
-    weights = (weights - largest.clamp_min(torch.finfo(weights.dtype).min)).exp()
+    is_near = compared.is_negative & (distances < miner.max_distance)
     anchors, positives = compared.is_positive.nonzero(as_tuple=True)
-    has_negative = largest[anchors, 0].isfinite()
+    has_negative = is_near.any(dim=1)[anchors]
     anchors = anchors[has_negative]
     positives = positives[has_negative]
     if not len(anchors):
         return anchors, positives, positives
-    return anchors, positives, torch.multinomial(weights[anchors], 1)[:, 0]
+    weights = log_inverse_density(distances, compared.rows.shape[1], miner.cutoff_distance, miner.max_distance)
+    places = places_of(anchors, len(distances))
+    drawn = draw(weights, is_near, generator, int(places.max()) + 1)
+    return anchors, positives, drawn[anchors, places]
 
 
 def _multi_similarity(miner: MultiSimilarityMiner, compared: Compared) -> Chosen:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from guie.settings.objectives.pads import Pads
 from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.distances import row_distances, unit_distances
+from guie.train.objectives.draws import Triplets, draw, draw_equally, generator_of, triplet_of_each
 from guie.train.objectives.held_out import METRICS, choose_held_out, measure
 from guie.train.objectives.policy import MULTIPLIERS, Policy
 from guie.train.objectives.step_means import StepMeans, pair_cosines
@@ -25,30 +27,31 @@ HALF_WAY = 100  # turns after which the policy's clock shows one half
 
 
 def draw_triplets(
-    distances: Tensor, labels: Tensor, log_weights: Tensor, edges: Tensor, has_own_class: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A positive and a negative for each row, as int64 [n_triplets] each: anchors, positives, negatives.
+    distances: Tensor,
+    labels: Tensor,
+    log_weights: Tensor,
+    edges: Tensor,
+    has_own_class: bool,
+    generator: torch.Generator,
+) -> Triplets:
+    """A positive and a negative for each row.
 
-    The positive is any other row of the class. The negative is drawn in proportion to its bin's weight. Draws are of
-    torch's random generator, and made with logarithms, since weights lie 50 powers of ten apart (argmax of log w - log
-    e, e exponential, is a draw in proportion to w).
+    The positive is any other row of the class. The negative is drawn in proportion to its bin's weight.
 
     Args:
         distances: float [n, n].
         labels: int64 [n].
-        log_weights: float [n_bins].
+        log_weights: float64 [n_bins]; weights may lie 50 powers of ten apart.
         edges: float [n_bins - 1], inner edges of the bins.
         has_own_class: An anchor and the rows of its class may be negatives, too.
+        generator: On their device.
     """
     is_same = labels[:, None] == labels
     is_positive = is_same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     may_be_negative = torch.ones_like(is_same) if has_own_class else ~is_same
-    positives = torch.rand(is_same.shape, device=labels.device).masked_fill(~is_positive, -1.0).argmax(dim=1)
-    log_chances = log_weights[torch.bucketize(distances, edges)]
-    chances = torch.empty_like(log_chances).exponential_().log_()
-    negatives = (log_chances - chances).masked_fill(~may_be_negative, -torch.inf).argmax(dim=1)
-    anchors = (is_positive.any(dim=1) & may_be_negative.any(dim=1)).nonzero()[:, 0]
-    return anchors, positives[anchors], negatives[anchors]
+    positives = draw_equally(is_positive, generator)
+    of_bin = log_weights[torch.bucketize(distances, edges)]
+    return triplet_of_each(positives, draw(of_bin, may_be_negative, generator))
 
 
 class PadsObjective(Objective):
@@ -109,27 +112,27 @@ class PadsObjective(Objective):
         return {"loss": terms.sum() / (terms > 0).sum().clamp_min(1)}
 
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Terms of triplets drawn now, float [n_triplets] or [2 * n_triplets], and the distances of their negatives."""
+        """Terms of drawn triplets, float [n_triplets] or [2 * n_triplets], and the distances of their negatives."""
         s = self.settings
         unit = F.normalize(batch.embeddings)
-        apart = (2 - 2 * unit.detach() @ unit.detach().T).clamp_min(0).sqrt()
-        anchors, positives, negatives = draw_triplets(
-            apart, batch.labels, self.log_weights, self.edges.to(apart.dtype), s.has_self_regularisation
-        )
-        near = torch.linalg.vector_norm(unit[anchors] - unit[positives], dim=1)  # whose gradient is 0 at 0
-        far = torch.linalg.vector_norm(unit[anchors] - unit[negatives], dim=1)
+        apart = unit_distances(unit.detach(), unit.detach())
+        edges, generator = self.edges.to(apart.dtype), generator_of(batch, "Pads")
+        drawn = draw_triplets(apart, batch.labels, self.log_weights, edges, s.has_self_regularisation, generator)
+        near = row_distances(unit[drawn.anchors], unit[drawn.positives])
+        far = row_distances(unit[drawn.anchors], unit[drawn.negatives])
         if self.beta is None:
             return (near - far + s.margin_distance).relu(), far.detach()
-        beta = self.beta[batch.labels[anchors]] if s.has_class_beta else self.beta
+        beta = self.beta[batch.labels[drawn.anchors]] if s.has_class_beta else self.beta
         terms = torch.cat([near - beta + s.margin_distance, beta - far + s.margin_distance]).relu()
         return terms, far.detach()
 
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
-        """Counts triplets drawn anew, and gives the policy its turn where it is due."""
-        terms, far = self._terms(batch)
-        counted = {"active_share": (terms > 0).double().mean(), "drawn_distance": far.mean()}
-        self.means.add({**counted, **pair_cosines(batch.embeddings, batch.labels)})
+        """Counts the step, and gives the policy its turn where it is due."""
+        if batch.is_counted:
+            terms, far = self._terms(batch)
+            counted = {"active_share": (terms > 0).double().mean(), "drawn_distance": far.mean()}
+            self.means.add({**counted, **pair_cosines(batch.embeddings, batch.labels)})
         if self.is_shared_after(batch.step):
             self._turn(look)
 

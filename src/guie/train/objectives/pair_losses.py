@@ -15,10 +15,12 @@ class PairLoss(nn.Module):
     """A loss of chosen pairs or triplets.
 
     Attributes:
-        takes_triplets: Without a miner it takes all triplets, not all pairs.
+        takes_triplets: It is of triplets: without a miner it takes all, and pairs that a miner chooses become triplets.
+        takes_chosen: It is computed of what is chosen; otherwise of the whole batch, and it chooses itself.
     """
 
     takes_triplets = False
+    takes_chosen = True
 
     def forward(self, compared: Compared, chosen: Chosen) -> Tensor:
         """A scalar on the graph of the rows, 0 where nothing is chosen."""

@@ -9,6 +9,7 @@ from guie.settings.objectives.library import Library
 from guie.settings.objectives.pairs import MarginLoss, PairSettings
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.compared import Chosen, Compared, compare, share_active
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.library import library_loss, pair_loss
 from guie.train.objectives.memory import MemoryBank
 from guie.train.objectives.miners import mine
@@ -24,8 +25,8 @@ class PairObjective(Objective):
     Attributes:
         loss: It alone has weights, if any.
         memory: Of earlier batches, or None.
-        means: Over the steps of the epoch: the share of chosen pairs, triplets or images that cost something, the share
-            of rows with a positive, mean cosines, and how full the memory is.
+        means: Over counted steps of the epoch: the share of chosen pairs, triplets or images that cost something, the
+            share of rows with a positive, and mean cosines.
     """
 
     def __init__(self, settings: PairSettings | Library, n_classes: int, dim: int, n_items: int) -> None:
@@ -49,26 +50,25 @@ class PairObjective(Objective):
             library_loss(settings, n_classes, dim) if isinstance(settings, Library) else pair_loss(settings, n_classes)
         )
         self.memory = MemoryBank(settings.memory, dim, n_items) if settings.memory is not None else None
-        self.means = StepMeans((*CURVES, *(() if self.memory is None else ("memory_fill",))))
+        self.means = StepMeans(CURVES)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
         compared = compare(batch, self.memory)
-        return {"loss": self.settings.weight * self.loss(compared, self._chosen(compared))}
+        return {"loss": self.settings.weight * self.loss(compared, self._chosen(batch, compared))}
 
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """See `Objective`: the curves, then the memory."""
-        compared = compare(batch, self.memory)
-        parts = self.loss.parts(compared, self._chosen(compared))
-        self.means.add(
-            {
-                "active_share": share_active(parts),
-                "with_positive_share": compared.is_positive.any(dim=1).double().mean(),
-                **pair_cosines(batch.embeddings, batch.labels),
-                **({} if self.memory is None else {"memory_fill": self._fill()}),
-            }
-        )
+        if batch.is_counted:
+            compared = compare(batch, self.memory)
+            self.means.add(
+                {
+                    "active_share": share_active(self.loss.parts(compared, self._chosen(batch, compared))),
+                    "with_positive_share": compared.is_positive.any(dim=1).double().mean(),
+                    **pair_cosines(batch.embeddings, batch.labels),
+                }
+            )
         if self.memory is not None:
             self.memory.add(batch)
 
@@ -89,15 +89,16 @@ class PairObjective(Objective):
 
     def curves(self, epoch: int) -> dict[str, float]:
         """See `Objective`."""
-        return {**self.means.values(), **self.loss.curves()}
+        memory = {} if self.memory is None else self.memory.curves()
+        return {**self.means.values(), **memory, **self.loss.curves()}
 
-    def _chosen(self, compared: Compared) -> Chosen:
-        if self.settings.miner is not None:
-            return mine(self.settings.miner, compared)
-        return compared.triplets() if self.loss.takes_triplets else compared.pairs()
-
-    def _fill(self) -> float:
-        """Share of the memory that is compared with a batch, once its first step has come."""
-        assert self.memory is not None and self.settings.memory is not None
-        known, _ = self.memory.known(self.settings.memory.start_step)
-        return len(known) / self.settings.memory.size
+    def _chosen(self, batch: Batch, compared: Compared) -> Chosen:
+        """What the loss is computed of; nothing where it chooses itself."""
+        if not self.loss.takes_chosen:
+            return ()
+        s = self.settings
+        most, generator = s.max_triplets_per_anchor, generator_of(batch, type(s).__name__)
+        if s.miner is None:
+            return compared.triplets(most, generator) if self.loss.takes_triplets else compared.pairs()
+        chosen = mine(s.miner, compared, most, generator)
+        return compared.triplets_of(chosen, most, generator) if self.loss.takes_triplets else chosen

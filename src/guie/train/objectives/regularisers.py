@@ -47,7 +47,7 @@ class KoLeoTerm(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts the mean distance to the nearest neighbour."""
-        if len(batch.labels) >= 2:
+        if batch.is_counted and len(batch.labels) >= 2:
             self.means.add({"nearest_distance": nearest_distances(F.normalize(batch.embeddings)).mean()})
 
     @torch.no_grad()
@@ -111,9 +111,10 @@ class ConsistentMarginTerm(Objective):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts how many pairs cost something, then takes the batch into the memory."""
-        _, is_low, is_high, is_pair = self._pairs(batch)
-        active_share = (is_low | is_high).sum() / is_pair.sum()
-        self.means.add(pair_cosines(batch.embeddings, batch.labels) | {"active_share": float(active_share)})
+        if batch.is_counted:
+            _, is_low, is_high, is_pair = self._pairs(batch)
+            active_share = (is_low | is_high).sum() / is_pair.sum()
+            self.means.add({"active_share": active_share, **pair_cosines(batch.embeddings, batch.labels)})
         if self.memory is not None:
             self.memory.add(batch)
 

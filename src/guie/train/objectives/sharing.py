@@ -7,7 +7,8 @@ from torch import Tensor
 
 from guie.settings.objectives.sharing import SharingMatters
 from guie.train.objectives.base import Batch
-from guie.train.objectives.margin_triplets import Triplets, three_class_triplets
+from guie.train.objectives.draws import Triplets
+from guie.train.objectives.margin_triplets import three_class_triplets
 from guie.train.objectives.two_encoders import TwoEncoders
 
 

@@ -1,12 +1,24 @@
-"""Means over the steps of an epoch, which become columns of metrics.csv."""
+"""Means over counted steps of an epoch, which become columns of metrics.csv."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+COUNTED_EVERY = 10  # steps: counting costs about as much as the loss itself
+
+
+def is_counted(step: int) -> bool:
+    """Whether a step is counted in the curves: the first of each epoch, and every tenth after it.
+
+    Args:
+        step: Of the epoch, counted from 0.
+    """
+    return step % COUNTED_EVERY == 0
 
 
 class StepMeans(nn.Module):
@@ -24,12 +36,16 @@ class StepMeans(nn.Module):
 
     @torch.no_grad()
     def add(self, values: Mapping[str, float | Tensor]) -> None:
-        """Counts a step; names that it lacks and numbers that are NaN are not counted."""
-        for i, name in enumerate(self.names):
-            value = float(values.get(name, float("nan")))
-            if value == value:
-                self.sums[i] += value
-                self.n[i] += 1
+        """Counts a step; names that it lacks and numbers that are NaN are not counted.
+
+        Tensors stay on their device, so that a card is not waited for.
+        """
+        given = [values.get(name, math.nan) for name in self.names]
+        device = self.sums.device
+        numbers = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in given])
+        is_known = ~numbers.isnan()
+        self.sums += numbers.where(is_known, 0.0)
+        self.n += is_known
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -43,8 +59,9 @@ class StepMeans(nn.Module):
         return {name: round(total / n, 6) for name, total, n in pairs if n}
 
 
-def pair_cosines(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
-    """Mean cosines of a batch's pairs: `positive_cosine` of one class, `negative_cosine` of two; NaN without a pair.
+def pair_cosines(embeddings: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
+    """Mean cosines of a batch's pairs: `positive_cosine` of one class, `negative_cosine` of two, float32 scalars; NaN
+    without a pair.
 
     Args:
         embeddings: float [n, dim], of any length.
@@ -54,5 +71,12 @@ def pair_cosines(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
     cosines = unit @ unit.T
     is_same = labels[:, None] == labels
     is_other = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    means = {"positive_cosine": cosines[is_same & is_other].mean(), "negative_cosine": cosines[~is_same].mean()}
-    return {name: float(value) for name, value in means.items()}
+    return {
+        "positive_cosine": _mean_where(cosines, is_same & is_other),
+        "negative_cosine": _mean_where(cosines, ~is_same),
+    }
+
+
+def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values under a mask, NaN where it is empty. Indexing with the mask would wait for a card."""
+    return values.where(mask, 0.0).sum() / mask.sum()

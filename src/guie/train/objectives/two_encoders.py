@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from guie.settings.objectives.mic import Mic
 from guie.settings.objectives.sharing import SharingMatters
 from guie.train.objectives.base import Batch, Look, Objective
-from guie.train.objectives.margin_triplets import Triplets, class_triplets, generator_of, margin_loss
+from guie.train.objectives.draws import Triplets, generator_of
+from guie.train.objectives.margin_triplets import class_triplets, margin_loss
 from guie.train.objectives.reversal import Decorrelation
 from guie.train.objectives.step_means import StepMeans, pair_cosines
 
@@ -48,7 +49,7 @@ class TwoEncoders(Objective):
         Args:
             unit: float [n, second_dim], its embeddings at length 1.
             batch: Its labels and items.
-            generator: Of the CPU.
+            generator: On their device.
         """
         raise NotImplementedError
 
@@ -58,30 +59,39 @@ class TwoEncoders(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
-        return self._terms(batch)[0]
-
-    def _terms(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float | Tensor]]:
-        """The terms, and numbers to plot."""
-        s, generator = self.settings, generator_of(batch)
-        first = F.normalize(batch.embeddings)
-        second = F.normalize(self.second(batch.features[:, : self.second.in_features]))  # without the image's size
-        triplets = class_triplets(first, batch.labels, generator)
-        main, share = margin_loss(first, triplets, s.margin_distance, self.betas[0])
-        others = self.second_triplets(second, batch, generator)
-        other, other_share = margin_loss(second, others, s.margin_distance, self.betas[1])
-        terms = {
+        first, second = self._encoded(batch)
+        (main, _), (other, _, _) = self._margin_losses(first, second, batch)
+        return {
             "class": main,
             self.task: self.second_weight() * other,
-            "decorrelation": s.decorrelation_weight * self.adversary(first, second),
+            "decorrelation": self.settings.decorrelation_weight * self.adversary(first, second),
         }
-        row_share = len(others.anchors) / len(batch.labels)
-        shares: dict[str, float | Tensor] = {"active_share": share, f"{self.task}_active_share": other_share}
-        return terms, shares | {f"{self.task}_row_share": row_share}
+
+    def _encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The embeddings and those of the second encoder at length 1, float [n, dim] and [n, second_dim]."""
+        features = batch.features[:, : self.second.in_features]  # without the image's size
+        return F.normalize(batch.embeddings), F.normalize(self.second(features))
+
+    def _margin_losses(
+        self, first: Tensor, second: Tensor, batch: Batch
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, float]]:
+        """Of both encoders the margin loss and the share of pairs that have a part in it; of the second also the share
+        of rows that are anchors."""
+        margin, generator = self.settings.margin_distance, generator_of(batch, type(self.settings).__name__)
+        own = margin_loss(first, class_triplets(first, batch.labels, generator), margin, self.betas[0])
+        others = self.second_triplets(second, batch, generator)
+        loss, share = margin_loss(second, others, margin, self.betas[1])
+        return own, (loss, share, len(others.anchors) / len(batch.labels))
 
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Counts shares and cosines."""
-        self.means.add(self._terms(batch)[1] | pair_cosines(batch.embeddings, batch.labels))
+        if not batch.is_counted:
+            return
+        (_, share), (_, other_share, row_share) = self._margin_losses(*self._encoded(batch), batch)
+        shares: dict[str, float | Tensor] = pair_cosines(batch.embeddings, batch.labels)
+        shares |= {"active_share": share, f"{self.task}_active_share": other_share, f"{self.task}_row_share": row_share}
+        self.means.add(shares)
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 from guie.settings.objectives.diva import Diva
 from guie.train.objectives.base import Batch
 from guie.train.objectives.diva import DiverseTasks, density_weights, weighted_contrast
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.margin_triplets import (
     class_triplets,
     margin_loss,
     one_class_triplets,
     three_class_triplets,
 )
-from guie.train.schedule import seed_of
 
 LABELS = torch.arange(40) % 5
 
@@ -102,11 +102,11 @@ def test_terms_are_those_of_the_slices():
     batch = batch_of([*range(20), 3, 3])
     terms = objective(batch)
     parts = [F.normalize(batch.embeddings[:, i : i + 3]) for i in (0, 3, 6, 9)]
-    generator = torch.Generator().manual_seed(seed_of(0, 3, "triplets"))
+    generator = generator_of(batch, "Diva")
     triplets = [
         class_triplets(parts[0], batch.labels, generator),
         three_class_triplets(parts[1], batch.labels, generator),
-        one_class_triplets(parts[2], batch.labels, batch.items, generator),
+        one_class_triplets(batch.labels, batch.items, generator),
     ]
     for task, part, own, weight in zip(
         ("discriminative", "shared", "intra"), parts[:3], triplets, (1, 0.3, 0.4), strict=True

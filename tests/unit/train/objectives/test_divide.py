@@ -11,8 +11,8 @@ from torch import Tensor
 from guie.settings.objectives.divide import DivideConquer
 from guie.train.objectives.base import Batch
 from guie.train.objectives.divide import DividedEmbedding
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.margin_triplets import class_triplets, margin_loss
-from guie.train.schedule import seed_of
 
 LABELS = torch.arange(80) % 8
 
@@ -53,26 +53,16 @@ def test_batches_are_of_the_clusters_and_train_their_slice_alone():
     for cluster in (0, 1):
         items = of_cluster(objective, cluster)
         embeddings = torch.randn(len(items), 8, requires_grad=True)
-        objective(batch_of(items, embeddings))["margin"].backward()
+        batch = batch_of(items, embeddings)
+        objective(batch)["margin"].backward()
         assert embeddings.grad is not None
         own = slice(4 * cluster, 4 * cluster + 4)
         assert (embeddings.grad[:, own] != 0).any()
         assert (embeddings.grad[:, 4 - 4 * cluster : 8 - 4 * cluster] == 0).all()
         unit = F.normalize(embeddings.detach()[:, own])
-        triplets = class_triplets(unit, LABELS[items], torch.Generator().manual_seed(seed_of(0, 0, "triplets")))
+        triplets = class_triplets(unit, LABELS[items], generator_of(batch, "DivideConquer"))
         expected = margin_loss(unit, triplets, 0.2, 1.2)[0]
-        assert float(objective(batch_of(items, embeddings.detach()))["margin"]) == pytest.approx(float(expected))
-
-
-def test_batch_of_several_clusters_is_weighted_by_its_rows():
-    objective = objective_of()
-    objective.begin_epoch(0, TwoSides())
-    first, second = of_cluster(objective, 0)[:12], of_cluster(objective, 1)[:24]
-    embeddings = torch.zeros(36, 8)
-    embeddings[:12, 0] = 1  # all equal: each negative costs beta + margin
-    embeddings[range(12, 36), 4 + LABELS[second] // 2] = 1  # classes at right angles: nothing costs
-    both = float(objective(batch_of(first + second, embeddings))["margin"])
-    assert both == pytest.approx(12 / 36 * 1.4, abs=1e-3)
+        assert float(objective(batch)["margin"].detach()) == pytest.approx(float(expected))
 
 
 def test_clusters_are_made_every_second_epoch_until_the_whole_is_trained():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from guie.settings.objective import GroupLoss
 from guie.train.objectives.base import Batch
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.group import GroupObjective, correlation, draw_anchors, group_terms, replicate
 
 N_CLASSES, DIM, WIDTH = 4, 6, 5
@@ -105,10 +106,9 @@ def test_terms_are_those_of_a_loop(n_iterations: int, has_self: bool) -> None:
     objective = objective_of(settings)
     embeddings, features = drawn(8, DIM), drawn(8, WIDTH, seed=1) + 1  # correlated, so that each row has support
     features[:, :2] += 3
-    torch.manual_seed(11)
-    is_anchor = draw_anchors(LABELS, 1).tolist()
-    torch.manual_seed(11)
-    terms = objective(batch_of(embeddings, LABELS, features))
+    batch = batch_of(embeddings, LABELS, features)
+    is_anchor = draw_anchors(LABELS, 1, generator_of(batch, "GroupLoss")).tolist()
+    terms = objective(batch)
     logits = objective.classifier(embeddings).detach()
     own = loop(logits.numpy(), features.numpy(), LABELS.tolist(), is_anchor, 2.0, n_iterations, has_self)
     assert list(terms) == ["group", "cross_entropy"]
@@ -142,7 +142,6 @@ def test_equal_constant_and_opposite_rows_have_finite_gradients(has_self: bool) 
     for dtype in (torch.float32, torch.float64):
         objective = objective_of(GroupLoss(n_iterations=4, has_self_similarity=has_self)).to(dtype)
         embeddings = rows.to(dtype).requires_grad_()
-        torch.manual_seed(0)
         total = sum(objective(batch_of(embeddings, LABELS)).values())
         assert isinstance(total, Tensor) and total.isfinite()
         total.backward()
@@ -156,17 +155,13 @@ def test_row_without_support_keeps_its_probabilities() -> None:
 
 def test_anchors_are_drawn_in_each_class() -> None:
     counts = torch.zeros(8)
-    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(600):
-        is_anchor = draw_anchors(LABELS, 2)
+        is_anchor = draw_anchors(LABELS, 2, generator)
         assert torch.bincount(LABELS[is_anchor], minlength=4).tolist() == [2, 1, 1, 1]  # of 3, 2, 1 and 2 rows
         counts += is_anchor
     assert (counts / 600).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0.5, 0.5, 1, 0.5, 0.5], abs=0.08)
-    assert not draw_anchors(LABELS, 0).any()
-    torch.manual_seed(5)
-    one = draw_anchors(LABELS, 1)
-    torch.manual_seed(5)
-    assert torch.equal(one, draw_anchors(LABELS, 1))
+    assert not draw_anchors(LABELS, 0, generator).any()
 
 
 def test_batch_of_single_images_has_a_group_term_of_zero() -> None:

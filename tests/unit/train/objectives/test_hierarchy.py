@@ -10,9 +10,9 @@ from torch import Tensor
 
 from guie.settings.objectives.divide import HierarchicalDivide
 from guie.train.objectives.base import Batch
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.hierarchy import MaskedEmbedding, matched, mean_cosine, split, two_means
 from guie.train.objectives.margin_triplets import class_triplets, margin_loss
-from guie.train.schedule import seed_of
 
 LABELS = torch.arange(160) % 16
 
@@ -72,10 +72,11 @@ def test_loss_is_of_the_masked_embedding():
         objective.masks[:2] = masks
     items = np.flatnonzero(objective.clusters.numpy() == 0).tolist()
     embeddings = torch.randn(len(items), 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    terms = objective(batch_of(items, embeddings))
+    batch = batch_of(items, embeddings)
+    terms = objective(batch)
     unit = F.normalize(embeddings.detach() * masks[0].clamp(min=0))
     expected = margin_loss(
-        unit, class_triplets(unit, LABELS[items], torch.Generator().manual_seed(seed_of(0, 0, "triplets"))), 0.2, 1.2
+        unit, class_triplets(unit, LABELS[items], generator_of(batch, "HierarchicalDivide")), 0.2, 1.2
     )[0]
     assert float(terms["margin"].detach()) == pytest.approx(float(expected))
     first, second = masks.clamp(min=0)

@@ -12,15 +12,20 @@ from torch import Tensor
 
 from guie.settings.fields import check
 from guie.settings.objective import BatchHard, DistanceWeighted, EasyPositive, MultiSimilarityMiner, SemiHard
-from guie.train.objectives.compared import compare
-from guie.train.objectives.miners import log_weights, mine
+from guie.train.objectives.compared import Chosen, Compared, compare
+from guie.train.objectives.distances import log_inverse_density
+from guie.train.objectives.miners import mine
 
 ALL = (BatchHard(), DistanceWeighted(), EasyPositive(), MultiSimilarityMiner(), SemiHard())
 
 
+def numbers_of(miner: Any, compared: Compared, most: int = 10**6, seed: int = 0) -> Chosen:
+    return mine(miner, compared, most, torch.Generator().manual_seed(seed))
+
+
 def mined(miner: Any, embeddings: Tensor, labels: Tensor) -> tuple[list[tuple[int, ...]], ...]:
     """Sorted triplets; or positive and negative pairs."""
-    numbers = mine(miner, compare(batch_of(embeddings, labels)))
+    numbers = numbers_of(miner, compare(batch_of(embeddings, labels)))
     groups = (numbers,) if len(numbers) == 3 else (numbers[:2], numbers[2:])
     return tuple(sorted(zip(*(column.tolist() for column in group), strict=True)) for group in groups)
 
@@ -71,19 +76,19 @@ def test_miners_are_the_librarys(miner: Any, oracle: Any, seed: int) -> None:
 
 
 def shares(distances: list[float], dim: int) -> list[float]:
-    weights = log_weights(torch.tensor(distances, dtype=torch.float64), dim, 0.5).exp()
+    weights = log_inverse_density(torch.tensor(distances, dtype=torch.float64), dim, 0.5, 2.0).exp()
     weights[torch.tensor(distances) >= 1.4] = 0
     return (weights / weights.sum()).tolist()
 
 
 def test_weights_by_distance() -> None:
     """facts/objectives.md, section 2."""
-    near, far = log_weights(torch.tensor([1.0, math.sqrt(2)], dtype=torch.float64), 3, 0.5).exp().tolist()
+    near, far = log_inverse_density(torch.tensor([1.0, math.sqrt(2)], dtype=torch.float64), 3, 0.5, 2.0).exp().tolist()
     assert [near / (near + far), far / (near + far)] == pytest.approx([0.585786, 0.414214], abs=1e-6)
     assert shares([0.3, 1.0, 1.5], 3) == pytest.approx([2 / 3, 1 / 3, 0])
-    four = log_weights(torch.tensor([1.0, math.sqrt(2)], dtype=torch.float64), 4, 0.5).exp().tolist()
+    four = log_inverse_density(torch.tensor([1.0, math.sqrt(2)], dtype=torch.float64), 4, 0.5, 2.0).exp().tolist()
     assert four == pytest.approx([1.154701, 0.707107], abs=1e-6)
-    found = log_weights(torch.tensor([0.5, 1.0, 1.4], dtype=torch.float64), 64, 0.5)
+    found = log_inverse_density(torch.tensor([0.5, 1.0, 1.4], dtype=torch.float64), 64, 0.5, 2.0)
     assert found.tolist() == pytest.approx([44.9436, 8.7743, -0.3243], abs=1e-4)
 
 
@@ -94,10 +99,10 @@ def test_negatives_are_drawn_as_often_as_their_weights_say() -> None:
         [[1.0, 0.0, 0.0], *([c, math.sqrt(1 - c * c), 0.0] for c in cosines)], dtype=torch.float64
     )
     compared = compare(batch_of(embeddings, torch.tensor([0, 0, 1, 2, 3])))
-    torch.manual_seed(0)
     drawn = torch.zeros(5)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(4000):
-        anchors, positives, negatives = mine(DistanceWeighted(), compared)
+        anchors, positives, negatives = mine(DistanceWeighted(), compared, 1, generator)
         assert anchors.tolist() == [0, 1] and positives.tolist() == [1, 0]
         drawn[negatives[0]] += 1
     assert (drawn / 4000).tolist() == pytest.approx([0, 0, 2 / 3, 1 / 3, 0], abs=0.03)
@@ -113,7 +118,7 @@ def test_row_whose_negatives_are_far_has_them_beside_rows_whose_are_near() -> No
     embeddings[1, 2] = embeddings[2, 3] = embeddings[3, 4] = 0.3
     embeddings[4, 0] = embeddings[5, 0] = 0.15
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    anchors, _, _ = mine(DistanceWeighted(), compare(batch_of(embeddings, labels)))
+    anchors, _, _ = numbers_of(DistanceWeighted(), compare(batch_of(embeddings, labels)))
     assert anchors.tolist() == [0, 1, 2, 3, 4, 5]
     theirs, _, _ = library.DistanceWeightedMiner()(embeddings, labels)
     assert set(theirs.tolist()) == {0, 1, 2, 3}
@@ -124,8 +129,7 @@ def test_a_seed_repeats_the_draws() -> None:
     compared = compare(batch_of(embeddings, labels))
     draws = []
     for seed in (5, 5, 6):
-        torch.manual_seed(seed)
-        draws.append(mine(DistanceWeighted(max_distance=2.0), compared)[2])
+        draws.append(numbers_of(DistanceWeighted(max_distance=2.0), compared, seed=seed)[2])
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
@@ -136,8 +140,7 @@ def test_a_seed_repeats_the_draws() -> None:
 @pytest.mark.parametrize("miner", ALL, ids=repr)
 def test_what_is_mined_is_what_it_is_called(miner: Any) -> None:
     embeddings, labels = random_points(30, 6, 8, seed=3)
-    torch.manual_seed(0)
-    numbers = mine(miner, compare(batch_of(embeddings.requires_grad_(), labels)))
+    numbers = numbers_of(miner, compare(batch_of(embeddings.requires_grad_(), labels)))
     second = numbers[-2] if len(numbers) == 4 else numbers[0]
     assert bool((labels[numbers[0]] == labels[numbers[1]]).all()) and not bool((numbers[0] == numbers[1]).any())
     assert bool((labels[second] != labels[numbers[-1]]).all()) and len(numbers[0]) > 0

@@ -33,7 +33,8 @@ from guie.settings.objective import (
 )
 from guie.settings.objectives.pairs import PairSettings
 from guie.train.objectives.base import Look
-from guie.train.objectives.compared import compare, share_active, unit_distances
+from guie.train.objectives.compared import compare, share_active
+from guie.train.objectives.distances import unit_distances
 from guie.train.objectives.pairs import PairObjective
 
 # What facts/objectives.md has for its points, most of them from a loop in numpy and the library in float64.
@@ -244,7 +245,9 @@ def test_pairs_and_triplets_are_the_librarys() -> None:
     compared = compare(batch_of(embeddings, labels))
     for mine, theirs in zip(compared.pairs(), loss_and_miner_utils.get_all_pairs_indices(labels), strict=True):
         assert torch.equal(mine, theirs)
-    for mine, theirs in zip(compared.triplets(), loss_and_miner_utils.get_all_triplets_indices(labels), strict=True):
+    for mine, theirs in zip(
+        compared.triplets(10**6, torch.Generator()), loss_and_miner_utils.get_all_triplets_indices(labels), strict=True
+    ):
         assert torch.equal(mine, theirs)
 
 
@@ -386,8 +389,9 @@ def test_memory_is_compared_as_if_it_were_in_the_batch(settings: PairSettings) -
     )
     with_memory = objective(batch_of(live, labels[:10], step=1))["loss"]
     whole = compare(batch_of(torch.cat([live, embeddings[10:]]), labels))
-    found = objective._chosen(compare(batch_of(live, labels[:10], step=1), objective.memory))
-    every = whole.triplets() if objective.loss.takes_triplets else whole.pairs()
+    batch = batch_of(live, labels[:10], step=1)
+    found = objective._chosen(batch, compare(batch, objective.memory))
+    every = whole.triplets(10**6, torch.Generator()) if objective.loss.takes_triplets else whole.pairs()
     kept = [
         numbers[(every[0] if i < len(every) - 2 or len(every) == 3 else every[2]) < 10]
         for i, numbers in enumerate(every)
@@ -424,7 +428,8 @@ def test_no_row_is_its_own_positive_beside_a_memory(miner: Any) -> None:
     embeddings, labels = random_points(24, 3, 4, seed=10)
     objective = objective_of(Contrastive(miner=miner, memory=Memory(size=12)), 4, 3)
     objective.after_step(batch_of(embeddings[12:], labels[12:]), LOOK)
-    anchors, positives, *_ = objective._chosen(compare(batch_of(embeddings[:12], labels[:12]), objective.memory))
+    batch = batch_of(embeddings[:12], labels[:12])
+    anchors, positives, *_ = objective._chosen(batch, compare(batch, objective.memory))
     assert len(anchors) > 5 and not bool((anchors == positives).any()) and int(positives.max()) >= 12
 
 
@@ -447,17 +452,17 @@ def test_curves_are_means_over_the_steps() -> None:
         ]
         shares.append(sum(violations) / len(violations))
     assert shares[0] == 3 / 8 and curves["active_share"] == pytest.approx(sum(shares) / 2, abs=1e-6)
-    assert curves["memory_fill"] == 0.25  # 0 before the first step, 4 of 8 before the second
+    assert curves["memory_fill"] == 1.0
     assert curves["positive_cosine"] == pytest.approx(0.25) and curves["with_positive_share"] == 1
     assert curves["negative_cosine"] == pytest.approx((0 - 1 + 0.866025 - 0.5) / 4, abs=1e-6)
     objective.begin_epoch(1, LOOK)
-    assert objective.curves(1) == {}
+    assert objective.curves(1) == {"memory_fill": 1.0}
 
 
 def test_share_of_what_is_not_known_is_no_number() -> None:
     assert math.isnan(share_active([]))
     assert share_active([torch.zeros(0)]) == 0
-    assert share_active([torch.tensor([0.0, 1.0]), torch.tensor([2.0])]) == pytest.approx(2 / 3)
+    assert float(share_active([torch.tensor([0.0, 1.0]), torch.tensor([2.0])])) == pytest.approx(2 / 3)
 
 
 def test_distances_are_exact_where_they_count() -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 from guie.settings.objectives.mic import Mic
 from guie.settings.objectives.sharing import SharingMatters
 from guie.train.objectives.base import Batch
+from guie.train.objectives.draws import generator_of
 from guie.train.objectives.margin_triplets import class_triplets, margin_loss, three_class_triplets
 from guie.train.objectives.mic import TraitEncoder
 from guie.train.objectives.sharing import SharedEncoder
-from guie.train.schedule import seed_of
 
 LABELS = torch.cat([torch.arange(120) % 6, torch.tensor([6])])  # the last is alone of its class
 
@@ -93,7 +93,7 @@ def test_loss_of_mic_is_that_of_its_parts():
     batch = batch_of(torch.arange(90, 121))
     terms = objective(batch)
     first, second = F.normalize(batch.embeddings), F.normalize(objective.second(batch.features))
-    generator = torch.Generator().manual_seed(seed_of(0, 5, "triplets"))
+    generator = generator_of(batch, "Mic")
     own = margin_loss(first, class_triplets(first, batch.labels, generator), 0.2, 1.2)[0]
     others = class_triplets(second, objective.traits[batch.items], generator)
     assert float(terms["class"].detach()) == pytest.approx(float(own.detach()))
@@ -111,7 +111,7 @@ def test_loss_of_sharing_is_that_of_its_parts():
     batch = batch_of(torch.arange(24))
     terms = objective(batch)
     first, second = F.normalize(batch.embeddings), F.normalize(objective.second(batch.features))
-    generator = torch.Generator().manual_seed(seed_of(0, 5, "triplets"))
+    generator = generator_of(batch, "SharingMatters")
     own = margin_loss(first, class_triplets(first, batch.labels, generator), 0.2, 1.2)[0]
     others = three_class_triplets(second, batch.labels, generator)
     assert float(terms["class"].detach()) == pytest.approx(float(own.detach()))

@@ -1,0 +1,183 @@
+"""The command `guie search`: indexes a folder of photos, finds the most alike, shows them on a page."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guie.data.image import EXTENSIONS, is_image
+from guie.errors import run_to_the_end
+from guie.machine import check_writable_file
+from guie.search.port import DEFAULT_PORT, listen
+
+if TYPE_CHECKING:
+    from guie.search.session import Session  # at run time where it is needed: it takes seconds to import
+
+INTRODUCTION = """  guie search my_photos                      index all photos of a folder
+  guie search my_photos --query a.jpg b.jpg  the photos most alike to each
+  guie search a.jpg                          the same, in an index made before
+  guie search my_photos --serve              a page on this machine
+  guie search my_photos --html page.html     one page to keep or to send
+
+A folder, or a CSV with the columns path,label, is indexed first; later only
+what is new or has changed is. The model is the newest run of these photos
+(guie train), else the shipped one; --model takes any exported file. The search
+is exact: cosines with all photos, of equal ones the first path first."""
+N_ON_PAGE = 400
+
+
+class _ExamplesFirst(argparse.ArgumentParser):
+    """A parser whose --help begins with examples."""
+
+    def format_help(self) -> str:
+        """The text of --help."""
+        return f"{INTRODUCTION}\n\n{super().format_help()}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    shape = functools.partial(argparse.RawDescriptionHelpFormatter, width=79, max_help_position=22)
+    p = _ExamplesFirst("guie search", usage="guie search FOLDER|PHOTO [options]", formatter_class=shape)
+    p.add_argument(
+        "what", nargs="*", type=Path, metavar="FOLDER|PHOTO", help="a folder or CSV of photos; or photos to search with"
+    )
+    asking = p.add_argument_group("asking")
+    asking.add_argument("--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO")
+    asking.add_argument("-k", type=int, default=10, help="how many of the most alike (default: %(default)s)")
+    asking.add_argument("--json", action="store_true", help="print one JSON document")
+    asking.add_argument("--csv", action="store_true", help="print a table: query,rank,path,label,cosine")
+    asking.add_argument(
+        "--with-itself", action="store_true", help="a photo that is in the index may find itself, at cosine 1"
+    )
+    pages = p.add_argument_group("pages")
+    pages.add_argument("--serve", action="store_true", help="a page on 127.0.0.1; Ctrl-C ends it")
+    pages.add_argument("--port", type=int, help=f"of the page (default: {DEFAULT_PORT}, or a free one)")
+    pages.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs no server")
+    pages.add_argument(
+        "--n-photos", type=int, default=N_ON_PAGE, help="photos on that page at most (default: %(default)s)"
+    )
+    index = p.add_argument_group("index")
+    index.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="saved_model.pt of any run, a run's folder, shipped, or another network as guie look --towers names it",
+    )
+    index.add_argument(
+        "--index",
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the index lies (default: in GUIE_OUT or artifacts/, NAME/search)",
+    )
+    index.add_argument(
+        "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"
+    )
+    index.add_argument("--no-update", action="store_true", help="ask the index as it is, without looking for changes")
+    index.add_argument("--verify", action="store_true", help="compare the bytes of all photos, not only size and time")
+    index.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `guie search`; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    return run_to_the_end(lambda: _search(arguments), "guie search", interrupted="the same command goes on")
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    photos, queries = _told_apart(arguments.what)
+    queries += arguments.query
+    _check(arguments, photos, queries)
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(listen(arguments.port)) if arguments.serve else None
+        if arguments.html:
+            check_writable_file(arguments.html, "--html")
+        return _work(arguments, photos, queries, listening)
+
+
+def _work(
+    arguments: argparse.Namespace, photos: Path | None, queries: Sequence[Path], listening: socket.socket | None
+) -> int:
+    """Indexes, answers, writes and serves what was asked for; returns the exit status."""
+    from guie.search.session import Session  # torch is imported here, so that --help and mistakes answer at once
+
+    warnings.filterwarnings("ignore", module="PIL")  # odd EXIF; what cannot be read is told by name
+    shows_results = bool(queries)
+    say = functools.partial(print, file=sys.stderr if shows_results else sys.stdout, flush=True)
+    session = Session.open(arguments, photos, queries[0] if queries else None, say)
+    status = _answer(session, arguments, queries) if queries else 0
+    if arguments.html:
+        from guie.search.offline import write_page
+
+        write_page(arguments.html, session.index, arguments.n_photos, arguments.k, say)
+    if listening is not None:
+        from guie.search.server import serve
+
+        serve(session.index, session.embedder, listening, say, session.device)
+    return status
+
+
+def _answer(session: Session, arguments: argparse.Namespace, queries: Sequence[Path]) -> int:
+    """Prints the neighbours of each query, and an error line for each that cannot be read."""
+    from guie.search.answer import answer, as_csv, as_json, as_text, read_queries
+
+    asked = read_queries(queries, session.index, session.embedder)
+    answers = answer(asked, session.index, arguments.k, arguments.with_itself)
+    as_asked: Callable[..., str] = as_json if arguments.json else as_csv if arguments.csv else as_text
+    text = as_asked(answers, session.index)
+    if text:
+        print(text)
+    broken = [query for query in asked if query.problem]
+    for query in broken:
+        print(f"error: the query {query.name}: {query.problem}", file=sys.stderr)
+    return 2 if broken else 0
+
+
+def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The folder or CSV of photos, and the photos to search with.
+
+    Raises:
+        FileNotFoundError: one of them does not exist.
+        ValueError: there are two folders.
+    """
+    photos: Path | None = None
+    queries: list[Path] = []
+    for path in what:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; name a folder of photos, or a photo to search with")
+        is_photo = path.is_file() and (path.suffix.lower() in EXTENSIONS or is_image(path))
+        if is_photo:
+            queries.append(path)
+        elif photos is None:
+            photos = path
+        else:
+            raise ValueError(f"{photos} and {path} are two folders; index them one after the other")
+    return photos, queries
+
+
+def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence[Path]) -> None:
+    """Raises ValueError for options that do not go together or are out of range."""
+    if photos is None and not queries and not arguments.index:
+        raise ValueError("name a folder of photos, or a photo to search with; guie search --help shows both")
+    if arguments.json and arguments.csv:
+        raise ValueError("--json and --csv: choose one")
+    if (arguments.json or arguments.csv) and not queries:
+        raise ValueError("--json and --csv print what is found for a photo; name one with --query")
+    if arguments.serve and queries:
+        raise ValueError("--serve takes no query; drop the photo on the page")
+    for name, low, high in (("k", 1, 10_000), ("n_photos", 1, 100_000), ("port", 0, 65_535)):
+        value = getattr(arguments, name)
+        if value is not None and not low <= value <= high:
+            option = "-k" if name == "k" else f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is {value}, must be {low} to {high:,}")
+    if photos is None and (arguments.model or arguments.label_from or arguments.verify):
+        raise ValueError("--model, --label-from and --verify are for indexing; name the folder of the photos, too")
+    if arguments.no_update and (arguments.verify or arguments.model or arguments.label_from):
+        raise ValueError("--no-update asks the index as it is; leave out --verify, --model and --label-from")

@@ -1,0 +1,267 @@
+"""What turns photos into embeddings for the search: an exported model, or a network off the shelf."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guie.data.shards import small_pixels
+from guie.done import MARK
+from guie.embed.search import l2_normalised
+from guie.errors import is_of_the_machine
+from guie.files import digest_of_file
+from guie.own.small import PACK_PX
+from guie.own.towers import ENDINGS, SHIPPED, tower
+from guie.run import FOLDERS
+from guie.search.networks import Exported, Network, OffTheShelf
+from guie.versions import EXTRACTION, PACKING
+
+EXPORTED = "exported model"
+OFF_THE_SHELF = "off the shelf"
+MODEL_NAME = "saved_model.pt"  # as door 08 calls it
+LINKED = "photos/all"  # in a run of `guie train`: a link to the folder that it was trained on
+BATCH = 32  # photos at a time
+BATCH_OF_FULL_SIZE = 4  # of models that see photos in full: 36 MB each at 12 megapixels
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """Which model makes the embeddings, as an index records it.
+
+    Attributes:
+        kind: `EXPORTED` or `OFF_THE_SHELF`.
+        name: Path of the exported file; or the tower as `guie.own.towers` writes it.
+        digest: Digest of the file's bytes; of a tower, of its weights and of how it sees photos.
+        pack_px: Photos are made small as door 03 does, to at most so many pixels of the shorter side; 0 keeps the size.
+        is_given: Whether the user named it with --model.
+        dim: Length of an embedding; 0 until a model is loaded.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    pack_px: int
+    is_given: bool = False
+    dim: int = 0
+
+    @property
+    def key(self) -> str:
+        """First 16 hex digits of a SHA-256: embeddings of equal keys can be compared."""
+        decides = [self.kind, self.digest, self.pack_px, PACKING, EXTRACTION]
+        return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+
+    @property
+    def text(self) -> str:
+        """For messages."""
+        if self.kind == EXPORTED:
+            return f"{EXPORTED} {self.name}"
+        return f"{'the shipped ViT' if self.name == SHIPPED else self.name} off the shelf"
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A loaded model.
+
+    Attributes:
+        model: Which one.
+        network: Its forward pass.
+    """
+
+    model: ModelFile
+    network: Network = field(repr=False)
+
+    @property
+    def batch(self) -> int:
+        """Photos at a time."""
+        return BATCH if self.model.pack_px else BATCH_OF_FULL_SIZE
+
+    def pixels(self, file: bytes) -> np.ndarray:
+        """The pixels that the model sees of an image's file: uint8 [height, width, 3], upright, RGB.
+
+        Raises:
+            ValueError: it cannot be read; the message says why in a few words.
+        """
+        return small_pixels(file, self.model.pack_px)[0]
+
+    def embed(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        """Embeddings of images.
+
+        Args:
+            images: uint8 [height, width, 3] each, as `pixels` gives them.
+
+        Returns:
+            float32 [n, dim], L2-normalised; and for each image why it has none, or ''.
+        """
+        embeddings = np.zeros((len(images), self.model.dim), np.float32)
+        reasons = [""] * len(images)
+        for first in range(0, len(images), self.batch):
+            rows = range(first, min(first + self.batch, len(images)))
+            self._fill(embeddings, reasons, images, list(rows))
+        return embeddings, reasons
+
+    def _fill(self, embeddings: np.ndarray, reasons: list[str], images: Sequence[np.ndarray], rows: list[int]) -> None:
+        """Fills the rows of one batch. If the batch fails, its images go one by one, so that one costs no other."""
+        try:
+            with torch.inference_mode():
+                found = self.network([images[i] for i in rows]).float().cpu().numpy()
+        except RuntimeError as error:
+            if is_of_the_machine(error):
+                raise
+            if len(rows) > 1:
+                for i in rows:
+                    self._fill(embeddings, reasons, images, [i])
+                return
+            log.debug("the model fails", exc_info=True)
+            reasons[rows[0]] = "the model fails at its pixels"
+            return
+        for i, row in zip(rows, l2_normalised(found), strict=True):
+            if np.isfinite(row).all() and row.any():
+                embeddings[i] = row
+            else:
+                reasons[i] = "the model gives no direction for it (zeros or numbers that are not finite)"
+
+
+def load_given(name: str, device: str) -> Embedder:
+    """The model that the user named: an exported file, the folder of a run, or a tower such as `shipped`.
+
+    Raises:
+        FileNotFoundError: nothing is there, or the run has exported nothing yet.
+        ValueError: it is not a model that door 08 exports, or no tower.
+    """
+    if name == SHIPPED or name.startswith(("timm:", "open_clip:")) or name.endswith(ENDINGS[:1]):
+        return _load_tower(name, device, is_given=True)
+    path = Path(name)
+    if not path.is_dir():
+        return _load_exported(path, device, is_given=True)
+    for file in (path / FOLDERS[8] / MODEL_NAME, path / MODEL_NAME):
+        if file.is_file():
+            return _load_exported(file, device, is_given=True)
+    raise FileNotFoundError(
+        f"--model {path} has no {FOLDERS[8]}/{MODEL_NAME}; name a run whose door 08 is done, or an exported file"
+    )
+
+
+def load_found(folder: Path, out: Path, device: str) -> Embedder:
+    """The exported model of the newest run of a folder of photos; where there is none, the shipped ViT off the shelf.
+
+    Args:
+        folder: The folder of the photos.
+        out: The folder of all runs, see `guie.run.default_out`.
+        device: Where it computes.
+    """
+    newest = newest_export(folder, out)
+    if newest is None:
+        return _load_tower(SHIPPED, device, is_given=False)
+    return _load_exported(newest, device, is_given=False)
+
+
+def load_again(model: ModelFile, device: str) -> Embedder:
+    """The model that made an index.
+
+    Raises:
+        FileNotFoundError: its file is gone.
+        ValueError: its file holds another model now.
+    """
+    if model.kind == OFF_THE_SHELF:
+        loaded = _load_tower(model.name, device, model.is_given)
+    elif Path(model.name).is_file():
+        loaded = _load_exported(Path(model.name), device, model.is_given)
+    else:
+        raise FileNotFoundError(f"the index was made by {model.text}, which is gone; index again with --model FILE")
+    if loaded.model.key != model.key:
+        raise ValueError(
+            f"the index was made by {model.text}, which has changed since (digest {model.digest}, now "
+            f"{loaded.model.digest}); index the folder again: guie search FOLDER"
+        )
+    return loaded
+
+
+def newest_export(folder: Path, out: Path) -> Path | None:
+    """The file that the newest run of a folder of photos has exported; None if there is none.
+
+    A run is of this folder if `guie train` linked it, or if it is a source in the run's recipe.json.
+    """
+    folder = folder.resolve()
+    marks = [path for depth in ("*", "*/*") for path in out.glob(f"{depth}/{FOLDERS[8]}/{MARK}")]
+    exports = [mark.with_name(MODEL_NAME) for mark in marks if _is_of(mark.parents[1], folder)]
+    return max((path for path in exports if path.is_file()), key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _is_of(run: Path, folder: Path) -> bool:
+    if (run / LINKED).is_symlink():
+        return (run / LINKED).resolve() == folder
+    try:
+        record: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+        data_root = Path(record["arguments"]["data_root"])
+        data = record["recipe"]["data"]
+        if data.get("drawn"):
+            return False
+        return folder in [(data_root / source["folder"]).resolve() for source in data["sources"]]
+    except (OSError, ValueError, KeyError, TypeError):  # no run's folder, or one of another version
+        return False
+
+
+def _load_tower(name: str, device: str, is_given: bool) -> Embedder:
+    found = tower(name)
+    if found.weights is not None:
+        found = replace(found, weights=found.weights.resolve())
+    if found.weights is not None and not found.weights.is_file():
+        raise FileNotFoundError(f"the weights {found.weights} of the network {name} are gone; name another --model")
+    network = OffTheShelf(found, device)
+    weights = found.model.weights if found.weights is None else digest_of_file(found.weights)
+    sees = (found.model.library, found.model.name, found.model.feature, found.image_px, network.mean, network.std)
+    digest = hashlib.sha256(repr((weights, *sees)).encode()).hexdigest()[:16]
+    pack_px = max(PACK_PX, found.image_px)
+    return Embedder(ModelFile(OFF_THE_SHELF, name, digest, pack_px, is_given, network.dim), network)
+
+
+def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"--model {path} does not exist; name an exported file ({MODEL_NAME}) or a run's folder"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated")
+            module = torch.jit.load(path, map_location=device).eval()
+    except RuntimeError as error:
+        if is_of_the_machine(error):
+            raise
+        raise ValueError(f"{path} is no TorchScript file; name a {MODEL_NAME} that door 08 exported") from error
+    network = Exported(module)
+    dim = _dim_of(network, path)
+    # The module knows to what size its photos were packed; one of another maker sees them in full.
+    pack_px = int(getattr(module, "pack_px", 0))
+    file = path.resolve()
+    return Embedder(ModelFile(EXPORTED, str(file), digest_of_file(file), pack_px, is_given, dim), network)
+
+
+def _dim_of(network: Exported, path: Path) -> int:
+    """The length of the embeddings, by a trial.
+
+    Raises:
+        ValueError: the module does not take uint8 images of any size, or gives something else than one row for each.
+    """
+    contract = "an exported model takes uint8 [1, 3, height, width] of any size and gives float [1, dim]"
+    try:
+        with torch.inference_mode():
+            trial = network([np.full((40, 56, 3), 128, np.uint8)])
+    except (RuntimeError, TypeError) as error:
+        if is_of_the_machine(error):
+            raise
+        raise ValueError(f"{path} does not run on a photo; {contract}") from error
+    if not isinstance(trial, Tensor) or trial.dim() != 2 or len(trial) != 1 or not trial.is_floating_point():
+        shape = list(trial.shape) if isinstance(trial, Tensor) else type(trial).__name__
+        raise ValueError(f"{path} gives {shape} for one photo; {contract}")
+    return int(trial.shape[1])

@@ -1,0 +1,132 @@
+"""Chooses index and model for one start of `guie search`, and tells what was done to the index."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from guie.launch import choose_device
+from guie.own.look import check_apart, check_device
+from guie.own.photos import read_photos
+from guie.run import default_out
+from guie.search.embedder import EXPORTED, Embedder, load_again, load_found, load_given
+from guie.search.store import HEADER, Header, Index, all_places, default_place, open_index, read_header
+from guie.search.update import Changes, update
+
+Say = Callable[[str], None]
+N_PROBLEMS = 3  # told by name
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open index, the model that made it, and the device that the model is on."""
+
+    index: Index
+    embedder: Embedder
+    device: str
+
+    @classmethod
+    def open(cls, arguments: argparse.Namespace, photos: Path | None, query: Path | None, say: Say) -> Session:
+        """Opens the index of `photos`, after an update; or the one that fits a query, as it is.
+
+        Args:
+            arguments: The options of `guie search`.
+            photos: The folder or CSV, or None.
+            query: The first photo to search with, or None.
+            say: Prints a line for the user.
+
+        Raises:
+            FileNotFoundError: there is no such index, model or folder.
+            ValueError: the index cannot be read, or another process updates it.
+        """
+        check_device(arguments.device)
+        device = choose_device(arguments.device)
+        if photos is None or arguments.no_update:
+            place = arguments.index or (_place_for(query) if photos is None else default_place(photos, default_out()))
+            index = open_index(place)
+            say(f"index: {_described(index)}, made {index.header.made}, in {place}")
+            return cls(index, load_again(index.header.model, device), device)
+        return cls._updated(arguments, photos, device, say)
+
+    @classmethod
+    def _updated(cls, arguments: argparse.Namespace, photos: Path, device: str, say: Say) -> Session:
+        place = arguments.index or default_place(photos, default_out())
+        check_apart(place, photos)
+        found = read_photos(photos, arguments.label_from)
+        embedder = _embedder(arguments, place, found.root, device)
+        index, changes = update(place, found, photos, embedder, arguments.label_from, arguments.verify)
+        if changes.anew:
+            say(f"the index is made anew: {changes.anew}")
+        say(f"index: {_described(index)}, in {place}")
+        say(f"  {_told(changes)}")
+        _tell_problems(index.problems, place / index.header.generation, say)
+        return cls(index, embedder, device)
+
+
+def _embedder(arguments: argparse.Namespace, place: Path, root: Path, device: str) -> Embedder:
+    """The model of --model; else the one that was given when the index was made; else the one that is found."""
+    if arguments.model:
+        return load_given(arguments.model, device)
+    try:
+        before: Header | None = read_header(place) if (place / HEADER).is_file() else None
+    except ValueError:  # damaged: the update makes it anew and says so
+        before = None
+    if before is not None and before.model.is_given:
+        if before.model.kind == EXPORTED and not Path(before.model.name).is_file():
+            raise FileNotFoundError(f"the index was made by {before.model.text}, which is gone; choose another --model")
+        return load_given(before.model.name, device)
+    return load_found(root, default_out(), device)
+
+
+def _place_for(query: Path | None) -> Path:
+    """The index for a photo: the one made last of a folder that holds the photo, else of a folder in the current
+    directory, else of any.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    places = all_places(default_out())
+    if not places:
+        raise FileNotFoundError(f"there is no index in {default_out()}; make one: guie search FOLDER")
+    here = Path(os.getcwd())
+    file = Path(os.path.abspath(query)) if query else here
+    for fits in (
+        lambda header: file.is_relative_to(header.root),
+        lambda header: Path(header.root).is_relative_to(here),
+        lambda header: True,
+    ):
+        for place, header in places:
+            if fits(header):
+                return place
+    raise AssertionError("the last rule takes any")
+
+
+def _described(index: Index) -> str:
+    photos = "photo" if len(index) == 1 else "photos"
+    return f"{len(index):,} {photos} of {index.header.photos}, by {index.header.model.text}"
+
+
+def _told(changes: Changes) -> str:
+    """What the update did, in one line."""
+    counts = {"new": changes.n_new, "changed": changes.n_changed, "removed": changes.n_removed}
+    told = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing has changed"
+    n = changes.n_embedded
+    rate = f" ({n / changes.seconds:.0f}/s)" if n >= 100 else ""
+    resumed = f", {changes.n_resumed:,} by an earlier start" if changes.n_resumed else ""
+    return f"{told}; {n:,} embedded{rate}{resumed}; {changes.seconds:.1f} s"
+
+
+def _tell_problems(problems: pd.DataFrame, folder: Path, say: Say) -> None:
+    if not len(problems):
+        return
+    say(f"  {len(problems):,} not in the index:")
+    first = problems.sort_values("reason", key=lambda reasons: reasons.str.startswith("hidden"), kind="stable")
+    for path, reason in first.head(N_PROBLEMS).itertuples(index=False, name=None):
+        say(f"    {path}: {reason}")
+    if len(problems) > N_PROBLEMS:
+        say(f"    ... all in {folder / 'problems.parquet'}")

@@ -1,0 +1,43 @@
+"""When an objective's own state changes: as an epoch begins, and after a step; the same on all processes."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+
+from guie.train.gradient import Position, seed_generators, share, share_head
+from guie.train.model import Model
+from guie.train.objectives.base import Batch, Look
+from guie.train.schedule import seed_of
+from guie.train.sharding import ends_everywhere
+
+
+def begin_epoch(model: Model, epoch: int, look: Look, seed: int, accelerator: Accelerator) -> None:
+    """Lets the objective prepare; then all processes have process 0's head.
+
+    Args:
+        model: Its objective prepares.
+        epoch: Counted from 0.
+        look: The training set as the model sees it.
+        seed: Of random numbers.
+        accelerator: Of the processes; an error of one ends all.
+    """
+    seed_generators(seed, accelerator.device)
+    with ends_everywhere(accelerator):
+        model.objective.begin_epoch(epoch, look)
+    share_head(model, accelerator)
+
+
+def after_step(model: Model, batch: Batch, look: Look, place: Position, accelerator: Accelerator) -> None:
+    """Lets the objective take in what a step has shown; shares its state where processes could differ.
+
+    Args:
+        model: Its objective changes.
+        batch: Of all processes, without its graph.
+        look: The training set as the model sees it.
+        place: Of the step.
+        accelerator: Of the processes.
+    """
+    seed_generators(seed_of(place.seed, "after step"), accelerator.device)
+    model.objective.after_step(batch, look)
+    if model.objective.is_shared_after(place.step):
+        share(model.objective.buffers(), accelerator)
