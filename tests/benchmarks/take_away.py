@@ -51,9 +51,8 @@ def main() -> None:
     final = run.recipe.embed.final
     print("# Take away\n")
     print(f"`python tests/benchmarks/take_away.py --run RUN`: recipe {run.recipe.name}, {_members(final.members)};")
-    print(
-        f"{_processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}.\n"
-    )
+    load = os.getloadavg()[0]
+    print(f"{_processor()}, {torch.get_num_threads()} threads, load {load:.1f}, torch {torch.__version__}.\n")
     _formats(arguments.run)
     for name, (train, val, ids) in {
         f"validation images of {run.recipe.name}": _of_run(run.folder(7)),
@@ -89,9 +88,8 @@ def _formats(run: Path) -> None:
             f"| {row['format']} | {size:.1f} | 1 - {gap:.0e} | {row['max_difference']:.1e} | "
             f"{row['seconds_per_image']:.3f} |"
         )
-    print(
-        f"\nCompared on {done['formats'][0]['n_images']} images. All of it took {seconds:.0f} s, {cpu:.0f} s of processor time.\n"
-    )
+    n = done["formats"][0]["n_images"]
+    print(f"\nCompared on {n} images. All of it took {seconds:.0f} s, {cpu:.0f} s of processor time.\n")
 
 
 def _of_run(folder: Path) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
@@ -141,9 +139,8 @@ def _codes(name: str, train: np.ndarray, val: np.ndarray, ids: pd.DataFrame) -> 
     """Prints the codes that are written, and other kinds that were tried."""
     train, val = l2_normalised(train), l2_normalised(val)
     codes = fit_codes(train)
-    print(
-        f"## Codes: {name}\n\n{len(val):,} queries; mP@5, 95 % interval by class, and p of the difference from float32.\n"
-    )
+    print(f"## Codes: {name}\n")
+    print(f"{len(val):,} queries; mP@5, 95 % interval by class, and p of the difference from float32.\n")
     print("| code | bytes | mP@5 | 95 % | lost | p |\n|---|---|---|---|---|---|")
     for row in code_loss(val, ids, codes).to_dict("records"):
         print(_row(row["code"], row["n_bytes"], row["mp5"], (row["mp5_low"], row["mp5_high"]), row["loss"], row["p"]))

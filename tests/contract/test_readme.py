@@ -9,6 +9,7 @@ here again. Columns headed otherwise are text.
 """
 
 import csv
+import importlib
 import re
 import shlex
 import statistics
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from guie import recipe as recipe_module
+from guie.cli.main import COMMANDS
 from guie.options import parser
 from guie.recipe import load_recipe
 from guie.recipes import demo
@@ -27,7 +29,19 @@ from guie.run import DOORS, FOLDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
 BENCHMARKS = PROJECT / "tests/benchmarks"
-RUN_OPTIONS = ("--recipe", "--data-root", "--out", "--set", "--device", "--force", "--from", "--to", "--help")
+RUN_OPTIONS = (
+    "--recipe",
+    "--data-root",
+    "--out",
+    "--set",
+    "--device",
+    "--force",
+    "--from",
+    "--to",
+    "--help",
+    "--images",
+    "--look",
+)
 
 
 def readme() -> str:
@@ -56,7 +70,10 @@ def tables(text: str) -> Iterator[list[list[str]]]:
         yield [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
 
 
-def known_options(script: str) -> set[str]:
+def known_options(script: str, command: str) -> set[str]:
+    if script == "./run.sh" and command in COMMANDS:
+        actions = importlib.import_module(COMMANDS[command].module).parser()._actions
+        return {option for action in actions for option in action.option_strings}
     if script == "./run.sh":
         return set(RUN_OPTIONS)
     numbers = [number for number, path in DOORS.items() if path == script]
@@ -75,9 +92,10 @@ def test_commands_name_files_and_options_that_exist():
     for words in found:
         script = next(word for word in words if word.endswith((".py", ".sh")))
         assert (PROJECT / script).is_file(), words
-        options = [word.split("=")[0] for word in words[words.index(script) + 1 :] if word.startswith("--")]
+        rest = words[words.index(script) + 1 :]
+        options = [word.split("=")[0] for word in rest if word.startswith("--")]
         if options and script != "./test.sh":  # a script without options may not know --help, and start its work
-            assert set(options) <= known_options(script), words
+            assert set(options) <= known_options(script, words[words.index(script) + 1]), words
 
 
 def test_commands_name_recipes_and_fields_that_exist():

@@ -32,6 +32,7 @@ from guie.files import (
     save_json,
     save_state,
     save_weights,
+    staged,
     sweep,
     whole_file,
 )
@@ -342,3 +343,18 @@ def test_digest_of_tensors_reads_views_scalars_and_empty_tensors():
     assert digest_of_tensors({"a": torch.ones(3, dtype=torch.bfloat16)}) != digest_of_tensors(
         {"a": torch.zeros(3, dtype=torch.bfloat16)}
     )
+
+
+def test_files_that_belong_together_on_a_full_disk(small_disk: Path):
+    """The earlier ones stay, and nothing is left of the new ones."""
+    for size in (1000, 500):
+        with staged(small_disk, "last", "--to") as scratch:
+            (scratch / "last").write_bytes(bytes(size))
+            (scratch / "other").write_bytes(bytes(size))
+    with (
+        pytest.raises(OSError, match=r"the disk is full at .*small_disk; free some space, .* with --to"),
+        staged(small_disk, "last", "--to") as scratch,
+    ):
+        (scratch / "last").write_bytes(bytes(10))
+        (scratch / "other").write_bytes(bytes(3 << 20))
+    assert {path.name: path.stat().st_size for path in small_disk.iterdir()} == {"last": 500, "other": 500}

@@ -130,7 +130,10 @@ def report(write: Write) -> Report:
     embedding = Embedding(spectrum, None, geometry.Similarities(counts, counts, counts), drawn)
     # The first two runs differ in the seed alone, the third one in another field.
     recipes = [{"name": write("name"), "seed": i, write("field"): i // 2} for i in range(3)]
-    runs = tuple(Compared(write(f"run {i}"), recipe, own.scores, 3.0, 1.0, "") for i, recipe in enumerate(recipes))
+    runs = tuple(
+        Compared(write(f"run {i}"), recipe, own.scores, 3.0, 1.0, "", Path("nowhere"))
+        for i, recipe in enumerate(recipes)
+    )
     return Report(own, gallery(write), embedding, runs)
 
 
