@@ -118,7 +118,7 @@ def test_unknown_name_is_refused(library: str) -> None:
 def test_parts_load_strictly_but_for_the_fresh_ones(tmp_path: Path) -> None:
     stage = load_recipe("tiny").stage("s1_head")
     a, b = (build_model(build_backbone(SMALL, 64, seed=s), stage, torch.ones(5), torch.arange(5), s) for s in (0, 1))
-    save_weights(tmp_path / "a.safetensors", a.state_dict())
+    save_weights(tmp_path / "a.safetensors", a.result())
 
     def weights_of(part: str) -> dict[str, torch.Tensor]:
         return load_weights(tmp_path / "a.safetensors", f"{part}.")
