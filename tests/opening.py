@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -102,6 +103,13 @@ def run_command(words: list[str], cwd: str, env: dict[str, str], stdout: str, st
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    try:
+        _run(words)
+    finally:
+        join_threads()
+
+
+def _run(words: list[str]) -> None:
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
@@ -113,6 +121,14 @@ def run_command(words: list[str], cwd: str, env: dict[str, str], stdout: str, st
         script = Path(words[0]).resolve()
         sys.path.insert(0, str(script.parent))
         runpy.run_path(str(script), run_name="__main__")
+
+
+def join_threads() -> None:
+    """Waits for the threads that are no daemons, as Python does at its end, before a process of multiprocessing closes
+    its queues: a pool that is shutting down would lose the words that end its workers, and both would wait for ever."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
 
 
 def _prepare(stdout: str, stderr: str) -> None:
@@ -160,7 +176,10 @@ class ForkedScript:
 
 def _run_script(script: str, log: str) -> None:
     _prepare(log, log)
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        join_threads()
 
 
 HOLD = """
