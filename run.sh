@@ -67,7 +67,7 @@ elif [ "$command" = look ]; then
 fi
 
 case ${1-} in
-    [a-z]*) # a command of guie
+    guie | look | train | search | export | evaluate | report) # commands of guie
         # shellcheck source=.ci/setup.sh
         source "$here/.ci/setup.sh"
         set_up run

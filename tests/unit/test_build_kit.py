@@ -64,7 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     (project / "src/guie").mkdir()
-    (project / "src/guie/__init__.py").touch()
+    (project / "src/guie/__init__.py").write_text('__version__ = "0.1.0"\n')
     (project / "requirements.txt").write_text("# direct\nb>=1,<3\ne>=3\n-e .\n")
     (project / "constraints.txt").write_text("c==1.5\n")
     index.mkdir()

@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,13 @@ def test_every_command_answers_help_with_an_example_and_fits_eighty_columns(caps
             main([name, "--help"])
         assert end.value.code == 0
         assert f"guie {name}" in capsys.readouterr().out.replace(f"guie.{name}", f"guie {name}")
+
+
+def test_run_sh_knows_the_commands():
+    script = (Path(__file__).parents[3] / "run.sh").read_text()
+    words = re.search(r"^    (guie [a-z |]+)\) # commands of guie$", script, re.MULTILINE)
+    assert words is not None
+    assert words[1].split(" | ") == ["guie", *COMMANDS]
 
 
 def test_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]):
