@@ -98,12 +98,13 @@ def test_groups_that_leave_everything_out_are_told() -> None:
 
 
 def test_group_with_fewer_classes_than_a_batch_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """A clustering that parts off a few classes must not end a stage that has trained for hours."""
-    stage = changed(STAGE, sampling=PerClass(images_per_class=2), optim__batch_size=12)
+    """A clustering that parts off a few classes must not end a stage that has trained for hours. The other group has
+    exactly the classes of a batch, and stays."""
+    stage = changed(STAGE, sampling=PerClass(images_per_class=2), optim__batch_size=16)
     steps = TrainSet(RECIPE, stage, PACK).step_items(0, np.where(SOURCES == "y", 1, 0))
-    assert len(steps) == 20 and set(SOURCES[steps.ravel()]) == {"x"}
-    assert "1 of 2 groups have fewer than the 6 classes of a batch; their 80 images are left out" in caplog.text
-    with pytest.raises(ValueError, match=r"no group of the objective has the 6 classes of a batch; give it fewer clu"):
+    assert len(steps) == 15 and set(SOURCES[steps.ravel()]) == {"x"}
+    assert "1 of 2 groups have fewer than the 8 classes of a batch; their 80 images are left out" in caplog.text
+    with pytest.raises(ValueError, match=r"no group of the objective has the 8 classes of a batch; give it fewer clu"):
         TrainSet(RECIPE, stage, PACK).step_items(0, np.arange(N) // 3 % 4)
 
 
