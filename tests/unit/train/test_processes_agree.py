@@ -109,7 +109,7 @@ def test_buffers_are_taken_from_process_0_after_each_turn_of_the_policy(
     stage = changed(POLICY, objective__every_steps=3)
     trainer, steps = small_trainer(tmp_path, stage, small_model(stage)), []
     monkeypatch.setattr(
-        "guie.train.trainer.share",
+        "guie.train.objective_turns.share",
         lambda tensors, _: steps.append((trainer.state.step, {id(tensor) for tensor in tensors})),
     )
     trainer.run()
