@@ -55,6 +55,7 @@ def run_until(
         cwd=cwd,
         env=variables,
         start_new_session=True,
+        preexec_fn=_take_interruptions,
     )
     os.close(its_end)
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -71,6 +72,11 @@ def run_until(
             process.wait()
             os.close(terminal)
     return process.returncode if is_in_time or process.returncode == 0 else None
+
+
+def _take_interruptions() -> None:
+    """A process that was started in the background may ignore SIGINT, and what it starts would ignore it, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _show(process: subprocess.Popen[bytes], terminal: int, until: float, decode: Callable[[bytes], str]) -> bool:

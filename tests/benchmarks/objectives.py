@@ -120,8 +120,8 @@ def run_all(jobs: Sequence[Job], files: Files, clock: Clock) -> None:
                 raise
             rows = [{"problem": " ".join(str(error).split())}]
         taken = time.time() - began
-        for row in rows:
-            files.of(job.part).add({**job.key, "row_s": round(taken / len(rows), 2), **row, **marks})
+        row_s = round(taken / len(rows), 2)
+        files.of(job.part).add(*({**job.key, "row_s": row_s, **row, **marks} for row in rows))
         left = clock.minutes(jobs[i + 1 :])
         print(f"{i + 1} of {len(jobs)}: {job.told(rows)}; {taken:.1f} s, about {left:.0f} min left", flush=True)
 

@@ -15,7 +15,7 @@ from objectives_parts import Worlds
 from objectives_settings import OBJECTIVES, whole_stage
 from objectives_training import trained
 
-from guie.train.batches import TrainSet
+from guie.train.train_set import TrainSet
 
 # Divide and Conquer makes its clusters anew every two epochs, so two epochs hold its whole turn.
 N_EPOCHS = {128: 2, 1024: 1}

@@ -219,7 +219,7 @@ def _scored_row(worlds: Worlds, seed: int, name: str, setting: str) -> Row:
     """A head trained on all training classes, and scored on the unseen ones."""
     world = worlds.head(seed)
     objective, lr = settings_of(name)[setting]
-    found = trained(world, world.packed, head_stage(name, objective, lr), worlds.scratch(f"seed{seed}", name))
+    found = trained(world, world.packed, head_stage(name, objective, lr), worlds.scratch(f"seed{seed}", name, setting))
     rows = rows_of(world.packed, "val")
     embeddings = embedded(found.model, world.features["plain"][rows])
     costs = {"epoch_s": round(found.epoch_s, 4), "memory_mb": round(found.memory_mb, 1)}

@@ -66,16 +66,16 @@ class Results:
             rows = rows[rows[name] == value]
         return rows
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Writes a row. Columns that it lacks are empty.
+    def add(self, *added: dict[str, Any]) -> None:
+        """Writes rows that belong together, all or none. Columns that one lacks are empty.
 
         Raises:
-            ValueError: it has a column that the file has not.
+            ValueError: one has a column that the file has not.
         """
-        if unknown := set(row) - set(self.columns):
+        if unknown := {name for row in added for name in row} - set(self.columns):
             raise ValueError(f"{self.path.name} has no column {', '.join(sorted(unknown))}")
         with _locked(self.path.parent):
-            new = pd.DataFrame([row], columns=self.columns)
+            new = pd.DataFrame(list(added), columns=self.columns)
             rows = self.read()
             rows = pd.concat([rows, new], ignore_index=True) if len(rows) else new
             with whole_file(self.path) as temporary:

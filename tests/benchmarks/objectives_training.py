@@ -36,10 +36,11 @@ from guie.evaluate.protocols import class_folds, merged, scored
 from guie.machine import peak_memory
 from guie.recipe import Recipe, Stage
 from guie.run import DOORS, PROJECT, Run, keep_freed_memory
-from guie.train.batches import Batches, FeatureBatches, ImageBatches, TrainSet
+from guie.train.batches import Batches, FeatureBatches, ImageBatches
 from guie.train.model import Model, build_model
 from guie.train.schedule import seed_of
 from guie.train.state import Checkpoint
+from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
 
 SETTINGS = Path(__file__).with_name("objectives_settings.py")

@@ -86,6 +86,17 @@ except KeyboardInterrupt:
     assert out.startswith("begun\n") and out.endswith("x\nsaved\n")
 
 
+def test_command_is_interrupted_where_this_process_ignores_interruptions(tmp_path: Path) -> None:
+    """As `nohup notebook &` does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        began = time.time()
+        assert run_until(began + 1.0, python("import time; time.sleep(60)"), tmp_path) is None
+        assert time.time() - began < 15
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_command_that_finishes_when_interrupted_has_finished(tmp_path: Path) -> None:
     code = "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(0)); time.sleep(60)"
     assert run_until(time.time() + 1.5, python(code), tmp_path) == 0

@@ -60,7 +60,7 @@ GROUPS = (
     Group("share of rows or images", r"(.+)_share"),
     Group("mean weight of a learner", r"learner_weight_(.+)"),
 )
-ACRONYMS = {"r1": "R@1", "nmi": "NMI", "lr": "learning rate"}
+ACRONYMS = {"r1": "R@1", "nmi": "NMI"}
 
 
 def figures_of(stage: StageCurves) -> tuple[Figure, ...]:

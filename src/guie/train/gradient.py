@@ -104,7 +104,7 @@ def gradient(
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seeds the generators of the CPU and of this process' device, as `torch.manual_seed` does.
+    """Seeds the generators of the CPU and of the current CUDA device, as `torch.manual_seed` does.
 
     torch.manual_seed also formats a stack trace for each kind of device that is not in use, a quarter of a millisecond
     or more, which is felt where a step takes three (torch 2.14, `torch.cuda._lazy_call`).

@@ -14,6 +14,7 @@ from guie.embed.extract import Squares
 from guie.embed.loading import load_batches
 from guie.embed.views import normalise
 from guie.model.embedder import Embedder
+from guie.train.sharding import ends_everywhere
 
 
 class ModelLook:
@@ -76,6 +77,9 @@ def image_features(
         mean_std: Of the pixels.
         n_at_once: Images of a pass.
         accelerator: Device, precision and processes.
+
+    Raises:
+        ValueError: another process failed. The one that failed raises its own error.
     """
     rank, n_processes = accelerator.process_index, accelerator.num_processes
     starts = range(0, len(items), n_at_once)
@@ -83,13 +87,14 @@ def image_features(
     plan = [items[starts[min(turn, len(starts) - 1)] :][:n_at_once].tolist() for turn in turns]
     found = torch.zeros(len(items), model.backbone.feature_dim, device=accelerator.device)
     batch_bytes = min(n_at_once, len(items)) * 3 * squares.image_px**2 * 4
-    for turn, pixels in zip(turns, load_batches(squares, plan, batch_bytes), strict=True):
-        normal = normalise(pixels.to(accelerator.device), *mean_std)
-        with accelerator.autocast():
-            features = model.backbone(normal.contiguous(memory_format=torch.channels_last))
-        if turn < len(starts):
-            found[starts[turn] : starts[turn] + n_at_once] = features
+    with ends_everywhere(accelerator):  # each process reads other images: an unreadable one ends all before they meet
+        for turn, pixels in zip(turns, load_batches(squares, plan, batch_bytes), strict=True):
+            normal = normalise(pixels.to(accelerator.device), *mean_std)
+            with accelerator.autocast():
+                features = model.backbone(normal.contiguous(memory_format=torch.channels_last))
+            if turn < len(starts):
+                found[starts[turn] : starts[turn] + n_at_once] = features
     if n_processes == 1:
         return found
-    gathered: Tensor = accelerator.reduce(found, reduction="sum")  # of one number and zeros
+    gathered: Tensor = accelerator.reduce(found, reduction="sum")  # each row is 0 in all processes but one
     return gathered

@@ -28,7 +28,7 @@ def begin_epoch(model: Model, epoch: int, look: Look, seed: int, accelerator: Ac
 
 
 def after_step(model: Model, batch: Batch, look: Look, place: Position, accelerator: Accelerator) -> None:
-    """Lets the objective take in what a step has shown; shares its state where processes could differ.
+    """Lets the objective update its state (memory, policy, curves), and shares it where processes could differ.
 
     Args:
         model: Its objective changes.

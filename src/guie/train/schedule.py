@@ -92,22 +92,33 @@ def class_batches(
         per_class: Images of each class.
         seed: Texts and numbers.
         n_views: Rows of each image.
+
+    Raises:
+        ValueError: there are fewer classes than a batch needs.
     """
     rng = np.random.default_rng(seed_of(*seed, "class batches"))
     order = np.argsort(class_ids, kind="stable")
     starts = np.searchsorted(class_ids[order], np.arange(class_ids.max() + 2))
     chances = np.cumsum(np.bincount(class_ids, weights=weights))
     items = np.empty((n_steps, batch_size // (per_class * n_views), per_class), np.int64)
+    n_classes = len(np.unique(class_ids))
+    if n_classes < items.shape[1]:
+        raise ValueError(f"a batch needs {items.shape[1]} classes, and there are {n_classes}; make the batch smaller")
     for step in items:
-        chosen: dict[int, None] = {}
-        while len(chosen) < len(step):
-            drawn = np.searchsorted(chances, rng.random(len(step)) * chances[-1], side="right")
-            chosen |= dict.fromkeys(np.minimum(drawn, len(chances) - 1).tolist())
-        for row, class_id in zip(step, chosen, strict=False):
+        for row, class_id in zip(step, _distinct(chances, len(step), rng), strict=False):
             images = order[starts[class_id] : starts[class_id + 1]]
             n_whole, n_rest = divmod(per_class, len(images))
             row[:] = np.concatenate([np.tile(images, n_whole), rng.permutation(images)[:n_rest]])
     return items.repeat(n_views, axis=2).reshape(n_steps, batch_size)
+
+
+def _distinct(chances: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
+    """At least `n` different numbers in the order in which they are drawn; `chances` are their weights, added up."""
+    chosen: dict[int, None] = {}
+    while len(chosen) < n:
+        drawn = np.searchsorted(chances, rng.random(n) * chances[-1], side="right")
+        chosen |= dict.fromkeys(np.minimum(drawn, len(chances) - 1).tolist())
+    return list(chosen)
 
 
 def lr_at(optim: Optim, step: int, n_steps: int) -> float:

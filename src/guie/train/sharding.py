@@ -70,7 +70,7 @@ def is_so_for_all(is_so: bool, accelerator: Accelerator) -> bool:
 def ends_everywhere(accelerator: Accelerator) -> Iterator[None]:
     """A block that all processes run. Where it fails in one, the others end after it, too, instead of waiting for it.
 
-    Between processes nothing may travel in the block after the place that fails.
+    Inside the block no collective may follow the line that fails, unless it is in such a block itself.
 
     Raises:
         ValueError: another process failed. The one that failed raises its own error.

@@ -92,8 +92,8 @@ class TrainSet:
     def _parted(self, groups: np.ndarray | None) -> np.ndarray | None:
         """The groups whose images share a batch, int64 [n]; each data set has its own where batches are of one.
 
-        Groups that have too few classes for a batch are left out, so that no epoch ends the stage. Where data sets
-        leave no group large enough, batches are of several.
+        Groups that have too few classes for a batch are left out, so that no epoch ends the stage. If no group
+        within one data set is large enough, batches mix data sets.
 
         Args:
             groups: See `Objective.groups`.

@@ -130,7 +130,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         seed = seed_of(self.seed, self.stage.name, position, 0)
-        place = Position(state.epoch, position, seed, is_counted(state.step))
+        place = Position(state.epoch, position, seed, is_counted(state.step, self.train_set.n_steps))
         batch, terms = self._gradient(given, place)
         check_loss(terms, self.stage, state, given.items, self.train_set, self.checkpoint.path.parent)
         if optim.sam_rho:

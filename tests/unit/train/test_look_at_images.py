@@ -111,9 +111,9 @@ class One:
     def __init__(self, rank: int = 0, n: int = 1) -> None:
         self.process_index, self.num_processes = rank, n
 
-    def reduce(self, found: Tensor, reduction: str) -> Tensor:
+    def reduce(self, found: Tensor, reduction: str = "sum") -> Tensor:
         assert reduction == "sum"
-        return found
+        return found * self.num_processes if found.ndim == 0 else found  # a number asks whether all are well
 
 
 def seen(items: np.ndarray, n_at_once: int, accelerator: Any) -> tuple[Tensor, Counting]:
@@ -144,6 +144,19 @@ def test_processes_share_the_images_and_have_the_bits_of_one(n_processes: int) -
     each = [seen(SOME, 10, One(rank, n_processes)) for rank in range(n_processes)]
     assert torch.equal(torch.stack([found for found, _ in each]).sum(dim=0), alone)
     assert {len(backbone.passes) for _, backbone in each} == {math.ceil(5 / n_processes)}
+
+
+class BesideOneThatFailed(One):
+    """The other process could not read one of its images."""
+
+    def reduce(self, found: Tensor, reduction: str = "sum") -> Tensor:
+        assert found.ndim == 0  # features must not meet the question of the other process
+        return found
+
+
+def test_an_unreadable_image_of_another_process_ends_this_one_before_features_travel() -> None:
+    with pytest.raises(ValueError, match="another process of this run has stopped"):
+        seen(SOME, 10, BesideOneThatFailed(0, 2))
 
 
 def test_a_few_images_are_read_in_this_process() -> None:

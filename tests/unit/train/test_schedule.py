@@ -98,6 +98,11 @@ def test_drawn_order_follows_the_weights() -> None:
     assert np.bincount(order) / 30000 == pytest.approx(sample_weights(labels, repeats, -0.5), abs=0.01)
 
 
+def test_class_batches_of_too_few_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="a batch needs 3 classes, and there are 2"):
+        class_batches(np.array([0, 0, 3, 3]), np.ones(4), 1, 6, 2, "seed")
+
+
 def test_class_batches_hold_so_many_different_images_of_different_classes() -> None:
     labels = np.repeat(np.arange(30), 1 + np.arange(30) % 7)  # one to seven images each, in random places
     labels = np.random.default_rng(0).permutation(labels)

@@ -23,8 +23,8 @@ class CenterObjective(Objective):
     """Class centres or proxies, and how near a batch is to them.
 
     The curves are means over the counted steps: `target_cosine` to the nearest centre of the own class,
-    `best_other_cosine` to the nearest of another class, `active_share` of the rows to which another class is as near as
-    their own with its margin.
+    `best_other_cosine` to the nearest of another class, `active_share` of the rows whose cosine to their own class,
+    after the margin, is at most that to the nearest other class.
 
     Attributes:
         n_each: Centres of a class.

@@ -166,7 +166,7 @@ class DiverseTasks(Objective):
         self.position.copy_((self.position + len(newest)) % size)
 
     def _count(self, batch: Batch) -> None:
-        """Counts shares and cosines; adversaries and keys have none."""
+        """Counts shares and cosines; those of adversaries and keys are not counted."""
         shares = pair_cosines(batch.embeddings, batch.labels)
         for task, (_, active_share, row_share) in self._margin_losses(self._slices(batch.embeddings), batch).items():
             shares["active_share" if task == "discriminative" else f"{task}_active_share"] = active_share

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 COUNTED_EVERY = 10  # steps: counting costs about as much as the loss itself
 
 
-def is_counted(step: int) -> bool:
-    """Whether a step is counted in the curves: the first of each epoch, and every tenth after it.
+def is_counted(step: int, n_steps: int) -> bool:
+    """Whether a step is counted in the curves: the first of each epoch and every tenth after it, and each step of an
+    epoch of ten or fewer.
 
     Args:
         step: Of the epoch, counted from 0.
+        n_steps: Of the epoch.
     """
-    return step % COUNTED_EVERY == 0
+    return n_steps <= COUNTED_EVERY or step % COUNTED_EVERY == 0
 
 
 class StepMeans(nn.Module):
