@@ -10,7 +10,7 @@ usage() {
 ./run.sh --images FOLDER    your own photos: guie train FOLDER; with --look: guie look FOLDER, which trains nothing
 
 Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
-The first start installs what is needed into .venv (3 to 5 minutes, 6 GB); later starts begin at once. A door whose
+The first start installs what is needed into .venv (3 to 5 minutes, 7 GB); later starts begin at once. A door whose
 inputs and settings have not changed is skipped, so after an interruption just start again.
 
   --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: demo)

@@ -8,7 +8,7 @@ usage() {
 ./test.sh [--quick | --all] [arguments of pytest]
 
 Checks the code (ruff, mypy) and runs the tests, in as many processes as there are cores (at most four). The first start
-installs what is needed into .venv (3 to 5 minutes, 6 GB).
+installs what is needed into .venv (3 to 5 minutes, 7 GB).
 
   --quick     leave out the tests marked slow (the whole pipeline, killed processes)
   --all       also run the tests marked full (every recipe, many random kills)

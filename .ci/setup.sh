@@ -8,7 +8,7 @@
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$project/.venv
-need_gb=10 # 6.4 measured for the packages, 3 for their archives while they are unpacked
+need_gb=10 # 6.9 measured for the packages, 3 for their archives while they are unpacked
 
 die() {
     printf 'error: %s\n' "$*" >&2
@@ -112,7 +112,7 @@ set_up() {
             [ "$(free_mb)" -ge $((need_gb * 1000)) ] ||
                 die "only $(free_mb) MB are free at $project, the packages need $need_gb GB;" \
                     "free some space and start again"
-            echo "installing the packages into .venv: 3 to 5 minutes and 6 GB, this once"
+            echo "installing the packages into .venv: 3 to 5 minutes and 7 GB, this once"
         fi
         [ -d "$venv" ] || make_venv
         install_packages "$1"

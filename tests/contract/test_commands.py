@@ -192,7 +192,7 @@ def test_first_start_installs_and_the_second_does_nothing(tree: Tree):
     first = tree.set_up()
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.splitlines() == [
-        "installing the packages into .venv: 3 to 5 minutes and 6 GB, this once",
+        "installing the packages into .venv: 3 to 5 minutes and 7 GB, this once",
         "  530.6 MB  torch-2.14.1-cp311.whl",
         "  unpacking, about a minute",
     ]
