@@ -97,11 +97,14 @@ def next_command(number: int, arguments: argparse.Namespace) -> str:
 
 
 def as_data(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options by name, as JSON can store them: paths become strings."""
+    """The options by name, as JSON can store them: paths become strings, and --data-root an absolute one."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    return {name: plain(value) for name, value in vars(arguments).items()}
+    # The run is read again from other directories, where a relative folder would be another one.
+    return {name: plain(value) for name, value in vars(arguments).items()} | {
+        "data_root": str(arguments.data_root.resolve())
+    }

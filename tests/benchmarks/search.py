@@ -124,7 +124,7 @@ def unit(n: int, seed: int) -> np.ndarray:
 def write(arguments: argparse.Namespace) -> dict[str, float]:
     """Writes an index as an update does, of photos that are not there."""
     from guie.embed.search import Vectors
-    from guie.search import update
+    from guie.search import writing
     from guie.search.embedder import EXPORTED, ModelFile
     from guie.search.store import Header
 
@@ -137,7 +137,7 @@ def write(arguments: argparse.Namespace) -> dict[str, float]:
     problems = pd.DataFrame({"path": ["x"], "reason": ["y"]})
     pool = Vectors((unit(n, 0),))
     arguments.folder.joinpath("index").mkdir()
-    return timed(lambda: update._write(arguments.folder / "index", header, table, problems, pool))
+    return timed(lambda: writing.write_generation(arguments.folder / "index", header, table, problems, pool))
 
 
 def ask(arguments: argparse.Namespace) -> dict[str, float]:

@@ -154,6 +154,48 @@ def test_grid_click_and_back(browser: Browser, address: str, photos: Path):
     assert all(url.startswith((address, "data:", "blob:")) for url in browser.requests())
 
 
+HELD = """(() => {
+  const ask = window.fetch;
+  window.held = [];
+  window.fetch = async (address, options) => {
+    const answer = await ask(address, { ...options, signal: undefined });
+    if (address.includes("start=60")) await new Promise((go) => window.held.push(go));
+    if (!address.includes("start=60") || !window.replaced) return answer;
+    return new Response(JSON.stringify({ ...await answer.json(), generation: "another" }));
+  }; })()"""
+TURNS = "new Promise((done) => setTimeout(done, 100))"
+
+
+def test_a_late_part_of_the_grid_is_not_mixed_into_another(browser: Browser, address: str):
+    first = opened(browser, address)
+    browser.run(HELD)
+    browser.run("document.getElementById('more').click()")
+    wait(browser, "window.held.length === 1")
+    browser.run("document.querySelectorAll('.card')[3].click()")
+    near = settled(browser, "the 24 photos most alike")
+    browser.run("window.held[0]()")
+    browser.run(TURNS)
+    assert browser.run(SHOWN) == near
+    browser.run("history.back()")
+    assert settled(browser, f"{N_PHOTOS} photos") == first
+    browser.run("document.getElementById('more').click(); document.getElementById('more').click()")
+    wait(browser, "window.held.length === 3")
+    browser.run("window.held[1](); window.held[2]()")
+    wait(browser, "document.querySelectorAll('.card').length >= 120")
+    browser.run(TURNS)
+    assert len(set(browser.run(SHOWN))) == len(browser.run(SHOWN)) == 120
+
+
+def test_more_of_an_index_that_was_replaced_begins_anew(browser: Browser, address: str):
+    first = opened(browser, address)
+    browser.run(HELD)
+    browser.run("window.replaced = true; document.getElementById('more').click()")
+    wait(browser, "window.held.length === 1")
+    browser.run("window.held[0]()")
+    browser.run(TURNS)
+    assert settled(browser, f"{N_PHOTOS} photos") == first
+
+
 def test_keyboard_alone(browser: Browser, address: str):
     first = opened(browser, address)
     browser.press("ArrowDown", 40)  # the first key enters the grid

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from guie.options import as_data, parser
 from guie.override import override_field
 from guie.recipe import load_recipe
 from guie.run import Run, save_recipe
@@ -82,3 +83,12 @@ def test_damaged_file_is_told_in_one_line(tmp_path: Path, text: str):
         saved_run(path.parent)
     with pytest.raises(FileNotFoundError, match=r"is no run: it has no recipe\.json; name a folder such as"):
         saved_run(tmp_path)
+
+
+def test_a_data_root_below_another_folder_is_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    arguments = parser(None).parse_args(["--data-root", "../shared/data", "--recipe", "tiny"])
+    save_recipe(tmp_path / "out", load_recipe("tiny"), "", as_data(arguments))
+    monkeypatch.chdir(tmp_path)
+    assert saved_run(tmp_path / "out").data_root == tmp_path / "shared/data"

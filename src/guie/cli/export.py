@@ -13,6 +13,7 @@ import pandas as pd
 from guie.errors import run_to_the_end
 from guie.files import save_json
 from guie.machine import check_names, check_writable
+from guie.own.look import check_apart
 from guie.own.photos import read_photos
 from guie.run import FOLDERS, Run, commit, set_up_logging
 
@@ -84,6 +85,8 @@ def export(arguments: argparse.Namespace) -> None:
     set_up_logging(None)
     folder = arguments.to.resolve()
     check_names(to=folder)
+    if arguments.photos is not None:
+        check_apart(folder, arguments.photos, "--to")
     exported = read_exported(arguments.model)
     formats = _chosen(arguments, exported, folder)
     check_writable(folder, "--to")

@@ -102,6 +102,7 @@ def read_exported(path: Path) -> Exported:
         FileNotFoundError: there is no such file, or the run has no 08_export yet.
         ValueError: the file is damaged or holds something else.
     """
+    path = path.resolve()  # the file of a run may be named from inside its folder
     folder = path if path.is_dir() else path.parent.parent
     run = saved_run(folder) if path.is_dir() or (is_run(folder) and path.parent.name == FOLDERS[8]) else None
     file = path if run is None else run.out / FOLDERS[8] / MODEL_NAME

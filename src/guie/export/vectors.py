@@ -106,7 +106,7 @@ def save_vectors(
     about = {
         "model_digest": digest,
         "n_photos": len(photos) - len(problems),
-        "int8": {"scale": codes.scale, "meaning": "embedding = int8 * scale"},
+        "int8": {"scale": codes.scale, "meaning": "embedding / its length = int8 * scale"},
         "binary": {"meaning": "bit i is embedding[i] > 0; the highest bit first"},
         "unread": [{"path": path, "reason": reason} for path, reason in problems],
     }

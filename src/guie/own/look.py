@@ -89,7 +89,7 @@ def look(arguments: argparse.Namespace, folder: Path) -> None:
     from guie.own.towers import towers
 
     check_apart(folder, arguments.photos)
-    wanted = towers(arguments.towers.split(","), [PROJECT / "weights", photos.root.resolve().parent / "weights"])
+    wanted = towers(arguments.towers.split(","), weights_folders(photos.root))
     check_writable(folder)
     with locked(folder):
         note(folder, arguments, photos)
@@ -100,10 +100,30 @@ def look(arguments: argparse.Namespace, folder: Path) -> None:
     print("\n".join(lines_of(found, folder, time.monotonic() - began)))
 
 
-def check_apart(folder: Path, photos: Path) -> None:
-    """Raises ValueError if results would lie among the photos, where the next start would take them for photos."""
-    if photos.is_dir() and folder.resolve().is_relative_to(photos.resolve()):
-        raise ValueError(f"the results in {folder} would lie among the photos; choose another place with --out")
+def check_apart(folder: Path, photos: Path, option: str = "--out") -> None:
+    """Refuses results among the photos, and photos among the results.
+
+    The first would be taken for photos by the next start. The second might be overwritten or removed.
+
+    Args:
+        folder: Where the results would go; it need not exist.
+        photos: The user's folder or CSV.
+        option: What chooses the folder, for the message.
+
+    Raises:
+        ValueError: one lies in the other.
+    """
+    place = folder.resolve()
+    source = photos.resolve()
+    if photos.is_dir() and place.is_relative_to(source):
+        raise ValueError(f"the results in {folder} would lie among the photos; choose another place with {option}")
+    if source.is_relative_to(place):
+        raise ValueError(f"{photos} lies in {folder}, where the results would go; choose another place with {option}")
+
+
+def weights_folders(root: Path) -> list[Path]:
+    """Where files of weights are looked for: in the project's weights/, and in weights/ beside the photos."""
+    return [PROJECT / "weights", root.resolve().parent / "weights"]
 
 
 def check_device(device: str) -> None:

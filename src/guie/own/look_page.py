@@ -15,7 +15,7 @@ from markupsafe import Markup
 from guie.embed.retrieval import K
 from guie.files import whole_file
 from guie.own.found import SMALL_PX, Found, notes
-from guie.own.look_text import WHERE, remedy_of
+from guie.own.look_text import WHERE, remedy_of, without_folders
 from guie.own.scores import DOUBT, Row, Score
 from guie.own.sheet import contact_sheet
 from guie.own.suspects import pairs_of
@@ -100,7 +100,6 @@ def render(found: Found, album: _Album | None = None) -> str:
         "look.html",
         _sections(found, album, table),
         heading=found.photos.root.resolve().name or str(found.photos.root),
-        root=str(found.photos.root),
         where=WHERE[found.photos.kind],
         tower=found.best.tower.short,
         best=score,
@@ -197,7 +196,8 @@ def _chosen(found: Found, album: _Album, table: pd.DataFrame) -> tuple[list[Quer
 
 def _towers(found: Found) -> Markup:
     rows = [_tower_row(row) for row in found.rows if isinstance(row, Row)]
-    refusals = [[row.name, row.sentence] for row in found.rows if isinstance(row, Refused)]
+    refused = [row for row in found.rows if isinstance(row, Refused)]
+    refusals = [[without_folders(row.name), without_folders(row.sentence)] for row in refused]
     has_luck = any(isinstance(row, Row) and row.is_luck for row in found.rows)
     return filled(
         "look_towers.html", rows=rows, refusals=refusals, remedy=remedy_of(found.rows), has_luck=has_luck, doubt=DOUBT
@@ -208,7 +208,7 @@ def _tower_row(row: Row) -> dict[str, Any]:
     milliseconds = row.features.ms_per_image
     return {
         "name": f"{row.tower.short}{' ≈' if row.is_luck else ''}",
-        "detail": f"{row.tower.name}, {row.tower.image_px} px",
+        "detail": f"{without_folders(row.tower.name)}, {row.tower.image_px} px",
         "style": "final" if row.is_best else "",
         "mp5": row.full.mp5 if row.full else None,
         "interval": _interval(row.full),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ N_NAMED = 3  # things told by name before a count
 DULL = ("hidden", "not an image")  # reasons of files that nobody misses; the others are named first
 MIN_COLUMNS = 60
 MAX_COLUMNS = 110
+FOLDERS = re.compile(r"(?<![^\s=,:(])~?(/[^/\s,:]+)+/")  # the folders of an absolute path
 WHAT_MP5 = (
     "mP@5: the share of the five nearest photos that have the label of the photo that asks, or of as many as its "
     "label has. R@1: how often the nearest one has it."
@@ -124,6 +126,11 @@ def remedy_of(rows: Sequence[Row | Refused]) -> str:
     """What to do about towers that could not be fetched; '' where all could."""
     is_offline = any(isinstance(row, Refused) and "could not be fetched" in row.reason for row in rows)
     return HOW_TO_FETCH if is_offline else ""
+
+
+def without_folders(text: str) -> str:
+    """A text whose absolute paths are file names only, for pages that people send."""
+    return FOLDERS.sub("", text)
 
 
 def _table(rows: Sequence[Row], width: int) -> Iterator[str]:

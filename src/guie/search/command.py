@@ -30,7 +30,12 @@ A folder, or a CSV with the columns path,label, is indexed first; later only
 what is new or has changed is. The model is the newest run of these photos
 (guie train), else the shipped one; --model takes any exported file. The search
 is exact: cosines with all photos, of equal ones the first path first."""
+SERVE = (
+    "a page on 127.0.0.1; Ctrl-C ends it. Other computers cannot open it; other users of this computer can, and see "
+    "the photos"
+)
 N_ON_PAGE = 400
+N_NEAREST = 10
 
 
 class _ExamplesFirst(argparse.ArgumentParser):
@@ -50,19 +55,17 @@ def parser() -> argparse.ArgumentParser:
     )
     asking = p.add_argument_group("asking")
     asking.add_argument("--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO")
-    asking.add_argument("-k", type=int, default=10, help="how many of the most alike (default: %(default)s)")
+    asking.add_argument("-k", type=int, help=f"how many of the most alike (default: {N_NEAREST})")
     asking.add_argument("--json", action="store_true", help="print one JSON document")
     asking.add_argument("--csv", action="store_true", help="print a table: query,rank,path,label,cosine")
     asking.add_argument(
         "--with-itself", action="store_true", help="a photo that is in the index may find itself, at cosine 1"
     )
     pages = p.add_argument_group("pages")
-    pages.add_argument("--serve", action="store_true", help="a page on 127.0.0.1; Ctrl-C ends it")
+    pages.add_argument("--serve", action="store_true", help=SERVE)
     pages.add_argument("--port", type=int, help=f"of the page (default: {DEFAULT_PORT}, or a free one)")
     pages.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs no server")
-    pages.add_argument(
-        "--n-photos", type=int, default=N_ON_PAGE, help="photos on that page at most (default: %(default)s)"
-    )
+    pages.add_argument("--n-photos", type=int, help=f"photos on that page at most (default: {N_ON_PAGE})")
     index = p.add_argument_group("index")
     index.add_argument(
         "--model",
@@ -71,11 +74,11 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument(
         "--index",
-        "--out",
         type=Path,
         metavar="FOLDER",
-        help="where the index lies (default: in GUIE_OUT or artifacts/, NAME/search)",
+        help="the index's own folder (default: NAME/search in GUIE_OUT or artifacts/)",
     )
+    index.add_argument("--out", type=Path, metavar="DIR", help="the index is DIR/search")
     index.add_argument(
         "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"
     )
@@ -116,7 +119,7 @@ def _work(
     if arguments.html:
         from guie.search.offline import write_page
 
-        write_page(arguments.html, session.index, arguments.n_photos, arguments.k, say)
+        write_page(arguments.html, session.index, arguments.n_photos or N_ON_PAGE, arguments.k or N_NEAREST, say)
     if listening is not None:
         from guie.search.server import serve
 
@@ -129,7 +132,7 @@ def _answer(session: Session, arguments: argparse.Namespace, queries: Sequence[P
     from guie.search.answer import answer, as_csv, as_json, as_text, read_queries
 
     asked = read_queries(queries, session.index, session.embedder)
-    answers = answer(asked, session.index, arguments.k, arguments.with_itself)
+    answers = answer(asked, session.index, arguments.k or N_NEAREST, arguments.with_itself)
     as_asked: Callable[..., str] = as_json if arguments.json else as_csv if arguments.csv else as_text
     text = as_asked(answers, session.index)
     if text:
@@ -164,7 +167,9 @@ def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
 
 def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence[Path]) -> None:
     """Raises ValueError for options that do not go together or are out of range."""
-    if photos is None and not queries and not arguments.index:
+    if arguments.index and arguments.out:
+        raise ValueError("--index and --out: choose one; --out DIR is --index DIR/search")
+    if photos is None and not queries and not arguments.index and not arguments.out:
         raise ValueError("name a folder of photos, or a photo to search with; guie search --help shows both")
     if arguments.json and arguments.csv:
         raise ValueError("--json and --csv: choose one")
@@ -172,6 +177,7 @@ def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence
         raise ValueError("--json and --csv print what is found for a photo; name one with --query")
     if arguments.serve and queries:
         raise ValueError("--serve takes no query; drop the photo on the page")
+    _check_effects(arguments, queries)
     for name, low, high in (("k", 1, 10_000), ("n_photos", 1, 100_000), ("port", 0, 65_535)):
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -181,3 +187,16 @@ def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence
         raise ValueError("--model, --label-from and --verify are for indexing; name the folder of the photos, too")
     if arguments.no_update and (arguments.verify or arguments.model or arguments.label_from):
         raise ValueError("--no-update asks the index as it is; leave out --verify, --model and --label-from")
+
+
+def _check_effects(arguments: argparse.Namespace, queries: Sequence[Path]) -> None:
+    """Raises ValueError for an option that would change nothing."""
+    has_page = arguments.html is not None
+    for option, is_given, has_effect, what in (
+        ("-k", arguments.k is not None, bool(queries) or has_page, "--query and --html; the page of --serve shows 24"),
+        ("--n-photos", arguments.n_photos is not None, has_page, "the page of --html"),
+        ("--port", arguments.port is not None, arguments.serve, "the page of --serve"),
+        ("--with-itself", arguments.with_itself, bool(queries), "--query"),
+    ):
+        if is_given and not has_effect:
+            raise ValueError(f"{option} changes nothing here: it is for {what}")

@@ -5,31 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import warnings
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from guie.data.shards import small_pixels
-from guie.done import MARK
 from guie.embed.search import l2_normalised
 from guie.errors import is_of_the_machine
 from guie.files import digest_of_file
 from guie.own.small import PACK_PX
-from guie.own.towers import ENDINGS, SHIPPED, tower
+from guie.own.towers import ENDINGS, SHIPPED, Tower, tower
 from guie.run import FOLDERS
 from guie.search.networks import Exported, Network, OffTheShelf
+from guie.search.newest import MODEL_NAME, newest_export
 from guie.versions import EXTRACTION, PACKING
 
 EXPORTED = "exported model"
 OFF_THE_SHELF = "off the shelf"
-MODEL_NAME = "saved_model.pt"  # as door 08 calls it
-LINKED = "photos/all"  # in a run of `guie train`: a link to the folder that it was trained on
 BATCH = 32  # photos at a time
 BATCH_OF_FULL_SIZE = 4  # of models that see photos in full: 36 MB each at 12 megapixels
 log = logging.getLogger(__name__)
@@ -67,6 +66,16 @@ class ModelFile:
         if self.kind == EXPORTED:
             return f"{EXPORTED} {self.name}"
         return f"{'the shipped ViT' if self.name == SHIPPED else self.name} off the shelf"
+
+    @property
+    def short(self) -> str:
+        """For pages that people send: as `text`, with names only. Of a run's file, the run's name stays."""
+        library, equals, file = ("", "", self.name) if self.kind == EXPORTED else self.name.rpartition("=")
+        if not file.startswith("/"):
+            return self.text
+        path = Path(file)
+        name = f"{path.parents[1].name}/{path.name}" if path.parent.name == FOLDERS[8] else path.name
+        return replace(self, name=f"{library}{equals}{name}").text
 
 
 @dataclass(frozen=True)
@@ -132,35 +141,66 @@ class Embedder:
                 reasons[i] = "the model gives no direction for it (zeros or numbers that are not finite)"
 
 
-def load_given(name: str, device: str) -> Embedder:
+def load_given(name: str, device: str, folders: Sequence[Path] = ()) -> Embedder:
     """The model that the user named: an exported file, the folder of a run, or a tower such as `shipped`.
+
+    Args:
+        name: As the user wrote it. A file of weights is told from an exported file by its contents.
+        device: Where it computes.
+        folders: Where files of weights are looked for, if only a file's name is given.
 
     Raises:
         FileNotFoundError: nothing is there, or the run has exported nothing yet.
         ValueError: it is not a model that door 08 exports, or no tower.
     """
-    if name == SHIPPED or name.startswith(("timm:", "open_clip:")) or name.endswith(ENDINGS[:1]):
-        return _load_tower(name, device, is_given=True)
     path = Path(name)
-    if not path.is_dir():
+    written = re.sub(r"@\d+$", "", name)
+    if written == SHIPPED or written.startswith(("timm:", "open_clip:")):
+        return _load_tower(name, device, is_given=True, folders=folders)
+    if path.is_dir():
+        return _load_run(path, device)
+    if not written.endswith(ENDINGS):
         return _load_exported(path, device, is_given=True)
-    for file in (path / FOLDERS[8] / MODEL_NAME, path / MODEL_NAME):
+    places = [Path(written).expanduser(), *(folder / written for folder in folders)]
+    file = next((place for place in places if place.is_file()), None)
+    if file is not None and is_torchscript(file):
+        return _load_exported(file, device, is_given=True)
+    if file is None and not written.endswith(".safetensors"):
+        return _load_exported(path, device, is_given=True)  # it says that nothing is there
+    try:
+        return _load_tower(name, device, is_given=True, folders=folders)
+    except ValueError as error:
+        if file is None or written.endswith(".safetensors"):
+            raise
+        raise ValueError(f"{file} is no TorchScript file, and as a file of weights: {error}") from error
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is what torch.jit.save writes: a ZIP archive with code. torch.save's archives have none."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _load_run(folder: Path, device: str) -> Embedder:
+    for file in (folder / FOLDERS[8] / MODEL_NAME, folder / MODEL_NAME):
         if file.is_file():
             return _load_exported(file, device, is_given=True)
     raise FileNotFoundError(
-        f"--model {path} has no {FOLDERS[8]}/{MODEL_NAME}; name a run whose door 08 is done, or an exported file"
+        f"--model {folder} has no {FOLDERS[8]}/{MODEL_NAME}; name a run whose door 08 is done, or an exported file"
     )
 
 
-def load_found(folder: Path, out: Path, device: str) -> Embedder:
-    """The exported model of the newest run of a folder of photos; where there is none, the shipped ViT off the shelf.
+def load_found(source: Path, out: Path, device: str) -> Embedder:
+    """The exported model of the newest run of these photos; where there is none, the shipped ViT off the shelf.
 
     Args:
-        folder: The folder of the photos.
+        source: The folder or CSV of the photos.
         out: The folder of all runs, see `guie.run.default_out`.
         device: Where it computes.
     """
-    newest = newest_export(folder, out)
+    newest = newest_export(source, out)
     if newest is None:
         return _load_tower(SHIPPED, device, is_given=False)
     return _load_exported(newest, device, is_given=False)
@@ -173,12 +213,7 @@ def load_again(model: ModelFile, device: str) -> Embedder:
         FileNotFoundError: its file is gone.
         ValueError: its file holds another model now.
     """
-    if model.kind == OFF_THE_SHELF:
-        loaded = _load_tower(model.name, device, model.is_given)
-    elif Path(model.name).is_file():
-        loaded = _load_exported(Path(model.name), device, model.is_given)
-    else:
-        raise FileNotFoundError(f"the index was made by {model.text}, which is gone; index again with --model FILE")
+    loaded = load_named(model, device, "index again with --model FILE")
     if loaded.model.key != model.key:
         raise ValueError(
             f"the index was made by {model.text}, which has changed since (digest {model.digest}, now "
@@ -187,33 +222,21 @@ def load_again(model: ModelFile, device: str) -> Embedder:
     return loaded
 
 
-def newest_export(folder: Path, out: Path) -> Path | None:
-    """The file that the newest run of a folder of photos has exported; None if there is none.
+def load_named(model: ModelFile, device: str, remedy: str) -> Embedder:
+    """The model that lies now where an index's model lay.
 
-    A run is of this folder if `guie train` linked it, or if it is a source in the run's recipe.json.
+    Raises:
+        FileNotFoundError: its file is gone; the message ends in the remedy.
     """
-    folder = folder.resolve()
-    marks = [path for depth in ("*", "*/*") for path in out.glob(f"{depth}/{FOLDERS[8]}/{MARK}")]
-    exports = [mark.with_name(MODEL_NAME) for mark in marks if _is_of(mark.parents[1], folder)]
-    return max((path for path in exports if path.is_file()), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if model.kind == OFF_THE_SHELF:
+        return _load_tower(model.name, device, model.is_given)
+    if not Path(model.name).is_file():
+        raise FileNotFoundError(f"the index was made by {model.text}, which is gone; {remedy}")
+    return _load_exported(Path(model.name), device, model.is_given)
 
 
-def _is_of(run: Path, folder: Path) -> bool:
-    if (run / LINKED).is_symlink():
-        return (run / LINKED).resolve() == folder
-    try:
-        record: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-        data_root = Path(record["arguments"]["data_root"])
-        data = record["recipe"]["data"]
-        if data.get("drawn"):
-            return False
-        return folder in [(data_root / source["folder"]).resolve() for source in data["sources"]]
-    except (OSError, ValueError, KeyError, TypeError):  # no run's folder, or one of another version
-        return False
-
-
-def _load_tower(name: str, device: str, is_given: bool) -> Embedder:
-    found = tower(name)
+def _load_tower(name: str, device: str, is_given: bool, folders: Sequence[Path] = ()) -> Embedder:
+    found = tower(name, folders)
     if found.weights is not None:
         found = replace(found, weights=found.weights.resolve())
     if found.weights is not None and not found.weights.is_file():
@@ -223,7 +246,16 @@ def _load_tower(name: str, device: str, is_given: bool) -> Embedder:
     sees = (found.model.library, found.model.name, found.model.feature, found.image_px, network.mean, network.std)
     digest = hashlib.sha256(repr((weights, *sees)).encode()).hexdigest()[:16]
     pack_px = max(PACK_PX, found.image_px)
-    return Embedder(ModelFile(OFF_THE_SHELF, name, digest, pack_px, is_given, network.dim), network)
+    return Embedder(ModelFile(OFF_THE_SHELF, _lasting(found), digest, pack_px, is_given, network.dim), network)
+
+
+def _lasting(found: Tower) -> str:
+    """The tower's name with the whole path of its file: it means the same in every directory."""
+    if found.weights is None or found.name.partition("@")[0] == SHIPPED:
+        return found.name
+    px = re.search(r"@\d+$", found.name)
+    library = f"{found.model.library}:{found.model.name}=" if found.name.startswith(("timm:", "open_clip:")) else ""
+    return f"{library}{found.weights}{px[0] if px else ''}"
 
 
 def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:

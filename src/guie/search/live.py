@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from guie.errors import message
 from guie.search.embedder import Embedder, load_again
 from guie.search.store import HEADER, Index, open_index
 
 LOOK_S = 0.5  # between two looks at the header
+RETRY_S = 5.0  # after an index that could not be opened; loading a model may take as long
 log = logging.getLogger(__name__)
 
 
@@ -78,6 +80,8 @@ class LiveIndex:
         self._shown = Shown(index, embedder)
         self._state = self._look()
         self._looked = clock()
+        self._failed: tuple[int, int] | None = None  # the state that could not be opened
+        self._tried = 0.0  # when
         self._lock = threading.Lock()
 
     def shown(self) -> Shown:
@@ -85,26 +89,32 @@ class LiveIndex:
         if self._clock() - self._looked > LOOK_S and self._lock.acquire(blocking=False):
             try:
                 self._looked = self._clock()
-                state = self._look()
-                if state != self._state:
-                    self._open()
-                    self._state = state
+                self._keep_up(self._look())
             finally:
                 self._lock.release()
         return self._shown
 
-    def _open(self) -> None:
+    def _keep_up(self, state: tuple[int, int] | None) -> None:
+        """Opens what is on the disk, if it is new. After a failure, the same file is tried again every `RETRY_S`."""
+        if state == self._state:
+            self.problem = ""
+            return
+        if self.problem and state == self._failed and self._clock() - self._tried < RETRY_S:
+            return
         try:
             index = open_index(self.place)
             before = self._shown
             is_same_model = index.header.model.key == before.embedder.model.key
             embedder = before.embedder if is_same_model else load_again(index.header.model, self._device)
-            self._shown = Shown(index, embedder)
-            self.problem = ""
-            log.info("the index was replaced: %d photos", len(index))
-        except (OSError, ValueError) as error:  # it is told on the page, which goes on with the old index
-            self.problem = f"the index on the disk cannot be opened: {error}"
+        except Exception as error:  # of any kind: torch raises its own. The page tells it and shows the old index
+            self._failed, self._tried = state, self._clock()
+            self.problem = f"the index on the disk cannot be opened: {message(error) or type(error).__name__}"
             log.warning("%s", self.problem)
+            return
+        self._shown = Shown(index, embedder)
+        self._state = state
+        self.problem = ""
+        log.info("the index was replaced: %d photos", len(index))
 
     def _look(self) -> tuple[int, int] | None:
         try:

@@ -51,7 +51,7 @@ def about(index: Index) -> dict[str, Any]:
     n = f"{len(index):,} photo{'' if len(index) == 1 else 's'}"
     return {
         "generation": generation(index),
-        "facts": f"{n}, indexed {made} UTC by {index.header.model.text}",
+        "facts": f"{n}, indexed {made} UTC by {index.header.model.short}",
         "folders": sorted(folders),
         "problem": "",
     }

@@ -1,4 +1,7 @@
-"""The page of `guie search --serve`: a web application on 127.0.0.1 for the person at this machine alone.
+"""The page of `guie search --serve`: a web application on 127.0.0.1, which other computers cannot reach.
+
+It asks for no password: other users of this computer can open it, which help and README say. Other web sites in the
+same browser cannot (`guie.search.guard`).
 
 Starlette and uvicorn: uploads are streamed and bounded before they are in memory, the check of the Host header is part
 of it, and its test client needs no port. A photo is named by an id that the server looks up; no path of a request is

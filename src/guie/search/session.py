@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from guie.launch import choose_device
-from guie.own.look import check_apart, check_device
+from guie.own.look import check_apart, check_device, weights_folders
 from guie.own.photos import read_photos
 from guie.run import default_out
-from guie.search.embedder import EXPORTED, Embedder, load_again, load_found, load_given
-from guie.search.store import HEADER, Header, Index, all_places, default_place, open_index, read_header
+from guie.search.embedder import Embedder, load_again, load_found, load_given, load_named
+from guie.search.store import HEADER, PLACE, Header, Index, all_places, default_place, open_index, read_header
 from guie.search.update import Changes, update
 
 Say = Callable[[str], None]
@@ -47,7 +47,7 @@ class Session:
         check_device(arguments.device)
         device = choose_device(arguments.device)
         if photos is None or arguments.no_update:
-            place = arguments.index or (_place_for(query) if photos is None else default_place(photos, default_out()))
+            place = _named_place(arguments) or (default_place(photos, default_out()) if photos else _place_for(query))
             index = open_index(place)
             say(f"index: {_described(index)}, made {index.header.made}, in {place}")
             return cls(index, load_again(index.header.model, device), device)
@@ -55,10 +55,10 @@ class Session:
 
     @classmethod
     def _updated(cls, arguments: argparse.Namespace, photos: Path, device: str, say: Say) -> Session:
-        place = arguments.index or default_place(photos, default_out())
-        check_apart(place, photos)
+        place = _named_place(arguments) or default_place(photos, default_out())
+        check_apart(place, photos, "--index or --out")
         found = read_photos(photos, arguments.label_from)
-        embedder = _embedder(arguments, place, found.root, device)
+        embedder = _embedder(arguments, place, photos, found.root, device)
         index, changes = update(place, found, photos, embedder, arguments.label_from, arguments.verify)
         if changes.anew:
             say(f"the index is made anew: {changes.anew}")
@@ -68,19 +68,23 @@ class Session:
         return cls(index, embedder, device)
 
 
-def _embedder(arguments: argparse.Namespace, place: Path, root: Path, device: str) -> Embedder:
+def _named_place(arguments: argparse.Namespace) -> Path | None:
+    """The index's folder by --index or --out; None without them."""
+    place: Path | None = arguments.index
+    return arguments.out / PLACE if arguments.out else place
+
+
+def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, root: Path, device: str) -> Embedder:
     """The model of --model; else the one that was given when the index was made; else the one that is found."""
     if arguments.model:
-        return load_given(arguments.model, device)
+        return load_given(arguments.model, device, weights_folders(root))
     try:
         before: Header | None = read_header(place) if (place / HEADER).is_file() else None
     except ValueError:  # damaged: the update makes it anew and says so
         before = None
     if before is not None and before.model.is_given:
-        if before.model.kind == EXPORTED and not Path(before.model.name).is_file():
-            raise FileNotFoundError(f"the index was made by {before.model.text}, which is gone; choose another --model")
-        return load_given(before.model.name, device)
-    return load_found(root, default_out(), device)
+        return load_named(before.model, device, "choose another --model")
+    return load_found(photos, default_out(), device)
 
 
 def _place_for(query: Path | None) -> Path:

@@ -5,7 +5,8 @@
       photos.parquet  path, label, size, mtime_ns, digest of each photo, sorted by path
       problems.parquet  path and reason of what is not in the index
       00000.npy ...   float32 [n, dim], L2-normalised, in the order of the table
-    pending/          what an update has embedded so far (guie.search.pending)
+    .pending/         what an update has embedded so far (guie.search.pending)
+    .guie-search      empty; marks the folder as an index's (guie.search.writing)
 
 An update writes a new generation beside the old one and replaces the header by a rename. So a reader sees the old index
 or the new one, never a part.
@@ -36,6 +37,7 @@ VERSION = 1  # of the layout
 PHOTO_COLUMNS = ("path", "label", "size", "mtime_ns", "digest")
 N_TRIES = 5  # to open an index that is replaced meanwhile
 PLACE = "search"  # name of the index's folder
+PENDING = ".pending"  # in it
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,18 +13,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from guie.data.manifest import write_table
 from guie.done import locked
 from guie.embed.search import Vectors
 from guie.errors import is_of_the_machine
-from guie.files import SCRATCH, full_disk_told, save_json, sweep
 from guie.own.photos import Photos
 from guie.search.embedder import Embedder
 from guie.search.pending import KNOWN_COLUMNS, Pending
 from guie.search.reading import Photo, read_all
-from guie.search.store import HEADER, PHOTO_COLUMNS, Header, Index, open_index
+from guie.search.store import HEADER, PENDING, PHOTO_COLUMNS, Header, Index, open_index
+from guie.search.writing import begin, check_own, write_generation
 
-SHARD_ROWS = 262_144  # 64 MB at 64-d
 RECENT_NS = 2_000_000_000  # a file may change again within the resolution of its time, which is 2 s on FAT
 UNSURE = -1  # as mtime_ns: the next update compares the bytes
 _Place = tuple[str, int, int]  # label, size and mtime_ns of a file
@@ -97,14 +93,15 @@ def update(
         verify: Compare the bytes of all photos, not only sizes and times.
 
     Raises:
-        ValueError: another process updates the index, it is of other photos, or no photo can be read.
+        ValueError: another process updates the index, `place` holds something else, or no photo can be read.
         OSError: the disk is full, or `place` cannot be written.
     """
     began = time.monotonic()
+    check_own(place)
     with locked(place, "--index"):
-        sweep(place, is_locked=True)
+        begin(place)
         old, anew = _old_index(place, source, embedder)
-        pending = Pending(place / "pending", embedder.model.key, embedder.model.dim)
+        pending = Pending(place / PENDING, embedder.model.key, embedder.model.dim)
         files, problems = _files(photos)
         pool = _Pool.of(old, pending.table)
         kept, waiting = _split(files, pool, verify)
@@ -115,7 +112,7 @@ def update(
         header = _header(photos, source, embedder, label_from)
         not_taken = _not_taken(photos, problems)
         if old is None or not _is_same(old, header, table, not_taken):
-            _write(place, header, table, not_taken, _all_embeddings(old, pending))
+            write_generation(place, header, table, not_taken, _all_embeddings(old, pending))
         pending.remove()
         index = open_index(place)
     changes = _changes(old, index, anew, time.monotonic() - began)
@@ -256,39 +253,6 @@ def _all_embeddings(old: Index | None, pending: Pending) -> Vectors:
     """The embeddings in the order of the pool."""
     _, new = pending.all()
     return Vectors((*(() if old is None else old.shards), new))
-
-
-def _write(place: Path, header: Header, table: pd.DataFrame, problems: pd.DataFrame, pool: Vectors) -> None:
-    """Writes a new generation beside the others, lets the header name it, and removes the others.
-
-    Raises:
-        OSError: the disk is full; the message names the folder.
-    """
-    there = [path for path in place.glob("g*") if re.fullmatch(r"g\d+", path.name)]
-    generation = f"g{1 + max((int(path.name[1:]) for path in there), default=0):04d}"
-    scratch = place / f".{generation}{SCRATCH}"
-    scratch.mkdir()
-    sizes = []
-    rows = table["row"].to_numpy(np.int64)
-    with full_disk_told(place):
-        for number, first in enumerate(range(0, len(rows), SHARD_ROWS)):
-            shard = pool.raw(rows[first : first + SHARD_ROWS])
-            _save_shard(scratch / f"{number:05d}.npy", shard)
-            sizes.append(len(shard))
-        write_table(scratch / "photos.parquet", table[list(PHOTO_COLUMNS)])
-        write_table(scratch / "problems.parquet", problems)
-        scratch.rename(place / generation)
-        save_json(place / HEADER, replace(header, generation=generation, shards=tuple(sizes)).as_data())
-    for stale in there:
-        shutil.rmtree(stale, ignore_errors=True)
-
-
-def _save_shard(path: Path, shard: np.ndarray) -> None:
-    """Writes a shard to the disk. Not through a memory map: on a full disk it would kill this process."""
-    with path.open("wb") as file:
-        np.save(file, shard)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _changes(old: Index | None, index: Index, anew: str, seconds: float) -> Changes:

@@ -190,6 +190,13 @@ def test_file_alone_gives_what_needs_no_run(run: Run, photos: Path, tmp_path: Pa
     assert error.startswith("error: onnx, hub are made from a run's weights") and error.count("\n") == 1
 
 
+def test_file_of_a_run_brings_it_from_inside_its_folder(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(run.folder(8))
+    exported = take_away.read_exported(Path("saved_model.pt"))
+    assert exported.run is not None and exported.run.out == run.out
+    assert exported.path == run.folder(8) / "saved_model.pt"
+
+
 def test_embeddings_that_were_interrupted_go_on(
     run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -297,6 +304,10 @@ def test_faults_are_told_in_one_line(run: Run, photos: Path, tmp_path: Path, cap
         torch.jit.script(torch.nn.Identity()).save(tmp_path / "other.pt")
     assert "other.pt gives [1, 3, 2, 2] for an image" in told(str(tmp_path / "other.pt"), *to)
     assert "--to" in told(str(run.out), "--to", str(run.out / "08_export"))
+    (tmp_path / "shop/photos").mkdir(parents=True)
+    assert "would lie among the photos" in told(str(run.out), "--to", str(photos / "new"), "--photos", str(photos))
+    above = ["--to", str(tmp_path / "shop"), "--photos", str(tmp_path / "shop/photos")]
+    assert "where the results would go; choose another place with --to" in told(str(run.out), *above)
     assert "give --photos FOLDER" in told(str(run.out), *to, "--formats", "embeddings")
     assert "give --photos FOLDER" in told(str(run.out), *to, "--formats", "onnx", "--photos", str(photos))
     assert "does not exist" in told(str(run.out), *to, "--formats", "embeddings", "--photos", str(tmp_path / "none"))

@@ -91,11 +91,12 @@ def test_lists_name_the_files(looked: tuple[Path, Path, str]):
 
 
 def test_page_shows_what_was_found_and_holds_hostile_names_as_text(looked: tuple[Path, Path, str]):
-    _, folder, _ = looked
+    root, folder, _ = looked
     html = (folder / "index.html").read_text(encoding="utf-8")
     assert "red/broken & <only>.jpg" in Page(html).texts
     assert "http" not in re.sub(r'xmlns="[^"]*"', "", html).replace("http-equiv", "")
     assert "<only>" not in html
+    assert str(root.parent) not in html  # the page may be sent to others
     for title in ("Photos and their nearest", "Mix-ups", "Labels worth a look", "Photos that are there twice"):
         assert title in html
     assert "single" in html and "timm has no network" in html
@@ -186,6 +187,13 @@ def test_results_are_not_put_among_the_photos(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "photos/out").exists()
 
 
+def test_photos_are_not_put_among_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    labelled(tmp_path / "look/photos", n=2)
+    assert main([str(tmp_path / "look/photos"), "--out", str(tmp_path)]) == 2
+    assert "where the results would go; choose another place with --out" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "look").iterdir()] == ["photos"]
+
+
 def test_no_tower_at_all_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     labelled(tmp_path / "photos", n=2)
     assert main([str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--towers", "timm:nothing"]) == 2
@@ -241,3 +249,18 @@ def test_the_last_lines_of_a_long_caption_are_kept():
 
     lines = _lines("a-very/long/path/" * 8 + "end.jpg")
     assert len(lines) == N_LINES and lines[-1].endswith("end.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("timm:vit=/home/me/w/x.pth@224, 224 px", "timm:vit=x.pth@224, 224 px"),
+        (
+            "weights a.pt are in none of: a.pt, /srv/guie/weights/a.pt, ~/w/a.pt",
+            "weights a.pt are in none of: a.pt, a.pt, a.pt",
+        ),
+        ("see https://huggingface.co/a/b, and shoes/boots", "see https://huggingface.co/a/b, and shoes/boots"),
+    ],
+)
+def test_pages_hold_names_without_folders(text: str, shown: str):
+    assert look_text.without_folders(text) == shown

@@ -1,6 +1,7 @@
 """What the models of the search see and give, against other libraries and single images."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,61 @@ def test_odd_photos_are_seen_upright(tmp_path: Path):
     turned = Image.fromarray(np.rot90(pixels))  # lies on its side; orientation 6 turns it back by 90 degrees clockwise
     turned.save(buffer, "PNG", exif=exif)
     assert np.array_equal(ours.pixels(buffer.getvalue()), pixels)
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped weights; the current directory is the one above."""
+    folder = tmp_path / "work/weights"
+    folder.mkdir(parents=True)
+    shutil.copy(PROJECT / "weights/vit_tiny_drawn.safetensors", folder)
+    monkeypatch.chdir(folder.parent)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        ("weights/vit_tiny_drawn.safetensors@32", "{}/vit_tiny_drawn.safetensors@32"),
+        ("vit_tiny_drawn.safetensors@32", "{}/vit_tiny_drawn.safetensors@32"),
+        (
+            "timm:vit_tiny_patch16_224=weights/vit_tiny_drawn.safetensors@32",
+            "timm:vit_tiny_patch16_224={}/vit_tiny_drawn.safetensors@32",
+        ),
+        ("shipped@32", "shipped@32"),
+    ],
+)
+def test_tower_is_the_same_from_every_directory(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, kept: str
+):
+    ours = load_given(named, "cpu", [weights])
+    assert ours.model.name == kept.format(weights)
+    assert (ours.network.image_px, ours.model.dim) == (32, 192)
+    monkeypatch.chdir(tmp_path)
+    assert load_again(ours.model, "cpu").model == ours.model
+
+
+def test_files_of_torch_are_told_apart_by_their_contents(weights: Path, tmp_path: Path):
+    state = load_file(weights / "vit_tiny_drawn.safetensors")
+    torch.save(state, weights / "vit_tiny_patch16_224.mine.pt")
+    ours = load_given("vit_tiny_patch16_224.mine.pt@32", "cpu", [weights])
+    assert ours.model.kind == embedder_module.OFF_THE_SHELF and ours.model.dim == 192
+    assert load_given(str(export_grid(tmp_path / "vit_tiny_patch16_224.pt")), "cpu").model.kind == "exported model"
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "vit_tiny_patch16_224.pt").read_bytes()[:3000])
+    with pytest.raises(ValueError, match=r"cut\.pt is no TorchScript file, and as a file of weights: which network"):
+        load_given(str(tmp_path / "cut.pt"), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "short"),
+    [
+        ("exported model", "/home/me/shop/08_export/saved_model.pt", "exported model shop/saved_model.pt"),
+        ("exported model", "/home/me/k=1/own.pt", "exported model own.pt"),
+        ("off the shelf", "timm:vit=/home/me/a b/x.pth@224", "timm:vit=x.pth@224 off the shelf"),
+        ("off the shelf", "/home/me/x.safetensors", "x.safetensors off the shelf"),
+        ("off the shelf", "open_clip:hf-hub:a/b", "open_clip:hf-hub:a/b off the shelf"),
+        ("off the shelf", "shipped", "the shipped ViT off the shelf"),
+    ],
+)
+def test_pages_name_the_model_without_its_folder(kind: str, name: str, short: str):
+    assert embedder_module.ModelFile(kind, name, "0", 0).short == short

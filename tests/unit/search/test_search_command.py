@@ -160,6 +160,7 @@ def test_html_page_holds_photos_and_neighbours(indexed: Path, capsys: pytest.Cap
     assert data["thumbs"]["4"] == "" and data["thumbs"]["2"] != ""
     assert "1 without a picture" in said
     assert "http://" not in html and 'src="/' not in html  # nothing is fetched
+    assert "by exported model saved_model.pt" in html  # without the folder: the page is sent to others
 
 
 def test_newest_run_of_these_photos_is_taken(
@@ -205,11 +206,15 @@ def test_newest_run_of_these_photos_is_taken(
         (["none"], "none does not exist"),
         (["empty"], "empty holds no photo"),
         (["photos", "empty"], "photos and empty are two folders"),
-        (["photos", "-k", "0"], "-k is 0, must be 1 to 10,000"),
+        (["photos", "q.png", "-k", "0"], "-k is 0, must be 1 to 10,000"),
         (["photos", "--json"], "name one with --query"),
         (["photos", "q.png", "--json", "--csv"], "choose one"),
         (["photos", "q.png", "--serve"], "drop the photo on the page"),
         (["photos", "--serve", "--port", "70000"], "--port is 70000, must be 0 to 65,535"),
+        (["photos", "--serve", "-k", "5"], "-k changes nothing here: it is for --query and --html"),
+        (["photos", "--n-photos", "5"], "--n-photos changes nothing here"),
+        (["photos", "--port", "80"], "--port changes nothing here"),
+        (["photos", "--with-itself"], "--with-itself changes nothing here"),
         (["photos", "--model", "none.pt"], "--model none.pt does not exist"),
         (["photos", "--model", "q.png"], "q.png is no TorchScript file"),
         (["photos", "--model", "empty"], "--model empty has no 08_export/saved_model.pt"),
@@ -225,6 +230,8 @@ def test_newest_run_of_these_photos_is_taken(
         (["photos", "--model", "model.pt", "--html", "photos"], "photos is a folder; name a file with --html"),
         (["photos", "--model", "model.pt", "--index", "q.png"], "choose another place with --index"),
         (["photos", "--model", "model.pt", "--index", "photos/index"], "would lie among the photos"),
+        (["photos", "--model", "model.pt", "--index", "."], "photos lies in ., where the results would go"),
+        (["photos", "--index", "i", "--out", "o"], "--index and --out: choose one"),
         (["photos", "--model", "timm:none"], "timm has no network 'none'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -287,8 +294,21 @@ def test_folders_of_one_name_have_indexes_of_their_own(
     assert len(list((tmp_path / "out").glob("photos*/search/index.json"))) == 2
 
 
+def test_out_holds_the_index_in_a_folder_of_its_own(
+    photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "shop/pending").mkdir(parents=True)
+    shutil.copy(photos / "4.png", tmp_path / "shop/pending/own.png")
+    assert main([str(photos), "--model", str(model), "--out", "shop"]) == 0
+    assert (tmp_path / "shop/search" / HEADER).is_file() and (tmp_path / "shop/pending/own.png").is_file()
+    capsys.readouterr()
+    assert main([str(photos / "4.png"), "--out", "shop"]) == 0
+    assert "index: 5 photos" in capsys.readouterr().err
+
+
 def test_help_begins_with_examples_and_fits_eighty_columns():
     text = parser().format_help()
     assert text.startswith("  guie search my_photos")
     assert max(map(len, text.splitlines())) <= 80
-    assert all(option in text for option in ("--query", "--serve", "--html", "--index", "--with-itself"))
+    assert all(option in text for option in ("--query", "--serve", "--html", "--index", "--out", "--with-itself"))
+    assert "other users of this computer can" in " ".join(text.split())

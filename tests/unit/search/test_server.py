@@ -402,3 +402,26 @@ def test_uploads_wait_for_each_other(client: TestClient, photos: Path, monkeypat
         answers = list(pool.map(lambda _: client.post("/api/near", content=content, headers=BYTES), range(12)))
     assert {answer.status_code for answer in answers} == {200}
     assert 1 <= most[0] <= server_module.N_SEARCHES
+
+
+def test_an_index_that_fails_for_a_passing_reason_is_opened_later(
+    photos: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+):
+    now = [0.0]
+    live = LiveIndex(build(photos, embedder), embedder, clock=lambda: now[0])
+    draw(photos / "new.png", 90)
+    build(photos, embedder)
+    tried = []
+
+    def fails(place: Path) -> Index:
+        tried.append(now[0])
+        raise RuntimeError("out of\nmemory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live_module, "open_index", fails)
+        for now[0] in (1.0, 2.0, 3.0, 5.5, 6.5, 7.5):
+            assert len(live.shown().index) == 5
+    assert tried == [1.0, 6.5]  # not at every request
+    assert live.problem == "the index on the disk cannot be opened: out of memory"
+    now[0] = 12.0  # nothing has changed on the disk
+    assert len(live.shown().index) == 6 and live.problem == ""

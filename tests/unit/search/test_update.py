@@ -15,10 +15,10 @@ from exported_model import draw, export_grid, grid_by_hand
 from PIL import Image
 
 from guie.own.photos import read_photos
-from guie.search import update as update_module
+from guie.search import writing
 from guie.search.embedder import Embedder, load_given
 from guie.search.pending import Pending
-from guie.search.store import HEADER, Index, open_index
+from guie.search.store import HEADER, PENDING, Index, open_index
 from guie.search.update import Changes, update
 
 OLD = time.time() - 1000
@@ -217,7 +217,7 @@ def test_index_of_other_photos_is_not_replaced(folder: Path, tmp_path: Path, emb
 
 def test_shards_change_nothing(folder: Path, tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch):
     whole, _ = indexed(folder, tmp_path / "whole", embedder)
-    monkeypatch.setattr(update_module, "SHARD_ROWS", 3)
+    monkeypatch.setattr(writing, "SHARD_ROWS", 3)
     parts, _ = indexed(folder, tmp_path / "parts", embedder)
     assert parts.header.shards == (3, 3, 1)
     asking = np.concatenate(whole.shards)
@@ -248,7 +248,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from guie.own.photos import read_photos
-from guie.search import embedder as embedders, pending, store, update
+from guie.search import embedder as embedders, pending, update, writing
 embedders.BATCH = 2
 place, folder = Path({place!r}), Path({folder!r})
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
@@ -266,9 +266,9 @@ if moment == "half a line":
         die()
     pending.Pending.add = dying
 if moment == "shards":
-    update.write_table = die
+    writing.write_table = die
 if moment == "before the header":
-    update.save_json = die
+    writing.save_json = die
 if moment == "after the header":
     pending.Pending.remove = die
 update.update(place, read_photos(folder), folder, embedders.load_given({model!r}, "cpu"))
@@ -298,13 +298,13 @@ def test_killed_update_goes_on(
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     if moment in ("half a line", "shards", "before the header"):
         assert len(open_index(place)) == 6
-    n_pending = len(Pending(place / "pending", embedder.model.key, embedder.model.dim).table)
+    n_pending = len(Pending(place / PENDING, embedder.model.key, embedder.model.dim).table)
     assert n_pending == {"embedded": 4, "half a line": 0}.get(moment, 1)
     index, changes = indexed(folder, place, embedder)
     assert changes.n_embedded == (7 if moment == "embedded" else 1) - n_pending
     check_is_right(index, folder)
-    assert not (place / "pending").exists()
-    assert sorted(path.name for path in place.iterdir()) == [".lock", index.header.generation, HEADER]
+    assert not (place / PENDING).exists()
+    assert sorted(path.name for path in place.iterdir()) == [".guie-search", ".lock", index.header.generation, HEADER]
 
 
 def test_second_indexer_is_refused(folder: Path, tmp_path: Path, embedder: Embedder):
@@ -343,3 +343,38 @@ def test_names_with_odd_bytes_are_found_again(tmp_path: Path, embedder: Embedder
     index, _ = indexed(folder, tmp_path / "index", embedder)
     assert index.file(0).exists() and len(index.rows_of(index.table["path"][0])) == 1
     assert isinstance(pd.read_parquet(tmp_path / "index" / index.header.generation / "photos.parquet"), pd.DataFrame)
+
+
+def test_a_folder_with_other_files_is_not_touched(folder: Path, tmp_path: Path, embedder: Embedder):
+    shop = tmp_path / "shop"
+    contents = {
+        "pending/a.png": b"1",
+        "g1/b.png": b"2",
+        "g0001/00000.npy": b"3",
+        "deep/.draft.tmp": b"4",
+        "index.json": b'{"name": "a web site"}',
+    }
+    for name, content in contents.items():
+        (shop / name).parent.mkdir(parents=True, exist_ok=True)
+        (shop / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"shop holds other files, such as deep, and is no index; .*--index.*--out$"):
+        indexed(folder, shop, embedder)
+    assert {str(path.relative_to(shop)): path.read_bytes() for path in shop.rglob("*") if path.is_file()} == contents
+
+
+def test_files_that_a_user_puts_into_an_index_stay(folder: Path, tmp_path: Path, embedder: Embedder):
+    place = tmp_path / "index"
+    first, _ = indexed(folder, place, embedder)
+    others = ["pending/a.png", "g1/b.png", "g7000/notes.txt", "deep/.draft.tmp", ".mine.tmp"]
+    for name in others:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"x")
+    for killed in (".g0009.tmp/00000.npy", "g0008/00000.npy"):  # what updates that were killed leave
+        (place / killed).parent.mkdir()
+        (place / killed).write_bytes(b"x")
+    draw(folder / "new.png", 50)
+    index, _ = indexed(folder, place, embedder)
+    assert all((place / name).read_bytes() == b"x" for name in others)
+    left = {path.name for path in place.iterdir()} - {Path(name).parts[0] for name in others}
+    assert left == {".guie-search", ".lock", HEADER, index.header.generation}
+    assert index.header.generation != first.header.generation

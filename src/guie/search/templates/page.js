@@ -60,6 +60,7 @@
   let running = null; // the request that the page waits for
   let shown = []; // photos in the grid
   let query = null;
+  let ofGrid; // the generation of the index that the grid is of
 
   // Where the reader is stands in the address, so that Back and links work.
   const place = () => {
@@ -159,6 +160,7 @@
     query = null;
     at("query").hidden = true;
     fill(answer.photos);
+    ofGrid = answer.generation;
     at("status").textContent = count(answer.total, "photo") + inFolder(where.folder);
     at("more").hidden = shown.length >= answer.total;
   }
@@ -189,12 +191,20 @@
   }
 
   async function more() {
-    const answer = await source.photos(place().folder, shown.length).catch((error) => complain(error.message));
-    if (!answer) return;
+    const mine = running;
     const first = shown.length;
+    let answer;
+    try {
+      answer = await source.photos(place().folder, first, mine.signal);
+    } catch (error) {
+      if (error.name !== "AbortError" && mine === running) complain(error.message);
+      return undefined;
+    }
+    if (mine !== running || first !== shown.length) return undefined; // the reader has gone on, or pressed twice
+    if (answer.generation !== ofGrid) return show(); // the index was replaced: this part does not follow the others
     fill(answer.photos, true);
     at("more").hidden = shown.length >= answer.total;
-    focusCard(first);
+    return focusCard(first);
   }
 
   // An answer of another generation: the index was replaced, so counts and folders have changed.
