@@ -260,12 +260,12 @@ def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tu
         return []
     met.setdefault((status.st_dev, status.st_ino), own)
     for entry in entries:
-        status = _status(entry)
-        if status is None:
+        state = _status(entry)
+        if state is None:
             continue
-        name, inode = f"{own}/{entry.name}", (status.st_dev, status.st_ino)
-        if not stat.S_ISDIR(status.st_mode):
-            lines.append((None, f"{name} {status.st_size} {status.st_mtime_ns}\n"))
+        name, inode = f"{own}/{entry.name}", (state.st_dev, state.st_ino)
+        if not stat.S_ISDIR(state.st_mode):
+            lines.append((None, f"{name} {state.st_size} {state.st_mtime_ns}\n"))
         elif inode in met:
             lines.append((None, f"{name} is {met[inode]}\n"))
         else:

@@ -15,6 +15,7 @@ from guie.recipe import Recipe, load_recipe
 from guie.run import FOLDERS
 
 ALL = "all"  # the link to the person's own folder
+LINKED = f"{PHOTOS}/{ALL}/"  # how the paths of manifests begin
 NOTED = "source.json"
 REMEDY = "give this one another --name"
 

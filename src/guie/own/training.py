@@ -16,7 +16,7 @@ from guie.dependencies import PHASES
 from guie.embed.verdict import Verdict, save_verdict
 from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
-from guie.own.linked import Origin, check_ours, check_same, link_photos
+from guie.own.linked import LINKED, Origin, check_ours, check_same, link_photos
 from guie.own.look import check_apart
 from guie.own.photos import Photos
 from guie.own.recipe_text import recipe_text
@@ -90,9 +90,9 @@ def train(
             another recipe's; or it would lie among the photos.
         ValueError: a door failed; it has said why.
     """
-    check_enough(photos)
     run = out / wish.name
     origin = origin or Origin(photos.root)
+    check_enough(photos, origin.path)
     check_apart(run, origin.path)
     check_ours(run)
     if not is_forced:
@@ -182,26 +182,32 @@ def _tell_left_out(run: Path) -> None:
     if rows:
         print(f"  left out: {len(rows):,} photos that cannot be used")
     for path, reason in rows[:N_TOLD]:
-        print(f"    {path}: {reason}")
+        print(f"    {path.removeprefix(LINKED)}: {reason}")
 
 
 def _problems(path: Path) -> list[tuple[str, str]]:
     return list(pd.read_parquet(path, columns=["path", "reason"]).itertuples(index=False, name=None))
 
 
-def check_enough(photos: Photos) -> None:
-    """Raises ValueError for photos that nothing can be trained on; the message says what works without training."""
+def check_enough(photos: Photos, source: Path) -> None:
+    """Raises ValueError for photos that nothing can be trained on; the message says what works without training.
+
+    Args:
+        photos: With their labels.
+        source: The folder or list that they were read from.
+    """
     labelled = photos.table[photos.table["label"] != ""]
-    instead = f"guie look {photos.root} and guie search {photos.root} need no training"
+    name = shlex.quote(str(source))
+    instead = f"guie look {name} and guie search {name} need no training"
     if labelled.empty:
         raise ValueError(
-            f"no photo in {photos.root} has a label: training needs a folder for each class, a CSV (path,label), or "
+            f"no photo in {source} has a label: training needs a folder for each class, a CSV (path,label), or "
             f"--label-from; {instead}"
         )
     n_pairs = int((labelled["label"].value_counts() >= 4).sum())
     if labelled["label"].nunique() < 2 or n_pairs < 1 or len(labelled) < FEWEST_PHOTOS:
         raise ValueError(
-            f"{photos.root} has {len(labelled):,} labelled photos of {labelled['label'].nunique():,} classes, "
+            f"{source} has {len(labelled):,} labelled photos of {labelled['label'].nunique():,} classes, "
             f"{n_pairs:,} of them with four photos or more; training needs {FEWEST_PHOTOS} photos, two classes, and "
             f"one class of four; {instead}"
         )

@@ -32,13 +32,13 @@ def photos(root: Path, counts: dict[str, int]) -> Photos:
 )
 def test_too_little_to_train_on_is_told_with_what_needs_no_training(tmp_path: Path, counts: dict[str, int], said: str):
     with pytest.raises(ValueError, match=said) as error:
-        train(photos(tmp_path, counts), Wish("mine"), tmp_path / "out")
-    assert "guie search" in str(error.value)
+        train(photos(tmp_path, counts), Wish("mine"), tmp_path / "out", origin=Origin(tmp_path / "my list.csv"))
+    assert f"guie search '{tmp_path}/my list.csv'" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_just_enough(tmp_path: Path):
-    check_enough(photos(tmp_path, {"a": 127, "b": 1}))
+    check_enough(photos(tmp_path, {"a": 127, "b": 1}), tmp_path)
 
 
 def test_photos_stay_where_they_are_and_the_list_names_the_labelled_ones(tmp_path: Path):
