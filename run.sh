@@ -50,10 +50,14 @@ command=train
 rest=()
 for ((i = 0; i < ${#words[@]}; i++)); do
     case ${words[i]} in
-        --images=*) images=${words[i]#*=} ;;
-        --images)
-            i=$((i + 1))
-            images=${words[i]-}
+        --images=* | --images)
+            [ -z "$images" ] || refuse "--images stands twice; name one folder"
+            if [ "${words[i]}" = --images ]; then
+                i=$((i + 1))
+                images=${words[i]-}
+            else
+                images=${words[i]#*=}
+            fi
             [ -n "$images" ] || refuse "--images needs a value"
             ;;
         --look) command=look ;;
@@ -120,7 +124,7 @@ export PYTHONUTF8=1 # file names and logs are UTF-8 whatever the shell's languag
 
 # Before any door: does the recipe exist, and does it take these fields?
 found=$("$python" -P -m guie.sequence recipe "$recipe" ${sets[@]+"${sets[@]}"}) || exit
-read -r name min_cosine <<<"$found"
+read -r name min_cosine val_by <<<"$found"
 
 seconds_since() { # with one decimal; $1 is an earlier $EPOCHREALTIME
     awk -v from="${1/,/.}" -v to="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f", to - from }'
@@ -144,7 +148,11 @@ for door in "$here"/data_prep/0[1-9]_*.py "$here"/src/0[1-9]_*.py; do
 done
 
 if [ "$last" = 9 ]; then
-    echo "Scores on classes that training never saw:"
+    if [ "$val_by" = image ]; then
+        echo "Scores on images that were held back, of classes that were trained on:"
+    else
+        echo "Scores on classes that training never saw:"
+    fi
     "$python" -P -m guie.sequence scores "$out/$name/07_embeddings/scores.csv"
     echo
 fi

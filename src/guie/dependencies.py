@@ -6,6 +6,8 @@ A door runs again when one of these changes.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 
 from guie.done import damages, fingerprint, outputs_digest, read_done, readers
 from guie.launch import device_kind
@@ -58,6 +60,7 @@ VERSIONS: dict[int, dict[str, int]] = {
 # The doors whose outputs each door reads.
 EARLIER = {door: tuple(range(3, door)) for door in range(4, 9)}
 INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2, *EARLIER[8]), 9: (2, *EARLIER[8], 8)}
+LISTED = "csv_list"  # the kind of source whose files stand in a list
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 BACKBONE = ("start.model", "image_px", "patch_stride")  # of a stage: they decide how its backbone is built
 CHOICES = ("validation.keeps_best",)  # of a stage: whether its weights were chosen by validation score; door 07 says so
@@ -167,4 +170,25 @@ def _finished_digest(run: Run, number: int, arguments: argparse.Namespace, known
 
 
 def _raw_digest(run: Run) -> str:
-    return fingerprint(run.images_root, (source.folder for source in run.recipe.data.sources))
+    """One hash over the raw images. Of a list, the listed files count, not all that lies below their folder: that may
+    be a link to a whole disk."""
+    listed = [source.folder for source in run.recipe.data.sources if source.kind == LISTED]
+    whole = fingerprint(run.images_root, (source.folder for source in run.recipe.data.sources if source.kind != LISTED))
+    if not listed:
+        return whole
+    from guie.data.sources.csv_list import files_of  # pandas: not for the other doors
+
+    sha = hashlib.sha256(whole.encode())
+    for folder in listed:
+        for path in files_of(run.images_root / folder):
+            sha.update(f"{_state(path)} {os.path.relpath(path, run.images_root)}\n".encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()[:16]
+
+
+def _state(path: str) -> str:
+    """Size and time of a file; '' where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -260,19 +260,26 @@ def _lines(folder: Path, root: Path, met: dict[tuple[int, int], str]) -> list[tu
         return []
     met.setdefault((status.st_dev, status.st_ino), own)
     for entry in entries:
-        try:
-            status = entry.stat()
-        except OSError:  # a broken link, or a cycle of links
-            status = entry.stat(follow_symlinks=False)
-        name, inode = f"{own}/{entry.name}", (status.st_dev, status.st_ino)
-        if not stat.S_ISDIR(status.st_mode):
-            lines.append((None, f"{name} {status.st_size} {status.st_mtime_ns}\n"))
+        state = _status(entry)
+        if state is None:
+            continue
+        name, inode = f"{own}/{entry.name}", (state.st_dev, state.st_ino)
+        if not stat.S_ISDIR(state.st_mode):
+            lines.append((None, f"{name} {state.st_size} {state.st_mtime_ns}\n"))
         elif inode in met:
             lines.append((None, f"{name} is {met[inode]}\n"))
         else:
             met[inode] = name
             lines.append((Path(entry.path), f"{name}/\n"))
     return lines
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What an entry leads to; the link itself where it is broken or leads in a circle; None where it is gone by now."""
+    for follows in (True, False):
+        with contextlib.suppress(OSError):
+            return entry.stat(follow_symlinks=follows)
+    return None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Answers that run.sh needs from Python, besides the doors. They go to stdout.
 
-python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   the recipe's name, and its export.min_parity_cosine
+python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   its name, export.min_parity_cosine and data.val_by
 python -m guie.sequence scores FILE.csv                         the scores that door 07 wrote, as a table for people
 """
 
@@ -17,14 +17,14 @@ from guie.recipe import load_recipe
 
 
 def describe_recipe(name_or_path: str, *overrides: str) -> str:
-    """Two words for the shell: the recipe's name, which has no spaces, and its `export.min_parity_cosine`.
+    """Three words for the shell: the recipe's name, which has no spaces, `export.min_parity_cosine`, `data.val_by`.
 
     Raises:
         ValueError: there is no such recipe, or an override does not fit it.
         FileNotFoundError: the recipe's file does not exist.
     """
     recipe = load_recipe(name_or_path, overrides)
-    return f"{recipe.name} {recipe.export.min_parity_cosine}"
+    return f"{recipe.name} {recipe.export.min_parity_cosine} {recipe.data.val_by}"
 
 
 def score_table(path: str) -> str:

@@ -403,6 +403,13 @@ def test_words_with_spaces_and_quotes_stay_whole(doors: Tree):
     assert f"checked {odd}/demo/08_export/submission.zip --expected {odd}/demo/08_export/parity" in done.stdout
 
 
+def test_summary_says_of_which_classes_the_scores_are(doors: Tree):
+    assert "Scores on classes that training never saw:\n" in doors.bash("./run.sh --from 9").stdout
+    said = doors.bash("./run.sh --from 9 --set data.val_by=image").stdout
+    assert "Scores on images that were held back, of classes that were trained on:\n" in said
+    assert "never saw" not in said
+
+
 def test_smallest_cosine_of_the_recipe_reaches_the_check(doors: Tree):
     assert doors.bash("./run.sh --from 9").stdout.count("--min-cosine 0.999\n") == 1
     assert doors.bash("./run.sh --from 9 --set export.min_parity_cosine=0.5").stdout.count("--min-cosine 0.5\n") == 1
@@ -488,7 +495,12 @@ def test_images_are_short_for_commands_of_guie(tree: Tree, words: str, expected:
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
-    [("--look", "--look needs --images FOLDER"), ("--images", "--images needs a value")],
+    [
+        ("--look", "--look needs --images FOLDER"),
+        ("--images", "--images needs a value"),
+        ("--images=", "--images needs a value"),
+        ("--images a --images=b", "--images stands twice; name one folder"),
+    ],
 )
 def test_images_and_look_without_a_folder_are_told(tree: Tree, words: str, complaint: str):
     done = tree.bash(f"./run.sh {words}")

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "recipes": {"recipe"},
     "options": {"run"},
     "launch": {"machine"},
-    "dependencies": {"done", "launch", "options", "run", "settings", "versions"},
+    "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
     "door": {
         "address_space",
         "dependencies",

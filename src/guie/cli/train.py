@@ -5,7 +5,8 @@ guie train photos.csv             a table with the columns path,label
 Trains an embedding for your own photos, tells whether that helped, and exports
 the better model. First it trains on half of the classes and is scored on the
 other half; then it trains on all. A class needs a folder of its own. With fewer
-than 60 classes none is held back, but some photos of each.
+than 60 classes, or too few photos, none is held back, but some photos of each.
+Photos that cannot be read are left out and named.
 
 Leaves artifacts/NAME/recipe.py (edit it and run it again with ./run.sh),
 08_export/saved_model.pt and 09_report/index.html."""
@@ -15,14 +16,17 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from guie.errors import run_to_the_end
-from guie.own.photos import read_photos
+from guie.own.linked import Origin
+from guie.own.photos import Photos, read_photos
 from guie.own.recipes import Wish
+from guie.own.towers import shipped_weights, tower
 from guie.own.training import train
 from guie.own.verdict import verdict
-from guie.run import default_out
+from guie.run import PROJECT, default_out
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +37,15 @@ def parser() -> argparse.ArgumentParser:
         "--label-from", default="", metavar="REGEX", help="labels from file names: one group, e.g. '([a-z0-9]+)_'"
     )
     p.add_argument("--backbone", action="store_true", help="train the network, too, not only the head")
-    p.add_argument("--px", type=int, default=160, help="side of the square the network sees (default: %(default)s)")
+    p.add_argument(
+        "--tower",
+        default="",
+        metavar="TOWER",
+        help="a pretrained network, as guie look --towers names one (default: the shipped ViT)",
+    )
+    p.add_argument(
+        "--px", type=int, help=f"side of the square the network sees (default: {Wish.image_px}, or --tower's)"
+    )
     p.add_argument("--name", default="", help="of the run (default: the folder's)")
     p.add_argument("--out", type=Path, default=default_out(), help="where the run goes (default: artifacts/)")
     p.add_argument("--seed", type=int, default=0, help="decides which classes are held back (default: 0)")
@@ -50,16 +62,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     name = arguments.name or run_name(arguments.photos)
-    wish = Wish(name, image_px=arguments.px, has_backbone=arguments.backbone, seed=arguments.seed)
     photos = read_photos(arguments.photos, arguments.label_from)
+    wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
+    if arguments.px is not None:
+        wish = replace(wish, image_px=arguments.px)
     for path, reason in photos.problems[["path", "reason"]].head(3).itertuples(index=False):
         print(f"not taken: {path}: {reason}")
     if len(photos.problems) > 3:
         print(f"not taken: {len(photos.problems) - 3:,} more")
-    result = train(photos, wish, arguments.out.resolve(), ["--device", arguments.device], arguments.force)
+    origin = Origin(arguments.photos, arguments.label_from)
+    options = ["--device", arguments.device]
+    result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)
     print(f"\n{verdict(result.found, result.is_unseen)}")
     print(f"Exported: {result.exported}, {result.model}")
     print(f"Report:   {result.run / '09_report/index.html'}")
+
+
+def _with_tower(wish: Wish, text: str, photos: Photos) -> Wish:
+    """The wish with the network that --tower names, at the size that it sees; unchanged where the option is absent.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    if not text:
+        return wish
+    try:
+        found = tower(text, [PROJECT / "weights", photos.root.resolve().parent / "weights"])
+    except ValueError as error:
+        raise ValueError(str(error).replace("--towers", "--tower", 1)) from error
+    if found.weights in (None, shipped_weights()):
+        return replace(wish, tower=found.model, image_px=found.image_px)
+    weights = str(found.weights)
+    own = weights if found.model.own_normalisation_of else ""
+    return replace(wish, tower=replace(found.model, weights=weights, own_normalisation_of=own), image_px=found.image_px)
 
 
 def run_name(path: Path) -> str:

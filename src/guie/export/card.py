@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 
+from guie.embed.verdict import FEWEST, Verdict, read_verdict
 from guie.export.hub import OLDEST
 from guie.export.submission import final_scores
 from guie.export.take_away import MIN_COSINE, Taken
@@ -34,6 +35,8 @@ class Facts:
         first: The first row, most often the tower as it was.
         licences: Rows of licences.json.
         code_loss: As `guie.evaluate.code_loss` returns it; None leaves the codes out.
+        n_classes: Validation classes of two images or more; 0 where it is not known.
+        verdict: What `guie train` found; None where the run is none of its.
     """
 
     recipe: Recipe
@@ -41,6 +44,8 @@ class Facts:
     first: dict[str, Any]
     licences: list[dict[str, Any]]
     code_loss: pd.DataFrame | None
+    n_classes: int = 0
+    verdict: Verdict | None = None
 
 
 def facts_of(run: Run, code_loss: pd.DataFrame | None) -> Facts:
@@ -55,7 +60,22 @@ def facts_of(run: Run, code_loss: pd.DataFrame | None) -> Facts:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; run door {number:02d} again")
     first = json.loads(pd.read_csv(scores).iloc[[0]].to_json(orient="records"))[0]
-    return Facts(run.recipe, final_scores(run), first, json.loads(licences.read_text(encoding="utf-8")), code_loss)
+    return Facts(
+        recipe=run.recipe,
+        scores=final_scores(run),
+        first=first,
+        licences=json.loads(licences.read_text(encoding="utf-8")),
+        code_loss=code_loss,
+        n_classes=_n_classes(run.out / FOLDERS[7] / "val_ids.parquet"),
+        verdict=read_verdict(run.out, run.recipe),
+    )
+
+
+def _n_classes(ids: Path) -> int:
+    """Validation classes of two images or more; 0 where door 07 left no ids."""
+    if not ids.is_file():
+        return 0
+    return int((pd.read_parquet(ids, columns=["class_id"])["class_id"].value_counts() >= 2).sum())
 
 
 def card_text(facts: Facts, written: Sequence[Taken]) -> str:
@@ -75,6 +95,7 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         metadata=_metadata(facts),
         recipe=recipe,
+        verdict=facts.verdict,
         scores={"dim": 64, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
         ladder=[(name, {"mp5": None, "r1": None} | row) for name, row in ladder],
         domains={
@@ -96,15 +117,21 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
 
 
 def _metadata(facts: Facts) -> str:
-    """The YAML at the head of the card, from which the hub makes its tags."""
-    score = facts.scores.get("mp5")
+    """The YAML at the head of the card, from which the hub makes its tags and its table of scores.
+
+    The score is the one that decided, where `guie train` compared. A score of fewer than `FEWEST` classes is left out.
+    """
+    found = facts.verdict
+    score = facts.scores.get("mp5") if found is None else found.mp5
+    n_classes = facts.n_classes if found is None else found.n_classes
+    images = "held-back classes of a first training" if found is not None and found.is_unseen else "validation images"
     results = None
-    if score is not None:
+    if score is not None and n_classes >= FEWEST:
         results = [
             EvalResult(
                 task_type="image-feature-extraction",
                 dataset_type="validation",
-                dataset_name=f"validation images of recipe {facts.recipe.name}",
+                dataset_name=f"{images} of recipe {facts.recipe.name}",
                 metric_type="mean-precision-at-5",
                 metric_value=round(float(score), 4),
             )

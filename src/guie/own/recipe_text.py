@@ -21,7 +21,14 @@ def recipe_text(recipe: Recipe, docstring: str) -> str:
     """
     kinds = sorted({type(node).__name__ for node in _settings_in(recipe)})
     imports = "from guie.recipe import (\n" + "".join(f"    {kind},\n" for kind in kinds) + ")\n"
-    return f'"""{docstring}"""\n\n{imports}\nRECIPE = {_text(recipe, 0)}\n'
+    return f"{_quoted(docstring)}\n\n{imports}\nRECIPE = {_text(recipe, 0)}\n"
+
+
+def _quoted(docstring: str) -> str:
+    """The docstring in quotes; raw where it holds backslashes, so that a command in it can be copied."""
+    if '"""' in docstring:
+        return repr(docstring)
+    return f'{"r" if chr(92) in docstring else ""}"""{docstring}"""'
 
 
 def _settings_in(node: Any) -> Iterator[Any]:

@@ -29,6 +29,7 @@ OFF_THE_SHELF, REDUCED, TRAINED = "off the shelf", "off the shelf, PCA-64", "tra
 DIM = 64
 MARGIN_RAD = 0.3
 VIT = Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+MAX_BAD_SHARE = 0.99  # photos that cannot be read are left out and named, however many they are
 CLASS_SHARE = 0.5  # of the classes, for validation by class
 IMAGE_SHARE = 0.2  # of each class's images, for validation by image
 
@@ -62,6 +63,7 @@ def scored_recipe(wish: Wish, by_class: bool) -> Recipe:
     data = Data(
         sources=(Source(PHOTOS, "csv_list", PHOTOS, PHOTOS),),
         min_per_class=1,
+        max_bad_share=MAX_BAD_SHARE,
         val_by="class" if by_class else "image",
         val_class_share=CLASS_SHARE if by_class else IMAGE_SHARE,
         pack_px=max(wish.image_px, 224),

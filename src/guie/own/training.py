@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import shlex
 import subprocess
 import sys
 import time
@@ -10,20 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from guie.dependencies import PHASES
+from guie.embed.verdict import Verdict, save_verdict
 from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
+from guie.own.linked import LINKED, Origin, check_ours, check_same, link_photos
+from guie.own.look import check_apart
 from guie.own.photos import Photos
 from guie.own.recipe_text import recipe_text
-from guie.own.recipes import DIM, PHOTOS, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
-from guie.own.verdict import FEWEST
+from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
+from guie.own.verdict import FEWEST, verdict
 from guie.recipe import Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT
 
 SCORED = "unseen"  # name and folder of the run that is only scored
-ALL = "all"  # the link to the person's own folder
 FEWEST_PHOTOS = 2 * DIM  # PCA needs more photos than dimensions, after some were set aside for validation
 SCORING = (1, 2, 3, 4, 5, 6, 7)
+N_TOLD = 3  # photos that are left out, by name
 DOES = {
     1: "lists the photos",
     2: "sets photos aside for the score",
@@ -35,7 +40,6 @@ DOES = {
     8: "exports and checks the model",
     9: "writes the report",
 }
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,35 +64,64 @@ class Trained:
         return self.run / FOLDERS[8] / "saved_model.pt"
 
 
-def train(photos: Photos, wish: Wish, out: Path, options: Sequence[str] = (), is_forced: bool = False) -> Trained:
+def train(
+    photos: Photos,
+    wish: Wish,
+    out: Path,
+    options: Sequence[str] = (),
+    is_forced: bool = False,
+    origin: Origin | None = None,
+) -> Trained:
     """Scores a training on classes that it does not see, trains on all classes, and exports the better model.
 
-    With fewer than `2 * FEWEST` classes of two photos or more, none is held back: the one training is scored on photos
-    that are held back of each class.
+    With too few classes or photos to hold half of the classes back (`can_hold_back`), none is: the one training is
+    scored on photos that are held back of each class.
 
     Args:
         photos: Photos with labels; those without are left out.
         wish: What a person chose.
         out: The run is the folder `out / wish.name`.
         options: Further options of every door, such as --device.
-        is_forced: Begin anew, and replace a finished run of other settings.
+        is_forced: Begin anew, and replace a finished run of other settings or photos.
+        origin: Where the photos and their labels come from; None is their root and its folders.
 
     Raises:
-        ValueError: too few labelled photos or classes; or a run of this name has other settings or other photos.
+        ValueError: too few labelled photos or classes; a run of this name has other settings, photos or labels, or is
+            another recipe's; or it would lie among the photos.
         ValueError: a door failed; it has said why.
     """
-    check_enough(photos)
     run = out / wish.name
-    n_classes = int((photos.table[photos.table["label"] != ""]["label"].value_counts() >= 2).sum())
+    origin = origin or Origin(photos.root)
+    check_enough(photos, origin.path)
+    check_apart(run, origin.path)
+    check_ours(run)
     if not is_forced:
-        _check_same(run, photos, exported_recipe(wish, TRAINED))
-    link_photos(photos, run)
+        check_same(run, photos, origin, exported_recipe(wish, TRAINED))
+    link_photos(photos, run, origin)
     options = [*options, "--data-root", str(run)]
-    if n_classes >= 2 * FEWEST:
-        print(f"1 of 2: how good is the training? Half of the {n_classes:,} classes are held back.")
+    sizes = class_sizes(photos)
+    if can_hold_back(sizes):
+        print(f"1 of 2: how good is the training? Half of the {len(sizes):,} classes are held back.")
         return _trained_twice(run, wish, options, is_forced)
-    print(f"With {n_classes:,} classes of two photos or more, none is held back, but some photos of each.")
+    print(f"With {len(sizes):,} classes and {sizes.sum():,} photos, no class is held back, but some photos of each.")
     return _trained_once(run, wish, options, is_forced)
+
+
+def class_sizes(photos: Photos) -> pd.Series:
+    """Photos of each class, the largest first."""
+    return photos.table[photos.table["label"] != ""]["label"].value_counts()
+
+
+def can_hold_back(sizes: pd.Series) -> bool:
+    """Whether half of the classes can be held back, whichever they are.
+
+    `2 * FEWEST` classes must have two photos or more, so that the score is of `FEWEST`. The half that is trained on
+    needs more than `DIM` photos for the PCA, even if all large classes are in the other half.
+
+    Args:
+        sizes: Photos of each class, the largest first.
+    """
+    return bool((sizes >= 2).sum() >= 2 * FEWEST and sizes.iloc[(len(sizes) + 1) // 2 :].sum() > DIM)
 
 
 def _trained_twice(run: Path, wish: Wish, options: Sequence[str], is_forced: bool) -> Trained:
@@ -96,9 +129,11 @@ def _trained_twice(run: Path, wish: Wish, options: Sequence[str], is_forced: boo
     scored = replace(scored_recipe(wish, by_class=True), name=SCORED)
     _write_recipe(run / f"{SCORED}.py", scored, "Half of the classes held back: how good is the training?")
     open_doors(SCORING, run / f"{SCORED}.py", run, options, is_forced)
+    _tell_left_out(run / SCORED)
     found = _compared(run / SCORED / FOLDERS[7])
-    final = exported_recipe(wish, TRAINED if found.difference > 0 else REDUCED)
+    final = _better(wish, found)
     _write_recipe(run / "recipe.py", final, "Trained on all classes, and exported.")
+    _keep_verdict(run, found, final, is_unseen=True)
     print("2 of 2: the model of all classes.")
     open_doors(tuple(DOORS), run / "recipe.py", run.parent, options, is_forced)
     return Trained(run, found, True, final.embed.final.name)
@@ -106,15 +141,17 @@ def _trained_twice(run: Path, wish: Wish, options: Sequence[str], is_forced: boo
 
 def _trained_once(run: Path, wish: Wish, options: Sequence[str], is_forced: bool) -> Trained:
     """Trains on all classes, and scores on photos that were held back of each."""
-    final = exported_recipe(wish, TRAINED)
+    purpose = "Trained on all classes; some photos of each are held back."
+    start = exported_recipe(wish, TRAINED)
     if not is_forced and (run / "recipe.py").is_file() and _is_kept(run, exported_recipe(wish, REDUCED)):
-        final = exported_recipe(wish, REDUCED)  # an earlier start found that training did not help
-    _write_recipe(run / "recipe.py", final, "Trained on all classes; some photos of each are held back.")
+        start = exported_recipe(wish, REDUCED)  # an earlier start found that training did not help
+    _write_recipe(run / "recipe.py", start, purpose)
     open_doors(SCORING, run / "recipe.py", run.parent, options, is_forced)
+    _tell_left_out(run)
     found = _compared(run / FOLDERS[7])
-    if found.difference <= 0:
-        final = exported_recipe(wish, REDUCED)
-        _write_recipe(run / "recipe.py", final, "Trained on all classes; some photos of each are held back.")
+    final = _better(wish, found)
+    _write_recipe(run / "recipe.py", final, purpose)
+    _keep_verdict(run, found, final, is_unseen=False)
     open_doors(tuple(DOORS), run / "recipe.py", run.parent, options, is_forced=False)
     return Trained(run, found, False, final.embed.final.name)
 
@@ -127,43 +164,53 @@ def _compared(folder: Path) -> Paired:
     return paired(precisions(folder, REDUCED), precisions(folder, TRAINED))
 
 
-def check_enough(photos: Photos) -> None:
-    """Raises ValueError for photos that nothing can be trained on; the message says what works without training."""
+def _better(wish: Wish, found: Paired) -> Recipe:
+    """The recipe that exports the better of the two settings, by the scores of this start."""
+    return exported_recipe(wish, TRAINED if found.difference > 0 else REDUCED)
+
+
+def _keep_verdict(run: Path, found: Paired, final: Recipe, is_unseen: bool) -> None:
+    """Writes what was found into the run, where report and model card read it."""
+    mp5 = found.after if final.embed.final.name == TRAINED else found.before
+    save_verdict(run, Verdict(verdict(found, is_unseen), mp5, found.n_classes, is_unseen, final.digest()))
+
+
+def _tell_left_out(run: Path) -> None:
+    """Prints how many photos could not be read, with the names of the first."""
+    paths = [run / FOLDERS[number] / "problems.parquet" for number in (1, 3)]
+    rows = [row for path in paths if path.is_file() for row in _problems(path)]
+    if rows:
+        print(f"  left out: {len(rows):,} photos that cannot be used")
+    for path, reason in rows[:N_TOLD]:
+        print(f"    {path.removeprefix(LINKED)}: {reason}")
+
+
+def _problems(path: Path) -> list[tuple[str, str]]:
+    return list(pd.read_parquet(path, columns=["path", "reason"]).itertuples(index=False, name=None))
+
+
+def check_enough(photos: Photos, source: Path) -> None:
+    """Raises ValueError for photos that nothing can be trained on; the message says what works without training.
+
+    Args:
+        photos: With their labels.
+        source: The folder or list that they were read from.
+    """
     labelled = photos.table[photos.table["label"] != ""]
-    instead = f"guie look {photos.root} and guie search {photos.root} need no training"
+    name = shlex.quote(str(source))
+    instead = f"guie look {name} and guie search {name} need no training"
     if labelled.empty:
         raise ValueError(
-            f"no photo in {photos.root} has a label: training needs a folder for each class, a CSV (path,label), or "
+            f"no photo in {source} has a label: training needs a folder for each class, a CSV (path,label), or "
             f"--label-from; {instead}"
         )
     n_pairs = int((labelled["label"].value_counts() >= 4).sum())
     if labelled["label"].nunique() < 2 or n_pairs < 1 or len(labelled) < FEWEST_PHOTOS:
         raise ValueError(
-            f"{photos.root} has {len(labelled):,} labelled photos of {labelled['label'].nunique():,} classes, "
+            f"{source} has {len(labelled):,} labelled photos of {labelled['label'].nunique():,} classes, "
             f"{n_pairs:,} of them with four photos or more; training needs {FEWEST_PHOTOS} photos, two classes, and "
             f"one class of four; {instead}"
         )
-
-
-def link_photos(photos: Photos, run: Path) -> None:
-    """Writes `photos/images.csv` into the run, with a link to the person's folder, which stays as it is.
-
-    Raises:
-        OSError: the run's folder cannot be written to.
-    """
-    folder = run / PHOTOS
-    folder.mkdir(parents=True, exist_ok=True)
-    link = folder / ALL
-    if link.is_symlink() and link.readlink() != photos.root.resolve():
-        link.unlink()
-    if not link.is_symlink():
-        link.symlink_to(photos.root.resolve(), target_is_directory=True)
-    labelled = photos.table[photos.table["label"] != ""]
-    table = labelled.assign(path=f"{ALL}/" + labelled["path"])[["path", "label"]]
-    text = table.to_csv(index=False)
-    if not (folder / "images.csv").is_file() or (folder / "images.csv").read_text(encoding="utf-8") != text:
-        with whole_file(folder / "images.csv") as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
 
 def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequence[str], is_forced: bool) -> None:
@@ -187,21 +234,9 @@ def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequenc
 
 def _write_recipe(path: Path, recipe: Recipe, purpose: str) -> None:
     """Writes a recipe that can be edited and run again; an equal file stays as it is."""
-    again = f"./run.sh --recipe {path} --data-root {path.parent} --out {path.parent.parent}"
+    words = ["./run.sh", "--recipe", path, "--data-root", path.parent, "--out", path.parent.parent]
+    again = shlex.join(map(str, words))
     text = recipe_text(recipe, f"{recipe.name}: made by guie train. {purpose}\n\nRun: {again}\n")
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-def _check_same(run: Path, photos: Photos, final: Recipe) -> None:
-    """Raises ValueError where a finished run of this name was made with other settings or of another folder."""
-    link = run / PHOTOS / ALL
-    if link.is_symlink() and link.readlink() != photos.root.resolve():
-        raise ValueError(f"the run {run} is of {link.readlink()}; give this one another --name, or --force")
-    if not (run / FOLDERS[8] / "done.json").is_file():
-        return
-    before = load_recipe(str(run / "recipe.py"))
-    same = replace(before, embed=final.embed)  # which setting is exported follows from the scores
-    if same != final:
-        raise ValueError(f"the finished run {run} has other settings; give this one another --name, or --force")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from guie.embed.verdict import FEWEST
 from guie.evaluate.pairs import Paired
 
-FEWEST = 30  # classes below which the interval of a difference is too wide to be of use
 LEVEL = 0.05
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from guie.embed.verdict import Verdict, read_verdict
 from guie.files import whole_file
 from guie.report.chart_files import charts
 from guie.report.collect import Facts, Scores, collect
@@ -34,12 +35,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page shows; `runs` is empty where none are compared."""
+    """All that the page shows; `runs` is empty where none are compared, `verdict` None where `guie train` left none."""
 
     facts: Facts
     gallery: Gallery
     embedding: Embedding | None
     runs: tuple[Compared, ...]
+    verdict: Verdict | None = None
 
 
 def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = None) -> dict[str, Any]:
@@ -84,7 +86,8 @@ def read_report(run: Run, compare: Sequence[Path] = ()) -> Report:
     """Reads everything; see `write_report`."""
     facts = collect(run)
     runs = read_runs(run, facts, compare)
-    return Report(facts, read_gallery(run), read_embedding(run), runs)
+    verdict = read_verdict(run.out, run.recipe)
+    return Report(facts, read_gallery(run), read_embedding(run), runs, verdict)
 
 
 def render(report: Report) -> str:
@@ -98,6 +101,7 @@ def render(report: Report) -> str:
         "page.html",
         recipe=facts.recipe,
         commit=facts.commit,
+        verdict=report.verdict.sentence if report.verdict else "",
         first=first,
         final=final,
         is_chosen=bool(final.get("chosen_on")),
@@ -126,7 +130,7 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
     facts = report.facts
     others = [("runs", "Runs", compared(report.runs))] if report.runs else []
     return [
-        ("ladder", "Ladder", ladder(facts.scores)),
+        ("ladder", "Ladder", ladder(facts.scores, is_unseen=facts.recipe.data.val_by == "class")),
         ("domains", "Domains", domains(facts.scores)),
         *others,
         ("training", "Training", training(facts.stages)),

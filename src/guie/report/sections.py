@@ -42,12 +42,18 @@ def ladder_keys(scores: Scores) -> list[tuple[str, str]]:
     return keys
 
 
-def ladder(scores: Scores) -> Markup:
-    """Every setting of door 07 as bars and as a table."""
+def ladder(scores: Scores, is_unseen: bool) -> Markup:
+    """Every setting of door 07 as bars and as a table.
+
+    Args:
+        scores: The ladder.
+        is_unseen: Whether training saw none of the classes.
+    """
     rows = _ladder_rows(scores)
     was_estimated = "mp5_low" in scores.table
     return filled(
         "ladder.html",
+        is_unseen=is_unseen,
         chart=ladder_chart(scores),
         keys=ladder_keys(scores),
         rows=rows,

@@ -69,7 +69,7 @@ def map_svg(drawn: Map) -> Markup:
 
 
 def embedding(found: Embedding | None) -> Markup:
-    """What the exported embedding of unseen classes looks like."""
+    """What the exported embedding of the validation images looks like."""
     if found is None:
         return filled("embedding.html", is_known=False)
     shares = found.spectrum.shares

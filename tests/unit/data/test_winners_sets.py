@@ -365,6 +365,17 @@ def test_uned_finds_rp2k_under_its_escaped_names(tmp_path: Path):
     ]
 
 
+def test_csv_list_takes_names_on_disk_and_names_of_manifests(tmp_path: Path):
+    images(tmp_path / "set", "a%20b.jpg", "caf\udce9.jpg", "%41.jpg")
+    lines = ["path,label", "a%20b.jpg,1", "caf%E9.jpg,2", "%2541.jpg,3%20"]
+    text(tmp_path / "set/images.csv", "\n".join(lines) + "\n")
+    assert listed(tmp_path, "csv_list") == [
+        ("set/%2541.jpg", "3%2520", ""),
+        ("set/a%2520b.jpg", "1", ""),
+        ("set/caf%E9.jpg", "2", ""),
+    ]
+
+
 def test_csv_list_may_name_domains_and_splits(tmp_path: Path):
     images(tmp_path / "set", "a/1.jpg", "2.jpg")
     text(tmp_path / "set/images.csv", "path,label,domain,split\na/1.jpg,007,shoes,val\n2.jpg,x,,\n")

@@ -8,9 +8,10 @@ from PIL import Image
 
 from guie.cli.main import main
 from guie.cli.train import run_name
+from guie.own.linked import ALL, Origin, link_photos
 from guie.own.photos import Photos
 from guie.own.recipes import Wish
-from guie.own.training import ALL, check_enough, link_photos, train
+from guie.own.training import check_enough, train
 from guie.run import FOLDERS
 
 
@@ -31,19 +32,19 @@ def photos(root: Path, counts: dict[str, int]) -> Photos:
 )
 def test_too_little_to_train_on_is_told_with_what_needs_no_training(tmp_path: Path, counts: dict[str, int], said: str):
     with pytest.raises(ValueError, match=said) as error:
-        train(photos(tmp_path, counts), Wish("mine"), tmp_path / "out")
-    assert "guie search" in str(error.value)
+        train(photos(tmp_path, counts), Wish("mine"), tmp_path / "out", origin=Origin(tmp_path / "my list.csv"))
+    assert f"guie search '{tmp_path}/my list.csv'" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_just_enough(tmp_path: Path):
-    check_enough(photos(tmp_path, {"a": 127, "b": 1}))
+    check_enough(photos(tmp_path, {"a": 127, "b": 1}), tmp_path)
 
 
 def test_photos_stay_where_they_are_and_the_list_names_the_labelled_ones(tmp_path: Path):
     root, run = tmp_path / "mine", tmp_path / "out/mine"
     root.mkdir()
-    link_photos(photos(root, {"a": 2, "": 1, 'b, "c"': 1}), run)
+    link_photos(photos(root, {"a": 2, "": 1, 'b, "c"': 1}), run, Origin(root))
     table = pd.read_csv(run / "photos/images.csv")
     assert table.to_dict("list") == {
         "path": ['all/a/0.jpg', 'all/a/1.jpg', 'all/b, "c"/0.jpg'],
@@ -51,14 +52,14 @@ def test_photos_stay_where_they_are_and_the_list_names_the_labelled_ones(tmp_pat
     }  # fmt: skip
     assert (run / "photos" / ALL).resolve() == root
     written = (run / "photos/images.csv").stat().st_mtime_ns
-    link_photos(photos(root, {"a": 2, "": 1, 'b, "c"': 1}), run)
+    link_photos(photos(root, {"a": 2, "": 1, 'b, "c"': 1}), run, Origin(root))
     assert (run / "photos/images.csv").stat().st_mtime_ns == written  # so that door 01 has nothing to do
 
 
 def test_run_of_another_folder_is_not_replaced(tmp_path: Path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    link_photos(photos(tmp_path / "one", {"a": 100, "b": 100}), tmp_path / "out/mine")
+    link_photos(photos(tmp_path / "one", {"a": 100, "b": 100}), tmp_path / "out/mine", Origin(tmp_path / "one"))
     with pytest.raises(ValueError, match=r"is of .*one; give this one another --name"):
         train(photos(tmp_path / "two", {"a": 100, "b": 100}), Wish("mine"), tmp_path / "out")
 

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from html_page import Page
 from PIL import Image
 
 import guie.report.gallery as report_gallery
+from guie.embed.verdict import Verdict, save_verdict
 from guie.report import markup, sections_gallery
 from guie.report.choice import query_scores
 from guie.report.collect import collect, read_data, read_scores, read_stages, read_steps
@@ -465,3 +467,19 @@ def test_ladder_without_intervals_says_why(run: Run) -> None:
     page = facts_only(run)
     assert any("No interval: a domain has a single class" in text for text in page.texts)
     assert not any("nan" in text.lower().split() for text in page.texts)
+
+
+def test_head_says_which_classes_were_asked_and_what_guie_train_found(run: Run) -> None:
+    page = facts_only(run)
+    assert any("of unseen classes" in text for text in page.texts)
+    assert any("on classes that training never saw" in text for text in page.texts)
+    recipe = replace(run.recipe, data=replace(run.recipe.data, val_by="image"))
+    seen = Run(recipe, run.data_root, run.out)
+    assert read_report(seen).verdict is None
+    save_verdict(run.out, Verdict("Training helped: a <b>.", 0.6, 40, True, recipe.digest()))
+    html = render(Report(collect(seen), Gallery((), NO_MIXUPS), None, (), read_report(seen).verdict))
+    texts = Page(html).texts
+    assert not any("unseen" in text or "never saw" in text for text in texts)
+    assert any("of held-back images of trained classes" in text for text in texts)
+    assert any("held back, of classes that were trained on" in text for text in texts)
+    assert html.index("Training helped: a &lt;b&gt;.") < html.index('class="hero"')

@@ -1,0 +1,105 @@
+"""How a run of `guie train` is tied to a person's photos: the list of them, the link to them, and whose run it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from guie.data.names import ODD, safe_name
+from guie.data.sources.csv_list import ESCAPED, LIST
+from guie.files import save_json, whole_file
+from guie.own.photos import Photos
+from guie.own.recipes import PHOTOS
+from guie.recipe import Recipe, load_recipe
+from guie.run import FOLDERS
+
+ALL = "all"  # the link to the person's own folder
+LINKED = f"{PHOTOS}/{ALL}/"  # how the paths of manifests begin
+NOTED = "source.json"
+REMEDY = "give this one another --name"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where photos and their labels come from.
+
+    Attributes:
+        path: The folder or the list.
+        label_from: The regular expression of --label-from; '' where labels are folders or stand in the list.
+    """
+
+    path: Path
+    label_from: str = ""
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """As it is kept in the run."""
+        return {"photos": safe_name(str(self.path.resolve())), "label_from": self.label_from}
+
+
+def link_photos(photos: Photos, run: Path, origin: Origin) -> None:
+    """Writes `photos/images.csv` into the run, with a link to the person's folder, which stays as it is.
+
+    A name on disk need not be text that a CSV can hold. If there is such a name or label, paths and labels are written
+    as in manifests, which the column `escaped` says.
+
+    Raises:
+        OSError: the run's folder cannot be written to.
+    """
+    folder = run / PHOTOS
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / ALL
+    if link.is_symlink() and link.readlink() != photos.root.resolve():
+        link.unlink()
+    if not link.is_symlink():
+        link.symlink_to(photos.root.resolve(), target_is_directory=True)
+    if _noted(run) != origin.shown:
+        save_json(folder / NOTED, origin.shown)
+    labelled = photos.table[photos.table["label"] != ""]
+    table = labelled.assign(path=f"{ALL}/" + labelled["path"])[["path", "label"]]
+    if any(ODD.search(text) for name in ("path", "label") for text in table[name]):
+        table[ESCAPED] = "yes"
+    text = table.to_csv(index=False)
+    if not (folder / LIST).is_file() or (folder / LIST).read_text(encoding="utf-8") != text:
+        with whole_file(folder / LIST) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def check_ours(run: Path) -> None:
+    """Raises ValueError if another recipe works in the folder of this run: its results would be replaced."""
+    if (run / "recipe.json").is_file() and not (run / PHOTOS / ALL).is_symlink():
+        raise ValueError(f"{run} holds the run of another recipe, which guie train would replace; {REMEDY}")
+
+
+def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None:
+    """Raises ValueError if a run of this name is of other photos or labels, or is finished and has other settings.
+
+    Args:
+        run: The run's folder.
+        photos: What shall be trained on.
+        origin: Where they and their labels come from.
+        final: The recipe that shall be exported. Which of its settings that is may differ: it follows from the scores.
+    """
+    link, noted = run / PHOTOS / ALL, _noted(run)
+    if link.is_symlink() and link.readlink() != photos.root.resolve():
+        raise ValueError(f"the run {run} is of {link.readlink()}; {REMEDY}, or --force")
+    if noted is not None and noted != origin.shown:
+        labels = noted.get("label_from")
+        of = f"{noted.get('photos')}{f' with --label-from {labels!r}' if labels else ''}"
+        now = f"{origin.shown['photos']}{f' with --label-from {origin.label_from!r}' if origin.label_from else ''}"
+        raise ValueError(f"the run {run} is of {of}, not of {now}; {REMEDY}, or --force")
+    if not (run / FOLDERS[8] / "done.json").is_file():
+        return
+    before = load_recipe(str(run / "recipe.py"))
+    if replace(before, embed=final.embed) != final:
+        raise ValueError(f"the finished run {run} has other settings; {REMEDY}, or --force")
+
+
+def _noted(run: Path) -> dict[str, str] | None:
+    """What a run keeps of its origin; None where it keeps nothing that can be read."""
+    try:
+        found = json.loads((run / PHOTOS / NOTED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
