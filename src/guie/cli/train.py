@@ -21,12 +21,13 @@ from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.own.linked import Origin
+from guie.own.look import weights_folders
 from guie.own.photos import Photos, read_photos
 from guie.own.recipes import Wish
 from guie.own.towers import shipped_weights, tower
 from guie.own.training import train
 from guie.own.verdict import verdict
-from guie.run import PROJECT, default_out
+from guie.run import default_out
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,7 +88,7 @@ def _with_tower(wish: Wish, text: str, photos: Photos) -> Wish:
     if not text:
         return wish
     try:
-        found = tower(text, [PROJECT / "weights", photos.root.resolve().parent / "weights"])
+        found = tower(text, weights_folders(photos.root))
     except ValueError as error:
         raise ValueError(str(error).replace("--towers", "--tower", 1)) from error
     if found.weights in (None, shipped_weights()):
