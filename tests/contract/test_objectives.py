@@ -499,12 +499,12 @@ BETAS: dict[type, set[str]] = {
 
 
 def shown_by(settings: Any) -> tuple[set[str], set[str]]:
-    """The terms and the curves that an objective must have."""
+    """The terms and the curves that an objective must have; a new kind need have none."""
     if isinstance(settings, Sum):
         parts = [(type(term).__name__.lower(), shown_by(term)) for term in settings.terms]
         terms = {f"{name}_{term}" for name, (own, _) in parts for term in own}
         return terms, {f"{name}_{column}" for name, (_, curves) in parts for column in curves}
-    terms, curves = SHOWN[type(settings)]
+    terms, curves = SHOWN.get(type(settings), (set(), set()))
     curves = curves | (BETAS[type(settings)] if type(settings) in BETAS and settings.has_weights else set())
     if getattr(settings, "memory", None) is not None:
         curves |= {"memory_fill"}
