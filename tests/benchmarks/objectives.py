@@ -30,15 +30,15 @@ from pathlib import Path
 
 from objectives_facts import facts
 from objectives_page import PAGE, write_all
-from objectives_parts import PARTS, Files, Job, NotReadyError, jobs_of
+from objectives_parts import PARTS, Files, Job, jobs_of
 from objectives_results import code_commit, processor
 from objectives_settings import OBJECTIVES
+from objectives_training import CannotTrainError
 
 from guie.errors import run_to_the_end
 from guie.run import PROJECT
 
 HERE = Path(__file__).resolve().parent
-LOADER = "DataLoader worker"  # in the errors of processes that load images
 # Seconds of a row before one is measured, on one core.
 ROWS_OF_A_JOB = {"vit": 2}  # the head alone and all weights; one in all other parts
 GUESSES = {"published": 6.0, "search": 3.0, "tuned": 6.0, "vit": 130.0, "costs": 120.0}
@@ -113,11 +113,7 @@ def run_all(jobs: Sequence[Job], files: Files, clock: Clock) -> None:
         began = time.time()
         try:
             rows = job.work(files)
-        except NotReadyError:
-            raise
-        except ValueError as error:  # a loss that is not finite, a cluster without classes
-            if LOADER in str(error):  # images that are gone or damaged are no result
-                raise
+        except CannotTrainError as error:
             rows = [{"problem": " ".join(str(error).split())}]
         taken = time.time() - began
         row_s = round(taken / len(rows), 2)

@@ -28,6 +28,7 @@ from objectives_settings import (
 )
 from objectives_training import (
     N_FOLDS,
+    CannotTrainError,
     World,
     all_scores,
     embedded,
@@ -111,7 +112,7 @@ class Files:
 
         Raises:
             NotReadyError: the search is not finished.
-            ValueError: none of the settings could be trained.
+            CannotTrainError: none of the settings could be trained.
         """
         rows = self.search.find(seed=seed, objective=name)
         tried = settings_of(name)
@@ -123,7 +124,7 @@ class Files:
             )
         means = rows.groupby("setting")["mp5"].apply(lambda of: of.mean(skipna=False)).dropna()
         if means.empty:
-            raise ValueError(f"the search of {name}, seed {seed}, has no setting that could be trained")
+            raise CannotTrainError(f"the search of {name}, seed {seed}, has no setting that could be trained")
         return max((setting for setting in tried if setting in means), key=means.__getitem__)
 
 

@@ -36,9 +36,9 @@ from guie.evaluate.protocols import class_folds, merged, scored
 from guie.machine import peak_memory
 from guie.recipe import Recipe, Stage
 from guie.run import DOORS, PROJECT, Run, keep_freed_memory
+from guie.seeds import seed_of
 from guie.train.batches import Batches, FeatureBatches, ImageBatches
 from guie.train.model import Model, build_model
-from guie.train.schedule import seed_of
 from guie.train.state import Checkpoint
 from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
@@ -46,6 +46,7 @@ from guie.train.trainer import Trainer
 SETTINGS = Path(__file__).with_name("objectives_settings.py")
 VIEWS = ("plain", "flip")
 N_FOLDS = 2
+LOADER = "DataLoader worker"  # in the errors of processes that load images
 UNSEEN = "unseen"  # the split of images that a fold of the training classes must not touch
 
 
@@ -145,6 +146,10 @@ def fold_of(packed: PackedImages, fold: int) -> PackedImages:
     return folded
 
 
+class CannotTrainError(ValueError):
+    """An objective that cannot be trained with its settings: a result, told in its row."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished stage.
@@ -169,6 +174,9 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
         stage: What is trained.
         folder: Of checkpoints and curves. A start that was broken off goes on from there.
         model: What an earlier stage left; None begins with the world's backbone and a fresh head.
+
+    Raises:
+        CannotTrainError: a loss that is not finite, or clusters without classes.
     """
     recipe = world.run.recipe
     train_set = TrainSet(recipe, stage, packed)
@@ -189,9 +197,14 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
     began = _cpu_seconds()
     key = repr((stage, recipe.seed, code_commit()))  # other code may have other buffers
     checkpoint = Checkpoint(folder / "last.pt", key, stage.name, world.accelerator)
-    trainer = Trainer(stage, recipe.seed, model, batches, train_set, checkpoint, _unscored, folder / "tensorboard")
-    n_left = stage.optim.n_epochs - trainer.state.epoch - trainer.state.step / train_set.n_steps
-    trainer.run()
+    try:
+        trainer = Trainer(stage, recipe.seed, model, batches, train_set, checkpoint, _unscored, folder / "tensorboard")
+        n_left = stage.optim.n_epochs - trainer.state.epoch - trainer.state.step / train_set.n_steps
+        trainer.run()
+    except ValueError as error:
+        if LOADER in str(error):  # images that are gone or damaged are no result
+            raise
+        raise CannotTrainError(str(error)) from error
     found = Trained(model, (_cpu_seconds() - began) / n_left, (peak_memory() - before) / 1e6)
     if trainer.curves.writer is not None:
         trainer.curves.writer.close()

@@ -11,13 +11,14 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors", "processes"}
+FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
 MAY_IMPORT = {
     "__init__": set(),
     "settings": set(),
     "override": {"settings"},
     "recipe": {"override", "settings"},
     "files": {"errors", "settings"},
+    "seeds": set(),
     "machine": set(),
     "address_space": {"machine"},
     "processes": set(),
@@ -137,6 +138,14 @@ def test_every_room_imports_only_what_the_table_allows():
                 n_imports += 1
                 assert room(name) in MAY_IMPORT[here] | {here}, f"{path.relative_to(PROJECT)} imports {name}"
     assert n_imports > 80
+
+
+def test_objectives_know_nothing_of_the_trainer():
+    """They import settings and each other, so that each can be read and tested alone."""
+    names = [name for path in (PACKAGE / "train/objectives").glob("*.py") for name in imported(path)]
+    own = [name for name in names if name.split(".")[0] == "guie"]
+    allowed = ("guie.settings.", "guie.train.objectives.", "guie.seeds")
+    assert len(own) > 80 and [name for name in own if not name.startswith(allowed)] == []
 
 
 def parts_imported(path: Path) -> Iterator[str]:

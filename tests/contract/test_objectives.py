@@ -513,6 +513,12 @@ def shown_by(settings: Any) -> tuple[set[str], set[str]]:
     return terms, curves
 
 
+def test_the_table_of_curves_keeps_its_rows() -> None:
+    """A kind without a row need show nothing, so a row that is lost would go unseen. Only a kind that goes takes its
+    row with it."""
+    assert len(SHOWN) >= 33 and set(SHOWN) < set(KINDS)
+
+
 def test_every_kind_with_a_learned_boundary_shows_it() -> None:
     assert {kind for kind in KINDS if "beta_lr_factor" in getattr(kind, "__annotations__", {})} == set(BETAS)
 

@@ -154,13 +154,14 @@ def test_rows_of_several_processes_are_all_kept(tmp_path: Path):
 def test_a_finished_row_is_not_made_again_and_a_failed_one_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from objectives import Clock, run_all
     from objectives_parts import Files, Job, NotReadyError
+    from objectives_training import CannotTrainError
 
     made = []
 
     def work(name: str, files: Files) -> list[dict[str, Any]]:
         made.append(name)
         if name == "Bier":
-            raise ValueError("the loss is nan;\ntry a lower lr")
+            raise CannotTrainError("the loss is nan;\ntry a lower lr")
         return [{"setting": "published", "mp5": 0.5, "epoch_s": 1.0}]
 
     def job(name: str) -> Job:
@@ -184,8 +185,12 @@ def test_a_finished_row_is_not_made_again_and_a_failed_one_says_why(tmp_path: Pa
     def too_early(files: Files) -> list[dict[str, Any]]:
         raise NotReadyError("run --parts search first")
 
-    with pytest.raises(NotReadyError):
-        run_all([Job("tuned", {"part": "tuned", "seed": 0, "objective": "Triplet"}, too_early)], files, Clock(files))
+    def broken(files: Files) -> list[dict[str, Any]]:
+        raise ValueError("a fault of the script is no result")
+
+    for expected, wrong in ((NotReadyError, too_early), (ValueError, broken)):
+        with pytest.raises(expected):
+            run_all([Job("tuned", {"part": "tuned", "seed": 0, "objective": "Triplet"}, wrong)], files, Clock(files))
     assert len(files.main.read()) == 3
 
 

@@ -17,20 +17,25 @@ log = logging.getLogger(__name__)
 PROCESS_BYTES = 300 << 20  # memory of a loader process: its own pages and the image decoder's
 
 
-def n_workers(batch_bytes: int = 0, prefetch: int = 2) -> int:
-    """Number of loader processes: one per two cores, at most eight, and no more than fit into half of a container's
+def n_workers(batch_bytes: int = 0, prefetch: int = 2, memory_share: float = 0.5) -> int:
+    """Number of loader processes: one per two cores, at most eight, and no more than fit into a share of a container's
     memory.
 
     Args:
         batch_bytes: Size of a batch.
         prefetch: Batches that each process keeps ready.
+        memory_share: Of the container's memory, for all of them.
     """
     n, limit = min(8, max(1, n_cores() // 2)), memory_limit()
-    return n if limit is None else max(1, min(n, limit // 2 // (PROCESS_BYTES + prefetch * batch_bytes)))
+    return n if limit is None else max(1, min(n, int(limit * memory_share) // (PROCESS_BYTES + prefetch * batch_bytes)))
 
 
 def load_batches(
-    dataset: Dataset[Tensor], plan: Sequence[list[Any]], batch_bytes: int, prefetch: int = 2
+    dataset: Dataset[Tensor],
+    plan: Sequence[list[Any]],
+    batch_bytes: int,
+    prefetch: int = 2,
+    memory_share: float = 0.5,
 ) -> Iterator[Tensor]:
     """Yields a batch for each row of the plan, in its order. A plan of one batch is loaded in this process.
 
@@ -42,8 +47,9 @@ def load_batches(
         plan: The items of each batch.
         batch_bytes: Size of the largest batch.
         prefetch: Batches that each process keeps ready.
+        memory_share: See `n_workers`; smaller where other loader processes run.
     """
-    n, free = n_workers(batch_bytes, prefetch) if len(plan) > 1 else 0, free_shared_memory()
+    n, free = n_workers(batch_bytes, prefetch, memory_share) if len(plan) > 1 else 0, free_shared_memory()
     needed = (n * prefetch + 2) * batch_bytes
     is_piped = n > 0 and free is not None and free < needed
     if is_piped:

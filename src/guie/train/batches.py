@@ -23,6 +23,7 @@ from guie.embed.views import normalise
 from guie.model.embedder import Embedder
 from guie.model.neck import n_sizes
 from guie.model.normalisation import mean_std
+from guie.seeds import seed_of
 from guie.settings.embed import VIEWS
 from guie.settings.recipe import Recipe
 from guie.settings.sampling import PerClass
@@ -30,7 +31,6 @@ from guie.settings.stage import Stage
 from guie.train.gradient import StepInputs
 from guie.train.look import ModelLook, image_features
 from guie.train.objectives.base import Look
-from guie.train.schedule import seed_of
 from guie.train.train_set import TrainSet
 
 

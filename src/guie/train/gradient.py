@@ -21,9 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
+from guie.seeds import seed_of
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
-from guie.train.schedule import seed_of
 from guie.train.sharding import is_sharded, set_gradient_sync
 
 BUCKET = 1 << 24  # numbers of a gradient that travel together: 64 MB
@@ -69,7 +69,7 @@ class Position:
 
 def gradient(
     model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator
-) -> tuple[Batch, dict[str, float]]:
+) -> tuple[Batch | None, dict[str, float]]:
     """Leaves the gradient of the whole batch in every parameter that trains; gradients must be None or zero before.
 
     Args:
@@ -80,7 +80,8 @@ def gradient(
         accelerator: Of all processes; in fp16 gradients are left scaled.
 
     Returns:
-        The whole batch without its graph, for `Objective.after_step`, and the loss terms.
+        The whole batch without its graph, for `Objective.after_step`, and the loss terms. The batch may be None for an
+        additive objective where it is not counted.
     """
     if not given.are_pixels:
         batch, terms = _head(model, given.inputs, given, position, accelerator)
@@ -176,10 +177,11 @@ def _share_gradient_of_head(model: Model, accelerator: Accelerator) -> None:
 
 def _by_parts(
     model: Model, parts: tuple[Tensor, ...], given: StepInputs, position: Position, accelerator: Accelerator
-) -> tuple[Batch, dict[str, float]]:
+) -> tuple[Batch | None, dict[str, float]]:
     """Forward and backward of an additive objective, part by part, without a first pass.
 
-    Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch.
+    Each part lies among zeros in a batch of full size, so that its dropout is that of the unsplit batch. The processes
+    exchange features only where the batch is counted: an additive objective asks for them in no other step.
     """
     n, world = len(given.labels), accelerator.num_processes
     all_own = torch.arange(accelerator.process_index, n, world, device=given.labels.device)
@@ -195,7 +197,8 @@ def _by_parts(
     if not is_sharded(model.backbone):
         _sum_gradients(model.backbone.parameters(), accelerator)
     losses = accelerator.reduce(sums, reduction="sum").tolist()
-    return _whole(seen, given, position, accelerator), dict(zip(terms, losses, strict=True))
+    whole = _whole(seen, given, position, accelerator) if position.is_counted else None
+    return whole, dict(zip(terms, losses, strict=True))
 
 
 def _head_of_part(

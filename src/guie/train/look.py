@@ -16,6 +16,8 @@ from guie.embed.views import normalise
 from guie.model.embedder import Embedder
 from guie.train.sharding import ends_everywhere
 
+MEMORY_SHARE = 0.25  # of a container, for a look's loader processes: those of the training step hold half of it
+
 
 class ModelLook:
     """See `Look`."""
@@ -88,7 +90,9 @@ def image_features(
     found = torch.zeros(len(items), model.backbone.feature_dim, device=accelerator.device)
     batch_bytes = min(n_at_once, len(items)) * 3 * squares.image_px**2 * 4
     with ends_everywhere(accelerator):  # each process reads other images: an unreadable one ends all before they meet
-        for turn, pixels in zip(turns, load_batches(squares, plan, batch_bytes), strict=True):
+        for turn, pixels in zip(
+            turns, load_batches(squares, plan, batch_bytes, memory_share=MEMORY_SHARE), strict=True
+        ):
             normal = normalise(pixels.to(accelerator.device), *mean_std)
             with accelerator.autocast():
                 features = model.backbone(normal.contiguous(memory_format=torch.channels_last))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
+from guie.seeds import seed_of
 from guie.train.gradient import Position, seed_generators, share, share_head
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
-from guie.train.schedule import seed_of
 from guie.train.sharding import ends_everywhere
 
 
@@ -27,16 +27,19 @@ def begin_epoch(model: Model, epoch: int, look: Look, seed: int, accelerator: Ac
     share_head(model, accelerator)
 
 
-def after_step(model: Model, batch: Batch, look: Look, place: Position, accelerator: Accelerator) -> None:
+def after_step(model: Model, batch: Batch | None, look: Look, place: Position, accelerator: Accelerator) -> None:
     """Lets the objective update its state (memory, policy, curves), and shares it where processes could differ.
 
     Args:
         model: Its objective changes.
-        batch: Of all processes, without its graph.
+        batch: Of all processes, without its graph; None where an additive objective does not count it.
         look: The training set as the model sees it.
         place: Of the step.
         accelerator: Of the processes.
     """
+    if model.objective.is_additive and not place.is_counted:
+        return
+    assert batch is not None
     seed_generators(seed_of(place.seed, "after step"), accelerator.device)
     model.objective.after_step(batch, look)
     if model.objective.is_shared_after(place.step):

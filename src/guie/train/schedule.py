@@ -5,20 +5,15 @@ Nothing here has a state, so a run that resumes at any step goes on exactly as t
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
 import numpy as np
 
+from guie.seeds import seed_of
 from guie.settings.optim import Constant, Cosine, Exponential, OneCycle, Optim, Steps
 
 START_DIVISOR = 25.0  # one_cycle starts at lr / 25, as torch's OneCycleLR
-
-
-def seed_of(*what: Any) -> int:
-    """A seed below 2**31 from any texts and numbers, the same on every machine."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:4], "little") >> 1
 
 
 def sample_weights(

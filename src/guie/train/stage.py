@@ -24,6 +24,7 @@ from guie.model.check import check_models
 from guie.model.normalisation import check_normalisation
 from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
+from guie.seeds import seed_of
 from guie.settings.names import PRETRAINED
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Soup, Stage
@@ -31,7 +32,6 @@ from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memor
 from guie.train.curves import write_metrics
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
-from guie.train.schedule import seed_of
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint

@@ -49,13 +49,13 @@ class TrainSet:
         self.seed = recipe.seed
         self.stage = stage
         self._check_classes(np.arange(len(self.rows)), "there are")
-        names, self.sources = np.unique(index["source"].to_numpy(), return_inverse=True)
+        self.source_names, self.sources = np.unique(index["source"].to_numpy(str), return_inverse=True)
         if stage.sampling.is_of_one_source:
-            self._check_sources(names)
+            self._check_sources()
 
-    def _check_sources(self, names: np.ndarray) -> None:
-        """Raises ValueError where a batch needs more classes than one of the data sets has; `names` are theirs."""
-        for i, name in enumerate(names):
+    def _check_sources(self) -> None:
+        """Raises ValueError where a batch needs more classes than one of the data sets has."""
+        for i, name in enumerate(self.source_names):
             self._check_classes(np.flatnonzero(self.sources == i), f"the data set {name} has")
 
     def _check_classes(self, items: np.ndarray, who: str) -> None:
@@ -92,8 +92,7 @@ class TrainSet:
     def _parted(self, groups: np.ndarray | None) -> np.ndarray | None:
         """The groups whose images share a batch, int64 [n]; each data set has its own where batches are of one.
 
-        Groups that have too few classes for a batch are left out, so that no epoch ends the stage. If no group
-        within one data set is large enough, batches mix data sets.
+        Groups that have too few classes for a batch are left out, so that no epoch ends the stage.
 
         Args:
             groups: See `Objective.groups`.
@@ -103,13 +102,35 @@ class TrainSet:
         """
         if not self.stage.sampling.is_of_one_source:
             return None if groups is None else self._large_enough(groups)
-        if groups is None:
-            return self.sources
-        try:
-            return self._large_enough(np.where(groups < 0, -1, groups * (self.sources.max() + 1) + self.sources))
-        except ValueError as error:
-            log.warning("%s; in this epoch batches are of several data sets", error)
-            return self._large_enough(groups)
+        return self.sources if groups is None else self._large_enough(self._of_one_source(groups))
+
+    def _of_one_source(self, groups: np.ndarray) -> np.ndarray:
+        """The groups, each parted by data set, int64 [n]. A group in which a data set has too few classes for a batch
+        stays whole, so that no data set is left out of the epoch."""
+        n = len(self.source_names)
+        cells = np.where(groups < 0, -1, groups * (n + 1) + self.sources)
+        small = self._small(cells)[0]
+        if not len(small):
+            return cells
+        mixed, names = np.unique(small // (n + 1)), self.source_names[np.unique(small % (n + 1))]
+        log.warning(
+            "stages.%s: in %d of %d groups batches are of several data sets in this epoch, because one of them has "
+            "fewer than the %d classes of a batch there (%s)",
+            *(self.stage.name, len(mixed), len(np.unique(groups[groups >= 0])), self.needed_classes, ", ".join(names)),
+        )
+        return np.where(np.isin(groups, mixed), groups * (n + 1) + n, cells)
+
+    @property
+    def needed_classes(self) -> int:
+        """Classes that a group needs: those of a batch; at least two, since objectives with groups compare classes."""
+        return max(2, self.stage.batch_classes)
+
+    def _small(self, groups: np.ndarray) -> tuple[np.ndarray, int]:
+        """The numbers of the groups with fewer classes than they need, int64 [n_small], and how many groups there
+        are."""
+        pairs = np.unique(np.stack([groups, self.labels], axis=1)[groups >= 0], axis=0)
+        numbers, n_classes = np.unique(pairs[:, 0], return_counts=True)
+        return numbers[n_classes < self.needed_classes], len(numbers)
 
     def _large_enough(self, groups: np.ndarray) -> np.ndarray:
         """The groups with -1 for images of groups with fewer classes than a batch, int64 [n].
@@ -117,19 +138,16 @@ class TrainSet:
         Raises:
             ValueError: no group has enough.
         """
-        needed = max(1, self.stage.batch_classes)
-        pairs = np.unique(np.stack([groups, self.labels], axis=1)[groups >= 0], axis=0)
-        numbers, n_classes = np.unique(pairs[:, 0], return_counts=True)
-        small = numbers[n_classes < needed]
-        if len(small) == len(numbers):
+        small, n_groups = self._small(groups)
+        if len(small) == n_groups:
             raise ValueError(
-                f"stages.{self.stage.name}: no group of the objective has the {needed} classes of a batch; give it "
-                "fewer clusters, or make the batch smaller"
+                f"stages.{self.stage.name}: no group of the objective has the {self.needed_classes} classes of a "
+                "batch; give it fewer clusters, or make the batch smaller"
             )
         if len(small):
             is_small = np.isin(groups, small)
             text = "stages.%s: %d of %d groups have fewer than the %d classes of a batch; their %d images are left out"
-            log.warning(text, self.stage.name, len(small), len(numbers), needed, is_small.sum())
+            log.warning(text, self.stage.name, len(small), n_groups, self.needed_classes, is_small.sum())
             groups = np.where(is_small, -1, groups)
         return groups
 

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from guie.seeds import seed_of
 from guie.settings.stage import Stage
 from guie.train.batches import Batches
 from guie.train.curves import Curves
@@ -23,7 +24,7 @@ from guie.train.objectives.base import Batch
 from guie.train.objectives.step_means import is_counted
 from guie.train.parameters import clip, make_optimizer, sam_ascent
 from guie.train.progress import status
-from guie.train.schedule import lr_at, seed_of
+from guie.train.schedule import lr_at
 from guie.train.sharding import full_tensor, like, of_process_0
 from guie.train.state import Checkpoint, TrainState
 from guie.train.train_set import TrainSet
@@ -102,7 +103,7 @@ class Trainer:
                     state.add(terms, time.time() - began)
                     began = time.time()
                     bar.update()
-                    if bar.n % 10 == 0:
+                    if bar.n % 10 == 0 and not bar.disable:
                         bar.set_postfix_str(status(state, self.stage, self.model, self.optimizer), refresh=False)
                     self.notice("step")
                     if self.checkpoint.is_due(saved, self.checkpoint_every_s, self.model):
@@ -145,7 +146,7 @@ class Trainer:
         after_step(self.model, batch, self.look, place, self.accelerator)
         return terms
 
-    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch, dict[str, float]]:
+    def _gradient(self, given: StepInputs, place: Position) -> tuple[Batch | None, dict[str, float]]:
         self.optimizer.zero_grad()
         return gradient(self.model, given, self.stage.cost.n_parts, place, self.accelerator)
 

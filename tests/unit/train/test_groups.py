@@ -109,7 +109,7 @@ def test_group_with_fewer_classes_than_a_batch_is_left_out(caplog: pytest.LogCap
 
 
 def test_groups_that_data_sets_part_too_finely_have_batches_of_several(caplog: pytest.LogCaptureFixture) -> None:
-    """Each group has four classes of x and two or four of y; a batch needs five."""
+    """Each group has four classes of x and two of y; a batch needs five."""
     sampling = PerClass(images_per_class=2, is_of_one_source=True)
     groups = np.where(CLASSES < 8, CLASSES // 4, CLASSES % 2)
     stage = changed(STAGE, sampling=changed(sampling, is_of_one_source=False), optim__batch_size=10)
@@ -118,7 +118,27 @@ def test_groups_that_data_sets_part_too_finely_have_batches_of_several(caplog: p
     steps = train_set.step_items(0, groups)
     assert all(len(set(groups[batch])) == 1 for batch in steps)
     assert any(len(set(SOURCES[batch])) == 2 for batch in steps)
-    assert "in this epoch batches are of several data sets" in caplog.text
+    assert "in 2 of 2 groups batches are of several data sets in this epoch, because one of them" in caplog.text
+    assert "fewer than the 5 classes of a batch there (x, y)" in caplog.text
+
+
+def test_no_data_set_is_left_out_where_only_some_groups_part_it_too_finely(caplog: pytest.LogCaptureFixture) -> None:
+    """Group 0 holds four classes of x and three of y, group 1 four of x and one of y; a batch needs two. So group 1 is
+    not parted, and y's class there still trains."""
+    groups = np.where(CLASSES < 8, CLASSES // 4, (CLASSES == 11).astype(int))
+    sampling = PerClass(images_per_class=2, is_of_one_source=True)
+    train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling, optim__batch_size=4), PACK)
+    batches = [{(str(SOURCES[i]), int(groups[i])) for i in batch} for batch in train_set.step_items(0, groups)]
+    assert set.union(*batches) == {("x", 0), ("y", 0), ("x", 1), ("y", 1)}
+    assert all(len(found) == 1 for found in batches if ("x", 0) in found or ("y", 0) in found)
+    assert any(len(found) == 2 for found in batches)
+    assert "in 1 of 2 groups" in caplog.text and "(y)" in caplog.text
+
+
+def test_group_of_one_class_is_left_out_even_where_images_are_drawn_one_by_one() -> None:
+    """Without a second class it has no negative."""
+    steps = TrainSet(RECIPE, changed(STAGE, sampling=Weighted()), PACK).step_items(0, (CLASSES == 3).astype(int))
+    assert 3 not in CLASSES[steps.ravel()]
 
 
 def test_too_few_classes_in_a_data_set_are_told() -> None:

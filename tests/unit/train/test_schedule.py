@@ -6,7 +6,8 @@ import torch
 from changing import changed
 
 from guie.recipe import Cosine, Exponential, OneCycle, Optim
-from guie.train.schedule import class_batches, epoch_order, lr_at, n_steps_of, sample_weights, seed_of, turns
+from guie.seeds import seed_of
+from guie.train.schedule import class_batches, epoch_order, lr_at, n_steps_of, sample_weights, turns
 
 SHA = "4193ced42b8ad9a0dd8fbd78f3b7bc03a7660ebe0fefda5602f00d20b49feffb"  # printf '0/s1/2' | sha256sum
 OPTIM = Optim(n_epochs=20, batch_size=64, lr=0.01)

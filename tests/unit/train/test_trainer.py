@@ -35,12 +35,13 @@ from guie.recipe import (
     Validation,
 )
 from guie.run import Run
+from guie.seeds import seed_of
 from guie.train import trainer as module
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
 from guie.train.objectives.margin_softmax import MarginSoftmax
-from guie.train.schedule import lr_at, seed_of
+from guie.train.schedule import lr_at
 from guie.train.stage import train_row
 from guie.train.state import Checkpoint
 from guie.train.train_set import TrainSet

@@ -79,7 +79,7 @@ class Objective(nn.Module):
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """Called once after each step of the optimizer: memories, moving averages, and curves where the batch is
-        counted."""
+        counted. That of an additive objective is called where the batch is counted alone."""
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from guie.train.objectives.base import Batch
 from guie.train.objectives.distances import unit_distances
+from guie.train.objectives.draws import mates
 from guie.train.objectives.memory import MemoryBank
 from guie.train.objectives.triplet_lists import list_triplets
 
@@ -77,8 +78,8 @@ def compare(batch: Batch, memory: MemoryBank | None = None) -> Compared:
     if len(known):
         others, other_labels = torch.cat([others, known.to(others)]), torch.cat([other_labels, known_labels])
     is_same = batch.labels[:, None] == other_labels
-    is_itself = torch.eye(len(batch.labels), len(other_labels), dtype=torch.bool, device=is_same.device)
-    return Compared(batch.embeddings, batch.labels, others, other_labels, is_same & ~is_itself, ~is_same)
+    is_positive = mates(batch.labels, other_labels)
+    return Compared(batch.embeddings, batch.labels, others, other_labels, is_positive, ~is_same)
 
 
 def share_active(parts: Sequence[Tensor]) -> float | Tensor:

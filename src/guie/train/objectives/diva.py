@@ -97,7 +97,7 @@ class DiverseTasks(Objective):
             {task: Decorrelation(self.width, self.width, settings.regressor_dim) for task in settings.tasks[1:]}
         )
         has_sample = "sample" in settings.tasks
-        n_queued = held_size("objective.queue_size", settings.queue_size, n_items) if has_sample else 0
+        n_queued = held_size("Diva: objective.queue_size", settings.queue_size, n_items) if has_sample else 0
         self.register_buffer("keys", torch.zeros(n_items if has_sample else 0, self.width))
         self.register_buffer("queue", torch.arange(n_queued))
         self.register_buffer("position", torch.tensor(0))

@@ -62,6 +62,7 @@ class ClusteredBatches(Objective):
         self.register_buffer("is_divided", torch.tensor(0))
         self.register_buffer("n_refused", torch.tensor(0))
         self.means = StepMeans(("active_share", "positive_cosine", "negative_cosine"))
+        self.sizes: dict[str, float] = {}  # of the clusters, once they are asked for in an epoch
 
     def part_of(self, embeddings: Tensor, clusters: Tensor) -> Tensor:
         """The part of each embedding that its cluster trains, float [n, width].
@@ -98,6 +99,7 @@ class ClusteredBatches(Objective):
             ValueError: the first clusters of the stage leave out every image.
         """
         self.means.reset()
+        self.sizes = {}
         self.is_divided.fill_(int(epoch < self.settings.n_divided_epochs))
         if not self.is_divided:
             return
@@ -143,9 +145,10 @@ class ClusteredBatches(Objective):
 
     def curves(self, epoch: int) -> dict[str, float]:
         """See `Objective`; one cluster of all images where nothing is divided."""
-        groups = self.groups()
-        sizes = cluster_curves(np.zeros(len(self.clusters), np.int64) if groups is None else groups)
-        return sizes | {"refused_clusterings": int(self.n_refused)} | self.means.values()
+        if not self.sizes:
+            groups = self.groups()
+            self.sizes = cluster_curves(np.zeros(len(self.clusters), np.int64) if groups is None else groups)
+        return self.sizes | {"refused_clusterings": int(self.n_refused)} | self.means.values()
 
 
 class DividedEmbedding(ClusteredBatches):

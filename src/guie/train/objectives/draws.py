@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from guie.seeds import seed_of
 from guie.train.objectives.base import Batch
-from guie.train.schedule import seed_of
 
 
 def generator_of(batch: Batch, purpose: str) -> torch.Generator:
@@ -20,6 +20,17 @@ def generator_of(batch: Batch, purpose: str) -> torch.Generator:
         purpose: The objective that draws: two objectives of a sum draw different numbers.
     """
     return torch.Generator(batch.labels.device).manual_seed(seed_of(batch.seed, batch.step, purpose))
+
+
+def mates(labels: Tensor, other_labels: Tensor | None = None) -> Tensor:
+    """Which pairs are of two rows of one class, bool [n, m]; a row is no mate of itself.
+
+    Args:
+        labels: int64 [n], the classes of a batch.
+        other_labels: int64 [m], those of the batch and of what follows it, a memory; without them the batch's alone.
+    """
+    others = labels if other_labels is None else other_labels
+    return (labels[:, None] == others) & ~torch.eye(len(labels), len(others), dtype=torch.bool, device=labels.device)
 
 
 @torch.no_grad()

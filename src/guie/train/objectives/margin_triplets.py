@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from guie.train.objectives.distances import FARTHEST, log_inverse_density, row_distances, unit_distances
-from guie.train.objectives.draws import Triplets, draw, draw_equally, triplet_of_each
+from guie.train.objectives.draws import Triplets, draw, draw_equally, mates, triplet_of_each
 
 
 @torch.no_grad()
@@ -39,10 +39,9 @@ def class_triplets(unit: Tensor, labels: Tensor, generator: torch.Generator) -> 
         generator: On their device.
     """
     is_known = (labels >= 0)[:, None] & (labels >= 0)
-    is_same = labels[:, None] == labels
-    is_itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positives = draw_equally(is_same & is_known & ~is_itself, generator)
-    return triplet_of_each(positives, draw_by_distance(unit, ~is_same & is_known, generator))
+    positives = draw_equally(mates(labels) & is_known, generator)
+    is_other = labels[:, None] != labels
+    return triplet_of_each(positives, draw_by_distance(unit, is_other & is_known, generator))
 
 
 def three_class_triplets(unit: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:

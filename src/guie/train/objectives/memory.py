@@ -46,17 +46,18 @@ class MemoryBank(nn.Module):
     position: Tensor
     count: Tensor
 
-    def __init__(self, settings: Memory, dim: int, n_items: int | None = None) -> None:
+    def __init__(self, settings: Memory, dim: int, kind: str, n_items: int | None = None) -> None:
         """An empty memory.
 
         Args:
             settings: Its size, and when it begins to count.
             dim: Numbers of an embedding.
+            kind: The objective's, for a warning.
             n_items: Training images; the memory holds no more. None sets no limit.
         """
         super().__init__()
         self.settings = settings
-        self.size = settings.size if n_items is None else held_size("memory.size", settings.size, n_items)
+        self.size = settings.size if n_items is None else held_size(f"{kind}: memory.size", settings.size, n_items)
         self.register_buffer("embeddings", torch.zeros(self.size, dim))
         self.register_buffer("labels", torch.zeros(self.size, dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))

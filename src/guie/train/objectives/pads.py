@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from guie.settings.objectives.pads import Pads
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.distances import row_distances, unit_distances
-from guie.train.objectives.draws import Triplets, draw, draw_equally, generator_of, triplet_of_each
+from guie.train.objectives.draws import Triplets, draw, draw_equally, generator_of, mates, triplet_of_each
 from guie.train.objectives.held_out import METRICS, choose_held_out, measure
 from guie.train.objectives.policy import MULTIPLIERS, Policy
 from guie.train.objectives.step_means import StepMeans, pair_cosines
@@ -46,10 +46,9 @@ def draw_triplets(
         has_own_class: An anchor and the rows of its class may be negatives, too.
         generator: On their device.
     """
-    is_same = labels[:, None] == labels
-    is_positive = is_same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    may_be_negative = torch.ones_like(is_same) if has_own_class else ~is_same
-    positives = draw_equally(is_positive, generator)
+    is_other = labels[:, None] != labels
+    may_be_negative = torch.ones_like(is_other) if has_own_class else is_other
+    positives = draw_equally(mates(labels), generator)
     of_bin = log_weights[torch.bucketize(distances, edges)]
     return triplet_of_each(positives, draw(of_bin, may_be_negative, generator))
 

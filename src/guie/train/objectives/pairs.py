@@ -49,7 +49,9 @@ class PairObjective(Objective):
         self.loss: PairLoss = (
             library_loss(settings, n_classes, dim) if isinstance(settings, Library) else pair_loss(settings, n_classes)
         )
-        self.memory = MemoryBank(settings.memory, dim, n_items) if settings.memory is not None else None
+        self.memory = (
+            MemoryBank(settings.memory, dim, type(settings).__name__, n_items) if settings.memory is not None else None
+        )
         self.means = StepMeans(CURVES)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from guie.settings.objectives.regularisers import KoLeo, ThresholdConsistentMargin
 from guie.train.objectives.base import Batch, Look, Objective
+from guie.train.objectives.draws import mates
 from guie.train.objectives.memory import MemoryBank
 from guie.train.objectives.step_means import StepMeans, pair_cosines
 
@@ -81,7 +82,7 @@ class ConsistentMarginTerm(Objective):
         """
         super().__init__()
         self.settings = settings
-        self.memory = MemoryBank(settings.memory, dim, n_items) if settings.memory else None
+        self.memory = MemoryBank(settings.memory, dim, type(settings).__name__, n_items) if settings.memory else None
         self.means = StepMeans(("active_share", "positive_cosine", "negative_cosine"))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -104,7 +105,7 @@ class ConsistentMarginTerm(Objective):
         cosines = unit @ others.T
         is_same = batch.labels[:, None] == labels
         is_pair = torch.ones_like(is_same).fill_diagonal_(False)
-        is_low = is_pair & is_same & (cosines <= self.settings.positive_margin_cosine)
+        is_low = mates(batch.labels, labels) & (cosines <= self.settings.positive_margin_cosine)
         is_high = ~is_same & (cosines >= self.settings.negative_margin_cosine)
         return cosines, is_low, is_high, is_pair
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guie.train.objectives.draws import mates
+
 COUNTED_EVERY = 10  # steps: counting costs about as much as the loss itself
 
 
@@ -71,11 +73,9 @@ def pair_cosines(embeddings: Tensor, labels: Tensor) -> dict[str, float | Tensor
     """
     unit = F.normalize(embeddings.detach().float())
     cosines = unit @ unit.T
-    is_same = labels[:, None] == labels
-    is_other = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     return {
-        "positive_cosine": _mean_where(cosines, is_same & is_other),
-        "negative_cosine": _mean_where(cosines, ~is_same),
+        "positive_cosine": _mean_where(cosines, mates(labels)),
+        "negative_cosine": _mean_where(cosines, labels[:, None] != labels),
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from guie.settings.objectives.regularisers import RhoMargin, RhoSettings, RhoTriplet
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.distances import log_inverse_density, row_distances, unit_distances
-from guie.train.objectives.draws import Triplets, draw, draw_equally, generator_of, triplet_of_each
+from guie.train.objectives.draws import Triplets, draw, draw_equally, generator_of, mates, triplet_of_each
 from guie.train.objectives.step_means import StepMeans, pair_cosines
 
 
@@ -29,13 +29,11 @@ def draw_tuples(unit: Tensor, labels: Tensor, settings: RhoSettings, generator: 
         generator: On their device.
     """
     rows = torch.arange(len(labels), device=labels.device)[:, None]
-    is_same = labels[:, None] == labels
-    is_positive = is_same.clone().fill_diagonal_(False)
     is_flipped = torch.rand(len(labels), 1, device=unit.device, generator=generator) < settings.flip_share
-    found = draw_equally(is_positive, generator)  # the positive, or the negative where the tuple is turned round
+    found = draw_equally(mates(labels), generator)  # the positive, or the negative where the tuple is turned round
     distances = unit_distances(unit, unit)
     weights = log_inverse_density(distances, unit.shape[1], settings.nearest_distance, settings.farthest_distance)
-    far = draw(weights, ~is_same, generator)
+    far = draw(weights, labels[:, None] != labels, generator)
     return triplet_of_each(found.where(~is_flipped, rows), far.where(~is_flipped, found))
 
 

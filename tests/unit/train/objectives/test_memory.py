@@ -25,7 +25,7 @@ def held(bank: MemoryBank, step: int = 0) -> list[tuple[list[float], int]]:
 def test_ring_wraps_as_published() -> None:
     """facts/objectives.md 5.1: size 4, batches of 3: after the first the slot is 3, not full; after the second 2,
     full."""
-    bank = MemoryBank(Memory(4), 2)
+    bank = MemoryBank(Memory(4), 2, "Contrastive")
     assert held(bank) == [] and bank.curves() == {"memory_fill": 0.0}
     bank.add(batch_of(torch.tensor([[0.0, 0], [1, 1], [2, 2]]), torch.tensor([0, 1, 2])))
     assert (int(bank.position), int(bank.count), bank.curves()) == (3, 3, {"memory_fill": 0.75})
@@ -37,7 +37,7 @@ def test_ring_wraps_as_published() -> None:
 @pytest.mark.parametrize("size", [1, 5, 16, 17, 1000])
 def test_it_holds_the_last_rows_of_many_batches(size: int) -> None:
     """Batches of 1 to 17 rows, some larger than the memory, against a list."""
-    bank, everything = MemoryBank(Memory(size), 3), []
+    bank, everything = MemoryBank(Memory(size), 3, "Contrastive"), []
     for step in range(60):
         embeddings, labels = drawn(1 + step * 7 % 17, 3, 9, step)
         batch = batch_of(embeddings.float().requires_grad_(), labels, step)
@@ -49,7 +49,7 @@ def test_it_holds_the_last_rows_of_many_batches(size: int) -> None:
 
 
 def test_nothing_is_known_before_the_first_step_that_counts() -> None:
-    bank = MemoryBank(Memory(8, start_step=3), 2)
+    bank = MemoryBank(Memory(8, start_step=3), 2, "Contrastive")
     for step in range(5):
         assert len(bank.known(step)[0]) == (min(8, 2 * step) if step >= 3 else 0)
         bank.add(batch_of(torch.ones(2, 2), torch.tensor([0, 1]), step))
@@ -76,7 +76,7 @@ def irt_loop(embeddings: list[list[float]], labels: list[int], before: list[tupl
 
 def test_published_sum_of_one_anchor() -> None:
     """facts/objectives.md 5.1: x1 of F4 against x0, x2, x3."""
-    (x, labels), bank = F4, MemoryBank(Memory(3), 2).double()
+    (x, labels), bank = F4, MemoryBank(Memory(3), 2, "Contrastive").double()
     bank.add(batch_of(x[[0, 2, 3]], labels[[0, 2, 3]]))
     total = irt_sum(x[1:2], labels[1:2], *bank.known(0), 0.5)
     assert float(total) == pytest.approx(0.866025, abs=1e-6)
@@ -85,7 +85,7 @@ def test_published_sum_of_one_anchor() -> None:
 
 def test_published_sum_over_a_stage_equals_a_loop() -> None:
     """Forty batches of twelve, a memory of fifty: each batch meets the fifty rows before it."""
-    bank, before = MemoryBank(Memory(50, start_step=2), 4).double(), []
+    bank, before = MemoryBank(Memory(50, start_step=2), 4, "Contrastive").double(), []
     for step in range(40):
         embeddings, labels = drawn(12, 4, 5, step)
         total = irt_sum(embeddings, labels, *bank.known(step), 0.5)
@@ -133,14 +133,15 @@ def test_the_memory_gets_no_gradient_and_pulls_on_the_batch() -> None:
 def test_memory_holds_no_more_than_the_training_images(caplog: pytest.LogCaptureFixture) -> None:
     """Every kind with a memory: a warning with both numbers, and a fill that stays below 1."""
     with caplog.at_level(logging.WARNING, "guie"):
-        assert len(MemoryBank(Memory(20), 2, 20).labels) == 20 and caplog.text == ""
+        assert len(MemoryBank(Memory(20), 2, "Contrastive", 20).labels) == 20 and caplog.text == ""
         objectives = (
             PairObjective(Contrastive(memory=Memory(40)), 3, 2, 20),
             PairObjective(Library(memory=Memory(40)), 3, 2, 20),
             ConsistentMarginTerm(ThresholdConsistentMargin(memory=Memory(40)), 2, 20),
         )
-    told = "memory.size is 40, and there are 20 training images: it holds 20 embeddings"
-    assert [record.getMessage() for record in caplog.records] == [told] * 3
+    told = "{}: memory.size is 40, and there are 20 training images: it holds 20 embeddings"
+    kinds = ("Contrastive", "Library", "ThresholdConsistentMargin")
+    assert [record.getMessage() for record in caplog.records] == [told.format(kind) for kind in kinds]
     for objective in objectives:
         for step in range(9):
             objective.begin_epoch(step, NO_LOOK)
