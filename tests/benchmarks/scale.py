@@ -101,7 +101,7 @@ def main() -> None:
         from scale_page import page
 
         arguments.page.write_text(page(rows, sizes.millions), encoding="utf-8")
-        shutil.copy(rows.path, arguments.page.with_suffix(".csv"))
+        rows.save(arguments.page.with_suffix(".csv"))
         print(f"written: {arguments.page}, {arguments.page.with_suffix('.csv')}")
 
 

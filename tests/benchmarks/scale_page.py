@@ -20,6 +20,7 @@ TARGETS = (100_000_000, 1_000_000_000)
 MEMORY_GB = 64.0  # of the machine whose limits are told
 DAY_S = 86_400.0
 DISK_GB_S = 3.0  # of a fast disk
+COMPARED = ("pairs", "twins")  # keys of steps that compare each image with each
 N_NEAR = 10  # neighbours that guie look keeps of each photo
 
 
@@ -168,8 +169,16 @@ def measured(rows: Rows) -> str:
     lines = ["| part | images or rows | s | CPU s | peak GB | disk, MB | load |", "|---|---|---|---|---|---|---|"]
     for step, row in rows.by_step.items():
         disk = int(row["n_bytes"]) / 1e6
-        cells = (step, f"{int(row['n']):,}", f"{rows.number(step):.3g}", f"{rows.number(step, 'cpu_s'):.3g}",
-                 f"{rows.number(step, 'peak_gb'):.2f}", f"{disk:.1f}" if disk else "", row["load"])  # fmt: skip
+        gigabytes = rows.number(step, "peak_gb")
+        cells = (
+            step,
+            f"{int(row['n']):,}",
+            f"{rows.number(step):.3g}",
+            f"{rows.number(step, 'cpu_s'):.3g}",
+            f"{gigabytes:.2f}" if gigabytes else "",
+            f"{disk:.1f}" if disk else "",
+            row["load"],
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -207,7 +216,7 @@ def limits(steps: dict[str, Step]) -> str:
         if step.memory and key in HELD:
             found.append((MEMORY_GB * 1e9 / step.memory, step.name, f"memory: {HELD[key]}"))
         if not step.is_shared_out and key not in ("one", "many"):
-            why = "time: each is compared with each" if step.law.square else "time: one process does it"
+            why = "time: each is compared with each" if key in COMPARED else "time: one process does it"
             found.append((step.law.n_in(DAY_S), step.name, why))
     found.append((steps["one"].law.n_in(1.0), steps["one"].name, "time: over a second, since all rows are read"))
     found.append((steps["many"].law.n_in(0.1), steps["many"].name, "time: over a tenth of a second each"))

@@ -109,7 +109,7 @@ def main() -> None:
             print(f"  {rows.number(step):.1f} s, {rows.number(step, 'peak_gb'):.2f} GB", flush=True)
     check_vectors(out)
     arguments.page.write_text(page(rows, arguments.n_photos, n_folders, arguments.python is None), encoding="utf-8")
-    shutil.copy(rows.path, arguments.page.with_suffix(".csv"))
+    rows.save(arguments.page.with_suffix(".csv"))
     print(f"written: {arguments.page}, {arguments.page.with_suffix('.csv')}")
 
 
@@ -152,7 +152,7 @@ def install(story: Story, step: str) -> None:
 
 def look(story: Story, step: str) -> None:
     shutil.rmtree(story.run / "look", ignore_errors=True)
-    measured(story, step, "look", story.photos, last="mP@5")
+    measured(story, step, "look", story.photos, last="shipped ViT")
 
 
 def train(story: Story, step: str) -> None:

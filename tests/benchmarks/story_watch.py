@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -205,10 +205,14 @@ class Rows:
             "machine": machine(),
             "commit": commit(),
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.path.with_name(f".{self.path.name}.tmp")
+        self.save(self.path, [*self._others, *self.by_step.values()])
+
+    def save(self, path: Path, rows: Iterable[dict[str, str]] | None = None) -> None:
+        """Writes rows to a file, whole or not at all; without rows, those of these settings."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.tmp")
         with scratch.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows([*self._others, *self.by_step.values()])
-        scratch.replace(self.path)
+            writer.writerows(self.by_step.values() if rows is None else rows)
+        scratch.replace(path)
