@@ -41,15 +41,20 @@ def main() -> None:
     arguments = p.parse_args()
     if arguments.list:
         write_list(arguments.source, arguments.list)
-        return
-    if arguments.run is None:
+    elif arguments.run:
+        draw_picture(arguments.run, arguments.out, arguments.seed)
+    else:
         p.error("name the folder of a run, or --list CSV")
-    table = neighbours(arguments.run)
-    queries = np.random.default_rng(arguments.seed).choice(table["query_id"].unique(), N_QUERIES, replace=False)
-    sheet = picture(table, list(queries), PackedImages(arguments.run / FOLDERS[3]))
+
+
+def draw_picture(run: Path, out: Path, seed: int) -> None:
+    """Writes the picture, and prints the scores of both settings."""
+    table = neighbours(run)
+    queries = np.random.default_rng(seed).choice(table["query_id"].unique(), N_QUERIES, replace=False)
+    sheet = picture(table, list(queries), PackedImages(run / FOLDERS[3]))
     height = round(sheet.height * WIDTH / sheet.width)
-    sheet.resize((WIDTH, height), Image.Resampling.LANCZOS).save(arguments.out, quality=80, method=6)
-    scores = pd.read_csv(arguments.run / FOLDERS[7] / "scores.csv").set_index("setting")
+    sheet.resize((WIDTH, height), Image.Resampling.LANCZOS).save(out, quality=80, method=6)
+    scores = pd.read_csv(run / FOLDERS[7] / "scores.csv").set_index("setting")
     for setting in (REDUCED, TRAINED):
         is_shown = table["query_id"].isin(queries) & (table["setting"] == setting)
         shown = table.loc[is_shown, "is_correct"]
@@ -94,12 +99,21 @@ def picture(table: pd.DataFrame, queries: list[str], images: PackedImages) -> Im
         rows = table[table["query_id"] == query]
         put(sheet, images.read(int(rows["query_row"].iloc[0])), starts[0], top, GREY)
         for start, setting in zip(starts[1:], (REDUCED, TRAINED), strict=True):
-            for j, row in enumerate(rows[rows["setting"] == setting].itertuples()):
-                left = start + j * STEP
-                colour = GREEN if row.is_correct else RED
-                put(sheet, images.read(int(row.row)), left, top, colour)
-                mark(draw, left + TILE - 12, top + TILE - 12, colour, bool(row.is_correct))
+            found = rows[rows["setting"] == setting][["row", "is_correct"]]
+            put_answers(sheet, list(found.itertuples(index=False)), images, (start, top))
     return sheet
+
+
+def put_answers(
+    sheet: Image.Image, found: list[tuple[int, bool]], images: PackedImages, corner: tuple[int, int]
+) -> None:
+    """Neighbours side by side, in green frames with a tick where they are right, in red ones with a cross where not."""
+    left, top = corner
+    for row, is_correct in found:
+        colour = GREEN if is_correct else RED
+        put(sheet, images.read(int(row)), left, top, colour)
+        mark(ImageDraw.Draw(sheet), left + TILE - 12, top + TILE - 12, colour, bool(is_correct))
+        left += STEP
 
 
 if __name__ == "__main__":
