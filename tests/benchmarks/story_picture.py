@@ -5,7 +5,7 @@ photos that were held back, drawn at random. Both sides answer the same queries,
 
 Run, some minutes on two cores:
      python tests/benchmarks/story_picture.py --list /tmp/clothing.csv
-     ./run.sh train /tmp/clothing.csv --tower timm:mobilenetv2_100
+     ./run.sh train /tmp/clothing.csv --tower mobilenetv2_100_imagenet.safetensors
      python tests/benchmarks/story_picture.py artifacts/clothing
 Writes tests/benchmarks/before_after.webp (--out), and prints both scores.
 """
@@ -28,7 +28,7 @@ from guie.run import FOLDERS, PROJECT
 N_QUERIES, N_SHOWN = 6, 5
 HEAD, GAP, EDGE = 44, 40, 12  # pixels: the line of titles, between the blocks, at the rim
 WIDTH = 1120  # of the finished picture
-TITLES = ("a photo", "the five nearest, off the shelf", "the five nearest, after training")
+SIDES = {REDUCED: "off the shelf", TRAINED: "after training"}
 
 
 def main() -> None:
@@ -51,11 +51,13 @@ def draw_picture(run: Path, out: Path, seed: int) -> None:
     """Writes the picture, and prints the scores of both settings."""
     table = neighbours(run)
     queries = np.random.default_rng(seed).choice(table["query_id"].unique(), N_QUERIES, replace=False)
-    sheet = picture(table, list(queries), PackedImages(run / FOLDERS[3]))
+    scores = pd.read_csv(run / FOLDERS[7] / "scores.csv").set_index("setting")
+    titles = ["a photo"]
+    titles += [f"its five nearest, {side}: mP@5 {scores.loc[name, 'mp5']:.3f}" for name, side in SIDES.items()]
+    sheet = picture(table, list(queries), PackedImages(run / FOLDERS[3]), titles)
     height = round(sheet.height * WIDTH / sheet.width)
     sheet.resize((WIDTH, height), Image.Resampling.LANCZOS).save(out, quality=80, method=6)
-    scores = pd.read_csv(run / FOLDERS[7] / "scores.csv").set_index("setting")
-    for setting in (REDUCED, TRAINED):
+    for setting in SIDES:
         is_shown = table["query_id"].isin(queries) & (table["setting"] == setting)
         shown = table.loc[is_shown, "is_correct"]
         told = f"mP@5 {scores.loc[setting, 'mp5']:.3f} of {scores.loc[setting, 'n_queries']} queries"
@@ -86,19 +88,19 @@ def neighbours(run: Path) -> pd.DataFrame:
     return table.sort_values(["query_id", "setting", "rank"])
 
 
-def picture(table: pd.DataFrame, queries: list[str], images: PackedImages) -> Image.Image:
+def picture(table: pd.DataFrame, queries: list[str], images: PackedImages, titles: list[str]) -> Image.Image:
     """A row for each query: the query, its nearest by one setting, and by the other."""
     starts = (EDGE, EDGE + STEP + GAP, EDGE + STEP + 2 * GAP + N_SHOWN * STEP)
     size = (starts[-1] + N_SHOWN * STEP + EDGE - (STEP - TILE), HEAD + len(queries) * STEP + EDGE - (STEP - TILE))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    for left, title in zip(starts, TITLES, strict=True):
+    for left, title in zip(starts, titles, strict=True):
         draw.text((left, 10), title, INK, ImageFont.load_default(22))
     for i, query in enumerate(queries):
         top = HEAD + i * STEP
         rows = table[table["query_id"] == query]
         put(sheet, images.read(int(rows["query_row"].iloc[0])), starts[0], top, GREY)
-        for start, setting in zip(starts[1:], (REDUCED, TRAINED), strict=True):
+        for start, setting in zip(starts[1:], SIDES, strict=True):
             found = rows[rows["setting"] == setting][["row", "is_correct"]]
             put_answers(sheet, list(found.itertuples(index=False)), images, (start, top))
     return sheet
