@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from story_watch import Cost, Rows, watched
+from story_watch import Cost, Rows, check_places, watched
 
 from guie.run import PROJECT
 
@@ -87,7 +87,7 @@ def main() -> None:
         return
     sizes = SMALL if arguments.small else Sizes()
     out = arguments.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    check_places(out, arguments.page)
     rows = Rows(out / "scale.csv", f"{sizes.n_images} images, {sizes.n_rows} rows")
     parts = parts_of(Place(out, sizes, rows, arguments.photos.resolve()))
     if arguments.only and arguments.only not in parts:

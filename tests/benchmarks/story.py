@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from story_page import ENOUGH_COSINE, PHOTOS, STEPS, page
 from story_photos import make_photos
-from story_watch import Rows, Watched, watched
+from story_watch import Rows, Watched, check_places, watched
 
 from guie.run import PROJECT
 
@@ -100,7 +100,7 @@ def main() -> None:
     rows = Rows(out / "story.csv", f"{arguments.n_photos} photos, {way}")
     python = None if arguments.python is None else arguments.python.absolute()  # not resolved: a venv is a link
     story = Story(out, arguments.checkout.resolve(), python, arguments.users_python.absolute(), rows)
-    out.mkdir(parents=True, exist_ok=True)
+    check_places(out, arguments.page)
     n_folders = make_photos(arguments.source, story.photos, arguments.n_photos)
     for step, work in WORK.items():
         if step not in rows:

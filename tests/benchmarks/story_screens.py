@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from story import address_of
 from story_photos import make_photos
-from story_watch import watched
+from story_watch import check_places, watched
 
 from guie.run import PROJECT
 
@@ -44,7 +44,7 @@ def main() -> None:
     if CHROMIUM is None:
         p.error("no Chromium on the path; apt-get install chromium")
     out = arguments.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    check_places(out, arguments.to / "look_desktop.webp")
     photos = out / "my_photos"
     make_photos(arguments.source, photos, arguments.n_photos)
     guie = [sys.executable, "-m", "guie"]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import psutil
 
+from guie.machine import check_writable, check_writable_file
 from guie.run import commit
 
 SAMPLE_S = 0.2  # between two looks at the memory
@@ -142,6 +143,20 @@ def watched(
     if running.status != 0:
         last = " / ".join(running.text.strip().splitlines()[-3:])
         raise SystemExit(f"error: {' '.join(command)[:200]} ended with status {running.status}; {log} ends: {last}")
+
+
+def check_places(out: Path, page: Path | None = None) -> None:
+    """Makes the folders that a script writes to, before it works for an hour.
+
+    Raises:
+        SystemExit: one cannot be written.
+    """
+    try:
+        check_writable(out, "--out")
+        if page is not None:
+            check_writable_file(page, "--page")
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def machine() -> str:
