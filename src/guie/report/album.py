@@ -20,7 +20,7 @@ from guie.run import DOORS, FOLDERS, Run
 THUMB_PX = 112  # longer side of a small picture
 QUALITY = 72  # some 3.5 kB at 112 px, 20 kB at 320 px
 SIDES = (320, 240, 180, THUMB_PX, 64)  # of the page's pictures: the largest with which all of them fit
-MAX_CHARS = 5_500_000  # base64 of all of them, more than half of what the page may have
+MAX_CHARS = 5_000_000  # base64 of all of them: half of what the page may have
 N_TRIED = 24  # pictures from which the size of all is estimated
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from guie.data.packed import PackedImages
 from guie.report.album import Album, Picture, open_images
 from guie.report.by_class import MAX_CLASSES, NO_CLASSES, by_class
 from guie.report.choice import MAX_QUERIES, choose, mistakes, mix_ups, n_counted, picks_of, query_scores
@@ -133,8 +134,14 @@ def read_gallery(run: Run) -> Gallery:
     by_setting = _by_setting(neighbours, final)
     if not by_setting:
         return Gallery((), NO_MIXUPS)
+    return _filled(by_setting, ids, images, run.recipe.seed)
+
+
+def _filled(by_setting: dict[str, pd.DataFrame], ids: pd.DataFrame, images: PackedImages, seed: int) -> Gallery:
+    """The gallery of settings that have neighbours; the last one is exported."""
+    *_, final = by_setting
     scores = {name: query_scores(rows, ids) for name, rows in by_setting.items()}
-    chosen = _as_many_as_fit(scores[final], ids, by_setting, run.recipe.seed)
+    chosen = _as_many_as_fit(scores[final], ids, by_setting, seed)
     labels = ids.set_index("image_id")["pack_row"].map(images.index["source_label"])
     mixups = mix_ups(by_setting[final], ids, labels)
     classes = by_class(by_setting, ids, labels)

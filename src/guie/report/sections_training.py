@@ -19,7 +19,8 @@ MAX_OPEN_STAGES = 8  # with more stages than these, the curves open on a click
 def training(stages: Sequence[StageCurves]) -> Markup:
     """Curves of every stage, and their numbers."""
     shown = [_stage(stage) for stage in stages]
-    return filled("training.html", stages=shown, is_open=len(stages) <= MAX_OPEN_STAGES)
+    has_points = any(stage.points is not None for stage in stages)
+    return filled("training.html", stages=shown, is_open=len(stages) <= MAX_OPEN_STAGES, has_points=has_points)
 
 
 def stage_charts(stage: StageCurves) -> dict[str, Markup]:

@@ -198,10 +198,9 @@ class Checkpoint:
             optimizer.load_state_dict(stored["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in stored:  # not where the stage began on a card with bf16
             self.accelerator.scaler.load_state_dict(stored["scaler"])
-        for name in ("epoch", "step", "running", "terms", "history", "seconds", "best"):
-            setattr(state, name, stored[name])
-        state.points = stored.get("points", [])  # a checkpoint from before November 2026 has none
-        state.recent = stored.get("recent", [0.0, 0.0])
+        for name in ("epoch", "step", "running", "terms", "history", "points", "recent", "seconds", "best"):
+            if name in stored:  # an older checkpoint has no points
+                setattr(state, name, stored[name])
         trained = model.trained()
         state.ema = {name: like(trained[name].detach(), tensor) for name, tensor in stored["ema"].items()}
         keep_conditions(self.stage, stored, self.accelerator.device.type)

@@ -2,7 +2,7 @@
 function setUpDialog(sources) {
   const dialog = document.getElementById("large");
   if (!dialog || !dialog.showModal) { return; }
-  const image = dialog.querySelector("img");
+  const image = document.createElement("img"); // part of the page while the dialog is open
   const file = document.getElementById("large-file");
   const what = document.getElementById("large-what");
   let group = []; // the pictures among which the arrow keys go
@@ -19,7 +19,8 @@ function setUpDialog(sources) {
     return all.filter(function (one) { return one.getClientRects().length > 0; }).sort(function (a, b) {
       const first = a.getBoundingClientRect();
       const second = b.getBoundingClientRect();
-      return first.top - second.top > 20 || second.top - first.top > 20 ? first.top - second.top : first.left - second.left;
+      const below = first.top - second.top;
+      return Math.abs(below) > 20 ? below : first.left - second.left;
     });
   }
 
@@ -38,6 +39,7 @@ function setUpDialog(sources) {
     opener = target;
     group = picturesOf(target);
     show(Math.max(0, group.indexOf(target)));
+    dialog.querySelector("figure").prepend(image);
     dialog.showModal();
   }
 
@@ -67,10 +69,11 @@ function setUpDialog(sources) {
   });
   dialog.addEventListener("click", function (event) {
     if (event.target.dataset.way) { show(at + Number(event.target.dataset.way)); }
-    if (event.target === dialog || event.target.closest(".close")) { dialog.close(); } // beside the picture, or the button
+    const isBeside = event.target === dialog; // on the ground, not on what lies in the dialog
+    if (isBeside || event.target.closest(".close")) { dialog.close(); }
   });
   dialog.addEventListener("close", function () {
-    image.removeAttribute("src");
+    image.remove();
     if (opener) { opener.focus({ preventScroll: true }); }
   });
 }

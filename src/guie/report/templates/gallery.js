@@ -18,8 +18,7 @@ function setUpGallery(sources) {
   const start = words();
 
   function wanted(key) {
-    const pressed = groups[key] && groups[key].find(function (one) { return one.getAttribute("aria-pressed") === "true"; });
-    return pressed ? pressed.dataset : { value: "", word: "" };
+    return groups[key].find(function (one) { return one.getAttribute("aria-pressed") === "true"; }).dataset;
   }
 
   // The choices by their words in the address.

@@ -9,7 +9,7 @@ function pictureSources() {
   Object.keys(given).forEach(function (number) {
     sources[number] = "data:image/jpeg;base64," + given[number];
   });
-  document.querySelectorAll("#gallery img[data-picture][src], #classes img[data-picture][src]").forEach(function (image) {
+  document.querySelectorAll("#queries img[data-picture][src]").forEach(function (image) {
     sources[image.dataset.picture] = image.src;
   });
   return sources;
