@@ -1,7 +1,7 @@
 """Door 06: trains the recipe's stages.highres: head and backbone at a higher resolution, from the weights of door 05.
 
 Reads   03_packed/, 05_backbone/
-Writes  06_highres/<stage>/: metrics.csv, final.safetensors, done.json
+Writes  06_highres/<stage>/: metrics.csv, curve.csv, final.safetensors, done.json
 Run     python src/06_finetune_highres.py --recipe demo
 Last line: next: python src/07_ensemble_and_pca.py ...
 """

@@ -2,8 +2,9 @@
 
 Reads   02_balanced/, 03_packed/, 04_head/ to 06_highres/, 07_embeddings/, 08_export/, all
         finished; a file that was lost since then shows as absent
-Writes  09_report/index.html, a single file that works offline; its charts for a paper, each
-        as .svg and .png; neighbours.jpg
+Writes  09_report/index.html, a single file that works offline and has at most some 10 MB, also
+        for 20,000 queries; its charts for a paper, each as .svg and .png; neighbours.jpg;
+        classes.csv, the scores of every class
 Run     python src/09_report.py --recipe demo
         python src/09_report.py --recipe demo --compare artifacts/minibench   # beside another run
 Last lines: the ladder as a table;

@@ -53,8 +53,8 @@ TOLD: dict[str, dict[str, tuple[float, float]]] = {
 N_CLASSES, N_IMAGES = 8, 6  # of each domain; half of the classes are for validation
 
 
-def fake_recipe() -> Recipe:
-    """Four stages in three phases, a ladder of five settings."""
+def fake_recipe(domains: tuple[str, ...] = DOMAINS) -> Recipe:
+    """Four stages in three phases, a ladder of five settings; a source for each domain."""
     first = Stage("s1_head", trains="head", start=Start(fresh=HEAD), optim=Optim(n_epochs=30, batch_size=256, lr=1e-3))
     second = Stage("s2_backbone", trains="backbone", optim=Optim(n_epochs=4, batch_size=32, lr=1e-4))
     wide = Stage(
@@ -78,15 +78,24 @@ def fake_recipe() -> Recipe:
             64,
         ),
     )
-    sources = tuple(Source(f"source_{i}", "folders", f"folder_{i}", domain) for i, domain in enumerate(DOMAINS))
+    sources = tuple(Source(f"source_{i}", "folders", f"folder_{i}", domain) for i, domain in enumerate(domains))
     return Recipe("fake & <bench>", Data(sources), Model("timm", "mobilenetv2_100"), stages, Embed(settings), seed=3)
 
 
-def make_fake_run(out: Path, n_images: int = N_IMAGES) -> Run:
-    """Writes the folders of doors 01 to 08 below `out` and returns the run."""
-    run = Run(fake_recipe(), out, out)
+def make_fake_run(
+    out: Path, n_images: int = N_IMAGES, domains: tuple[str, ...] = DOMAINS, n_classes: int = N_CLASSES
+) -> Run:
+    """Writes the folders of doors 01 to 08 below `out` and returns the run.
+
+    Args:
+        out: The run's folder.
+        n_images: Of most classes.
+        domains: Their names.
+        n_classes: Of each domain; half of them are for validation.
+    """
+    run = Run(fake_recipe(domains), out, out)
     rng = np.random.default_rng(7)
-    rows = _rows(n_images)
+    rows = _rows(n_images, domains, n_classes)
     _write_data(run, rows)
     index = _pack(run, rows, rng)
     for stage in run.recipe.stages.trained:
@@ -102,17 +111,17 @@ def make_fake_run(out: Path, n_images: int = N_IMAGES) -> Run:
     return run
 
 
-def _rows(n_images: int) -> pd.DataFrame:
+def _rows(n_images: int, domains: tuple[str, ...], n_classes: int) -> pd.DataFrame:
     rows = []
-    for d, domain in enumerate(DOMAINS):
-        for c in range(N_CLASSES):
+    for d, domain in enumerate(domains):
+        for c in range(n_classes):
             label = (
                 EVIL[c]
                 if d == 1 and c < len(EVIL)
                 else f"class {c} of {domain.split()[0]}"
                 + (" with a rather long name, as museums give them" if c == 2 else "")
             )
-            split = "val" if c < N_CLASSES // 2 else "train"
+            split = "val" if c < n_classes // 2 else "train"
             for i in range(2 if c == 3 else n_images):
                 image_id = f"source_{d}/{label.replace('/', '_')}_{i}"
                 rows.append((image_id, f"folder_{d}/{i}.jpg", f"source_{d}", label, domain, split))
@@ -246,8 +255,9 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
             "dim": 64,
         }
         row |= {"n_queries": len(ids), "n_index": len(ids), "mp5": 0.588 + 0.03 * i, "r1": 0.70 + 0.025 * i}
-        row |= {f"mp5_{domain}": 0.3 + 0.13 * d + 0.03 * i for d, domain in enumerate(DOMAINS)}
-        row |= {f"r1_{domain}": 0.45 + 0.12 * d + 0.02 * i for d, domain in enumerate(DOMAINS)}
+        domains = dict.fromkeys(source.domain for source in run.recipe.data.sources)
+        row |= {f"mp5_{domain}": 0.3 + 0.13 * d + 0.03 * i for d, domain in enumerate(domains)}
+        row |= {f"r1_{domain}": 0.45 + 0.12 * d + 0.02 * i for d, domain in enumerate(domains)}
         rows.append({**row, "seed": run.recipe.seed, "commit": "a3ad602f0e+"})
     pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
     near = [_neighbours(setting, ids, p, rng) for setting, p in ((FIRST, 0.45), (FINAL, 0.7))]

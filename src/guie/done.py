@@ -224,8 +224,9 @@ def outputs_digest(folder: Path) -> str:
     mark = read_done(folder)
     if mark is None:
         return ""
-    # Without metrics.csv, which holds times.
-    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name != "metrics.csv"}
+    # Without metrics.csv, which holds times, and curve.csv, which no later step reads.
+    curves = ("metrics.csv", "curve.csv")
+    values = {name: digest for name, digest in mark["outputs"].items() if Path(name).name not in curves}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

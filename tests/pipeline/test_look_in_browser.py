@@ -55,3 +55,16 @@ def test_the_navigation_reaches_every_section_and_a_click_opens_the_list_of_file
     assert browser.run("document.querySelector('h1').textContent") == "photos with <names>"
     browser.run("Array.from(document.querySelectorAll('#photos summary')).pop().click()")
     assert "blue/notes.txt" in browser.run("document.querySelector('#photos details[open]').innerText")
+
+
+def test_cards_come_twelve_at_a_time_and_enter_enlarges_one_with_its_file(browser: Browser, page: Path):  # noqa: F811
+    browser.open(page)
+    cards = "Array.from(document.querySelectorAll('#gallery .card')).filter(function (c) { return c.offsetParent; })"
+    n = browser.run("document.querySelectorAll('#gallery .card').length")
+    assert browser.run(f"{cards}.length") == min(12, n)
+    browser.run(f"{cards}[0].focus()")
+    browser.press("Enter", 13)
+    shown = browser.run("document.getElementById('large').open && document.getElementById('large-file').textContent")
+    assert shown == browser.run(f"{cards}[0].querySelector('.query img').title")
+    browser.press("Escape", 27)
+    assert browser.run(f"document.activeElement === {cards}[0]") and browser.complaints() == []

@@ -9,6 +9,7 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,29 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(run.out, other)
     write_report(run, [other])
     return run.out / "09_report" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run of one domain, with 30 validation classes."""
+    run = make_fake_run(tmp_path_factory.mktemp("shop"), n_images=4, domains=("shop",), n_classes=60)
+    write_report(run)
+    return run.out / "09_report" / "index.html"
+
+
+ALL = "#gallery?picked=&beside=&shown=96"  # every query, with the exported setting's answer alone
+
+
+def open_at(browser: Browser, page: Path, fragment: str, **words: Any) -> None:
+    """Opens the page anew at a fragment; from the page itself, a browser would only go there."""
+    browser.open("about:blank")
+    browser.open(page.as_uri() + fragment, **words)
+
+
+def show_all(browser: Browser) -> None:
+    """Presses "more" until no card is left."""
+    more = "document.querySelector('.cards + .more')"
+    browser.run(f"(() => {{ while (!{more}.hidden) {more}.click(); }})()")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -93,10 +117,12 @@ def shown(browser: Browser) -> dict[str, int]:
 
 
 def test_filters_show_what_they_name(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    open_at(browser, page, ALL)
+    assert browser.run("document.querySelector('.cards + .more').hidden")
     everything = shown(browser)
     assert sum(everything.values()) == browser.run("document.querySelectorAll('.card').length") > 40
     browser.run("document.querySelector('button[data-value=d1]').click()")
+    show_all(browser)
     assert shown(browser) == {key: n for key, n in everything.items() if key.startswith("d1 ")}
     browser.run("document.querySelector('button[data-value=wrong]').click()")
     assert shown(browser) == {key: n for key, n in everything.items() if key == "d1 wrong"}
@@ -108,6 +134,7 @@ def test_filters_show_what_they_name(browser: Browser, page: Path) -> None:
         == "d1,,wrong,"
     )  # domain, picked as, right or wrong, change
     browser.run("document.querySelectorAll('button[data-value=\"\"]').forEach(b => b.click())")
+    show_all(browser)
     assert shown(browser) == everything
     assert browser.complaints() == []
 
@@ -163,7 +190,7 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
     folder = page.parents[1] / FOLDERS[7]
     near, ids = pd.read_parquet(folder / "neighbours.parquet"), pd.read_parquet(folder / "val_ids.parquet")
     scores = {name: query_scores(near[near["setting"] == name], ids) for name in (FIRST, FINAL)}
-    browser.open(page)
+    open_at(browser, page, ALL)
     everything = browser.run(ANSWERS)
     assert len(everything) > 40 and all([answer[0] for answer in answers] == [FINAL] for _, answers in everything)
     choose(browser, "beside", "s0")
@@ -179,9 +206,11 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
         assert [first[1], second[1]] == [f"mP@5 {scores[name][image]:.3f}" for name in (FINAL, FIRST)]
         assert first[3] == second[3] and first[2] < second[2]
     browser.run("document.querySelector('button[data-value=worse]').click()")
+    show_all(browser)
     worse = {image for image, _ in browser.run(ANSWERS)}
     assert worse == {image for image, _ in beside if scores[FIRST][image] < scores[FINAL][image]} != set()
     choose(browser, "beside", "")
+    show_all(browser)
     assert browser.run(ANSWERS) == everything  # and the filter that no longer makes sense is off
     assert browser.run("getComputedStyle(document.getElementById('change')).display") == "none"
     choose(browser, "left", "s0")
@@ -201,11 +230,196 @@ def test_two_settings_stand_side_by_side_and_only_changes_can_be_shown(browser: 
 
 def test_two_settings_stand_below_each_other_on_a_phone(browser: Browser, page: Path) -> None:
     browser.open(page, width=390, is_phone=True)
-    choose(browser, "beside", "s0")
+    assert len(browser.run(ANSWERS)) == 12
     for _, answers in browser.run(ANSWERS):
         first, second = sorted(answers, key=lambda answer: answer[3])
         assert (first[0], second[0]) == (FINAL, FIRST) and first[2] == second[2]
     assert browser.run("document.documentElement.scrollWidth") <= 390
+
+
+CARDS = "Array.from(document.querySelectorAll('#queries .card')).filter(c => c.offsetParent)"
+TEXTS = f"""{CARDS}.map(c => [c.querySelector('.query img').title,
+  Array.from(c.querySelectorAll('.answer')).filter(a => a.offsetParent).sort(
+  (a, b) => a.style.order - b.style.order).map(a => a.querySelector('.of').textContent)])"""
+NAMES = f"{CARDS}.map(c => c.querySelector('.query img').title)"
+DIALOG = """(() => { const d = document.getElementById('large'), i = d.querySelector('img');
+  return d.open ? { file: document.getElementById('large-file').textContent, src: i.src,
+    what: document.getElementById('large-what').textContent, width: i.getBoundingClientRect().width } : null; })()"""
+
+
+def test_gallery_opens_on_random_queries_beside_the_first_row_and_shows_twelve_then_more(
+    browser: Browser, shop: Path
+) -> None:
+    browser.open(shop)
+    first = browser.run(f"{CARDS}.map(c => c.dataset.picked)")
+    assert first == ["random"] * 12
+    sides = [[answer[0] for answer in sorted(answers, key=lambda a: a[2])] for _, answers in browser.run(ANSWERS)]
+    assert sides == [[FINAL, FIRST]] * 12
+    assert browser.run("document.getElementById('count').textContent").startswith("12 of 24 queries shown; ")
+    assert browser.run("location.hash") == ""  # nothing differs from the first view
+    before = browser.run(NAMES)
+    browser.run("document.querySelector('.cards + .more').focus()")
+    browser.press("Enter", 13)
+    after = browser.run(NAMES)
+    assert after[:12] == before and len(after) == len(set(after)) == 24
+    assert browser.run("document.activeElement.querySelector('.query img').title") == after[12]
+    assert browser.run("document.querySelector('.cards + .more').hidden")
+    assert browser.run(
+        "Promise.all(Array.from(document.querySelectorAll('.card:not([hidden]) .answer:not([hidden]) img')).map("
+        "i => i.decode().then(() => i.naturalWidth))).then(widths => widths.length)"
+    ) == (24 * 10)
+    assert browser.complaints() == []
+
+
+def test_address_holds_the_filters_and_opens_the_same_view(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    start = browser.run(TEXTS)
+    browser.run("document.querySelector('button[data-value=d1]').click()")  # a name with quotes and signs
+    browser.run("document.querySelector('button[data-key=picked][data-value=\"\"]').click()")
+    choose(browser, "left", "s0")
+    choose(browser, "beside", "s1")
+    browser.run("document.querySelector('button[data-value=better]').click()")
+    view = browser.run(TEXTS)
+    fragment = browser.run("location.hash")
+    assert view not in ([], start) and fragment.startswith("#gallery?")
+    for _ in range(2):  # a new window, and one that has the page
+        open_at(browser, page, fragment)
+        assert browser.run(TEXTS) == view and browser.run("location.hash") == fragment
+        assert abs(browser.run("document.getElementById('gallery').getBoundingClientRect().top")) < 120
+    browser.run("location.hash = '#gallery?verdict=wrong'")
+    browser.run("new Promise(done => setTimeout(done, 50))")
+    wrong = browser.run(f"{CARDS}.map(c => c.dataset.picked + ' ' + c.dataset.verdict)")
+    assert set(wrong) == {"random wrong"}
+    browser.run("location.hash = '#gallery?domain=moved&left=gone&picked=none&shown=x'")
+    browser.run("new Promise(done => setTimeout(done, 50))")
+    assert browser.run(TEXTS) == start  # what this page does not have is as at first
+    assert browser.complaints() == []
+
+
+def test_enter_on_a_card_enlarges_it_arrows_go_on_escape_closes_and_the_focus_returns(
+    browser: Browser, shop: Path
+) -> None:
+    ids = pd.read_parquet(shop.parents[1] / FOLDERS[3] / "index.parquet").set_index("image_id")["path"]
+    browser.open(shop)
+    query = browser.run(NAMES)[1]
+    browser.run(f"{CARDS}[1].focus()")
+    browser.press("Enter", 13)
+    seen = browser.run(DIALOG)
+    assert seen["file"] == ids[query].removeprefix("folder_0/") and seen["what"].startswith("query: ")
+    assert seen["width"] > 300 and seen["src"].startswith("data:image/jpeg")
+    browser.press("ArrowRight", 39)
+    near = browser.run(DIALOG)
+    assert near["what"].startswith("neighbour 1, ") and near["src"] != seen["src"]
+    browser.press("ArrowLeft", 37)
+    browser.press("ArrowLeft", 37)
+    assert browser.run(DIALOG)["what"].startswith("neighbour 5, ")  # of the second answer: the last of the card
+    browser.press("Escape", 27)
+    assert browser.run(DIALOG) is None
+    assert browser.run(f"document.activeElement === {CARDS}[1]")
+    browser.press("ArrowRight", 39)
+    browser.press("ArrowRight", 39)  # to the query, and to its nearest image
+    assert browser.run("document.activeElement.tagName") == "IMG"
+    browser.press("Enter", 13)
+    assert browser.run(DIALOG) == near
+    assert browser.run("document.activeElement.textContent") == "close"
+    browser.press("Enter", 13)
+    assert browser.run(DIALOG) is None
+    assert browser.run("document.activeElement.closest('.answer') !== null")
+    assert browser.complaints() == []
+
+
+def test_click_on_a_picture_or_card_enlarges_it(browser: Browser, shop: Path) -> None:
+    browser.open(shop)
+    browser.run("document.getElementById('queries').scrollIntoView({ behavior: 'instant' })")
+
+    def click(script: str) -> None:
+        x, y = browser.run(
+            f"(() => {{ const b = {script}.getBoundingClientRect(); return [b.left + b.width / 2, b.top + 8]; }})()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            browser.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    picture = f"{CARDS}[0].querySelectorAll('.answer:not([hidden]) img')[2]"
+    click(picture)
+    seen = browser.run(DIALOG)
+    assert seen["src"] == browser.run(f"{picture}.src") and seen["file"] == browser.run(f"{picture}.dataset.file")
+    browser.send("Input.dispatchMouseEvent", type="mousePressed", x=5, y=5, button="left", clickCount=1)
+    browser.send("Input.dispatchMouseEvent", type="mouseReleased", x=5, y=5, button="left", clickCount=1)
+    assert browser.run(DIALOG) is None  # beside the picture
+    assert browser.run(f"document.activeElement === {picture}")
+    click(f"{CARDS}[0].querySelector('.head')")
+    assert browser.run(DIALOG)["what"].startswith("query: ")
+    browser.press("Escape", 27)
+    browser.run("document.querySelector('#classes tbody img').scrollIntoView({ behavior: 'instant', block: 'center' })")
+    click("document.querySelector('#classes tbody img')")
+    assert browser.run(DIALOG)["file"] == browser.run("document.querySelector('#classes tbody img').dataset.file")
+    browser.press("Escape", 27)
+    assert browser.run("document.activeElement === document.querySelector('#classes tbody img')")
+    assert browser.complaints() == []
+
+
+ROWS = """Array.from(document.querySelectorAll('#classes .sortable tbody tr')).filter(r => r.offsetParent).map(
+  r => Array.from(r.cells).map(c => c.textContent.trim()))"""
+
+
+def test_table_by_class_shows_twenty_then_more_and_sorts(browser: Browser, shop: Path) -> None:
+    table = pd.read_csv(shop.with_name("classes.csv"), keep_default_na=False)
+    browser.open(shop)
+    rows = browser.run(ROWS)
+    assert [row[0] for row in rows] == table["label"].tolist()[:20]
+    assert [row[2] for row in rows] == [f"{score:.3f}" for score in table["mp5"][:20]]
+    pictures = "Array.from(document.querySelectorAll('#classes .sortable tr')).filter(r => r.offsetParent).flatMap("
+    assert browser.run(f"{pictures}r => Array.from(r.querySelectorAll('img'))).every(i => i.src.startsWith('data:'))")
+    browser.run("document.querySelector('#classes .more').click()")
+    assert len(browser.run(ROWS)) == len(table) == 30
+    change = (table["mp5"] - table["mp5_first"]).round(3)
+    head = "Array.from(document.querySelectorAll('#classes .sortable th button')).find(b => b.textContent === '{}')"
+    for name, column, is_falling in (("change", change, True), ("class", table["label"], False)):
+        browser.run(f"{head.format(name)}.click()")
+        found = [row[4 if name == "change" else 0] for row in browser.run(ROWS)]
+        expected = sorted(column, reverse=is_falling)
+        assert [float(text) for text in found] == expected if is_falling else sorted(found) == sorted(expected)
+        assert browser.run(f"{head.format(name)}.parentNode.getAttribute('aria-sort')") is not None
+    browser.run(f"{head.format('change')}.click()")
+    browser.run(f"{head.format('change')}.click()")  # the other way round: what training made worse
+    assert [float(row[4]) for row in browser.run(ROWS)] == sorted(change)
+    assert browser.complaints() == []
+
+
+def test_phone_shows_where_there_is_more_beside(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390, is_phone=True)
+    wait = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    browser.run(wait)
+    box = "document.querySelector('{}')"
+    for name in ("nav ul", "#cost .scroll"):
+        own = box.format(name)
+        assert browser.run(f"{own}.scrollWidth > {own}.clientWidth")
+        assert browser.run(f"{own}.className").split()[-1] == "more-right"
+        assert "gradient" in browser.run(f"getComputedStyle({own}).maskImage")
+        browser.run(f"{own}.scrollLeft = 9999")
+        browser.run(wait)
+        assert browser.run(f"{own}.classList.contains('more-left')")
+        assert not browser.run(f"{own}.classList.contains('more-right')")
+    assert browser.run("getComputedStyle(document.querySelector('nav'), '::after').content") == "none"
+    browser.open(page)
+    browser.run(wait)
+    assert browser.run("getComputedStyle(document.querySelector('nav ul')).maskImage") == "none"
+
+
+def test_page_of_one_domain_colours_the_map_by_class(browser: Browser, shop: Path) -> None:
+    browser.open(shop)
+    assert browser.run("document.querySelector('#domains')") is None
+    text = browser.run("document.body.innerText.replace(/Data\\n[^]*/, '')")  # up to the table of the data
+    assert "mean over" not in text and "domain" not in text.lower()
+    legend = browser.run("Array.from(document.querySelectorAll('#embedding h3 ~ .legend li')).map(l => l.textContent)")
+    assert len(legend) == 9 and legend[-1] == "other classes"
+    colours = browser.run(
+        "Object.entries(Object.groupBy(Array.from(document.querySelectorAll('#map [data-i]')), "
+        "m => getComputedStyle(m).fill)).map(([fill, marks]) => [marks.length, new Set(marks.map("
+        "m => m.dataset.c)).size])"
+    )
+    assert len(colours) == 9 and sorted(n for _, n in colours) == [1] * 8 + [22]
+    assert browser.complaints() == []
 
 
 TIP = """(() => { const tip = document.getElementById('tip'), at = document.querySelector('#map .at');

@@ -10,12 +10,15 @@ the same queries."""
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.run import FOLDERS, set_up_logging
 from guie.saved import saved_run
+
+MAX_NAME = 100  # characters of the names of the runs: with many runs, a file system would refuse the whole
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,9 +42,22 @@ def _report(arguments: argparse.Namespace) -> None:
     set_up_logging(None)
     run = saved_run(arguments.run)
     folder = run.out / FOLDERS[9]
-    if arguments.compare:
-        folder = folder / "_and_".join(["compared_with", *(path.resolve().name for path in arguments.compare)])
+    others = tuple(path.resolve() for path in arguments.compare)
+    if others:
+        folder = folder / page_name(others)
     else:
         (folder / "done.json").unlink(missing_ok=True)  # door 09 did not make what will be there
-    folder.mkdir(parents=True, exist_ok=True)
-    write_report(run, tuple(path.resolve() for path in arguments.compare), folder)
+    write_report(run, others, folder)
+
+
+def page_name(runs: Sequence[Path]) -> str:
+    """The folder of the page that sets runs beside this one: their names, and a digest of where they lie.
+
+    Without the digest, the pages of two runs of one name (artifacts/demo and seed1/demo) would replace each other.
+
+    Args:
+        runs: Folders, absolute.
+    """
+    names = "_and_".join(path.name for path in runs)[:MAX_NAME]
+    where = hashlib.sha256("\0".join(map(str, runs)).encode(errors="surrogateescape")).hexdigest()
+    return f"compared_with_{names}_{where[:8]}"

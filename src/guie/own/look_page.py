@@ -20,9 +20,10 @@ from guie.own.scores import DOUBT, Row, Score
 from guie.own.sheet import contact_sheet
 from guie.own.suspects import pairs_of
 from guie.own.towers import Refused
+from guie.report.album import thumbnail
 from guie.report.choice import choose, mistakes, mix_ups
 from guie.report.frame import whole_page
-from guie.report.gallery import Answer, Neighbour, Query, thumbnail
+from guie.report.gallery import Answer, Neighbour, Query
 from guie.report.markup import count_text, filled, score_text
 from guie.report.sections_gallery import picture_numbers
 

@@ -30,7 +30,7 @@ def charts(facts: Facts, embedding: Embedding | None, runs: Sequence[Compared]) 
 
 def _of_scores(scores: Scores) -> dict[str, Markup]:
     drawn = {"ladder": keyed(sections.ladder_chart(scores), "", sections.ladder_keys(scores))}
-    if scores.domains:
+    if len(scores.domains) > 1:
         drawn["domains"] = keyed(sections.domains_chart(scores), "", sections.domains_keys(scores))
     return drawn
 
@@ -56,12 +56,12 @@ def _keys_of(figure: Figure | None) -> list[tuple[str, str]]:
 
 
 def _of_embedding(found: Embedding) -> dict[str, Markup]:
-    domains = [(f"map-{i}", name) for i, name in enumerate(found.map.domains)]
+    map_keys = [(f"map-{i}", name) for i, name in found.map.keys]
     energy_keys = of_embedding.energy_keys(found)
     drawn = {
         "spectrum": keyed(of_embedding.spectrum_chart(found), of_embedding.SPECTRUM, ()),
         "energy": keyed(of_embedding.energy_chart(found), of_embedding.ENERGY, energy_keys),
-        "map": keyed(of_embedding.map_svg(found.map), "", domains),
+        "map": keyed(of_embedding.map_svg(found.map), "", map_keys),
     }
     if found.similarities is not None:
         chart = of_embedding.similarity_chart(found.similarities)
@@ -79,6 +79,6 @@ def _of_data(summary: DataSummary) -> dict[str, Markup]:
 
 def _of_runs(runs: Sequence[Compared]) -> dict[str, Markup]:
     drawn = {"runs": keyed(sections_runs.runs_chart(runs), "", [("mark", "R@1")])}
-    if any(run.scores.domains for run in runs):
+    if sections_runs.domains_of(runs):
         drawn["runs_domains"] = keyed(sections_runs.runs_domains_chart(runs), "", sections_runs.runs_keys(runs))
     return drawn

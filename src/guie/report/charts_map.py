@@ -21,14 +21,15 @@ class Point:
     Attributes:
         x: From 0 to 1.
         y: From 0 to 1.
-        domain: The number of its domain, which colour and shape show.
+        kind: The number of its domain, or of its class on the map of one domain, which colour and shape show; `OTHER`
+            for the classes that have none.
         class_id: Its class.
         label: What the tooltip says.
     """
 
     x: float
     y: float
-    domain: int
+    kind: int
     class_id: int
     label: str
 
@@ -39,10 +40,10 @@ def map_chart(name: str, points: Sequence[Point]) -> Markup:
     for i, point in enumerate(points):
         x = MAP_PAD + point.x * (MAP_W - 2 * MAP_PAD)
         y = MAP_PAD + point.y * (MAP_H - 2 * MAP_PAD)
-        markers.append(marker(point.domain, x, y, title(point.label), data_i=i, data_c=point.class_id))
+        markers.append(marker(point.kind, x, y, title(point.label), data_i=i, data_c=point.class_id))
     return svg(MAP_W, MAP_H, name, *markers)
 
 
-def marker_key(domain: int) -> Markup:
-    """The marker of one domain, for a legend."""
-    return element("svg", marker(domain, 7, 7), class_="key", viewBox="0 0 14 14", aria_hidden="true")
+def marker_key(kind: int) -> Markup:
+    """The marker of one kind, for a legend."""
+    return element("svg", marker(kind, 7, 7), class_="key", viewBox="0 0 14 14", aria_hidden="true")

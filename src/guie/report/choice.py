@@ -9,8 +9,14 @@ import pandas as pd
 from guie.embed.retrieval import K, host_precision
 
 MAX_QUERIES = 96
-PICKS = {"worst": 5, "confused": 4, "best": 4, "random": 5}  # queries of each domain
+PICKS = {"random": 12, "worst": 5, "confused": 4, "best": 4}  # queries of each domain
+N_ALONE = 24  # random ones where there is one domain
 N_MIXUPS = 15
+
+
+def picks_of(n_domains: int) -> dict[str, int]:
+    """How many queries of each kind are shown of each domain."""
+    return PICKS | {"random": N_ALONE if n_domains == 1 else PICKS["random"]}
 
 
 def n_counted(ids: pd.DataFrame) -> pd.Series:
@@ -66,20 +72,35 @@ def mix_ups(neighbours: pd.DataFrame, ids: pd.DataFrame, labels: pd.Series) -> p
         labels: By image id.
 
     Returns:
-        domain, label, taken_for, n; at most `N_MIXUPS` rows, the most frequent first.
+        domain, label, taken_for, n, query_id, image_id; at most `N_MIXUPS` rows, the most frequent first. The last two
+        are an example: a query and its wrong neighbour, of the smallest rank.
     """
-    is_counted = neighbours["rank"] <= neighbours["query_id"].map(n_counted(ids))
-    wrong = neighbours[~neighbours["is_correct"].astype(bool) & is_counted]
+    wrong = counted_mistakes(neighbours, ids)
     pairs = pd.DataFrame(
         {
             "domain": wrong["query_id"].map(ids.set_index("image_id")["domain"]),
             "label": wrong["query_id"].map(labels),
             "taken_for": wrong["image_id"].map(labels),
+            "query_id": wrong["query_id"],
+            "image_id": wrong["image_id"],
         }
     )
     names = ["domain", "label", "taken_for"]
-    counted = pairs.groupby(names).size().rename("n").reset_index()
+    told = {"n": ("query_id", "size"), "query_id": ("query_id", "first"), "image_id": ("image_id", "first")}
+    counted = pairs.groupby(names).agg(**told).reset_index()
     return counted.sort_values(["n", *names], ascending=[False, True, True, True], ignore_index=True).head(N_MIXUPS)
+
+
+def counted_mistakes(neighbours: pd.DataFrame, ids: pd.DataFrame) -> pd.DataFrame:
+    """The wrong neighbours that the metric counts, those of the smallest rank first.
+
+    Args:
+        neighbours: query_id, rank, image_id, is_correct of one setting.
+        ids: image_id, class_id.
+    """
+    is_counted = neighbours["rank"] <= neighbours["query_id"].map(n_counted(ids))
+    wrong = neighbours[~neighbours["is_correct"].astype(bool) & is_counted]
+    return wrong.sort_values(["rank", "query_id"], kind="stable")
 
 
 def choose(
@@ -90,9 +111,10 @@ def choose(
     n_queries: int = MAX_QUERIES,
     picks: Mapping[str, int] = PICKS,
 ) -> pd.DataFrame:
-    """Queries of every domain: the worst, the most confused, the best, and random ones.
+    """Queries of every domain: random ones, the worst, the most confused, and the best.
 
-    Each query is of another class, while there are enough classes.
+    Each query is of another class, while there are enough classes. The random ones are picked first, so that they are
+    chosen without a look at what is found.
 
     Args:
         scores: By query id.
@@ -103,7 +125,7 @@ def choose(
         picks: How many of each kind in each domain; the kinds pick in this order.
 
     Returns:
-        image_id, class_id, domain, score, picked.
+        image_id, class_id, domain, score, picked; domains and kinds in turn.
     """
     table = ids[ids["image_id"].isin(scores.index)].sort_values("image_id", ignore_index=True)
     table = table.assign(score=table["image_id"].map(scores), surprise=table["image_id"].map(surprise))
@@ -141,4 +163,4 @@ def _trimmed(chosen: pd.DataFrame, n_queries: int, picks: Mapping[str, int]) -> 
     turn = chosen.groupby(["domain", "picked"]).cumcount()
     kind = chosen["picked"].map({word: i for i, word in enumerate(picks)})
     order = pd.DataFrame({"turn": turn, "kind": kind}).sort_values(["turn", "kind"], kind="stable")
-    return chosen.loc[sorted(order.index[:n_queries])].reset_index(drop=True)
+    return chosen.loc[order.index[:n_queries]].reset_index(drop=True)

@@ -20,6 +20,7 @@ from guie.settings.recipe import Recipe
 
 TEXT_COLUMNS = ("setting", "members", "views", "projection", "commit")
 SCORE_COLUMNS = (*TEXT_COLUMNS, "dim", "n_queries", "n_index", "mp5", "r1", "seed")
+POINT_COLUMNS = ("step", "loss", "lr")
 CURVE_COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "is_same_file", "outcome")
@@ -54,11 +55,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class StageCurves:
-    """The training of one stage: `metrics.csv`, and None where the stage left none."""
+    """The training of one stage.
+
+    Attributes:
+        name: Its name.
+        phase: head, backbone or highres.
+        metrics: `metrics.csv`, a row an epoch; None where the stage left none.
+        points: `curve.csv`, about 20 rows however many epochs there are; None where the stage left none.
+    """
 
     name: str
     phase: str
     metrics: pd.DataFrame | None
+    points: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -167,8 +176,8 @@ def read_stages(run: Run) -> tuple[StageCurves, ...]:
     result = []
     for stage in run.recipe.stages:
         phase = run.recipe.stages.phase_of(stage.name)
-        path = run.out / PHASE_FOLDERS[phase] / stage.name / "metrics.csv"
-        result.append(StageCurves(stage.name, phase, _metrics(path)))
+        folder = run.out / PHASE_FOLDERS[phase] / stage.name
+        result.append(StageCurves(stage.name, phase, _metrics(folder / "metrics.csv"), _points(folder / "curve.csv")))
     return tuple(result)
 
 
@@ -255,13 +264,27 @@ def _metrics(path: Path) -> pd.DataFrame | None:
 
     Columns that every stage has come in the order of `CURVE_COLUMNS`; those of the stage's objective follow the loss.
     """
-    if not path.is_file() or not path.stat().st_size:
+    table = _csv(path)
+    if table is None:
         return None
-    table = pd.read_csv(path)
     at = CURVE_COLUMNS.index("loss") + 1
     own = [name for name in table.columns if name not in CURVE_COLUMNS]  # of the stage's objective
-    table = table.reindex(columns=[*CURVE_COLUMNS[:at], *own, *CURVE_COLUMNS[at:]])
-    return table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    return _finite(table, [*CURVE_COLUMNS[:at], *own, *CURVE_COLUMNS[at:]])
+
+
+def _points(path: Path) -> pd.DataFrame | None:
+    """The numbers of a `curve.csv`, NaN where one is missing or not finite; None where there is no such file."""
+    table = _csv(path)
+    return None if table is None else _finite(table, POINT_COLUMNS)
+
+
+def _csv(path: Path) -> pd.DataFrame | None:
+    return pd.read_csv(path) if path.is_file() and path.stat().st_size else None
+
+
+def _finite(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    numbers = table.reindex(columns=list(columns)).apply(pd.to_numeric, errors="coerce")
+    return numbers.replace([np.inf, -np.inf], np.nan)
 
 
 def _problems(out: Path) -> pd.DataFrame:

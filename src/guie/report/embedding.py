@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from guie.data.packed import PackedImages
 from guie.report import geometry
+from guie.report.album import open_images
 from guie.report.charts_map import Point
 from guie.report.collect import pca_shares
-from guie.report.gallery import open_images
+from guie.report.palette import N_KINDS
+from guie.report.svg import OTHER
 from guie.run import DOORS, FOLDERS, Run
 
 MAX_MAPPED = 800  # images on the map
@@ -34,17 +36,25 @@ class Map:
 
     Attributes:
         points: One per image.
-        domains: Names, by the points' domain numbers.
+        kinds: Names of the domains, by the points' numbers; where all images are of one domain, names of the
+            `N_KINDS` classes that have most images there, and the other points are grey.
         sheet: base64 JPEG with a tile of `TILE_PX` for every point, row by row; '' where the packed images are gone.
         n_columns: Tiles in a row.
         n_all: Images that the points were taken from.
     """
 
     points: tuple[Point, ...]
-    domains: tuple[str, ...]
+    kinds: tuple[str, ...]
     sheet: str
     n_columns: int
     n_all: int
+    is_by_class: bool = False
+
+    @property
+    def keys(self) -> list[tuple[int, str]]:
+        """Number and name of what the markers stand for."""
+        has_others = any(point.kind == OTHER for point in self.points)
+        return [*enumerate(self.kinds), *([(OTHER, "other classes")] if has_others else [])]
 
 
 @dataclass(frozen=True)
@@ -112,12 +122,30 @@ def _map(run: Run, vectors: np.ndarray, ids: pd.DataFrame) -> Map:
     rows = geometry.sample(ids, MAX_MAPPED, run.recipe.seed)
     images = open_images(run)
     some = ids.iloc[rows]
-    domains = tuple(str(name) for name in sorted(some["domain"].unique()))
     labels = some["image_id"] if images is None else images.index["source_label"].iloc[some["pack_row"]]
-    places = geometry.plane(np.asarray(vectors[rows], np.float32), run.recipe.seed)
-    points = tuple(
-        Point(float(x), float(y), domains.index(str(row.domain)), int(row.class_id), f"{label} · {row.domain}")
-        for (x, y), row, label in zip(places, some.itertuples(), labels, strict=True)
-    )
+    some = some.assign(label=labels.astype(str).to_numpy(), row=rows)
+    is_by_class = ids["domain"].nunique() == 1
+    kinds, numbers = _classes(some) if is_by_class else _domains(some)
+    some = some.assign(number=numbers, is_coloured=numbers != OTHER)
+    some = some.sort_values("is_coloured", kind="stable")  # what comes first is drawn below
+    places = geometry.plane(np.asarray(vectors[some["row"].to_numpy()], np.float32), run.recipe.seed)
+    points = []
+    for (x, y), row in zip(places, some.itertuples(), strict=True):
+        text = row.label if is_by_class else f"{row.label} · {row.domain}"
+        points.append(Point(float(x), float(y), int(row.number), int(row.class_id), text))
     sheet, n_columns = tile_sheet(images, some["pack_row"].tolist()) if images is not None else ("", 1)
-    return Map(points, domains, sheet, n_columns, len(ids))
+    return Map(tuple(points), kinds, sheet, n_columns, len(ids), is_by_class)
+
+
+def _domains(some: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the domains, and the number of each image's."""
+    names, numbers = np.unique(some["domain"].astype(str), return_inverse=True)
+    return tuple(map(str, names)), numbers
+
+
+def _classes(some: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the classes with most images, and the number of each image's; `OTHER` for images of other classes."""
+    sizes = some.groupby("class_id").agg(label=("label", "first"), n=("label", "size"))
+    sizes = sizes[sizes["n"] > 1].sort_values(["n", "label"], ascending=[False, True]).head(N_KINDS)
+    numbers = some["class_id"].map(dict(zip(sizes.index, range(len(sizes)), strict=True))).fillna(OTHER)
+    return tuple(sizes["label"]), numbers.astype(int).to_numpy()

@@ -9,6 +9,9 @@ from markupsafe import Markup
 from guie.report.markup import asset, filled
 from guie.report.palette import DARK, LIGHT, N_KINDS, PAINTS
 
+STYLES = ("report.css", "gallery.css")
+SCRIPTS = ("lists.js", "dialog.js", "gallery.js", "map.js", "report.js")  # functions, and at last what calls them
+
 
 def whole_page(template: str, sections: list[tuple[str, str, Markup]], **values: Any) -> str:
     """A page as HTML.
@@ -22,8 +25,8 @@ def whole_page(template: str, sections: list[tuple[str, str, Markup]], **values:
         template,
         sections=sections,
         colours=_colours(),
-        style_sheet=asset("report.css"),
-        script=asset("report.js"),
+        style_sheet=Markup("").join(asset(name) for name in STYLES),
+        script=Markup("").join(asset(name) for name in SCRIPTS),
         **values,
     )
     return str(page)

@@ -1,29 +1,24 @@
-"""Queries with their neighbours and thumbnails, as the report shows them."""
+"""Queries with their neighbours and pictures, and the classes that are taken for others, as the report shows them."""
 
 from __future__ import annotations
 
-import base64
-import io
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from tqdm import tqdm
 
 from guie.data.packed import PackedImages
-from guie.report.choice import MAX_QUERIES, choose, mistakes, mix_ups, n_counted, query_scores
-from guie.run import DOORS, FOLDERS, Run
+from guie.report.album import Album, Picture, open_images
+from guie.report.by_class import MAX_CLASSES, NO_CLASSES, by_class
+from guie.report.choice import MAX_QUERIES, choose, mistakes, mix_ups, n_counted, picks_of, query_scores
+from guie.run import FOLDERS, Run
 
-THUMB_PX = 112
-THUMB_QUALITY = 72  # some 3.5 kB a thumbnail
-MAX_THUMBNAILS = 1056  # different ones; 4.7 kB each in base64: 5 MB, half of what the page may have
+MAX_PICTURES = 1056  # different ones of the queries
 MAX_SETTINGS = 8  # of the ladder, the first and the last among them
-NO_MIXUPS = pd.DataFrame(columns=["domain", "label", "taken_for", "n"])
-log = logging.getLogger(__name__)
+NO_MIXUPS = pd.DataFrame(columns=["domain", "label", "taken_for", "n", "query_id", "image_id"])
 
 
 def _verdict(is_right: bool | None) -> str:
@@ -40,7 +35,8 @@ class Neighbour:
         similarity: What it is ranked by.
         is_correct: Whether it is of the query's class; None where that is not known.
         counts: Whether the metric looks at its rank: the class may have fewer other images than are shown.
-        jpeg: Its thumbnail, base64.
+        jpeg: Its picture, base64.
+        file: Its file, as the enlarged picture names it; '' where the id does.
     """
 
     image_id: str
@@ -49,6 +45,7 @@ class Neighbour:
     is_correct: bool | None
     counts: bool
     jpeg: str
+    file: str = ""
 
     @property
     def verdict(self) -> str:
@@ -86,9 +83,10 @@ class Query:
         image_id: Its id.
         label: The label of its class.
         domain: Its domain.
-        picked: worst, confused, best or random.
+        picked: random, worst, confused or best.
         answers: Of up to `MAX_SETTINGS` rows of the ladder, in the order of the ladder; the exported one is the last.
-        jpeg: Its thumbnail, base64.
+        jpeg: Its picture, base64.
+        file: Its file, as the enlarged picture names it; '' where the id does.
     """
 
     image_id: str
@@ -97,6 +95,7 @@ class Query:
     picked: str
     answers: tuple[Answer, ...]
     jpeg: str
+    file: str = ""
 
     @property
     def final(self) -> Answer:
@@ -110,25 +109,17 @@ class Gallery:
 
     Attributes:
         queries: Of every domain.
-        mixups: domain, label, taken_for, n (wrong neighbours that the metric counts), the most frequent first.
+        mixups: As `mix_ups` returns them.
+        classes: As `by_class` returns them: all classes.
+        pictures: Those that the two tables show, by image id.
+        settings: The names of the first and the exported setting with neighbours; one name where they are the same.
     """
 
     queries: tuple[Query, ...]
     mixups: pd.DataFrame
-
-
-def open_images(run: Run) -> PackedImages | None:
-    """The images that door 03 packed; None where its index or one of its shards is gone."""
-    packed = run.out / FOLDERS[3]
-    if not (packed / "index.parquet").is_file():
-        return None
-    images = PackedImages(packed)
-    gone = [packed / name for name in images.index["shard"].unique() if not (packed / name).is_file()]
-    if gone:
-        advice = f"{DOORS[3]}, opened with the same options, packs it again"
-        log.warning("no images in the report: %s is gone; %s", gone[0], advice)
-        return None
-    return images
+    classes: pd.DataFrame = field(default_factory=NO_CLASSES.copy)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
 
 def read_gallery(run: Run) -> Gallery:
@@ -143,49 +134,39 @@ def read_gallery(run: Run) -> Gallery:
     by_setting = _by_setting(neighbours, final)
     if not by_setting:
         return Gallery((), NO_MIXUPS)
+    return _filled(by_setting, ids, images, run.recipe.seed)
+
+
+def _filled(by_setting: dict[str, pd.DataFrame], ids: pd.DataFrame, images: PackedImages, seed: int) -> Gallery:
+    """The gallery of settings that have neighbours; the last one is exported."""
+    *_, final = by_setting
     scores = {name: query_scores(rows, ids) for name, rows in by_setting.items()}
-    chosen = _as_many_as_fit(scores[final], ids, by_setting, run.recipe.seed)
-    queries = tuple(_queries(_Album(images, ids), chosen, by_setting, scores))
+    chosen = _as_many_as_fit(scores[final], ids, by_setting, seed)
     labels = ids.set_index("image_id")["pack_row"].map(images.index["source_label"])
-    return Gallery(queries, mix_ups(by_setting[final], ids, labels))
+    mixups = mix_ups(by_setting[final], ids, labels)
+    classes = by_class(by_setting, ids, labels)
+    in_tables = {*mixups["query_id"], *mixups["image_id"], *_examples(classes)}
+    album = Album(images, ids, _n_shown(chosen, by_setting, in_tables))
+    queries = tuple(_queries(album, chosen, by_setting, scores, n_counted(ids).to_dict()))
+    names = tuple(dict.fromkeys((next(iter(by_setting)), final)))
+    return Gallery(queries, mixups, classes, {name: album.picture(name) for name in sorted(in_tables)}, names)
 
 
-def thumbnail(image: np.ndarray) -> str:
-    """A uint8 [h, w, 3] image as base64 JPEG, longer side at most `THUMB_PX`."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((THUMB_PX, THUMB_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=THUMB_QUALITY, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def _examples(classes: pd.DataFrame) -> set[str]:
+    """The images that the table of the classes shows."""
+    shown = classes.head(MAX_CLASSES)
+    return {*shown["example"], *shown["wrong_image"]} - {""}
 
 
-class _Album:
-    """The packed images by their ids: label, thumbnail (made once), and how many neighbours the metric looks at."""
-
-    def __init__(self, images: PackedImages, ids: pd.DataFrame) -> None:
-        self._images = images
-        self._pack_rows = ids.set_index("image_id")["pack_row"].to_dict()
-        self._n_counted = n_counted(ids).to_dict()
-        self._jpegs: dict[str, str] = {}
-
-    def label(self, image_id: str) -> str:
-        return str(self._images.index["source_label"].iloc[self._pack_rows[image_id]])
-
-    def jpeg(self, image_id: str) -> str:
-        if image_id not in self._jpegs:
-            self._jpegs[image_id] = thumbnail(self._images.read(self._pack_rows[image_id]))
-        return self._jpegs[image_id]
-
-    def neighbour(self, row: Any) -> Neighbour:
-        """A row of door 07's neighbours, with what is shown of it."""
-        return Neighbour(
-            row.image_id,
-            self.label(row.image_id),
-            float(row.similarity),
-            bool(row.is_correct),
-            bool(row.rank <= self._n_counted[row.query_id]),
-            self.jpeg(row.image_id),
-        )
+def _n_shown(chosen: pd.DataFrame, by_setting: Mapping[str, pd.DataFrame], others: set[str]) -> Counter[str]:
+    """How often the page holds each picture: as often as the exported answers show it; any other one once."""
+    *_, final = by_setting.values()
+    queries = set(chosen["image_id"])
+    n_shown = Counter(final.loc[final["query_id"].isin(queries), "image_id"]) + Counter(queries)
+    answers = (set(rows.loc[rows["query_id"].isin(queries), "image_id"]) for rows in by_setting.values())
+    for name in others.union(*answers) - set(n_shown):
+        n_shown[name] = 1
+    return n_shown
 
 
 def _by_setting(neighbours: pd.DataFrame, final: str) -> dict[str, pd.DataFrame]:
@@ -208,34 +189,44 @@ def _as_many_as_fit(
     by_setting: dict[str, pd.DataFrame],
     seed: int,
 ) -> pd.DataFrame:
-    """As `choose`, with no more queries than the page has room for their different thumbnails."""
+    """As `choose`, with no more queries than the page has room for their different pictures."""
     *_, final = by_setting.values()
     surprise = mistakes(final)
+    picks = picks_of(ids["domain"].nunique())
     n = MAX_QUERIES
     while True:
-        chosen = choose(scores, surprise, ids, seed, n)
+        chosen = choose(scores, surprise, ids, seed, n, picks)
         near = (rows.loc[rows["query_id"].isin(chosen["image_id"]), "image_id"] for rows in by_setting.values())
-        if n == 1 or len(set(chosen["image_id"]).union(*near)) <= MAX_THUMBNAILS:
+        if n == 1 or len(set(chosen["image_id"]).union(*near)) <= MAX_PICTURES:
             return chosen
         n = max(1, min(n, len(chosen)) * 9 // 10)
 
 
 def _queries(
-    album: _Album,
+    album: Album,
     chosen: pd.DataFrame,
     by_setting: dict[str, pd.DataFrame],
     scores: dict[str, pd.Series],
+    counted: Mapping[str, int],
 ) -> Iterator[Query]:
-    """The chosen queries, with their answers and thumbnails."""
+    """The chosen queries, with their answers and pictures; `counted` has how many results the metric looks at."""
     shown = {name: _by_query(rows, chosen) for name, rows in by_setting.items()}
-    for query in tqdm(chosen.itertuples(), total=len(chosen), desc="thumbnails", unit="query", disable=None):
+    for query in chosen.itertuples():
         name = query.image_id
         answers = []
         for setting, by_query in shown.items():
             if name in by_query:
-                near = tuple(album.neighbour(row) for row in by_query[name].itertuples())
+                near = tuple(_neighbour(album, row, counted[name]) for row in by_query[name].itertuples())
                 answers.append(Answer(setting, float(scores[setting][name]), near[0].is_correct, near))
-        yield Query(name, album.label(name), str(query.domain), query.picked, tuple(answers), album.jpeg(name))
+        own = album.picture(name)
+        yield Query(name, own.label, str(query.domain), query.picked, tuple(answers), own.jpeg, own.file)
+
+
+def _neighbour(album: Album, row: Any, n_counted: int) -> Neighbour:
+    """A row of door 07's neighbours, with what is shown of it."""
+    own = album.picture(row.image_id)
+    counts = bool(row.rank <= n_counted)
+    return Neighbour(row.image_id, own.label, float(row.similarity), bool(row.is_correct), counts, own.jpeg, own.file)
 
 
 def _by_query(neighbours: pd.DataFrame, chosen: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guie.embed.verdict import Verdict, read_verdict
+from guie.embed.verdict import FEWEST, Verdict, read_verdict
 from guie.files import whole_file
 from guie.report.chart_files import charts
 from guie.report.collect import Facts, Scores, collect
@@ -24,7 +24,7 @@ from guie.report.sections import domains, ladder, settings
 from guie.report.sections_cost import cost
 from guie.report.sections_data import data
 from guie.report.sections_embedding import embedding
-from guie.report.sections_gallery import gallery
+from guie.report.sections_gallery import classes, gallery
 from guie.report.sections_runs import compared
 from guie.report.sections_training import training
 from guie.run import Run
@@ -62,6 +62,7 @@ def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = N
     """
     report = read_report(run, compare)
     folder = folder or run.folder(9)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
     html = render(report).encode()
     _write_whole(path, html)
@@ -71,6 +72,8 @@ def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = N
         log.warning("%s has %.1f MB, more than the %d MB that every browser and mail takes", path, megabytes, MAX_MB)
     scores = report.facts.scores
     n_queries = len(report.gallery.queries)
+    if report.verdict is not None:
+        log.info("%s", report.verdict.sentence)
     log.info("%s", ladder_text(scores))
     log.info("report: %s (%.1f MB, %d queries)", path, megabytes, n_queries)
     final = scores.table.iloc[scores.final]
@@ -101,7 +104,8 @@ def render(report: Report) -> str:
         "page.html",
         recipe=facts.recipe,
         commit=facts.commit,
-        verdict=report.verdict.sentence if report.verdict else "",
+        verdict=report.verdict,
+        fewest_classes=FEWEST,
         first=first,
         final=final,
         is_chosen=bool(final.get("chosen_on")),
@@ -129,17 +133,27 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
     """Id, name in the navigation and content of every section, in the order of the page."""
     facts = report.facts
     others = [("runs", "Runs", compared(report.runs))] if report.runs else []
+    has_one = len(facts.scores.domains) == 1  # whose scores are those of the ladder
+    by_class = [("classes", "Classes", classes(report.gallery))] if len(report.gallery.classes) else []
+    by_domain = [] if has_one else [("domains", "Domains", domains(facts.scores))]
     return [
-        ("ladder", "Ladder", ladder(facts.scores, is_unseen=facts.recipe.data.val_by == "class")),
-        ("domains", "Domains", domains(facts.scores)),
+        ("ladder", "Ladder", _ladder(report)),
+        *by_domain,
         *others,
         ("training", "Training", training(facts.stages)),
         ("embedding", "Embedding", embedding(report.embedding)),
         ("gallery", "Neighbours", gallery(report.gallery)),
+        *by_class,
         ("data", "Data", data(facts.data)),
         ("cost", "Cost", cost(facts.steps)),
         ("settings", "Settings", settings(facts.recipe, facts.steps)),
     ]
+
+
+def _ladder(report: Report) -> Markup:
+    is_unseen = report.facts.recipe.data.val_by == "class"
+    is_of_another = report.verdict is not None and report.verdict.is_unseen and not is_unseen
+    return ladder(report.facts.scores, is_unseen, is_of_another)
 
 
 def _write_pictures(folder: Path, report: Report) -> None:
@@ -149,6 +163,8 @@ def _write_pictures(folder: Path, report: Report) -> None:
     picture = neighbours_picture(report.gallery.queries)
     if picture is not None:
         _write_whole(folder / "neighbours.jpg", as_file(picture, "JPEG"))
+    if len(report.gallery.classes):
+        _write_whole(folder / "classes.csv", report.gallery.classes.to_csv(index_label="class_id").encode())
 
 
 def _write_whole(path: Path, content: bytes) -> None:

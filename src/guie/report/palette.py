@@ -61,7 +61,7 @@ DARK = {
     "k6": "#ff8fab",
     "k7": "#aaa8ff",
 }
-N_KINDS = 8  # k0 to k7: domains of the map, runs beside each other
+N_KINDS = 8  # k0 to k7: domains or classes of the map, runs beside each other
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ PAINTS = {
     "dot-two": Paint("second"),
     "dot-three": Paint("right"),
     **{f"k{i}": Paint(f"k{i}") for i in range(N_KINDS)},
+    "other": Paint("first"),
     **{f"line-k{i}": Paint(stroke=f"k{i}", width=2) for i in range(N_KINDS)},
     **{f"dot-line-k{i}": Paint(f"k{i}") for i in range(N_KINDS)},
 }

@@ -14,7 +14,8 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from guie.report.gallery import THUMB_PX, Neighbour, Query
+from guie.report.album import THUMB_PX
+from guie.report.gallery import Neighbour, Query
 from guie.report.markup import filled
 from guie.report.palette import LIGHT, PAINTS, Paint, paint
 from guie.report.svg import view_box
@@ -98,7 +99,7 @@ def _shown(queries: Sequence[Query]) -> list[Query]:
         if query.picked == "random" and n_seen[query.domain] < N_ROWS:
             n_seen[query.domain] += 1
             rows.append(query)
-    return rows[:MAX_ROWS]
+    return sorted(rows, key=lambda query: query.domain)[:MAX_ROWS]
 
 
 def _colour(near: Neighbour) -> str:
@@ -113,6 +114,7 @@ def _paste(picture: Image.Image, jpeg: str, left: int, top: int, colour: str) ->
     draw = ImageDraw.Draw(picture)
     draw.rectangle(box, "#f6f8fa")
     thumb = Image.open(io.BytesIO(base64.b64decode(jpeg)))
+    thumb.thumbnail((THUMB_PX, THUMB_PX))
     picture.paste(thumb, (left + (CELL - thumb.width) // 2, top + (CELL - thumb.height) // 2))
     draw.rectangle(box, None, colour, FRAME)
 

@@ -28,7 +28,7 @@ def ladder_chart(scores: Scores) -> Markup:
         tip += f", {row['dim']} numbers"
         bar = Bar(float(row["mp5"]), _row_style(scores, i), tip, interval)
         rows.append(BarRow(row["setting"], f"{row['dim']}-d", (bar,), Bar(float(row["r1"]), "mark", tip)))
-    axis = "mP@5 (bar) and R@1 (diamond), mean over domains"
+    axis = f"mP@5 (bar) and R@1 (diamond){', mean over domains' if len(scores.domains) > 1 else ''}"
     return bar_chart("The ladder: mP@5 and R@1 of every setting", rows, axis)
 
 
@@ -42,18 +42,21 @@ def ladder_keys(scores: Scores) -> list[tuple[str, str]]:
     return keys
 
 
-def ladder(scores: Scores, is_unseen: bool) -> Markup:
+def ladder(scores: Scores, is_unseen: bool, is_of_another: bool = False) -> Markup:
     """Every setting of door 07 as bars and as a table.
 
     Args:
         scores: The ladder.
         is_unseen: Whether training saw none of the classes.
+        is_of_another: Whether the head quotes the score of another training, see `guie.embed.verdict`.
     """
     rows = _ladder_rows(scores)
     was_estimated = "mp5_low" in scores.table
     return filled(
         "ladder.html",
         is_unseen=is_unseen,
+        is_of_another=is_of_another,
+        n_domains=len(scores.domains),
         chart=ladder_chart(scores),
         keys=ladder_keys(scores),
         rows=rows,

@@ -108,7 +108,9 @@ def _pairs(found: Similarities) -> dict[str, Any]:
 def _map(drawn: Map) -> dict[str, Any]:
     return {
         "chart": map_svg(drawn),
-        "legend": [(marker_key(i), name) for i, name in enumerate(drawn.domains)],
+        "legend": [(marker_key(i), name) for i, name in drawn.keys],
+        "is_by_class": drawn.is_by_class,
+        "n_kinds": len(drawn.kinds),
         "sheet": drawn.sheet,
         "n_columns": drawn.n_columns,
         "tile_px": TILE_PX,

@@ -32,7 +32,7 @@ def runs_chart(runs: Sequence[Compared]) -> Markup:
 def runs_domains_chart(runs: Sequence[Compared]) -> Markup:
     """Every run's score of each domain; '' where none is known."""
     rows = []
-    for domain in _domains(runs):
+    for domain in domains_of(runs):
         bars = []
         for i, run in enumerate(runs):
             if domain in run.scores.domains:
@@ -49,7 +49,7 @@ def runs_keys(runs: Sequence[Compared]) -> list[tuple[str, str]]:
 
 def compared(runs: Sequence[Compared]) -> Markup:
     """Scores, cost and settings of several runs."""
-    domains = _domains(runs)
+    domains = domains_of(runs)
     fields = differences([run.settings for run in runs])
     return filled(
         "runs.html",
@@ -68,8 +68,10 @@ def compared(runs: Sequence[Compared]) -> Markup:
     )
 
 
-def _domains(runs: Sequence[Compared]) -> list[str]:
-    return sorted({domain for run in runs for domain in run.scores.domains})
+def domains_of(runs: Sequence[Compared]) -> list[str]:
+    """The domains that have a score in some run; none where all runs have the same one."""
+    names = sorted({domain for run in runs for domain in run.scores.domains})
+    return names if len(names) > 1 else []
 
 
 def _row(run: Compared, domains: Sequence[str]) -> list[Any]:

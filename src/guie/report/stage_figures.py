@@ -37,7 +37,8 @@ class Group:
 
     Attributes:
         title: The chart's caption.
-        pattern: The whole name of a column; the part in brackets names its line. Without brackets the column does.
+        pattern: The whole name of a column; the parts in brackets name its line. Where no bracket has found anything,
+            the line is called `all`. A `Sum` writes the name of its part in front of the columns of that part.
     """
 
     title: str
@@ -52,13 +53,13 @@ FIGURES = (
 # Of what an objective tells; a column belongs to the first group that has its name. Others have a chart of their own.
 GROUPS = (
     Group("terms of the loss", r"loss_(.+)"),
-    Group("mean cosine of pairs", r"(positive|negative)_cosine"),
+    Group("mean cosine of pairs", r"(?:(.+)_)?(positive|negative)_cosine"),
     Group("active share", r"(?:(.+)_)?active_share"),
     Group("beta (distance)", r"(?:(.+)_)?beta_distance"),
-    Group("held-out images", r"held_out_(.+)"),
-    Group("images of a cluster", r"(smallest|largest)_cluster"),
+    Group("held-out images", r"(?:(.+)_)?held_out_(.+)"),
+    Group("images of a cluster", r"(?:(.+)_)?(smallest|largest)_cluster"),
     Group("share of rows or images", r"(.+)_share"),
-    Group("mean weight of a learner", r"learner_weight_(.+)"),
+    Group("mean weight of a learner", r"(?:(.+)_)?learner_weight_(.+)"),
 )
 ACRONYMS = {"r1": "R@1", "nmi": "NMI"}
 
@@ -101,8 +102,8 @@ def _place(column: str) -> tuple[str, str]:
     """The title of a column's chart, and the name of its line."""
     for group in GROUPS:
         if found := re.fullmatch(group.pattern, column):
-            line = found[1] or "all"
-            return group.title, ACRONYMS.get(line, line.replace("_", " "))
+            words = [ACRONYMS.get(word, word.replace("_", " ")) for word in found.groups() if word]
+            return group.title, " ".join(words) or "all"
     return worded(column), worded(column)
 
 

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from guie.report.palette import kind, paint
 
+OTHER = -1  # the kind of the points of a map that have no colour of their own
 MARKER_R = 4.5  # half the width of a marker of the map
 DIAMOND_R = 5.5  # half the width of the diamond that marks R@1 in a bar chart
 # The corners of the markers that are no disc, in units of `MARKER_R`. All have about the same area.
@@ -51,22 +52,23 @@ def placed(chart: str, x: float, y: float) -> Markup:
     return Markup(str(chart).replace("<svg ", place, 1))  # a chart is made of escaped elements
 
 
-def marker(domain: int, x: float, y: float, *content: str, **attributes: str | float) -> Markup:
-    """The sign of a domain on the map: a disc, a square, a triangle or a diamond, in turn.
+def marker(number: int, x: float, y: float, *content: str, **attributes: str | float) -> Markup:
+    """The sign of a domain or class on the map: a disc, a square, a triangle or a diamond, in turn.
 
     Args:
-        domain: Its number, which also decides the colour.
+        number: Its number, which also decides the colour; `OTHER` is a grey disc.
         x: Of the centre.
         y: Of the centre.
         content: Elements within the sign.
         attributes: More attributes of the sign.
     """
-    shape = domain % 4
+    style = "other" if number == OTHER else kind(number)
+    shape = 0 if number == OTHER else number % 4
     if shape == 0:
-        return element("circle", *content, class_=kind(domain), **attributes, cx=float(x), cy=float(y), r=MARKER_R)
+        return element("circle", *content, class_=style, **attributes, cx=float(x), cy=float(y), r=MARKER_R)
     corners = (SQUARE, TRIANGLE, DIAMOND)[shape - 1]
     points = " ".join(f"{x + dx * MARKER_R:.1f},{y + dy * MARKER_R:.1f}" for dx, dy in corners)
-    return element("polygon", *content, class_=kind(domain), **attributes, points=points)
+    return element("polygon", *content, class_=style, **attributes, points=points)
 
 
 def diamond(style: str, x: float, y: float, *content: str) -> Markup:
@@ -89,7 +91,7 @@ def key(style: str, x: float, y: float) -> Markup:
     """What a style looks like, for a legend within a chart.
 
     Args:
-        style: A style of the palette, or `map-2` for the marker of domain 2.
+        style: A style of the palette, or `map-2` for the marker of domain or class 2, and `map--1` for `OTHER`.
         x: Of the left edge.
         y: Of the middle.
     """

@@ -1,5 +1,5 @@
-"""The curves of a stage: metrics.csv, and the same for TensorBoard: tensorboard --logdir
-artifacts/<recipe>/tensorboard."""
+"""The curves of a stage: metrics.csv, a row an epoch; curve.csv, a row for each twentieth of the stage, so that a stage
+of one epoch has a curve, too; and the epochs for TensorBoard: tensorboard --logdir artifacts/<recipe>/tensorboard."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from guie.files import whole_file
 
+POINT_COLUMNS = ("step", "loss", "lr")
 COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
 
 
@@ -50,13 +51,26 @@ class Curves:
             self.writer.close()
 
 
+def write_curves(folder: Path, history: Sequence[dict[str, Any]], points: Sequence[dict[str, float]]) -> None:
+    """Writes `metrics.csv` and, where there are points, `curve.csv` into a stage's folder."""
+    write_metrics(folder / "metrics.csv", history)
+    if points:
+        _write_rows(folder / "curve.csv", POINT_COLUMNS, points)
+    else:
+        (folder / "curve.csv").unlink(missing_ok=True)  # of what was trained under this name before
+
+
 def write_metrics(path: Path, history: Sequence[dict[str, Any]]) -> None:
     """Writes one row an epoch to `metrics.csv`, whole or not at all; columns are those of all rows, `COLUMNS` in their
     order."""
     found = dict.fromkeys(name for row in history for name in row)
     own = [name for name in found if name not in COLUMNS]  # of the objective: margins, thresholds
     at = COLUMNS.index("loss") + 1
+    _write_rows(path, [*COLUMNS[:at], *own, *COLUMNS[at:]], history)
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     with whole_file(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, [*COLUMNS[:at], *own, *COLUMNS[at:]], restval="")
+        writer = csv.DictWriter(handle, columns, restval="")
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows(rows)

@@ -29,7 +29,7 @@ from guie.settings.names import PRETRAINED
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Soup, Stage
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memory
-from guie.train.curves import write_metrics
+from guie.train.curves import write_curves
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
@@ -141,7 +141,7 @@ def _scores(run: Run, row: Stage | Soup, model: Model, store: FeatureStore) -> d
 
 def _write(folder: Path, model: Model, trainer: Trainer | None, scores: dict[str, float]) -> None:
     """The row's curves and weights."""
-    write_metrics(folder / "metrics.csv", _history(trainer, scores))
+    write_curves(folder, _history(trainer, scores), trainer.state.points if trainer else [])
     save_weights(folder / "final.safetensors", model.result())
 
 

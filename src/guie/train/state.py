@@ -15,10 +15,11 @@ from torch import Tensor
 
 from guie.files import load_state, save_state
 from guie.run import keep_conditions
-from guie.train.curves import write_metrics
+from guie.train.curves import write_curves
 from guie.train.model import Model
 from guie.train.sharding import full_tensor, is_sharded, like, optimizer_state, set_optimizer_state
 
+N_POINTS = 20  # of a stage's curve, however many epochs it has
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +33,8 @@ class TrainState:
         running: Of this epoch so far: sum of losses, steps, seconds.
         terms: Of this epoch so far: the sum of each term of the loss.
         history: A row of metrics.csv for each finished epoch.
+        points: A row of curve.csv for each twentieth of the stage.
+        recent: Since the last of these points: sum of losses, steps.
         seconds: That the stage has taken, earlier starts included.
         best: Of the validated epochs the best: epoch, mp5, weights; empty without `validation.keeps_best`.
         ema: The moving average of the trained weights, by name; empty without `optim.ema_decay`.
@@ -42,6 +45,8 @@ class TrainState:
     running: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     terms: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    points: list[dict[str, float]] = field(default_factory=list)
+    recent: list[float] = field(default_factory=lambda: [0.0, 0.0])
     seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
@@ -53,6 +58,21 @@ class TrainState:
         self.running = [total + sum(terms.values()), n + 1, before + seconds]
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + value
+
+    def note(self, done: int, n_steps: int, loss: float, lr: float) -> None:
+        """Counts a step for the curve of the stage, which has a point for each twentieth of the stage's steps.
+
+        Args:
+            done: Steps of the stage so far, this one included.
+            n_steps: Of the whole stage.
+            loss: Of this step; a point has the mean of all steps since the point before.
+            lr: Of this step.
+        """
+        total, n = self.recent
+        self.recent = [total + loss, n + 1]
+        if done * N_POINTS // n_steps > (done - 1) * N_POINTS // n_steps:
+            self.points.append({"step": done, "loss": round((total + loss) / (n + 1), 6), "lr": lr})
+            self.recent = [0.0, 0.0]
 
     def end_epoch(self) -> None:
         """Goes on to the first step of the next epoch."""
@@ -133,6 +153,8 @@ class Checkpoint:
             "running": state.running,
             "terms": state.terms,
             "history": state.history,
+            "points": state.points,
+            "recent": state.recent,
             "seconds": state.seconds,
             "best": state.best,
             "weights": weights,
@@ -146,7 +168,7 @@ class Checkpoint:
         if self.accelerator.scaler is not None:
             stored["scaler"] = self.accelerator.scaler.state_dict()
         save_state(self.path, stored)
-        write_metrics(self.path.with_name("metrics.csv"), state.history)
+        write_curves(self.path.parent, state.history, state.points)
 
     def load(self, state: TrainState, model: Model, optimizer: Any) -> bool:
         """Goes back to the checkpoint, if there is one of the same key; returns whether.
@@ -176,8 +198,9 @@ class Checkpoint:
             optimizer.load_state_dict(stored["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in stored:  # not where the stage began on a card with bf16
             self.accelerator.scaler.load_state_dict(stored["scaler"])
-        for name in ("epoch", "step", "running", "terms", "history", "seconds", "best"):
-            setattr(state, name, stored[name])
+        for name in ("epoch", "step", "running", "terms", "history", "points", "recent", "seconds", "best"):
+            if name in stored:  # an older checkpoint has no points
+                setattr(state, name, stored[name])
         trained = model.trained()
         state.ema = {name: like(trained[name].detach(), tensor) for name, tensor in stored["ema"].items()}
         keep_conditions(self.stage, stored, self.accelerator.device.type)

@@ -143,6 +143,7 @@ class Trainer:
             clip(list(self.model.trained().values()), optim.clip_norm)
         self.optimizer.step()
         state.average(self.model, optim.ema_decay, position)
+        state.note(position + 1, self.n_steps, sum(terms.values()), lr)
         after_step(self.model, batch, self.look, place, self.accelerator)
         return terms
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from guie.report.choice import MAX_QUERIES, PICKS, choose, mistakes, mix_ups, query_scores
-from guie.report.gallery import thumbnail
+from guie.report.album import thumbnail
+from guie.report.choice import MAX_QUERIES, PICKS, choose, mistakes, mix_ups, picks_of, query_scores
 
 
 def test_query_scores_when_the_hit_lies_behind_the_first_m_ranks() -> None:
@@ -49,17 +49,36 @@ def test_choice_of_queries_is_spread_and_independent_of_order() -> None:
         assert group["picked"].value_counts().to_dict() == PICKS
         assert set(group.loc[group["picked"] == "worst", "score"]) == {0.0}
         assert set(group.loc[group["picked"] == "best", "score"]) == {1.0}
+        before = group[group["picked"].isin(["random", "worst"])]
         left = surprise[surprise.index.isin(ids.loc[ids["domain"] == group["domain"].iloc[0], "image_id"])].drop(
-            group.loc[group["picked"] == "worst", "image_id"], errors="ignore"
+            before["image_id"], errors="ignore"
         )
         best_of_class = left.groupby(ids.set_index("image_id")["class_id"]).idxmax()
-        used = set(group.loc[group["picked"] == "worst", "class_id"])
+        used = set(before["class_id"])
         expected = (
             left[[image for label, image in best_of_class.items() if label not in used]]
             .nlargest(PICKS["confused"])
             .index
         )
         assert set(group.loc[group["picked"] == "confused", "image_id"]) == set(expected)
+
+
+def test_random_queries_do_not_depend_on_what_they_find_and_domains_take_turns() -> None:
+    ids = pd.DataFrame(
+        {
+            "image_id": [f"i{k:03d}" for k in range(300)],
+            "class_id": np.arange(300) // 3,
+            "domain": [f"d{k // 100}" for k in range(300)],
+        }
+    )
+    found = []
+    for i in range(2):
+        scores = pd.Series(np.random.default_rng(i).random(300), index=ids["image_id"])
+        chosen = choose(scores, 1 - scores, ids, seed=1)
+        found.append(chosen[chosen["picked"] == "random"])
+    assert found[0]["image_id"].tolist() == found[1]["image_id"].tolist()
+    assert found[0]["domain"].tolist() == ["d0", "d1", "d2"] * PICKS["random"]
+    assert picks_of(1)["random"] > picks_of(2)["random"] == PICKS["random"]
 
 
 def test_choice_of_queries_when_there_are_many_domains() -> None:
@@ -110,4 +129,6 @@ def test_mix_ups_count_wrong_neighbours_that_the_metric_counts() -> None:
     rows += [("x", 1, "a", False), ("x", 2, "b", False), ("z", 1, "x", False)]
     found = mix_ups(pd.DataFrame(rows, columns=["query_id", "rank", "image_id", "is_correct"]), ids, labels)
     # a and b have two relevant images, x one, z none: a3, x2 and z1 are not looked at
-    assert found.to_numpy().tolist() == [["d", "cat", "dog", 3], ["d", "dog", "cat", 1]]
+    names = ["domain", "label", "taken_for", "n"]
+    assert found[names].to_numpy().tolist() == [["d", "cat", "dog", 3], ["d", "dog", "cat", 1]]
+    assert found[["query_id", "image_id"]].to_numpy().tolist() == [["a", "x"], ["x", "a"]]  # of the smallest rank

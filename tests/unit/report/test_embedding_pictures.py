@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_run import make_fake_run
+from fake_run import DOMAINS, make_fake_run
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from guie.embed.search import l2_normalised
 from guie.report import embedding, geometry
+from guie.report.album import open_images
 from guie.report.embedding import TILE_PX, read_embedding
-from guie.report.gallery import open_images
 from guie.run import FOLDERS, Run
 
 RNG = np.random.default_rng(0)
@@ -140,10 +140,32 @@ def test_map_holds_every_image_with_its_class_and_tile(run: Run, monkeypatch: py
     drawn = read_embedding(run).map
     ids = pd.read_parquet(run.out / FOLDERS[7] / "val_ids.parquet")
     assert [point.class_id for point in drawn.points] == ids["class_id"].tolist()
-    assert [drawn.domains[point.domain] for point in drawn.points] == ids["domain"].tolist()
+    assert [drawn.kinds[point.kind] for point in drawn.points] == ids["domain"].tolist()
+    assert drawn.keys == list(enumerate(DOMAINS)) and not drawn.is_by_class
     _, rows = seen[0]
     assert rows == ids["pack_row"].tolist()
     assert drawn.n_columns**2 >= len(rows) > (drawn.n_columns - 1) ** 2
+
+
+def test_map_of_one_domain_is_coloured_by_class_and_the_rest_is_grey(tmp_path: Path):
+    one = make_fake_run(tmp_path, n_images=3, domains=("shoes",), n_classes=24)
+    path = one.out / FOLDERS[7] / "val_ids.parquet"
+    ids = pd.read_parquet(path)
+    names = dict(enumerate(pd.read_parquet(one.out / FOLDERS[3] / "index.parquet")["source_label"]))
+    labels = ids["pack_row"].map(names)
+    drawn = read_embedding(one).map
+    # Eleven classes of three images and one of two: the first eight names, by the alphabet, have a colour.
+    coloured = sorted(labels.value_counts().loc[lambda n: n == 3].index)[:8]
+    assert labels.nunique() == 12 and drawn.is_by_class
+    assert list(drawn.kinds) == coloured and drawn.keys[8:] == [(-1, "other classes")]
+    assert len(drawn.points) == len(ids)
+    for point in drawn.points:
+        assert (drawn.kinds[point.kind] if point.kind >= 0 else "") == (point.label if point.label in coloured else "")
+    is_grey = [point.kind < 0 for point in drawn.points]
+    assert is_grey == sorted(is_grey, reverse=True)  # grey ones are drawn first, below the others
+    assert sorted(point.label for point in drawn.points) == sorted(labels)
+    classes = labels.groupby(ids["class_id"]).first().to_dict()
+    assert all(classes[point.class_id] == point.label for point in drawn.points)
 
 
 def test_tile_sheet_shows_each_image_in_its_place(run: Run):

@@ -11,8 +11,9 @@ from fake_run import make_fake_run
 from PIL import Image
 
 from guie.report import charts, charts_bars
+from guie.report.album import THUMB_PX, thumbnail
 from guie.report.charts_joined import grid, keyed
-from guie.report.gallery import THUMB_PX, Answer, Neighbour, Query, thumbnail
+from guie.report.gallery import Answer, Neighbour, Query
 from guie.report.page import write_report
 from guie.report.palette import LIGHT
 from guie.report.pictures import GAP, LEFT, MAX_ROWS, RIGHT, WRONG, neighbours_picture, raster, standalone
@@ -133,6 +134,7 @@ def test_report_leaves_pictures_beside_the_page(tmp_path: Path):
     assert {path.name for path in folder.iterdir()} == {
         "index.html",
         "neighbours.jpg",
+        "classes.csv",
         *(f"{name}.{kind}" for name in names for kind in ("svg", "png")),
     }
     for name in names:

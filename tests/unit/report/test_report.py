@@ -185,7 +185,7 @@ def test_gallery_shows_some_of_many_settings_and_as_many_queries_as_there_is_roo
             | {query.image_id for query in queries}
         )
 
-    monkeypatch.setattr(report_gallery, "MAX_THUMBNAILS", pictures(queries) // 2)
+    monkeypatch.setattr(report_gallery, "MAX_PICTURES", pictures(queries) // 2)
     fewer = read_gallery(run).queries
     assert 0 < len(fewer) < len(queries) and pictures(fewer) <= pictures(queries) // 2
 
@@ -480,6 +480,48 @@ def test_head_says_which_classes_were_asked_and_what_guie_train_found(run: Run) 
     html = render(Report(collect(seen), Gallery((), NO_MIXUPS), None, (), read_report(seen).verdict))
     texts = Page(html).texts
     assert not any("unseen" in text or "never saw" in text for text in texts)
-    assert any("of held-back images of trained classes" in text for text in texts)
     assert any("held back, of classes that were trained on" in text for text in texts)
     assert html.index("Training helped: a &lt;b&gt;.") < html.index('class="hero"')
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "is_unseen", "shown", "says"),
+    [
+        (40, True, "0.600", "mP@5 on 40 classes that a first training did not see"),
+        (40, False, "0.600", "of held-back images of trained classes"),
+        (12, True, "–", "no mP@5: 12 classes are too few to tell"),
+    ],
+)
+def test_head_has_one_score_where_guie_train_decided_by_one(
+    finished: Run, n_classes: int, is_unseen: bool, shown: str, says: str
+) -> None:
+    """The ladder of the exported run scores 0.708: it must not stand in the head beside the 0.600 of the verdict."""
+    recipe = replace(finished.recipe, data=replace(finished.recipe.data, val_by="image"))
+    run = Run(recipe, finished.data_root, finished.out)
+    verdict = Verdict("Training helped.", 0.6, n_classes, is_unseen, recipe.digest())
+    html = render(Report(collect(run), Gallery((), NO_MIXUPS), None, (), verdict))
+    hero = Page(html[html.index('<div class="hero">') : html.index("</header>")])
+    head = [text for text in hero.texts if text.strip()]
+    assert head[0] == shown and any(says in text for text in head)
+    assert not any("0.708" in text or "against" in text for text in head)
+    assert any("R@1" in text for text in head) == (not is_unseen)  # R@1 of the same queries, or none
+    explains = any("The score in the head is of a first training" in text for text in Page(html).texts)
+    assert explains == is_unseen
+
+
+def test_page_of_one_domain_does_not_speak_of_domains(tmp_path: Path) -> None:
+    one = make_fake_run(tmp_path, n_images=3, domains=("shoes",), n_classes=24)
+    write_report(one)
+    folder = one.out / "09_report"
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.open == [] and not (folder / "domains.svg").exists()
+    html = re.sub(r"(?s)<(script|style).*?</\1>", "", html)
+    data = html[html.index('<section id="data"') : html.index('<section id="cost"')]  # its table has a column for it
+    settings = html[html.index('<section id="settings"') :]  # the recipe in JSON
+    rest = html.replace(data, "").replace(settings, "")
+    assert not re.search(r"(?i)\bdomains?\b", re.sub(r"<[^>]*>", " ", rest))
+    assert 'id="domains"' not in html and 'data-key="domain"' not in html
+    picked = [card["data-picked"] for card in page.all("li", "card")]
+    assert picked.count("random") == 24 and len(picked) > 24
+    assert "mean over domains" not in (folder / "ladder.svg").read_text(encoding="utf-8")

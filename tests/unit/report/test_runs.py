@@ -13,6 +13,8 @@ from fake_run import DOMAINS, make_fake_run
 
 from guie import dependencies, door
 from guie import options as door_options
+from guie.cli.report import main as report_command
+from guie.cli.report import page_name
 from guie.report.collect import collect
 from guie.report.gallery import NO_MIXUPS, Gallery
 from guie.report.page import Report, render, write_report
@@ -102,6 +104,27 @@ def test_runs_of_one_name_and_seed_are_told_apart_by_their_folder(finished: Run,
     shutil.copytree(finished.out, tmp_path / "again")
     names = [run.name for run in read_runs(finished, collect(finished), [tmp_path / "again"])]
     assert names[1].endswith(f"{tmp_path.name}/again") and len(set(names)) == 2
+
+
+def test_pages_of_two_runs_of_one_name_do_not_replace_each_other(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("guie.cli.report.saved_run", lambda folder: finished)  # whose name no recipe file may have
+    for folder in ("seed1", "seed2"):
+        shutil.copytree(finished.out, tmp_path / folder / "demo")
+    before = (finished.out / "09_report/index.html").exists()
+    pages = set()
+    for folder in ("seed1", "seed2", "seed1"):
+        assert report_command([str(finished.out), "--compare", str(tmp_path / folder / "demo")]) == 0
+        pages |= set((finished.out / "09_report").glob("compared_with_demo_*/index.html"))
+    assert len(pages) == 2
+    assert {folder for page in pages for folder in ("seed1", "seed2") if f"{folder}/demo" in page.read_text()} == {
+        "seed1",
+        "seed2",
+    }
+    assert (finished.out / "09_report/index.html").exists() == before  # the run's own report stays as it is
+    many = tuple(Path(f"/runs/{i}/with_a_rather_long_name") for i in range(40))
+    assert len(page_name(many)) < 140 and page_name(many) != page_name(many[::-1])
 
 
 def test_differences_name_the_fields_and_not_what_is_equal():

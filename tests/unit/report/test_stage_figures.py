@@ -13,7 +13,7 @@ from fake_run import TOLD, make_fake_run
 from guie.report.chart_files import charts
 from guie.report.collect import StageCurves, collect
 from guie.report.page import write_report
-from guie.report.sections_training import stage_charts
+from guie.report.sections_training import stage_charts, training
 from guie.report.stage_figures import figures_of
 from guie.run import PHASE_FOLDERS, Run
 
@@ -101,6 +101,47 @@ def test_what_belongs_together_shares_a_chart():
         "learning rate": ["learning rate"],
         "validation": ["mP@5", "R@1"],
     }
+
+
+def test_parts_of_a_sum_share_the_charts_of_what_they_measure():
+    """`Sum` writes the name of a part in front of its columns."""
+    columns = ["contrastive_positive_cosine", "contrastive_negative_cosine", "multi_similarity_positive_cosine"]
+    columns += ["pads_held_out_r1", "pads_held_out_nmi", "divide_smallest_cluster", "divide_largest_cluster"]
+    columns += ["bier_learner_weight_1", "bier_learner_weight_2", "pads_active_share", "active_share"]
+    by_title = {figure.title: [name for _, name, _ in figure.curves] for figure in figures_of(stage_of(columns))}
+    assert {title: names for title, names in by_title.items() if len(names) > 1 and title != "validation"} == {
+        "mean cosine of pairs": ["contrastive positive", "contrastive negative", "multi similarity positive"],
+        "held-out images": ["pads R@1", "pads NMI"],
+        "images of a cluster": ["divide smallest", "divide largest"],
+        "mean weight of a learner": ["bier 1", "bier 2"],
+        "active share": ["pads", "all"],
+    }
+
+
+def test_stage_of_one_epoch_has_a_curve_of_its_points_and_no_chart_of_one_dot(tmp_path: Path):
+    run = make_fake_run(tmp_path / "run")
+    stage = next(stage for stage in run.recipe.stages if stage.name == "s4_backbone_288")
+    folder = run.out / PHASE_FOLDERS[run.recipe.stages.phase_of(stage.name)] / stage.name
+    points = pd.DataFrame({"step": [6 * i for i in range(1, 21)], "loss": [3 - 0.1 * i for i in range(20)]})
+    points["lr"] = [1e-4 * (20 - i) for i in range(20)]
+    for has_points in (False, True):
+        if has_points:
+            points.to_csv(folder / "curve.csv", index=False)
+        own = {found.name: found for found in collect(run).stages}
+        drawn = stage_charts(own[stage.name])
+        for title, column in (("loss", "loss"), ("learning rate", "lr")):
+            dots = [(float(x), float(y)) for _, y, x in TIP.findall(drawn[title])]
+            expected = list(zip(points["step"], points[column], strict=True)) if has_points else []
+            assert len(dots) == len(expected)
+            assert all(a == pytest.approx(b, rel=6e-3) for a, b in zip(dots, expected, strict=True))
+        assert drawn["margin (rad)"] == ""  # told once, at the end of the epoch
+        text = training([own[stage.name]])
+        assert "<p>margin (rad) 0.1, at step 127</p>" in text
+        assert ("<p>learning rate" in text) == (not has_points)
+    longer = {found.name: found for found in collect(run).stages}["s1_head"]  # of 30 epochs
+    assert longer.metrics is not None
+    few = StageCurves(longer.name, longer.phase, longer.metrics, points)
+    assert stage_charts(few)["loss"] == stage_charts(longer)["loss"] != ""
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 8, 9, 20])

@@ -20,9 +20,11 @@ from html_page import Page
 from guie.evaluate.intervals import NO_INTERVAL
 from guie.recipe import Embed, Setting, Stages
 from guie.report import geometry
+from guie.report.album import Picture
 from guie.report.charts_map import Point
 from guie.report.collect import CURVE_COLUMNS, DataSummary, Facts, Scores, StageCurves, Step
 from guie.report.embedding import Embedding, Map
+from guie.report.frame import SCRIPTS, STYLES
 from guie.report.gallery import Answer, Gallery, Neighbour, Query
 from guie.report.markup import asset, filled
 from guie.report.page import Report, render
@@ -119,7 +121,16 @@ def gallery(write: Write) -> Gallery:
     answers = (Answer(write("setting 0"), 0.5, False, (hidden,)), Answer(write("setting 1"), 0.5, False, (shown,)))
     query = Query(write("query"), write("label"), write("domain"), "worst", answers, write("query's thumbnail"))
     mixup = {column: write(column) for column in ("domain", "label", "taken_for")}
-    return Gallery((query,), pd.DataFrame([{**mixup, "n": 3}]))
+    mixups = pd.DataFrame([{**mixup, "n": 3, "query_id": "a", "image_id": "b"}])
+    own = {name: write(f"{name} of a class") for name in ("label", "domain", "taken_for")}
+    numbers = {"n_images": 4, "mp5": 0.5, "mp5_first": 0.25, "n_wrong": 2}
+    first = {**own, **numbers, "example": "a", "wrong_image": "b"}
+    classes = pd.DataFrame([first, {**first, "domain": "another", "wrong_image": "", "n_wrong": 0}])
+    pictures = {
+        name: Picture(name, write(f"label of {name}"), write(f"file of {name}"), write(f"jpeg of {name}"))
+        for name in ("a", "b")
+    }
+    return Gallery((query,), mixups, classes, pictures, (write("first setting"), write("setting 1")))
 
 
 def report(write: Write) -> Report:
@@ -162,7 +173,7 @@ def test_hostile_text_in_any_field_is_shown_and_changes_no_element(text: str, ha
     seen = "\n".join([*page.texts, *(value or "" for _, attributes in page.elements for value in attributes.values())])
     assert len(fields) > 40
     missing = {field for field in fields if text + field not in seen}
-    assert missing <= {"hidden thumbnail", "item"}  # they are JSON on the page
+    assert missing <= {"hidden thumbnail", "item", "jpeg of a", "jpeg of b"}  # they are JSON on the page
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -170,7 +181,8 @@ def test_json_in_the_page_holds_the_hostile_text_and_ends_no_script(text: str) -
     html = render(report(lambda field: text + field))
     found = re.search(r'<script type="application/json" id="thumbnails">(.*?)</script>', html, re.DOTALL)
     assert found is not None
-    assert list(json.loads(found[1]).values()) == [f"{text}hidden thumbnail"]
+    hidden = ("hidden thumbnail", "jpeg of a", "jpeg of b")
+    assert list(json.loads(found[1]).values()) == [f"{text}{name}" for name in hidden]
     assert not re.search(r"[<>&']", found[1])
     assert html.count("<script") == html.count("</script>") == 2
 
@@ -202,20 +214,21 @@ def test_page_without_interval_says_why_and_a_missing_value_is_an_error() -> Non
 
 def test_style_sheet_and_script_are_on_the_page_as_they_are() -> None:
     html = render(report(plain))
-    for name, end in (("report.css", "</style"), ("report.js", "</script")):
+    for name, end in (*((name, "</style") for name in STYLES), *((name, "</script") for name in SCRIPTS)):
         text = (TEMPLATES / name).read_text(encoding="utf-8")
         assert end not in text and text in html and asset(name) == text
 
 
 def test_style_sheet_uses_only_colours_that_the_palette_has() -> None:
-    used = set(re.findall(r"var\(--([\w-]+)\)", (TEMPLATES / "report.css").read_text(encoding="utf-8")))
+    css = "".join(asset(name) for name in STYLES)
+    used = set(re.findall(r"var\(--([\w-]+)\)", css))
     assert len(used) > 10
-    assert used <= set(LIGHT)
+    assert used <= set(LIGHT) | {"fade-left", "fade-right"}  # widths of the faded edges
 
 
 def test_style_sheet_knows_only_classes_that_the_page_has_or_the_script_sets() -> None:
-    css = re.sub(r"/\*.*?\*/|\{[^{}]*\}", " ", (TEMPLATES / "report.css").read_text(encoding="utf-8"), flags=re.DOTALL)
-    paths = [*TEMPLATES.glob("*.html"), TEMPLATES / "report.js", *TEMPLATES.parent.glob("*.py")]
+    css = re.sub(r"/\*.*?\*/|\{[^{}]*\}", " ", "".join(asset(name) for name in STYLES), flags=re.DOTALL)
+    paths = [*TEMPLATES.glob("*.html"), *TEMPLATES.glob("*.js"), *TEMPLATES.parent.glob("*.py")]
     others = "".join(path.read_text(encoding="utf-8") for path in paths)
     names = set(re.findall(r"\.([a-z][\w-]*)", css))
     assert len(names) > 30

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from guie.train.curves import Curves, write_metrics
+from guie.train.curves import Curves, write_curves, write_metrics
+from guie.train.state import TrainState
 
 ROWS = [{"epoch": i, "step": 10 * (i + 1), "loss": 3.0 - i, "val_mp5": 0.5} for i in range(3)]
 
@@ -38,6 +39,30 @@ def test_other_processes_write_nothing(tmp_path: Path):
     curves.add(ROWS[0])
     curves.finish({"mp5": 0.75, "r1": 0.875})
     assert not (tmp_path / "s1").exists()
+
+
+@pytest.mark.parametrize(("n_steps", "n_points"), [(1, 1), (7, 7), (20, 20), (127, 20), (1000, 20)])
+def test_stage_has_twenty_points_or_one_a_step_and_their_losses_are_means(n_steps: int, n_points: int):
+    state = TrainState()
+    losses = [100.0 / (1 + i) for i in range(n_steps)]
+    for i, loss in enumerate(losses):
+        state.note(i + 1, n_steps, loss, lr=0.1 * i)
+    assert len(state.points) == n_points and state.points[-1]["step"] == n_steps
+    first = 0
+    for point in state.points:
+        last = int(point["step"])
+        assert point["loss"] == pytest.approx(sum(losses[first:last]) / (last - first), abs=1e-6)
+        assert point["lr"] == pytest.approx(0.1 * (last - 1))
+        assert last - first <= -(-n_steps // 20)
+        first = last
+
+
+def test_points_are_written_beside_the_epochs_and_those_of_another_training_go(tmp_path: Path):
+    write_curves(tmp_path, ROWS, [{"step": 5, "loss": 2.0, "lr": 0.5}])
+    assert (tmp_path / "curve.csv").read_text().splitlines() == ["step,loss,lr", "5,2.0,0.5"]
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4
+    write_curves(tmp_path, ROWS, [])
+    assert not (tmp_path / "curve.csv").exists()
 
 
 def test_columns_of_the_objective_stand_behind_the_loss_and_are_empty_where_an_epoch_has_none(tmp_path: Path):

@@ -279,7 +279,10 @@ PLACES = sorted(
 
 
 @pytest.mark.parametrize("stop_at", PLACES, ids=[f"{i} {EXPECTED[i - 1]}" for i in PLACES])
-def test_stage_that_is_stopped_anywhere_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
+def test_stage_that_is_stopped_anywhere_ends_as_an_undisturbed_one(
+    tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guie.train.state.N_POINTS", 5)  # each of two steps or three: a stop falls between two points
     _, whole = run_to(tmp_path / "whole")
     moments, _ = run_to(tmp_path / "stopped", stop_at)
     assert moments == EXPECTED[:stop_at]
@@ -290,6 +293,7 @@ def test_stage_that_is_stopped_anywhere_ends_as_an_undisturbed_one(tmp_path: Pat
     unlike = ("images_per_s", "seconds")
     for a, b in zip(whole.state.history, again.state.history, strict=True):
         assert {k: v for k, v in a.items() if k not in unlike} == {k: v for k, v in b.items() if k not in unlike}
+    assert whole.state.points == again.state.points and len(again.state.points) == 5
 
 
 def is_same(one: Model, other: Model) -> bool:
