@@ -18,10 +18,11 @@ from guie.embed.pca import PCA, blocks, fit_pca
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import Sized, sizes_of, split_sizes
-from guie.embed.views import frame_of
+from guie.embed.views import Renormalised, frame_of
 from guie.files import digest_of_tensors, load_weights, save_json
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.neck import Neck, n_sizes
+from guie.model.normalisation import mean_std
 from guie.model.patches import set_resolution
 from guie.run import Run
 from guie.settings.embed import Member, Setting
@@ -40,7 +41,8 @@ class Tower:
     """One member as the export needs it.
 
     Attributes:
-        module: Normalised pixels, float32 [n, 3, px, px] -> output, float32 [n, dim].
+        module: Pixels, float32 [n, 3, px, px], normalised by the mean and std of the recipe's backbone, to the output,
+            float32 [n, dim].
         image_px: Side of the square it sees.
         views: Views whose outputs are averaged.
         weight: Factor of its normalised output in the concatenation.
@@ -145,15 +147,19 @@ def load_neck(run: Run, stage: str) -> nn.Module:
 
 def load_tower(run: Run, member: Member) -> Tower:
     """Loads one member in eval mode, ready to be traced."""
-    backbone = load_backbone(run, member.stage, member.image_px, member.patch_stride).eval()
-    if member.output == "feature":
-        return Tower(backbone, member.image_px, member.views, member.weight)
-    neck = load_neck(run, member.stage)
-    if not n_sizes(run.recipe.stage(member.stage).neck):
-        return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
-    assert isinstance(neck, nn.Linear)  # the settings allow the image's size only for linear necks
-    of_feature, of_sizes = split_sizes(neck)
-    return Tower(nn.Sequential(backbone, of_feature).eval(), member.image_px, member.views, member.weight, of_sizes)
+    layers: list[nn.Module] = [load_backbone(run, member.stage, member.image_px, member.patch_stride)]
+    of_recipe, of_member = mean_std(run.recipe.model), mean_std(run.recipe.model_of(member.stage))
+    if of_member != of_recipe:
+        layers.insert(0, Renormalised(of_recipe, of_member))
+    of_sizes = None
+    if member.output == "embedding":
+        neck = load_neck(run, member.stage)
+        if n_sizes(run.recipe.stage(member.stage).neck):
+            assert isinstance(neck, nn.Linear)  # the settings allow the image's size only for linear necks
+            neck, of_sizes = split_sizes(neck)
+        layers.append(neck)
+    module = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+    return Tower(module.eval(), member.image_px, member.views, member.weight, of_sizes)
 
 
 class MemberFeatures:

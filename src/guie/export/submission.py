@@ -30,7 +30,7 @@ from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.files import save_json, whole_file
 from guie.machine import check_room
-from guie.model.normalisation import check_normalisation, mean_std
+from guie.model.normalisation import mean_std
 from guie.run import PROJECT, Run, commit
 from guie.settings.model import Model
 
@@ -171,7 +171,7 @@ def towers_of(run: Run) -> list[Tower]:
 def assembly_of(run: Run) -> dict[str, Any]:
     """Everything after the towers, as arguments of `build_submission` and `Program`."""
     final, projection = run.recipe.embed.final, None
-    mean, std = check_normalisation(run.recipe)
+    mean, std = mean_std(run.recipe.model)
     if final.pca_dim:
         pca = PCA.load(run.folder(7) / "pca.npz")
         projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
