@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.halves import Halves
-from guie.embed.pca import PCA, blocks, fit_pca
+from guie.embed.pca import PCA, Moments, blocks, moments_of, pca_of
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import Sized, sizes_of, split_sizes
@@ -236,18 +236,31 @@ class Combined:
         return l2_normalised((total / len(views)).numpy())
 
 
-def embed(run: Run, setting: Setting, features: Features) -> tuple[dict[str, np.ndarray], PCA | None]:
-    """Final embeddings of a setting. The PCA is fitted on training images only.
+@dataclass(frozen=True)
+class Embedded:
+    """What a setting gives for all images.
 
-    Returns:
-        Embeddings by split, float32 [n_images, dim], L2-normalised or length-mixed; and the PCA. Without a PCA there is
-        only the split `val`, and None.
+    Attributes:
+        by_split: Final embeddings, float32 [n_images, dim], L2-normalised or length-mixed. Without a PCA there is only
+            the split `val`.
+        pca: The projection; None without one.
+        moments: Of the training images' combined outputs, on which it was fitted; None without a PCA.
     """
+
+    by_split: dict[str, np.ndarray]
+    pca: PCA | None = None
+    moments: Moments | None = None
+
+
+def embed(run: Run, setting: Setting, features: Features) -> Embedded:
+    """Final embeddings of a setting. The PCA is fitted on training images only."""
     rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
-        return {"val": rows["val"].whole()}, None
+        return Embedded({"val": rows["val"].whole()})
     rows["train"] = Combined(run, setting, features, "train")
-    pca = fit_pca([rows["train"]], setting.pca_dim, setting.whiten)
+    moments = moments_of([rows["train"]], setting.pca_dim)
+    pca = pca_of(moments, setting.pca_dim, setting.whiten)
     projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
     typical = float(np.linalg.norm(projected["train"], axis=1).mean())
-    return {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}, pca
+    final = {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}
+    return Embedded(final, pca, moments)

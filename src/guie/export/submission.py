@@ -83,7 +83,7 @@ def export_submission(run: Run) -> dict[str, Any]:
         stale.unlink(missing_ok=True)
     scores = final_scores(run)
     towers = towers_of(run)
-    _save_module(build_submission(towers, **assembly_of(run)), model_path)
+    save_module(build_submission(towers, **assembly_of(run)), model_path)
     images = _parity_images(run)
     parity = _compared(run, load_script(model_path), images)
     _write_parity(folder / "parity", images, parity)
@@ -195,7 +195,7 @@ def _n_bytes(module: torch.jit.ScriptModule) -> int:
     return sum(storages.values())
 
 
-def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
+def save_module(module: torch.jit.ScriptModule, path: Path) -> None:
     """Writes the module, whole or not at all."""
     with whole_file(path) as temporary:
         check_room(path.parent, int(1.05 * _n_bytes(module)) + (4 << 20))  # the weights, and code beside them
