@@ -58,11 +58,12 @@ def small_recipe(is_ensemble: bool = False) -> Recipe:
     return Recipe("small", data, model, Stages(head=(stage,)), embed, export, seed=5)
 
 
-def make_small_run(out: Path, is_ensemble: bool = False) -> Run:
-    """Makes the run's folders 02 to 08 below `out` and returns the run."""
-    run = Run(small_recipe(is_ensemble), out.parent / "data", out)
+def make_small_run(out: Path, is_ensemble: bool = False, recipe: Recipe | None = None) -> Run:
+    """Makes the run's folders 02 to 08 below `out` and returns the run; `recipe` replaces `small_recipe`."""
+    run = Run(recipe or small_recipe(is_ensemble), out.parent / "data", out)
     _pack(run)
-    _stage(run)
+    for stage in run.recipe.stages.trained:
+        _weigh(run, stage)
     licence = {
         "source": "drawn",
         "kind": "class_folders",
@@ -129,11 +130,11 @@ def _pack(run: Run) -> None:
     index.to_parquet(folder / "index.parquet", index=False)
 
 
-def _stage(run: Run) -> None:
-    """Weights of the stage, as training would have left them."""
-    backbone = build_backbone(run.recipe.model, PX, None, run.recipe.seed)
+def _weigh(run: Run, stage: Stage) -> None:
+    """Weights of a stage, as training would have left them."""
+    backbone = build_backbone(run.recipe.model_of(stage.name), PX, None, run.recipe.seed)
     torch.manual_seed(1)
     neck = nn.Linear(backbone.feature_dim, 64)
     weights = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     weights |= {f"neck.linear.{name}": tensor for name, tensor in neck.state_dict().items()}
-    save_weights(run.stage_folder("s1_head") / "final.safetensors", weights)
+    save_weights(run.stage_folder(stage.name) / "final.safetensors", weights)

@@ -25,7 +25,7 @@ from guie.export.plain import write_out
 from guie.export.program import Program, export_program, save_program
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.machine import n_cores
-from guie.model.normalisation import check_normalisation
+from guie.model.normalisation import mean_std
 from guie.recipe import load_recipe
 from guie.run import PROJECT, Run
 
@@ -55,12 +55,12 @@ def main() -> None:
     images = some_images(arguments.images)
     embedded = {
         "eager, fused attention": np.concatenate(
-            [eager(towers, *check_normalisation(recipe), pca, image) for image in tqdm(images)]
+            [eager(towers, *mean_std(recipe.model), pca, image) for image in tqdm(images)]
         )
     }
     for tower in towers:
         write_out(tower.module)
-    given = (towers, *check_normalisation(recipe), (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix)))
+    given = (towers, *mean_std(recipe.model), (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix)))
     with tempfile.TemporaryDirectory() as folder, quiet_jit():
         script, program, stored, results = (
             Path(folder, name) for name in ("saved_model.pt", "saved_model.pt2", "images.npz", "old.npy")

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from guie.data.manifest import write_table
-from guie.export.submission import _save_module, write_zip
+from guie.export.submission import save_module, write_zip
 from guie.files import (
     checked_digest_of_file,
     digest_of_file,
@@ -129,7 +129,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "last.pt": lambda path: save_state(path, {"w": torch.ones(3)}),
     "final.safetensors": lambda path: save_weights(path, {"w": torch.ones(3)}),
     "a.npy": lambda path: write_numpy(path, np.ones(3)),
-    "saved_model.pt": lambda path: _save_module(torch.jit.script(torch.nn.Linear(2, 2)), path),
+    "saved_model.pt": lambda path: save_module(torch.jit.script(torch.nn.Linear(2, 2)), path),
     "submission.zip": lambda path: write_zip(Path(__file__), path),
     "train.parquet": lambda path: write_table(path, pd.DataFrame({"a": [1]})),
     "private": lambda path: write_as_a_library_that_makes_private_files(path),

@@ -645,14 +645,6 @@ BROKEN: list[tuple[Change, str]] = [
         s2(start__model=VIT),
         "stages.s2_backbone.start.model: only a stage that starts from 'pretrained' has a backbone of its own",
     ),
-    (
-        at(
-            model__mean=GREY,
-            model__std=GREY,
-            stages__s1_head__start__model=replace(VIT, mean=(0.4, 0.4, 0.4), std=GREY),
-        ),
-        "stages.s1_head.start.model has the mean (0.4, 0.4, 0.4) and std (0.5, 0.5, 0.5), must have the recipe's",
-    ),
     (s1(start__model=replace(VIT, library="keras")), "stages.s1_head.start.model.library is 'keras', must be one of"),
     (at(model__mean=(0.4, 0.4, 0.4)), "model.mean is (0.4, 0.4, 0.4) and model.std is None: state both"),
     (at(model__weights="a.pth", model__own_normalisation_of="a.pth"), "model.own_normalisation_of is 'a.pth'"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # at run time only where there is work: --help answers withou
 DESCRIPTION = """  guie export artifacts/demo --to my_model
   guie export artifacts/demo --to my_model --photos my_photos
   guie export saved_model.pt --to my_model --photos my_photos
+  guie export my_refit --to my_model             what guie refit wrote
 
 Writes a trained model as files for other programs:
 
@@ -92,14 +93,14 @@ def export(arguments: argparse.Namespace) -> None:
     check_writable(folder, "--to")
     (folder / DONE).unlink(missing_ok=True)
     run = exported.run
-    codes = None if run is None else _codes(run)
+    codes = None if run is None or exported.n_refitted else _codes(run)  # a refit's are fitted on the photos
     loss = None if run is None or codes is None else _code_loss(run, codes)
 
     def card(written: list[Taken]) -> str:
         from guie.export.card import card_text, facts_of
 
         assert run is not None  # take_away refuses hub without one
-        return card_text(facts_of(run, loss), written)
+        return card_text(facts_of(run, loss, exported.n_refitted), written)
 
     written = take_away(exported, folder, [name for name in formats if name != "embeddings"], card)
     if arguments.photos is not None:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("guie.cli.train", "train an embedding for your own photos, and export it"),
     "search": Command("guie.search.command", "find the photos most alike to a photo"),
     "export": Command("guie.cli.export", "a trained model as files for other programs"),
+    "refit": Command("guie.cli.refit", "fit a model's projection to your own photos, unlabelled"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
     "report": Command("guie.cli.report", "the report of a finished run, or of several"),
 }

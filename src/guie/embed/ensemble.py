@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.halves import Halves
-from guie.embed.pca import PCA, blocks, fit_pca
+from guie.embed.pca import PCA, Moments, blocks, moments_of, pca_of
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import Sized, sizes_of, split_sizes
-from guie.embed.views import frame_of
+from guie.embed.views import Renormalised, frame_of
 from guie.files import digest_of_tensors, load_weights, save_json
 from guie.model.backbone import Backbone, build_backbone
 from guie.model.neck import Neck, n_sizes
+from guie.model.normalisation import mean_std
 from guie.model.patches import set_resolution
 from guie.run import Run
 from guie.settings.embed import Member, Setting
@@ -40,7 +41,8 @@ class Tower:
     """One member as the export needs it.
 
     Attributes:
-        module: Normalised pixels, float32 [n, 3, px, px] -> output, float32 [n, dim].
+        module: Pixels, float32 [n, 3, px, px], normalised by the mean and std of the recipe's backbone, to the output,
+            float32 [n, dim].
         image_px: Side of the square it sees.
         views: Views whose outputs are averaged.
         weight: Factor of its normalised output in the concatenation.
@@ -145,15 +147,19 @@ def load_neck(run: Run, stage: str) -> nn.Module:
 
 def load_tower(run: Run, member: Member) -> Tower:
     """Loads one member in eval mode, ready to be traced."""
-    backbone = load_backbone(run, member.stage, member.image_px, member.patch_stride).eval()
-    if member.output == "feature":
-        return Tower(backbone, member.image_px, member.views, member.weight)
-    neck = load_neck(run, member.stage)
-    if not n_sizes(run.recipe.stage(member.stage).neck):
-        return Tower(nn.Sequential(backbone, neck).eval(), member.image_px, member.views, member.weight)
-    assert isinstance(neck, nn.Linear)  # the settings allow the image's size only for linear necks
-    of_feature, of_sizes = split_sizes(neck)
-    return Tower(nn.Sequential(backbone, of_feature).eval(), member.image_px, member.views, member.weight, of_sizes)
+    layers: list[nn.Module] = [load_backbone(run, member.stage, member.image_px, member.patch_stride)]
+    of_recipe, of_member = mean_std(run.recipe.model), mean_std(run.recipe.model_of(member.stage))
+    if of_member != of_recipe:
+        layers.insert(0, Renormalised(of_recipe, of_member))
+    of_sizes = None
+    if member.output == "embedding":
+        neck = load_neck(run, member.stage)
+        if n_sizes(run.recipe.stage(member.stage).neck):
+            assert isinstance(neck, nn.Linear)  # the settings allow the image's size only for linear necks
+            neck, of_sizes = split_sizes(neck)
+        layers.append(neck)
+    module = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+    return Tower(module.eval(), member.image_px, member.views, member.weight, of_sizes)
 
 
 class MemberFeatures:
@@ -230,18 +236,31 @@ class Combined:
         return l2_normalised((total / len(views)).numpy())
 
 
-def embed(run: Run, setting: Setting, features: Features) -> tuple[dict[str, np.ndarray], PCA | None]:
-    """Final embeddings of a setting. The PCA is fitted on training images only.
+@dataclass(frozen=True)
+class Embedded:
+    """What a setting gives for all images.
 
-    Returns:
-        Embeddings by split, float32 [n_images, dim], L2-normalised or length-mixed; and the PCA. Without a PCA there is
-        only the split `val`, and None.
+    Attributes:
+        by_split: Final embeddings, float32 [n_images, dim], L2-normalised or length-mixed. Without a PCA there is only
+            the split `val`.
+        pca: The projection; None without one.
+        moments: Of the training images' combined outputs, on which it was fitted; None without a PCA.
     """
+
+    by_split: dict[str, np.ndarray]
+    pca: PCA | None = None
+    moments: Moments | None = None
+
+
+def embed(run: Run, setting: Setting, features: Features) -> Embedded:
+    """Final embeddings of a setting. The PCA is fitted on training images only."""
     rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
-        return {"val": rows["val"].whole()}, None
+        return Embedded({"val": rows["val"].whole()})
     rows["train"] = Combined(run, setting, features, "train")
-    pca = fit_pca([rows["train"]], setting.pca_dim, setting.whiten)
+    moments = moments_of([rows["train"]], setting.pca_dim)
+    pca = pca_of(moments, setting.pca_dim, setting.whiten)
     projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
     typical = float(np.linalg.norm(projected["train"], axis=1).mean())
-    return {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}, pca
+    final = {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}
+    return Embedded(final, pca, moments)

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from guie.files import whole_file
 
+MOMENTS = "moments.npz"  # in door 07's folder: of what its PCA was fitted on
 CHUNK = 8192  # rows: 150 MB of 2,304 features in float64
 
 
@@ -111,14 +112,75 @@ def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0
 
     Source: Chan, Golub and LeVeque 1983, the pairwise update of sums of squares, here for blocks and matrices.
     """
+    return pca_of(moments_of(features, dim, chunk), dim, whiten)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a PCA needs to know of features.
+
+    Attributes:
+        n: How many rows there were.
+        mean: float64 [n_features].
+        covariance: float64 [n_features, n_features]; only the lower triangle is filled.
+    """
+
+    n: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Writes an `.npz`, whole or not at all; the lower triangle in float32."""
+        triangle = self.covariance[np.tril_indices(len(self.mean))].astype(np.float32)
+        with whole_file(path) as temporary, temporary.open("wb") as handle:
+            np.savez(handle, n=np.int64(self.n), mean=self.mean, triangle=triangle)
+
+    @classmethod
+    def load(cls, path: Path) -> Moments:
+        """Reads what `save` wrote."""
+        with np.load(path) as z:
+            mean, triangle = z["mean"], z["triangle"]
+            covariance = np.zeros((len(mean), len(mean)))
+            covariance[np.tril_indices(len(mean))] = triangle
+            return cls(int(z["n"]), mean, covariance)
+
+
+def moments_of(features: np.ndarray | Sequence[Rows], dim: int = 1, chunk: int = CHUNK) -> Moments:
+    """Mean and covariance in one pass; arguments and errors as of `fit_pca`."""
     shards: list[Rows] = [features] if isinstance(features, np.ndarray) else list(features)
     n, width = _shape_of(shards, dim)
     mean, scatter = _mean_and_scatter(shards, width, chunk)
-    scatter = scatter / (n - 1)
-    whole = float(np.trace(scatter))
-    values, vectors = eigh(scatter, lower=True, overwrite_a=True, subset_by_index=(width - dim, width - 1))
+    return Moments(n, mean, scatter / (n - 1))
+
+
+def mixed(parts: Sequence[tuple[Moments, float]]) -> Moments:
+    """The moments of a mixture, in which each part has a share of the weight, however many rows it had.
+
+    Args:
+        parts: Moments of equal width, each with its weight, at least 0; the sum is more than 0.
+    """
+    shares = np.array([weight for _, weight in parts]) / sum(weight for _, weight in parts)
+    mean = np.asarray(sum(share * part.mean for share, (part, _) in zip(shares, parts, strict=True)))
+    covariance = np.zeros((len(mean), len(mean)))
+    for share, (part, _) in zip(shares, parts, strict=True):
+        apart = part.mean - mean
+        covariance += share * (part.covariance + np.tril(np.outer(apart, apart)))
+    return Moments(sum(part.n for part, _ in parts), mean, covariance)
+
+
+def pca_of(moments: Moments, dim: int, whiten: float = 0.0) -> PCA:
+    """The PCA of features with these moments.
+
+    Args:
+        moments: Of the features.
+        dim: Components to keep, at most n_features.
+        whiten: See `PCA`.
+    """
+    width = len(moments.mean)
+    whole = float(np.trace(moments.covariance))
+    values, vectors = eigh(moments.covariance, lower=True, subset_by_index=(width - dim, width - 1))
     values = np.maximum(values[::-1], 0.0)
-    return PCA(mean, np.ascontiguousarray(vectors[:, ::-1].T), values, values / max(whole, 1e-300), whiten)
+    return PCA(moments.mean, np.ascontiguousarray(vectors[:, ::-1].T), values, values / max(whole, 1e-300), whiten)
 
 
 def _shape_of(shards: list[Rows], dim: int) -> tuple[int, int]:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from guie.data.packed import PackedImages
 from guie.embed.accelerator import make_accelerator
-from guie.embed.ensemble import Combined, MemberFeatures, check_rows, embed, rows_of
+from guie.embed.ensemble import Combined, Embedded, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.features import FeatureStore
-from guie.embed.pca import PCA
+from guie.embed.pca import MOMENTS
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
@@ -46,7 +46,8 @@ def score_ladder(run: Run) -> dict[str, Any]:
     before: Retrieval | None = None
     settings = run.recipe.embed.settings
     for setting in settings:
-        embeddings, pca = embed(run, setting, features)
+        embedded = embed(run, setting, features)
+        embeddings = embedded.by_split
         found = retrieve(embeddings["val"], val["class_id"].to_numpy(), setting.post)
         rows.append(_score_row(run, setting, embeddings["val"], found, before, val))
         before = found
@@ -57,7 +58,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
     if "train" not in embeddings:
         embeddings["train"] = Combined(run, settings[-1], features, "train").whole()
     if accelerator.is_main_process:
-        _write(run, rows, neighbours, embeddings, pca, packed)
+        _write(run, rows, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
@@ -164,23 +165,23 @@ def _write(
     run: Run,
     rows: list[dict[str, Any]],
     neighbours: list[pd.DataFrame],
-    embeddings: dict[str, np.ndarray],
-    pca: PCA | None,
+    embedded: Embedded,
     packed: PackedImages,
 ) -> None:
     """Writes the files of door 07."""
     folder = run.folder(7)
-    for split, values in embeddings.items():
+    for split, values in embedded.by_split.items():
         with whole_file(folder / f"{split}_embeddings.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, values)
         numbers = rows_of(packed, split)
         ids = packed.index.iloc[numbers][["image_id", "class_id", "domain"]].assign(pack_row=numbers)
         with whole_file(folder / f"{split}_ids.parquet") as temporary:
             ids.to_parquet(temporary, index=False)
-    if pca is not None:
-        pca.save(folder / "pca.npz")
-    else:
-        (folder / "pca.npz").unlink(missing_ok=True)
+    for name, fitted in (("pca.npz", embedded.pca), (MOMENTS, embedded.moments)):
+        if fitted is not None:
+            fitted.save(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
     with whole_file(folder / "neighbours.parquet") as temporary:
         pd.concat(neighbours).to_parquet(temporary, index=False)
     with whole_file(folder / "scores.csv") as temporary:

@@ -37,6 +37,7 @@ class Facts:
         code_loss: As `guie.evaluate.code_loss` returns it; None leaves the codes out.
         n_classes: Validation classes of two images or more; 0 where it is not known.
         verdict: What `guie train` found; None where the run is none of its.
+        n_refitted: Photos to which `guie refit` fitted the projection; 0 for the run's own.
     """
 
     recipe: Recipe
@@ -46,9 +47,10 @@ class Facts:
     code_loss: pd.DataFrame | None
     n_classes: int = 0
     verdict: Verdict | None = None
+    n_refitted: int = 0
 
 
-def facts_of(run: Run, code_loss: pd.DataFrame | None) -> Facts:
+def facts_of(run: Run, code_loss: pd.DataFrame | None, n_refitted: int = 0) -> Facts:
     """Reads a run's scores and licences.
 
     Raises:
@@ -68,6 +70,7 @@ def facts_of(run: Run, code_loss: pd.DataFrame | None) -> Facts:
         code_loss=code_loss,
         n_classes=_n_classes(run.out / FOLDERS[7] / "val_ids.parquet"),
         verdict=read_verdict(run.out, run.recipe),
+        n_refitted=n_refitted,
     )
 
 
@@ -96,6 +99,7 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
         metadata=_metadata(facts),
         recipe=recipe,
         verdict=facts.verdict,
+        n_refitted=facts.n_refitted,
         scores={"dim": 64, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
         ladder=[(name, {"mp5": None, "r1": None} | row) for name, row in ladder],
         domains={

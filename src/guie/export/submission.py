@@ -30,7 +30,7 @@ from guie.export.storage import store
 from guie.export.torchscript import build_submission, quiet_jit
 from guie.files import save_json, whole_file
 from guie.machine import check_room
-from guie.model.normalisation import check_normalisation, mean_std
+from guie.model.normalisation import mean_std
 from guie.run import PROJECT, Run, commit
 from guie.settings.model import Model
 
@@ -83,7 +83,7 @@ def export_submission(run: Run) -> dict[str, Any]:
         stale.unlink(missing_ok=True)
     scores = final_scores(run)
     towers = towers_of(run)
-    _save_module(build_submission(towers, **assembly_of(run)), model_path)
+    save_module(build_submission(towers, **assembly_of(run)), model_path)
     images = _parity_images(run)
     parity = _compared(run, load_script(model_path), images)
     _write_parity(folder / "parity", images, parity)
@@ -171,7 +171,7 @@ def towers_of(run: Run) -> list[Tower]:
 def assembly_of(run: Run) -> dict[str, Any]:
     """Everything after the towers, as arguments of `build_submission` and `Program`."""
     final, projection = run.recipe.embed.final, None
-    mean, std = check_normalisation(run.recipe)
+    mean, std = mean_std(run.recipe.model)
     if final.pca_dim:
         pca = PCA.load(run.folder(7) / "pca.npz")
         projection = (torch.from_numpy(pca.mean_), torch.from_numpy(pca.matrix))
@@ -195,7 +195,7 @@ def _n_bytes(module: torch.jit.ScriptModule) -> int:
     return sum(storages.values())
 
 
-def _save_module(module: torch.jit.ScriptModule, path: Path) -> None:
+def save_module(module: torch.jit.ScriptModule, path: Path) -> None:
     """Writes the module, whole or not at all."""
     with whole_file(path) as temporary:
         check_room(path.parent, int(1.05 * _n_bytes(module)) + (4 << 20))  # the weights, and code beside them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -31,6 +32,7 @@ MIN_COSINE = 0.9999  # of an embedding to the TorchScript file's
 ODD_SIZES = ((1, 1), (3, 7), (97, 64), (64, 700))  # height, width; that the size of an image is free is checked too
 ONNX_NAME = "model.onnx"
 HUB = "hub"  # the folder's name
+REFIT = "refit.json"  # what `guie refit` writes beside its file
 FORMATS = ("torchscript", "program", "onnx", "hub")
 NEED_A_RUN = ("program", "onnx", "hub")
 Embedder = Callable[[np.ndarray], np.ndarray]
@@ -44,6 +46,7 @@ class Exported:
         path: saved_model.pt.
         script: It, loaded.
         run: The run that it is from; None for a file alone.
+        n_refitted: Photos to which `guie refit` fitted its projection; 0 for door 08's own file.
         images: Images by name, uint8 [3, height, width], on which formats are compared.
         embeddings: The script's, float32 [n_images, 64].
         seconds: Of the script on each image, float64 [n_images], on the CPU.
@@ -52,6 +55,7 @@ class Exported:
     path: Path
     script: torch.jit.ScriptModule
     run: Run | None
+    n_refitted: int
     images: dict[str, np.ndarray]
     embeddings: np.ndarray
     seconds: np.ndarray
@@ -96,16 +100,15 @@ def read_exported(path: Path) -> Exported:
     """The exported model at a path.
 
     Args:
-        path: A run's folder, or a saved_model.pt. The file of a run's 08_export brings its run along.
+        path: A run's folder, what `guie refit` wrote, or a saved_model.pt. The file of a run's 08_export brings its run
+            along, and so does a refit.
 
     Raises:
         FileNotFoundError: there is no such file, or the run has no 08_export yet.
         ValueError: the file is damaged or holds something else.
     """
     path = path.resolve()  # the file of a run may be named from inside its folder
-    folder = path if path.is_dir() else path.parent.parent
-    run = saved_run(folder) if path.is_dir() or (is_run(folder) and path.parent.name == FOLDERS[8]) else None
-    file = path if run is None else run.out / FOLDERS[8] / MODEL_NAME
+    run, file, n_refitted = _refitted(path) or (*_of_run(path), 0)
     if not file.is_file():
         remedy = "name a run's folder or a saved_model.pt"
         if run is not None:
@@ -126,9 +129,29 @@ def read_exported(path: Path) -> Exported:
         raise ValueError(
             f"{file} gives {list(shape)} for an image, a file of door 08 gives [1, {EMBEDDING_DIM}]; name another"
         )
-    images = (_parity_images(run) if run else {}) | _odd_images()
+    images = (_parity_images(run) if run else {}) | odd_images()
     embeddings, seconds = _embedded(_as_embedder(script), images)
-    return Exported(file, script, run, images, embeddings, seconds)
+    return Exported(file, script, run, n_refitted, images, embeddings, seconds)
+
+
+def _of_run(path: Path) -> tuple[Run | None, Path]:
+    """The run of a path, if it has one, and the exported file."""
+    folder = path if path.is_dir() else path.parent.parent
+    run = saved_run(folder) if path.is_dir() or (is_run(folder) and path.parent.name == FOLDERS[8]) else None
+    return run, path if run is None else run.out / FOLDERS[8] / MODEL_NAME
+
+
+def _refitted(path: Path) -> tuple[Run | None, Path, int] | None:
+    """The run, the file and the photos of a refit; None where the path is none, or its file was replaced since."""
+    folder = path if path.is_dir() else path.parent
+    note, file = folder / REFIT, folder / MODEL_NAME
+    if not note.is_file() or not file.is_file() or (path.is_file() and path != file):
+        return None
+    noted = json.loads(note.read_text(encoding="utf-8"))
+    if noted["digest"] != digest_of_file(file):
+        return None
+    run = Path(noted["run"] or "")
+    return saved_run(run) if noted["run"] and is_run(run) else None, file, int(noted["n_photos"])
 
 
 def _parity_images(run: Run) -> dict[str, np.ndarray]:
@@ -143,7 +166,7 @@ def _parity_images(run: Run) -> dict[str, np.ndarray]:
     return images
 
 
-def _odd_images() -> dict[str, np.ndarray]:
+def odd_images() -> dict[str, np.ndarray]:
     """Images of odd sizes, of random pixels."""
     rng = np.random.default_rng(0)
     return {f"{h}x{w}": rng.integers(0, 256, (3, h, w), dtype=np.uint8) for h, w in ODD_SIZES}
@@ -190,7 +213,7 @@ def take_away(
             f"{', '.join(missing)} are made from a run's weights, and {exported.path} is a file without its run; name "
             "the run's folder, or take --formats torchscript"
         )
-    program = _program(exported.run) if exported.run is not None and set(formats) & set(NEED_A_RUN) else None
+    program = _program(exported, exported.run) if exported.run is not None and set(formats) & set(NEED_A_RUN) else None
     written: list[Taken] = []
     for name in [name for name in FORMATS if name in formats]:
         written.append(_written(name, exported, folder, program, lambda: card(written)))
@@ -198,11 +221,14 @@ def take_away(
     return written
 
 
-def _program(run: Run) -> ExportedProgram:
-    """The run's final setting as a program of torch.export."""
+def _program(exported: Exported, run: Run) -> ExportedProgram:
+    """The run's final setting as a program of torch.export, with the file's projection."""
     towers = towers_of(run)
     share_tensors([tower.module for tower in towers])
-    program = Program(towers, **assembly_of(run))
+    assembly = assembly_of(run)
+    if exported.n_refitted:
+        assembly["projection"] = (exported.script.center, exported.script.matrix)
+    program = Program(towers, **assembly)
     try:
         return export_program(program)
     except Exception as error:  # torch.export raises kinds of its own, of several modules

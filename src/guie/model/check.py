@@ -23,7 +23,7 @@ def check_models(recipe: Recipe) -> MeanStd:
     """Checks the recipe's networks (`check_networks`); logs and returns the mean and std of the pixels.
 
     Raises:
-        ValueError: see `check_networks` and `check_normalisation`.
+        ValueError: see `check_networks` and `mean_std`.
     """
     check_networks(recipe)
     return log_normalisation(recipe)

@@ -56,33 +56,21 @@ def mean_std(model: Model) -> MeanStd:
     )
 
 
-def check_normalisation(recipe: Recipe) -> MeanStd:
-    """The mean and standard deviation that all the recipe's backbones share: images are normalised once.
+def log_normalisation(recipe: Recipe) -> MeanStd:
+    """Logs by what the pixels of each of the recipe's backbones are normalised, and where this comes from; returns the
+    recipe's own.
 
     Raises:
-        ValueError: two backbones need different ones.
+        ValueError: see `mean_std`.
     """
-    first = mean_std(recipe.model)
-    for model in recipe.models[1:]:
-        if not _is_close(mean_std(model), first):
-            raise ValueError(
-                f"images are normalised once, but {recipe.model.name} needs {_text(first)} and {model.name} "
-                f"{_text(mean_std(model))}; take backbones of one "
-                "convention, or make a recipe of each and join their embeddings"
-            )
-    return first
-
-
-def log_normalisation(recipe: Recipe) -> MeanStd:
-    """As `check_normalisation`; also logs the values and where they come from."""
-    pair, model = check_normalisation(recipe), recipe.model
-    whose = (
-        "as the recipe states"
-        if model.mean
-        else f"as {model.library} has it for {model.name} {model.weights_tag}".strip()
-    )
-    log.info("pixels: %s, %s", _text(pair), whose)
-    return pair
+    for model in recipe.models:
+        whose = (
+            "as the recipe states"
+            if model.mean
+            else f"as {model.library} has it for {model.name} {model.weights_tag}".strip()
+        )
+        log.info("pixels: %s, %s", _text(mean_std(model)), whose)
+    return mean_std(recipe.model)
 
 
 def _known(model: Model) -> Mapping[MeanStd, list[str]]:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
+from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -39,6 +41,10 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
         and network.pos_embed is not None
     ):
         _set_timm_vit(network, network.patch_embed, image_px, patch_stride)
+    elif isinstance(network, Eva):
+        _set_timm_eva(network, image_px, patch_stride)
+    elif isinstance(network, NaFlexVit) and (patch_stride or not network.embeds.is_linear):
+        _set_naflex(network, image_px, patch_stride)
     elif type(network).__module__ == "open_clip.transformer" and hasattr(network, "conv1"):
         _set_open_clip_vit(network, image_px, patch_stride)
     elif type(network).__module__ == "open_clip.modified_resnet" and not patch_stride:
@@ -86,6 +92,52 @@ def _set_timm_vit(network: VisionTransformer, patches: PatchEmbed, image_px: int
     patches.img_size = (image_px, image_px)
     patches.strict_img_size = True  # otherwise timm refuses a side that is not a multiple of the patch's
     patches.grid_size, patches.num_patches = (side, side), side * side
+
+
+def _set_timm_eva(network: Any, image_px: int, patch_stride: int) -> None:
+    """EVA-02, PE-core and DINOv3. Their rotary embedding spreads the tokens over the coordinates of its training, or
+    over -1 to 1; so overlapping patches lie closer together, and reach as far."""
+    patches = network.patch_embed
+    old = patches.grid_size
+    side = _set_stride(patches.proj, image_px, patch_stride)
+    if network.pos_embed is not None:
+        network.pos_embed = _resized_parameter(network.pos_embed, old, (side, side))
+    patches.img_size = (image_px, image_px)
+    patches.strict_img_size = True  # otherwise timm refuses a side that is not a multiple of the patch's
+    patches.grid_size, patches.num_patches = (side, side), side * side
+    if hasattr(network.rope, "update_feat_shape"):
+        network.rope.update_feat_shape([side, side])
+
+
+def _set_naflex(network: Any, image_px: int, patch_stride: int) -> None:
+    """Its position embeddings follow from the grid of each batch. A linear layer that takes patches becomes the
+    convolution that computes the same of each patch."""
+    embeds = network.embeds
+    if embeds.is_linear:  # which cuts patches without overlap
+        embeds.proj = _as_convolution(embeds)
+        embeds.is_linear, embeds.flatten = False, True
+    _set_stride(embeds.proj, image_px, patch_stride)
+
+
+def _as_convolution(embeds: Any) -> nn.Conv2d:
+    """The convolution of a NaFlexVit's linear patch layer.
+
+    Raises:
+        ValueError: the layer normalises the pixels of each patch first.
+    """
+    if embeds.norm_input is not None:
+        raise ValueError("patch_stride: this NaFlexVit normalises each patch before its linear layer; leave it at 0")
+    linear, (height, width) = embeds.proj, embeds.patch_size
+    n_channels = linear.in_features // (height * width)
+    shape = (height, width, n_channels) if embeds.channels_last else (n_channels, height, width)
+    kernel = linear.weight.detach().unflatten(1, shape)
+    kernel = kernel.permute(0, 3, 1, 2) if embeds.channels_last else kernel
+    conv = nn.Conv2d(n_channels, linear.out_features, (height, width), (height, width), bias=linear.bias is not None)
+    conv = conv.to(linear.weight)
+    conv.weight = nn.Parameter(kernel.contiguous(), requires_grad=linear.weight.requires_grad)
+    if linear.bias is not None:
+        conv.bias = linear.bias
+    return conv
 
 
 def _set_open_clip_vit(network: Any, image_px: int, patch_stride: int) -> None:

@@ -162,11 +162,6 @@ class Recipe:
                 f"{at}.start.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} "
                 "has its already"
             )
-        if model and model.mean and self.model.mean and (model.mean, model.std) != (self.model.mean, self.model.std):
-            raise ValueError(
-                f"{at}.start.model has the mean {model.mean} and std {model.std}, must have the recipe's: images are "
-                "normalised once"
-            )
         if parent == PRETRAINED:
             if set(stage.start.fresh) != set(HEAD):
                 raise ValueError(

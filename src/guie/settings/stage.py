@@ -27,8 +27,7 @@ class Start:
         of: The row whose weights are loaded; empty is the row before, `pretrained` the backbone as the library or the
             file has it.
         fresh: Parts that start anew. Everything else is loaded strictly.
-        model: A backbone other than the recipe's, for a stage that starts from `pretrained`; its mean and std must be
-            the recipe's.
+        model: A backbone other than the recipe's, for a stage that starts from `pretrained`.
         has_mean_centers: Fresh class centres and proxies start as the means of their classes' embeddings instead of at
             random; the backbone is frozen. Several of a class start near that mean, each moved its own way.
     """

@@ -21,7 +21,7 @@ from guie.embed.features import Encoder, FeatureStore
 from guie.errors import memory_remedy
 from guie.files import save_weights
 from guie.model.check import check_models
-from guie.model.normalisation import check_normalisation
+from guie.model.normalisation import mean_std
 from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.seeds import seed_of
@@ -52,7 +52,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     """
     accelerator = make_accelerator(run.device, precision_of(run.device))
     is_first = phase == "head"  # door 04 is the first that needs the models
-    mean, std = check_models(run.recipe) if is_first else check_normalisation(run.recipe)
+    mean, std = check_models(run.recipe) if is_first else mean_std(run.recipe.model)
     packed = PackedImages(run.folder(3))
     check_rows(run.recipe, packed)
     rows, results = run.recipe.stages.of_phase(phase), []

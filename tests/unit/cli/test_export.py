@@ -200,12 +200,12 @@ def test_file_of_a_run_brings_it_from_inside_its_folder(run: Run, monkeypatch: p
 def test_embeddings_that_were_interrupted_go_on(
     run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from guie.export import vectors
+    from guie.export import parts
 
-    monkeypatch.setattr(vectors, "N_PART", 2)
+    monkeypatch.setattr(parts, "N_PART", 2)
     words = ["export", str(run.out), "--to", str(tmp_path / "to"), "--formats", "embeddings", "--photos", str(photos)]
     seen: list[str] = []
-    read = vectors.read_image
+    read = parts.read_image
 
     def counted(file: Path) -> np.ndarray:
         seen.append(file.name)
@@ -213,9 +213,9 @@ def test_embeddings_that_were_interrupted_go_on(
             raise KeyboardInterrupt
         return read(file)
 
-    monkeypatch.setattr(vectors, "n_cores", lambda: 1)
-    monkeypatch.setattr(vectors, "AHEAD", 1)
-    monkeypatch.setattr(vectors, "read_image", counted)
+    monkeypatch.setattr(parts, "n_cores", lambda: 1)
+    monkeypatch.setattr(parts, "AHEAD", 1)
+    monkeypatch.setattr(parts, "read_image", counted)
     assert main(words) == 130
     assert not (tmp_path / "to/embeddings.parquet").exists() and not (tmp_path / "to/export.json").exists()
     assert main(words) == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import decomposition
 
-from guie.embed.pca import PCA, fit_pca
+from guie.embed.pca import PCA, Moments, fit_pca, mixed, moments_of, pca_of
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +102,25 @@ def test_feature_that_is_not_finite_is_refused(features: np.ndarray) -> None:
     broken[3, 3] = np.inf
     with pytest.raises(ValueError, match="not finite"):
         fit_pca(broken, 4)
+
+
+def test_mixture_is_that_of_weighted_rows(tmp_path: Path) -> None:
+    """Each part has its share, however many rows it has: numpy's covariance with a weight for each row."""
+    rng = np.random.default_rng(5)
+    parts = [rng.normal(size=(40, 6)) @ rng.normal(size=(6, 6)) + 3, rng.normal(size=(9, 6)) - 1]
+    shares = [0.3, 0.7]
+    found = mixed([(moments_of(part), 10 * share) for part, share in zip(parts, shares, strict=True)])
+    weights = np.concatenate([np.full(len(part), share / len(part)) for part, share in zip(parts, shares, strict=True)])
+    rows = np.concatenate(parts)
+    mean = weights @ rows
+    within = sum(share * np.cov(part.T) for part, share in zip(parts, shares, strict=True))
+    centres = np.stack([part.mean(axis=0) for part in parts]) - mean
+    expected = within + sum(share * np.outer(c, c) for c, share in zip(centres, shares, strict=True))
+    assert found.n == 49 and np.allclose(found.mean, mean)
+    assert np.allclose(np.tril(found.covariance), np.tril(expected))
+    found.save(tmp_path / "moments.npz")
+    loaded = Moments.load(tmp_path / "moments.npz")
+    assert loaded.n == 49 and np.allclose(np.tril(loaded.covariance), np.tril(expected), rtol=1e-5)
+    whole = fit_pca(rows, 3, 0.5)
+    again = pca_of(moments_of(rows), 3, 0.5)
+    assert np.array_equal(whole.matrix, again.matrix)

@@ -291,9 +291,9 @@ def test_full_disk_ends_in_an_error_and_not_the_process(tmp_path: Path) -> None:
     if os.getuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("only root may mount a small disk of its own")
     code = (
-        "import torch; from pathlib import Path; from guie.export.submission import _save_module\n"
+        "import torch; from pathlib import Path; from guie.export.submission import save_module\n"
         "module = torch.jit.script(torch.nn.Linear(1024, 1024))  # 4.2 MB\n"
-        f"_save_module(module, Path({str(tmp_path)!r}) / 'saved_model.pt')\n"
+        f"save_module(module, Path({str(tmp_path)!r}) / 'saved_model.pt')\n"
     )
     for size, expected in (("2m", "OSError: [Errno 28] the disk is full at "), ("40m", "")):
         script = (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from guie.embed.extract import FeatureRequest
-from guie.model.normalisation import check_normalisation, log_normalisation, mean_std
+from guie.model.normalisation import log_normalisation, mean_std
 from guie.recipe import HEAD, Model, Optim, Stage, Start, load_recipe
 from guie.recipes._shrunk import shrunk
 from guie.run import PROJECT
@@ -117,7 +117,7 @@ def test_what_is_stated_for_these_weights_counts():
 
 def test_statement_is_for_the_named_weights_alone():
     recipe = load_recipe("minibench")
-    assert check_normalisation(recipe) == HALF
+    assert mean_std(recipe.model) == HALF
     with pytest.raises(
         ValueError,
         match=r"own_normalisation_of is 'mobilenetv2_100_imagenet.safetensors', and model.weights is 'other.pth'",
@@ -127,7 +127,7 @@ def test_statement_is_for_the_named_weights_alone():
         "minibench",
         ["model.weights=pretrained:ra_in1k", "model.own_normalisation_of=", "model.mean=none", "model.std=none"],
     )
-    assert check_normalisation(switched) == IMAGENET
+    assert mean_std(switched.model) == IMAGENET
     with pytest.raises(ValueError, match=r"model.mean is None and model.std is .* state both, or neither"):
         load_recipe("minibench", ["model.mean=none", "model.own_normalisation_of="])
 
@@ -158,12 +158,13 @@ def test_every_recipe_has_its_pixels():
     names = sorted(path.stem for path in (PROJECT / "src/guie/recipes").glob("[a-z]*.py"))
     assert names == sorted(PIXELS_OF)
     for name in names:
-        for pair in (check_normalisation(load_recipe(name)), *map(mean_std, load_recipe(name).models)):
+        for pair in map(mean_std, load_recipe(name).models):
             assert np.allclose(pair, PIXELS_OF[name], atol=1e-6), name
-        assert check_normalisation(shrunk(load_recipe(name))) == HALF
+        assert mean_std(shrunk(load_recipe(name)).model) == HALF
 
 
-def test_backbones_of_two_conventions_are_refused():
+def test_each_backbone_has_its_own_and_both_are_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logging.getLogger("guie"), "propagate", True)
     recipe = load_recipe("tiny")
     other = Stage(
         "s1_head",
@@ -171,15 +172,10 @@ def test_backbones_of_two_conventions_are_refused():
         start=Start(fresh=HEAD, model=Model("timm", "test_efficientnet")),
         optim=Optim(n_epochs=1, batch_size=8, lr=0.01),
     )
-    mixed = replace(recipe, stages=replace(recipe.stages, head=(other,)))
-    with pytest.raises(
-        ValueError,
-        match=(
-            r"images are normalised once, but test_convnext needs mean 0.5 and std 0.5 and test_efficientnet mean "
-            r"0.485, .*take backbones"
-        ),
-    ):
-        check_normalisation(mixed)
+    with caplog.at_level(logging.INFO):
+        assert log_normalisation(replace(recipe, stages=replace(recipe.stages, head=(other,)))) == HALF
+    assert "pixels: mean 0.5 and std 0.5, as" in caplog.text
+    assert "pixels: mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225, as timm has it for test_eff" in caplog.text
 
 
 def test_cache_of_features_follows_the_numbers(monkeypatch: pytest.MonkeyPatch):

@@ -68,6 +68,53 @@ def test_timm_vit_cuts_overlapping_patches(image_px: int, stride: int, side: int
         assert torch.allclose(tokens[:, row * side + column], by_hand, atol=1e-4)
 
 
+SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+OVERLAPPING = {
+    "test_vit": {},
+    "vit_small_patch16_dinov3": SMALL,
+    "vit_pe_core_small_patch16_384": {**SMALL, "attn_pool_num_heads": 3},
+    "eva02_tiny_patch14_224": SMALL,
+    "naflexvit_base_patch16_siglip": SMALL,
+    "naflexvit_base_patch16_parfac_gap": {**SMALL, "embed_proj_type": "conv"},
+    "vit_base_patch16_siglip_224": SMALL,
+}
+
+
+def side_by_side(pixels: torch.Tensor, patch_px: int, stride: int) -> torch.Tensor:
+    """The image whose patches, cut without overlap, are the overlapping patches of `pixels`."""
+    side = (pixels.shape[-1] - patch_px) // stride + 1
+    rows = [
+        torch.cat([pixels[:, :, r * stride :, c * stride :][:, :, :patch_px, :patch_px] for c in range(side)], dim=3)
+        for r in range(side)
+    ]
+    return torch.cat(rows, dim=2)
+
+
+@pytest.mark.parametrize("name", list(OVERLAPPING))
+@pytest.mark.parametrize("stride", [10, 7])
+def test_overlap_is_the_librarys_forward_of_the_patches_side_by_side(name: str, stride: int):
+    """Position embeddings, rotary ones too, are those of the library for the finer grid."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=0, **OVERLAPPING[name]).eval()
+    reference = timm.create_model(name, num_classes=0, **OVERLAPPING[name]).eval()
+    reference.load_state_dict(network.state_dict())
+    patch_px = 14 if "patch14" in name else 16
+    pixels = torch.randn(2, 3, 75, 75)
+    wide = side_by_side(pixels, patch_px, stride)
+    set_resolution(network, 75, stride)
+    if "naflex" not in name:
+        reference.set_input_size(img_size=wide.shape[-2:])
+    with torch.no_grad():
+        got, expected = network(pixels), reference(wide)
+        assert torch.allclose(got, expected, atol=1e-4), float((got - expected).abs().max())
+        set_resolution(network, 160, 0)  # and back
+        if "naflex" not in name:
+            reference.set_input_size(img_size=(160, 160))
+        if "pos_embed" not in dict(network.named_parameters()):  # interpolated twice it would differ
+            plain = torch.randn(1, 3, 160, 160)
+            assert torch.allclose(network(plain), reference(plain), atol=1e-4)
+
+
 def test_open_clip_vit_cuts_overlapping_patches():
     backbone = build_backbone(Model("open_clip", "ViT-S-32-alt"), 96, patch_stride=16, seed=1)
     seen: list[int] = []

@@ -1,0 +1,188 @@
+"""guie refit on a small run: its projection against scikit-learn's on features computed here, and what is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from sklearn.decomposition import PCA
+from small_run import make_small_run, picture
+
+from guie.cli.main import main
+from guie.embed.ensemble import load_tower
+from guie.embed.pca import Moments
+from guie.embed.views import normalise, to_square
+from guie.export.submission import load_script
+from guie.run import Run
+
+N_CLASSES = 40  # of the photos, four of each; none is the run's
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An ensemble at two sizes, in three views, with a PCA to 64."""
+    return make_small_run(tmp_path_factory.mktemp("runs") / "small", is_ensemble=True)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for class_id in range(100, 100 + N_CLASSES):
+        (folder / str(class_id)).mkdir()
+        for number in range(4):
+            Image.fromarray(picture(class_id, number)).save(folder / f"{class_id}/{number}.png")
+    (folder / "100/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def files(photos: Path) -> list[Path]:
+    return [path for path in sorted(photos.rglob("*.png")) if path.name != "broken.png"]
+
+
+def joined_of(run: Run, image: np.ndarray) -> np.ndarray:
+    """What the members give of an image, uint8 [h, w, 3], before the projection: float32 [D] of length one."""
+    pixels, parts = torch.from_numpy(image).permute(2, 0, 1)[None], []
+    mean_std = (run.recipe.model.mean, run.recipe.model.std)
+    for member in run.recipe.embed.final.members:
+        tower, views = load_tower(run, member), []
+        for view in member.views:
+            frame = "squash" if view in ("plain", "flip") else view
+            square = normalise(to_square(pixels, member.image_px, frame), *mean_std)  # type: ignore[arg-type]
+            with torch.no_grad():
+                views.append(tower.module(square.flip(3) if view == "flip" else square)[0].numpy())
+        output = np.mean(views, axis=0)
+        parts.append(member.weight * output / np.linalg.norm(output))
+    whole = np.concatenate(parts)
+    return whole / np.linalg.norm(whole)
+
+
+@pytest.fixture(scope="module")
+def joined(run: Run, photos: Path) -> np.ndarray:
+    return np.stack([joined_of(run, np.asarray(Image.open(path))) for path in files(photos)])
+
+
+def made(folder: Path, *words: str) -> dict:
+    assert main(["refit", *words, "--to", str(folder), "--anyway"]) == 0
+    return json.loads((folder / "refit.json").read_text())
+
+
+def test_projection_is_sklearns_of_the_photos(run: Run, photos: Path, joined: np.ndarray, tmp_path: Path) -> None:
+    noted = made(tmp_path / "to", str(run.out), str(photos), "--share", "1")
+    pca = PCA(64).fit(joined.astype(np.float64))
+    module = load_script(tmp_path / "to/saved_model.pt")
+    assert noted["n_photos"] == 4 * N_CLASSES and noted["share"] == 1
+    assert np.allclose(module.center.numpy(), pca.mean_, atol=1e-5)
+    cosines = np.abs((module.matrix.numpy() * pca.components_).sum(axis=1))
+    assert (cosines[:20] > 0.999).all()
+    image = np.asarray(Image.open(files(photos)[7]))
+    expected = pca.transform(joined[7:8].astype(np.float64))[0]
+    with torch.no_grad():
+        got = module(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+    signs = np.sign((module.matrix.numpy() * pca.components_).sum(axis=1))
+    assert np.allclose(got[:20], (signs * expected / np.linalg.norm(expected))[:20], atol=2e-3)
+
+
+def test_share_mixes_in_what_the_model_was_fitted_on(
+    run: Run, photos: Path, joined: np.ndarray, tmp_path: Path
+) -> None:
+    made(tmp_path / "to", str(run.out), str(photos), "--share", "0.25")
+    before = Moments.load(run.folder(7) / "moments.npz")
+    expected = 0.25 * joined.mean(axis=0) + 0.75 * before.mean
+    assert np.allclose(load_script(tmp_path / "to/saved_model.pt").center.numpy(), expected, atol=1e-5)
+    assert np.abs(before.mean - joined.mean(axis=0)).max() > 1e-3
+
+
+def test_trial_is_told_by_photos_that_it_did_not_see(
+    run: Run, photos: Path, joined: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the labels are held out: the spectrum that is told is sklearn's fit on the others."""
+    trial = made(tmp_path / "to", str(run.out), str(photos), "--share", "1")["trial"]
+    assert (trial["n_fitted"], trial["n_held_out"], trial["held_out_by"]) == (80, 80, "label")
+    told = capsys.readouterr().out
+    assert "spectrum kept" in told and "mP@5" in told and "100/broken.png" in told
+    assert all(len(line) <= 80 for line in told.splitlines() if not line.startswith("done"))
+    whole = PCA(64).fit(joined.astype(np.float64)).explained_variance_ratio_.sum()
+    assert trial["before"]["spectrum"] < whole and trial["after"]["spectrum"] < whole - 0.001
+    assert 0 < trial["after"]["neighbours"] <= 1 and 0 < trial["mp5"]["full_width"] <= 1
+
+
+def test_file_without_its_run_and_photos_without_labels(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in files(photos):
+        shutil.copy(path, flat / f"{path.parent.name}_{path.name}")
+    shutil.copy(run.folder(8) / "saved_model.pt", tmp_path / "alone.pt")
+    noted = made(tmp_path / "to", str(tmp_path / "alone.pt"), str(flat))
+    assert noted["run"] is None and noted["share"] == 1 and noted["trial"]["mp5"] is None
+    assert "the photos count alone" in capsys.readouterr().out
+    assert not list((tmp_path / "to").glob(".embeddings*"))
+
+
+def test_refit_is_exported_with_its_own_projection(run: Run, photos: Path, tmp_path: Path) -> None:
+    """ONNX and the hub's folder give the refit's embeddings, not those of the run's own file."""
+    made(tmp_path / "to", str(run.out), str(photos), "--share", "1")
+    assert main(["export", str(tmp_path / "to"), "--to", str(tmp_path / "out"), "--formats", "onnx,hub"]) == 0
+    image = np.asarray(Image.open(files(photos)[3])).transpose(2, 0, 1)[None]
+    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx")
+    (got,) = session.run(None, {"images": image})[0]
+    with torch.no_grad():
+        refitted, own = (
+            load_script(folder / "saved_model.pt")(torch.from_numpy(image))[0].numpy()
+            for folder in (tmp_path / "to", run.folder(8))
+        )
+    assert float(got @ refitted) > 0.9999 > 0.99 > float(got @ own)
+    card = (tmp_path / "out/hub/README.md").read_text()
+    assert f"was fitted again to {4 * N_CLASSES} photos without labels" in card
+
+
+def test_worse_trial_writes_nothing(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guie.cli.refit._second_half", lambda names: np.arange(len(names)) >= 90)
+    monkeypatch.setattr("guie.evaluate.kept.spectrum_kept", lambda rows, matrix: 0.5)
+    words = ["refit", str(run.out), str(photos), "--to", str(tmp_path / "to")]
+    monkeypatch.setattr(
+        "guie.evaluate.kept.kept",
+        lambda rows, matrix, embeddings: __import__("guie.evaluate.kept", fromlist=["Kept"]).Kept(0.5, 0.5),
+    )
+    assert main(words) == 2
+    assert "no better on the half that it did not see" in capsys.readouterr().err
+    assert not (tmp_path / "to/saved_model.pt").exists() and not (tmp_path / "to/refit.json").exists()
+    assert main([*words, "--anyway"]) == 0 and (tmp_path / "to/saved_model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--share", "0"], "must be a number above 0"),
+        (["--to", "RUN/refit"], "is inside the run"),
+        (["--to", "PHOTOS/refit"], "would lie among the photos"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    run: Run, photos: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("RUN", str(run.out)).replace("PHOTOS", str(photos)) for word in words]
+    try:
+        status = main(["refit", str(run.out), str(photos), "--to", str(tmp_path / "to"), *words])
+    except SystemExit as error:
+        status = int(str(error.code))
+    assert status == 2 and told in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_few_photos_and_model_without_projection_are_told(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    shutil.copytree(photos / "100", few / "100")
+    assert main(["refit", str(run.out), str(few), "--to", str(tmp_path / "to")]) == 2
+    assert "4 photos can be read, and a trial on half of them needs 130" in capsys.readouterr().err
+    plain = make_small_run(tmp_path / "runs" / "plain")
+    assert main(["refit", str(plain.out), str(photos), "--to", str(tmp_path / "to")]) == 2
+    assert "has no projection" in capsys.readouterr().err

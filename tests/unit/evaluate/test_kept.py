@@ -1,0 +1,35 @@
+"""What a projection keeps: against scikit-learn's PCA and a loop over all pairs."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from guie.evaluate.kept import kept, spectrum_kept
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_spectrum_by_sklearn() -> None:
+    rows = unit(np.random.default_rng(0).normal(size=(50, 12)) * np.arange(1, 13) + 4)
+    pca = PCA(5).fit(rows)
+    scaled = pca.components_ * np.array([1, 7, 0.1, 3, 2])[:, None]  # whitening changes no direction
+    assert np.isclose(spectrum_kept(rows, scaled), pca.explained_variance_ratio_.sum(), atol=1e-6)
+    assert np.isclose(spectrum_kept(rows, np.eye(12)), 1)
+
+
+def test_neighbours_by_a_loop() -> None:
+    rng = np.random.default_rng(1)
+    rows = unit(rng.normal(size=(40, 10)))
+    matrix = rng.normal(size=(3, 10))
+    embeddings = unit(rows @ matrix.T)
+    shared = []
+    for i in range(40):
+        nearest = []
+        for vectors in (rows, embeddings):
+            cosines = vectors.astype(np.float64) @ vectors[i].astype(np.float64)
+            cosines[i] = -np.inf
+            nearest.append(set(np.argsort(-cosines)[:5]))
+        shared.append(len(nearest[0] & nearest[1]) / 5)
+    assert np.isclose(kept(rows, matrix, embeddings).neighbours, np.mean(shared))
+    assert kept(rows, np.eye(10), rows).neighbours == 1
