@@ -93,11 +93,14 @@ def sets_of_sources(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         recipe: Names its data sets.
-        names: Of data sets: the recipe's name, or the first part of the folder. Case and punctuation do not count.
+        names: Of data sets: the recipe's name, or the first part of the folder. Case and punctuation do not count. Of
+            none, no field is changed.
 
     Raises:
         ValueError: the recipe does not read a set of that name, or a stage trains on none of those that are left.
     """
+    if not names:
+        return ()
     known = {_letters(word): s.name for s in recipe.data.sources for word in (first_part(s.folder), s.name)}
     for name in names:
         if _letters(name) not in known:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guie.files import whole_file
-from guie.kaggle.choice import LARGE, SMALL, cards, choose_recipe
+from guie.kaggle.choice import LARGE, cards, choose_recipe
 from guie.kaggle.earlier import RUNS, copy_run, earlier_run, is_finished, link_run, options_of
 from guie.kaggle.inputs import (
     cache_variables,
@@ -98,36 +98,24 @@ def begin(
     given = data or {}
     earlier = earlier_run(input_root, load_recipe(recipe).name if recipe else "")
     project, card_gb = find_project(input_root), cards()
-    is_chosen = not recipe and not earlier
     changed: tuple[str, ...] = ()
-    if is_chosen:
-        recipe = _fitting(card_gb, input_root, given, sets, weights)
-    elif earlier and not recipe:
+    if not recipe and earlier:
         recipe, changed = options_of(earlier)
-    changed += sets_of_sources(load_recipe(recipe, changed), sets) if sets else ()
+    elif not recipe:
+        recipe = _fitting(card_gb, input_root, given, sets, weights)
+    changed += sets_of_sources(load_recipe(recipe, changed), sets)
     chosen = load_recipe(recipe, changed)
     run = working / RUNS / chosen.name
     working.mkdir(parents=True, exist_ok=True)
-    if earlier:
-        _bring(earlier, run, only_export)
-    if only_export:
-        _check_trained(run, input_root)
+    _bring(earlier, run, only_export, input_root)
     folders = _data_folders(chosen, run, input_root, given)
-    skipped, remedy = list(folders.values()), f"; or set RECIPE = {SMALL!r}" if is_chosen else ""
-    found = find_weights(chosen, input_root, project, weights, skipped, not only_export, remedy)
+    found = find_weights(chosen, input_root, project, weights, list(folders.values()), not only_export)
     data_root = link_data(folders, weights_files(project, input_root, chosen), found.files)
     ends_at, environment = time.time() + hours * 3600, cache_variables(input_root)
     changed += found.sets
     session = Session(project, recipe, changed, working / RUNS, data_root, ends_at, max(1, len(card_gb)), environment)
     _show(session, card_gb, hours)
     return session
-
-
-def _check_trained(run: Path, input_root: Path) -> None:
-    """Raises FileNotFoundError when there is nothing to export."""
-    if not is_finished(run, 7):
-        remedy = "attach the output of reproduce_on_kaggle.ipynb"
-        raise FileNotFoundError(f"no run of {run.name} with door 07 done is attached below {input_root}; {remedy}")
 
 
 def _fitting(
@@ -138,21 +126,26 @@ def _fitting(
     weights: Sequence[str] | None,
 ) -> str:
     """The recipe that fits what is attached; prints the reason."""
-    changed = sets_of_sources(load_recipe(LARGE), sets) if sets else ()
+    changed = sets_of_sources(load_recipe(LARGE), sets)
     asked = "SETS" if sets else "WEIGHTS" if weights is not None else ""
     recipe, why = choose_recipe(card_gb, data_folders(load_recipe(LARGE, changed), input_root, given), changed, asked)
     print(f"because    {why}")
     return recipe
 
 
-def _bring(earlier: Path, run: Path, only_export: bool) -> None:
-    """Copies or links an earlier run to `run`, and prints how far it is."""
-    if only_export:
-        link_run(earlier, run)
-    else:
-        copy_run(earlier, run)
-    n_done = sum(is_finished(run, number) for number in DOORS)
-    print(f"goes on    from {earlier}, {n_done} of {len(DOORS)} doors done")
+def _bring(earlier: Path | None, run: Path, only_export: bool, input_root: Path) -> None:
+    """Copies or links an earlier run, if there is one, to `run`, and prints how far it is.
+
+    Raises:
+        FileNotFoundError: there is nothing to export.
+    """
+    if earlier:
+        (link_run if only_export else copy_run)(earlier, run)
+        n_done = sum(is_finished(run, number) for number in DOORS)
+        print(f"goes on    from {earlier}, {n_done} of {len(DOORS)} doors done")
+    if only_export and not is_finished(run, 7):
+        remedy = "attach the output of reproduce_on_kaggle.ipynb"
+        raise FileNotFoundError(f"no run of {run.name} with door 07 done is attached below {input_root}; {remedy}")
 
 
 def _data_folders(recipe: Recipe, run: Path, input_root: Path, given: Mapping[str, str]) -> dict[str, Path]:

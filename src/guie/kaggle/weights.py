@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from guie.kaggle.choice import SMALL
 from guie.kaggle.inputs import attached
 from guie.settings.model import PICKLED, Model
 from guie.settings.recipe import Recipe
@@ -35,7 +36,6 @@ def find_weights(
     given: Sequence[str | Path] | None = None,
     skipped: Sequence[Path] = (),
     is_required: bool = True,
-    remedy: str = "",
 ) -> Weights:
     """Finds the weights of all backbones of a recipe that start from any.
 
@@ -50,7 +50,6 @@ def find_weights(
         given: Files and folders to look in, and nowhere else; None searches all that is attached.
         skipped: Attached folders that need not be searched: the data sets.
         is_required: Whether missing weights are an error.
-        remedy: What else to do than to attach them, at the end of the message.
 
     Raises:
         FileNotFoundError: weights are missing; the message says what was looked for and where.
@@ -67,7 +66,9 @@ def find_weights(
             can_be_fetched = bool(given is None and model.weights_tag)
             if is_required and not (can_be_fetched and is_online()):
                 online = ", or switch the internet on" if can_be_fetched else ""
-                raise FileNotFoundError(f"{why_none}; attach {FORMS} of them{online}{remedy}")
+                raise FileNotFoundError(
+                    f"{why_none}; attach {FORMS} of them{online}; or name another RECIPE: {SMALL} needs none"
+                )
             continue
         if model.weights_file:
             files[Path(model.weights_file).name] = found

@@ -78,7 +78,7 @@ def test_missing_weights_are_refused_with_what_was_looked_for_and_where(tmp_path
     with pytest.raises(
         FileNotFoundError,
         match=r"^kaggle_t4 needs weights of open_clip's ViT-H-14 \(pretrained:laion2b_s32b_b79k\), and there is no "
-        rf"file of weights below {tmp_path}/input; attach open_clip_pytorch_model.bin, .*, or switch the internet on$",
+        rf"file of weights below {tmp_path}/input; attach open_clip_pytorch_model.bin, .*, or switch the internet on; or name another RECIPE",
     ):
         find(LARGE, tmp_path)
     hollow(tmp_path / "input/clip/open_clip_model.safetensors", shapes_of_open_clip("ViT-L-14"))
@@ -92,7 +92,7 @@ def test_weights_of_a_tag_are_fetched_where_there_is_a_network(tmp_path: Path, m
     monkeypatch.setattr(module, "is_online", lambda: True)
     assert find(LARGE, tmp_path) == Weights()
     hollow(tmp_path / "input/clip/open_clip_model.safetensors", shapes_of_open_clip("ViT-L-14"))
-    with pytest.raises(FileNotFoundError, match=r"below .*/input/clip; attach [^;]*them$"):
+    with pytest.raises(FileNotFoundError, match=r"below .*/input/clip; attach [^;]*them; or name another"):
         find(LARGE, tmp_path, [str(tmp_path / "input/clip")])
 
 
@@ -225,7 +225,9 @@ def test_session_names_and_links_the_weights_and_a_later_one_finds_them_again(at
 
 
 def test_missing_weights_stop_before_the_first_door_and_never_become_the_demo(attached_sets: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"kaggle_t4 needs weights .* or set RECIPE = 'demo'$") as caught:
+    with pytest.raises(
+        FileNotFoundError, match=r"kaggle_t4 needs weights .* or name another RECIPE: demo needs none$"
+    ) as caught:
         begin(attached_sets / "input", attached_sets / "working")
     assert "\n" not in str(caught.value) and not (attached_sets / "working/artifacts").exists()
     assert begin(attached_sets / "input", attached_sets / "working", "demo").recipe == "demo"
