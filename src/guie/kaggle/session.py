@@ -96,7 +96,7 @@ def begin(
             does not fit the cards, or the attached run does not hold its arguments.
     """
     given = data or {}
-    earlier = earlier_run(input_root, load_recipe(recipe).name if recipe else "")
+    earlier = _earlier(input_root, recipe)
     project, card_gb = find_project(input_root), cards()
     changed: tuple[str, ...] = ()
     if not recipe and earlier:
@@ -106,7 +106,6 @@ def begin(
     changed += sets_of_sources(load_recipe(recipe, changed), sets)
     chosen = load_recipe(recipe, changed)
     run = working / RUNS / chosen.name
-    working.mkdir(parents=True, exist_ok=True)
     _bring(earlier, run, only_export, input_root)
     folders = _data_folders(chosen, run, input_root, given)
     found = find_weights(chosen, input_root, project, weights, list(folders.values()), not only_export)
@@ -116,6 +115,11 @@ def begin(
     session = Session(project, recipe, changed, working / RUNS, data_root, ends_at, max(1, len(card_gb)), environment)
     _show(session, card_gb, hours)
     return session
+
+
+def _earlier(input_root: Path, recipe: str) -> Path | None:
+    """The attached run of a recipe; of any if it is ''."""
+    return earlier_run(input_root, load_recipe(recipe).name if recipe else "")
 
 
 def _fitting(
@@ -139,6 +143,7 @@ def _bring(earlier: Path | None, run: Path, only_export: bool, input_root: Path)
     Raises:
         FileNotFoundError: there is nothing to export.
     """
+    run.parent.parent.mkdir(parents=True, exist_ok=True)
     if earlier:
         (link_run if only_export else copy_run)(earlier, run)
         n_done = sum(is_finished(run, number) for number in DOORS)

@@ -78,7 +78,8 @@ def test_missing_weights_are_refused_with_what_was_looked_for_and_where(tmp_path
     with pytest.raises(
         FileNotFoundError,
         match=r"^kaggle_t4 needs weights of open_clip's ViT-H-14 \(pretrained:laion2b_s32b_b79k\), and there is no "
-        rf"file of weights below {tmp_path}/input; attach open_clip_pytorch_model.bin, .*, or switch the internet on; or name another RECIPE",
+        rf"file of weights below {tmp_path}/input; attach open_clip_pytorch_model.bin, .*, or switch the "
+        "internet on; or name another RECIPE",
     ):
         find(LARGE, tmp_path)
     hollow(tmp_path / "input/clip/open_clip_model.safetensors", shapes_of_open_clip("ViT-L-14"))
