@@ -16,7 +16,7 @@ from guie.files import whole_file
 from guie.train.trackers import Note, TrackedStage
 
 COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
-MAX_FAILURES = 3  # in a row; then the tracker is left alone until the stage ends
+MAX_FAILURES = 2  # in a row; then the tracker is left alone until the stage ends
 log = logging.getLogger(__name__)
 
 

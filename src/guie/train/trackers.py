@@ -23,7 +23,7 @@ from guie.settings.recipe import plain
 from guie.settings.stage import Stage
 
 PROJECT_NAME = "guie"  # of W&B; the experiment of MLflow
-WAIT_S = 30.0  # at most, for a server to answer; W&B would wait for ever when a run ends
+WAIT_S = 20.0  # at most, for a server to answer; W&B would wait for ever when a run ends
 # mlflow would try seven times, with two minutes each, while the training waits.
 MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -91,7 +91,14 @@ class TrackedStage:
         """
         is_new = not note.id
         tracker = self._made(note)
-        tracker.start()
+        try:
+            tracker.start()
+        except Exception:
+            if isinstance(tracker, WandBTracker):
+                import wandb
+
+                wandb.teardown()  # otherwise the next try finds the run's name in use
+            raise
         if isinstance(tracker, MLflowTracker):
             note.id = tracker.active_run.info.run_id
         if is_new and self.kind != "tensorboard":
