@@ -20,6 +20,7 @@ inputs and settings have not changed is skipped, so after an interruption just s
   --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.optim.n_epochs=5; repeatable
   --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
   --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
+  --tracker NAME          where the curves of the training go: tensorboard (default), wandb or mlflow
   --from N, --to N        open only the doors from N to N (1 to 9)
   --force                 do each of these doors again even if it is done
   --verify                compare the bytes of finished outputs with those that were written, not only sizes and times
@@ -93,7 +94,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force | --verify) options+=("$1") && shift && continue ;;
-        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to)
+        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | --from | --to)
             [ $# -ge 2 ] || refuse "$1 needs a value"
             ;;
         *) refuse "no option $1" ;;
@@ -108,7 +109,7 @@ while [ $# -gt 0 ]; do
         --to) last=$2 ;;
     esac
     case $1 in
-        --data-root | --set | --licence | --device | --scheduler) options+=("$1" "$2") ;;
+        --data-root | --set | --licence | --device | --scheduler | --tracker) options+=("$1" "$2") ;;
     esac
     shift 2
 done

@@ -1,10 +1,12 @@
 """Door 00: fetches a public data set, or lists those that are known.
 
 Without a name it lists each set with its size, licence, page and folder. With a name it downloads the set if that is
-openly hosted: it continues after a broken connection, checks the checksums and unpacks. Otherwise it says what to do.
+openly hosted: it continues after a broken connection, checks the checksums and unpacks. With --kaggle it downloads the
+set's copy on Kaggle, by kagglehub and with an account there. Otherwise it says what to do.
 
 Run     python data_prep/00_fetch.py
         python data_prep/00_fetch.py gldv2 --data-root data --only 'images_00?.tar'
+        python data_prep/00_fetch.py products10k --data-root data --kaggle
 Writes  <data root>/<folder>/, with marks of the finished files in .fetched/
 """
 
@@ -34,6 +36,11 @@ def main() -> int:
         help="only files whose name matches, e.g. 'images_00?.tar' (default: all)",
     )
     p.add_argument("--jobs", type=int, default=4, help="number of parallel downloads (default: %(default)s)")
+    p.add_argument(
+        "--kaggle",
+        action="store_true",
+        help="fetch the set's copy on Kaggle (pip install 'kagglehub>=1', and an account), and link it",
+    )
     p.add_argument("--keep", action="store_true", help="keep the archives after unpacking")
     arguments = p.parse_args()
     set_up_logging(None)
@@ -41,25 +48,42 @@ def main() -> int:
 
 
 def fetch_or_list(arguments: argparse.Namespace) -> None:
-    """Fetches the set that was named, or lists those that are known."""
+    """Fetches the set that was named, or lists those that are known.
+
+    Raises:
+        ValueError: the options contradict each other, or the set cannot be fetched so.
+    """
     from guie.data.catalogue import known_sets
     from guie.data.fetch import by_hand, fetch
+    from guie.data.kaggle_copy import fetch_from_kaggle
 
+    if arguments.kaggle and (not arguments.kind or arguments.only != "*"):
+        raise ValueError("--kaggle fetches the whole copy of one set: name the set, and leave --only out")
+    if arguments.kaggle:
+        folder = fetch_from_kaggle(arguments.kind, arguments.data_root)
+        print(f"The set's folder holds links into {folder}. {in_a_recipe(arguments.kind)}")
+        return
     if arguments.kind:
         n = fetch(arguments.kind, arguments.data_root, arguments.only, arguments.jobs, arguments.keep)
-        print(
-            f"{n} files fetched. A recipe names the set as Source(NAME, {arguments.kind!r}, "
-            f"{known_sets()[arguments.kind].folder!r}, DOMAIN)"
-        )
+        print(f"{n} files fetched. {in_a_recipe(arguments.kind)}")
         return
     for kind, known in known_sets().items():
         print(f"{kind}: {known.title}{f', {known.size}' if known.size else ''}\n  licence: {known.licence}")
         command = f"python data_prep/00_fetch.py {kind}"
-        print(
-            f"  {known.page}\n  {command}  (into {arguments.data_root / known.folder})\n"
-            if known.files
-            else f"  {by_hand(known, arguments.data_root)}\n"
-        )
+        if known.files:
+            print(f"  {known.page}\n  {command}  (into {arguments.data_root / known.folder})")
+        else:
+            print(f"  {by_hand(known, arguments.data_root)}")
+        if known.kaggle:
+            print(f"  {command} --kaggle  ({known.kaggle.call})")
+        print()
+
+
+def in_a_recipe(kind: str) -> str:
+    """How a recipe names the set."""
+    from guie.data.catalogue import known_sets
+
+    return f"A recipe names the set as Source(NAME, {kind!r}, {known_sets()[kind].folder!r}, DOMAIN)"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from guie.dependencies import PHASES, check_inputs_whole, input_digests, late_di
 from guie.done import is_done, locked, mark_done, other_code, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
 from guie.files import sweep
-from guie.launch import choose_device, device_kind, main_and_count
+from guie.launch import check_tracker, choose_device, device_kind, main_and_count
 from guie.machine import check_names, check_writable
 from guie.options import as_data, command, next_command, parser
 from guie.recipe import load_recipe
@@ -100,10 +100,13 @@ def _run_of(arguments: argparse.Namespace) -> Run:
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
+    check_tracker(arguments.tracker)
     data_root = arguments.data_root.resolve()
     check_names(out=arguments.out.resolve(), **{"data-root": data_root})
     out = (arguments.out / recipe.name).resolve()
-    return Run(recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify)
+    return Run(
+        recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify, tracker=arguments.tracker
+    )
 
 
 def _compared(number: int, arguments: argparse.Namespace) -> dict[str, Any]:

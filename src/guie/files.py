@@ -242,8 +242,10 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
 
 
-def load_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+def load_weights(path: Path, prefix: str = "", only_shapes: bool = False) -> dict[str, torch.Tensor]:
     """Reads the tensors of a safetensors file whose names begin with `prefix`, and removes the prefix from the names.
+
+    With `only_shapes` nothing but the header is read: the tensors lie on the device `meta`, in float32.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -256,6 +258,11 @@ def load_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, "pt") as stored:
             names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
+            if only_shapes:
+                import torch
+
+                shapes = {name.removeprefix(prefix): stored.get_slice(name).get_shape() for name in names}
+                return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
             return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
     except Exception as error:
         if is_of_the_machine(error):

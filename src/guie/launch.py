@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 
 from guie.machine import n_cores
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")  # each the name of its package; the first one comes with guie
+
+
+def check_tracker(name: str) -> None:
+    """Raises ValueError, with the command that installs it, if there is no such tracker here."""
+    if name not in TRACKERS:
+        raise ValueError(f"--tracker {name!r} is no tracker; use {', '.join(TRACKERS)}")
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(f"--tracker {name} needs the package {name}; run: pip install {name}")
 
 
 def main_and_count() -> tuple[bool, int]:

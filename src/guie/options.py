@@ -58,6 +58,12 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="for doors 01 and 03: check and pack images on the workers of this dask.distributed scheduler",
     )
+    p.add_argument(
+        "--tracker",
+        default="tensorboard",
+        metavar="{tensorboard,wandb,mlflow}",
+        help="for doors 04 to 06: where the curves of the training go (default: %(default)s)",
+    )
     p.add_argument("--force", action="store_true", help="run the door again even if it is done")
     p.add_argument(
         "--verify",
@@ -83,7 +89,7 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     for text in arguments.set:
         words += ["--set", text]
     defaults = parser(None).parse_args([])
-    for name in ("data_root", "out", "device", "scheduler"):
+    for name in ("data_root", "out", "device", "scheduler", "tracker"):
         if getattr(arguments, name) != getattr(defaults, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     if number == 9 and getattr(arguments, "compare", []):  # the other doors have no --compare

@@ -21,7 +21,8 @@ def override_field(tree: Tree, text: str) -> Tree:
     Args:
         tree: Frozen dataclasses and tuples of them.
         text: `PATH=VALUE`. The value of a field that may hold several kinds of settings is the name of a class, with
-            its defaults: `stages.s1.objective=CosFace`.
+            its defaults: `stages.s1.objective=CosFace`. The value of a field of named rows is the names of those that
+            are kept: `data.sources=gldv2,products10k`.
 
     Raises:
         ValueError: the text has no `=`, there is no such field (the message suggests a path), or the value does not fit
@@ -82,6 +83,8 @@ class _Change:
         Raises:
             ValueError: the value has the wrong type, or only another kind of settings has the field.
         """
+        if not rest and _is_of_rows(hints_of(type(node))[key]):
+            return self._kept(getattr(node, key))
         if not rest:
             return self._converted(self.value, hints_of(type(node))[key])
         value = getattr(node, key)
@@ -102,6 +105,21 @@ class _Change:
             fields = ", ".join(field.name for field, _, _ in items_of(items[i]))
             raise ValueError(f"--set {self.path}: names a whole row; name one of its fields: {fields}")
         return (*items[:i], self.within(items[i], rest, joined(at, key)), *items[i + 1 :])
+
+    def _kept(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The rows that the value names, separated by commas, in the order of the recipe; none without a value.
+
+        Raises:
+            ValueError: a name is that of no row.
+        """
+        wanted = [name.strip() for name in self.value.split(",") if name.strip()]
+        names = [item.name for item in items]
+        for name in wanted:
+            if name not in names:
+                remedy = nearest(name, names) if names else "there is none; write it into a recipe file"
+                text = f"--set {self.path}={self.value}: keeps rows by their names, and {name!r} is none"
+                raise ValueError(f"{text}; {remedy}")
+        return tuple(item for item in items if item.name in wanted)
 
     def _first(self, kinds: list[type], field: str, place: str) -> str:
         """For a message: which kinds have the field, and the --set that makes `place` one of them."""
@@ -181,6 +199,13 @@ class _Change:
         raise ValueError(
             f"--set {self.path}={text}: takes no single value; set one of its fields, or write a recipe file"
         )
+
+
+def _is_of_rows(hint: Any) -> bool:
+    """Whether a field holds a tuple of settings of one class, which are told apart by their names."""
+    kinds = [kind for kind in kinds_of(hint) if typing.get_origin(kind) is tuple]
+    rows = classes_of(kinds[0]) if len(kinds) == 1 else ()
+    return len(rows) == 1 and "name" in hints_of(rows[0])
 
 
 def _without_default(kind: Any) -> list[str]:

@@ -68,6 +68,7 @@ class Run:
         scheduler: Address of a dask.distributed scheduler whose workers check and pack; '' for the processes of this
             machine.
         verify: Compare the bytes of what earlier starts have made, not only sizes and times.
+        tracker: Where the curves of the training go: one of `guie.launch.TRACKERS`. It changes no result.
     """
 
     recipe: Recipe
@@ -76,6 +77,7 @@ class Run:
     device: str = "cpu"
     scheduler: str = ""
     verify: bool = False
+    tracker: str = "tensorboard"
 
     def folder(self, number: int) -> Path:
         """The folder that door `number` writes; made if it is missing."""

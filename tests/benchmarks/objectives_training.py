@@ -38,6 +38,7 @@ from guie.recipe import Recipe, Stage
 from guie.run import DOORS, PROJECT, Run, keep_freed_memory
 from guie.seeds import seed_of
 from guie.train.batches import Batches, FeatureBatches, ImageBatches
+from guie.train.curves import Curves
 from guie.train.model import Model, build_model
 from guie.train.state import Checkpoint
 from guie.train.train_set import TrainSet
@@ -198,7 +199,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
     key = repr((stage, recipe.seed, code_commit()))  # other code may have other buffers
     checkpoint = Checkpoint(folder / "last.pt", key, stage.name, world.accelerator)
     try:
-        trainer = Trainer(stage, recipe.seed, model, batches, train_set, checkpoint, _unscored, folder / "tensorboard")
+        trainer = Trainer(stage, recipe.seed, model, batches, train_set, checkpoint, _unscored, Curves(None))
         n_left = stage.optim.n_epochs - trainer.state.epoch - trainer.state.step / train_set.n_steps
         trainer.run()
     except ValueError as error:
@@ -206,8 +207,6 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
             raise
         raise CannotTrainError(str(error)) from error
     found = Trained(model, (_cpu_seconds() - began) / n_left, (peak_memory() - before) / 1e6)
-    if trainer.curves.writer is not None:
-        trainer.curves.writer.close()
     world.accelerator.free_memory()
     (folder / "last.pt").unlink(missing_ok=True)
     return found

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     },
     "sequence": {"errors", "recipe"},
     "terminal": set(),
-    "kaggle": {"files", "done", "recipe", "run", "settings", "terminal"},
+    "kaggle": {"data", "files", "done", "model", "recipe", "run", "settings", "terminal"},
     "synthetic": FLOOR,
     "data": FLOOR | {"synthetic"},
     "model": FLOOR,

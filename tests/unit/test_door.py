@@ -654,7 +654,7 @@ def test_mark_and_recipe_are_saved(bench: Bench):
     assert saved["recipe"] == json.loads(load_recipe(str(bench.recipe), ["seed=3"]).to_json())
     places = {"data_root": str(bench.folder / "data"), "out": str(bench.folder / "out")}
     given = {"recipe": str(bench.recipe), "set": ["seed=3"], **places, "device": "cpu", "scheduler": ""}
-    assert saved["arguments"] == given | {"force": False, "verify": False}
+    assert saved["arguments"] == given | {"force": False, "verify": False, "tracker": "tensorboard"}
 
 
 def test_arguments_are_saved_as_they_were_given():
@@ -682,3 +682,42 @@ def test_read_fields_exist(bench: Bench, number: int):
     for path in reads(recipe, number):
         assert len(recipe.digest(path)) == 16
     assert all(before < number for before in INPUTS[number])
+
+
+# --- trackers -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = launch_module.importlib.util.find_spec
+    monkeypatch.setattr(
+        launch_module.importlib.util, "find_spec", lambda name: None if name == "wandb" else found(name)
+    )
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_tracker_that_is_not_installed_is_told_before_the_door_begins(
+    bench: Bench, without_wandb: None, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.open(number, "--tracker", "wandb") == 2
+    assert capsys.readouterr().err == "error: --tracker wandb needs the package wandb; run: pip install wandb\n"
+    assert bench.calls == [] and not (bench.folder / "out").exists()
+    assert bench.open(number, "--tracker", "wnadb") == 2
+    assert "error: --tracker 'wnadb' is no tracker; use tensorboard, wandb, mlflow\n" in capsys.readouterr().err
+
+
+def test_tracker_reaches_the_run_and_the_next_command_and_makes_no_door_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.open_all()
+    monkeypatch.setattr(launch_module.importlib.util, "find_spec", lambda name: object())
+    assert bench.open_all("--tracker", "mlflow") == []
+    assert "python src/05_train_backbone.py --recipe" in (out := capsys.readouterr().out) and "--tracker mlflow" in out
+    seen: list[str] = []
+
+    def work(run: Run) -> dict[str, Any]:
+        seen.append(run.tracker)
+        return {}
+
+    assert open_door(4, "A door.", work, bench.options("--tracker", "mlflow", "--force")) == 0
+    assert seen == ["mlflow"]

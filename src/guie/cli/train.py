@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.launch import check_tracker
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
 from guie.own.photos import Photos, read_photos
@@ -51,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=default_out(), help="where the run goes (default: artifacts/)")
     p.add_argument("--seed", type=int, default=0, help="decides which classes are held back (default: 0)")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (default)")
+    p.add_argument(
+        "--tracker", default="tensorboard", metavar="NAME", help="of the curves: tensorboard (default), wandb or mlflow"
+    )
     p.add_argument("--force", action="store_true", help="begin anew, also in place of a finished run")
     return p
 
@@ -62,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    check_tracker(arguments.tracker)
     name = arguments.name or run_name(arguments.photos)
     photos = read_photos(arguments.photos, arguments.label_from)
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
@@ -72,7 +77,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if len(photos.problems) > 3:
         print(f"not taken: {len(photos.problems) - 3:,} more")
     origin = Origin(arguments.photos, arguments.label_from)
-    options = ["--device", arguments.device]
+    options = ["--device", arguments.device, "--tracker", arguments.tracker]
     result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)
     print(f"\n{verdict(result.found, result.is_unseen)}")
     print(f"Exported: {result.exported}, {result.model}")

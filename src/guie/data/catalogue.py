@@ -30,6 +30,28 @@ class Download:
 
 
 @dataclass(frozen=True)
+class KaggleCopy:
+    """A copy of a set on Kaggle, which kagglehub downloads with an account.
+
+    Attributes:
+        handle: `owner/name` of a data set; without a slash the name of a competition, whose rules must be accepted.
+        holds: (name in the layout that the set's reader expects, name in the copy) of what must be there. The folder
+            that holds these may lie deeper in the download.
+        seen: A public page or file that names the handle, and shows these names in it.
+    """
+
+    handle: str
+    holds: tuple[tuple[str, str], ...]
+    seen: str
+
+    @property
+    def call(self) -> str:
+        """The call of kagglehub that downloads it."""
+        function = "dataset_download" if "/" in self.handle else "competition_download"
+        return f'kagglehub.{function}("{self.handle}")'
+
+
+@dataclass(frozen=True)
 class DataSet:
     """A public set.
 
@@ -43,6 +65,7 @@ class DataSet:
         whole: (form, number of images, number of classes) of each form that is published; a number is 0 if not known.
         files: What is downloaded; empty for sets that need an account or a signed form.
         how: What to do by hand if `files` is empty.
+        kaggle: A copy on Kaggle in the layout that the reader expects; None if none is known.
     """
 
     title: str
@@ -54,6 +77,7 @@ class DataSet:
     whole: tuple[tuple[str, int, int], ...] = ()
     files: tuple[Download, ...] = ()
     how: str = ""
+    kaggle: KaggleCopy | None = None
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,9 @@ def _open_set(kind: str, data_root: Path) -> DataSet:
     if kind not in sets:
         raise ValueError(f"no set {kind!r}; {nearest(kind, list(sets))}")
     if not sets[kind].files:
-        raise ValueError(f"{sets[kind].title} is not openly hosted. {by_hand(sets[kind], data_root)}")
+        command = f";\n  or, with an account at Kaggle: python data_prep/00_fetch.py {kind} --kaggle"
+        told = by_hand(sets[kind], data_root) + (command if sets[kind].kaggle else "")
+        raise ValueError(f"{sets[kind].title} is not openly hosted. {told}")
     return sets[kind]
 
 

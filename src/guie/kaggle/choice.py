@@ -1,4 +1,4 @@
-"""Which recipe fits the session: by the memory of its cards, the attached data sets and the weights."""
+"""Which recipe fits the session: by the memory of its cards, and the attached data sets."""
 
 from __future__ import annotations
 
@@ -27,24 +27,45 @@ def cards() -> tuple[float, ...]:
     return tuple(float(line) for line in done.stdout.splitlines())
 
 
-def choose_recipe(card_gb: Sequence[float], folders: Mapping[str, Path], can_have_weights: bool) -> tuple[str, str]:
+def choose_recipe(
+    card_gb: Sequence[float], folders: Mapping[str, Path], sets: Sequence[str] = (), asked: str = ""
+) -> tuple[str, str]:
     """The recipe that fits what is there, and the reason.
+
+    The small recipe is never taken in place of the large one that somebody asked for: by the first cell, or by
+    attaching one of its data sets to a notebook with the cards for it.
 
     Args:
         card_gb: Memory of each card.
         folders: Attached data sets that LARGE reads; see `data_folders`.
-        can_have_weights: Whether the backbone of LARGE is attached or can be fetched.
+        sets: Changed fields of LARGE: `sets_of_sources`.
+        asked: The setting of the first cell that asks for LARGE; '' if there is none.
+
+    Raises:
+        ValueError: LARGE is asked for, and does not fit the cards.
+        FileNotFoundError: LARGE fits the cards, and some of its data sets are not attached.
     """
-    if not card_gb:
-        return SMALL, f"there is no GPU, and {SMALL} needs none"
-    smallest = min(card_gb)
-    if smallest < CARD_GB:
-        return SMALL, f"{LARGE} needs {CARD_GB:g} GB on each card, and the smallest has {smallest:.1f}"
-    lacking = sorted(needed_folders(load_recipe(LARGE)) - folders.keys())
-    if lacking:
-        return SMALL, f"{LARGE} fits the cards, but {', '.join(lacking)} is not attached"
-    if not can_have_weights:
-        why = "its backbone is neither attached (hf/ in the kit) nor can it be fetched: the internet is off"
-        return SMALL, f"{LARGE} fits the cards, but {why}"
+    if why := _why_not(card_gb):
+        if asked:
+            raise ValueError(f"{asked} is set, but {why}; switch on two T4, or name the RECIPE for them")
+        return SMALL, f"{why}, and {SMALL} needs none"
+    needed = needed_folders(load_recipe(LARGE, sets))
+    if lacking := sorted(needed - folders.keys()):
+        lack = f"{LARGE} fits the cards, but {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not attached"
+        if not asked and not folders:
+            return SMALL, lack
+        raise FileNotFoundError(
+            f"{lack}; attach {'it' if len(lacking) == 1 else 'them'}, name the folder in DATA, name in SETS the data "
+            f"sets to train on, or set RECIPE = {SMALL!r}"
+        )
     plural = "s" if len(card_gb) > 1 else ""
-    return LARGE, f"its data sets are attached and it fits {len(card_gb)} card{plural} of {smallest:.1f} GB"
+    return LARGE, f"its data sets are attached and it fits {len(card_gb)} card{plural} of {min(card_gb):.1f} GB"
+
+
+def _why_not(card_gb: Sequence[float]) -> str:
+    """Why LARGE does not fit the cards; '' if it does."""
+    if not card_gb:
+        return f"there is no GPU, which {LARGE} needs"
+    if min(card_gb) < CARD_GB:
+        return f"{LARGE} needs {CARD_GB:g} GB on each card, and the smallest has {min(card_gb):.1f}"
+    return ""

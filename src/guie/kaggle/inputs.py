@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from guie.data.catalogue import known_sets
+from guie.data.kaggle_copy import folder_of, link_copy
 from guie.run import DOORS, PROJECT
+from guie.settings.data import Source
+from guie.settings.fields import nearest
 from guie.settings.model import PICKLED
 from guie.settings.recipe import Recipe
 
@@ -37,17 +40,6 @@ def find_project(input_root: Path) -> Path:
     raise FileNotFoundError(f"no doors: attach the folder that notebooks/build_kit.py makes below {input_root}")
 
 
-def has_weights(input_root: Path) -> bool:
-    """Whether a library can fetch weights: from an attached cache of Hugging Face, or over the network."""
-    if attached(input_root, "hf/hub"):
-        return True
-    try:
-        with socket.create_connection(("huggingface.co", 443), timeout=5):
-            return True
-    except OSError:
-        return False
-
-
 def cache_variables(input_root: Path) -> dict[str, str]:
     """Variables that point the libraries to an attached cache of Hugging Face; empty without one."""
     caches = attached(input_root, "hf/hub")
@@ -57,7 +49,8 @@ def cache_variables(input_root: Path) -> dict[str, str]:
 def data_folders(recipe: Recipe, input_root: Path, given: Mapping[str, str]) -> dict[str, Path]:
     """Where the recipe's data sets are attached, by the first part of their folder in the recipe.
 
-    A data set that is not in `given` lies in a folder of the same name. Case and punctuation do not count.
+    A data set that is not in `given` lies in a folder of the same name, or of the name of its copy on Kaggle; that one
+    is linked under the names that its reader expects. Case and punctuation do not count.
 
     Args:
         recipe: Names the data sets.
@@ -71,10 +64,58 @@ def data_folders(recipe: Recipe, input_root: Path, given: Mapping[str, str]) -> 
     found = {}
     for source in recipe.data.sources:
         name = first_part(source.folder)
-        path = Path(given[name]) if name in given else by_name.get(_letters(name))
+        path = Path(given[name]) if name in given else by_name.get(_letters(name)) or _copy_of(source, by_name)
         if path is not None and (path / Path(source.folder).relative_to(name)).is_dir():
             found[name] = path
     return found
+
+
+def _copy_of(source: Source, by_name: Mapping[str, Path]) -> Path | None:
+    """A folder of links to the attached copy of a data set that Kaggle has; None if it is not attached, or has another
+    layout than is known."""
+    known = known_sets().get(source.kind)
+    copy = known.kaggle if known else None
+    attached_copy = by_name.get(_letters(copy.handle.rpartition("/")[2])) if copy else None
+    if copy is None or attached_copy is None:
+        return None
+    try:
+        folder = folder_of(copy, attached_copy)
+    except ValueError as error:
+        print(f"data set   {source.name}: {error}")
+        return None
+    place = Path(tempfile.mkdtemp(prefix="guie_copy_")) / first_part(source.folder)
+    link_copy(copy, folder, place)
+    return place
+
+
+def sets_of_sources(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+    """The changed fields, as `--set` takes them, with which a recipe reads some of its data sets alone.
+
+    Args:
+        recipe: Names its data sets.
+        names: Of data sets: the recipe's name, or the first part of the folder. Case and punctuation do not count. Of
+            none, no field is changed.
+
+    Raises:
+        ValueError: the recipe does not read a set of that name, or a stage trains on none of those that are left.
+    """
+    if not names:
+        return ()
+    known = {_letters(word): s.name for s in recipe.data.sources for word in (first_part(s.folder), s.name)}
+    for name in names:
+        if _letters(name) not in known:
+            own = [source.name for source in recipe.data.sources]
+            raise ValueError(f"SETS names {name!r}, which {recipe.name} does not read; {nearest(name, own)}")
+    kept = [source.name for source in recipe.data.sources if source.name in {known[_letters(name)] for name in names}]
+    limits = [limit.name for limit in recipe.data.limits if limit.name in kept]
+    distractors = [name for name in recipe.data.distractors if name in kept]
+    sets = [("data.sources", kept), ("data.limits", limits), ("data.distractors", distractors)]
+    for stage in recipe.stages.trained:
+        own = [name for name in stage.sources if name in kept]
+        if stage.sources and not own:
+            raise ValueError(f"SETS leaves out {', '.join(stage.sources)}, all that the stage {stage.name} trains on")
+        sets += [(f"stages.{stage.name}.sources", own)] if stage.sources else []
+    return tuple(f"{path}={','.join(values)}" for path, values in sets)
 
 
 def needed_folders(recipe: Recipe) -> set[str]:
@@ -99,10 +140,16 @@ def weights_files(project: Path, input_root: Path, recipe: Recipe) -> list[Path]
     return [*theirs, *own, project / "weights/SHA256SUMS"]
 
 
-def link_data(folders: Mapping[str, Path], files: Sequence[Path]) -> Path:
-    """Makes a data root outside the working folder: links to data sets under the recipe's names, and to weights."""
+def link_data(folders: Mapping[str, Path], files: Sequence[Path], named: Mapping[str, Path] | None = None) -> Path:
+    """Makes a data root outside the working folder: links to data sets under the recipe's names, and to weights.
+
+    Args:
+        folders: Data sets, by their names in the data root.
+        files: Files of weights, which keep their names.
+        named: Further files, by their names in the data root.
+    """
     root = Path(tempfile.mkdtemp(prefix="guie_data_"))
-    for name, path in [*((path.name, path) for path in files), *folders.items()]:
+    for name, path in [*((path.name, path) for path in files), *(named or {}).items(), *folders.items()]:
         (root / name).unlink(missing_ok=True)
         (root / name).symlink_to(path.absolute())
     return root

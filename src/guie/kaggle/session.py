@@ -17,11 +17,12 @@ from guie.kaggle.inputs import (
     cache_variables,
     data_folders,
     find_project,
-    has_weights,
     link_data,
     needed_folders,
+    sets_of_sources,
     weights_files,
 )
+from guie.kaggle.weights import find_weights
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS
 from guie.settings.recipe import Recipe
@@ -73,6 +74,8 @@ def begin(
     hours: float = 8.5,
     data: Mapping[str, str] | None = None,
     only_export: bool = False,
+    weights: Sequence[str] | None = None,
+    sets: Sequence[str] = (),
 ) -> Session:
     """Finds what is attached and which cards there are, and prints it. Brings an earlier run into the working folder.
 
@@ -83,58 +86,85 @@ def begin(
         hours: From now until the doors are interrupted.
         data: Data sets whose attached folder has another name: the recipe's folder, and where it lies.
         only_export: Only export the attached run; it is linked, not copied.
+        weights: Attached files and folders with the weights to start from; None searches all that is attached.
+        sets: Names of the data sets to train on; none takes all that the recipe reads.
 
     Raises:
-        FileNotFoundError: no doors; no run to export; a data set that the recipe reads is not attached.
-        ValueError: the recipe is unknown, or the attached run does not hold its arguments.
+        FileNotFoundError: no doors; no run to export; a data set that the recipe reads, or the weights that it starts
+            from, are not attached.
+        ValueError: the recipe or a data set is unknown, several files of weights fit, the recipe that was asked for
+            does not fit the cards, or the attached run does not hold its arguments.
     """
     given = data or {}
-    earlier = earlier_run(input_root, load_recipe(recipe).name if recipe else "")
+    earlier = _earlier(input_root, recipe)
     project, card_gb = find_project(input_root), cards()
-    sets: tuple[str, ...] = ()
-    if not recipe:
-        recipe, sets = options_of(earlier) if earlier else (_fitting(card_gb, input_root, given), ())
-    chosen = load_recipe(recipe, sets)
+    changed: tuple[str, ...] = ()
+    if not recipe and earlier:
+        recipe, changed = options_of(earlier)
+    elif not recipe:
+        recipe = _fitting(card_gb, input_root, given, sets, weights)
+    changed += sets_of_sources(load_recipe(recipe, changed), sets)
+    chosen = load_recipe(recipe, changed)
     run = working / RUNS / chosen.name
-    working.mkdir(parents=True, exist_ok=True)
-    if earlier:
-        _bring(earlier, run, only_export)
-    if only_export and not is_finished(run, 7):
-        remedy = "attach the output of reproduce_on_kaggle.ipynb"
-        raise FileNotFoundError(f"no run of {chosen.name} with door 07 done is attached below {input_root}; {remedy}")
-    folders = data_folders(chosen, input_root, given)
-    if not is_finished(run, 3):
-        _check_data(chosen, folders, input_root)
-    data_root = link_data(folders, weights_files(project, input_root, chosen))
+    _bring(earlier, run, only_export, input_root)
+    folders = _data_folders(chosen, run, input_root, given)
+    found = find_weights(chosen, input_root, project, weights, list(folders.values()), not only_export)
+    data_root = link_data(folders, weights_files(project, input_root, chosen), found.files)
     ends_at, environment = time.time() + hours * 3600, cache_variables(input_root)
-    session = Session(project, recipe, sets, working / RUNS, data_root, ends_at, max(1, len(card_gb)), environment)
+    changed += found.sets
+    session = Session(project, recipe, changed, working / RUNS, data_root, ends_at, max(1, len(card_gb)), environment)
     _show(session, card_gb, hours)
     return session
 
 
-def _fitting(card_gb: Sequence[float], input_root: Path, given: Mapping[str, str]) -> str:
+def _earlier(input_root: Path, recipe: str) -> Path | None:
+    """The attached run of a recipe; of any if it is ''."""
+    return earlier_run(input_root, load_recipe(recipe).name if recipe else "")
+
+
+def _fitting(
+    card_gb: Sequence[float],
+    input_root: Path,
+    given: Mapping[str, str],
+    sets: Sequence[str],
+    weights: Sequence[str] | None,
+) -> str:
     """The recipe that fits what is attached; prints the reason."""
-    recipe, why = choose_recipe(card_gb, data_folders(load_recipe(LARGE), input_root, given), has_weights(input_root))
+    changed = sets_of_sources(load_recipe(LARGE), sets)
+    asked = "SETS" if sets else "WEIGHTS" if weights is not None else ""
+    recipe, why = choose_recipe(card_gb, data_folders(load_recipe(LARGE, changed), input_root, given), changed, asked)
     print(f"because    {why}")
     return recipe
 
 
-def _bring(earlier: Path, run: Path, only_export: bool) -> None:
-    """Copies or links an earlier run to `run`, and prints how far it is."""
-    if only_export:
-        link_run(earlier, run)
-    else:
-        copy_run(earlier, run)
-    n_done = sum(is_finished(run, number) for number in DOORS)
-    print(f"goes on    from {earlier}, {n_done} of {len(DOORS)} doors done")
+def _bring(earlier: Path | None, run: Path, only_export: bool, input_root: Path) -> None:
+    """Copies or links an earlier run, if there is one, to `run`, and prints how far it is.
+
+    Raises:
+        FileNotFoundError: there is nothing to export.
+    """
+    run.parent.parent.mkdir(parents=True, exist_ok=True)
+    if earlier:
+        (link_run if only_export else copy_run)(earlier, run)
+        n_done = sum(is_finished(run, number) for number in DOORS)
+        print(f"goes on    from {earlier}, {n_done} of {len(DOORS)} doors done")
+    if only_export and not is_finished(run, 7):
+        remedy = "attach the output of reproduce_on_kaggle.ipynb"
+        raise FileNotFoundError(f"no run of {run.name} with door 07 done is attached below {input_root}; {remedy}")
 
 
-def _check_data(recipe: Recipe, folders: Mapping[str, Path], input_root: Path) -> None:
-    """Raises FileNotFoundError when data sets that the recipe reads are not attached."""
+def _data_folders(recipe: Recipe, run: Path, input_root: Path, given: Mapping[str, str]) -> dict[str, Path]:
+    """See `data_folders`.
+
+    Raises:
+        FileNotFoundError: data sets that the recipe reads are not attached, and the run's images are not packed yet.
+    """
+    folders = data_folders(recipe, input_root, given)
     lacking = sorted(needed_folders(recipe) - folders.keys())
-    if lacking and not recipe.data.drawn:
+    if lacking and not recipe.data.drawn and not is_finished(run, 3):
         names, where = ", ".join(lacking), f"no folder below {input_root} has that name"
         raise FileNotFoundError(f"{recipe.name} reads {names}, but {where}; attach them, or name them in DATA")
+    return folders
 
 
 def _show(session: Session, card_gb: Sequence[float], hours: float) -> None:

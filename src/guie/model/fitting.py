@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from guie.model.patches import resized_position_embedding
+from guie.model.transformers_clip import as_open_clip
 
 log = logging.getLogger(__name__)
 
@@ -73,18 +74,29 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
         ValueError: the weights hold several different copies of the network, names are missing or unknown, shapes
             differ, or numbers are not finite. The message is one line.
     """
+    fitted = fitted_weights(network, weights, what)
+    _check_numbers(network.state_dict(), fitted, what)
+    network.load_state_dict(fitted, strict=False)  # checked above: only counters (num_batches_tracked) may be missing
+
+
+def fitted_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """The weights under the network's own names, as `load_into` loads them; names and shapes are checked.
+
+    Both may lie on the device `meta`, without numbers: then only names and shapes are compared.
+
+    Raises:
+        ValueError: as `load_into`, for anything but the numbers.
+    """
     own = network.state_dict()
     fitted = _fitted(own, weights, what)
     complaint = misfit(own, fitted)
-    if complaint:
-        converted = _converted(network, weights)
-        fitted = _fitted(own, converted, what) if converted else fitted
-        if not converted or misfit(own, fitted):
-            raise ValueError(
-                f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}"
-            )
-    _check_numbers(own, fitted, what)
-    network.load_state_dict(fitted, strict=False)  # checked above: only counters (num_batches_tracked) may be missing
+    if not complaint:
+        return fitted
+    converted = _converted(network, weights)
+    fitted = _fitted(own, converted, what) if converted else fitted
+    if not converted or misfit(own, fitted):
+        raise ValueError(f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}")
+    return fitted
 
 
 def misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
@@ -139,7 +151,7 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
         return prefixes[0] if prefixes else ""
     first = {name.removeprefix(prefixes[0]): tensor for name, tensor in names.items() if name.startswith(prefixes[0])}
     is_alike = all(
-        torch.equal(first[name], names[prefix + name])
+        first[name].is_meta or torch.equal(first[name], names[prefix + name])
         for prefix in prefixes[1:]
         for name in own
         if name in first and prefix + name in names
@@ -171,7 +183,12 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _converted(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights after timm's conversion of other projects' names for this network; {} if there is none."""
+    """The weights after a conversion of other projects' names for this network; {} if there is none.
+
+    timm converts for its own networks, `as_open_clip` for open_clip's.
+    """
+    if type(network).__module__ == "open_clip.transformer":
+        return as_open_clip(weights)
     trunk: Any = getattr(network, "trunk", network)
     convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     if convert is None or trunk is not network:

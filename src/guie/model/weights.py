@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,16 @@ PLAIN_BUILTINS = (
 MAX_UNKNOWN = 100  # most unknown classes in a file; each takes one more try to read it
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, only_shapes: bool = False) -> dict[str, Tensor]:
     """Reads a weights file: torch.save's format if its name ends in one of `PICKLED`, else safetensors.
 
     In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested. Of a pickled file only
     tensors, numbers and texts are read. Objects of other classes (argparse.Namespace, numpy's numbers, dates,
     OmegaConf's) become empty placeholders: none of their code runs.
+
+    Args:
+        path: The file.
+        only_shapes: Read no numbers: the tensors lie on the device `meta`. It takes a second for files of gigabytes.
 
     Returns:
         The tensors by name, without the marks that torch.compile and FSDP leave inside names.
@@ -76,9 +81,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     found: Any
     if path.name.endswith(PICKLED) and path.is_file():
-        found = _unpickled(path)
+        found = _unpickled(path, only_shapes)
     else:
-        found = load_weights(path)
+        found = load_weights(path, only_shapes=only_shapes)
     weights, place = _named_tensors(found, ())
     if not weights:
         raise ValueError(
@@ -123,7 +128,7 @@ class _IgnoredDict(_Ignored):
         return OrderedDict()
 
 
-def _unpickled(path: Path) -> Any:
+def _unpickled(path: Path, only_shapes: bool) -> Any:
     """Reads a file by torch's weights_only reader, which calls nothing but functions that rebuild tensors, and
     `_Ignored`."""
     ignored: dict[str, Any] = {"collections.defaultdict": _stand_in("collections.defaultdict", _IgnoredDict)}
@@ -135,6 +140,8 @@ def _unpickled(path: Path) -> Any:
                 warnings.catch_warnings(),
             ):
                 warnings.filterwarnings("ignore", message=".*TorchScript archive|Detected pickle protocol")
+                if only_shapes:
+                    return torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             if is_of_the_machine(error):

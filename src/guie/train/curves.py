@@ -1,54 +1,132 @@
 """The curves of a stage: metrics.csv, a row an epoch; curve.csv, a row for each twentieth of the stage, so that a stage
-of one epoch has a curve, too; and the epochs for TensorBoard: tensorboard --logdir artifacts/<recipe>/tensorboard."""
+of one epoch has a curve, too; and the epochs for a tracker, by default TensorBoard: tensorboard --logdir
+artifacts/<recipe>/tensorboard."""
 
 from __future__ import annotations
 
 import csv
 import logging
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from accelerate.tracking import GeneralTracker
 
+from guie.errors import is_of_the_machine
 from guie.files import whole_file
+from guie.train.trackers import Note, TrackedStage
 
 POINT_COLUMNS = ("step", "loss", "lr")
 COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
+MAX_FAILURES = 2  # in a row; then the tracker is left alone until the stage ends
+log = logging.getLogger(__name__)
 
 
 class Curves:
-    """The rows of metrics.csv for TensorBoard, an epoch each. A stage that resumes begins the folder anew with the rows
-    that its checkpoint holds."""
+    """The rows of metrics.csv for a tracker, an epoch each.
 
-    def __init__(self, folder: Path, history: Sequence[dict[str, Any]], is_main: bool) -> None:
-        """Curves in `folder`, which lies outside the doors' folders: event files hold times and names of machines."""
-        self.writer: SummaryWriter | None = None
-        self.last_step = 0
-        if not is_main:
+    A tracker that fails never stops the training: its rows wait, and are sent with the next one, at the stage's end, or
+    by the start that goes on with the stage.
+
+    Attributes:
+        waiting: Rows that the tracker does not have yet.
+    """
+
+    def __init__(self, place: TrackedStage | None) -> None:
+        """Opens nothing yet.
+
+        Args:
+            place: Of the stage in its tracker; None in processes that send nothing.
+        """
+        self.place = place
+        self.tracker: GeneralTracker | None = None
+        self.note = Note("")
+        self.waiting: list[dict[str, Any]] = []
+        self.last: Mapping[str, Any] = {}
+        self.n_failures = 0
+        self.why = ""
+
+    def begin(self, history: Sequence[Mapping[str, Any]], key: str, is_resumed: bool) -> None:
+        """Opens the tracker's run, the same one as before if the stage goes on, and sends the rows that it lacks.
+
+        Args:
+            history: The rows so far.
+            key: What the stage is trained from.
+            is_resumed: Whether the stage goes on from a checkpoint.
+        """
+        if self.place is None:
             return
-        logging.getLogger("tensorboard").setLevel(logging.ERROR)
-        shutil.rmtree(folder, ignore_errors=True)
-        self.writer = SummaryWriter(str(folder))
-        for row in history:
-            self.add(row)
+        self.note = self.place.noted(key, is_resumed)
+        self.waiting = [dict(row) for row in history if row["step"] > self.note.step]
+        self.last = dict(history[-1]) if history else {}
+        self._send()
 
-    def add(self, row: dict[str, Any]) -> None:
-        """All numbers of the row but the epoch, at its step."""
-        if self.writer is None:
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Sends all numbers of the row, at its step."""
+        self.last = dict(row)  # a copy: the stage adds its scores to the row itself
+        if self.place is not None and row["step"] > self.note.step:
+            self.waiting.append(dict(row))
+            self._send()
+
+    def finish(self, scores: Mapping[str, float], last_row: Mapping[str, Any]) -> None:
+        """Sends the scores of the stage's result at its last step, and closes the run.
+
+        Args:
+            scores: mp5 and r1 of the result.
+            last_row: The last row of metrics.csv, which may have got them, too.
+        """
+        if self.place is None:
             return
-        self.last_step = row["step"]
-        for name, value in row.items():
-            if name not in ("epoch", "step"):
-                self.writer.add_scalar(name, value, row["step"])
-        self.writer.flush()
+        added = {name: value for name, value in last_row.items() if name not in self.last}
+        result = {"result_mp5": scores["mp5"], "result_r1": scores["r1"]}
+        self.waiting.append({"step": self.last.get("step", 0), **added, **result})
+        self.n_failures = 0  # one more try
+        self._send()
+        if self.tracker is not None:
+            self._tried(self.tracker.finish)
+        if self.waiting:
+            text = "stage %s: %d rows were not sent to %s (%s); metrics.csv has them"
+            log.warning(text, self.place.stage.name, len(self.waiting), self.place.kind, self.why)
 
-    def finish(self, scores: dict[str, float]) -> None:
-        """The scores of the stage's result, at its last step; nothing is written after this."""
-        if self.writer is not None:
-            self.add({"step": self.last_step, "result_mp5": scores["mp5"], "result_r1": scores["r1"]})
-            self.writer.close()
+    def _send(self) -> None:
+        if self.n_failures < MAX_FAILURES:
+            self.n_failures = 0 if self._tried(self._send_waiting) else self.n_failures + 1
+
+    def _send_waiting(self) -> None:
+        """Sends the rows that wait, in their order; one that cannot be sent goes on waiting."""
+        assert self.place is not None
+        if self.tracker is None:
+            self.tracker = self.place.start(self.note)
+        while self.waiting:
+            row = self.waiting[0]
+            numbers = {name: float(value) for name, value in row.items() if name != "step" and value != ""}
+            self.tracker.log(numbers, step=row["step"])
+            del self.waiting[0]
+            self.note.step = row["step"]
+            self.place.write(self.note)
+
+    def _tried(self, call: Any) -> bool:
+        """Calls it and returns whether it succeeded; the first failure of a stage is told.
+
+        Raises:
+            Exception: the memory or the disk is full, which is not the tracker's fault.
+        """
+        assert self.place is not None
+        try:
+            call()
+        except Exception as error:  # whatever a tracker or the network raises
+            if is_of_the_machine(error):
+                raise
+            if not self.why:
+                text = "stage %s: %s does not take the curves (%s); training goes on, and they are sent later"
+                log.warning(text, self.place.stage.name, self.place.kind, _first_line(error))
+            self.why = _first_line(error)
+            return False
+        return True
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_curves(folder: Path, history: Sequence[dict[str, Any]], points: Sequence[dict[str, float]]) -> None:

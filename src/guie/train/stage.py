@@ -29,12 +29,13 @@ from guie.settings.names import PRETRAINED
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Soup, Stage
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memory
-from guie.train.curves import write_curves
+from guie.train.curves import Curves, write_curves
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint
+from guie.train.trackers import TrackedStage
 from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
 from guie.train.validation import validated
@@ -103,7 +104,7 @@ def train_row(
         mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores)
         (folder / "last.pt").unlink(missing_ok=True)
     if trainer is not None:
-        trainer.curves.finish(scores)
+        trainer.curves.finish(scores, trainer.state.history[-1])
     accelerator.free_memory()  # it would keep this stage's model and optimizer as long as the phase lasts
     accelerator.wait_for_everyone()
     return {**scores, "stage_seconds": time.time() - started}
@@ -238,8 +239,8 @@ def _trained(
             plain.cpu()  # the card has no room for it while it trains
         return scores
 
-    curves = run.out / "tensorboard" / stage.name
-    trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, curves, **words)
+    place = TrackedStage(run.tracker, run.out, run.recipe.name, stage) if accelerator.is_main_process else None
+    trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, Curves(place), **words)
     trainer.run()
     return trainer, _whole(model, plain, accelerator)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,7 +50,7 @@ class Trainer:
         train_set: TrainSet,
         checkpoint: Checkpoint,
         validate: Callable[[], dict[str, float]],
-        curves_folder: Path,
+        curves: Curves,
         notice: Callable[[str], None] = lambda moment: None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     ) -> None:
@@ -65,7 +64,7 @@ class Trainer:
             train_set: Labels and length of an epoch.
             checkpoint: Where the stage is saved.
             validate: Scores of the model as it is now, mp5 and r1.
-            curves_folder: Of TensorBoard.
+            curves: Gets each epoch's row of metrics.csv.
             notice: Called with each of `MOMENTS` as it comes.
             checkpoint_every_s: Seconds between checkpoints.
         """
@@ -79,12 +78,14 @@ class Trainer:
         self.optimizer: Any = self.accelerator.prepare(make_optimizer(model, stage))
         self.state = TrainState()
         self.look = batches.look(model)
-        if not checkpoint.load(self.state, model, self.optimizer):
+        is_resumed = checkpoint.load(self.state, model, self.optimizer)
+        if not is_resumed:
             self._begin_epoch(0)
             if stage.optim.ema_decay:
                 self.state.ema = {name: p.detach().clone() for name, p in model.trained().items()}
         self.started = time.time() - self.state.seconds
-        self.curves = Curves(curves_folder, self.state.history, self.accelerator.is_main_process)
+        self.curves = curves
+        curves.begin(self.state.history, checkpoint.key, is_resumed)
 
     def run(self) -> None:
         """Trains from the next step to the stage's end; afterwards the model holds the stage's result."""

@@ -9,6 +9,7 @@ from kaggle_folders import fake_project, make_run
 
 from guie.kaggle import Session, begin, hand_in, open_doors
 from guie.kaggle import session as session_module
+from guie.kaggle import weights as weights_module
 from guie.kaggle.choice import LARGE
 from guie.kaggle.session import command
 from guie.run import DOORS, FOLDERS
@@ -81,6 +82,7 @@ def test_recipe_whose_data_is_not_attached_is_refused_until_its_images_are_packe
     with pytest.raises(FileNotFoundError, match="kaggle_t4 reads products10k"):
         begin(tmp_path / "input", tmp_path / "working", LARGE)
     make_run(tmp_path / "input/v1/artifacts/kaggle_t4", (1, 2, 3), recipe=LARGE, sets=())
+    monkeypatch.setattr(weights_module, "is_online", lambda: True)
     assert begin(tmp_path / "input", tmp_path / "working", LARGE).recipe == LARGE
 
 

@@ -107,3 +107,11 @@ def draw_photos(folder: Path, n_classes: int, n_photos: int) -> None:
         for number in range(n_photos):
             pixels = colour + rng.integers(0, 56, (50, 40, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class {label}/{number}.png")
+
+
+def test_tracker_that_is_not_installed_is_told_before_the_photos_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["train", str(tmp_path / "no folder"), "--tracker", "mlflow"]) == 2
+    assert capsys.readouterr().err == "error: --tracker mlflow needs the package mlflow; run: pip install mlflow\n"

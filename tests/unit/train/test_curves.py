@@ -1,44 +1,198 @@
-"""TensorBoard reads what a stage wrote and shows each epoch once; metrics.csv has the objective's columns."""
+"""Trackers get each epoch once, with all columns of metrics.csv; one that fails stops nothing. metrics.csv has the
+objective's columns."""
+# ruff: noqa: F811  (fixtures are imported)
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
+from accelerate import PartialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tracker_server import Server, server  # noqa: F401  (server is a fixture)
 
+from guie.recipes.tiny import RECIPE as TINY
 from guie.train.curves import Curves, write_curves, write_metrics
 from guie.train.state import TrainState
+from guie.train.trackers import TrackedStage
 
 ROWS = [{"epoch": i, "step": 10 * (i + 1), "loss": 3.0 - i, "val_mp5": 0.5} for i in range(3)]
+STAGE = next(iter(TINY.stages.trained))
+SCORES = {"mp5": 0.75, "r1": 0.875, "mp5_toys": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def state() -> None:
+    PartialState(cpu=True)  # accelerate's trackers log through it
+
+
+def place(folder: Path, kind: str = "tensorboard") -> TrackedStage:
+    return TrackedStage(kind, folder, "world", STAGE)
+
+
+def started(at: TrackedStage, history: list[dict[str, Any]], is_resumed: bool = False, key: str = "key") -> Curves:
+    curves = Curves(at)
+    curves.begin(history, key, is_resumed)
+    return curves
 
 
 def read(folder: Path, name: str) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(folder))
+    events = EventAccumulator(str(folder / "tensorboard" / STAGE.name))
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 def test_resumed_stage_shows_every_epoch_once(tmp_path: Path):
-    first = Curves(tmp_path / "s1", [], is_main=True)
+    first = started(place(tmp_path), [])
     first.add(ROWS[0])
     first.add(ROWS[1] | {"loss": 99.0})  # after its last checkpoint, killed
-    again = Curves(tmp_path / "s1", ROWS[:1], is_main=True)
+    again = started(place(tmp_path), ROWS[:1], is_resumed=True)
     again.add(ROWS[1])
     again.add(ROWS[2])
-    again.finish({"mp5": 0.75, "r1": 0.875, "mp5_toys": 0.5})
-    assert read(tmp_path / "s1", "loss") == [(10, 3.0), (20, 2.0), (30, 1.0)]
-    assert read(tmp_path / "s1", "val_mp5") == [
-        (10, pytest.approx(0.5)),
-        (20, pytest.approx(0.5)),
-        (30, pytest.approx(0.5)),
-    ]
-    assert (read(tmp_path / "s1", "result_mp5"), read(tmp_path / "s1", "result_r1")) == ([(30, 0.75)], [(30, 0.875)])
+    again.finish(SCORES, ROWS[2] | {"val_r1": 0.875})
+    assert read(tmp_path, "loss") == [(10, 3.0), (20, 2.0), (30, 1.0)]
+    assert read(tmp_path, "val_mp5") == [(10, 0.5), (20, 0.5), (30, 0.5)]
+    assert read(tmp_path, "epoch") == [(10, 0), (20, 1), (30, 2)] and read(tmp_path, "val_r1") == [(30, 0.875)]
+    assert (read(tmp_path, "result_mp5"), read(tmp_path, "result_r1")) == ([(30, 0.75)], [(30, 0.875)])
+    assert not (tmp_path / "trackers").exists()
 
 
-def test_other_processes_write_nothing(tmp_path: Path):
-    curves = Curves(tmp_path / "s1", ROWS, is_main=False)
+def test_other_processes_send_nothing():
+    curves = Curves(None)
+    curves.begin(ROWS, "key", is_resumed=True)
     curves.add(ROWS[0])
-    curves.finish({"mp5": 0.75, "r1": 0.875})
-    assert not (tmp_path / "s1").exists()
+    curves.finish(SCORES, ROWS[0])
+    assert curves.waiting == [] and curves.tracker is None
+
+
+def steps(server: Server) -> dict[str, list[int | None]]:
+    return {name: [step for step, _ in rows] for name, rows in server.runs.items()}
+
+
+def test_resumed_stage_goes_on_with_the_same_run(tmp_path: Path, server: Server):
+    at = place(tmp_path, "wandb")
+    first = started(at, [])
+    first.add(ROWS[0])
+    first.add(ROWS[1])  # after its last checkpoint, killed
+    again = started(at, ROWS[:1], is_resumed=True)
+    again.add(ROWS[1])
+    again.add(ROWS[2])
+    again.finish(SCORES, ROWS[2])
+    assert steps(server) == {"run0": [10, 20, 30, 30]}
+    assert server.runs["run0"][-1][1] == {"result_mp5": 0.75, "result_r1": 0.875}
+    assert server.runs["run0"][0][1] == {"epoch": 0.0, "loss": 3.0, "val_mp5": 0.5}
+
+
+@pytest.mark.parametrize(("is_resumed", "key"), [(False, "key"), (True, "other settings")])
+def test_stage_that_begins_anew_is_another_run(tmp_path: Path, server: Server, is_resumed: bool, key: str):
+    started(place(tmp_path, "wandb"), []).add(ROWS[0])
+    started(place(tmp_path, "wandb"), [], is_resumed, key).add(ROWS[0])
+    assert steps(server) == {"run0": [10], "run1": [10]}
+
+
+def test_stage_killed_before_its_first_row_is_not_another_run(tmp_path: Path, server: Server):
+    started(place(tmp_path, "wandb"), [])
+    started(place(tmp_path, "wandb"), []).add(ROWS[0])
+    assert steps(server) == {"run0": [10]}
+
+
+def test_server_that_comes_back_gets_all_rows(tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture):
+    server.is_up = False
+    curves = started(place(tmp_path, "wandb"), [])
+    curves.add(ROWS[0])
+    server.is_up = True
+    curves.add(ROWS[1])
+    server.is_up = False
+    curves.add(ROWS[2])
+    server.is_up = True
+    curves.finish(SCORES, ROWS[2])
+    assert steps(server) == {"run0": [10, 20, 30, 30]}
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told == [
+        f"stage {STAGE.name}: wandb does not take the curves (no route to the server); training goes on, and they are "
+        "sent later"
+    ]
+
+
+def test_server_that_stays_away_is_left_alone_and_the_rows_are_counted(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+):
+    server.is_up = False
+    curves = started(place(tmp_path, "wandb"), [])
+    for i in range(20):
+        curves.add({"epoch": i, "step": i + 1, "loss": 1.0})
+    assert server.n_starts == 2, "the training does not wait for it in each epoch"
+    curves.finish(SCORES, {})
+    assert server.n_starts == 3 and len(caplog.records) == 2
+    assert "21 rows were not sent to wandb (no route to the server); metrics.csv has them" in caplog.text
+    server.is_up = True
+    again = started(place(tmp_path, "wandb"), [{"epoch": i, "step": i + 1, "loss": 1.0} for i in range(20)], True)
+    assert steps(server) == {"run0": list(range(1, 21))} and again.waiting == []
+
+
+def test_full_disk_is_not_the_trackers_fault(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch):
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(server, "check", full)
+    with pytest.raises(OSError, match="No space left"):
+        started(place(tmp_path, "wandb"), [])
+
+
+# --- the real ones, where they are installed ------------------------------------------------------------------
+
+
+def _two_starts(at: TrackedStage) -> None:
+    """A stage that is killed after its first checkpoint and goes on in another process."""
+    first = started(at, [])
+    first.add(ROWS[0])
+    assert first.tracker is not None and first.waiting == []
+    first.tracker.finish()  # what the end of a process does
+    again = started(at, ROWS[:1], is_resumed=True)
+    again.add(ROWS[1])
+    again.finish(SCORES, ROWS[1])
+    assert again.waiting == []
+
+
+def test_mlflow_has_one_run_with_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
+    mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+    _two_starts(place(tmp_path, "mlflow"))
+    client = mlflow.MlflowClient()
+    (experiment,) = client.search_experiments(filter_string="name = 'guie'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == f"world/{STAGE.name}" and run.data.params["image_px"] == str(STAGE.image_px)
+    assert run.data.params["optim.lr"] == str(STAGE.optim.lr)
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert sorted((metric.step, metric.value) for metric in history) == [(10, 3.0), (20, 2.0)]
+    assert run.data.metrics["result_mp5"] == 0.75 and run.data.metrics["epoch"] == 1
+
+
+def test_mlflow_without_its_server_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    mlflow = pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    curves = started(place(tmp_path, "mlflow"), [])
+    curves.add(ROWS[0])
+    curves.finish(SCORES, ROWS[0])
+    assert "2 rows were not sent to mlflow" in caplog.text
+
+
+def test_wandb_offline_goes_on_with_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    _two_starts(place(tmp_path, "wandb"))
+    names = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert len({name.rpartition("-")[2] for name in names}) == 1 and names
+    assert {name.rpartition("-")[2] for name in names} == {place(tmp_path, "wandb").noted("key", True).id}
+
+
+# --- metrics.csv ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("n_steps", "n_points"), [(1, 1), (7, 7), (20, 20), (127, 20), (1000, 20)])

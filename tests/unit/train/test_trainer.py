@@ -37,6 +37,7 @@ from guie.recipe import (
 from guie.run import Run
 from guie.seeds import seed_of
 from guie.train import trainer as module
+from guie.train.curves import Curves
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
@@ -117,9 +118,7 @@ def small_trainer(folder: Path, stage: Stage, model: Model, scores: tuple[float,
 
     train_set = TrainSet(WORLD, stage, cast(PackedImages, SmallPack()))
     checkpoint = Checkpoint(folder / "last.pt", "key", stage.name, Accelerator(cpu=True))
-    trainer = Trainer(
-        stage, 0, model, SmallBatches(train_set), train_set, checkpoint, validate, folder / "curves", **words
-    )
+    trainer = Trainer(stage, 0, model, SmallBatches(train_set), train_set, checkpoint, validate, Curves(None), **words)
     return trainer
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet
+from guie.data.catalogue import DataSet, KaggleCopy
 from guie.data.sources import read_csv
 
 SET = DataSet(
@@ -16,6 +16,11 @@ SET = DataSet(
     is_commercial=True,
     folder="clothing",
     how="clone the repository, or Kaggle agrigorev/clothing-dataset-full (an account): images.csv and images/",
+    kaggle=KaggleCopy(
+        "agrigorev/clothing-dataset-full",
+        (("images.csv", "images.csv"), ("images", "images_original")),
+        "code on GitHub that reads /kaggle/input/clothing-dataset-full/images_original and images.csv",
+    ),
 )
 
 NO_CLASS = ("Not sure", "Other", "Skip")  # answers of the annotators that name no class

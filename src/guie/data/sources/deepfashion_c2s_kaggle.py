@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet
+from guie.data.catalogue import DataSet, KaggleCopy
 from guie.data.sources import read_json, table_of
 
 SET = DataSet(
@@ -18,6 +18,11 @@ SET = DataSet(
     is_commercial=False,
     folder="deepfashion_c2s",
     how="kaggle datasets download sangamman/deepfashion-consumer-to-shop-training (an account)",
+    kaggle=KaggleCopy(
+        "sangamman/deepfashion-consumer-to-shop-training",
+        (("deepfashion_train.json", "deepfashion_train.json"),),
+        "github.com/morrisfl/UniFEx, README.md",
+    ),
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import UNKNOWN, DataSet
+from guie.data.catalogue import UNKNOWN, DataSet, KaggleCopy
 from guie.data.sources import folders_in, images_in, table_of
 
 SET = DataSet(
@@ -16,6 +16,11 @@ SET = DataSet(
     is_commercial=False,
     folder="fashion200k",
     how="follow the page's link to the images; unpack women/ into the folder",
+    kaggle=KaggleCopy(
+        "mayukh18/fashion200k-dataset",
+        (("women", "women"),),
+        "github.com/soc12/6th-Place-Solution-to-Google-Universal-Image-Embedding, README.md",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet, Download
+from guie.data.catalogue import DataSet, Download, KaggleCopy
 from guie.data.manifest import GROUP_SEPARATOR
 from guie.data.sources import SHARED, is_there, read_csv, shared_group
 
@@ -36,6 +36,11 @@ SET = DataSet(
             Download(f"{S3}/train/images_{n:03d}.tar", "train", f"{S3}/md5sum/train/md5.images_{n:03d}.txt")
             for n in range(500)
         ),
+    ),
+    kaggle=KaggleCopy(
+        "landmark-recognition-2021",
+        (("train.csv", "train.csv"), ("train", "train")),
+        "github.com/morrisfl/UniFEx, README.md",
     ),
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet
+from guie.data.catalogue import DataSet, KaggleCopy
 from guie.data.manifest import GROUP_SEPARATOR
 from guie.data.sources import images_in, is_there, need_folder, read_json, shared_group, table_of
 from guie.data.sources.gldv2 import place_group
@@ -26,6 +26,11 @@ SET = DataSet(
     how=(
         "follow the page's link to the images; unpack images/ into the folder, and "
         "GPR1200_categoryNumber_to_text.json of the page beside it"
+    ),
+    kaggle=KaggleCopy(
+        "mathurinache/gpr1200-dataset",
+        (("images", "images"),),
+        "code on GitHub that downloads it, and code that reads /kaggle/input/gpr1200-dataset/images",
     ),
 )
 ORIGINS = {range(200): "gldv2", range(200, 400): "inat", range(800, 1000): "sop"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet
+from guie.data.catalogue import DataSet, KaggleCopy
 from guie.data.sources import need_folder, read_csv, table_of
 
 SET = DataSet(
@@ -22,6 +22,11 @@ SET = DataSet(
     folder="hm",
     how=(
         "kaggle competitions download h-and-m-personalized-fashion-recommendations (an account, and its rules accepted)"
+    ),
+    kaggle=KaggleCopy(
+        "h-and-m-personalized-fashion-recommendations",
+        (("articles.csv", "articles.csv"), ("images", "images")),
+        "torch_geometric.datasets.HM, and code on GitHub that lists its articles.csv and images/010",
     ),
 )
 

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import UNKNOWN, DataSet
+from guie.data.catalogue import UNKNOWN, DataSet, KaggleCopy
 from guie.data.sources import folders_in, read_csv, table_of
 
 SET = DataSet(
     title="130k look-alikes of the contest's domains",
-    page="https://www.kaggle.com/datasets/rhtsingh/google-universal-image-embeddings-128x128",
+    page="https://www.kaggle.com/datasets/rhtsingh/130k-images-512x512-universal-image-embeddings",
     licence=UNKNOWN,
     is_commercial=False,
     folder="lookalike130k",
     how="the data set of the Kaggle user rhtsingh (an account)",
+    kaggle=KaggleCopy(
+        "rhtsingh/130k-images-512x512-universal-image-embeddings",
+        (("train.csv", "train.csv"),),
+        "github.com/riron1206/kaggle-Google-Universal-Image-Embedding-Competition-5th-Place-Solution, README.md",
+    ),
 )
 
 

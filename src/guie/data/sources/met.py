@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import UNKNOWN, DataSet
+from guie.data.catalogue import UNKNOWN, DataSet, KaggleCopy
 from guie.data.sources import is_there, need_keys, read_json, table_of
 
 SET = DataSet(
@@ -24,6 +24,11 @@ SET = DataSet(
     size="32 GB",
     whole=(("train", 397121, 224408), ("mini", 38307, 33501)),
     how="follow the page's links; unpack the images into images/ and the ground truth into ground_truth/",
+    kaggle=KaggleCopy(
+        "dschettler8845/the-met-dataset",
+        (("ground_truth", "ground_truth"), ("images", "MET")),
+        "code on GitHub that lists the tree of kaggle.com/datasets/dschettler8845/the-met-dataset",
+    ),
 )
 
 DATABASES = ("MET_database.json", "mini_MET_database.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import UNKNOWN, DataSet
+from guie.data.catalogue import UNKNOWN, DataSet, KaggleCopy
 from guie.data.sources import is_there, read_csv
 
 SET = DataSet(
@@ -18,6 +18,11 @@ SET = DataSet(
     folder="products10k",
     whole=(("train", 141931, 9691),),
     how="follow the page's links, or Kaggle products-10k (an account); unpack train/ and train.csv into the folder",
+    kaggle=KaggleCopy(
+        "products-10k",
+        (("train.csv", "train.csv"), ("train", "train")),
+        "code on GitHub that reads products-10k/train.csv, and train/ or train/train/",
+    ),
 )
 
 LISTS = {"train": "train.csv", "test": "test_kaggletest.csv"}

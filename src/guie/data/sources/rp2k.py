@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import UNKNOWN, DataSet
+from guie.data.catalogue import UNKNOWN, DataSet, KaggleCopy
 from guie.data.sources import folders_in, images_in, need_folder, table_of
 
 SET = DataSet(
@@ -19,6 +19,11 @@ SET = DataSet(
     is_commercial=False,
     folder="rp2k",
     how="follow the page's link; unpack rp2k_dataset.zip, which holds all/, into the folder",
+    kaggle=KaggleCopy(
+        "khyeh0719/rp2k-dataset",
+        (("all", "all"),),
+        "READMEs on GitHub that link kaggle.com/datasets/khyeh0719/rp2k-dataset and read rp2k_dataset/all/train",
+    ),
 )
 
 

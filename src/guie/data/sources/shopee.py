@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet
+from guie.data.catalogue import DataSet, KaggleCopy
 from guie.data.sources import read_csv, table_of
 
 SET = DataSet(
@@ -18,6 +18,11 @@ SET = DataSet(
     folder="shopee",
     whole=(("repeated images removed", 32412, 11011),),
     how="kaggle competitions download shopee-product-matching (an account, and its rules accepted)",
+    kaggle=KaggleCopy(
+        "shopee-product-matching",
+        (("train.csv", "train.csv"), ("train_images", "train_images")),
+        "code on GitHub that reads /kaggle/input/competitions/shopee-product-matching/train_images",
+    ),
 )
 
 

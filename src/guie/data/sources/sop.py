@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.data.catalogue import DataSet
+from guie.data.catalogue import DataSet, KaggleCopy
 from guie.data.sources import read_fields, shared_group, table_of
 
 SET = DataSet(
@@ -18,6 +18,11 @@ SET = DataSet(
     folder="sop",
     whole=(("", 120053, 22634),),
     how="follow the page's link; unpack Stanford_Online_Products.zip and call its folder sop",
+    kaggle=KaggleCopy(
+        "liucong12601/stanford-online-products-dataset",
+        (("Ebay_train.txt", "Ebay_train.txt"), ("Ebay_test.txt", "Ebay_test.txt")),
+        "code on GitHub that calls kagglehub with it and reads Ebay_train.txt beside the images",
+    ),
 )
 
 
