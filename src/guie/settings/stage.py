@@ -31,8 +31,8 @@ class Start:
         has_mean_centers: Fresh class centres and proxies start as the means of their classes' embeddings instead of at
             random; the backbone is frozen. Several of a class start near that mean, each moved its own way.
         has_pca_neck: The fresh neck starts as the PCA of the training images' features instead of at random; the
-            backbone is frozen. Class centres that start as means follow it. A domain that no training image shows loses
-            less by it (.513 against .494, `tests/benchmarks/universal.md`).
+            backbone is frozen. Class centres that start as means follow it. `tests/benchmarks/universal.md` has what
+            this gains on a domain that no training image shows.
     """
 
     of: str = ""
