@@ -156,19 +156,24 @@ if [ "$last" = 9 ]; then
     "$python" -P -m guie.sequence scores "$out/$name/07_embeddings/scores.csv"
     echo
 fi
+checked=0
 if [ "$last" -ge 8 ]; then
     zip=$out/$name/08_export/submission.zip
     echo "What Kaggle would load:"
     parity=$out/$name/08_export/parity
-    "$python" "$here/submission/check_submission.py" "$zip" --expected "$parity" --min-cosine "$min_cosine"
+    checker=$here/submission/check_submission.py
+    "$python" "$checker" "$zip" --expected "$parity" --min-cosine "$min_cosine" || checked=$?
     echo
 fi
 echo "Times:"
 printf '%s\n' "${times[@]}"
 printf '%8s s  in all\n' "$(seconds_since "$began")"
 if [ "$last" -ge 8 ]; then
-    printf '\nSubmission: %s\n' "$zip"
+    refused=
+    [ "$checked" = 0 ] || refused=", which the check above refuses"
+    printf '\nSubmission: %s%s\n' "$zip" "$refused"
 fi
 if [ "$last" = 9 ]; then
     printf 'Report:     %s\n' "$out/$name/09_report/index.html"
 fi
+exit "$checked" # the check of the submission has said why it is not 0

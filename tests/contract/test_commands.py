@@ -434,7 +434,9 @@ def test_failing_door_stops_the_sequence_with_its_status(doors: Tree):
 
 
 def test_bad_submission_fails_the_run(doors: Tree):
-    assert doors.bash("./run.sh", FAKE_BAD_ZIP="1").returncode == 1
+    done = doors.bash("./run.sh", FAKE_BAD_ZIP="1")
+    assert done.returncode == 1
+    assert "submission.zip, which the check above refuses" in done.stdout and "Report:     " in done.stdout
 
 
 @pytest.mark.parametrize(
