@@ -14,6 +14,8 @@ The first start installs what is needed into .venv (3 to 5 minutes, 7 GB); later
 inputs and settings have not changed is skipped, so after an interruption just start again.
 
   --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: demo)
+  --name NAME             the run's own name: results go to FOLDER/NAME, beside the run of the recipe's name
+  --replace               put results in place of finished ones that were made with other settings
   --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
   --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
   --licence commercial    keep only data sets whose licence is known to allow commercial use
@@ -92,8 +94,8 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         -h | --help) usage && exit ;;
-        --force | --verify) options+=("$1") && shift && continue ;;
-        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --from | --to)
+        --force | --verify | --replace) options+=("$1") && shift && continue ;;
+        --recipe | --name | --out | --data-root | --name | --set | --licence | --device | --scheduler | --from | --to)
             [ $# -ge 2 ] || refuse "$1 needs a value"
             ;;
         *) refuse "no option $1" ;;
@@ -103,6 +105,7 @@ while [ $# -gt 0 ]; do
         --out) out=$2 ;;
         --set) sets+=("$2") ;;
         --licence) sets+=("data.licence=$2") ;;
+        --name) sets+=("name=$2") ;;
         --from | --to) [[ $2 =~ ^[1-9]$ ]] || refuse "$1 is $2, must be 1 to 9" ;;&
         --from) first=$2 ;;
         --to) last=$2 ;;

@@ -147,24 +147,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--limit-hours",
-        type=_hours,
+        type=float,
         default=LIMIT_HOURS,
         metavar="HOURS",
-        help=f"hours that {N_TEST_IMAGES:,} images may take at this machine's speed (default: %(default)s, the contest's "
-        "limit)",
+        help=f"hours that {N_TEST_IMAGES:,} images may take at this machine's speed (default: %(default)s, as in "
+        "the contest)",
     )
     p.add_argument("--table", type=int, help=argparse.SUPPRESS)  # for an inner process: the table's file descriptor
     p.add_argument("--probe", type=Path, help=argparse.SUPPRESS)  # for an inner process: the file of its embeddings
     p.add_argument("--backwards", action="store_true", help=argparse.SUPPRESS)
     return p
-
-
-def _hours(text: str) -> float:
-    """A positive number of hours."""
-    hours = float(text)
-    if not hours > 0:
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of hours")
-    return hours
 
 
 def check(
@@ -497,8 +489,8 @@ def _embed_twice(module: Any, image: Image.Image, name: str) -> tuple[np.ndarray
 
 
 def _report_cost(module: Any, image: Image.Image, limit_hours: float) -> float:
-    """Prints time (the median of a few calls) and memory beside the scoring machine's limits; returns the hours that all
-    test images take."""
+    """Prints time (the median of a few calls) and memory beside the scoring machine's limits; returns the hours that
+    all test images take."""
     typical = float(np.median([_embed_twice(module, image, "a photo")[1] for _ in range(N_TIMED)]))
     hours = typical * N_TEST_IMAGES / 3600
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)

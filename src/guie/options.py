@@ -40,6 +40,14 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         help="short for --set data.licence=VALUE; commercial keeps only data sets known to allow commercial use",
     )
     p.add_argument(
+        "--name",
+        dest="set",
+        action="append",
+        type="name={}".format,
+        metavar="NAME",
+        help="name of the run: its results go to artifacts/NAME (default: the recipe's name)",
+    )
+    p.add_argument(
         "--data-root",
         type=Path,
         default=Path(os.environ.get("GUIE_DATA", "data")),
@@ -59,6 +67,11 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         help="for doors 01 and 03: check and pack images on the workers of this dask.distributed scheduler",
     )
     p.add_argument("--force", action="store_true", help="run the door again even if it is done")
+    p.add_argument(
+        "--replace",
+        action="store_true",
+        help="put the result in place of a finished one that was made with other settings",
+    )
     p.add_argument(
         "--verify",
         action="store_true",
@@ -81,11 +94,13 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     """The command line that opens door `number` with the same options."""
     words = ["python", DOORS[number], "--recipe", arguments.recipe]
     for text in arguments.set:
-        words += ["--set", text]
+        words += ["--name", text.removeprefix("name=")] if text.startswith("name=") else ["--set", text]
     defaults = parser(None).parse_args([])
     for name in ("data_root", "out", "device", "scheduler"):
         if getattr(arguments, name) != getattr(defaults, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    if arguments.replace:
+        words.append("--replace")
     if number == 9 and getattr(arguments, "compare", []):  # the other doors have no --compare
         words += ["--compare", *map(str, arguments.compare)]
     return shlex.join(words)

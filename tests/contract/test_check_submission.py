@@ -472,7 +472,8 @@ def test_module_over_the_time_limit_is_not_called_sound(
     with pytest.raises(checker.BreachError) as caught:
         checker.probe(path, parity, 0.999)
     what, remedy = str(caught.value).splitlines()
-    assert what == "FAIL  205,000 test images take 11.4 hours at this machine's speed; the limit is 9"  # 0.2 * 205,000 s
+    # 0.2 * 205,000 s
+    assert what == "FAIL  205,000 test images take 11.4 hours at this machine's speed; the limit is 9"
     assert remedy.startswith("FIX   a smaller network") and "--limit-hours" in remedy
     assert "slow  time " in capsys.readouterr().out
     assert checker.probe(path, parity, 0.999, limit_hours=12.0), "where the user says so, it is no problem"
@@ -483,7 +484,6 @@ def test_command_that_finds_it_too_slow_fails(tmp_path: Path) -> None:
     done = run_checker(zipped(tmp_path, Sound()), "--limit-hours", "1e-9")
     assert done.returncode == 1 and "sound" not in done.stdout
     assert [line[:4] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "FIX "]
-    assert run_checker(tmp_path / "submission.zip", "--limit-hours", "0").returncode == 2
 
 
 @pytest.mark.slow

@@ -30,12 +30,14 @@ MAY_IMPORT = {
     "options": {"run"},
     "launch": {"machine"},
     "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
+    "kept": {"dependencies", "done", "run", "settings", "versions"},
     "door": {
         "address_space",
         "dependencies",
         "done",
         "errors",
         "files",
+        "kept",
         "launch",
         "machine",
         "options",
@@ -53,7 +55,7 @@ MAY_IMPORT = {
     "export": FLOOR | {"data", "model", "embed", "saved"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
-    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies", "launch"},
+    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies", "kept", "launch"},
     "search": FLOOR | {"data", "embed", "launch", "model", "own"},
     "saved": {"run", "settings"},
     "cli": FLOOR
@@ -265,7 +267,7 @@ MAX_NODES = 350  # of a function's syntax tree: lines can be packed, nodes canno
 
 LONGER = {
     # One file on purpose: people copy it to Kaggle, or run it where this package is not installed.
-    "submission/check_submission.py": 580,
+    "submission/check_submission.py": 600,
 }
 
 
