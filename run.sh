@@ -5,26 +5,43 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
 usage() {
     cat <<'END'
-./run.sh [options]          from raw images to submission.zip: nine doors, one after the other
-./run.sh COMMAND [options]  one command of guie, e.g. ./run.sh evaluate --help; ./run.sh guie lists them
-./run.sh --images FOLDER    your own photos: guie train FOLDER; with --look: guie look FOLDER, which trains nothing
+  ./run.sh                      the demo: nine doors, one after the other
+  ./run.sh --images my_photos   your own photos: guie train my_photos
 
-Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
-The first start installs what is needed into .venv (3 to 5 minutes, 7 GB); later starts begin at once. A door whose
-inputs and settings have not changed is skipped, so after an interruption just start again.
+usage: ./run.sh [options]           from raw images to submission.zip
+       ./run.sh COMMAND [options]   a command of guie, e.g. ./run.sh look --help;
+                                    ./run.sh guie lists them
+       ./run.sh --images FOLDER     guie train FOLDER; with --look: guie look
+                                    FOLDER, which trains nothing
 
-  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: demo)
-  --name NAME             the run's own name: results go to FOLDER/NAME, beside the run of the recipe's name
-  --replace               put results in place of finished ones that were made with other settings
-  --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
-  --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
-  --licence commercial    keep only data sets whose licence is known to allow commercial use
-  --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.optim.n_epochs=5; repeatable
-  --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
-  --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
+Without options it draws a small set of images itself and runs the recipe demo
+on it: about nine minutes on two cores. The first start installs what is needed
+into .venv (3 to 5 minutes, 7 GB); later starts begin at once. A door whose
+inputs and settings have not changed is skipped, so after an interruption just
+start again. What is finished with other settings is never replaced unasked.
+
+  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own
+                          file that defines RECIPE (default: demo)
+  --name NAME             of the run: results go to FOLDER/NAME of --out
+                          (default: the recipe's name)
+  --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or
+                          ./data)
+  --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or
+                          artifacts/ of the project)
+  --licence commercial    keep only data sets whose licence is known to allow
+                          commercial use
+  --set FIELD=VALUE       change one field, e.g. --set seed=1 or --set
+                          stages.s1_head.optim.n_epochs=5; repeatable
+  --replace               put results in place of finished ones that were made
+                          with other settings
+  --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first
+                          accelerator, else the CPU
+  --scheduler ADDRESS     check and pack the images on the workers of this
+                          dask.distributed scheduler
   --from N, --to N        open only the doors from N to N (1 to 9)
   --force                 do each of these doors again even if it is done
-  --verify                compare the bytes of finished outputs with those that were written, not only sizes and times
+  --verify                compare the bytes of finished outputs with those that
+                          were written, not only sizes and times
   -h, --help              this text
 
 END

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from guie.examples import ExamplesFirst, parted
 from guie.run import DOORS, default_out
 
 
@@ -15,10 +16,11 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     """The parser of the options that all doors share.
 
     Args:
-        description: Shown by --help.
+        description: A docstring, shown by --help: its examples first, see `guie.examples.parted`.
         number: The door; its own options are added. 0 adds none.
     """
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    examples, rest = parted(description or "")
+    p = ExamplesFirst(examples, usage=f"python {DOORS[number]} [options]" if number else None, description=rest)
     p.add_argument(
         "--recipe",
         default="demo",

@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
+FLOOR = {"examples", "settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
 MAY_IMPORT = {
     "__init__": set(),
     "settings": set(),
@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "versions": set(),
     "done": {"files", "run"},
     "recipes": {"recipe"},
-    "options": {"run"},
+    "examples": set(),
+    "options": {"examples", "run"},
     "launch": {"machine"},
     "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
     "kept": {"dependencies", "done", "run", "settings", "versions"},

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.files import save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
@@ -21,11 +22,11 @@ if TYPE_CHECKING:  # at run time only where there is work: --help answers withou
     from guie.embed.codes import Codes
     from guie.export.take_away import Exported, Taken
 
-DESCRIPTION = """  guie export artifacts/demo --to my_model
-  guie export artifacts/demo --to my_model --photos my_photos
-  guie export saved_model.pt --to my_model --photos my_photos
-  guie export my_refit --to my_model             what guie refit wrote
-
+EXAMPLES = """
+guie export artifacts/demo --to my_model
+guie export my_refit --to my_model --photos my_photos
+"""
+DESCRIPTION = """\
 Writes a trained model as files for other programs:
 
   torchscript  saved_model.pt   torch.jit.load, any torch from 1.11 on
@@ -48,10 +49,11 @@ N_TOLD = 3  # problems that are named
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "guie export", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    usage = "guie export RUN|FILE --to FOLDER [options]"
+    p = ExamplesFirst(EXAMPLES, prog="guie export", usage=usage, description=DESCRIPTION)
+    p.add_argument(
+        "model", type=Path, metavar="RUN|FILE", help="a run's folder, such as artifacts/demo, or a saved_model.pt"
     )
-    p.add_argument("model", type=Path, help="a run's folder, such as artifacts/demo, or a saved_model.pt")
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument("--formats", type=_formats, metavar="A,B", help="some of the words above (default: all that can be)")
     p.add_argument("--photos", type=Path, metavar="FOLDER", help="for embeddings: photos, or a CSV with path,label")

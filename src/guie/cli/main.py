@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import guie
 
-EXAMPLES = """  guie look my_photos           what is in a folder, and a first score
-  guie train my_photos          a model of its own for these photos
-  guie search my_photos --serve a page that finds the most alike"""
+EXAMPLES = """  guie look my_photos             what is in a folder, and a first score
+  guie search my_photos --serve   a page that finds the most alike"""
 
 
 class Command(NamedTuple):
@@ -66,6 +65,7 @@ def help_text() -> str:
     commands = "\n".join(f"  {name:<10} {command.purpose}" for name, command in COMMANDS.items())
     return (
         f"{EXAMPLES}\n\nguie COMMAND [options]\n\n{commands}\n\n"
-        "guie COMMAND --help explains a command. The nine numbered doors of the\n"
-        "contest's pipeline are scripts of their own: ./run.sh --help."
+        "guie COMMAND --help explains a command, with an example. guie --version\n"
+        "prints the version. The nine numbered doors of the contest's pipeline are\n"
+        "scripts of their own: ./run.sh --help."
     )

@@ -1,15 +1,4 @@
-"""guie train my_photos            classes are the folders; head-only, on two cores
-guie train my_photos --backbone   the network trains, too: better, and slower
-guie train photos.csv             a table with the columns path,label
-
-Trains an embedding for your own photos, tells whether that helped, and exports
-the better model. First it trains on half of the classes and is scored on the
-other half; then it trains on all. A class needs a folder of its own. With fewer
-than 60 classes, or too few photos, none is held back, but some photos of each.
-Photos that cannot be read are left out and named.
-
-Leaves artifacts/NAME/recipe.py (edit it and run it again with ./run.sh),
-08_export/saved_model.pt and 09_report/index.html."""
+"""The command `guie train`: an embedding for a person's own photos."""
 
 from __future__ import annotations
 
@@ -20,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
 from guie.own.photos import Photos, read_photos
@@ -29,11 +19,29 @@ from guie.own.training import train
 from guie.own.verdict import verdict
 from guie.run import default_out
 
+EXAMPLES = """
+guie train my_photos              classes are the folders: shoes/a.jpg
+guie train my_photos --backbone   the network trains, too: better, and slower
+"""
+DESCRIPTION = """\
+Trains an embedding for your own photos, tells whether that helped, and exports
+the better model. First it trains on half of the classes and is scored on the
+other half; then it trains on all. With fewer than 60 classes, or too few
+photos, no class is held back, but some photos of each. Photos that cannot be
+read are left out and named. By default only the head trains, on two cores.
+
+Leaves in artifacts/NAME: 08_export/saved_model.pt, 09_report/index.html, and
+recipe.py, which you may edit and run again with ./run.sh. A finished run of
+other settings, photos or labels is never replaced unless --force says so.
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser("guie train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("photos", type=Path, help="a folder with a folder for each class, or a CSV: path,label")
+    p = ExamplesFirst(EXAMPLES, prog="guie train", usage="guie train FOLDER|CSV [options]", description=DESCRIPTION)
+    p.add_argument(
+        "photos", type=Path, metavar="FOLDER|CSV", help="a folder with a folder for each class, or a CSV: path,label"
+    )
     p.add_argument(
         "--label-from", default="", metavar="REGEX", help="labels from file names: one group, e.g. '([a-z0-9]+)_'"
     )

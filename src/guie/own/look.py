@@ -14,14 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.own.photos import Photos, read_photos
 from guie.run import PROJECT, default_out
 
-EXAMPLES = """\
-  guie look my_photos                     folders are labels: shoes/a.jpg
-  guie look list.csv                      a table with the columns path,label
-  guie look my_photos --label-from '([^/_]+)_[^/]*$'      sku12_front.jpg
-  guie look my_photos --towers            compare several networks
+EXAMPLES = """
+guie look my_photos            folders are labels: shoes/a.jpg
+guie look my_photos --towers   compare several networks
+"""
+DESCRIPTION = """\
+Labels may also stand in a CSV (path,label), or in file names: with
+--label-from '([^/_]+)_[^/]*$', sku12_front.jpg has the label sku12.
 
 Writes a page (index.html) with a score, photos and their nearest, mix-ups,
 labels worth a look, duplicates and files that cannot be read; and the same
@@ -32,12 +35,7 @@ NOTED = "look.json"
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "guie look",
-        usage="%(prog)s FOLDER|CSV [options]",
-        description=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = ExamplesFirst(EXAMPLES, prog="guie look", usage="guie look FOLDER|CSV [options]", description=DESCRIPTION)
     p.add_argument(
         "photos",
         type=Path,

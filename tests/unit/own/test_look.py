@@ -229,15 +229,6 @@ def test_two_folders_of_one_name_have_two_places(tmp_path: Path, monkeypatch: py
     assert out_folder(tmp_path / "a/photos", Path("there")) == Path("there")
 
 
-def test_help_begins_with_an_example_and_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    said = capsys.readouterr().out
-    assert "guie look my_photos" in said.split("options:")[0]
-    assert max(map(len, said.splitlines())) <= 80
-
-
 @pytest.mark.parametrize("width", [1, 2, 5, 6, 11])
 def test_cut_texts_have_their_width_and_both_ends(width: int):
     cut = look_text._cut("abcdefghij", width)
