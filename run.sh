@@ -9,8 +9,7 @@ usage() {
   ./run.sh --images my_photos   your own photos: guie train my_photos
 
 usage: ./run.sh [options]           from raw images to submission.zip
-       ./run.sh COMMAND [options]   a command of guie, e.g. ./run.sh look --help;
-                                    ./run.sh guie lists them
+       ./run.sh COMMAND [options]   a command of guie: ./run.sh guie lists them
        ./run.sh --images FOLDER     guie train FOLDER; with --look: guie look
                                     FOLDER, which trains nothing
 
@@ -46,10 +45,13 @@ start again. What is finished with other settings is never replaced unasked.
 
 END
     echo "Recipes:"
-    local file first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
+    local file
+    local margin='                          ' # as wide as the name of a recipe and its spaces
+    local first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
         # The first sentence of the recipe's docstring, without its name.
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n "$first_sentence" "$file")"
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" \
+            "$(sed -n "$first_sentence" "$file" | fold -s -w 54 | sed "s/ *\$//; 2,\$s/^/$margin/")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
