@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"examples", "settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
+FLOOR = {"examples", "shown", "settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
 MAY_IMPORT = {
     "__init__": set(),
     "settings": set(),
@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "machine": set(),
     "address_space": {"machine"},
     "processes": set(),
-    "errors": {"machine"},
-    "run": {"files", "machine", "settings"},
+    "errors": {"machine", "shown"},
+    "run": {"files", "machine", "settings", "shown"},
     "versions": set(),
     "done": {"files", "run"},
     "recipes": {"recipe"},
     "examples": set(),
+    "shown": set(),
     "options": {"examples", "run"},
     "launch": {"machine"},
     "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
         "recipe",
         "run",
     },
-    "sequence": {"errors", "recipe"},
+    "sequence": {"errors", "recipe", "shown"},
     "terminal": set(),
     "kaggle": {"files", "done", "recipe", "run", "settings", "terminal"},
     "synthetic": FLOOR,

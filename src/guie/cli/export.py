@@ -15,8 +15,9 @@ from guie.examples import ExamplesFirst
 from guie.files import save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
-from guie.own.photos import read_photos
+from guie.own.photos import PROBLEM_COLUMNS, named, read_photos
 from guie.run import FOLDERS, Run, commit, set_up_logging
+from guie.shown import painted
 
 if TYPE_CHECKING:  # at run time only where there is work: --help answers without torch
     from guie.embed.codes import Codes
@@ -44,7 +45,6 @@ intervals, licences of the data, limits. A saved_model.pt alone, without its
 run, gives torchscript and embeddings."""
 FORMATS = ("torchscript", "program", "onnx", "hub", "embeddings")
 DONE = "export.json"
-N_TOLD = 3  # problems that are named
 
 
 def parser() -> argparse.ArgumentParser:
@@ -173,8 +173,6 @@ def _save_embeddings(exported: Exported, codes: Codes | None, folder: Path, argu
     problems = save_vectors(exported.script, exported.digest, rows, folder, codes, device)
     megabytes = (folder / PARQUET).stat().st_size / 1e6
     print(f"{PARQUET:<16} {megabytes:7.1f} MB   {len(rows) - len(problems)} photos")
-    left_out = [*photos.problems.itertuples(index=False, name=None), *problems]
-    for path, reason in left_out[:N_TOLD]:
-        print(f"  not taken: {path}: {reason}")
-    if len(left_out) > N_TOLD:
-        print(f"  and {len(left_out) - N_TOLD} more; those that cannot be read are listed in embeddings.json")
+    left_out = pd.concat([photos.problems, pd.DataFrame(problems, columns=list(PROBLEM_COLUMNS), dtype=object)])
+    for line in named(left_out, "; those that cannot be read are listed in embeddings.json"):
+        print(painted(f"  not taken: {line}", "warning"))

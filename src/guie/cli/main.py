@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import guie
+from guie.errors import tell_error
 
 EXAMPLES = """  guie look my_photos             what is in a folder, and a first score
   guie search my_photos --serve   a page that finds the most alike"""
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"guie {guie.__version__}")
         return 0
     if word not in COMMANDS:
-        print(f"error: guie has no command {word!r}; it has {', '.join(COMMANDS)}. guie --help", file=sys.stderr)
+        tell_error(f"guie has no command {word!r}; it has {', '.join(COMMANDS)}. guie --help")
         return 2
     module = importlib.import_module(COMMANDS[word].module)  # imported here, so that --help needs no torch
     return int(module.main(words[1:]))

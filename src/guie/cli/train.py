@@ -12,12 +12,13 @@ from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
-from guie.own.photos import Photos, read_photos
+from guie.own.photos import Photos, named, read_photos
 from guie.own.recipes import Wish
 from guie.own.towers import shipped_weights, tower
 from guie.own.training import train
 from guie.own.verdict import verdict
 from guie.run import default_out
+from guie.shown import painted
 
 EXAMPLES = """
 guie train my_photos              classes are the folders: shoes/a.jpg
@@ -75,14 +76,12 @@ def _train(arguments: argparse.Namespace) -> None:
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
     if arguments.px is not None:
         wish = replace(wish, image_px=arguments.px)
-    for path, reason in photos.problems[["path", "reason"]].head(3).itertuples(index=False):
-        print(f"not taken: {path}: {reason}")
-    if len(photos.problems) > 3:
-        print(f"not taken: {len(photos.problems) - 3:,} more")
+    for line in named(photos.problems):
+        print(painted(f"not taken: {line}", "warning"))
     origin = Origin(arguments.photos, arguments.label_from)
     options = ["--device", arguments.device]
     result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)
-    print(f"\n{verdict(result.found, result.is_unseen)}")
+    print(f"\n{painted(verdict(result.found, result.is_unseen), 'score')}")
     print(f"Exported: {result.exported}, {result.model}")
     print(f"Report:   {result.run / '09_report/index.html'}")
 

@@ -29,6 +29,8 @@ from guie.evaluate.protocols import (
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
 from guie.examples import ExamplesFirst
 from guie.machine import check_writable_file
+from guie.shown import Style, window_columns
+from guie.shown import table as aligned
 
 ASKED = (
     "host_",
@@ -150,7 +152,7 @@ def score(arguments: argparse.Namespace) -> None:
         for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control")
         if name in table
     ]
-    print(markdown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
+    print(as_shown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
     if "mp5_low" in table and table["mp5_low"].isna().any():
         print(f"\n{NO_INTERVAL}")
     if arguments.out:
@@ -297,6 +299,17 @@ def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
         for name, array in files.items()
     ]
     return pd.concat(curves, ignore_index=True)
+
+
+def as_shown(table: pd.DataFrame) -> str:
+    """The table for people: on a terminal in aligned columns that fit the window, else in Markdown."""
+    width = window_columns()
+    if not width:
+        return markdown(table)
+    rows = [list(table.columns), *([_cell(value) for value in row] for row in table.itertuples(index=False))]
+    at = list(table.columns).index("mp5") if "mp5" in table else 0
+    styles: dict[tuple[int, int], Style] = {(i, at): "score" for i in range(1, len(rows))} if at else {}
+    return "\n".join(aligned(rows, width, styles=styles))
 
 
 def markdown(table: pd.DataFrame) -> str:

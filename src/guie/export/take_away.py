@@ -297,8 +297,8 @@ def described(taken: Taken) -> str:
     """One line about a format."""
     place = HUB + "/" if taken.format == "hub" else next(iter(taken.files))
     return (
-        f"{place:<16} {taken.megabytes:7.1f} MB   cosine to TorchScript >= {taken.min_cosine:.7f} "
-        f"({taken.n_images} images)   {taken.seconds_per_image:.3f} s an image"
+        f"{place:<15} {taken.megabytes:6.1f} MB  cosine to TorchScript >= {taken.min_cosine:.6f}  "
+        f"{taken.seconds_per_image:.3f} s an image"
     )
 
 

@@ -19,6 +19,8 @@ from guie.errors import is_of_the_machine
 Kind = Literal["folders", "flat", "table", "pattern"]
 COLUMNS = ("path", "label")
 PROBLEM_COLUMNS = ("path", "reason")
+N_NAMED = 3  # problems that are told by name
+DULL = ("hidden", "not an image")  # how reasons begin that nobody misses a photo for; they are told last
 SIDE_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of zip files made by macOS, of Synology, of Windows
 
 
@@ -44,6 +46,28 @@ class Photos:
     def file(self, path: str) -> Path:
         """The file on disk of a path in `table`."""
         return self.root / name_on_disk(path)
+
+
+def told_first(problems: pd.DataFrame) -> pd.DataFrame:
+    """Problems in the order in which they are told: broken photos first, hidden files such as .DS_Store last.
+
+    Args:
+        problems: `PROBLEM_COLUMNS`, in any order.
+    """
+    is_dull = problems["reason"].str.startswith(DULL)
+    return problems.assign(is_dull=is_dull).sort_values(["is_dull", "path"], ignore_index=True)[list(PROBLEM_COLUMNS)]
+
+
+def named(problems: pd.DataFrame, rest: str = "") -> list[str]:
+    """A line for each of the first problems, and one for the others.
+
+    Args:
+        problems: `PROBLEM_COLUMNS`, in any order.
+        rest: Where all are listed, for the last line.
+    """
+    first = [f"{row.path}: {row.reason}" for row in told_first(problems).head(N_NAMED).itertuples()]
+    n_more = len(problems) - len(first)
+    return [*first, f"and {n_more:,} more{rest}"] if n_more else first
 
 
 class _Found(NamedTuple):

@@ -18,16 +18,16 @@ from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
 from guie.own.linked import LINKED, RECIPE_FILE, SCORED, Origin, check_ours, check_same, link_photos
 from guie.own.look import check_apart
-from guie.own.photos import Photos
+from guie.own.photos import PROBLEM_COLUMNS, Photos, named
 from guie.own.recipe_text import recipe_text
 from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
 from guie.own.verdict import FEWEST, verdict
 from guie.recipe import Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, PROJECT
+from guie.shown import painted
 
 FEWEST_PHOTOS = 2 * DIM  # PCA needs more photos than dimensions, after some were set aside for validation
 SCORING = (1, 2, 3, 4, 5, 6, 7)
-N_TOLD = 3  # photos that are left out, by name
 DOES = {
     1: "lists the photos",
     2: "sets photos aside for the score",
@@ -177,15 +177,13 @@ def _keep_verdict(run: Path, found: Paired, final: Recipe, is_unseen: bool) -> N
 def _tell_left_out(run: Path) -> None:
     """Prints how many photos could not be read, with the names of the first."""
     paths = [run / FOLDERS[number] / "problems.parquet" for number in (1, 3)]
-    rows = [row for path in paths if path.is_file() for row in _problems(path)]
-    if rows:
-        print(f"  left out: {len(rows):,} photos that cannot be used")
-    for path, reason in rows[:N_TOLD]:
-        print(f"    {path.removeprefix(LINKED)}: {reason}")
-
-
-def _problems(path: Path) -> list[tuple[str, str]]:
-    return list(pd.read_parquet(path, columns=["path", "reason"]).itertuples(index=False, name=None))
+    tables = [pd.read_parquet(path, columns=list(PROBLEM_COLUMNS)) for path in paths if path.is_file()]
+    problems = pd.concat(tables) if tables else pd.DataFrame()
+    if problems.empty:
+        return
+    print(painted(f"  left out: {len(problems):,} photos that cannot be used", "warning"))
+    for line in named(problems.assign(path=problems["path"].str.removeprefix(LINKED))):
+        print(painted(f"    {line}", "warning"))
 
 
 def check_enough(photos: Photos, source: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guie.data.image import EXTENSIONS, is_image
-from guie.errors import run_to_the_end
+from guie.errors import run_to_the_end, tell_error
 from guie.examples import ExamplesFirst
 from guie.machine import check_writable_file
 from guie.search.port import DEFAULT_PORT, listen
@@ -135,7 +135,7 @@ def _answer(session: Session, arguments: argparse.Namespace, queries: Sequence[P
         print(text)
     broken = [query for query in asked if query.problem]
     for query in broken:
-        print(f"error: the query {query.name}: {query.problem}", file=sys.stderr)
+        tell_error(f"the query {query.name}: {query.problem}")
     return 2 if broken else 0
 
 

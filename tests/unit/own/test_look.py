@@ -229,12 +229,6 @@ def test_two_folders_of_one_name_have_two_places(tmp_path: Path, monkeypatch: py
     assert out_folder(tmp_path / "a/photos", Path("there")) == Path("there")
 
 
-@pytest.mark.parametrize("width", [1, 2, 5, 6, 11])
-def test_cut_texts_have_their_width_and_both_ends(width: int):
-    cut = look_text._cut("abcdefghij", width)
-    assert len(cut) == min(width, 10) and (width < 3 or (cut[0] == "a" and cut[-1] == "j"))
-
-
 def test_the_last_lines_of_a_long_caption_are_kept():
     from guie.own.sheet import N_LINES, _lines
 
