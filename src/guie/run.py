@@ -54,6 +54,7 @@ DOORS = {
     9: "src/09_report.py",
 }
 PHASE_FOLDERS = {"head": FOLDERS[4], "backbone": FOLDERS[5], "highres": FOLDERS[6]}
+MODEL_NAME = "saved_model.pt"  # what door 08 exports; the contest asks for this name
 PROJECT = Path(__file__).resolve().parents[2]
 log = logging.getLogger(__name__)
 SCORE = re.compile(r"(?<=mP@5 )\d?\.\d+")  # as doors and stages log it

@@ -12,6 +12,7 @@ import pandas as pd
 
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
+from guie.export.formats import EMBEDDINGS, FORMATS, NEED_A_RUN
 from guie.files import save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
@@ -43,7 +44,6 @@ Each file is compared with saved_model.pt, on images of the run and on odd
 sizes, before it gets its name. The README in hub/ is a model card: scores with
 intervals, licences of the data, limits. A saved_model.pt alone, without its
 run, gives torchscript and embeddings."""
-FORMATS = ("torchscript", "program", "onnx", "hub", "embeddings")
 DONE = "export.json"
 
 
@@ -104,7 +104,7 @@ def export(arguments: argparse.Namespace) -> None:
         assert run is not None  # take_away refuses hub without one
         return card_text(facts_of(run, loss, exported.n_refitted), written)
 
-    written = take_away(exported, folder, [name for name in formats if name != "embeddings"], card)
+    written = take_away(exported, folder, [name for name in formats if name != EMBEDDINGS], card)
     if arguments.photos is not None:
         _save_embeddings(exported, codes, folder, arguments)
     save_json(folder / DONE, _done(exported, written, loss))
@@ -117,16 +117,14 @@ def _chosen(arguments: argparse.Namespace, exported: Exported, folder: Path) -> 
     Raises:
         ValueError: options that do not go together.
     """
-    from guie.export.take_away import NEED_A_RUN
-
     run = exported.run
     possible = tuple(
         name
         for name in FORMATS
-        if (run is not None or name not in NEED_A_RUN) and (name != "embeddings" or arguments.photos is not None)
+        if (run is not None or name not in NEED_A_RUN) and (name != EMBEDDINGS or arguments.photos is not None)
     )
     formats: tuple[str, ...] = arguments.formats or possible
-    if ("embeddings" in formats) != (arguments.photos is not None):
+    if (EMBEDDINGS in formats) != (arguments.photos is not None):
         raise ValueError("embeddings are those of photos: give --photos FOLDER, and embeddings among --formats")
     if run is not None and folder.is_relative_to(run.out):
         raise ValueError(f"--to {arguments.to} is inside the run {run.out}; choose a folder outside of it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from guie.examples import ExamplesFirst
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
 from guie.own.photos import Photos, named, read_photos
+from guie.own.place import place_of
 from guie.own.recipes import Wish
 from guie.own.towers import shipped_weights, tower
 from guie.own.training import train
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    name = arguments.name or run_name(arguments.photos)
+    name = arguments.name or place_of(arguments.photos, arguments.out).name
     photos = read_photos(arguments.photos, arguments.label_from)
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
     if arguments.px is not None:
@@ -103,8 +103,3 @@ def _with_tower(wish: Wish, text: str, photos: Photos) -> Wish:
     weights = str(found.weights)
     own = weights if found.model.own_normalisation_of else ""
     return replace(wish, tower=replace(found.model, weights=weights, own_normalisation_of=own), image_px=found.image_px)
-
-
-def run_name(path: Path) -> str:
-    """A name for the run of a folder or CSV: its own, with other characters than letters, digits, _ and - as _."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", path.resolve().stem if path.is_file() else path.resolve().name) or "photos"

@@ -30,12 +30,11 @@ from guie.export.torchscript import build_submission, quiet_jit
 from guie.files import save_json, whole_file
 from guie.machine import check_room
 from guie.model.normalisation import mean_std
-from guie.run import PROJECT, Run, commit
+from guie.run import MODEL_NAME, PROJECT, Run, commit
 from guie.settings.model import Model
 from guie.shown import progress
 
 log = logging.getLogger(__name__)
-MODEL_NAME = "saved_model.pt"  # the only name that the scorer looks for inside the zip
 PROGRAM_NAME = "saved_model.pt2"
 CONTRACT = {
     "input": "uint8 [1, 3, height, width], RGB, 0..255, any size",

@@ -12,12 +12,11 @@ from guie.data.sources.csv_list import ESCAPED, LIST
 from guie.files import save_json, whole_file
 from guie.kept import difference, has_results
 from guie.own.photos import Photos
-from guie.own.recipes import PHOTOS
+from guie.own.place import PHOTOS, TRAINED_ON
 from guie.recipe import Recipe, load_recipe
 
 ALL = "all"  # the link to the person's own folder
 LINKED = f"{PHOTOS}/{ALL}/"  # how the paths of manifests begin
-NOTED = "source.json"
 SCORED = "unseen"  # name and folder of the run that is only scored
 RECIPE_FILE = "recipe.py"  # of the run that is exported
 REMEDY = "give this one another --name"
@@ -57,8 +56,8 @@ def link_photos(photos: Photos, run: Path, origin: Origin) -> None:
         link.unlink()
     if not link.is_symlink():
         link.symlink_to(photos.root.resolve(), target_is_directory=True)
-    if _noted(run) != origin.shown:
-        save_json(folder / NOTED, origin.shown)
+    if noted_source(run) != origin.shown:
+        save_json(folder / TRAINED_ON, origin.shown)
     labelled = photos.table[photos.table["label"] != ""]
     table = labelled.assign(path=f"{ALL}/" + labelled["path"])[["path", "label"]]
     if any(ODD.search(text) for name in ("path", "label") for text in table[name]):
@@ -84,7 +83,7 @@ def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None
         origin: Where they and their labels come from.
         final: The recipe that shall be exported. Which of its settings that is may differ: it follows from the scores.
     """
-    link, noted = run / PHOTOS / ALL, _noted(run)
+    link, noted = run / PHOTOS / ALL, noted_source(run)
     if link.is_symlink() and link.readlink() != photos.root.resolve():
         raise ValueError(f"the run {run} is of {link.readlink()}; {REMEDY}, or --force")
     if noted is not None and noted != origin.shown:
@@ -109,10 +108,10 @@ def _values(recipe: Recipe) -> dict[str, Any]:
     return recipe.values_of(("data", "model", *rows, "export", "seed", "name"))
 
 
-def _noted(run: Path) -> dict[str, str] | None:
+def noted_source(run: Path) -> dict[str, str] | None:
     """What a run keeps of its origin; None where it keeps nothing that can be read."""
     try:
-        found = json.loads((run / PHOTOS / NOTED).read_text(encoding="utf-8"))
+        found = json.loads((run / PHOTOS / TRAINED_ON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from guie.own.found import SMALL_PX, Found, decimal, notes
+from guie.own.found import SMALL_PX, Found, counted, decimal, notes
 from guie.own.photos import N_NAMED, told_first
 from guie.own.scores import Row, Score
 from guie.own.suspects import pairs_of
@@ -27,7 +27,7 @@ HEAD = ("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence")
 HOW_TO_FETCH = (
     "Weights are fetched once where there is a network; copy its ~/.cache/huggingface here, or write timm:NAME=FILE."
 )
-WHAT_SIGNS = "> is the best; = is no worse than luck explains (paired test over labels, p >= .05)."
+WHAT_SIGNS = "> is the best; = may differ from it by luck alone (paired test over labels, p >= .05)."
 WHERE = {
     "folders": "labels are the folders",
     "flat": "no labels",
@@ -75,26 +75,22 @@ def _items(found: Found) -> Iterator[str]:
     """What is odd about the photos, each with up to three names."""
     singles = found.singles
     if singles:
-        yield f"{_n(len(singles), 'label')} with one photo, which cannot be found: {_named(singles)}"
+        yield f"{counted(len(singles), 'label')} with one photo, which cannot be found: {_named(singles)}"
     tiny = [f"{row.path} ({row.original_width} x {row.original_height})" for row in found.tiny.itertuples()]
     if tiny:
-        yield f"{_n(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
+        yield f"{counted(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
     problems = [f"{row.path} ({row.reason})" for row in told_first(found.small.problems).itertuples()]
     if problems:
-        yield f"{_n(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
+        yield f"{counted(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
     twins = found.twins
     pairs = [f"{row.path} and {row.twin}" for row in pairs_of(twins).itertuples()]
     n_two = int(twins["has_two_labels"].sum())
     if len(twins):
         across = f", {n_two:,} of them with two labels" if n_two else ""
-        yield f"{_n(len(twins), 'photo')} there twice{across}: {_named(pairs, ' -> duplicates.csv')}"
+        yield f"{counted(len(twins), 'photo')} there twice{across}: {_named(pairs, ' -> duplicates.csv')}"
     suspects = [f"{row.path} ({row.suggested}?)" for row in found.suspects.itertuples()]
     if suspects:
-        yield f"{_n(len(suspects), 'label')} worth a look: {_named(suspects, ' -> suspects.csv')}"
-
-
-def _n(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+        yield f"{counted(len(suspects), 'label')} worth a look: {_named(suspects, ' -> suspects.csv')}"
 
 
 def _named(names: Sequence[str], where: str = "") -> str:

@@ -23,7 +23,7 @@ from guie.own.recipe_text import recipe_text
 from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
 from guie.own.verdict import FEWEST, verdict
 from guie.recipe import Recipe, load_recipe
-from guie.run import DOORS, FOLDERS, PROJECT
+from guie.run import DOORS, FOLDERS, MODEL_NAME, PROJECT
 from guie.shown import painted
 
 FEWEST_PHOTOS = 2 * DIM  # PCA needs more photos than dimensions, after some were set aside for validation
@@ -60,7 +60,7 @@ class Trained:
     @property
     def model(self) -> Path:
         """The exported file."""
-        return self.run / FOLDERS[8] / "saved_model.pt"
+        return self.run / FOLDERS[8] / MODEL_NAME
 
 
 def train(

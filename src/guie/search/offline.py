@@ -30,7 +30,8 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     Args:
         path: The file.
         index: What is shown.
-        n_photos: Photos at most; of more, every so-manieth in the order of the paths. All photos may be neighbours.
+        n_photos: Photos at most. Of more, as many at equal distances in the order of the paths are shown; all may be
+            neighbours.
         k: Neighbours of each.
         say: Prints a line for the user.
 

@@ -16,6 +16,7 @@ from guie.done import locked
 from guie.embed.search import Vectors
 from guie.errors import is_of_the_machine
 from guie.own.photos import Photos
+from guie.own.place import is_same
 from guie.search.embedder import Embedder
 from guie.search.pending import KNOWN_COLUMNS, Pending
 from guie.search.reading import Photo, read_all
@@ -133,7 +134,7 @@ def _old_index(place: Path, source: Path, embedder: Embedder) -> tuple[Index | N
         if is_of_the_machine(error):
             raise
         return None, f"the index could not be read: {error}"
-    if old.header.photos != os.path.abspath(source):
+    if not is_same(old.header.photos, source):
         raise ValueError(f"{place} holds the index of {old.header.photos}; choose another place with --index")
     if old.header.model.key != embedder.model.key:
         return None, f"it was made by another model ({old.header.model.text}), now {embedder.model.text}"

@@ -26,6 +26,7 @@ from small_run import PX, make_small_run, picture
 from guie.cli.export import parser
 from guie.cli.main import main
 from guie.data.packed import PackedImages
+from guie.data.shards import small_pixels
 from guie.export import take_away
 from guie.export.hub import HubFolder
 from guie.export.torchscript import quiet_jit
@@ -352,6 +353,26 @@ def test_torch_and_onnxruntime_as_readme_says(
         with quiet_jit():
             exec(block, names)
         np.testing.assert_allclose(names["embedding"], wanted, atol=2e-5)
+
+
+def test_transparent_photos_are_laid_on_white_as_the_search_does(
+    blocks: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A cut-out product: its hidden pixels are noise, which convert("RGB") would show."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    pixels[:20, :, 3] = 0
+    pixels[20:, :25, 3] = 128
+    pixels[20:, 25:, 3] = 255
+    Image.fromarray(pixels).save("photo.jpg", format="PNG")
+    seen = small_pixels(Path("photo.jpg").read_bytes(), 0)[0]
+    share = pixels[..., 3:] / 255
+    np.testing.assert_allclose(seen, pixels[..., :3] * share + 255 * (1 - share), atol=1)
+    for block in blocks[:2]:
+        names: dict[str, Any] = {}
+        with quiet_jit():
+            exec(block, names)
+        np.testing.assert_array_equal(np.asarray(names["image"]), seen)
 
 
 @pytest.mark.full

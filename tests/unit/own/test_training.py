@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from guie.cli.main import main
-from guie.cli.train import run_name
 from guie.own.linked import ALL, Origin, link_photos
 from guie.own.photos import Photos
 from guie.own.recipes import Wish
@@ -62,11 +61,6 @@ def test_run_of_another_folder_is_not_replaced(tmp_path: Path):
     link_photos(photos(tmp_path / "one", {"a": 100, "b": 100}), tmp_path / "out/mine", Origin(tmp_path / "one"))
     with pytest.raises(ValueError, match=r"is of .*one; give this one another --name"):
         train(photos(tmp_path / "two", {"a": 100, "b": 100}), Wish("mine"), tmp_path / "out")
-
-
-@pytest.mark.parametrize(("folder", "name"), [("my photos", "my_photos"), ("Schuhe & Hüte", "Schuhe_H_te"), ("…", "_")])
-def test_name_of_the_run(tmp_path: Path, folder: str, name: str):
-    assert run_name(tmp_path / folder) == name
 
 
 def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
