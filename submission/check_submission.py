@@ -460,7 +460,12 @@ def row(what: str, value: str, is_shown: bool = True, mark: str = "ok") -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=TABLE[0] if TABLE else sys.stdout, flush=True)
+    """Prints a text. On a terminal, what failed is red, what is to be looked at is yellow."""
+    stream = TABLE[0] if TABLE else sys.stdout
+    if stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        for word, escape in (("FAIL", "\x1b[1;31m"), ("slow", "\x1b[1;31m"), ("look", "\x1b[33m")):
+            text = f"{escape}{word}\x1b[0m{text[4:]}" if text.startswith(word) else text
+    print(text, file=stream, flush=True)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -496,12 +501,12 @@ def _report_cost(module: Any, image: Image.Image, limit_hours: float) -> float:
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     row(
         "time",
-        f"{typical:.3f} s an image of 480x640; {N_TEST_IMAGES:,} take {hours:.1f} of {limit_hours:g} hours on this CPU",
+        f"{typical:.3f} s at 480x640; {N_TEST_IMAGES:,} take {hours:.1f} of {limit_hours:g} hours",
         mark="ok" if hours <= limit_hours else "slow",
     )
     row(
         "memory",
-        f"{memory_gb:.2f} GB at the peak (the smaller machine there: {HOST_MEMORY_GB:.0f} GB)",
+        f"{memory_gb:.2f} GB at the peak; the smaller machine has {HOST_MEMORY_GB:.0f} GB",
         mark="ok" if memory_gb <= HOST_MEMORY_GB else "look",
     )
     return hours

@@ -269,7 +269,7 @@ MAX_NODES = 350  # of a function's syntax tree: lines can be packed, nodes canno
 
 LONGER = {
     # One file on purpose: people copy it to Kaggle, or run it where this package is not installed.
-    "submission/check_submission.py": 600,
+    "submission/check_submission.py": 610,
 }
 
 

@@ -106,7 +106,7 @@ def _scores(found: Found, width: int) -> Iterator[str]:
         if len(rows) == 1:
             return
     else:
-        yield "Off the shelf, without training: each photo asks, all others answer"
+        yield from _wrapped("Off the shelf, without training: each photo asks, all others answer", width)
     yield from _table(rows, width)
     if len(rows) > 1 and found.best.full is not None:
         yield from _wrapped(WHAT_SIGNS, width, "  ", "  ")
