@@ -162,7 +162,7 @@ for door in "$here"/data_prep/0[1-9]_*.py "$here"/src/0[1-9]_*.py; do
     door_began=$EPOCHREALTIME
     "$python" "$door" "${options[@]}" || {
         status=$?
-        printf '\n%s stopped with status %d; the same command goes on from here.\n' "$(basename "$door")" "$status" >&2
+        printf '\n%s stopped with status %d; the error above says what to do. Then the run goes on from here.\n' "$(basename "$door")" "$status" >&2
         exit "$status"
     }
     times+=("$(printf '%8s s  %s' "$(seconds_since "$door_began")" "$(basename "$door" .py)")")
