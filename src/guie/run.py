@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import random
-import re
 import resource
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ import numpy as np
 from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
 from guie.settings.recipe import Recipe
-from guie.shown import has_colour, painted
+from guie.shown import painted, with_scores
 
 # Waiting OpenMP threads sleep instead of spinning. With loader processes or other programs on the same cores, spinning
 # costs MobileNetV2 two thirds of its images/s. OpenMP reads the variable once, when torch loads it. So no module
@@ -57,7 +56,6 @@ PHASE_FOLDERS = {"head": FOLDERS[4], "backbone": FOLDERS[5], "highres": FOLDERS[
 MODEL_NAME = "saved_model.pt"  # what door 08 exports; the contest asks for this name
 PROJECT = Path(__file__).resolve().parents[2]
 log = logging.getLogger(__name__)
-SCORE = re.compile(r"(?<=mP@5 )\d?\.\d+")  # as doors and stages log it
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class _ForPeople(logging.Formatter):
             return painted(text, "error")
         if record.levelno >= logging.WARNING:
             return painted(text, "warning")
-        return SCORE.sub(lambda found: painted(found[0], "score"), text) if has_colour(sys.stdout) else text
+        return with_scores(text)
 
 
 class _LogFile(_Quiet, logging.FileHandler):

@@ -6,6 +6,7 @@ Colour is for a terminal only, never for a pipe or a file, and not where NO_COLO
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 Style = Literal["error", "warning", "score"]
 ESCAPES: dict[Style, str] = {"error": "\x1b[1;31m", "warning": "\x1b[33m", "score": "\x1b[1;32m"}  # ECMA-48, SGR
+SCORE = re.compile(r"(?<=mP@5 )-?\d?\.\d+")
 RESET = "\x1b[0m"
 GAP = "  "  # between columns
 NARROWEST = 12  # columns of a name that is cut
@@ -36,6 +38,11 @@ def painted(text: str, style: Style, stream: TextIO | None = None) -> str:
         stream: Where it goes; None is stdout.
     """
     return f"{ESCAPES[style]}{text}{RESET}" if has_colour(stream or sys.stdout) else text
+
+
+def with_scores(text: str, stream: TextIO | None = None) -> str:
+    """A text with the scores in it painted: numbers behind `mP@5`."""
+    return SCORE.sub(lambda found: painted(found[0], "score", stream), text)
 
 
 def window_columns(stream: TextIO | None = None) -> int:

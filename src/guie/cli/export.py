@@ -16,9 +16,8 @@ from guie.export.formats import EMBEDDINGS, FORMATS, NEED_A_RUN
 from guie.files import save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
-from guie.own.photos import PROBLEM_COLUMNS, named, read_photos
+from guie.own.photos import PROBLEM_COLUMNS, print_problems, read_photos
 from guie.run import FOLDERS, Run, commit, set_up_logging
-from guie.shown import painted
 
 if TYPE_CHECKING:  # at run time only where there is work: --help answers without torch
     from guie.embed.codes import Codes
@@ -172,5 +171,4 @@ def _save_embeddings(exported: Exported, codes: Codes | None, folder: Path, argu
     megabytes = (folder / PARQUET).stat().st_size / 1e6
     print(f"{PARQUET:<16} {megabytes:7.1f} MB   {len(rows) - len(problems)} photos")
     left_out = pd.concat([photos.problems, pd.DataFrame(problems, columns=list(PROBLEM_COLUMNS), dtype=object)])
-    for line in named(left_out, "; those that cannot be read are listed in embeddings.json"):
-        print(painted(f"  not taken: {line}", "warning"))
+    print_problems(left_out, "not taken", "; those that cannot be read are listed in embeddings.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,14 @@ from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
-from guie.own.photos import Photos, named, read_photos
+from guie.own.photos import Photos, print_problems, read_photos
 from guie.own.place import place_of
 from guie.own.recipes import Wish
 from guie.own.towers import shipped_weights, tower
 from guie.own.training import train
 from guie.own.verdict import verdict
 from guie.run import default_out
-from guie.shown import painted
+from guie.shown import window_columns, with_scores
 
 EXAMPLES = """
 guie train my_photos              classes are the folders: shoes/a.jpg
@@ -76,12 +77,14 @@ def _train(arguments: argparse.Namespace) -> None:
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
     if arguments.px is not None:
         wish = replace(wish, image_px=arguments.px)
-    for line in named(photos.problems):
-        print(painted(f"not taken: {line}", "warning"))
+    print(f"{len(photos.table):,} photos in {arguments.photos}")
+    print_problems(photos.problems, "not taken")
     origin = Origin(arguments.photos, arguments.label_from)
     options = ["--device", arguments.device]
     result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)
-    print(f"\n{painted(verdict(result.found, result.is_unseen), 'score')}")
+    sentence = verdict(result.found, result.is_unseen)
+    width = window_columns()
+    print(f"\n{with_scores(textwrap.fill(sentence, width) if width else sentence)}")
     print(f"Exported: {result.exported}, {result.model}")
     print(f"Report:   {result.run / '09_report/index.html'}")
 

@@ -15,6 +15,7 @@ from guie.data.image import EXTENSIONS, is_image
 from guie.data.names import name_on_disk, safe_name
 from guie.data.sources import images_in, passed_over, read_csv
 from guie.errors import is_of_the_machine
+from guie.shown import painted
 
 Kind = Literal["folders", "flat", "table", "pattern"]
 COLUMNS = ("path", "label")
@@ -68,6 +69,27 @@ def named(problems: pd.DataFrame, rest: str = "") -> list[str]:
     first = [f"{row.path}: {row.reason}" for row in told_first(problems).head(N_NAMED).itertuples()]
     n_more = len(problems) - len(first)
     return [*first, f"and {n_more:,} more{rest}"] if n_more else first
+
+
+def told(problems: pd.DataFrame, what: str, rest: str = "") -> list[str]:
+    """How many files were not taken, and below it the first of them; nothing where there are none.
+
+    Args:
+        problems: `PROBLEM_COLUMNS`, in any order.
+        what: What became of them, such as `not taken`.
+        rest: Where all are listed, for the last line.
+    """
+    if problems.empty:
+        return []
+    files = "file" if len(problems) == 1 else "files"
+    return [f"  {len(problems):,} {files} {what}:", *(f"    {line}" for line in named(problems, rest))]
+
+
+def print_problems(problems: pd.DataFrame, what: str, rest: str = "") -> None:
+    """Prints what `told` gives; on a terminal in the colour of a warning, unless nobody misses any of the files."""
+    is_warning = not problems["reason"].str.startswith(DULL).all()
+    for line in told(problems, what, rest):
+        print(painted(line, "warning") if is_warning else line)
 
 
 class _Found(NamedTuple):

@@ -18,13 +18,12 @@ from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
 from guie.own.linked import LINKED, RECIPE_FILE, SCORED, Origin, check_ours, check_same, link_photos
 from guie.own.look import check_apart
-from guie.own.photos import PROBLEM_COLUMNS, Photos, named
+from guie.own.photos import PROBLEM_COLUMNS, Photos, print_problems
 from guie.own.recipe_text import recipe_text
 from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
 from guie.own.verdict import FEWEST, verdict
 from guie.recipe import Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, MODEL_NAME, PROJECT
-from guie.shown import painted
 
 FEWEST_PHOTOS = 2 * DIM  # PCA needs more photos than dimensions, after some were set aside for validation
 SCORING = (1, 2, 3, 4, 5, 6, 7)
@@ -179,11 +178,8 @@ def _tell_left_out(run: Path) -> None:
     paths = [run / FOLDERS[number] / "problems.parquet" for number in (1, 3)]
     tables = [pd.read_parquet(path, columns=list(PROBLEM_COLUMNS)) for path in paths if path.is_file()]
     problems = pd.concat(tables) if tables else pd.DataFrame()
-    if problems.empty:
-        return
-    print(painted(f"  left out: {len(problems):,} photos that cannot be used", "warning"))
-    for line in named(problems.assign(path=problems["path"].str.removeprefix(LINKED))):
-        print(painted(f"    {line}", "warning"))
+    if not problems.empty:
+        print_problems(problems.assign(path=problems["path"].str.removeprefix(LINKED)), "left out")
 
 
 def check_enough(photos: Photos, source: Path) -> None:

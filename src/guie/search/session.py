@@ -12,7 +12,7 @@ import pandas as pd
 
 from guie.launch import choose_device
 from guie.own.look import check_apart, check_device, weights_folders
-from guie.own.photos import named, read_photos
+from guie.own.photos import read_photos, told
 from guie.run import default_out
 from guie.search.embedder import Embedder, load_again, load_found, load_given, load_named
 from guie.search.store import HEADER, PLACE, Header, Index, all_places, default_place, open_index, read_header
@@ -125,8 +125,5 @@ def _told(changes: Changes) -> str:
 
 
 def _tell_problems(problems: pd.DataFrame, folder: Path, say: Say) -> None:
-    if not len(problems):
-        return
-    say(f"  {len(problems):,} not in the index:")
-    for line in named(problems, f"; all are in {folder / 'problems.parquet'}"):
-        say(f"    {line}")
+    for line in told(problems, "not in the index", f"; all are in {folder / 'problems.parquet'}"):
+        say(line)

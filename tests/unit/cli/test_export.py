@@ -185,7 +185,7 @@ def test_file_alone_gives_what_needs_no_run(run: Run, photos: Path, tmp_path: Pa
     names = ["embeddings.json", "embeddings.parquet", "export.json", "saved_model.pt"]
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == names
     out = capsys.readouterr().out
-    assert "4 photos" in out and "not taken: b/broken.png: " in out
+    assert "4 photos" in out and "file not taken:\n    b/broken.png: " in out
     assert main(["export", str(file), *to, "--formats", "onnx,hub"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: onnx, hub are made from a run's weights") and error.count("\n") == 1

@@ -65,7 +65,7 @@ def test_index_is_told_on_stdout(photos: Path, model: Path, capsys: pytest.Captu
     first, counts, told, broken, hidden = said.out.splitlines()
     assert first.startswith(f"index: 5 photos of {photos}, by exported model {model}, in ")
     assert counts.startswith("  5 new; 5 embedded; ")
-    assert told == "  2 not in the index:"
+    assert told == "  2 files not in the index:"
     assert broken.startswith("    broken.jpg: unreadable header") and hidden == "    .hidden: hidden file"
     assert main([str(photos)]) == 0  # the model that was given once stays
     said = capsys.readouterr()
