@@ -92,7 +92,7 @@ elif [ "$command" = look ]; then
 fi
 
 case ${1-} in
-    guie | look | train | search | export | evaluate | report) # commands of guie
+    guie | look | train | search | export | refit | evaluate | report) # commands of guie
         # shellcheck source=.ci/setup.sh
         source "$here/.ci/setup.sh"
         set_up run
@@ -162,7 +162,8 @@ for door in "$here"/data_prep/0[1-9]_*.py "$here"/src/0[1-9]_*.py; do
     door_began=$EPOCHREALTIME
     "$python" "$door" "${options[@]}" || {
         status=$?
-        printf '\n%s stopped with status %d; the error above says what to do. Then the run goes on from here.\n' "$(basename "$door")" "$status" >&2
+        advice="the error above says what to do. Then the run goes on from here."
+        printf '\n%s stopped with status %d; %s\n' "$(basename "$door")" "$status" "$advice" >&2
         exit "$status"
     }
     times+=("$(printf '%8s s  %s' "$(seconds_since "$door_began")" "$(basename "$door" .py)")")

@@ -3,7 +3,8 @@
 Mostly at a low learning rate, with the head of door 04 fixed.
 
 Reads   03_packed/, 04_head/
-Writes  05_backbone/<stage>/: metrics.csv, curve.csv, final.safetensors, done.json
+Writes  05_backbone/<stage>/: metrics.csv, curve.csv, final.safetensors,
+        done.json
 Run     python src/05_train_backbone.py --recipe demo
 Last line: next: python src/06_finetune_highres.py ...
 """

@@ -3,7 +3,8 @@
 Head and backbone go on from the weights of door 05.
 
 Reads   03_packed/, 05_backbone/
-Writes  06_highres/<stage>/: metrics.csv, curve.csv, final.safetensors, done.json
+Writes  06_highres/<stage>/: metrics.csv, curve.csv, final.safetensors,
+        done.json
 Run     python src/06_finetune_highres.py --recipe demo
 Last line: next: python src/07_ensemble_and_pca.py ...
 """

@@ -16,7 +16,7 @@ from guie.export.formats import EMBEDDINGS, FORMATS, NEED_A_RUN
 from guie.files import save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
-from guie.own.photos import PROBLEM_COLUMNS, print_problems, read_photos
+from guie.own.photos import pairs, print_problems, read_photos
 from guie.run import FOLDERS, Run, commit, set_up_logging
 
 if TYPE_CHECKING:  # at run time only where there is work: --help answers without torch
@@ -170,5 +170,5 @@ def _save_embeddings(exported: Exported, codes: Codes | None, folder: Path, argu
     problems = save_vectors(exported.script, exported.digest, rows, folder, codes, device)
     megabytes = (folder / PARQUET).stat().st_size / 1e6
     print(f"{PARQUET:<16} {megabytes:7.1f} MB   {len(rows) - len(problems)} photos")
-    left_out = pd.concat([photos.problems, pd.DataFrame(problems, columns=list(PROBLEM_COLUMNS), dtype=object)])
+    left_out = [*pairs(photos.problems), *problems]
     print_problems(left_out, "not taken", "; those that cannot be read are listed in embeddings.json")

@@ -12,7 +12,7 @@ from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
-from guie.own.photos import Photos, print_problems, read_photos
+from guie.own.photos import Photos, pairs, print_problems, read_photos
 from guie.own.place import place_of
 from guie.own.recipes import Wish
 from guie.own.towers import shipped_weights, tower
@@ -78,7 +78,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.px is not None:
         wish = replace(wish, image_px=arguments.px)
     print(f"{len(photos.table):,} photos in {arguments.photos}")
-    print_problems(photos.problems, "not taken")
+    print_problems(pairs(photos.problems), "not taken")
     origin = Origin(arguments.photos, arguments.label_from)
     options = ["--device", arguments.device]
     result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)

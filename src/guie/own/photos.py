@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -85,11 +85,22 @@ def told(problems: pd.DataFrame, what: str, rest: str = "") -> list[str]:
     return [f"  {len(problems):,} {files} {what}:", *(f"    {line}" for line in named(problems, rest))]
 
 
-def print_problems(problems: pd.DataFrame, what: str, rest: str = "") -> None:
-    """Prints what `told` gives; on a terminal in the colour of a warning, unless nobody misses any of the files."""
-    is_warning = not problems["reason"].str.startswith(DULL).all()
-    for line in told(problems, what, rest):
+def print_problems(problems: Sequence[tuple[str, str]], what: str, rest: str = "") -> None:
+    """Prints what `told` gives; on a terminal in the colour of a warning, unless nobody misses any of the files.
+
+    Args:
+        problems: path and reason of each.
+        what: See `told`.
+        rest: See `told`.
+    """
+    is_warning = not all(reason.startswith(DULL) for _, reason in problems)
+    for line in told(pd.DataFrame(problems, columns=list(PROBLEM_COLUMNS), dtype=object), what, rest):
         print(painted(line, "warning") if is_warning else line)
+
+
+def pairs(problems: pd.DataFrame) -> list[tuple[str, str]]:
+    """path and reason of each problem of a table."""
+    return list(problems[list(PROBLEM_COLUMNS)].itertuples(index=False, name=None))
 
 
 class _Found(NamedTuple):

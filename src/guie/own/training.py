@@ -18,7 +18,7 @@ from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
 from guie.own.linked import LINKED, RECIPE_FILE, SCORED, Origin, check_ours, check_same, link_photos
 from guie.own.look import check_apart
-from guie.own.photos import PROBLEM_COLUMNS, Photos, print_problems
+from guie.own.photos import Photos, pairs, print_problems
 from guie.own.recipe_text import recipe_text
 from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
 from guie.own.verdict import FEWEST, verdict
@@ -176,10 +176,8 @@ def _keep_verdict(run: Path, found: Paired, final: Recipe, is_unseen: bool) -> N
 def _tell_left_out(run: Path) -> None:
     """Prints how many photos could not be read, with the names of the first."""
     paths = [run / FOLDERS[number] / "problems.parquet" for number in (1, 3)]
-    tables = [pd.read_parquet(path, columns=list(PROBLEM_COLUMNS)) for path in paths if path.is_file()]
-    problems = pd.concat(tables) if tables else pd.DataFrame()
-    if not problems.empty:
-        print_problems(problems.assign(path=problems["path"].str.removeprefix(LINKED)), "left out")
+    found = [pair for path in paths if path.is_file() for pair in pairs(pd.read_parquet(path))]
+    print_problems([(path.removeprefix(LINKED), reason) for path, reason in found], "left out")
 
 
 def check_enough(photos: Photos, source: Path) -> None:

@@ -249,7 +249,7 @@ def test_file_that_disagrees_is_not_written(
         return (np.roll(embeddings, 1, axis=1) if len(calls) == 2 else embeddings), seconds
 
     monkeypatch.setattr(take_away, "_embedded", turned)
-    monkeypatch.setattr(take_away, "_program", lambda run: torch.export.load(made / "saved_model.pt2"))
+    monkeypatch.setattr(take_away, "_program", lambda *_: torch.export.load(made / "saved_model.pt2"))
     assert main(["export", str(run.out), "--to", str(folder), "--formats", format]) == 2
     told = capsys.readouterr().err
     assert re.match(
