@@ -430,11 +430,16 @@ def test_failing_door_stops_the_sequence_with_its_status(doors: Tree):
     done = doors.bash("./run.sh", FAKE_FAIL_4="2")
     assert done.returncode == 2
     assert re.findall(r"^door (\d)", done.stdout, re.MULTILINE) == ["1", "2", "3", "4"]
-    assert "04_train_head.py stopped with status 2; the same command goes on from here." in done.stderr
+    assert (
+        "04_train_head.py stopped with status 2; the error above says what to do. Then the run goes on from here."
+        in done.stderr
+    )
 
 
 def test_bad_submission_fails_the_run(doors: Tree):
-    assert doors.bash("./run.sh", FAKE_BAD_ZIP="1").returncode == 1
+    done = doors.bash("./run.sh", FAKE_BAD_ZIP="1")
+    assert done.returncode == 1
+    assert "submission.zip, which the check above refuses" in done.stdout and "Report:     " in done.stdout
 
 
 @pytest.mark.parametrize(
