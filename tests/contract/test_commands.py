@@ -82,6 +82,7 @@ class Tree:
             "cp",
             "sha256sum",
             "flock",
+            "fold",
         ):
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
         self.tool("df", "printf 'head\\ndisk 0 0 %s 0 /\\n' \"${FAKE_FREE_MB:-50000}\"")
@@ -379,14 +380,15 @@ def test_nine_doors_in_order_then_the_summary(doors: Tree):
 
 def test_options_reach_every_door(doors: Tree):
     words = (
-        "--recipe=tiny --data-root 'my data' --set seed=1 --set=model.name=x --device cpu --force --verify --out 'my "
-        "out'"
+        "--recipe=tiny --data-root 'my data' --set seed=1 --set=model.name=x --device cpu --force --verify --replace "
+        "--name mine --tracker=mlflow --out 'my out'"
     )
     done = doors.bash(f"./run.sh --to 7 {words}")
     assert done.returncode == 0, done.stderr
     opened = [line for line in done.stdout.splitlines() if line.startswith("door ")]
     given = (
-        "--data-root my data --set seed=1 --set model.name=x --device cpu --force --verify --recipe tiny --out my out"
+        "--data-root my data --set seed=1 --set model.name=x --device cpu --force --verify --replace --name mine "
+        "--tracker mlflow --recipe tiny --out my out"
     )
     assert opened == [f"door {n} {given}" for n in range(1, 8)]
 
