@@ -5,33 +5,55 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
 usage() {
     cat <<'END'
-./run.sh [options]          from raw images to submission.zip: nine doors, one after the other
-./run.sh COMMAND [options]  one command of guie, e.g. ./run.sh evaluate --help; ./run.sh guie lists them
-./run.sh --images FOLDER    your own photos: guie train FOLDER; with --look: guie look FOLDER, which trains nothing
+  ./run.sh                      the demo: nine doors, one after the other
+  ./run.sh --images my_photos   your own photos: guie train my_photos
 
-Without options it draws a small set of images itself and runs the recipe `demo` on it: about nine minutes on two cores.
-The first start installs what is needed into .venv (3 to 5 minutes, 7 GB); later starts begin at once. A door whose
-inputs and settings have not changed is skipped, so after an interruption just start again.
+usage: ./run.sh [options]           from raw images to submission.zip
+       ./run.sh COMMAND [options]   a command of guie: ./run.sh guie lists them
+       ./run.sh --images FOLDER     guie train FOLDER; with --look: guie look
+                                    FOLDER, which trains nothing
 
-  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own file that defines RECIPE (default: demo)
-  --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or ./data)
-  --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or artifacts/ of the project)
-  --licence commercial    keep only data sets whose licence is known to allow commercial use
-  --set FIELD=VALUE       change one field, e.g. --set seed=1 --set stages.s1_head.optim.n_epochs=5; repeatable
-  --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first accelerator, else the CPU
-  --scheduler ADDRESS     check and pack the images on the workers of this dask.distributed scheduler
-  --tracker NAME          where the curves of the training go: tensorboard (default), wandb or mlflow
+Without options it draws a small set of images itself and runs the recipe demo
+on it: about nine minutes on two cores. The first start installs what is needed
+into .venv (3 to 5 minutes, 7 GB); later starts begin at once. A door whose
+inputs and settings have not changed is skipped, so after an interruption just
+start again. What is finished with other settings is never replaced unasked.
+
+  --recipe NAME|FILE.py   what to do: a recipe below, or the path of your own
+                          file that defines RECIPE (default: demo)
+  --name NAME             of the run: results go to FOLDER/NAME of --out
+                          (default: the recipe's name)
+  --data-root FOLDER      where the raw data sets lie (default: GUIE_DATA, or
+                          ./data)
+  --out FOLDER            results go to FOLDER/<recipe> (default: GUIE_OUT, or
+                          artifacts/ of the project)
+  --licence commercial    keep only data sets whose licence is known to allow
+                          commercial use
+  --set FIELD=VALUE       change one field, e.g. --set seed=1 or --set
+                          stages.s1_head.optim.n_epochs=5; repeatable
+  --replace               put results in place of finished ones that were made
+                          with other settings
+  --device DEVICE         cpu, cuda, cuda:1, or auto (default): the first
+                          accelerator, else the CPU
+  --scheduler ADDRESS     check and pack the images on the workers of this
+                          dask.distributed scheduler
+  --tracker NAME          where the curves of the training go: tensorboard
+                          (default), wandb or mlflow
   --from N, --to N        open only the doors from N to N (1 to 9)
   --force                 do each of these doors again even if it is done
-  --verify                compare the bytes of finished outputs with those that were written, not only sizes and times
+  --verify                compare the bytes of finished outputs with those that
+                          were written, not only sizes and times
   -h, --help              this text
 
 END
     echo "Recipes:"
-    local file first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
+    local file
+    local margin='                          ' # as wide as the name of a recipe and its spaces
+    local first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
         # The first sentence of the recipe's docstring, without its name.
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" "$(sed -n "$first_sentence" "$file")"
+        printf '  %-22s  %s\n' "$(basename "$file" .py)" \
+            "$(sed -n "$first_sentence" "$file" | fold -s -w 54 | sed "s/ *\$//; 2,\$s/^/$margin/")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
@@ -72,7 +94,7 @@ elif [ "$command" = look ]; then
 fi
 
 case ${1-} in
-    guie | look | train | search | export | evaluate | report) # commands of guie
+    guie | look | train | search | export | refit | evaluate | report) # commands of guie
         # shellcheck source=.ci/setup.sh
         source "$here/.ci/setup.sh"
         set_up run
@@ -93,8 +115,8 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         -h | --help) usage && exit ;;
-        --force | --verify) options+=("$1") && shift && continue ;;
-        --recipe | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | --from | --to)
+        --force | --verify | --replace) options+=("$1") && shift && continue ;;
+        --recipe | --name | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | --from | --to)
             [ $# -ge 2 ] || refuse "$1 needs a value"
             ;;
         *) refuse "no option $1" ;;
@@ -104,12 +126,13 @@ while [ $# -gt 0 ]; do
         --out) out=$2 ;;
         --set) sets+=("$2") ;;
         --licence) sets+=("data.licence=$2") ;;
+        --name) sets+=("name=$2") ;;
         --from | --to) [[ $2 =~ ^[1-9]$ ]] || refuse "$1 is $2, must be 1 to 9" ;;&
         --from) first=$2 ;;
         --to) last=$2 ;;
     esac
     case $1 in
-        --data-root | --set | --licence | --device | --scheduler | --tracker) options+=("$1" "$2") ;;
+        --data-root | --name | --set | --licence | --device | --scheduler | --tracker) options+=("$1" "$2") ;;
     esac
     shift 2
 done
@@ -141,7 +164,8 @@ for door in "$here"/data_prep/0[1-9]_*.py "$here"/src/0[1-9]_*.py; do
     door_began=$EPOCHREALTIME
     "$python" "$door" "${options[@]}" || {
         status=$?
-        printf '\n%s stopped with status %d; the same command goes on from here.\n' "$(basename "$door")" "$status" >&2
+        advice="the error above says what to do. Then the run goes on from here."
+        printf '\n%s stopped with status %d; %s\n' "$(basename "$door")" "$status" "$advice" >&2
         exit "$status"
     }
     times+=("$(printf '%8s s  %s' "$(seconds_since "$door_began")" "$(basename "$door" .py)")")
@@ -157,19 +181,24 @@ if [ "$last" = 9 ]; then
     "$python" -P -m guie.sequence scores "$out/$name/07_embeddings/scores.csv"
     echo
 fi
+checked=0
 if [ "$last" -ge 8 ]; then
     zip=$out/$name/08_export/submission.zip
     echo "What Kaggle would load:"
     parity=$out/$name/08_export/parity
-    "$python" "$here/submission/check_submission.py" "$zip" --expected "$parity" --min-cosine "$min_cosine"
+    checker=$here/submission/check_submission.py
+    "$python" "$checker" "$zip" --expected "$parity" --min-cosine "$min_cosine" || checked=$?
     echo
 fi
 echo "Times:"
 printf '%s\n' "${times[@]}"
 printf '%8s s  in all\n' "$(seconds_since "$began")"
 if [ "$last" -ge 8 ]; then
-    printf '\nSubmission: %s\n' "$zip"
+    refused=
+    [ "$checked" = 0 ] || refused=", which the check above refuses"
+    printf '\nSubmission: %s%s\n' "$zip" "$refused"
 fi
 if [ "$last" = 9 ]; then
     printf 'Report:     %s\n' "$out/$name/09_report/index.html"
 fi
+exit "$checked" # the check of the submission has said why it is not 0

@@ -1,12 +1,14 @@
 """Door 00: fetches a public data set, or lists those that are known.
 
-Without a name it lists each set with its size, licence, page and folder. With a name it downloads the set if that is
-openly hosted: it continues after a broken connection, checks the checksums and unpacks. With --kaggle it downloads the
-set's copy on Kaggle, by kagglehub and with an account there. Otherwise it says what to do.
+Without a name it lists each set with its size, licence, page and folder. With
+a name it downloads the set if that is openly hosted: it continues after a
+broken connection, checks the checksums and unpacks. With --kaggle it downloads
+the set's copy on Kaggle, by kagglehub and with an account there. Otherwise it
+says what to do.
 
 Run     python data_prep/00_fetch.py
-        python data_prep/00_fetch.py gldv2 --data-root data --only 'images_00?.tar'
-        python data_prep/00_fetch.py products10k --data-root data --kaggle
+        python data_prep/00_fetch.py gldv2 --only 'images_00?.tar'
+        python data_prep/00_fetch.py products10k --kaggle
 Writes  <data root>/<folder>/, with marks of the finished files in .fetched/
 """
 
@@ -16,12 +18,14 @@ import sys
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst, parted
 from guie.run import set_up_logging
 
 
 def main() -> int:
     """Exit status 0; 2 after an error told in one line; 130 when interrupted."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    examples, rest = parted(__doc__)
+    p = ExamplesFirst(examples, description=rest)
     p.add_argument("kind", nargs="?", help="the set, by its name in the list")
     p.add_argument(
         "--data-root",

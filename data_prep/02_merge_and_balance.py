@@ -1,8 +1,11 @@
-"""Door 02: merges the data sets, sets classes aside for validation, and balances the training classes.
+"""Door 02: merges the data sets, holds classes back, balances the others.
+
+The classes that are held back are for validation; the others are trained on.
 
 Reads   artifacts/<recipe>/01_manifests
-Writes  artifacts/<recipe>/02_balanced/train.parquet, val.parquet, classes.parquet, licences.json, report.json and
-        images_per_class.svg (the long tail of every source before and after balancing)
+Writes  artifacts/<recipe>/02_balanced/: train.parquet, val.parquet,
+        classes.parquet, licences.json, report.json, images_per_class.svg
+        (the long tail of every source before and after balancing)
 Run     python data_prep/02_merge_and_balance.py --recipe minibench
 Last line: next: python data_prep/03_pack_images.py ...
 """

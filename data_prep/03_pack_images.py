@@ -1,11 +1,12 @@
-"""Door 03: decodes every image once, makes it small and packs it, so that training never waits
-for a large or broken file.
+"""Door 03: decodes every image once, makes it small and packs it.
+
+So training never waits for a large or broken file. After a kill, the same
+command continues with the first unfinished shard.
 
 Reads   artifacts/<recipe>/02_balanced, and the raw images under --data-root
-Writes  artifacts/<recipe>/03_packed/shard_00000.tar ..., index.parquet (where each image lies)
-        and problems.parquet
+Writes  artifacts/<recipe>/03_packed/: shard_00000.tar ..., index.parquet (where
+        each image lies), problems.parquet
 Run     python data_prep/03_pack_images.py --recipe minibench --data-root DATA
-        After a kill, the same command continues with the first unfinished shard.
 Last line: next: python src/04_train_head.py ...
 """
 

@@ -1,7 +1,10 @@
-"""Door 05: trains the recipe's stages.backbone: the backbone, mostly at a low learning rate with the head fixed.
+"""Door 05: trains the backbone: the recipe's stages.backbone.
+
+Mostly at a low learning rate, with the head of door 04 fixed.
 
 Reads   03_packed/, 04_head/
-Writes  05_backbone/<stage>/: metrics.csv, curve.csv, final.safetensors, done.json
+Writes  05_backbone/<stage>/: metrics.csv, curve.csv, final.safetensors,
+        done.json
 Run     python src/05_train_backbone.py --recipe demo
 Last line: next: python src/06_finetune_highres.py ...
 """

@@ -1,7 +1,10 @@
-"""Door 06: trains the recipe's stages.highres: head and backbone at a higher resolution, from the weights of door 05.
+"""Door 06: trains at a higher resolution: the recipe's stages.highres.
+
+Head and backbone go on from the weights of door 05.
 
 Reads   03_packed/, 05_backbone/
-Writes  06_highres/<stage>/: metrics.csv, curve.csv, final.safetensors, done.json
+Writes  06_highres/<stage>/: metrics.csv, curve.csv, final.safetensors,
+        done.json
 Run     python src/06_finetune_highres.py --recipe demo
 Last line: next: python src/07_ensemble_and_pca.py ...
 """

@@ -22,7 +22,7 @@ RECIPE = replace(TINY, data=replace(TINY.data, drawn=DrawnWorld(12, 6, 64)))
 def options(folder: Path) -> list[str]:
     """The options of a door. The recipe's file is written into `folder`, and the run goes there, too."""
     (folder / "tiny.py").write_text(FILE)
-    places = ["--recipe", str(folder / "tiny.py"), "--data-root", str(folder), "--out", str(folder)]
+    places = ["--recipe", str(folder / "tiny.py"), "--out", str(folder)]
     return [*places, "--device", "cpu"]
 
 

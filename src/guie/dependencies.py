@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+from typing import Any
 
+from guie import versions
 from guie.done import damages, fingerprint, outputs_digest, read_done, readers
 from guie.launch import device_kind
 from guie.options import command
 from guie.run import FOLDERS, Run
-from guie.settings.names import PRETRAINED
+from guie.settings.names import OF_WEIGHTS, PRETRAINED
 from guie.settings.recipe import Recipe
 from guie.settings.stage import Soup
-from guie.versions import AUGMENTATION, DRAWING, EXTRACTION, MANIFESTS, PACKING
+from guie.versions import CODE, DRAWING, EXTRACTION, MANIFESTS, PACKING
 
 # The recipe fields that each door reads. Other fields do not make the door run again.
 READS: dict[int, tuple[str, ...]] = {
@@ -45,7 +47,7 @@ READS: dict[int, tuple[str, ...]] = {
         "data.max_bad_share",
         "data.duplicate_bits",
     ),
-    **dict.fromkeys((4, 5, 6), ("model", "data.limits", "embed.precision", "embed.storage", "seed")),
+    **dict.fromkeys((4, 5, 6), OF_WEIGHTS),
     7: ("model", "embed.settings", "embed.precision", "embed.storage", "seed"),
     8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
     9: (),  # no names stand for the whole recipe, which the report shows
@@ -54,7 +56,7 @@ READS: dict[int, tuple[str, ...]] = {
 VERSIONS: dict[int, dict[str, int]] = {
     1: {"drawing": DRAWING, "manifests": MANIFESTS},
     3: {"packing": PACKING},
-    **{door: {"augmentation": AUGMENTATION, "extraction": EXTRACTION} for door in (4, 5, 6)},
+    **dict.fromkeys((4, 5, 6), versions.OF_WEIGHTS),
     7: {"extraction": EXTRACTION},
 }
 # The doors whose outputs each door reads.
@@ -92,6 +94,11 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
 def settings_digest(recipe: Recipe, number: int) -> str:
     """One hash over the recipe fields that door `number` reads and the versions of the code that makes its results."""
     return recipe.digest(*reads(recipe, number), **VERSIONS.get(number, {}))
+
+
+def read_values(recipe: Recipe, number: int) -> dict[str, Any]:
+    """What `settings_digest` hashes, by name."""
+    return recipe.values_of(reads(recipe, number)) | {CODE: VERSIONS.get(number, {})}
 
 
 def input_digests(run: Run, number: int, arguments: argparse.Namespace) -> dict[str, str]:

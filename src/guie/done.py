@@ -47,7 +47,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     except ValueError:  # not JSON, or not UTF-8
         mark = None
     needed = {"settings": str, "inputs": dict, "outputs": dict, "metrics": dict, "seconds": int | float}
-    later = {"files": dict, "marks": list, "versions": dict}  # missing in the marks of earlier code
+    later = {"files": dict, "marks": list, "versions": dict, "read": dict}  # missing in the marks of earlier code
     is_mark = isinstance(mark, dict) and all(isinstance(mark.get(name), kind) for name, kind in needed.items())
     if not is_mark or not all(isinstance(mark.get(name, kind()), kind) for name, kind in later.items()):
         log.warning("%s is damaged; the step runs again", path)
@@ -150,9 +150,27 @@ def remove_damaged(folder: Path, verify: bool = False) -> None:
 
 
 def mark_done(
-    run: Run, folder: Path, step: str, settings: str, inputs: dict[str, str], started: float, metrics: dict[str, Any]
+    run: Run,
+    folder: Path,
+    step: str,
+    settings: str,
+    inputs: dict[str, str],
+    started: float,
+    metrics: dict[str, Any],
+    read: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes `done.json`, the last file of a step, and returns its content."""
+    """Writes `done.json`, the last file of a step, and returns its content.
+
+    Args:
+        run: The run that the step belongs to.
+        folder: Of the step.
+        step: Its name, for people.
+        settings: Digest of the settings that it depends on.
+        inputs: Digests of what it read.
+        started: When it began, in seconds since the epoch.
+        metrics: What it found.
+        read: The settings themselves, so that it can be told later which of them differ.
+    """
     paths = [
         path
         for path in sorted(folder.rglob("*"))
@@ -163,6 +181,7 @@ def mark_done(
     mark = {
         "step": step,
         "settings": settings,
+        "read": read or {},
         "inputs": inputs,
         "outputs": {name: digest_of_file(path) for name, path in names.items()},
         "files": {name: state_of(path) for name, path in names.items()},

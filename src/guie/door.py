@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from guie.address_space import check_address_space
-from guie.dependencies import PHASES, check_inputs_whole, input_digests, late_digests, settings_digest
+from guie.dependencies import PHASES, check_inputs_whole, input_digests, late_digests, read_values, settings_digest
 from guie.done import is_done, locked, mark_done, other_code, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
 from guie.files import sweep
+from guie.kept import check_kept
 from guie.launch import check_tracker, choose_device, device_kind, main_and_count
 from guie.machine import check_names, check_writable
 from guie.options import as_data, command, next_command, parser
@@ -56,11 +57,11 @@ def open_door(number: int, doc: str | None, work: Work | str, argv: Sequence[str
 
 
 def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace) -> int:
-    run = _run_of(arguments)
+    run = _run_of(number, arguments)
     folder = run.folder(number)
     is_main, n_processes = main_and_count()
     set_up_logging(folder, is_main)
-    _log_begin(run, number, n_processes, arguments)
+    _log_begin(run, number, n_processes)
     words = words | _compared(number, arguments)
     settings = settings_digest(run.recipe, number)
     inputs = input_digests(run, number, arguments)
@@ -77,6 +78,8 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
             if n_processes == 1 and _mark_time(folder) != mark_seen and is_finished():  # another start was faster
                 _log_done(run, number, arguments, is_main)
             else:
+                if not (arguments.force or arguments.replace):
+                    check_kept(run, number)
                 check_inputs_whole(run, number, arguments)
                 started = time.time()
                 if number in COMPUTES:
@@ -90,14 +93,20 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     return 0
 
 
-def _run_of(arguments: argparse.Namespace) -> Run:
+def _run_of(number: int, arguments: argparse.Namespace) -> Run:
     """The run that the options describe; its device is chosen later.
 
     Raises:
-        ValueError: the recipe or the device does not exist, or a path has a name that cannot be used.
+        ValueError: the recipe or the device does not exist, a path has a name that cannot be used, or --data-root is
+            given to a door that reads no images of the user.
         FileNotFoundError: the recipe's file does not exist.
     """
     recipe = load_recipe(arguments.recipe, arguments.set)
+    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
+        raise ValueError(
+            f"--data-root {arguments.data_root}: recipe {recipe.name} draws its own images (its data.drawn is set) and "
+            "reads none there; leave it out, or name the --recipe of your images"
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
         raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
     check_tracker(arguments.tracker)
@@ -141,16 +150,13 @@ def _on_device(run: Run, arguments: argparse.Namespace, n_processes: int) -> Run
     return run
 
 
-def _log_begin(run: Run, number: int, n_processes: int, arguments: argparse.Namespace) -> None:
-    """Logs door, recipe and seed, and warns of options that have no effect."""
+def _log_begin(run: Run, number: int, n_processes: int) -> None:
+    """Logs door, recipe and seed, and warns of processes that were not started."""
     recipe = run.recipe
     log.info("door %02d  %s  recipe %s  seed %d", number, Path(DOORS[number]).name, recipe.name, recipe.seed)
     if n_processes == 1 and os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
         remedy = "on a CPU it needs pip install mpich, and --mpirun_hostfile FILE"
         log.warning("accelerate was asked for several processes and started one: %s", remedy)
-    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
-        why = f"recipe {recipe.name} draws its own images (its data.drawn is set)"
-        log.warning("--data-root %s is not read: %s", arguments.data_root, why)
 
 
 def _log_done(run: Run, number: int, arguments: argparse.Namespace, is_main: bool) -> None:
@@ -200,7 +206,8 @@ def _end(
     folder, here = run.out / FOLDERS[number], time.time() - started
     started -= max(0.0, metrics.pop("stage_seconds", 0.0) - here)
     inputs = inputs | late_digests(run, number)
-    mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics)
+    read = read_values(run.recipe, number)
+    mark = mark_done(run, folder, f"door {number:02d}", settings, inputs, started, metrics, read)
     log.info("done in %.1f s, peak memory %.2f GB: %s", mark["seconds"], mark["peak_memory_gb"], folder)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guie.machine import address_limit, memory_limit
+from guie.shown import painted
 
 log = logging.getLogger(__name__)
 PROJECT = Path(__file__).resolve().parents[2]
@@ -141,15 +142,20 @@ def run_to_the_end(
     try:
         return work() or 0
     except KeyboardInterrupt:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
+        print(f"{painted('interrupted', 'warning', sys.stderr)}; {interrupted}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("GUIE_TRACEBACK"):
             raise
         log.debug("traceback", exc_info=True)
         line, status = explained(error, what, folder)
-        print(f"error: {line}", file=sys.stderr)
+        tell_error(line)
         return status
+
+
+def tell_error(line: str) -> None:
+    """Prints an error on stderr, in one line."""
+    print(f"{painted('error:', 'error', sys.stderr)} {line}", file=sys.stderr)
 
 
 @contextlib.contextmanager

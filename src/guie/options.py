@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from guie.examples import ExamplesFirst, parted
 from guie.run import DOORS, default_out
 
 
@@ -15,10 +16,11 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     """The parser of the options that all doors share.
 
     Args:
-        description: Shown by --help.
+        description: A docstring, shown by --help: its examples first, see `guie.examples.parted`.
         number: The door; its own options are added. 0 adds none.
     """
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    examples, rest = parted(description or "")
+    p = ExamplesFirst(examples, usage=f"python {DOORS[number]} [options]" if number else None, description=rest)
     p.add_argument(
         "--recipe",
         default="demo",
@@ -38,6 +40,14 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         type="data.licence={}".format,
         metavar="{any,commercial}",
         help="short for --set data.licence=VALUE; commercial keeps only data sets known to allow commercial use",
+    )
+    p.add_argument(
+        "--name",
+        dest="set",
+        action="append",
+        type="name={}".format,
+        metavar="NAME",
+        help="name of the run: its results go to artifacts/NAME (default: the recipe's name)",
     )
     p.add_argument(
         "--data-root",
@@ -66,6 +76,11 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     )
     p.add_argument("--force", action="store_true", help="run the door again even if it is done")
     p.add_argument(
+        "--replace",
+        action="store_true",
+        help="put the result in place of a finished one that was made with other settings",
+    )
+    p.add_argument(
         "--verify",
         action="store_true",
         help="compare the bytes of finished outputs with those that were written, not only sizes and times",
@@ -87,11 +102,13 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     """The command line that opens door `number` with the same options."""
     words = ["python", DOORS[number], "--recipe", arguments.recipe]
     for text in arguments.set:
-        words += ["--set", text]
+        words += ["--name", text.removeprefix("name=")] if text.startswith("name=") else ["--set", text]
     defaults = parser(None).parse_args([])
     for name in ("data_root", "out", "device", "scheduler", "tracker"):
         if getattr(arguments, name) != getattr(defaults, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    if arguments.replace:
+        words.append("--replace")
     if number == 9 and getattr(arguments, "compare", []):  # the other doors have no --compare
         words += ["--compare", *map(str, arguments.compare)]
     return shlex.join(words)

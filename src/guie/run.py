@@ -23,6 +23,7 @@ import numpy as np
 from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
 from guie.settings.recipe import Recipe
+from guie.shown import painted, with_scores
 
 # Waiting OpenMP threads sleep instead of spinning. With loader processes or other programs on the same cores, spinning
 # costs MobileNetV2 two thirds of its images/s. OpenMP reads the variable once, when torch loads it. So no module
@@ -52,6 +53,7 @@ DOORS = {
     9: "src/09_report.py",
 }
 PHASE_FOLDERS = {"head": FOLDERS[4], "backbone": FOLDERS[5], "highres": FOLDERS[6]}
+MODEL_NAME = "saved_model.pt"  # what door 08 exports; the contest asks for this name
 PROJECT = Path(__file__).resolve().parents[2]
 log = logging.getLogger(__name__)
 
@@ -158,6 +160,18 @@ class _Terminal(_Quiet, logging.StreamHandler[TextIO]):
     """Lines on the terminal."""
 
 
+class _ForPeople(logging.Formatter):
+    """The message alone. Warnings and errors are in colour on a terminal, and so are the scores of a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.ERROR:
+            return painted(text, "error")
+        if record.levelno >= logging.WARNING:
+            return painted(text, "warning")
+        return with_scores(text)
+
+
 class _LogFile(_Quiet, logging.FileHandler):
     """`log.txt`."""
 
@@ -180,7 +194,7 @@ def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
     root.propagate = False
     terminal = _Terminal(sys.stdout)
     terminal.setLevel(logging.INFO if is_main else logging.ERROR)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(_ForPeople("%(message)s"))
     root.addHandler(terminal)
     logging.captureWarnings(folder is not None)
     if folder is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.recipe import load_recipe
+from guie.shown import Style, table, window_columns
 
 
 def describe_recipe(name_or_path: str, *overrides: str) -> str:
@@ -37,12 +38,13 @@ def score_table(path: str) -> str:
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     try:
-        width = max(len(row["setting"]) for row in rows)
-        cells = [(row["setting"], row["dim"], float(row["mp5"]), float(row["r1"])) for row in rows]
+        cells = [(row["setting"], row["dim"], f"{float(row['mp5']):.3f}", f"{float(row['r1']):.3f}") for row in rows]
+        if not cells:
+            raise ValueError("no rows")
     except (KeyError, ValueError):
         raise ValueError(f"{path} is damaged; write it again with: ./run.sh --from 7 --force") from None
-    header = f"  {'':{width}}   dim   mP@5    R@1"
-    return "\n".join([header, *(f"  {name:{width}}  {dim:>4}  {mp5:.3f}  {r1:.3f}" for name, dim, mp5, r1 in cells)])
+    styles: dict[tuple[int, int], Style] = {(len(cells), 2): "score"}  # the setting that is exported
+    return "\n".join(table([("", "dim", "mP@5", "R@1"), *cells], window_columns(), styles=styles))
 
 
 ANSWERS: dict[str, Callable[..., str]] = {"recipe": describe_recipe, "scores": score_table}

@@ -46,7 +46,8 @@ def run_until(
     attributes[1] &= ~termios.OPOST  # a line ends in "\n", not in "\r\n"
     termios.tcsetattr(its_end, termios.TCSANOW, attributes)
     termios.tcsetwinsize(its_end, (24, COLUMNS))
-    variables = {**os.environ, **(environment or {})}
+    # The terminal is there for the bars; what is shown may go into a log, where colours are only odd characters.
+    variables = {**os.environ, "NO_COLOR": "1", **(environment or {})}
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

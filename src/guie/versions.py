@@ -9,3 +9,5 @@ MANIFESTS = 2  # from the lists of a data set to the columns of a manifest: guie
 PACKING = 5  # from a raw file to a packed image: guie.data.shards, guie.data.resize
 AUGMENTATION = 2  # from a packed image and a seed to a training image: guie.data.augment
 EXTRACTION = 1  # from a packed image to the backbone's input: guie.embed.extract, guie.embed.views
+OF_WEIGHTS = {"augmentation": AUGMENTATION, "extraction": EXTRACTION}
+CODE = "version of the code"  # the versions' name among the settings of a done-mark

@@ -42,16 +42,9 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> None:
     """Opens the nine doors with this seed."""
     out = arguments.out / f"seed{seed}"
     for door in DOORS.values():
-        options = [
-            "--recipe",
-            arguments.recipe,
-            "--data-root",
-            str(arguments.data_root),
-            "--set",
-            f"seed={seed}",
-            "--out",
-            str(out),
-        ]
+        options = ["--recipe", arguments.recipe, "--set", f"seed={seed}", "--out", str(out)]
+        if not load_recipe(arguments.recipe).data.drawn:
+            options += ["--data-root", str(arguments.data_root)]
         subprocess.run([sys.executable, str(PROJECT / door), *options], check=True)
 
 

@@ -193,10 +193,8 @@ def test_hostile_module_gets_its_line(tmp_path: Path, module: nn.Module, what: s
 
 
 def test_drift_over_calls_shows_between_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_this_process(
-        model: Path, results: Path, expected: None, min_cosine: float, timeout: float, backwards: bool = False
-    ) -> dict[str, np.ndarray]:
-        return checker.probe(model, expected, min_cosine, backwards)
+    def in_this_process(model: Path, results: Path, options: list[object], timeout: float) -> dict[str, np.ndarray]:
+        return checker.probe(model, None, 0.999, "--backwards" in options)
 
     monkeypatch.setattr(checker, "_run_process", in_this_process)
     with pytest.raises(checker.BreachError, match=r"two processes disagree on .*\nFIX   the module changes its state"):
@@ -336,7 +334,7 @@ def test_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     python.chmod(0o755)
     monkeypatch.setattr(checker.sys, "executable", str(python))
     with pytest.raises(checker.BreachError, match=what):
-        checker._run_process(tmp_path / "saved_model.pt", tmp_path / "out.npz", None, 0.999, 1.0)
+        checker._run_process(tmp_path / "saved_model.pt", tmp_path / "out.npz", [], 1.0)
 
 
 @pytest.mark.slow
@@ -388,7 +386,7 @@ def test_what_a_dying_process_said_is_shown(
     python.chmod(0o755)
     monkeypatch.setattr(checker.sys, "executable", str(python))
     with pytest.raises(checker.BreachError, match="ended with status 7"):
-        checker._run_process(tmp_path / "saved_model.pt", tmp_path / "out.npz", None, 0.999, 9.0)
+        checker._run_process(tmp_path / "saved_model.pt", tmp_path / "out.npz", [], 9.0)
     told = capsys.readouterr()
     assert told.err.split() == ["to", "stdout", "terminate", "called"] and told.out == ""
 
@@ -461,6 +459,31 @@ def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "The submission is sound."
     assert done.stdout.count("ok    ") == 1 + 1 + 10 + 2 + 1 + 1
+
+
+def test_module_over_the_time_limit_is_not_called_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """9 hours are 0.158 s an image: a clock that gives every second call 0.2 s more stands for a slow module."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr(checker.time, "perf_counter", lambda: 0.2 * next(clock))
+    path = save_script(Sound(), tmp_path / "saved_model.pt")
+    parity = write_expected(tmp_path / "parity", Sound())
+    with pytest.raises(checker.BreachError) as caught:
+        checker.probe(path, parity, 0.999)
+    what, remedy = str(caught.value).splitlines()
+    # 0.2 * 205,000 s
+    assert what == "FAIL  205,000 test images take 11.4 hours at this machine's speed; the limit is 9"
+    assert remedy.startswith("FIX   a smaller network") and "--limit-hours" in remedy
+    assert "slow  time " in capsys.readouterr().out
+    assert checker.probe(path, parity, 0.999, limit_hours=12.0), "where the user says so, it is no problem"
+
+
+@pytest.mark.slow
+def test_command_that_finds_it_too_slow_fails(tmp_path: Path) -> None:
+    done = run_checker(zipped(tmp_path, Sound()), "--limit-hours", "1e-9")
+    assert done.returncode == 1 and "sound" not in done.stdout
+    assert [line[:4] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "FIX "]
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ class Tree:
             "cp",
             "sha256sum",
             "flock",
+            "fold",
         ):
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
         self.tool("df", "printf 'head\\ndisk 0 0 %s 0 /\\n' \"${FAKE_FREE_MB:-50000}\"")
@@ -379,14 +380,15 @@ def test_nine_doors_in_order_then_the_summary(doors: Tree):
 
 def test_options_reach_every_door(doors: Tree):
     words = (
-        "--recipe=tiny --data-root 'my data' --set seed=1 --set=model.name=x --device cpu --force --verify --out 'my "
-        "out'"
+        "--recipe=tiny --data-root 'my data' --set seed=1 --set=model.name=x --device cpu --force --verify --replace "
+        "--name mine --tracker=mlflow --out 'my out'"
     )
     done = doors.bash(f"./run.sh --to 7 {words}")
     assert done.returncode == 0, done.stderr
     opened = [line for line in done.stdout.splitlines() if line.startswith("door ")]
     given = (
-        "--data-root my data --set seed=1 --set model.name=x --device cpu --force --verify --recipe tiny --out my out"
+        "--data-root my data --set seed=1 --set model.name=x --device cpu --force --verify --replace --name mine "
+        "--tracker mlflow --recipe tiny --out my out"
     )
     assert opened == [f"door {n} {given}" for n in range(1, 8)]
 
@@ -430,11 +432,16 @@ def test_failing_door_stops_the_sequence_with_its_status(doors: Tree):
     done = doors.bash("./run.sh", FAKE_FAIL_4="2")
     assert done.returncode == 2
     assert re.findall(r"^door (\d)", done.stdout, re.MULTILINE) == ["1", "2", "3", "4"]
-    assert "04_train_head.py stopped with status 2; the same command goes on from here." in done.stderr
+    assert (
+        "04_train_head.py stopped with status 2; the error above says what to do. Then the run goes on from here."
+        in done.stderr
+    )
 
 
 def test_bad_submission_fails_the_run(doors: Tree):
-    assert doors.bash("./run.sh", FAKE_BAD_ZIP="1").returncode == 1
+    done = doors.bash("./run.sh", FAKE_BAD_ZIP="1")
+    assert done.returncode == 1
+    assert "submission.zip, which the check above refuses" in done.stdout and "Report:     " in done.stdout
 
 
 @pytest.mark.parametrize(

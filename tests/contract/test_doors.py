@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from guie.dependencies import INPUTS, READS
+from guie.options import parser
 from guie.run import DOORS, FOLDERS, PHASE_FOLDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,7 @@ def test_finished_doors_and_help_import_nothing_slow():
 @pytest.mark.parametrize("number", list(DOORS))
 def test_help_teaches(number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", [DOORS[number], "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(PROJECT / DOORS[number]), run_name="__main__")
     assert caught.value.code == 0
@@ -67,8 +69,13 @@ def test_help_teaches(number: int, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert f"Door {number:02d}: " in told
     lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
     assert "Reads" in lines and FOLDERS[number] in lines["Writes"]
-    assert f"python {DOORS[number]} --recipe" in lines["Run"]
-    assert all(option in told for option in ("--recipe", "--set", "--data-root", "--out", "--device", "--force"))
+    examples = told.partition("\n\n")[0].splitlines()
+    assert 1 <= len(examples) <= 2 and max(map(len, told.splitlines())) <= 80
+    for example in examples:
+        assert example.startswith(f"  python {DOORS[number]} --recipe ")
+        parser(None, number).parse_args(example.split()[2:])
+    options = ("--recipe", "--set", "--name", "--data-root", "--out", "--device", "--force", "--replace")
+    assert all(option in told for option in options)
     assert ("--compare" in told) == (number == 9)
     following = f"next: python {DOORS[number + 1]}" if number < 9 else "next: nothing; this was the last door"
     assert following in told

@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "src/guie"
-FLOOR = {"settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
+FLOOR = {"examples", "shown", "settings", "run", "done", "files", "versions", "machine", "errors", "processes", "seeds"}
 MAY_IMPORT = {
     "__init__": set(),
     "settings": set(),
@@ -22,27 +22,31 @@ MAY_IMPORT = {
     "machine": set(),
     "address_space": {"machine"},
     "processes": set(),
-    "errors": {"machine"},
-    "run": {"files", "machine", "settings"},
+    "errors": {"machine", "shown"},
+    "run": {"files", "machine", "settings", "shown"},
     "versions": set(),
     "done": {"files", "run"},
     "recipes": {"recipe"},
-    "options": {"run"},
+    "examples": set(),
+    "shown": set(),
+    "options": {"examples", "run"},
     "launch": {"machine"},
     "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
+    "kept": {"dependencies", "done", "run", "settings", "versions"},
     "door": {
         "address_space",
         "dependencies",
         "done",
         "errors",
         "files",
+        "kept",
         "launch",
         "machine",
         "options",
         "recipe",
         "run",
     },
-    "sequence": {"errors", "recipe"},
+    "sequence": {"errors", "recipe", "shown"},
     "terminal": set(),
     "kaggle": {"data", "files", "done", "model", "recipe", "run", "settings", "terminal"},
     "synthetic": FLOOR,
@@ -53,7 +57,7 @@ MAY_IMPORT = {
     "export": FLOOR | {"data", "model", "embed", "saved"},
     "evaluate": FLOOR | {"data", "model", "embed"},
     "report": FLOOR | {"data", "model", "embed", "evaluate"},
-    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies", "launch"},
+    "own": FLOOR | {"data", "model", "embed", "evaluate", "report", "recipe", "dependencies", "kept", "launch"},
     "search": FLOOR | {"data", "embed", "launch", "model", "own"},
     "saved": {"run", "settings"},
     "cli": FLOOR
@@ -265,7 +269,7 @@ MAX_NODES = 350  # of a function's syntax tree: lines can be packed, nodes canno
 
 LONGER = {
     # One file on purpose: people copy it to Kaggle, or run it where this package is not installed.
-    "submission/check_submission.py": 580,
+    "submission/check_submission.py": 610,
 }
 
 

@@ -230,5 +230,5 @@ def test_changed_setting_reruns_only_what_rests_on_it(house: tuple[Path, list[st
     run, _ = house
     changed = (*SMALL, "embed.settings.head-only.whiten=0.5")
     for number in DOORS:
-        output = open_door(number, run.parent, sets=changed, is_forked=True)
+        output = open_door(number, run.parent, "--replace", sets=changed, is_forked=True)
         assert ("already done" in output) == (number < 7), (number, output)

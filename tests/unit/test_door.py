@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from door_bench import RECIPE, Bench, contents, made_bench
 from opening import holder
 
 from guie import done as done_module
@@ -24,77 +25,12 @@ from guie.dependencies import INPUTS, READS, VERSIONS, reads
 from guie.door import open_door
 from guie.options import as_data, command, next_command, parser
 from guie.recipe import load_recipe
-from guie.run import DOORS, FOLDERS, PROJECT, Run, set_up_logging
-
-RECIPE = """
-from guie.recipe import *
-ONCE = Optim(n_epochs=1, batch_size=8, lr=0.01)
-RECIPE = Recipe(
-    "mine",
-    Data((Source("toys", "class_folders", "toys", "toys"),)),
-    Model("timm", "resnet18"),
-    Stages(
-        head=(Stage("s1", trains="head", image_px=64, start=Start(fresh=HEAD), optim=ONCE),),
-        backbone=(Stage("s2", trains="backbone", image_px=64, optim=ONCE),),
-        highres=(Stage("s3", trains="backbone", image_px=96, optim=ONCE),),
-    ),
-    Embed((Setting("first", (Member("s1", 64),)), Setting("last", (Member("s3", 96),)))),
-)
-"""
-
-
-class Bench:
-    """A recipe file, a data root and an output folder, and doors whose work only counts its calls."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.recipe = folder / "mine.py"
-        self.recipe.write_text(RECIPE)
-        (folder / "data/toys").mkdir(parents=True)
-        (folder / "data/toys/a.jpg").write_bytes(b"a")
-        self.calls: list[int] = []
-
-    def options(self, *more: str) -> list[str]:
-        return [
-            "--recipe",
-            str(self.recipe),
-            "--data-root",
-            str(self.folder / "data"),
-            "--out",
-            str(self.folder / "out"),
-            "--device",
-            "cpu",
-            *more,
-        ]
-
-    def open(self, number: int, *more: str, output: str = "same") -> int:
-        def work(run: Run) -> dict[str, Any]:
-            self.calls.append(number)
-            (run.folder(number) / "result.txt").write_text(output)
-            return {"n": 1}
-
-        return open_door(number, "A door.", work, self.options(*more))
-
-    def open_all(self, *more: str) -> list[int]:
-        """Opens all nine; which of them did their work."""
-        self.calls.clear()
-        assert [self.open(number, *more) for number in DOORS] == [0] * 9
-        return list(self.calls)
-
-    def out(self, number: int) -> Path:
-        return self.folder / "out/mine" / FOLDERS[number]
+from guie.run import DOORS, FOLDERS, PROJECT, Run
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    for name in ("GUIE_OUT", "GUIE_DATA", "GUIE_TRACEBACK", "RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(
-        door_module, "keep_freed_memory", lambda: True
-    )  # it cannot be undone, and the tests share one process
-    monkeypatch.setattr(done_module, "commit", lambda: "unknown")  # git takes longer than the doors of these tests
-    yield Bench(tmp_path)
-    set_up_logging(None)
+    yield from made_bench(tmp_path, monkeypatch)
 
 
 def test_sequence_runs_once_and_is_skipped_the_second_time(bench: Bench):
@@ -116,15 +52,20 @@ def test_sequence_runs_once_and_is_skipped_the_second_time(bench: Bench):
         ("seed=1", 1),
     ],
 )
-def test_changed_setting_reruns_from_the_first_door_that_reads_it(bench: Bench, change: str, first: int):
+def test_changed_setting_reruns_from_the_first_door_that_reads_it_if_asked(bench: Bench, change: str, first: int):
     bench.open_all()
-    assert bench.open_all("--set", change)[0] == first
+    before = contents(bench.folder)
+    bench.calls.clear()
+    for number in DOORS:
+        assert bench.open(number, "--set", change) == (2 if number >= first else 0)
+    assert bench.calls == [] and contents(bench.folder) == before, "a finished run is as it was"
+    assert bench.open_all("--set", change, "--replace")[0] == first
 
 
 def test_setting_that_changes_no_output_does_not_rerun_what_follows(bench: Bench):
     bench.open_all()
     # Door 03 writes the same bytes as before: those that read 03 have nothing new. The report shows the whole recipe.
-    assert bench.open_all("--set", "data.jpeg_quality=90") == [3, 9]
+    assert bench.open_all("--set", "data.jpeg_quality=90", "--replace") == [3, 9]
 
 
 def test_setting_that_only_costs_time_reruns_the_report_only(bench: Bench):
@@ -256,12 +197,15 @@ def test_another_device_redoes_the_embeddings_and_is_told_of_the_training(
 
 
 @pytest.mark.parametrize(("number", "name"), [(n, name) for n, names in VERSIONS.items() for name in names])
-def test_raised_version_of_the_code_makes_what_it_wrote_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int, name: str
+def test_raised_version_of_the_code_makes_what_it_wrote_again_if_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, name: str
 ):
     bench.open_all()
+    was = VERSIONS[number][name]
     monkeypatch.setitem(VERSIONS, number, VERSIONS[number] | {name: 99})
-    assert bench.open_all() == [number]
+    assert bench.open(number) == 2
+    assert f"is finished with version of the code.{name} {was}, not 99" in capsys.readouterr().err
+    assert bench.open_all("--replace") == [number]
 
 
 def test_raw_data_behind_links_reruns_the_doors_that_read_images(bench: Bench):
@@ -580,18 +524,17 @@ def test_launcher_that_started_one_process_for_several_is_told(
     assert "started one" not in "".join(capsys.readouterr())
 
 
-def test_data_root_that_a_drawn_world_does_not_read_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]):
+def test_data_root_of_a_recipe_that_draws_its_images_is_refused(bench: Bench, capsys: pytest.CaptureFixture[str]):
     given = ["--data-root", str(bench.folder / "data"), "--out", str(bench.folder / "out"), "--recipe"]
-    for recipe, number, n in (("tiny", 1, 1), (str(bench.recipe), 1, 0)):
-        assert open_door(number, "A door.", lambda run: {}, [*given, recipe]) == 0
-        assert (
-            capsys.readouterr().out.count(
-                f"--data-root {bench.folder / 'data'} is not read: recipe tiny draws its own images"
-            )
-            == n
-        )
-    assert open_door(1, "A door.", lambda run: {}, [*given[2:], "tiny"]) == 0  # nobody gave one
-    assert "is not read" not in capsys.readouterr().out
+    assert open_door(1, "A door.", lambda run: {}, [*given, "tiny"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: --data-root {bench.folder / 'data'}: recipe tiny draws its own images")
+    assert told.count("\n") == 1 and not (bench.folder / "out/tiny").exists()
+    assert open_door(1, "A door.", lambda run: {}, [*given, str(bench.recipe)]) == 0
+    assert open_door(1, "A door.", lambda run: {}, [*given[2:], "tiny"]) == 0, "nobody gave one"
+    # Door 04 looks there for weights, whatever draws the images.
+    assert open_door(4, "A door.", lambda run: {}, [*given, "tiny"]) == 2
+    assert "03_packed is not finished" in capsys.readouterr().err
 
 
 def test_help_shows_the_docstring_and_the_options(capsys: pytest.CaptureFixture[str]):
@@ -635,7 +578,7 @@ def test_run_is_seeded_by_the_recipe(bench: Bench):
         return {}
 
     for seed in ("1", "1", "2"):
-        assert [bench.open(number, "--set", f"seed={seed}") for number in (1, 2, 3)] == [0, 0, 0]
+        assert [bench.open(number, "--set", f"seed={seed}", "--replace") for number in (1, 2, 3)] == [0, 0, 0]
         open_door(4, "A door.", work, bench.options("--force", "--set", f"seed={seed}"))
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -654,7 +597,8 @@ def test_mark_and_recipe_are_saved(bench: Bench):
     assert saved["recipe"] == json.loads(load_recipe(str(bench.recipe), ["seed=3"]).to_json())
     places = {"data_root": str(bench.folder / "data"), "out": str(bench.folder / "out")}
     given = {"recipe": str(bench.recipe), "set": ["seed=3"], **places, "device": "cpu", "scheduler": ""}
-    assert saved["arguments"] == given | {"force": False, "verify": False, "tracker": "tensorboard"}
+    switches = {"force": False, "replace": False, "verify": False}
+    assert saved["arguments"] == given | switches | {"tracker": "tensorboard"}
 
 
 def test_arguments_are_saved_as_they_were_given():

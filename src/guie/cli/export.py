@@ -11,21 +11,23 @@ import numpy as np
 import pandas as pd
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
+from guie.export.formats import EMBEDDINGS, FORMATS, NEED_A_RUN
 from guie.files import save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
-from guie.own.photos import read_photos
+from guie.own.photos import pairs, print_problems, read_photos
 from guie.run import FOLDERS, Run, commit, set_up_logging
 
 if TYPE_CHECKING:  # at run time only where there is work: --help answers without torch
     from guie.embed.codes import Codes
     from guie.export.take_away import Exported, Taken
 
-DESCRIPTION = """  guie export artifacts/demo --to my_model
-  guie export artifacts/demo --to my_model --photos my_photos
-  guie export saved_model.pt --to my_model --photos my_photos
-  guie export my_refit --to my_model             what guie refit wrote
-
+EXAMPLES = """
+guie export artifacts/demo --to my_model
+guie export my_refit --to my_model --photos my_photos
+"""
+DESCRIPTION = """\
 Writes a trained model as files for other programs:
 
   torchscript  saved_model.pt   torch.jit.load, any torch from 1.11 on
@@ -41,17 +43,16 @@ Each file is compared with saved_model.pt, on images of the run and on odd
 sizes, before it gets its name. The README in hub/ is a model card: scores with
 intervals, licences of the data, limits. A saved_model.pt alone, without its
 run, gives torchscript and embeddings."""
-FORMATS = ("torchscript", "program", "onnx", "hub", "embeddings")
 DONE = "export.json"
-N_TOLD = 3  # problems that are named
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "guie export", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    usage = "guie export RUN|FILE --to FOLDER [options]"
+    p = ExamplesFirst(EXAMPLES, prog="guie export", usage=usage, description=DESCRIPTION)
+    p.add_argument(
+        "model", type=Path, metavar="RUN|FILE", help="a run's folder, such as artifacts/demo, or a saved_model.pt"
     )
-    p.add_argument("model", type=Path, help="a run's folder, such as artifacts/demo, or a saved_model.pt")
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument("--formats", type=_formats, metavar="A,B", help="some of the words above (default: all that can be)")
     p.add_argument("--photos", type=Path, metavar="FOLDER", help="for embeddings: photos, or a CSV with path,label")
@@ -102,7 +103,7 @@ def export(arguments: argparse.Namespace) -> None:
         assert run is not None  # take_away refuses hub without one
         return card_text(facts_of(run, loss, exported.n_refitted), written)
 
-    written = take_away(exported, folder, [name for name in formats if name != "embeddings"], card)
+    written = take_away(exported, folder, [name for name in formats if name != EMBEDDINGS], card)
     if arguments.photos is not None:
         _save_embeddings(exported, codes, folder, arguments)
     save_json(folder / DONE, _done(exported, written, loss))
@@ -115,16 +116,14 @@ def _chosen(arguments: argparse.Namespace, exported: Exported, folder: Path) -> 
     Raises:
         ValueError: options that do not go together.
     """
-    from guie.export.take_away import NEED_A_RUN
-
     run = exported.run
     possible = tuple(
         name
         for name in FORMATS
-        if (run is not None or name not in NEED_A_RUN) and (name != "embeddings" or arguments.photos is not None)
+        if (run is not None or name not in NEED_A_RUN) and (name != EMBEDDINGS or arguments.photos is not None)
     )
     formats: tuple[str, ...] = arguments.formats or possible
-    if ("embeddings" in formats) != (arguments.photos is not None):
+    if (EMBEDDINGS in formats) != (arguments.photos is not None):
         raise ValueError("embeddings are those of photos: give --photos FOLDER, and embeddings among --formats")
     if run is not None and folder.is_relative_to(run.out):
         raise ValueError(f"--to {arguments.to} is inside the run {run.out}; choose a folder outside of it")
@@ -171,8 +170,5 @@ def _save_embeddings(exported: Exported, codes: Codes | None, folder: Path, argu
     problems = save_vectors(exported.script, exported.digest, rows, folder, codes, device)
     megabytes = (folder / PARQUET).stat().st_size / 1e6
     print(f"{PARQUET:<16} {megabytes:7.1f} MB   {len(rows) - len(problems)} photos")
-    left_out = [*photos.problems.itertuples(index=False, name=None), *problems]
-    for path, reason in left_out[:N_TOLD]:
-        print(f"  not taken: {path}: {reason}")
-    if len(left_out) > N_TOLD:
-        print(f"  and {len(left_out) - N_TOLD} more; those that cannot be read are listed in embeddings.json")
+    left_out = [*pairs(photos.problems), *problems]
+    print_problems(left_out, "not taken", "; those that cannot be read are listed in embeddings.json")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import guie
+from guie.errors import tell_error
 
-EXAMPLES = """  guie look my_photos           what is in a folder, and a first score
-  guie train my_photos          a model of its own for these photos
-  guie search my_photos --serve a page that finds the most alike"""
+EXAMPLES = """  guie look my_photos             what is in a folder, and a first score
+  guie search my_photos --serve   a page that finds the most alike"""
 
 
 class Command(NamedTuple):
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"guie {guie.__version__}")
         return 0
     if word not in COMMANDS:
-        print(f"error: guie has no command {word!r}; it has {', '.join(COMMANDS)}. guie --help", file=sys.stderr)
+        tell_error(f"guie has no command {word!r}; it has {', '.join(COMMANDS)}. guie --help")
         return 2
     module = importlib.import_module(COMMANDS[word].module)  # imported here, so that --help needs no torch
     return int(module.main(words[1:]))
@@ -66,6 +66,7 @@ def help_text() -> str:
     commands = "\n".join(f"  {name:<10} {command.purpose}" for name, command in COMMANDS.items())
     return (
         f"{EXAMPLES}\n\nguie COMMAND [options]\n\n{commands}\n\n"
-        "guie COMMAND --help explains a command. The nine numbered doors of the\n"
-        "contest's pipeline are scripts of their own: ./run.sh --help."
+        "guie COMMAND --help explains a command, with an example. guie --version\n"
+        "prints the version. The nine numbered doors of the contest's pipeline are\n"
+        "scripts of their own: ./run.sh --help."
     )

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.files import digest_of_file, save_json
 from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
-from guie.own.photos import Photos, read_photos
-from guie.run import FOLDERS, commit, set_up_logging
+from guie.own.photos import Photos, pairs, print_problems, read_photos
+from guie.run import FOLDERS, MODEL_NAME, commit, set_up_logging
 
 if TYPE_CHECKING:  # at run time only where there is work: --help answers without torch
     from guie.embed.pca import PCA, Moments
@@ -26,9 +27,11 @@ if TYPE_CHECKING:  # at run time only where there is work: --help answers withou
     from guie.export.refit import Refittable
     from guie.export.take_away import Exported
 
-DESCRIPTION = """  guie refit artifacts/demo my_photos --to my_refit
-  guie search my_photos --model my_refit --serve
-
+EXAMPLES = """
+guie refit artifacts/demo my_photos --to my_refit
+guie refit saved_model.pt my_photos --to my_refit
+"""
+DESCRIPTION = """\
 Fits the last step of a trained model, the projection to 64 numbers, to your
 own photos. No labels and no training: the networks stay as they are, and the
 photos go through them once. It helps where your photos show other things than
@@ -40,18 +43,17 @@ neighbours, how many of the five nearest by all numbers are among the five
 nearest by 64. Where photos have labels, half of the labels are left out of the
 trial, and mP@5 is told, too. Then all photos are fitted on.
 
-Writes saved_model.pt, checked, and refit.json. If the trial is worse than the
+Writes saved_model.pt, checked, and refit.json; guie search my_photos --model
+my_refit --serve shows what it finds. If the trial is worse than the
 model as it is, nothing is written, unless you say --anyway."""
-N_TOLD = 3  # problems that are named
 FEW = 400  # photos
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "guie refit", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("model", type=Path, help="a run's folder, such as artifacts/demo, or a saved_model.pt")
+    usage = "guie refit RUN|FILE FOLDER|CSV --to FOLDER [options]"
+    p = ExamplesFirst(EXAMPLES, prog="guie refit", usage=usage, description=DESCRIPTION)
+    p.add_argument("model", type=Path, metavar="RUN|FILE", help="a run, such as artifacts/demo, or a saved_model.pt")
     p.add_argument("photos", type=Path, metavar="FOLDER|CSV", help="your photos, with or without labels")
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
@@ -156,7 +158,6 @@ def _written(
     """Writes the model with the projection of all photos, and refit.json; returns the model's path."""
     from guie.export.parts import PARTS
     from guie.export.refit import save_refitted
-    from guie.export.submission import MODEL_NAME
     from guie.export.take_away import REFIT, odd_images
 
     path = folder / MODEL_NAME
@@ -193,11 +194,7 @@ def _joined(model: Refittable, photos: Photos, folder: Path) -> tuple[list[str],
     parts = computed(model.opened, model.width, digest, rows, folder / PARTS)
     reasons = [reason for part in parts for reason in part.reasons]
     problems = [(row.path, reason) for row, reason in zip(rows, reasons, strict=True) if reason]
-    told = [*photos.problems.itertuples(index=False, name=None), *problems]
-    for path, reason in told[:N_TOLD]:
-        print(f"  not taken: {path}: {reason}")
-    if len(told) > N_TOLD:
-        print(f"  and {len(told) - N_TOLD} more")
+    print_problems([*pairs(photos.problems), *problems], "not taken")
     joined = l2_normalised(np.concatenate([part.readable for part in parts]))
     needed = 2 * (len(model.matrix) + 1)
     if len(joined) < needed:

@@ -1,11 +1,4 @@
-"""guie report artifacts/demo
-guie report artifacts/mine --compare artifacts/other artifacts/third
-
-Writes the report of a finished run anew, with the settings that the run itself
-holds: no recipe, no --set. It trains and scores nothing. With --compare it
-writes a page of its own beside the report, which stays as it is: scores, costs
-and settings of the runs, and a paired test of every two runs that were asked
-the same queries."""
+"""The command `guie report`: the report of a finished run, or of several."""
 
 from __future__ import annotations
 
@@ -15,17 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.run import FOLDERS, set_up_logging
 from guie.saved import saved_run
 
 MAX_NAME = 100  # characters of the names of the runs: with many runs, a file system would refuse the whole
+EXAMPLES = """
+guie report artifacts/demo
+guie report artifacts/mine --compare artifacts/other artifacts/third
+"""
+DESCRIPTION = """\
+Writes the report of a finished run anew, with the settings that the run itself
+holds: no recipe, no --set. It trains and scores nothing. With --compare it
+writes a page of its own beside the report, which stays as it is: scores, costs
+and settings of the runs, and a paired test of every two runs that were asked
+the same queries.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    form = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser("guie report", description=__doc__, formatter_class=form)
-    p.add_argument("run", type=Path, help="the folder of a finished run")
+    p = ExamplesFirst(EXAMPLES, prog="guie report", usage="guie report RUN [options]", description=DESCRIPTION)
+    p.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     p.add_argument("--compare", type=Path, nargs="+", default=[], metavar="RUN", help="other finished runs")
     return p
 

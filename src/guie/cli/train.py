@@ -1,40 +1,50 @@
-"""guie train my_photos            classes are the folders; head-only, on two cores
-guie train my_photos --backbone   the network trains, too: better, and slower
-guie train photos.csv             a table with the columns path,label
-
-Trains an embedding for your own photos, tells whether that helped, and exports
-the better model. First it trains on half of the classes and is scored on the
-other half; then it trains on all. A class needs a folder of its own. With fewer
-than 60 classes, or too few photos, none is held back, but some photos of each.
-Photos that cannot be read are left out and named.
-
-Leaves artifacts/NAME/recipe.py (edit it and run it again with ./run.sh),
-08_export/saved_model.pt and 09_report/index.html."""
+"""The command `guie train`: an embedding for a person's own photos."""
 
 from __future__ import annotations
 
 import argparse
-import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.launch import check_tracker
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
-from guie.own.photos import Photos, read_photos
+from guie.own.photos import Photos, pairs, print_problems, read_photos
+from guie.own.place import place_of
 from guie.own.recipes import Wish
 from guie.own.towers import shipped_weights, tower
 from guie.own.training import train
 from guie.own.verdict import verdict
 from guie.run import default_out
+from guie.shown import window_columns, with_scores
+
+EXAMPLES = """
+guie train my_photos              classes are the folders: shoes/a.jpg
+guie train my_photos --backbone   the network trains, too: better, and slower
+"""
+DESCRIPTION = """\
+Trains an embedding for your own photos, tells whether that helped, and exports
+the better model. First it trains on half of the classes and is scored on the
+other half; then it trains on all. With fewer than 60 classes, or too few
+photos, no class is held back, but some photos of each. Photos that cannot be
+read are left out and named. By default only the head trains, on two cores.
+
+Leaves in artifacts/NAME: 08_export/saved_model.pt, 09_report/index.html, and
+recipe.py, which you may edit and run again with ./run.sh. A finished run of
+other settings, photos or labels is never replaced unless --force says so.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser("guie train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("photos", type=Path, help="a folder with a folder for each class, or a CSV: path,label")
+    p = ExamplesFirst(EXAMPLES, prog="guie train", usage="guie train FOLDER|CSV [options]", description=DESCRIPTION)
+    p.add_argument(
+        "photos", type=Path, metavar="FOLDER|CSV", help="a folder with a folder for each class, or a CSV: path,label"
+    )
     p.add_argument(
         "--label-from", default="", metavar="REGEX", help="labels from file names: one group, e.g. '([a-z0-9]+)_'"
     )
@@ -67,19 +77,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     check_tracker(arguments.tracker)
-    name = arguments.name or run_name(arguments.photos)
+    name = arguments.name or place_of(arguments.photos, arguments.out).name
     photos = read_photos(arguments.photos, arguments.label_from)
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
     if arguments.px is not None:
         wish = replace(wish, image_px=arguments.px)
-    for path, reason in photos.problems[["path", "reason"]].head(3).itertuples(index=False):
-        print(f"not taken: {path}: {reason}")
-    if len(photos.problems) > 3:
-        print(f"not taken: {len(photos.problems) - 3:,} more")
+    print(f"{len(photos.table):,} photos in {arguments.photos}")
+    print_problems(pairs(photos.problems), "not taken")
     origin = Origin(arguments.photos, arguments.label_from)
     options = ["--device", arguments.device, "--tracker", arguments.tracker]
     result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)
-    print(f"\n{verdict(result.found, result.is_unseen)}")
+    sentence = verdict(result.found, result.is_unseen)
+    width = window_columns()
+    print(f"\n{with_scores(textwrap.fill(sentence, width) if width else sentence)}")
     print(f"Exported: {result.exported}, {result.model}")
     print(f"Report:   {result.run / '09_report/index.html'}")
 
@@ -101,8 +111,3 @@ def _with_tower(wish: Wish, text: str, photos: Photos) -> Wish:
     weights = str(found.weights)
     own = weights if found.model.own_normalisation_of else ""
     return replace(wish, tower=replace(found.model, weights=weights, own_normalisation_of=own), image_px=found.image_px)
-
-
-def run_name(path: Path) -> str:
-    """A name for the run of a folder or CSV: its own, with other characters than letters, digits, _ and - as _."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", path.resolve().stem if path.is_file() else path.resolve().name) or "photos"

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from guie.data import sources
 from guie.data.catalogue import completeness
@@ -36,10 +35,10 @@ from guie.data.sources import SHARED, is_there, passed_over, read_csv
 from guie.processes import process_pool
 from guie.run import Run
 from guie.settings.data import GROUPS, Source
+from guie.shown import progress
 
 N_THREADS = 16  # they wait for the disk most of the time
 CHUNK = 2000  # images checked at a time
-QUIET: dict[str, Any] = {"disable": None, "leave": False}
 PROBLEMS = "problems"
 log = logging.getLogger(__name__)
 
@@ -230,7 +229,7 @@ def split_problems(listed: pd.DataFrame, images_root: Path, scheduler: str = "")
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     with (
         process_pool(1, scheduler) if scheduler else ThreadPoolExecutor(1) as pool,
-        tqdm(total=len(paths), desc=f"checking {name}", **QUIET) as bar,
+        progress(total=len(paths), desc=f"checking {name}", leave=False) as bar,
     ):
         found = []
         for part in pool.map(_header_problems, [images_root] * len(chunks), chunks):

@@ -23,7 +23,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+
+from guie.shown import progress
 
 MAX_BITS = 4  # six words find all pairs that differ in at most this many bits
 N_WORDS = 6
@@ -98,7 +99,7 @@ def _near_blocks(hashes: np.ndarray, n_bits: int) -> Iterator[np.ndarray]:
     words = [np.uint64(2 ** int(high) - 2 ** int(low)) for low, high in itertools.pairwise(edges)]
     choices = list(itertools.combinations(range(N_WORDS), 2))
     waiting: list[np.ndarray] = []
-    for first, second in tqdm(choices, desc="comparing hashes", disable=None, leave=False, delay=2):
+    for first, second in progress(choices, desc="comparing hashes", leave=False, delay=2):
         earlier = [words[k] for k in range(second) if k != first]
         for left, right in _equal_pairs(hashes & (words[first] | words[second])):
             pairs = _new_pairs(hashes, left, right, n_bits, earlier)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from guie.data.catalogue import DataSet, Download, known_sets
 from guie.files import whole_file
 from guie.settings.fields import nearest
+from guie.shown import progress
 
 N_TRIES = 5  # a download is given up after this many failures in a row that brought no new byte
 TIMEOUT_S = 60.0
@@ -63,7 +64,7 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
         raise ValueError(f"no file of {kind} is called {only!r}; there are {ends}")
     waiting = [file for file in files if not _mark(folder, file).is_file()]
     log.info("%s: %d of %d files are to be fetched into %s", data_set.title, len(waiting), len(files), folder)
-    with tqdm(total=len(waiting), desc=kind, unit="file", disable=None) as bar:
+    with progress(total=len(waiting), desc=kind) as bar:
         failures = _fetch_files(waiting, folder, n_jobs, is_kept, bar)
     if failures:
         told = f"{len(failures)} of {len(waiting)} files could not be fetched; the same command tries them again"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from guie.files import whole_file
 from guie.settings.data import RESERVED_DOMAINS
+from guie.shown import table, window_columns
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
 # What a module in guie.data.sources returns. It may add the columns domain and group.
@@ -110,19 +111,12 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 
 
 def log_table(rows: list[dict[str, object]]) -> None:
-    """Logs rows as an aligned table, texts to the left and numbers to the right."""
-    frame = pd.DataFrame(rows)
-    texts = {name: str for name in frame if frame[name].map(lambda value: isinstance(value, str)).all()}
-    for name in frame:
-        cells = frame[name].map(str if name in texts else "{:,}".format)
-        width = max(len(str(name)), int(cells.str.len().max()))
-        frame[name] = cells.str.ljust(width) if name in texts else cells.str.rjust(width)
-    widths = [(name, len(frame[name].iloc[0])) for name in frame]
-    log.info(
-        "%s", "  ".join(str(name).ljust(width) if name in texts else str(name).rjust(width) for name, width in widths)
-    )
-    for line in frame.itertuples(index=False):
-        log.info("%s", "  ".join(line))
+    """Logs rows as an aligned table that fits the window, texts to the left and numbers to the right."""
+    names = list(rows[0])
+    texts = [column for column, name in enumerate(names) if all(isinstance(row[name], str) for row in rows)]
+    cells = [[value if isinstance(value, str) else f"{value:,}" for value in row.values()] for row in rows]
+    for line in table([names, *cells], window_columns(), left=texts):
+        log.info("%s", line.removeprefix("  "))
 
 
 def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_share: float, remedy: str) -> None:
@@ -143,9 +137,8 @@ def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_s
         kinds = problems.groupby([endings, "reason"]).size().sort_values(ascending=False, kind="stable")
         told = [f"{n:,} {ending} ({reason})" for (ending, reason), n in kinds.head(4).items()]
         more = [f"{kinds.iloc[4:].sum():,} others"] if len(kinds) > 4 else []
-        log.info(
-            "%s: %s of %s images are left out: %s", source, f"{len(problems):,}", f"{n_rows:,}", ", ".join(told + more)
-        )
+        what = f"{source}: {len(problems):,} of {n_rows:,} images are left out: {', '.join(told + more)}"
+        log.info("%s, such as %s", what, ", ".join(problems["path"].head(3)))
     if len(problems) <= max_bad_share * n_rows:
         return
     first = "; ".join(f"{row.path} ({row.reason})" for row in problems.head(3).itertuples())

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from guie.data.duplicates import find_duplicates, tell_duplicates
 from guie.data.image import load_image, read_file
@@ -28,6 +27,7 @@ from guie.data.shards import PRINT_COLUMNS, Shard, kept_table, pack_shard, plan_
 from guie.machine import n_cores
 from guie.processes import process_pool
 from guie.run import Run
+from guie.shown import progress
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _packed_places(shards: list[Shard], n_rows: int, run: Run) -> pd.DataFrame:
     Returns:
         A row per image, in the order of the shards; columns as `pack_shard` returns them.
     """
-    changes = tqdm(shards, desc="looking for changes", unit="shard", disable=None, leave=False, delay=2)
+    changes = progress(shards, desc="looking for changes", leave=False, delay=2)
     keys = {shard.path: shard.key() for shard in changes}
     kept = ((shard, kept_table(shard, keys[shard.path], run.verify)) for shard in shards)
     done = {shard.path: table for shard, table in kept if table is not None}
@@ -126,12 +126,10 @@ def pack_all(
         importlib.import_module("torch")
     try:
         with (
-            tqdm(
+            progress(
                 total=n_rows,
                 initial=n_rows - sum(len(shard.images) for shard in shards),
                 desc=what,
-                unit="image",
-                disable=None,
                 leave=False,
             ) as bar,
             process_pool(min(n_cores(), len(shards)), scheduler) as pool,

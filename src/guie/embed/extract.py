@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from guie.data.packed import PackedImages
 from guie.done import state_of
@@ -30,6 +30,7 @@ from guie.files import digest_of_file, digest_of_tensors, save_json, whole_file
 from guie.model.backbone import Backbone, folded
 from guie.model.normalisation import mean_std
 from guie.settings.model import Model
+from guie.shown import progress
 from guie.versions import EXTRACTION
 
 log = logging.getLogger(__name__)
@@ -206,8 +207,7 @@ def _images_from(first: int, squares: Squares, batch_size: int) -> Iterator[Tens
 def _progress(n_done: int, n: int, requests: list[FeatureRequest], accelerator: Accelerator) -> tqdm:
     """A bar that starts at `n_done` of `n` images; it is hidden in all processes of a machine but the first."""
     hidden = None if accelerator.is_local_main_process else True
-    what = f"features {requests[0].image_px} px {' and '.join(wanted.view for wanted in requests)}"
-    return tqdm(total=n, initial=n_done, unit="img", desc=what, disable=hidden)
+    return progress(total=n, initial=n_done, desc=f"features {requests[0].image_px} px", disable=hidden)
 
 
 @dataclass(frozen=True)

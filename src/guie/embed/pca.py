@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 from scipy.linalg import blas, eigh
-from tqdm.auto import tqdm
 
 from guie.files import whole_file
+from guie.shown import progress
 
 MOMENTS = "moments.npz"  # in door 07's folder: of what its PCA was fitted on
 CHUNK = 8192  # rows: 150 MB of 2,304 features in float64
@@ -220,7 +220,7 @@ def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.nd
     means = []
     counts = []
     read = itertools.chain.from_iterable(blocks(shard, chunk) for shard in shards)
-    for part in tqdm(
+    for part in progress(
         read, total=sum(-(-len(shard) // chunk) for shard in shards), desc="PCA", unit="block", delay=3, disable=None
     ):
         block = part.astype(np.float64)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from tqdm.auto import tqdm
 
 from guie.embed.search import Vectors, l2_normalised, search, vectors
 from guie.settings.embed import PostProcess
+from guie.shown import progress
 
 SHORTLIST = 100  # index images per query that augmentation re-scores: the nearest before augmentation
 N_NUMBERS = 2**23  # float32 numbers at a time: 32 MB
@@ -150,7 +150,7 @@ def _reranked(unit: np.ndarray, k: int, post: PostProcess) -> tuple[np.ndarray, 
     columns = encoded.tocsc()
     rows = np.full((n, k), -1, dtype=np.int64)
     similarities = np.full((n, k), -np.inf, dtype=np.float32)
-    for i in tqdm(range(n), desc="re-ranking", unit="image", delay=3, disable=None):
+    for i in progress(range(n), desc="re-ranking", delay=3):
         candidates, jaccard = _jaccard(encoded, columns, i, near[i, 1 : k + 1])
         cosine = unit[candidates].astype(np.float64) @ unit[i]
         distance = (1.0 - post.rerank_weight) * jaccard + post.rerank_weight * (1.0 - cosine)
@@ -199,7 +199,7 @@ def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
     half = near[:, : round((near.shape[1] - 1) / 2) + 1]
     sets, halves = _reciprocal(near), _reciprocal(half)
     starts, columns, values = [0], [], []
-    for i in tqdm(range(len(unit)), desc="neighbourhoods", unit="image", delay=3, disable=None):
+    for i in progress(range(len(unit)), desc="neighbourhoods", delay=3):
         members = [sets[i]]
         for j in sets[i]:
             if len(np.intersect1d(halves[j], sets[i], assume_unique=True)) > 2 / 3 * len(halves[j]):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-from tqdm.auto import tqdm
 
 from guie.embed.ties import distinct, first_copies, is_exact, last_digit
+from guie.shown import progress
 
 BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
 SPARE = 3  # extra candidates; they show whether rounding in float32 may have left out a nearer row
@@ -235,7 +235,7 @@ def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> 
     metric, sign = (faiss.METRIC_INNER_PRODUCT, 1) if index.distance == "cosine" else (faiss.METRIC_L2, -1)
     best = faiss.ResultHeap(len(queries), k, keep_max=True)
     longest = 0.0
-    with tqdm(
+    with progress(
         total=len(index), desc="search", unit="image", unit_scale=True, disable=is_quiet or len(index) <= 8 * BLOCK
     ) as bar:
         for first, block in index.blocks(BLOCK):

@@ -1,16 +1,4 @@
-"""Scores your own embeddings with the protocols and intervals of door 07.
-
-Several files of the same images make a ladder: each file is tested against the one before. p_vs_previous tests whether
-the difference holds for other classes of the same kind, with these weights. It says nothing about other training runs.
-With one id file for each embeddings file, the files are separate runs (seeds); their mean and standard deviation
-follow. The distance is cosine by default; the contest's host used --distance euclidean.
-
-  python -m guie.evaluate mine.npy --ids mine.csv
-  python -m guie.evaluate before.npy after.npy --ids mine.csv --protocol per_domain --full --geometry --out scores.csv
-  python -m guie.evaluate mine.npy --ids mine.csv --protocol solution --solution solution.csv --distance euclidean
-  python -m guie.evaluate fold0.npy fold1.npy fold2.npy fold3.npy --ids test.csv --combine
-  python -m guie.evaluate mine.npy --ids mine.csv --shift 6 --features frozen.npy
-"""
+"""The command `guie evaluate` (`python -m guie.evaluate`): scores embeddings of any model."""
 
 from __future__ import annotations
 
@@ -39,7 +27,10 @@ from guie.evaluate.protocols import (
     summary,
 )
 from guie.evaluate.shift import shift_curve, shift_splits, split_table
+from guie.examples import ExamplesFirst
 from guie.machine import check_writable_file
+from guie.shown import Style, window_columns
+from guie.shown import table as aligned
 
 ASKED = (
     "host_",
@@ -65,12 +56,33 @@ SHOWN = (
     "full_map_with_self",
 )
 
+EXAMPLES = """
+guie evaluate mine.npy --ids mine.csv
+guie evaluate before.npy after.npy --ids mine.csv --full --out scores.csv
+"""
+DESCRIPTION = """\
+Scores your own embeddings with the protocols and intervals of door 07.
+
+Several files of the same images make a ladder: each file is tested against the
+one before. p_vs_previous tests whether the difference holds for other classes
+of the same kind, with these weights. It says nothing about other training
+runs. With one id file for each embeddings file, the files are separate runs
+(seeds); their mean and standard deviation follow. The distance is cosine by
+default; the contest's host used --distance euclidean.
+
+More examples:
+  guie evaluate mine.npy --ids mine.csv --protocol per_domain --geometry
+  guie evaluate mine.npy --ids mine.csv --protocol solution \\
+      --solution solution.csv --distance euclidean
+  guie evaluate fold0.npy fold1.npy fold2.npy --ids test.csv --combine
+  guie evaluate mine.npy --ids mine.csv --shift 6 --features frozen.npy
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "python -m guie.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    usage = "guie evaluate FILE [FILE ...] --ids FILE [options]"
+    p = ExamplesFirst(EXAMPLES, prog="guie evaluate", usage=usage, description=DESCRIPTION)
     p.add_argument(
         "embeddings",
         type=Path,
@@ -140,7 +152,7 @@ def score(arguments: argparse.Namespace) -> None:
         for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control")
         if name in table
     ]
-    print(markdown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
+    print(as_shown(table[shown + [name for name in table if name not in shown and name.startswith(ASKED)]]))
     if "mp5_low" in table and table["mp5_low"].isna().any():
         print(f"\n{NO_INTERVAL}")
     if arguments.out:
@@ -287,6 +299,17 @@ def shifted(arguments: argparse.Namespace) -> pd.DataFrame:
         for name, array in files.items()
     ]
     return pd.concat(curves, ignore_index=True)
+
+
+def as_shown(table: pd.DataFrame) -> str:
+    """The table for people: on a terminal in aligned columns that fit the window, else in Markdown."""
+    width = window_columns()
+    if not width:
+        return markdown(table)
+    rows = [list(table.columns), *([_cell(value) for value in row] for row in table.itertuples(index=False))]
+    at = list(table.columns).index("mp5") if "mp5" in table else 0
+    styles: dict[tuple[int, int], Style] = {(i, at): "score" for i in range(1, len(rows))} if at else {}
+    return "\n".join(aligned(rows, width, styles=styles))
 
 
 def markdown(table: pd.DataFrame) -> str:

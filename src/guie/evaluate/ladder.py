@@ -24,6 +24,7 @@ from guie.evaluate.protocols import merged, scored
 from guie.files import whole_file
 from guie.run import Run, commit
 from guie.settings.embed import PostProcess, Setting
+from guie.shown import cut
 
 log = logging.getLogger(__name__)
 DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
@@ -66,7 +67,9 @@ def score_ladder(run: Run) -> dict[str, Any]:
 def _log_scores(row: dict[str, Any]) -> None:
     """One line of the log for a row of scores.csv; the interval is left out where there is none."""
     between = "" if np.isnan(row["mp5_low"]) else f" [{row['mp5_low']:.3f}, {row['mp5_high']:.3f}]"
-    log.info("%-42s %5d-d   mP@5 %.3f%s   R@1 %.3f", row["setting"], row["dim"], row["mp5"], between, row["r1"])
+    log.info(
+        "%-30s %5d-d   mP@5 %.3f%s   R@1 %.3f", cut(row["setting"], 30), row["dim"], row["mp5"], between, row["r1"]
+    )
 
 
 def _score_row(

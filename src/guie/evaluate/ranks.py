@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from guie.embed.search import BLOCK, Vectors, all_similarities, exact, search
 from guie.embed.ties import distinct
+from guie.shown import progress
 
 N_FOUND = 2**22  # neighbours held at a time: 32 MB of rows
 N_SIMILARITIES = 2**23  # similarities held at a time where every rank is wanted: 32 MB, twice
@@ -145,7 +145,7 @@ def ranks_within(
     asking = np.flatnonzero(n_relevant > 0)
     found_query = [np.empty(0, dtype=np.int64)]
     found_rank = [np.empty(0, dtype=np.int64)]
-    with tqdm(total=len(asking), desc="queries", disable=is_quiet or len(asking) * len(index) < 2**30) as bar:
+    with progress(total=len(asking), desc="queries", disable=is_quiet or len(asking) * len(index) < 2**30) as bar:
         for part in _of_like_depth(asking, deep):
             rows, _ = search(queries[part], index, int(deep[part[-1]]), own[part], is_quiet=bar.disable)
             is_hit = relevance.is_relevant(part, rows) & (rows >= 0)
@@ -193,7 +193,7 @@ def all_ranks(
     contents = distinct(index.whole())
     n_rows = max(1, N_SIMILARITIES // len(index))
     found = [np.empty(0, dtype=np.int64)] * len(queries)
-    for first in tqdm(
+    for first in progress(
         range(0, len(queries), n_rows), desc="queries", disable=is_quiet or len(queries) * len(index) < 2**30
     ):
         part = asking[first : first + n_rows]

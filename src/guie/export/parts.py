@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from guie.data.image import read_image
 from guie.files import whole_file
 from guie.machine import n_cores
+from guie.shown import progress
 
 PARTS = ".embeddings"  # the folder of parts
 N_PART = 1024  # photos of a part; at most so many are computed again after an interruption
@@ -73,7 +74,7 @@ def computed(
     """
     parts.mkdir(parents=True, exist_ok=True)
     names = []
-    with tqdm(total=len(photos), desc="embeddings", unit="photo", disable=None) as bar:
+    with progress(total=len(photos), desc="embeddings") as bar:
         for first in range(0, len(photos), N_PART):
             here = photos[first : first + N_PART]
             name = parts / f"{first:09d}-{_key(digest, here)}.npz"

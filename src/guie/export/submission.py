@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from guie.data.packed import PackedImages
 from guie.embed.ensemble import Tower, load_tower
@@ -31,11 +30,11 @@ from guie.export.torchscript import build_submission, quiet_jit
 from guie.files import save_json, whole_file
 from guie.machine import check_room
 from guie.model.normalisation import mean_std
-from guie.run import PROJECT, Run, commit
+from guie.run import MODEL_NAME, PROJECT, Run, commit
 from guie.settings.model import Model
+from guie.shown import progress
 
 log = logging.getLogger(__name__)
-MODEL_NAME = "saved_model.pt"  # the only name that the scorer looks for inside the zip
 PROGRAM_NAME = "saved_model.pt2"
 CONTRACT = {
     "input": "uint8 [1, 3, height, width], RGB, 0..255, any size",
@@ -224,7 +223,7 @@ def _compared(run: Run, module: Callable[[Tensor], Tensor], images: dict[int, np
     """
     embeddings, seconds = [], []
     with torch.no_grad():
-        for image in tqdm(images.values(), desc="parity", unit="img", disable=None):
+        for image in progress(images.values(), desc="parity"):
             batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
             started = time.perf_counter()
             embeddings.append(module(batch)[0].numpy())

@@ -19,12 +19,13 @@ from torch.export import ExportedProgram
 
 from guie.errors import is_of_the_machine
 from guie.export.assembly import EMBEDDING_DIM
+from guie.export.formats import NEED_A_RUN, OF_A_MODEL
 from guie.export.hub import MODULES, HubFolder, save_hub
 from guie.export.onnx_file import onnx_embedder, save_onnx
 from guie.export.program import Program, export_program, save_program
-from guie.export.submission import MODEL_NAME, PROGRAM_NAME, assembly_of, cosines, load_script, towers_of
+from guie.export.submission import PROGRAM_NAME, assembly_of, cosines, load_script, towers_of
 from guie.files import digest_of_file, digest_of_tensors, staged
-from guie.run import DOORS, FOLDERS, Run
+from guie.run import DOORS, FOLDERS, MODEL_NAME, Run
 from guie.saved import is_run, saved_run
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ ODD_SIZES = ((1, 1), (3, 7), (97, 64), (64, 700))  # height, width; that the siz
 ONNX_NAME = "model.onnx"
 HUB = "hub"  # the folder's name
 REFIT = "refit.json"  # what `guie refit` writes beside its file
-FORMATS = ("torchscript", "program", "onnx", "hub")
-NEED_A_RUN = ("program", "onnx", "hub")
 Embedder = Callable[[np.ndarray], np.ndarray]
 
 
@@ -196,12 +195,12 @@ def _embedded(embed: Embedder, images: dict[str, np.ndarray]) -> tuple[np.ndarra
 def take_away(
     exported: Exported, folder: Path, formats: Sequence[str], card: Callable[[list[Taken]], str]
 ) -> list[Taken]:
-    """Writes formats into a folder, in the order of FORMATS.
+    """Writes formats into a folder, in the order of OF_A_MODEL.
 
     Args:
         exported: The model.
         folder: Where to write: saved_model.pt, saved_model.pt2, model.onnx, hub/.
-        formats: Words of FORMATS.
+        formats: Words of OF_A_MODEL.
         card: Gives the text of the hub's model card, of what was written before it.
 
     Raises:
@@ -215,7 +214,7 @@ def take_away(
         )
     program = _program(exported, exported.run) if exported.run is not None and set(formats) & set(NEED_A_RUN) else None
     written: list[Taken] = []
-    for name in [name for name in FORMATS if name in formats]:
+    for name in [name for name in OF_A_MODEL if name in formats]:
         written.append(_written(name, exported, folder, program, lambda: card(written)))
         log.info("%s", described(written[-1]))
     return written
@@ -297,8 +296,8 @@ def described(taken: Taken) -> str:
     """One line about a format."""
     place = HUB + "/" if taken.format == "hub" else next(iter(taken.files))
     return (
-        f"{place:<16} {taken.megabytes:7.1f} MB   cosine to TorchScript >= {taken.min_cosine:.7f} "
-        f"({taken.n_images} images)   {taken.seconds_per_image:.3f} s an image"
+        f"{place:<15} {taken.megabytes:6.1f} MB  cosine to TorchScript >= {taken.min_cosine:.6f}  "
+        f"{taken.seconds_per_image:.3f} s an image"
     )
 
 

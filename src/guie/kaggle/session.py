@@ -208,7 +208,9 @@ def command(session: Session, number: int) -> list[str]:
     if session.n_processes > 1 and FOLDERS[number] in PHASE_FOLDERS.values():
         # The trainer chooses the precision itself.
         python += [*LAUNCH, "--mixed_precision", "no", "--num_processes", str(session.n_processes)]
-    places = ["--data-root", str(session.data_root), "--out", str(session.out)]
+    is_drawn = load_recipe(session.recipe, session.sets).data.drawn is not None
+    reads_images = number > 3 or not is_drawn  # doors 01 to 03 of a drawn recipe refuse --data-root
+    places = [*(["--data-root", str(session.data_root)] if reads_images else []), "--out", str(session.out)]
     return [*python, str(session.project / DOORS[number]), *session.recipe_options, *places]
 
 

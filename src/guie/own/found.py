@@ -156,7 +156,7 @@ def notes(found: Found) -> list[str]:
         )
     n_without = int((labels == "").sum())
     if n_without and found.photos.kind != "flat":
-        told.append(f"{_counted(n_without, 'photo')} without a label: searched, but no query.")
+        told.append(f"{counted(n_without, 'photo')} without a label: found by others, but never a query.")
     if (
         found.alone is not None
         and found.best.full is not None
@@ -168,11 +168,12 @@ def notes(found: Found) -> list[str]:
         )
     n_labels = len(found.sizes) - len(found.singles)
     if found.best.full is not None and n_labels < 30:
-        told.append(f"The score is over {_counted(n_labels, 'label')}: too few to be precise.")
+        told.append(f"The score is over {counted(n_labels, 'label')}: too few to be precise.")
     return told
 
 
-def _counted(n: int, word: str) -> str:
+def counted(n: int, word: str) -> str:
+    """`1 photo`, `1,200 photos`."""
     return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 

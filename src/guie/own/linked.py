@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from guie.data.names import ODD, safe_name
 from guie.data.sources.csv_list import ESCAPED, LIST
 from guie.files import save_json, whole_file
+from guie.kept import difference, has_results
 from guie.own.photos import Photos
-from guie.own.recipes import PHOTOS
+from guie.own.place import PHOTOS, TRAINED_ON
 from guie.recipe import Recipe, load_recipe
-from guie.run import FOLDERS
 
 ALL = "all"  # the link to the person's own folder
 LINKED = f"{PHOTOS}/{ALL}/"  # how the paths of manifests begin
-NOTED = "source.json"
+SCORED = "unseen"  # name and folder of the run that is only scored
+RECIPE_FILE = "recipe.py"  # of the run that is exported
 REMEDY = "give this one another --name"
 
 
@@ -54,8 +56,8 @@ def link_photos(photos: Photos, run: Path, origin: Origin) -> None:
         link.unlink()
     if not link.is_symlink():
         link.symlink_to(photos.root.resolve(), target_is_directory=True)
-    if _noted(run) != origin.shown:
-        save_json(folder / NOTED, origin.shown)
+    if noted_source(run) != origin.shown:
+        save_json(folder / TRAINED_ON, origin.shown)
     labelled = photos.table[photos.table["label"] != ""]
     table = labelled.assign(path=f"{ALL}/" + labelled["path"])[["path", "label"]]
     if any(ODD.search(text) for name in ("path", "label") for text in table[name]):
@@ -73,7 +75,7 @@ def check_ours(run: Path) -> None:
 
 
 def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None:
-    """Raises ValueError if a run of this name is of other photos or labels, or is finished and has other settings.
+    """Raises ValueError if a run of this name is of other photos or labels, or something finished has other settings.
 
     Args:
         run: The run's folder.
@@ -81,7 +83,7 @@ def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None
         origin: Where they and their labels come from.
         final: The recipe that shall be exported. Which of its settings that is may differ: it follows from the scores.
     """
-    link, noted = run / PHOTOS / ALL, _noted(run)
+    link, noted = run / PHOTOS / ALL, noted_source(run)
     if link.is_symlink() and link.readlink() != photos.root.resolve():
         raise ValueError(f"the run {run} is of {link.readlink()}; {REMEDY}, or --force")
     if noted is not None and noted != origin.shown:
@@ -89,17 +91,27 @@ def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None
         of = f"{noted.get('photos')}{f' with --label-from {labels!r}' if labels else ''}"
         now = f"{origin.shown['photos']}{f' with --label-from {origin.label_from!r}' if origin.label_from else ''}"
         raise ValueError(f"the run {run} is of {of}, not of {now}; {REMEDY}, or --force")
-    if not (run / FOLDERS[8] / "done.json").is_file():
-        return
-    before = load_recipe(str(run / "recipe.py"))
-    if replace(before, embed=final.embed) != final:
-        raise ValueError(f"the finished run {run} has other settings; {REMEDY}, or --force")
+    for folder, file in ((run / SCORED, run / f"{SCORED}.py"), (run, run / RECIPE_FILE)):
+        if not file.is_file() or not has_results(folder):
+            continue
+        before = replace(load_recipe(str(file)), embed=final.embed)
+        if folder != run:  # it has a name and a validation of its own
+            before = replace(before, name=final.name, data=final.data)
+        if before != final:
+            found = difference(_values(before), _values(final))
+            raise ValueError(f"the run {run} has results of other settings, {found}; {REMEDY}, or --force")
 
 
-def _noted(run: Path) -> dict[str, str] | None:
+def _values(recipe: Recipe) -> dict[str, Any]:
+    """The fields that a person may change, by the paths that --set takes."""
+    rows = (f"stages.{row.name}" for row in recipe.stages)
+    return recipe.values_of(("data", "model", *rows, "export", "seed", "name"))
+
+
+def noted_source(run: Path) -> dict[str, str] | None:
     """What a run keeps of its origin; None where it keeps nothing that can be read."""
     try:
-        found = json.loads((run / PHOTOS / NOTED).read_text(encoding="utf-8"))
+        found = json.loads((run / PHOTOS / TRAINED_ON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -6,38 +6,34 @@ No training. The first look at 1,000 photos takes about a minute on two cores; a
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
 from guie.own.photos import Photos, read_photos
+from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
 
-EXAMPLES = """\
-  guie look my_photos                     folders are labels: shoes/a.jpg
-  guie look list.csv                      a table with the columns path,label
-  guie look my_photos --label-from '([^/_]+)_[^/]*$'      sku12_front.jpg
-  guie look my_photos --towers            compare several networks
+EXAMPLES = """
+guie look my_photos            folders are labels: shoes/a.jpg
+guie look my_photos --towers   compare several networks
+"""
+DESCRIPTION = """\
+Labels may also stand in a CSV (path,label), or in file names: with
+--label-from '([^/_]+)_[^/]*$', sku12_front.jpg has the label sku12.
 
 Writes a page (index.html) with a score, photos and their nearest, mix-ups,
 labels worth a look, duplicates and files that cannot be read; and the same
 as CSV lists. Nothing in the folder itself is changed.
 """
-NOTED = "look.json"
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        "guie look",
-        usage="%(prog)s FOLDER|CSV [options]",
-        description=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = ExamplesFirst(EXAMPLES, prog="guie look", usage="guie look FOLDER|CSV [options]", description=DESCRIPTION)
     p.add_argument(
         "photos",
         type=Path,
@@ -69,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status. An error is reported in one line, see `guie.errors`."""
     arguments = parser().parse_args(argv)
-    folder = out_folder(arguments.photos, arguments.out) / "look"
+    folder = (arguments.out or place_of(arguments.photos, default_out())) / LOOK
     return run_to_the_end(lambda: look(arguments, folder), "guie look", folder, "the same command goes on")
 
 
@@ -132,32 +128,12 @@ def check_device(device: str) -> None:
         raise ValueError(f"--device {device!r} is no device; use cpu, cuda, cuda:N or auto")
 
 
-def out_folder(photos: Path, out: Path | None) -> Path:
-    """Where the results of a folder or list go: `out`, or a folder of its name among all results.
-
-    Two folders of one name get two places: the second one's name ends in a hash of its path.
-    """
-    if out is not None:
-        return out
-    source = photos.resolve()
-    name = (source.name if source.is_dir() else source.stem) or "photos"
-    place = default_out() / name
-    noted = place / "look" / NOTED
-    try:
-        other = json.loads(noted.read_text(encoding="utf-8"))["photos"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return place
-    if other == _shown(source):
-        return place
-    return place.with_name(f"{name}-{hashlib.sha256(bytes(source)).hexdigest()[:6]}")
-
-
 def note(folder: Path, arguments: argparse.Namespace, photos: Photos) -> None:
     """Writes which photos a folder of results belongs to."""
     from guie.files import save_json
 
     save_json(
-        folder / NOTED,
+        folder / LOOKED,
         {
             "photos": _shown(arguments.photos.resolve()),
             "label_from": arguments.label_from,

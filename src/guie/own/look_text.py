@@ -1,4 +1,4 @@
-"""What `guie look` prints. Lines fit the terminal, at least 60 and at most 110 columns."""
+"""What `guie look` prints. Lines fit the terminal, but for paths; they have at most 110 columns."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from guie.own.found import SMALL_PX, Found, decimal, notes
+from guie.own.found import SMALL_PX, Found, counted, decimal, notes
+from guie.own.photos import N_NAMED, told_first
 from guie.own.scores import Row, Score
 from guie.own.suspects import pairs_of
 from guie.own.towers import Refused
+from guie.shown import Style, painted, table
 
-N_NAMED = 3  # things told by name before a count
-DULL = ("hidden", "not an image")  # reasons of files that nobody misses; the others are named first
-MIN_COLUMNS = 60
+MIN_COLUMNS = 40
 MAX_COLUMNS = 110
 FOLDERS = re.compile(r"(?<![^\s=,:(])~?(/[^/\s,:]+)+/")  # the folders of an absolute path
 WHAT_MP5 = (
@@ -27,7 +27,7 @@ HEAD = ("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence")
 HOW_TO_FETCH = (
     "Weights are fetched once where there is a network; copy its ~/.cache/huggingface here, or write timm:NAME=FILE."
 )
-WHAT_SIGNS = "> is the best; = is no worse than luck explains (paired test over labels, p >= .05)."
+WHAT_SIGNS = "> is the best; = may differ from it by luck alone (paired test over labels, p >= .05)."
 WHERE = {
     "folders": "labels are the folders",
     "flat": "no labels",
@@ -53,7 +53,7 @@ def lines_of(found: Found, folder: Path, seconds: float, columns: int = 0) -> li
     if found.best.full is not None:
         lines += _wrapped(WHAT_MP5, width, first="  ", rest="  ")
     for note in notes(found):
-        lines += _wrapped(note, width, first="! ", rest="  ")
+        lines += [painted(line, "warning") for line in _wrapped(note, width, first="! ", rest="  ")]
     return [*lines, "", f"Lists: {folder}/*.csv", f"Page:  {folder / 'index.html'}   ({seconds:.0f} s)"]
 
 
@@ -75,28 +75,22 @@ def _items(found: Found) -> Iterator[str]:
     """What is odd about the photos, each with up to three names."""
     singles = found.singles
     if singles:
-        yield f"{_n(len(singles), 'label')} with one photo, which cannot be found: {_named(singles)}"
+        yield f"{counted(len(singles), 'label')} with one photo, which cannot be found: {_named(singles)}"
     tiny = [f"{row.path} ({row.original_width} x {row.original_height})" for row in found.tiny.itertuples()]
     if tiny:
-        yield f"{_n(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
-    dull = found.small.problems["reason"].str.startswith(DULL)
-    listed = found.small.problems.assign(is_dull=dull).sort_values(["is_dull", "path"])
-    problems = [f"{row.path} ({row.reason})" for row in listed.itertuples()]
+        yield f"{counted(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
+    problems = [f"{row.path} ({row.reason})" for row in told_first(found.small.problems).itertuples()]
     if problems:
-        yield f"{_n(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
+        yield f"{counted(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
     twins = found.twins
     pairs = [f"{row.path} and {row.twin}" for row in pairs_of(twins).itertuples()]
     n_two = int(twins["has_two_labels"].sum())
     if len(twins):
         across = f", {n_two:,} of them with two labels" if n_two else ""
-        yield f"{_n(len(twins), 'photo')} there twice{across}: {_named(pairs, ' -> duplicates.csv')}"
+        yield f"{counted(len(twins), 'photo')} there twice{across}: {_named(pairs, ' -> duplicates.csv')}"
     suspects = [f"{row.path} ({row.suggested}?)" for row in found.suspects.itertuples()]
     if suspects:
-        yield f"{_n(len(suspects), 'label')} worth a look: {_named(suspects, ' -> suspects.csv')}"
-
-
-def _n(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+        yield f"{counted(len(suspects), 'label')} worth a look: {_named(suspects, ' -> suspects.csv')}"
 
 
 def _named(names: Sequence[str], where: str = "") -> str:
@@ -112,7 +106,7 @@ def _scores(found: Found, width: int) -> Iterator[str]:
         if len(rows) == 1:
             return
     else:
-        yield "Off the shelf, without training: each photo asks, all others answer"
+        yield from _wrapped("Off the shelf, without training: each photo asks, all others answer", width)
     yield from _table(rows, width)
     if len(rows) > 1 and found.best.full is not None:
         yield from _wrapped(WHAT_SIGNS, width, "  ", "  ")
@@ -133,15 +127,11 @@ def without_folders(text: str) -> str:
     return FOLDERS.sub("", text)
 
 
-def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
-    """The rows below a head. Names that do not fit lose their middle."""
+def _table(rows: Sequence[Row], width: int) -> list[str]:
+    """The rows below a head, the best score in colour."""
+    best: dict[tuple[int, int], Style] = {(i, 1): "score" for i, row in enumerate(rows, 1) if row.is_best}
     cells = [HEAD, *map(_cells, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
-    room = max(12, width - 2 - sum(own + 2 for own in widths[1:]))
-    first = min(room, widths[0])
-    for row, sign in zip(cells, [" ", *map(_sign, rows)], strict=True):
-        numbers = [text.rjust(own) for text, own in zip(row[1:-1], widths[1:-1], strict=True)]
-        yield "  ".join([f"{sign} {_cut(row[0], first).ljust(first)}", *numbers, row[-1]]).rstrip()
+    return table(cells, width, left=[len(HEAD) - 1], styles=best, signs=[" ", *map(_sign, rows)])
 
 
 def _sign(row: Row) -> str:
@@ -171,11 +161,3 @@ def _interval(score: Score | None) -> str:
     if score is None or not math.isfinite(score.low):
         return "-"
     return f"{decimal(score.low, 2)}-{decimal(score.high, 2)}"
-
-
-def _cut(text: str, width: int) -> str:
-    """The text in at most `width` columns: its middle is left out where it is longer."""
-    if len(text) <= width:
-        return text
-    left = (width - 1) // 2
-    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,10 +15,13 @@ from guie.data.image import EXTENSIONS, is_image
 from guie.data.names import name_on_disk, safe_name
 from guie.data.sources import images_in, passed_over, read_csv
 from guie.errors import is_of_the_machine
+from guie.shown import painted
 
 Kind = Literal["folders", "flat", "table", "pattern"]
 COLUMNS = ("path", "label")
 PROBLEM_COLUMNS = ("path", "reason")
+N_NAMED = 3  # problems that are told by name
+DULL = ("hidden", "not an image")  # how reasons begin that nobody misses a photo for; they are told last
 SIDE_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of zip files made by macOS, of Synology, of Windows
 
 
@@ -44,6 +47,60 @@ class Photos:
     def file(self, path: str) -> Path:
         """The file on disk of a path in `table`."""
         return self.root / name_on_disk(path)
+
+
+def told_first(problems: pd.DataFrame) -> pd.DataFrame:
+    """Problems in the order in which they are told: broken photos first, hidden files such as .DS_Store last.
+
+    Args:
+        problems: `PROBLEM_COLUMNS`, in any order.
+    """
+    is_dull = problems["reason"].str.startswith(DULL)
+    return problems.assign(is_dull=is_dull).sort_values(["is_dull", "path"], ignore_index=True)[list(PROBLEM_COLUMNS)]
+
+
+def named(problems: pd.DataFrame, rest: str = "") -> list[str]:
+    """A line for each of the first problems, and one for the others.
+
+    Args:
+        problems: `PROBLEM_COLUMNS`, in any order.
+        rest: Where all are listed, for the last line.
+    """
+    first = [f"{row.path}: {row.reason}" for row in told_first(problems).head(N_NAMED).itertuples()]
+    n_more = len(problems) - len(first)
+    return [*first, f"and {n_more:,} more{rest}"] if n_more else first
+
+
+def told(problems: pd.DataFrame, what: str, rest: str = "") -> list[str]:
+    """How many files were not taken, and below it the first of them; nothing where there are none.
+
+    Args:
+        problems: `PROBLEM_COLUMNS`, in any order.
+        what: What became of them, such as `not taken`.
+        rest: Where all are listed, for the last line.
+    """
+    if problems.empty:
+        return []
+    files = "file" if len(problems) == 1 else "files"
+    return [f"  {len(problems):,} {files} {what}:", *(f"    {line}" for line in named(problems, rest))]
+
+
+def print_problems(problems: Sequence[tuple[str, str]], what: str, rest: str = "") -> None:
+    """Prints what `told` gives; on a terminal in the colour of a warning, unless nobody misses any of the files.
+
+    Args:
+        problems: path and reason of each.
+        what: See `told`.
+        rest: See `told`.
+    """
+    is_warning = not all(reason.startswith(DULL) for _, reason in problems)
+    for line in told(pd.DataFrame(problems, columns=list(PROBLEM_COLUMNS), dtype=object), what, rest):
+        print(painted(line, "warning") if is_warning else line)
+
+
+def pairs(problems: pd.DataFrame) -> list[tuple[str, str]]:
+    """path and reason of each problem of a table."""
+    return list(problems[list(PROBLEM_COLUMNS)].itertuples(index=False, name=None))
 
 
 class _Found(NamedTuple):

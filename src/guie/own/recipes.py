@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from guie.own.place import PHOTOS  # the name of the source and of its domain, too
 from guie.recipe import (
     HEAD,
     ArcFace,
@@ -22,13 +23,13 @@ from guie.recipe import (
     Stage,
     Stages,
     Start,
+    load_recipe,
 )
 
-PHOTOS = "photos"  # the name of the source, of its domain and of its folder in the run
 OFF_THE_SHELF, REDUCED, TRAINED = "off the shelf", "off the shelf, PCA-64", "trained"
 DIM = 64
 MARGIN_RAD = 0.3
-VIT = Model("timm", "vit_tiny_patch16_224", "vit_tiny_drawn.safetensors", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+VIT = load_recipe("demo").model  # the shipped one
 MAX_BAD_SHARE = 0.99  # photos that cannot be read are left out and named, however many they are
 CLASS_SHARE = 0.5  # of the classes, for validation by class
 IMAGE_SHARE = 0.2  # of each class's images, for validation by image

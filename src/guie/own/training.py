@@ -16,19 +16,17 @@ from guie.dependencies import PHASES
 from guie.embed.verdict import Verdict, save_verdict
 from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
-from guie.own.linked import LINKED, Origin, check_ours, check_same, link_photos
+from guie.own.linked import LINKED, RECIPE_FILE, SCORED, Origin, check_ours, check_same, link_photos
 from guie.own.look import check_apart
-from guie.own.photos import Photos
+from guie.own.photos import Photos, pairs, print_problems
 from guie.own.recipe_text import recipe_text
 from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
 from guie.own.verdict import FEWEST, verdict
 from guie.recipe import Recipe, load_recipe
-from guie.run import DOORS, FOLDERS, PROJECT
+from guie.run import DOORS, FOLDERS, MODEL_NAME, PROJECT
 
-SCORED = "unseen"  # name and folder of the run that is only scored
 FEWEST_PHOTOS = 2 * DIM  # PCA needs more photos than dimensions, after some were set aside for validation
 SCORING = (1, 2, 3, 4, 5, 6, 7)
-N_TOLD = 3  # photos that are left out, by name
 DOES = {
     1: "lists the photos",
     2: "sets photos aside for the score",
@@ -61,7 +59,7 @@ class Trained:
     @property
     def model(self) -> Path:
         """The exported file."""
-        return self.run / FOLDERS[8] / "saved_model.pt"
+        return self.run / FOLDERS[8] / MODEL_NAME
 
 
 def train(
@@ -132,10 +130,10 @@ def _trained_twice(run: Path, wish: Wish, options: Sequence[str], is_forced: boo
     _tell_left_out(run / SCORED)
     found = _compared(run / SCORED / FOLDERS[7])
     final = _better(wish, found)
-    _write_recipe(run / "recipe.py", final, "Trained on all classes, and exported.")
+    _write_recipe(run / RECIPE_FILE, final, "Trained on all classes, and exported.")
     _keep_verdict(run, found, final, is_unseen=True)
     print("2 of 2: the model of all classes.")
-    open_doors(tuple(DOORS), run / "recipe.py", run.parent, options, is_forced)
+    open_doors(tuple(DOORS), run / RECIPE_FILE, run.parent, options, is_forced)
     return Trained(run, found, True, final.embed.final.name)
 
 
@@ -143,21 +141,21 @@ def _trained_once(run: Path, wish: Wish, options: Sequence[str], is_forced: bool
     """Trains on all classes, and scores on photos that were held back of each."""
     purpose = "Trained on all classes; some photos of each are held back."
     start = exported_recipe(wish, TRAINED)
-    if not is_forced and (run / "recipe.py").is_file() and _is_kept(run, exported_recipe(wish, REDUCED)):
+    if not is_forced and (run / RECIPE_FILE).is_file() and _is_kept(run, exported_recipe(wish, REDUCED)):
         start = exported_recipe(wish, REDUCED)  # an earlier start found that training did not help
-    _write_recipe(run / "recipe.py", start, purpose)
-    open_doors(SCORING, run / "recipe.py", run.parent, options, is_forced)
+    _write_recipe(run / RECIPE_FILE, start, purpose)
+    open_doors(SCORING, run / RECIPE_FILE, run.parent, options, is_forced)
     _tell_left_out(run)
     found = _compared(run / FOLDERS[7])
     final = _better(wish, found)
-    _write_recipe(run / "recipe.py", final, purpose)
+    _write_recipe(run / RECIPE_FILE, final, purpose)
     _keep_verdict(run, found, final, is_unseen=False)
-    open_doors(tuple(DOORS), run / "recipe.py", run.parent, options, is_forced=False)
+    open_doors(tuple(DOORS), run / RECIPE_FILE, run.parent, options, is_forced=False)
     return Trained(run, found, False, final.embed.final.name)
 
 
 def _is_kept(run: Path, recipe: Recipe) -> bool:
-    return load_recipe(str(run / "recipe.py")) == recipe
+    return load_recipe(str(run / RECIPE_FILE)) == recipe
 
 
 def _compared(folder: Path) -> Paired:
@@ -178,15 +176,8 @@ def _keep_verdict(run: Path, found: Paired, final: Recipe, is_unseen: bool) -> N
 def _tell_left_out(run: Path) -> None:
     """Prints how many photos could not be read, with the names of the first."""
     paths = [run / FOLDERS[number] / "problems.parquet" for number in (1, 3)]
-    rows = [row for path in paths if path.is_file() for row in _problems(path)]
-    if rows:
-        print(f"  left out: {len(rows):,} photos that cannot be used")
-    for path, reason in rows[:N_TOLD]:
-        print(f"    {path.removeprefix(LINKED)}: {reason}")
-
-
-def _problems(path: Path) -> list[tuple[str, str]]:
-    return list(pd.read_parquet(path, columns=["path", "reason"]).itertuples(index=False, name=None))
+    found = [pair for path in paths if path.is_file() for pair in pairs(pd.read_parquet(path))]
+    print_problems([(path.removeprefix(LINKED), reason) for path, reason in found], "left out")
 
 
 def check_enough(photos: Photos, source: Path) -> None:
@@ -219,7 +210,9 @@ def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequenc
     Raises:
         ValueError: a door failed; its last line, which is shown, says why.
     """
-    words = ["--recipe", str(recipe), "--out", str(out), *options, *(["--force"] if is_forced else [])]
+    # What may be replaced has been checked (`check_same`). The setting that is exported may change between two starts.
+    how = "--force" if is_forced else "--replace"
+    words = ["--recipe", str(recipe), "--out", str(out), *options, how]
     stages = load_recipe(str(recipe)).stages
     for number in numbers:
         started = time.time()

@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from guie.data.packed import PackedImages
 from guie.run import DOORS, FOLDERS, Run
+from guie.shown import progress
 
 THUMB_PX = 112  # longer side of a small picture
 QUALITY = 72  # some 3.5 kB at 112 px, 20 kB at 320 px
@@ -74,7 +74,7 @@ class Album:
             tried = sum(len(self._jpeg(name, side)) for name in some) / max(1, len(some))
             if side != SIDES[-1] and tried * sum(n_shown.values()) > 1.1 * MAX_CHARS:
                 continue
-            bar = tqdm(names, desc=f"pictures of {side} px", unit="image", disable=None)
+            bar = progress(names, desc=f"pictures, {side} px")
             jpegs = {name: self._jpeg(name, side) for name in bar}
             if sum(len(jpegs[name]) * n for name, n in n_shown.items()) <= MAX_CHARS:
                 break

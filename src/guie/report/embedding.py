@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from guie.data.packed import PackedImages
 from guie.report import geometry
@@ -22,6 +21,7 @@ from guie.report.collect import pca_shares
 from guie.report.palette import N_KINDS
 from guie.report.svg import OTHER
 from guie.run import DOORS, FOLDERS, Run
+from guie.shown import progress
 
 MAX_MAPPED = 800  # images on the map
 MAX_ROWS = 50_000  # of the spectrum
@@ -107,7 +107,7 @@ def tile_sheet(images: PackedImages, rows: Sequence[int]) -> tuple[str, int]:
     """Images in tiles of `TILE_PX`, each whole and centred: one JPEG as base64, and its columns."""
     n_columns = max(1, math.ceil(math.sqrt(len(rows))))
     sheet = Image.new("RGB", (n_columns * TILE_PX, math.ceil(len(rows) / n_columns) * TILE_PX), "#808890")
-    for i, row in enumerate(tqdm(rows, desc="tiles of the map", unit="image", disable=None)):
+    for i, row in enumerate(progress(rows, desc="tiles of the map")):
         tile = Image.fromarray(images.read(row, TILE_PX))
         tile.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
         left = i % n_columns * TILE_PX

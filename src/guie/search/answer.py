@@ -18,6 +18,7 @@ from guie.data.image import read_file
 from guie.data.names import safe_name
 from guie.search.embedder import Embedder
 from guie.search.store import Index
+from guie.shown import NARROWEST, cut, painted, window_columns
 
 FORMATS = ("text", "json", "csv")
 
@@ -178,9 +179,15 @@ def as_text(answers: Sequence[Answer], index: Index) -> str:
         for rank, (row, cosine) in enumerate(found.near, 1):
             path, label = (str(value) for value in index.table[["path", "label"]].iloc[row])
             shown = f"   {label}" if label and path.rpartition("/")[0] != label else ""
-            lines.append(f"{rank:>4}  {cosine:.4f}  {path}{shown}")
+            lines.append(f"{rank:>4}  {painted(f'{cosine:.4f}', 'score')}  {_fitted(path, len(shown))}{shown}")
         blocks.append("\n".join(lines if found.near else [*lines, "      no other photo in the index"]))
     return "\n\n".join(blocks)
+
+
+def _fitted(path: str, n_more: int) -> str:
+    """The path, cut for the window: rank and cosine stand before it, and `n_more` characters behind it."""
+    width = window_columns()
+    return cut(path, max(NARROWEST, width - len("   1  1.0000  ") - n_more)) if width else path
 
 
 def _left_out(found: Answer) -> str:

@@ -13,23 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guie.data.image import EXTENSIONS, is_image
-from guie.errors import run_to_the_end
+from guie.errors import run_to_the_end, tell_error
+from guie.examples import ExamplesFirst
 from guie.machine import check_writable_file
 from guie.search.port import DEFAULT_PORT, listen
 
 if TYPE_CHECKING:
     from guie.search.session import Session  # at run time where it is needed: it takes seconds to import
 
-INTRODUCTION = """  guie search my_photos                      index all photos of a folder
-  guie search my_photos --query a.jpg b.jpg  the photos most alike to each
-  guie search a.jpg                          the same, in an index made before
-  guie search my_photos --serve              a page on this machine
-  guie search my_photos --html page.html     one page to keep or to send
-
+EXAMPLES = """
+guie search my_photos --query a.jpg   index a folder; the photos most alike
+guie search my_photos --serve         the same as a page on this machine
+"""
+DESCRIPTION = """\
 A folder, or a CSV with the columns path,label, is indexed first; later only
 what is new or has changed is. The model is the newest run of these photos
 (guie train), else the shipped one; --model takes any exported file. The search
-is exact: cosines with all photos, of equal ones the first path first."""
+is exact: cosines with all photos, of equal ones the first path first. Without
+a folder, guie search a.jpg asks an index that was made before.
+"""
 SERVE = (
     "a page on 127.0.0.1; Ctrl-C ends it. Other computers cannot open it; other users of this computer can, and see "
     "the photos"
@@ -38,23 +40,17 @@ N_ON_PAGE = 400
 N_NEAREST = 10
 
 
-class _ExamplesFirst(argparse.ArgumentParser):
-    """A parser whose --help begins with examples."""
-
-    def format_help(self) -> str:
-        """The text of --help."""
-        return f"{INTRODUCTION}\n\n{super().format_help()}"
-
-
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    shape = functools.partial(argparse.RawDescriptionHelpFormatter, width=79, max_help_position=22)
-    p = _ExamplesFirst("guie search", usage="guie search FOLDER|PHOTO [options]", formatter_class=shape)
+    usage = "guie search FOLDER|PHOTO [options]"
+    p = ExamplesFirst(EXAMPLES, prog="guie search", usage=usage, description=DESCRIPTION)
     p.add_argument(
         "what", nargs="*", type=Path, metavar="FOLDER|PHOTO", help="a folder or CSV of photos; or photos to search with"
     )
     asking = p.add_argument_group("asking")
-    asking.add_argument("--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO")
+    asking.add_argument(
+        "--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO", help="photos to search with"
+    )
     asking.add_argument("-k", type=int, help=f"how many of the most alike (default: {N_NEAREST})")
     asking.add_argument("--json", action="store_true", help="print one JSON document")
     asking.add_argument("--csv", action="store_true", help="print a table: query,rank,path,label,cosine")
@@ -139,7 +135,7 @@ def _answer(session: Session, arguments: argparse.Namespace, queries: Sequence[P
         print(text)
     broken = [query for query in asked if query.problem]
     for query in broken:
-        print(f"error: the query {query.name}: {query.problem}", file=sys.stderr)
+        tell_error(f"the query {query.name}: {query.problem}")
     return 2 if broken else 0
 
 

@@ -22,9 +22,9 @@ from guie.errors import is_of_the_machine
 from guie.files import digest_of_file
 from guie.own.small import PACK_PX
 from guie.own.towers import ENDINGS, SHIPPED, Tower, tower
-from guie.run import FOLDERS
+from guie.run import FOLDERS, MODEL_NAME
 from guie.search.networks import Exported, Network, OffTheShelf
-from guie.search.newest import MODEL_NAME, newest_export
+from guie.search.newest import newest_export
 from guie.versions import EXTRACTION, PACKING
 
 EXPORTED = "exported model"

@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from guie.data.names import safe_name
+from guie.data.sources.csv_list import LIST
 from guie.done import MARK
-from guie.run import FOLDERS
-
-MODEL_NAME = "saved_model.pt"  # as door 08 calls it
-LINKED = "photos/all"  # in a run of `guie train`: a link to the folder that it was trained on
-NOTED = "photos/source.json"  # in such a run: which folder or list the user named
-LIST = "images.csv"  # in the folder of a source that is a list
+from guie.own.linked import LINKED, noted_source
+from guie.own.place import is_same
+from guie.run import FOLDERS, MODEL_NAME
 
 
 def newest_export(source: Path, out: Path) -> Path | None:
@@ -49,8 +46,5 @@ def _is_of(run: Path, source: Path) -> bool:
 
 def _is_trained_on(run: Path, source: Path) -> bool:
     """Whether a run of `guie train` is of a folder or list. One that keeps no note is of the folder that it links."""
-    try:
-        noted = json.loads((run / NOTED).read_text(encoding="utf-8"))["photos"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return (run / LINKED).resolve() == source
-    return bool(noted == safe_name(str(source)))
+    noted = noted_source(run)
+    return (run / LINKED).resolve() == source if noted is None else is_same(noted.get("photos", ""), source)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from guie.data.duplicates import content_hash
 from guie.data.image import read_file
@@ -19,6 +18,7 @@ from guie.search.page import about, page, title
 from guie.search.session import Say
 from guie.search.store import Index
 from guie.search.thumbnails import jpeg_of
+from guie.shown import progress
 
 THUMB_PX = 160
 MAX_MB = 25  # of which mail and browsers of phones still take the page
@@ -30,7 +30,8 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     Args:
         path: The file.
         index: What is shown.
-        n_photos: Photos at most; of more, every so-manieth in the order of the paths. All photos may be neighbours.
+        n_photos: Photos at most. Of more, as many at equal distances in the order of the paths are shown; all may be
+            neighbours.
         k: Neighbours of each.
         say: Prints a line for the user.
 
@@ -100,7 +101,7 @@ def _thumbs(index: Index, rows: list[int]) -> dict[int, str]:
         return dict(
             zip(
                 rows,
-                tqdm(pool.map(made, rows), "thumbnails", len(rows), unit="photo", disable=None, leave=False),
+                progress(pool.map(made, rows), "thumbnails", total=len(rows), leave=False),
                 strict=True,
             )
         )

@@ -12,14 +12,13 @@ import pandas as pd
 
 from guie.launch import choose_device
 from guie.own.look import check_apart, check_device, weights_folders
-from guie.own.photos import read_photos
+from guie.own.photos import read_photos, told
 from guie.run import default_out
 from guie.search.embedder import Embedder, load_again, load_found, load_given, load_named
 from guie.search.store import HEADER, PLACE, Header, Index, all_places, default_place, open_index, read_header
 from guie.search.update import Changes, update
 
 Say = Callable[[str], None]
-N_PROBLEMS = 3  # told by name
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,5 @@ def _told(changes: Changes) -> str:
 
 
 def _tell_problems(problems: pd.DataFrame, folder: Path, say: Say) -> None:
-    if not len(problems):
-        return
-    say(f"  {len(problems):,} not in the index:")
-    first = problems.sort_values("reason", key=lambda reasons: reasons.str.startswith("hidden"), kind="stable")
-    for path, reason in first.head(N_PROBLEMS).itertuples(index=False, name=None):
-        say(f"    {path}: {reason}")
-    if len(problems) > N_PROBLEMS:
-        say(f"    ... all in {folder / 'problems.parquet'}")
+    for line in told(problems, "not in the index", f"; all are in {folder / 'problems.parquet'}"):
+        say(line)

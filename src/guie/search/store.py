@@ -15,9 +15,7 @@ or the new one, never a part.
 from __future__ import annotations
 
 import bisect
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -30,13 +28,14 @@ import pandas as pd
 from guie.data.names import name_on_disk
 from guie.embed.search import Vectors, search, vectors
 from guie.errors import is_of_the_machine
+from guie.own.place import INDEXED, SEARCH, place_of
 from guie.search.embedder import ModelFile
 
-HEADER = "index.json"
+HEADER = INDEXED
 VERSION = 1  # of the layout
 PHOTO_COLUMNS = ("path", "label", "size", "mtime_ns", "digest")
 N_TRIES = 5  # to open an index that is replaced meanwhile
-PLACE = "search"  # name of the index's folder
+PLACE = SEARCH  # name of the index's folder
 PENDING = ".pending"  # in it
 
 
@@ -178,18 +177,8 @@ class Index:
 
 
 def default_place(photos: Path, out: Path) -> Path:
-    """The folder of the index of a folder of photos: `out`/NAME/search, beside what `guie look` writes.
-
-    If that is the index of other photos of the same name, a hash of the path is added to the name.
-    """
-    whole = photos.resolve()
-    name = (whole.name if whole.is_dir() else whole.stem) or "photos"
-    place = out / name / PLACE
-    try:
-        is_of_others = read_header(place).photos != os.path.abspath(photos)
-    except (OSError, ValueError):
-        return place
-    return out / f"{name}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:6]}" / PLACE if is_of_others else place
+    """The folder of the index of a folder of photos: `out`/NAME/search, beside what `guie look` writes."""
+    return place_of(photos, out) / SEARCH
 
 
 def read_header(place: Path) -> Header:

@@ -11,17 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from guie.done import locked
 from guie.embed.search import Vectors
 from guie.errors import is_of_the_machine
 from guie.own.photos import Photos
+from guie.own.place import is_same
 from guie.search.embedder import Embedder
 from guie.search.pending import KNOWN_COLUMNS, Pending
 from guie.search.reading import Photo, read_all
 from guie.search.store import HEADER, PENDING, PHOTO_COLUMNS, Header, Index, open_index
 from guie.search.writing import begin, check_own, write_generation
+from guie.shown import progress
 
 RECENT_NS = 2_000_000_000  # a file may change again within the resolution of its time, which is 2 s on FAT
 UNSURE = -1  # as mtime_ns: the next update compares the bytes
@@ -133,7 +134,7 @@ def _old_index(place: Path, source: Path, embedder: Embedder) -> tuple[Index | N
         if is_of_the_machine(error):
             raise
         return None, f"the index could not be read: {error}"
-    if old.header.photos != os.path.abspath(source):
+    if not is_same(old.header.photos, source):
         raise ValueError(f"{place} holds the index of {old.header.photos}; choose another place with --index")
     if old.header.model.key != embedder.model.key:
         return None, f"it was made by another model ({old.header.model.text}), now {embedder.model.text}"
@@ -183,7 +184,7 @@ def _read(
     n = pool.n
     rows: list[_Row] = []
     batches = read_all(((path, photos.file(path)) for path in places), embedder, pool.by_digest)
-    with tqdm(total=len(places), desc="photos", unit="photo", disable=None, leave=False) as bar:
+    with progress(total=len(places), desc="photos", leave=False) as bar:
         for batch in batches:
             problems += [(photo.path, photo.reason) for photo in batch if photo.reason]
             new = [photo for photo in batch if photo.embedding is not None]

@@ -1,10 +1,16 @@
-"""What rows, sources and recipes may be called."""
+"""What rows, sources and recipes may be called, and which fields decide a row's weights."""
 
 from __future__ import annotations
 
 import re
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
+OF_WEIGHTS = ("model", "data.limits", "embed.precision", "embed.storage", "seed")  # beside the row's own
+
+
+def read_by_row(name: str) -> tuple[str, ...]:
+    """The paths of all fields that decide the weights of the row called `name`."""
+    return (*OF_WEIGHTS, f"stages.{name}")
 
 
 def check_name(place: str, name: str) -> None:

@@ -115,9 +115,13 @@ class Recipe:
                 place.
             **versions: Versions of the code that computes something from these fields.
         """
-        values = {path: self._value(path) for path in reads} if reads else plain(self)
+        values = self.values_of(reads) if reads else plain(self)
         values |= {"versions": versions} if versions else {}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def values_of(self, reads: Iterable[str]) -> dict[str, Any]:
+        """The fields at paths such as `digest` takes, as JSON has them, by path."""
+        return {path: self._value(path) for path in reads}
 
     def _value(self, path: str) -> Any:
         section, _, name = path.partition(".")

@@ -22,12 +22,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from guie.files import digest_of_file, full_disk_told, save_json, whole_file
 from guie.machine import n_cores
 from guie.processes import process_pool
 from guie.settings.data import GROUPS, DrawnWorld
+from guie.shown import progress
 from guie.synthetic.scene import DOMAINS, draw_image, generator
 from guie.versions import DRAWING
 
@@ -121,7 +121,7 @@ def _class_name(seed: int, domain: str, instance: int) -> str:
 
 def _draw_all(shots: list[Shot], world: DrawnWorld, seed: int) -> None:
     """Draws images, on all cores if there are many."""
-    with tqdm(total=len(shots), desc="drawing the world", unit="image", disable=None) as bar:
+    with progress(total=len(shots), desc="drawing the world") as bar:
         if len(shots) < MIN_FOR_PROCESSES or n_cores() == 1:
             for shot in shots:
                 _draw_shot(shot, world, seed)

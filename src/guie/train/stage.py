@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from guie import versions
 from guie.data.packed import PackedImages
 from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
 from guie.embed.accelerator import make_accelerator, precision_of
@@ -25,7 +26,7 @@ from guie.model.normalisation import mean_std
 from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.seeds import seed_of
-from guie.settings.names import PRETRAINED
+from guie.settings.names import PRETRAINED, read_by_row
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Soup, Stage
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memory
@@ -39,7 +40,6 @@ from guie.train.trackers import TrackedStage
 from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
 from guie.train.validation import validated
-from guie.versions import AUGMENTATION, EXTRACTION
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def train_row(
     scores = _scores(run, row, model, store)
     if accelerator.is_main_process:
         _write(folder, model, trainer, scores)
-        mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores)
+        mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores, _read(run, row))
         (folder / "last.pt").unlink(missing_ok=True)
     if trainer is not None:
         trainer.curves.finish(scores, trainer.state.history[-1])
@@ -157,8 +157,12 @@ def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
 
 def _settings(run: Run, row: Stage | Soup) -> str:
     """Digest of all fields that decide the row's weights."""
-    fields = ["model", "data.limits", "embed.precision", "embed.storage", "seed", f"stages.{row.name}"]
-    return run.recipe.digest(*fields, augmentation=AUGMENTATION, extraction=EXTRACTION)
+    return run.recipe.digest(*read_by_row(row.name), **versions.OF_WEIGHTS)
+
+
+def _read(run: Run, row: Stage | Soup) -> dict[str, Any]:
+    """What `_settings` hashes, by name."""
+    return run.recipe.values_of(read_by_row(row.name)) | {versions.CODE: versions.OF_WEIGHTS}
 
 
 def _inputs(run: Run, row: Stage | Soup) -> dict[str, str]:

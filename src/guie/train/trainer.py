@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tqdm.auto import tqdm
 
 from guie.seeds import seed_of
 from guie.settings.stage import Stage
+from guie.shown import progress
 from guie.train.batches import Batches
 from guie.train.curves import Curves
 from guie.train.finite import check_loss, check_weights
@@ -93,7 +93,7 @@ class Trainer:
         done = state.epoch * self.train_set.n_steps + state.step
         hidden = None if self.accelerator.is_local_main_process else True  # None: where the output is no terminal
         saved = time.time()
-        with tqdm(total=self.n_steps, initial=done, unit="step", desc=self.stage.name, disable=hidden) as bar:
+        with progress(total=self.n_steps, initial=done, desc=self.stage.name, disable=hidden) as bar:
             while state.epoch < self.stage.optim.n_epochs:
                 if state.epoch and not state.step:
                     self._begin_epoch(state.epoch)
@@ -104,8 +104,9 @@ class Trainer:
                     state.add(terms, time.time() - began)
                     began = time.time()
                     bar.update()
-                    if bar.n % 10 == 0 and not bar.disable:
-                        bar.set_postfix_str(status(state, self.stage, self.model, self.optimizer), refresh=False)
+                    if (bar.n % 10 == 0 or bar.n == done + 1) and not bar.disable:
+                        bar.set_postfix_str(status(state, self.stage), refresh=False)
+                        bar.set_postfix_str(status(state, self.stage), refresh=False)
                     self.notice("step")
                     if self.checkpoint.is_due(saved, self.checkpoint_every_s, self.model):
                         self.save()

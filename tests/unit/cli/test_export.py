@@ -26,6 +26,7 @@ from small_run import PX, make_small_run, picture
 from guie.cli.export import parser
 from guie.cli.main import main
 from guie.data.packed import PackedImages
+from guie.data.shards import small_pixels
 from guie.export import take_away
 from guie.export.hub import HubFolder
 from guie.export.torchscript import quiet_jit
@@ -184,7 +185,7 @@ def test_file_alone_gives_what_needs_no_run(run: Run, photos: Path, tmp_path: Pa
     names = ["embeddings.json", "embeddings.parquet", "export.json", "saved_model.pt"]
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == names
     out = capsys.readouterr().out
-    assert "4 photos" in out and "not taken: b/broken.png: " in out
+    assert "4 photos" in out and "file not taken:\n    b/broken.png: " in out
     assert main(["export", str(file), *to, "--formats", "onnx,hub"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: onnx, hub are made from a run's weights") and error.count("\n") == 1
@@ -248,7 +249,7 @@ def test_file_that_disagrees_is_not_written(
         return (np.roll(embeddings, 1, axis=1) if len(calls) == 2 else embeddings), seconds
 
     monkeypatch.setattr(take_away, "_embedded", turned)
-    monkeypatch.setattr(take_away, "_program", lambda run: torch.export.load(made / "saved_model.pt2"))
+    monkeypatch.setattr(take_away, "_program", lambda *_: torch.export.load(made / "saved_model.pt2"))
     assert main(["export", str(run.out), "--to", str(folder), "--formats", format]) == 2
     told = capsys.readouterr().err
     assert re.match(
@@ -324,14 +325,7 @@ def test_run_without_door_08_names_it(run: Run, tmp_path: Path, capsys: pytest.C
     assert "run door 08: python src/08_export_torchscript.py --recipe small" in capsys.readouterr().err
 
 
-def test_help_begins_with_an_example_and_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main(["export", "--help"])
-    text = capsys.readouterr().out
-    assert (
-        max(map(len, text.splitlines())) <= 80 and "guie export artifacts/demo --to my_model" in text.split("Writes")[0]
-    )
+def test_unknown_format_is_told_with_those_that_there_are(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parser().parse_args(["x", "--to", "y", "--formats", "onnx,pdf"])
     assert "formats are torchscript, program, onnx, hub, embeddings" in " ".join(capsys.readouterr().err.split())
@@ -359,6 +353,26 @@ def test_torch_and_onnxruntime_as_readme_says(
         with quiet_jit():
             exec(block, names)
         np.testing.assert_allclose(names["embedding"], wanted, atol=2e-5)
+
+
+def test_transparent_photos_are_laid_on_white_as_the_search_does(
+    blocks: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A cut-out product: its hidden pixels are noise, which convert("RGB") would show."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    pixels[:20, :, 3] = 0
+    pixels[20:, :25, 3] = 128
+    pixels[20:, 25:, 3] = 255
+    Image.fromarray(pixels).save("photo.jpg", format="PNG")
+    seen = small_pixels(Path("photo.jpg").read_bytes(), 0)[0]
+    share = pixels[..., 3:] / 255
+    np.testing.assert_allclose(seen, pixels[..., :3] * share + 255 * (1 - share), atol=1)
+    for block in blocks[:2]:
+        names: dict[str, Any] = {}
+        with quiet_jit():
+            exec(block, names)
+        np.testing.assert_array_equal(np.asarray(names["image"]), seen)
 
 
 @pytest.mark.full

@@ -182,4 +182,4 @@ def test_errors_are_told_in_one_line(
 
 def test_help_shows_the_examples() -> None:
     done = subprocess.run([sys.executable, "-m", "guie.evaluate", "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.count("python -m guie.evaluate ") >= 5
+    assert done.stdout.count("  guie evaluate ") >= 6

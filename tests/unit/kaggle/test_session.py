@@ -110,6 +110,13 @@ def test_doors_open_in_turn_with_the_sessions_options(session: Session, capsys: 
     assert words[1:] == [str(session.project / DOORS[5]), "--recipe", "tiny", "--set", "seed=3", *places]
 
 
+def test_doors_that_draw_their_images_are_given_no_data_root(session: Session) -> None:
+    """They refuse one. Door 04 looks there for weights, whatever draws the images."""
+    assert [number for number in DOORS if "--data-root" not in command(session, number)] == [1, 2, 3]
+    real = replace(session, recipe="minibench", sets=())
+    assert all("--data-root" in command(real, number) for number in DOORS)
+
+
 def test_training_doors_use_all_cards_and_the_others_one_process(session: Session) -> None:
     two = replace(session, n_processes=2)
     launched = [number for number in DOORS if "accelerate.commands.launch" in command(two, number)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,8 @@ from own_photos import COLOURS, draw, labelled
 from PIL import Image
 
 from guie.own import features as features_module
-from guie.own import look as command
 from guie.own import look_text
-from guie.own.look import main, out_folder
+from guie.own.look import main
 
 PX = 32
 TOWER = f"shipped@{PX}"
@@ -60,7 +58,7 @@ def test_summary_fits_eighty_columns_and_names_what_is_odd(looked: tuple[Path, P
     )
     assert "4 photos there twice, 2 of them with two labels: blue/wrong.jpg and red/1.jpg; green/0 again.jpg" in flat
     assert "- timm:nothing: timm has no network 'nothing'" in flat
-    assert "1 photo without a label: searched, but no query." in flat
+    assert "1 photo without a label: found by others, but never a query." in flat
     assert "The score is over 3 labels: too few to be precise." in flat
     assert str(folder / "index.html") in said
 
@@ -212,36 +210,6 @@ def test_a_tower_that_cannot_be_fetched_is_a_line(
     said = " ".join(capsys.readouterr().out.split())
     assert f"- {tag}: model.weights 'pretrained:c3_in1k' of timm's resnet10t could not be fetched" in said
     assert "> shipped ViT" in said
-
-
-def test_two_folders_of_one_name_have_two_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GUIE_OUT", str(tmp_path / "out"))
-    places = []
-    for parent in ("a", "b"):
-        root = tmp_path / parent / "photos"
-        root.mkdir(parents=True)
-        place = out_folder(root, None)
-        (place / "look").mkdir(parents=True)
-        (place / "look" / command.NOTED).write_text(json.dumps({"photos": str(root)}))
-        places.append(place)
-        assert out_folder(root, None) == place  # the second look goes to the same place
-    assert places[0] == tmp_path / "out/photos" and re.fullmatch(r"photos-[0-9a-f]{6}", places[1].name)
-    assert out_folder(tmp_path / "a/photos", Path("there")) == Path("there")
-
-
-def test_help_begins_with_an_example_and_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    said = capsys.readouterr().out
-    assert "guie look my_photos" in said.split("options:")[0]
-    assert max(map(len, said.splitlines())) <= 80
-
-
-@pytest.mark.parametrize("width", [1, 2, 5, 6, 11])
-def test_cut_texts_have_their_width_and_both_ends(width: int):
-    cut = look_text._cut("abcdefghij", width)
-    assert len(cut) == min(width, 10) and (width < 3 or (cut[0] == "a" and cut[-1] == "j"))
 
 
 def test_the_last_lines_of_a_long_caption_are_kept():

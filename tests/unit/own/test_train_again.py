@@ -185,7 +185,7 @@ def test_photos_that_cannot_be_read_are_counted_and_named(
         pd.DataFrame(rows, columns=["path", "reason"]).to_parquet(folder / "problems.parquet")
     train(photos(tmp_path / "mine", FEW), Wish("mine"), tmp_path / "out")
     said = capsys.readouterr().out
-    assert "left out: 6 photos" in said
+    assert "  6 files left out:" in said
     assert said.count(": cut short") == 3 and "    1_0.jpg: cut short" in said
     assert load_recipe(str(tmp_path / "out/mine/recipe.py")).data.max_bad_share > 0.9
 

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from guie.cli.main import main
-from guie.cli.train import run_name
 from guie.own.linked import ALL, Origin, link_photos
 from guie.own.photos import Photos
 from guie.own.recipes import Wish
@@ -64,11 +63,6 @@ def test_run_of_another_folder_is_not_replaced(tmp_path: Path):
         train(photos(tmp_path / "two", {"a": 100, "b": 100}), Wish("mine"), tmp_path / "out")
 
 
-@pytest.mark.parametrize(("folder", "name"), [("my photos", "my_photos"), ("Schuhe & Hüte", "Schuhe_H_te"), ("…", "_")])
-def test_name_of_the_run(tmp_path: Path, folder: str, name: str):
-    assert run_name(tmp_path / folder) == name
-
-
 def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["train", str(tmp_path / "none")]) == 2
     assert "none does not exist" in capsys.readouterr().err
@@ -92,7 +86,8 @@ def test_photos_become_a_model_and_a_second_start_has_nothing_to_do(tmp_path: Pa
     assert main(words) == 0
     assert (run / FOLDERS[8] / "saved_model.pt").stat().st_mtime_ns == written
     assert main([*words[:2], "--px", "48", *words[4:]]) == 2
-    assert "has other settings; give this one another --name" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "other settings, stages.s1_head.image_px 32, not 48; give this one another --name, or --force" in told
     (run / FOLDERS[9] / "index.html").unlink()
     assert main(["report", str(run)]) == 0
     assert (run / FOLDERS[9] / "index.html").is_file()

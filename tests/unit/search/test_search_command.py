@@ -65,7 +65,7 @@ def test_index_is_told_on_stdout(photos: Path, model: Path, capsys: pytest.Captu
     first, counts, told, broken, hidden = said.out.splitlines()
     assert first.startswith(f"index: 5 photos of {photos}, by exported model {model}, in ")
     assert counts.startswith("  5 new; 5 embedded; ")
-    assert told == "  2 not in the index:"
+    assert told == "  2 files not in the index:"
     assert broken.startswith("    broken.jpg: unreadable header") and hidden == "    .hidden: hidden file"
     assert main([str(photos)]) == 0  # the model that was given once stays
     said = capsys.readouterr()
@@ -306,9 +306,7 @@ def test_out_holds_the_index_in_a_folder_of_its_own(
     assert "index: 5 photos" in capsys.readouterr().err
 
 
-def test_help_begins_with_examples_and_fits_eighty_columns():
+def test_help_names_the_options_and_who_can_open_the_page():
     text = parser().format_help()
-    assert text.startswith("  guie search my_photos")
-    assert max(map(len, text.splitlines())) <= 80
     assert all(option in text for option in ("--query", "--serve", "--html", "--index", "--out", "--with-itself"))
     assert "other users of this computer can" in " ".join(text.split())
