@@ -10,10 +10,14 @@ from guie.train.objectives.base import Batch, Look
 NO_LOOK = cast(Look, None)  # of objectives that ask for nothing
 
 
-def batch_of(embeddings: Tensor, labels: Tensor, step: int = 0, items: Tensor | None = None) -> Batch:
-    """The embeddings are the features, too; item i is row i if nothing else is given."""
+def batch_of(
+    embeddings: Tensor, labels: Tensor, step: int = 0, items: Tensor | None = None, features: Tensor | None = None
+) -> Batch:
+    """If nothing else is given, the embeddings are the features, too, and item i is row i."""
     items = torch.arange(len(labels)) if items is None else items
-    return Batch(embeddings, embeddings, labels, items, torch.zeros_like(items), 0, step)
+    return Batch(
+        embeddings if features is None else features, embeddings, labels, items, torch.zeros_like(items), 0, step
+    )
 
 
 def drawn(n: int, dim: int, n_classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -688,6 +688,18 @@ BROKEN: list[tuple[Change, str]] = [
         "stages.s1_head.trains is 'objective', but Sum has no weights of its own; take trains='head'",
     ),
     (
+        s2(start__has_pca_neck=True),
+        "stages.s2_backbone.start.has_pca_neck needs a fresh neck and a frozen backbone, whose features are cached",
+    ),
+    (
+        s1(start__has_pca_neck=True, neck__has_norm=True),
+        "stages.s1_head.start.has_pca_neck is for a neck of one linear layer with a bias; it excludes hidden_dim,",
+    ),
+    (
+        s1(neck=Neck(has_size=True, has_unit_input=True)),
+        "stages.s1_head.neck.has_size excludes has_unit_input: the image's size is no part of a direction",
+    ),
+    (
         s1(objective=SupCon(), sampling=PerClass(images_per_class=1)),
         "stages.s1_head.objective is SupCon, which compares images of one class, but sampling.images_per_class is 1",
     ),

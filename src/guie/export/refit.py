@@ -1,7 +1,7 @@
 """An exported model whose projection is fitted anew: its networks stay, and only two buffers of the file change.
 
 The model of door 08 ends in a PCA that saw the training images alone. On images of another kind most of what a 64-d
-embedding loses is lost there, see `tests/benchmarks/refit.md`.
+embedding loses is lost there, see `tests/benchmarks/universal.md`.
 """
 
 from __future__ import annotations

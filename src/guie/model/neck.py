@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guie.settings.stage import Neck as NeckSettings
@@ -30,8 +31,17 @@ def n_sizes(shape: NeckSettings) -> int:
     return N_SIZES if shape.has_size else 0
 
 
+class UnitLength(nn.Module):
+    """Divides each row by its length."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float [n, d] in and out; rows of zeros stay zero."""
+        return F.normalize(features, dim=1)
+
+
 class Neck(nn.Module):
-    """Optional batch norm without weights, then the mean of branches, each a dropout and one or two linear layers.
+    """Optional division by the feature's length and batch norm without weights, then the mean of branches, each a
+    dropout and one or two linear layers.
 
     GUIE's winners used these forms. 1st and 2nd place: one branch (dropout .2, Linear 64). 5th and 6th: batch norm
     before it. 4th: several dropouts that share one linear layer (multi-sample dropout). 3rd: twenty branches, each with
@@ -47,6 +57,7 @@ class Neck(nn.Module):
         """
         super().__init__()
         feature_dim += n_sizes(shape)
+        self.unit = UnitLength() if shape.has_unit_input else nn.Identity()
         self.norm = nn.BatchNorm1d(feature_dim, eps=shape.norm_eps, affine=False) if shape.has_norm else nn.Identity()
         self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in shape.dropouts)
         if not shape.is_branched:
@@ -56,7 +67,7 @@ class Neck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Embeddings, not normalised, float [n, dim], of features, float [n, feature_dim (+ 3)]."""
-        features = self.norm(features)
+        features = self.norm(self.unit(features))
         # In eval mode nothing is dropped, so all samples of a shared layer are equal.
         if len(self.dropouts) == 1 or not (self.training or hasattr(self, "branches")):
             layer = self.branches[0] if hasattr(self, "branches") else self.linear
@@ -67,14 +78,14 @@ class Neck(nn.Module):
         return total / len(self.dropouts)
 
     def folded(self) -> nn.Module:
-        """The neck in eval mode as one `nn.Linear`; with a hidden layer, the neck itself in eval mode.
+        """The neck in eval mode as one `nn.Linear`, after a `UnitLength` if it takes unit features; with a hidden
+        layer, the neck itself in eval mode.
 
         The norm's statistics and the mean of the branches are merged into the weights in float64. The weights of a neck
         of one layer without norm stay the same bit by bit.
         """
-        layers = list(self.branches) if hasattr(self, "branches") else [self.linear]
-        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-        if len(linears) < len(layers):
+        linears = self.linears
+        if not linears:
             return self.eval()
         norm = self.norm
         has_bias = isinstance(norm, nn.BatchNorm1d) or linears[0].bias is not None
@@ -90,7 +101,14 @@ class Neck(nn.Module):
             linear.weight.copy_(weight)
             if has_bias:
                 linear.bias.copy_(bias)
-        return linear.requires_grad_(False).eval()
+        linear = linear.requires_grad_(False).eval()
+        return nn.Sequential(self.unit, linear) if isinstance(self.unit, UnitLength) else linear
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The linear layers of a neck without a hidden layer: one, or one of each branch."""
+        layers = list(self.branches) if hasattr(self, "branches") else [self.linear]
+        return [layer for layer in layers if isinstance(layer, nn.Linear)]
 
 
 def _layers(feature_dim: int, shape: NeckSettings) -> nn.Module:

@@ -5,6 +5,7 @@ from guie.settings.objectives.diva import Diva
 from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
 from guie.settings.objectives.graphs import ProxyGml
 from guie.settings.objectives.group import GroupLoss
+from guie.settings.objectives.keep import KeepCosines
 from guie.settings.objectives.library import Library
 from guie.settings.objectives.margins import ArcFace, ClassMargin, CosFace, GrowingMargin, Softmax
 from guie.settings.objectives.memory import Memory
@@ -51,6 +52,7 @@ __all__ = [
     "GroupLoss",
     "GrowingMargin",
     "HierarchicalDivide",
+    "KeepCosines",
     "KoLeo",
     "Library",
     "LiftedStructure",

@@ -5,17 +5,20 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from guie.seeds import seed_of
+from guie.settings.stage import Start
 from guie.train.gradient import Position, seed_generators, share, share_head
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
+from guie.train.pca_start import start_from_pca
 from guie.train.sharding import ends_everywhere
 
 
-def begin_epoch(model: Model, epoch: int, look: Look, seed: int, accelerator: Accelerator) -> None:
-    """Lets the objective prepare; then all processes have process 0's head.
+def begin_epoch(model: Model, start: Start, epoch: int, look: Look, seed: int, accelerator: Accelerator) -> None:
+    """Lets neck and objective prepare; then all processes have process 0's head.
 
     Args:
-        model: Its objective prepares.
+        model: Its head prepares.
+        start: The stage's: whether the neck starts as a PCA.
         epoch: Counted from 0.
         look: The training set as the model sees it.
         seed: Of random numbers.
@@ -23,6 +26,8 @@ def begin_epoch(model: Model, epoch: int, look: Look, seed: int, accelerator: Ac
     """
     seed_generators(seed, accelerator.device)
     with ends_everywhere(accelerator):
+        if epoch == 0 and start.has_pca_neck:
+            start_from_pca(model.neck, look)
         model.objective.begin_epoch(epoch, look)
     share_head(model, accelerator)
 

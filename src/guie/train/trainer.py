@@ -116,7 +116,7 @@ class Trainer:
 
     def _begin_epoch(self, epoch: int) -> None:
         seed = seed_of(self.seed, self.stage.name, epoch, "begin epoch")
-        begin_epoch(self.model, epoch, self.look, seed, self.accelerator)
+        begin_epoch(self.model, self.stage.start, epoch, self.look, seed, self.accelerator)
 
     def save(self) -> None:
         """Writes the checkpoint."""

@@ -63,6 +63,19 @@ def test_folding_one_layer_keeps_its_bits(name: str):
     assert torch.equal(neck.folded()(features()), neck(features()))
 
 
+def test_neck_of_unit_features_sees_directions_alone():
+    """Also once it is folded, after dropout's scale was learned with training mode."""
+    torch.manual_seed(0)
+    neck = NeckModule(10, Neck(dim=6, has_unit_input=True)).eval()
+    unit = features() / features().norm(dim=1, keepdim=True)
+    expected = unit @ neck.linear.weight.T + neck.linear.bias
+    for module in (neck, neck.folded()):
+        torch.testing.assert_close(module(features()), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(module(features() * 7), expected, rtol=1e-5, atol=1e-6)
+    assert [type(part).__name__ for part in neck.folded()] == ["UnitLength", "Linear"]
+    assert neck.state_dict().keys() == NeckModule(10, Neck(dim=6)).state_dict().keys()
+
+
 def test_branches_are_averaged():
     neck = neck_of("third").eval()
     layers = [(b.weight.detach().numpy(), b.bias.detach().numpy()) for b in neck.branches]

@@ -50,10 +50,19 @@ def interrupted(out: Path, n_steps: int = 3) -> Path:  # noqa: F811
     return out / FOLDER / "last.pt"
 
 
-def test_centers_that_do_not_train_go_on_as_they_were_set(out: Path):  # noqa: F811
-    """`begin_epoch` points them at their classes' means, once; a checkpoint must hold them though only the neck
-    trains."""
-    stage = changed(HEAD, trains="neck", start__has_mean_centers=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trains": "neck", "start__has_mean_centers": True},
+        {"trains": "objective", "start__has_pca_neck": True},
+        {"start__has_pca_neck": True, "start__has_mean_centers": True, "neck__has_unit_input": True},
+    ],
+    ids=["means", "PCA", "both"],
+)
+def test_what_an_epoch_sets_once_goes_on_as_it_was(out: Path, change: dict[str, object]):  # noqa: F811
+    """`begin_epoch` points centres at their classes' means and makes the neck a PCA, once; a checkpoint must hold them
+    though only the other part trains."""
+    stage = changed(HEAD, **change)
     expected = trained(out, stage)
     for file in (out / FOLDER).iterdir():
         file.unlink()

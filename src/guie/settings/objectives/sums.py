@@ -10,6 +10,7 @@ from guie.settings.objectives.diva import Diva
 from guie.settings.objectives.divide import DivideConquer, HierarchicalDivide
 from guie.settings.objectives.graphs import ProxyGml
 from guie.settings.objectives.group import GroupLoss
+from guie.settings.objectives.keep import KeepCosines
 from guie.settings.objectives.kind import Kind
 from guie.settings.objectives.library import Library
 from guie.settings.objectives.margins import MarginSettings
@@ -48,6 +49,7 @@ Term = (
     | DivideConquer
     | GroupLoss
     | HierarchicalDivide
+    | KeepCosines
     | KoLeo
     | Library
     | LiftedStructure

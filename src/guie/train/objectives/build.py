@@ -19,6 +19,7 @@ from guie.settings.objective import (
     DivideConquer,
     GroupLoss,
     HierarchicalDivide,
+    KeepCosines,
     KoLeo,
     Library,
     LiftedStructure,
@@ -51,6 +52,7 @@ from guie.train.objectives.diva import DiverseTasks
 from guie.train.objectives.divide import DividedEmbedding
 from guie.train.objectives.group import GroupObjective
 from guie.train.objectives.hierarchy import MaskedEmbedding
+from guie.train.objectives.keep import KeepCosinesTerm
 from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.objectives.message import MessageObjective
 from guie.train.objectives.mic import TraitEncoder
@@ -77,6 +79,7 @@ class Shape:
         labels: int64 [n_items], the class of each training image.
         has_mean_centers: Whether class centres and proxies start as the means of their classes' embeddings.
         batch_classes: Different classes of a batch; 0 where images are drawn one by one.
+        is_backbone_frozen: Whether features stay those of the stage's start.
     """
 
     n_classes: int
@@ -86,6 +89,7 @@ class Shape:
     labels: Tensor
     has_mean_centers: bool = False
     batch_classes: int = 0
+    is_backbone_frozen: bool = False
 
     @property
     def n_items(self) -> int:
@@ -135,6 +139,10 @@ def _divided(settings: Any, shape: Shape) -> Objective:
     return kind(settings, shape.dim, shape.n_classes, shape.labels, shape.batch_classes)
 
 
+def _keep(settings: KeepCosines, shape: Shape) -> Objective:
+    return KeepCosinesTerm(settings, shape.feature_dim, shape.n_items, shape.is_backbone_frozen)
+
+
 def _consistent_margin(settings: Any, shape: Shape) -> Objective:
     return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
 
@@ -159,6 +167,7 @@ TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
     DivideConquer: _divided,
     GroupLoss: _group,
     HierarchicalDivide: _divided,
+    KeepCosines: _keep,
     KoLeo: lambda settings, shape: KoLeoTerm(settings),
     Library: _pairs,
     LiftedStructure: _pairs,
@@ -196,6 +205,13 @@ def build_objective(stage: Stage, feature_dim: int, counts: Tensor, labels: Tens
         labels: int64 [n_items], the class of each training image.
     """
     shape = Shape(
-        len(counts), stage.neck.dim, feature_dim, counts, labels, stage.start.has_mean_centers, stage.batch_classes
+        n_classes=len(counts),
+        dim=stage.neck.dim,
+        feature_dim=feature_dim,
+        counts=counts,
+        labels=labels,
+        has_mean_centers=stage.start.has_mean_centers,
+        batch_classes=stage.batch_classes,
+        is_backbone_frozen=stage.is_backbone_frozen,
     )
     return TABLE[type(stage.objective)](stage.objective, shape)
