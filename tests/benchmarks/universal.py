@@ -184,7 +184,8 @@ def table() -> str:
         "",
         "Each of minibench's four domains is left out in turn; projections and 64-d heads are fitted on the training",
         "classes of the other three, on cached features of a MobileNetV2. **Never seen** asks half of the classes of",
-        f"the domain left out, **seen** the unseen classes of the others; mP@5, mean of 4 folds and {n_seeds} seeds. The",
+        "the domain left out, **seen** the unseen classes of the others; mP@5, mean of 4 folds and "
+        f"{n_seeds} seeds. The",
         f"difference is from the row in brackets, with its 95 % interval over the 4 x {n_seeds} pairs (Student's t;",
         "seeds share images, so the intervals are somewhat too narrow). A refit sees the images of the other half of",
         "the domain's classes, without labels; its share is that of these images in what the PCA is fitted on.",

@@ -11,6 +11,7 @@ import os
 import re
 
 ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -30,6 +31,15 @@ def name_on_disk(name: str) -> str:
     if "%" not in name:
         return name
     return os.fsdecode(ESCAPE.sub(lambda code: bytes([int(code[1], 16)]), name.encode()))
+
+
+def shown_name(name: str) -> str:
+    """A name of a manifest for people: as on disk, where that is text without control characters.
+
+    `50%2520off.jpg` is `50%20off.jpg`; `caf%E9.jpg`, whose byte is no UTF-8, stays as it is.
+    """
+    on_disk = name_on_disk(name)
+    return name if CONTROL.search(on_disk) else on_disk
 
 
 def _escaped(character: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from guie.data.names import shown_name
 from guie.embed.retrieval import K
 from guie.files import whole_file
 from guie.own.found import SMALL_PX, Found, notes
@@ -70,8 +71,8 @@ class _Album:
         """Label and file; the path alone where it holds the label."""
         label = self.labels[row]
         if not label or self.found.photos.kind == "folders":
-            return self.paths[row]
-        return f"{label} · {self.paths[row]}"
+            return shown_name(self.paths[row])
+        return f"{shown_name(label)} · {shown_name(self.paths[row])}"
 
     def query(self, row: int, picked: str) -> Query:
         """A photo with its nearest ones."""
@@ -265,22 +266,27 @@ def _photos(found: Found, table: pd.DataFrame) -> Markup:
     labels = found.small.table.set_index("path")["label"]
     mixed = mix_ups(table, _ids(found), labels) if len(table) else pd.DataFrame()
     by_label = [
-        [row.label, count_text(row.photos), score_text(row.mp5), score_text(row.r1)]
+        [shown_name(row.label), count_text(row.photos), score_text(row.mp5), score_text(row.r1)]
         for row in found.by_label.itertuples()
     ]
     tiny = [
-        [row.path, f"{row.original_width} x {row.original_height}"] for row in found.tiny.head(N_LISTED).itertuples()
+        [shown_name(row.path), f"{row.original_width} x {row.original_height}"]
+        for row in found.tiny.head(N_LISTED).itertuples()
     ]
     return filled(
         "look_photos.html",
         labels=by_label,
         n_shown=N_LABELS,
-        singles=found.singles,
-        mixups=[[row.label, row.taken_for or "no label", int(row.n)] for row in mixed.itertuples()],
+        singles=[shown_name(label) for label in found.singles],
+        mixups=[
+            [shown_name(row.label), shown_name(row.taken_for) or "no label", int(row.n)] for row in mixed.itertuples()
+        ],
         tiny=tiny,
         n_tiny=len(found.tiny),
         small_px=SMALL_PX,
-        problems=found.small.problems.head(N_LISTED).to_numpy().tolist(),
+        problems=[
+            [shown_name(path), reason] for path, reason in found.small.problems.head(N_LISTED).itertuples(index=False)
+        ],
         n_problems=len(found.small.problems),
     )
 

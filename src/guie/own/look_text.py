@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from guie.data.names import shown_name
 from guie.own.found import SMALL_PX, Found, counted, decimal, notes
 from guie.own.photos import N_NAMED, told_first
 from guie.own.scores import Row, Score
@@ -75,20 +76,21 @@ def _items(found: Found) -> Iterator[str]:
     """What is odd about the photos, each with up to three names."""
     singles = found.singles
     if singles:
-        yield f"{counted(len(singles), 'label')} with one photo, which cannot be found: {_named(singles)}"
-    tiny = [f"{row.path} ({row.original_width} x {row.original_height})" for row in found.tiny.itertuples()]
+        names = _named([shown_name(label) for label in singles])
+        yield f"{counted(len(singles), 'label')} with one photo, which cannot be found: {names}"
+    tiny = [f"{shown_name(row.path)} ({row.original_width} x {row.original_height})" for row in found.tiny.itertuples()]
     if tiny:
         yield f"{counted(len(tiny), 'photo')} below {SMALL_PX} px: {_named(tiny)}"
-    problems = [f"{row.path} ({row.reason})" for row in told_first(found.small.problems).itertuples()]
+    problems = [f"{shown_name(row.path)} ({row.reason})" for row in told_first(found.small.problems).itertuples()]
     if problems:
         yield f"{counted(len(problems), 'file')} not used: {_named(problems, ' -> problems.csv')}"
     twins = found.twins
-    pairs = [f"{row.path} and {row.twin}" for row in pairs_of(twins).itertuples()]
+    pairs = [f"{shown_name(row.path)} and {shown_name(row.twin)}" for row in pairs_of(twins).itertuples()]
     n_two = int(twins["has_two_labels"].sum())
     if len(twins):
         across = f", {n_two:,} of them with two labels" if n_two else ""
         yield f"{counted(len(twins), 'photo')} there twice{across}: {_named(pairs, ' -> duplicates.csv')}"
-    suspects = [f"{row.path} ({row.suggested}?)" for row in found.suspects.itertuples()]
+    suspects = [f"{shown_name(row.path)} ({shown_name(row.suggested)}?)" for row in found.suspects.itertuples()]
     if suspects:
         yield f"{counted(len(suspects), 'label')} worth a look: {_named(suspects, ' -> suspects.csv')}"
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from guie.data.image import EXTENSIONS, is_image
-from guie.data.names import name_on_disk, safe_name
+from guie.data.names import name_on_disk, safe_name, shown_name
 from guie.data.sources import images_in, passed_over, read_csv
 from guie.errors import is_of_the_machine
 from guie.shown import painted
@@ -66,7 +66,7 @@ def named(problems: pd.DataFrame, rest: str = "") -> list[str]:
         problems: `PROBLEM_COLUMNS`, in any order.
         rest: Where all are listed, for the last line.
     """
-    first = [f"{row.path}: {row.reason}" for row in told_first(problems).head(N_NAMED).itertuples()]
+    first = [f"{shown_name(row.path)}: {row.reason}" for row in told_first(problems).head(N_NAMED).itertuples()]
     n_more = len(problems) - len(first)
     return [*first, f"and {n_more:,} more{rest}"] if n_more else first
 

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from guie.data.manifest import write_table
+from guie.data.names import shown_name
 from guie.data.packed import INDEX_COLUMNS, PLACE_COLUMNS, PackedImages
 from guie.data.packing import pack_all
 from guie.data.shards import MAX_IMAGES, PRINT_COLUMNS, Shard
@@ -74,7 +75,7 @@ def make_small(photos: Photos, folder: Path, px: int = PACK_PX) -> SmallPhotos:
     problems = pd.concat([photos.problems, done.loc[is_bad, list(PROBLEM_COLUMNS)]]).sort_values("path")
     rows = listed.merge(done[~is_bad], on=list(KEY_COLUMNS), validate="one_to_one")
     if rows.empty:
-        first = "; ".join(f"{row.path}: {row.reason}" for row in problems.head(3).itertuples())
+        first = "; ".join(f"{shown_name(row.path)}: {row.reason}" for row in problems.head(3).itertuples())
         raise ValueError(f"none of {len(listed):,} photos can be read. The first: {first}")
     _remove_stale(folder, set(rows["shard"]))
     return SmallPhotos(rows, _indexed(rows, folder), problems.reset_index(drop=True))

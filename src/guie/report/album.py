@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from guie.data.names import shown_name
 from guie.data.packed import PackedImages
 from guie.run import DOORS, FOLDERS, Run
 from guie.shown import progress
@@ -63,7 +64,9 @@ class Album:
     def picture(self, image_id: str) -> Picture:
         """One of the pictures."""
         row = self._rows[image_id]
-        return Picture(image_id, str(self._labels.iloc[row]), self._files[row], self._jpegs[image_id])
+        return Picture(
+            image_id, shown_name(str(self._labels.iloc[row])), shown_name(self._files[row]), self._jpegs[image_id]
+        )
 
     def _fitting(self, n_shown: Mapping[str, int]) -> dict[str, str]:
         """base64 by id. The smallest side is taken where none fits."""

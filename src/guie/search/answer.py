@@ -15,7 +15,7 @@ import numpy as np
 
 from guie.data.duplicates import content_hash
 from guie.data.image import read_file
-from guie.data.names import safe_name
+from guie.data.names import safe_name, shown_name
 from guie.search.embedder import Embedder
 from guie.search.store import Index
 from guie.shown import NARROWEST, cut, painted, window_columns
@@ -179,9 +179,17 @@ def as_text(answers: Sequence[Answer], index: Index) -> str:
         for rank, (row, cosine) in enumerate(found.near, 1):
             path, label = (str(value) for value in index.table[["path", "label"]].iloc[row])
             shown = f"   {label}" if label and path.rpartition("/")[0] != label else ""
-            lines.append(f"{rank:>4}  {painted(f'{cosine:.4f}', 'score')}  {_fitted(path, len(shown))}{shown}")
+            lines.append(
+                f"{rank:>4}  {painted(f'{cosine:.4f}', 'score')}  {_fitted(for_people(path), len(shown))}{shown}"
+            )
         blocks.append("\n".join(lines if found.near else [*lines, "      no other photo in the index"]))
     return "\n\n".join(blocks)
+
+
+def for_people(path: str) -> str:
+    """A photo's path with the file's name as on disk; folders as the index has them, since they are searched by."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{shown_name(name)}"
 
 
 def _fitted(path: str, n_more: int) -> str:

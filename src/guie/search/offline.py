@@ -12,8 +12,10 @@ import numpy as np
 
 from guie.data.duplicates import content_hash
 from guie.data.image import read_file
+from guie.data.names import shown_name
 from guie.files import whole_file
 from guie.machine import n_cores
+from guie.search.answer import for_people
 from guie.search.page import about, page, title
 from guie.search.session import Say
 from guie.search.store import Index
@@ -82,7 +84,7 @@ def _about(index: Index, rows: np.ndarray) -> dict[str, Any]:
 
 def _photo(index: Index, row: int) -> dict[str, str]:
     path, label = index.table[["path", "label"]].iloc[row]
-    return {"id": str(row), "path": str(path), "label": str(label)}
+    return {"id": str(row), "path": for_people(str(path)), "label": shown_name(str(label))}
 
 
 def _thumbs(index: Index, rows: list[int]) -> dict[int, str]:

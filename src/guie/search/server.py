@@ -29,8 +29,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from guie.data.names import shown_name
 from guie.errors import explained, is_of_the_machine
-from guie.search.answer import answer, query_of
+from guie.search.answer import answer, for_people, query_of
 from guie.search.embedder import Embedder
 from guie.search.guard import OwnPageOnly
 from guie.search.live import LiveIndex, Shown
@@ -219,7 +220,7 @@ def _row(shown: Shown, photo_id: str) -> int:
 
 def _photo(shown: Shown, row: int) -> dict[str, Any]:
     path, label = shown.index.table[["path", "label"]].iloc[row]
-    return {"id": shown.id_of(row), "path": str(path), "label": str(label)}
+    return {"id": shown.id_of(row), "path": for_people(str(path)), "label": shown_name(str(label))}
 
 
 def _found(shown: Shown, near: list[tuple[int, float]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from guie.data import image as image_module
 from guie.data.balance import merge_and_balance
 from guie.data.build import build_manifests, builder, list_source
 from guie.data.image import header_problem, is_image, read_image
-from guie.data.names import name_on_disk, safe_name
+from guie.data.names import name_on_disk, safe_name, shown_name
 from guie.data.packed import PackedImages
 from guie.data.packing import pack_images
 from guie.recipe import Data, Source
@@ -291,3 +291,17 @@ def test_a_format_without_a_decoder_is_told_by_name_when_its_pixels_are_read(tmp
     (tmp_path / "a.jpg").write_bytes(b"8BPS" + bytes(60))
     with pytest.raises(ValueError, match=r"^unreadable header: Photoshop; convert it$"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("50%2520off.jpg", "50%20off.jpg"),  # the name on disk has a percent sign itself
+        ("a b/Größe.jpg", "a b/Größe.jpg"),
+        ("caf%E9.jpg", "caf%E9.jpg"),  # no UTF-8: nothing else can be shown
+        ("two%0Alines.jpg", "two%0Alines.jpg"),  # a line break would break the line that shows it
+        ("100%", "100%"),
+    ],
+)
+def test_people_see_the_name_on_disk_where_that_is_text(written: str, shown: str):
+    assert shown_name(written) == shown
