@@ -128,7 +128,8 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force | --verify | --replace) options+=("$1") && shift && continue ;;
-        --recipe | --name | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | --from | --to)
+        --recipe | --name | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | \
+            --from | --to)
             [ $# -ge 2 ] || refuse "$1 needs a value"
             ;;
         *) refuse "no option $1" ;;
