@@ -47,18 +47,30 @@ start again. What is finished with other settings is never replaced unasked.
 
 END
     echo "Recipes:"
-    local file
-    local margin='                          ' # as wide as the name of a recipe and its spaces
-    local first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
+    local file first_sentence='1{s/^"""[a-z0-9_]*: //;s/\. [A-Z].*//;s/\.\("""\)*$//;p}'
     for file in "$here"/src/guie/recipes/[a-z]*.py; do
         # The first sentence of the recipe's docstring, without its name.
-        printf '  %-22s  %s\n' "$(basename "$file" .py)" \
-            "$(sed -n "$first_sentence" "$file" | fold -s -w 54 | sed "s/ *\$//; 2,\$s/^/$margin/")"
+        printf '  %-22s  ' "$(basename "$file" .py)"
+        wrapped "$(sed -n "$first_sentence" "$file")"
     done
     printf '\nDoors:\n'
     for file in "$here"/data_prep/0[0-9]_*.py "$here"/src/0[0-9]_*.py; do
         printf '  %s\n' "${file#"$here"/}"
     done
+}
+
+wrapped() { # the text in lines of at most 54 characters, the later ones as far in as the text of --help
+    local line='' word words
+    read -ra words <<<"$1"
+    for word in "${words[@]}"; do
+        if [ -n "$line" ] && [ $((${#line} + 1 + ${#word})) -gt 54 ]; then
+            printf '%s\n%26s' "$line" ''
+            line=$word
+        else
+            line=${line:+$line }$word
+        fi
+    done
+    printf '%s\n' "$line"
 }
 
 refuse() {
@@ -116,7 +128,8 @@ while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage && exit ;;
         --force | --verify | --replace) options+=("$1") && shift && continue ;;
-        --recipe | --name | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | --from | --to)
+        --recipe | --name | --out | --data-root | --set | --licence | --device | --scheduler | --tracker | \
+            --from | --to)
             [ $# -ge 2 ] || refuse "$1 needs a value"
             ;;
         *) refuse "no option $1" ;;

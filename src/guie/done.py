@@ -138,6 +138,11 @@ def renew_states(out: Path, folder: Path) -> None:
             save_json(folder / MARK, mark | {"files": _states(folder, mark)})
 
 
+def mark_again(folder: Path, mark: dict[str, Any]) -> None:
+    """Writes the mark of a step whose files were taken from another folder, with their times here."""
+    save_json(folder / MARK, mark | {"files": _states(folder, mark)})
+
+
 def _states(folder: Path, mark: dict[str, Any]) -> dict[str, State]:
     return {name: state_of(folder / name) for name in mark["outputs"]}
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from guie.address_space import check_address_space
+from guie.branch import take_over
 from guie.dependencies import PHASES, check_inputs_whole, input_digests, late_digests, read_values, settings_digest
 from guie.done import is_done, locked, mark_done, other_code, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
@@ -25,7 +26,7 @@ from guie.files import sweep
 from guie.kept import check_kept
 from guie.launch import check_tracker, choose_device, device_kind, main_and_count
 from guie.machine import check_names, check_writable
-from guie.options import as_data, command, next_command, parser
+from guie.options import NAMES, as_data, command, next_command, parser
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, keep_freed_memory, save_recipe, seed_everything, set_up_logging
 
@@ -66,6 +67,9 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     settings = settings_digest(run.recipe, number)
     inputs = input_digests(run, number, arguments)
 
+    if n_processes == 1 and not arguments.force and _taken_over(run, number, settings, inputs, arguments):
+        inputs = input_digests(run, number, arguments)  # door 07 keeps the device of a finished result
+
     def is_finished() -> bool:
         return not arguments.force and is_done(folder, settings, inputs, run.verify)
 
@@ -82,15 +86,23 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
                     check_kept(run, number)
                 check_inputs_whole(run, number, arguments)
                 started = time.time()
-                if number in COMPUTES:
-                    run = _on_device(run, arguments, n_processes)
-                if is_main:
-                    _begin(run, folder, arguments, is_locked)
-                metrics = _imported(work)(run, **words)
+                run, metrics = _worked(run, number, work, words, arguments, is_locked)
                 if is_main:
                     _end(run, number, settings, inputs, started, metrics)
     log.info("next: %s", next_command(number, arguments))
     return 0
+
+
+def _worked(
+    run: Run, number: int, work: Work | str, words: dict[str, Any], arguments: argparse.Namespace, is_locked: bool
+) -> tuple[Run, dict[str, Any]]:
+    """The run with its device, and what the work returned."""
+    is_main, n_processes = main_and_count()
+    if number in COMPUTES:
+        run = _on_device(run, arguments, n_processes)
+    if is_main:
+        _begin(run, run.folder(number), arguments, is_locked)
+    return run, _imported(work)(run, **words)
 
 
 def _run_of(number: int, arguments: argparse.Namespace) -> Run:
@@ -116,6 +128,18 @@ def _run_of(number: int, arguments: argparse.Namespace) -> Run:
     return Run(
         recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify, tracker=arguments.tracker
     )
+
+
+def _taken_over(run: Run, number: int, settings: str, inputs: dict[str, str], arguments: argparse.Namespace) -> bool:
+    """Whether the door's result was taken over from the recipe's own run, beside this one of another name."""
+    others = [text for text in arguments.set if not text.startswith(NAMES)]
+    if len(others) == len(arguments.set):
+        return False
+    origin = (arguments.out / load_recipe(arguments.recipe, others).name).resolve()
+    if not take_over(run, origin, number, settings, inputs):
+        return False
+    save_recipe(run.out, run.recipe, shlex.join(sys.argv), as_data(arguments))
+    return True
 
 
 def _compared(number: int, arguments: argparse.Namespace) -> dict[str, Any]:

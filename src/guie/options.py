@@ -11,6 +11,8 @@ from typing import Any
 from guie.examples import ExamplesFirst, parted
 from guie.run import DOORS, default_out
 
+NAMES = "name="  # begins the --set that names a run, which --name is short for
+
 
 def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     """The parser of the options that all doors share.
@@ -45,7 +47,7 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
         "--name",
         dest="set",
         action="append",
-        type="name={}".format,
+        type=f"{NAMES}{{}}".format,
         metavar="NAME",
         help="name of the run: its results go to artifacts/NAME (default: the recipe's name)",
     )
@@ -102,7 +104,7 @@ def command(number: int, arguments: argparse.Namespace) -> str:
     """The command line that opens door `number` with the same options."""
     words = ["python", DOORS[number], "--recipe", arguments.recipe]
     for text in arguments.set:
-        words += ["--name", text.removeprefix("name=")] if text.startswith("name=") else ["--set", text]
+        words += ["--name", text.removeprefix(NAMES)] if text.startswith(NAMES) else ["--set", text]
     defaults = parser(None).parse_args([])
     for name in ("data_root", "out", "device", "scheduler", "tracker"):
         if getattr(arguments, name) != getattr(defaults, name):

@@ -82,7 +82,6 @@ class Tree:
             "cp",
             "sha256sum",
             "flock",
-            "fold",
         ):
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
         self.tool("df", "printf 'head\\ndisk 0 0 %s 0 /\\n' \"${FAKE_FREE_MB:-50000}\"")

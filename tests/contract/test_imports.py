@@ -32,9 +32,11 @@ MAY_IMPORT = {
     "options": {"examples", "run"},
     "launch": {"machine"},
     "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
+    "branch": {"done", "files", "run"},
     "kept": {"dependencies", "done", "run", "settings", "versions"},
     "door": {
         "address_space",
+        "branch",
         "dependencies",
         "done",
         "errors",

@@ -14,7 +14,6 @@ from door_bench import Bench, contents, made_bench
 from guie import versions
 from guie.options import command, parser
 from guie.recipe import load_recipe
-from guie.run import DOORS
 
 EPOCHS = "stages.s1.optim.n_epochs=2"
 KILLED = """
@@ -91,7 +90,7 @@ def test_run_that_has_not_finished_a_door_may_change_it(bench: Bench):
 def test_name_makes_another_run_and_leaves_the_first(bench: Bench, capsys: pytest.CaptureFixture[str]):
     bench.open_all()
     before = contents(bench.folder / "out")
-    assert bench.open_all("--name", "longer", "--set", EPOCHS) == list(DOORS)
+    assert bench.open_all("--name", "longer", "--set", EPOCHS) == [4, 7, 8, 9], "the others are made alike"
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: python")]
     assert len(told) == 16 and all(" --name longer" in line for line in told[8:])
     now = contents(bench.folder / "out")
@@ -99,6 +98,65 @@ def test_name_makes_another_run_and_leaves_the_first(bench: Bench, capsys: pytes
     made = bench.folder / "out/longer"
     assert json.loads((made / "recipe.json").read_text())["recipe"]["name"] == "longer"
     assert bench.open_all() == bench.open_all("--name", "longer", "--set", EPOCHS) == []
+
+
+LARGE = "x" * (1 << 20)
+
+
+def test_what_is_taken_over_is_whole_and_of_its_own(bench: Bench):
+    for number in (1, 2, 3):
+        bench.open(number, output=LARGE if number == 3 else "same")
+    longer = bench.folder / "out/longer"
+    bench.calls.clear()
+    for number in (1, 2, 3):
+        assert bench.open(number, "--name", "longer", "--verify") == 0
+    assert bench.calls == []
+    files = [run / "03_packed/result.txt" for run in (bench.folder / "out/mine", longer)]
+    assert files[0].samefile(files[1]) and files[0].stat().st_nlink == 2, "large files take no room"
+    assert not (longer / "02_balanced/result.txt").samefile(bench.out(2) / "result.txt")
+    assert json.loads((longer / "recipe.json").read_text())["recipe"]["name"] == "longer"
+    bench.open(3, "--force", output="another")  # in the first run
+    bench.open(2, "--name", "longer", "--force", output="third")
+    assert files[1].read_text() == LARGE and (bench.out(2) / "result.txt").read_text() == "same"
+    assert bench.open(2) == bench.open(3) == 0
+
+
+def test_first_run_need_not_be_read_again_after_links(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    for number in (1, 2, 3):
+        bench.open(number, output=LARGE)
+    assert bench.open(1, "--name", "longer") == 0
+    monkeypatch.setattr("guie.done.digest_of_file", lambda path: pytest.fail(f"{path} is read"))
+    assert bench.open(1) == bench.open(1, "--name", "longer") == 0
+
+
+def test_own_work_and_damaged_files_are_not_mixed(bench: Bench):
+    bench.open(1)
+    longer = bench.folder / "out/longer/01_manifests"
+    longer.mkdir(parents=True)
+    (longer / "last.pt").write_text("begun")
+    bench.calls.clear()
+    assert bench.open(1, "--name", "longer", output="own") == 0 and bench.calls == [1]
+    assert (longer / "result.txt").read_text() == "own"
+    (bench.out(1) / "result.txt").write_text("rot!")
+    assert bench.open(1, "--name", "third", output="own") == 0 and bench.calls == [1, 1]
+
+
+def test_killed_taking_over_begins_again(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Killed after the first file: the next start takes over the whole."""
+    bench.open(1)
+    (bench.out(1) / "more.txt").write_text("more")
+    bench.open(1, "--force")
+    code = (
+        "import os, signal; import guie.branch as branch; from guie.door import open_door\n"
+        "usual = branch.mark_again\n"
+        "branch.mark_again = lambda *given: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"open_door(1, 'A door.', lambda run: {{}}, {bench.options('--name', 'longer')!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    longer = bench.folder / "out/longer/01_manifests"
+    assert (longer / "result.txt").read_text() == "same" and not (longer / "done.json").exists()
+    bench.calls.clear()
+    assert bench.open(1, "--name", "longer") == 0 and bench.calls == []
 
 
 def test_name_that_cannot_be_a_folder_is_told(bench: Bench, capsys: pytest.CaptureFixture[str]):
