@@ -39,8 +39,7 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
         ValueError: the environment asks for another kind of training or another device, or accelerate cannot read it.
     """
     _check_environment(mixed_precision)
-    torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
-    torch.backends.cudnn.allow_tf32 = False  # torch's default computes float32 convolutions in TF32
+    keep_float32()
     try:
         accelerator = Accelerator(
             cpu=device == "cpu",
@@ -74,6 +73,12 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
             f"{f'unset {names[0]}, or ' if names else ''}give the same --device"
         )
     return accelerator
+
+
+def keep_float32() -> None:
+    """Products and convolutions in float32 keep its digits; TF32, which cards take by themselves, has three."""
+    torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
+    torch.backends.cudnn.allow_tf32 = False  # torch's default computes float32 convolutions in TF32
 
 
 def _check_environment(mixed_precision: str) -> None:

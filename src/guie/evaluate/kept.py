@@ -36,7 +36,7 @@ def kept(joined: np.ndarray, matrix: np.ndarray, embeddings: np.ndarray) -> Kept
     own, found = (
         search(l2_normalised(rows), vectors(rows), K, np.arange(len(rows)))[0] for rows in (joined, embeddings)
     )
-    shared = (own[:, :, None] == found[:, None, :]).any(axis=2)
+    shared = ((own[:, :, None] == found[:, None, :]) & (own >= 0)[:, :, None]).any(axis=2)
     return Kept(spectrum_kept(joined, matrix), float(shared.mean()))
 
 

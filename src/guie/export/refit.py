@@ -1,7 +1,7 @@
 """An exported model whose projection is fitted anew: its networks stay, and only two buffers of the file change.
 
 The model of door 08 ends in a PCA that saw the training images alone. On images of another kind most of what a 64-d
-embedding loses is lost there, see `tests/benchmarks/universal.md`.
+embedding loses is lost there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guie.embed.pca import PCA
+from guie.embed.accelerator import keep_float32
+from guie.embed.projection import Projection
 from guie.export.assembly import EMBEDDING_DIM
 from guie.export.submission import load_script, save_module
 
@@ -27,31 +28,21 @@ class Refittable:
 
     Attributes:
         path: The saved_model.pt.
-        center: float32 [D], subtracted from the joined outputs of its networks.
-        matrix: float32 [64, D], its projection.
-        has_unit_length: Whether its embeddings are L2-normalised.
+        projection: Its last step.
         opened: A second copy of the file, which gives the joined outputs, float32 [n, D] of length one, of uint8 [n, 3,
             height, width].
+        device: Where that copy computes.
     """
 
     path: Path
-    center: np.ndarray
-    matrix: np.ndarray
-    has_unit_length: bool
+    projection: Projection
     opened: torch.jit.ScriptModule
+    device: str
 
     @property
     def width(self) -> int:
         """Numbers before the projection."""
-        return len(self.center)
-
-    def embeddings(self, joined: np.ndarray, pca: PCA | None = None) -> np.ndarray:
-        """Embeddings of joined outputs, float32 [n, 64]; by the file's own projection, or by another."""
-        center, matrix = (self.center, self.matrix) if pca is None else (pca.mean_, pca.matrix)
-        projected: np.ndarray = ((joined - center) @ matrix.T).astype(np.float32)
-        if not self.has_unit_length:
-            return projected
-        return projected / np.linalg.norm(projected, axis=1, keepdims=True).clip(1e-12)
+        return len(self.projection.center)
 
 
 def open_model(path: Path, device: str = "cpu") -> Refittable:
@@ -62,30 +53,31 @@ def open_model(path: Path, device: str = "cpu") -> Refittable:
         device: Where its networks compute.
 
     Raises:
-        ValueError: it is of another maker, or has no projection.
+        ValueError: it is of another maker, or does not end in a projection.
     """
+    keep_float32()
     module = load_script(path)
     if not (hasattr(module, "center") and hasattr(module, "matrix")):
         raise ValueError(f"{path} was not written by door 08: it has no projection; name a saved_model.pt of a run")
     center, matrix = module.center.numpy(), module.matrix.numpy()
     if matrix.shape == (EMBEDDING_DIM, EMBEDDING_DIM) and np.array_equal(matrix, np.eye(EMBEDDING_DIM)):
         raise ValueError(
-            f"{path} has no projection: its last setting has no pca_dim, and its networks give {EMBEDDING_DIM} numbers "
-            "themselves; name a model whose last setting has one"
+            f"{path} does not end in a projection: its {EMBEDDING_DIM} numbers come from a trained head. To fit that "
+            "one to your photos, train it: guie train PHOTOS; a refit is for models whose last row has a PCA"
         )
     opened = load_script(path).to(device)
     opened.matrix, opened.center = torch.eye(len(center), device=device), torch.zeros(len(center), device=device)
-    return Refittable(path, center.copy(), matrix.copy(), bool(module.has_unit_length), opened)
+    return Refittable(path, Projection(center.copy(), matrix.copy(), bool(module.has_unit_length)), opened, device)
 
 
-def save_refitted(model: Refittable, pca: PCA, images: Sequence[np.ndarray], path: Path) -> float:
-    """Writes the model with another projection, whole or not at all, and checks the written file.
+def save_refitted(model: Refittable, projection: Projection, images: Sequence[np.ndarray], path: Path) -> float:
+    """Writes the model with another projection, and checks the written file.
 
     Args:
         model: The model.
-        pca: The other projection, to 64 numbers.
+        projection: The other one, to as many numbers.
         images: Of any sizes, uint8 [3, height, width], on which the file is compared with numpy.
-        path: Where to.
+        path: Where to; another file than the model's.
 
     Returns:
         The largest difference of a number of an embedding between the file and numpy.
@@ -95,22 +87,21 @@ def save_refitted(model: Refittable, pca: PCA, images: Sequence[np.ndarray], pat
         OSError: the file cannot be written.
     """
     module = load_script(model.path)
-    module.center.copy_(torch.from_numpy(pca.mean_))
-    module.matrix.copy_(torch.from_numpy(pca.matrix))
+    module.center.copy_(torch.from_numpy(projection.center))
+    module.matrix.copy_(torch.from_numpy(projection.matrix))
     save_module(module, path)
-    written = load_script(path)
+    written = load_script(path).to(model.device)
     largest = 0.0
     for image in images:
         batch = torch.from_numpy(image)[None]
         with torch.no_grad():
-            expected = model.embeddings(joined_outputs(model, batch), pca)
-            got = written(batch).numpy()
-        scale = 1.0 if model.has_unit_length else float(np.abs(expected).max())
+            expected = projection(joined_outputs(model, batch))
+            got = written(batch).cpu().numpy()
+        scale = 1.0 if projection.has_unit_length else float(np.abs(expected).max())
         largest = max(largest, float(np.abs(got - expected).max()) / scale)
     if not largest <= TOLERANCE:
-        path.unlink()
         raise ValueError(
-            f"the written file differs from its projection by {largest:.2g} (at most {TOLERANCE}); nothing was kept"
+            f"the written file differs from its projection by {largest:.2g} (at most {TOLERANCE}); it was not kept"
         )
     return largest
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from guie.embed.accelerator import keep_float32
 from guie.embed.codes import Codes, fit_codes, to_bits
 from guie.export.assembly import EMBEDDING_DIM
 from guie.export.parts import PARTS, Part, Photo, computed
@@ -58,6 +59,7 @@ def save_vectors(
     Raises:
         ValueError: no photo can be read.
     """
+    keep_float32()
     read = computed(script.to(device), EMBEDDING_DIM, digest, photos, folder / PARTS)
     reasons = [reason for part in read for reason in part.reasons]
     problems = [(photo.path, reason) for photo, reason in zip(photos, reasons, strict=True) if reason]

@@ -14,6 +14,7 @@ from guie.settings.stage import Stage
 from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_weights, turns
 
 log = logging.getLogger(__name__)
+MOST_LEFT_OUT = 0.1  # of a data set's images, where batches are of one data set and of one group
 
 
 class TrainSet:
@@ -105,20 +106,31 @@ class TrainSet:
         return self.sources if groups is None else self._large_enough(self._of_one_source(groups))
 
     def _of_one_source(self, groups: np.ndarray) -> np.ndarray:
-        """The groups, each parted by data set, int64 [n]. A group in which a data set has too few classes for a batch
-        stays whole, so that no data set is left out of the epoch."""
+        """The groups, each parted by data set, int64 [n].
+
+        Data sets with too few classes for a batch in a group share batches there. If they have too few together, they
+        are left out of the group. But no data set loses more than `MOST_LEFT_OUT` of its images so: the groups where it
+        would stay whole.
+        """
         n = len(self.source_names)
+        rest = groups * (n + 1) + n  # of each group, what is of several data sets
         cells = np.where(groups < 0, -1, groups * (n + 1) + self.sources)
-        small = self._small(cells)[0]
-        if not len(small):
-            return cells
-        mixed, names = np.unique(small // (n + 1)), self.source_names[np.unique(small % (n + 1))]
-        log.warning(
-            "stages.%s: in %d of %d groups batches are of several data sets in this epoch, because one of them has "
-            "fewer than the %d classes of a batch there (%s)",
-            *(self.stage.name, len(mixed), len(np.unique(groups[groups >= 0])), self.needed_classes, ", ".join(names)),
-        )
-        return np.where(np.isin(groups, mixed), groups * (n + 1) + n, cells)
+        cells = np.where(np.isin(cells, self._small(cells)[0]), rest, cells)
+        is_out = np.isin(cells, self._small(cells)[0])
+        counts, lost = (np.bincount(self.sources[rows], minlength=n) for rows in (groups >= 0, is_out))
+        is_poor = lost > MOST_LEFT_OUT * counts
+        whole = np.unique(groups[is_out & is_poor[self.sources]])
+        cells = np.where(np.isin(groups, whole), rest, cells)
+        mixed = np.setdiff1d(np.unique(cells[(groups >= 0) & (cells == rest)]), self._small(cells)[0])
+        if len(mixed):
+            names = self.source_names[np.unique(self.sources[np.isin(cells, mixed)])]
+            log.warning(
+                "stages.%s: in %d of %d groups some batches are of several data sets in this epoch (%s), because not "
+                "each has the %d classes of a batch there",
+                *(self.stage.name, len(mixed), len(np.unique(groups[groups >= 0])), ", ".join(names)),
+                self.needed_classes,
+            )
+        return cells
 
     @property
     def needed_classes(self) -> int:

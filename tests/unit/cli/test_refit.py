@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from small_run import make_small_run, picture
 
+import guie.export.refit as refit_module
 from guie.cli.main import main
+from guie.cli.refit import Fit
+from guie.embed import pca as own_pca
 from guie.embed.ensemble import load_tower
 from guie.embed.pca import Moments
+from guie.embed.projection import Projection
 from guie.embed.views import normalise, to_square
+from guie.export.refit import Refittable
 from guie.export.submission import load_script
+from guie.files import digest_of_file
 from guie.run import Run
 
 N_CLASSES = 40  # of the photos, four of each; none is the run's
@@ -141,20 +148,75 @@ def test_refit_is_exported_with_its_own_projection(run: Run, photos: Path, tmp_p
     assert f"was fitted again to {4 * N_CLASSES} photos without labels" in card
 
 
+def test_better_trial_is_written_without_being_asked_twice(run: Run, photos: Path, tmp_path: Path) -> None:
+    """The same words again fit the same photos again, in the same place."""
+    words = ["refit", str(run.out), str(photos), "--to", str(tmp_path / "to")]
+    assert main(words) == 0
+    noted = json.loads((tmp_path / "to/refit.json").read_text())
+    trial = noted["trial"]
+    assert not trial["is_worse"] and trial["after"]["neighbours"] > trial["before"]["neighbours"]
+    assert noted["digest_of_model"] == digest_of_file(run.folder(8) / "saved_model.pt")
+    assert noted["digest"] == digest_of_file(tmp_path / "to/saved_model.pt") != noted["digest_of_model"]
+    assert main(words) == 0
+
+
 def test_worse_trial_writes_nothing(
     run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guie.cli.refit._second_half", lambda names: np.arange(len(names)) >= 90)
-    monkeypatch.setattr("guie.evaluate.kept.spectrum_kept", lambda rows, matrix: 0.5)
+    """Random directions keep fewer neighbours than the model's own, by the real measure."""
     words = ["refit", str(run.out), str(photos), "--to", str(tmp_path / "to")]
-    monkeypatch.setattr(
-        "guie.evaluate.kept.kept",
-        lambda rows, matrix, embeddings: __import__("guie.evaluate.kept", fromlist=["Kept"]).Kept(0.5, 0.5),
-    )
+    matrix = np.random.default_rng(0).normal(size=load_script(run.folder(8) / "saved_model.pt").matrix.shape)
+
+    def random(fit: Fit, model: Refittable, joined: np.ndarray) -> Projection:
+        return replace(model.projection, matrix=matrix.astype(np.float32) ** 3)
+
+    monkeypatch.setattr(Fit, "projection", random)
     assert main(words) == 2
     assert "no better on the half that it did not see" in capsys.readouterr().err
     assert not (tmp_path / "to/saved_model.pt").exists() and not (tmp_path / "to/refit.json").exists()
     assert main([*words, "--anyway"]) == 0 and (tmp_path / "to/saved_model.pt").exists()
+
+
+def test_model_itself_and_other_refits_are_never_replaced(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "models/saved_model.pt"
+    alone.parent.mkdir()
+    shutil.copy(run.folder(8) / "saved_model.pt", alone)
+    before = digest_of_file(alone)
+    assert main(["refit", str(alone), str(photos), "--to", str(alone.parent), "--anyway"]) == 2
+    assert "holds the model itself" in capsys.readouterr().err
+    assert main(["refit", str(run.out), str(photos), "--to", str(alone.parent), "--anyway"]) == 2
+    assert "holds a saved_model.pt that is no refit" in capsys.readouterr().err
+    assert digest_of_file(alone) == before
+    made(tmp_path / "to", str(run.out), str(photos))
+    first = digest_of_file(tmp_path / "to/saved_model.pt")
+    others = tmp_path / "others"
+    shutil.copytree(photos, others)
+    assert main(["refit", str(run.out), str(others), "--to", str(tmp_path / "to"), "--anyway"]) == 2
+    assert "holds a refit of" in capsys.readouterr().err and digest_of_file(tmp_path / "to/saved_model.pt") == first
+
+
+def test_file_that_fails_its_check_replaces_nothing(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "to", str(run.out), str(photos))
+    first = [digest_of_file(tmp_path / "to" / name) for name in ("saved_model.pt", "refit.json")]
+    monkeypatch.setattr(refit_module, "TOLERANCE", -1.0)
+    assert main(["refit", str(run.out), str(photos), "--to", str(tmp_path / "to"), "--anyway"]) == 2
+    assert "differs from its projection" in capsys.readouterr().err
+    assert [digest_of_file(tmp_path / "to" / name) for name in ("saved_model.pt", "refit.json")] == first
+
+
+def test_other_projection_of_door_07_is_told(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "runs/small"
+    shutil.copytree(run.out, again)
+    pca = own_pca.PCA.load(again / "07_embeddings/pca.npz")
+    replace(pca, components_=pca.components_[::-1]).save(again / "07_embeddings/pca.npz")
+    assert main(["refit", str(again), str(photos), "--to", str(tmp_path / "to")]) == 2
+    assert "door 07 ran again since; run door 08 again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -163,6 +225,7 @@ def test_worse_trial_writes_nothing(
         (["--share", "0"], "must be a number above 0"),
         (["--to", "RUN/refit"], "is inside the run"),
         (["--to", "PHOTOS/refit"], "would lie among the photos"),
+        (["--device", "gpu"], "--device 'gpu' is no device"),
     ],
 )
 def test_what_cannot_be_is_told(
@@ -182,7 +245,7 @@ def test_few_photos_and_model_without_projection_are_told(
     few = tmp_path / "few"
     shutil.copytree(photos / "100", few / "100")
     assert main(["refit", str(run.out), str(few), "--to", str(tmp_path / "to")]) == 2
-    assert "4 photos can be read, and a trial on half of them needs 130" in capsys.readouterr().err
+    assert "there are 5 photos, of which a trial on half of them needs 130" in capsys.readouterr().err
     plain = make_small_run(tmp_path / "runs" / "plain")
     assert main(["refit", str(plain.out), str(photos), "--to", str(tmp_path / "to")]) == 2
-    assert "has no projection" in capsys.readouterr().err
+    assert "does not end in a projection" in capsys.readouterr().err

@@ -33,3 +33,5 @@ def test_neighbours_by_a_loop() -> None:
         shared.append(len(nearest[0] & nearest[1]) / 5)
     assert np.isclose(kept(rows, matrix, embeddings).neighbours, np.mean(shared))
     assert kept(rows, np.eye(10), rows).neighbours == 1
+    few = kept(rows[:3], matrix, embeddings[:3])  # two others each: three places stay empty, and none is shared
+    assert np.isclose(few.neighbours, 2 / 5)

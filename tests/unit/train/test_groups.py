@@ -118,13 +118,15 @@ def test_groups_that_data_sets_part_too_finely_have_batches_of_several(caplog: p
     steps = train_set.step_items(0, groups)
     assert all(len(set(groups[batch])) == 1 for batch in steps)
     assert any(len(set(SOURCES[batch])) == 2 for batch in steps)
-    assert "in 2 of 2 groups batches are of several data sets in this epoch, because one of them" in caplog.text
-    assert "fewer than the 5 classes of a batch there (x, y)" in caplog.text
+    assert (
+        "in 2 of 2 groups some batches are of several data sets in this epoch (x, y), because not each" in caplog.text
+    )
+    assert "has the 5 classes of a batch there" in caplog.text
 
 
 def test_no_data_set_is_left_out_where_only_some_groups_part_it_too_finely(caplog: pytest.LogCaptureFixture) -> None:
-    """Group 0 holds four classes of x and three of y, group 1 four of x and one of y; a batch needs two. So group 1 is
-    not parted, and y's class there still trains."""
+    """Group 0 holds four classes of x and three of y, group 1 four of x and one of y, a quarter of y; a batch needs
+    two. So group 1 is not parted, and y's class there still trains."""
     groups = np.where(CLASSES < 8, CLASSES // 4, (CLASSES == 11).astype(int))
     sampling = PerClass(images_per_class=2, is_of_one_source=True)
     train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling, optim__batch_size=4), PACK)
@@ -132,7 +134,20 @@ def test_no_data_set_is_left_out_where_only_some_groups_part_it_too_finely(caplo
     assert set.union(*batches) == {("x", 0), ("y", 0), ("x", 1), ("y", 1)}
     assert all(len(found) == 1 for found in batches if ("x", 0) in found or ("y", 0) in found)
     assert any(len(found) == 2 for found in batches)
-    assert "in 1 of 2 groups" in caplog.text and "(y)" in caplog.text
+    assert "in 1 of 2 groups" in caplog.text and "(x, y)" in caplog.text
+
+
+def test_stray_images_of_a_data_set_do_not_mix_a_group(caplog: pytest.LogCaptureFixture) -> None:
+    """As above, but only two images of y, a fortieth, lie in group 1: they are left out, and batches stay of one."""
+    groups = np.where(CLASSES < 8, CLASSES // 4, 0)
+    stray = np.flatnonzero(CLASSES == 11)[:2]
+    groups[stray] = 1
+    sampling = PerClass(images_per_class=2, is_of_one_source=True)
+    train_set = TrainSet(RECIPE, changed(STAGE, sampling=sampling, optim__batch_size=4), PACK)
+    steps = train_set.step_items(0, groups)
+    assert all(len(set(SOURCES[batch])) == 1 for batch in steps) and not set(stray) & set(steps.ravel())
+    assert "several data sets" not in caplog.text
+    assert "1 of 4 groups have fewer than the 2 classes of a batch; their 2 images are left out" in caplog.text
 
 
 def test_group_of_one_class_is_left_out_even_where_images_are_drawn_one_by_one() -> None:
