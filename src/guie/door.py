@@ -65,10 +65,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     _log_begin(run, number, n_processes)
     words = words | _compared(number, arguments)
     settings = settings_digest(run.recipe, number)
-    inputs = input_digests(run, number, arguments)
-
-    if n_processes == 1 and not arguments.force and _taken_over(run, number, settings, inputs, arguments):
-        inputs = input_digests(run, number, arguments)  # door 07 keeps the device of a finished result
+    inputs = _inputs(run, number, settings, arguments, n_processes)
 
     def is_finished() -> bool:
         return not arguments.force and is_done(folder, settings, inputs, run.verify)
@@ -128,6 +125,14 @@ def _run_of(number: int, arguments: argparse.Namespace) -> Run:
     return Run(
         recipe, data_root, out, scheduler=arguments.scheduler, verify=arguments.verify, tracker=arguments.tracker
     )
+
+
+def _inputs(run: Run, number: int, settings: str, arguments: argparse.Namespace, n_processes: int) -> dict[str, str]:
+    """What the door reads. The result of another run may be taken over first, see `guie.branch`."""
+    inputs = input_digests(run, number, arguments)
+    if n_processes == 1 and not arguments.force and _taken_over(run, number, settings, inputs, arguments):
+        return input_digests(run, number, arguments)  # door 07 keeps the device of a finished result
+    return inputs
 
 
 def _taken_over(run: Run, number: int, settings: str, inputs: dict[str, str], arguments: argparse.Namespace) -> bool:

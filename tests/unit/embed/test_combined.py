@@ -125,8 +125,9 @@ def test_projection_reads_a_block_at_a_time_and_is_fitted_on_training_images(
     run: Run, files: dict[tuple[int, str, str], Read], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pca.blocks, "__defaults__", (16,))
-    monkeypatch.setattr(pca.fit_pca, "__defaults__", (0.0, 16))
-    embeddings, fitted = embed(run, Setting("both", MEMBERS, pca_dim=4), reader(files))
+    monkeypatch.setattr(pca.moments_of, "__defaults__", (1, 16))
+    found = embed(run, Setting("both", MEMBERS, pca_dim=4), reader(files))
+    embeddings, fitted = found.by_split, found.pca
     assert fitted is not None and max(file.most for file in files.values()) == 16
     train = np.stack([by_hand(files, "train", i) for i in range(90)])
     _, _, axes = np.linalg.svd(train - train.mean(0), full_matrices=False)
@@ -144,7 +145,8 @@ def test_pca_sees_training_images_only(run: Run, files: dict[tuple[int, str, str
     for (_, _, split), read in files.items():
         read.rows[:, 0] += 4.0 * (split == "val")
         read.rows[:, 1 + (split == "val")] *= 5.0
-    found, fitted = embed(run, Setting("both", MEMBERS, pca_dim=3), reader(files))
+    given = embed(run, Setting("both", MEMBERS, pca_dim=3), reader(files))
+    found, fitted = given.by_split, given.pca
     assert fitted is not None and set(found) == {"train", "val"}
     rows = {split: np.stack([by_hand(files, split, i) for i in range(N[split])]) for split in N}
     expected = {split: np.linalg.eigh(np.cov(part.T))[1][:, ::-1][:, :3].T for split, part in rows.items()}

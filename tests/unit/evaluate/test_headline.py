@@ -30,6 +30,7 @@ import pandas as pd
 import pytest
 import torch
 
+from guie.embed.ensemble import Embedded
 from guie.embed.retrieval import retrieve, summarise
 from guie.evaluate import ladder
 from guie.evaluate.protocols import merged, scored, summary
@@ -95,7 +96,7 @@ def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "PackedImages", lambda folder: SimpleNamespace(index=ids))
     monkeypatch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
     monkeypatch.setattr(
-        ladder, "embed", lambda run, setting, features: ({"val": vectors, "train": np.ones((2, 4))}, None)
+        ladder, "embed", lambda run, setting, features: Embedded({"val": vectors, "train": np.ones((2, 4))})
     )
     recipe = SimpleNamespace(
         embed=Embed(settings=(Setting("only", (Member("pretrained", 64),)),)),

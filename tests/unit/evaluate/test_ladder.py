@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from guie.embed.ensemble import Embedded
 from guie.embed.retrieval import retrieve
 from guie.evaluate import ladder
 from guie.evaluate.intervals import paired_p
@@ -51,7 +52,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
         patch.setattr(
             ladder,
             "embed",
-            lambda run, setting, features: ({"val": by_name[setting.name], "train": np.ones((2, 8))}, None),
+            lambda run, setting, features: Embedded({"val": by_name[setting.name], "train": np.ones((2, 8))}),
         )
         final = ladder.score_ladder(run)  # type: ignore[arg-type]
     table = pd.read_csv(folder / "scores.csv")
