@@ -212,6 +212,32 @@ def test_mlflow_has_one_run_with_each_row_once(tmp_path: Path, monkeypatch: pyte
     assert run.data.metrics["result_mp5"] == 0.75 and run.data.metrics["epoch"] == 1
 
 
+def test_mlflow_that_fails_once_at_the_settings_has_them_and_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
+    mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+    usual, n_calls = mlflow.log_params, 0
+
+    def once_down(*given: Any, **words: Any) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            raise ConnectionError("a hiccup")
+        return usual(*given, **words)
+
+    monkeypatch.setattr(mlflow, "log_params", once_down)
+    curves = started(place(tmp_path, "mlflow"), [])
+    assert mlflow.active_run() is None
+    curves.add(ROWS[0])
+    curves.finish(SCORES, ROWS[0])
+    assert curves.waiting == [] and mlflow.active_run() is None
+    client = mlflow.MlflowClient()
+    (experiment,) = client.search_experiments(filter_string="name = 'guie'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["image_px"] == str(STAGE.image_px) and run.data.metrics["loss"] == 3.0
+
+
 def test_mlflow_without_its_server_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
