@@ -5,7 +5,7 @@ The rule, for people: src/README.md, "Another --set".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from guie import versions
 from guie.dependencies import PHASES, read_values, settings_digest
 from guie.done import read_done
 from guie.run import FOLDERS, PHASE_FOLDERS, Run
-from guie.settings.names import read_by_row
+from guie.settings.names import OF_WEIGHTS, read_by_row
+from guie.settings.recipe import Recipe
 
 RESULTS = range(4, 9)  # the doors whose results cost more than time to read images: training, scores, the export
 NONE = "none"  # for a field that only one of two settings has
@@ -22,7 +23,8 @@ NONE = "none"  # for a field that only one of two settings has
 def check_kept(run: Run, number: int) -> None:
     """Refuses to let door `number` replace what was finished with other settings.
 
-    Doors 01 to 03 are free as long as no later door has finished. Door 09 only shows what is there, and is always free.
+    Doors 01 to 03 are free as long as no later door or stage has finished. Door 09 only shows what is there, and is
+    always free.
 
     Args:
         run: The run that the door belongs to.
@@ -40,9 +42,9 @@ def check_kept(run: Run, number: int) -> None:
         return
     if mark["settings"] == settings_digest(run.recipe, number):
         return
-    resting = [FOLDERS[n] for n in RESULTS if n >= number and read_done(run.out / FOLDERS[n]) is not None]
+    resting = [folder for n in RESULTS if n >= number for folder in _finished(run.out, n)]
     if resting:
-        rests = "" if number in RESULTS else f", and {resting[0]} was made from it"
+        rests = "" if number in RESULTS else f", and {resting[0].relative_to(run.out)} was made from it"
         raise ValueError(_refusal(folder, mark, read_values(run.recipe, number), rests))
 
 
@@ -57,22 +59,74 @@ def _check_stages(run: Run, number: int) -> None:
     for row in run.recipe.stages.of_phase(PHASES[number]):
         folder = run.out / PHASE_FOLDERS[PHASES[number]] / row.name
         mark = read_done(folder)
-        read = read_by_row(row.name)
-        if mark is not None and mark["settings"] != run.recipe.digest(*read, **versions.OF_WEIGHTS):
-            values = run.recipe.values_of(read) | {versions.CODE: versions.OF_WEIGHTS}
-            raise ValueError(_refusal(folder, mark, values))
+        if mark is not None and mark["settings"] != _row_digest(run.recipe, row.name):
+            raise ValueError(_refusal(folder, mark, _row_values(run.recipe, row.name)))
 
 
 def has_results(out: Path) -> bool:
     """Whether a run holds a finished door or stage that has cost more than time to read images."""
-    stages = [folder for name in PHASE_FOLDERS.values() for folder in out.glob(f"{name}/*")]
-    return any(read_done(folder) is not None for folder in (*(out / FOLDERS[n] for n in RESULTS), *stages))
+    return any(_finished(out, number) for number in RESULTS)
+
+
+def _finished(out: Path, number: int) -> list[Path]:
+    """The folder of a door that has finished; of one that has not, those of its finished stages."""
+    if read_done(out / FOLDERS[number]) is not None:
+        return [out / FOLDERS[number]]
+    stages = out.glob(f"{PHASE_FOLDERS[PHASES[number]]}/*") if number in PHASES else ()
+    return sorted(folder for folder in stages if read_done(folder) is not None)
+
+
+def made_otherwise(out: Path, recipes: Sequence[Recipe]) -> str:
+    """What a run holds that none of some recipes has made: where its settings differ from those of the first.
+
+    The marks of doors and stages decide, whatever files of recipes lie beside them.
+
+    Args:
+        out: The run's folder.
+        recipes: One or more.
+
+    Returns:
+        The folder and the difference, for people; '' where there is none, or where nothing has finished that cost more
+        than time to read images.
+    """
+    if not has_results(out):
+        return ""
+    for number in range(1, max(RESULTS) + 1):
+        for folder in _finished(out, number):
+            mark = read_done(folder)
+            assert mark is not None
+            is_stage = folder.name != FOLDERS[number]
+            values = [_row_values(own, folder.name) if is_stage else read_values(own, number) for own in recipes]
+            digests = [_row_digest(own, folder.name) if is_stage else settings_digest(own, number) for own in recipes]
+            if mark["settings"] not in digests:
+                return f"{folder.relative_to(out)}: {_difference(mark, values[0])}"
+    return ""
+
+
+def _row_digest(recipe: Recipe, name: str) -> str:
+    """What a stage's mark holds if this recipe made it; '' where the recipe has no such stage."""
+    return recipe.digest(*read_by_row(name), **versions.OF_WEIGHTS) if _has_row(recipe, name) else ""
+
+
+def _row_values(recipe: Recipe, name: str) -> dict[str, Any]:
+    """What `_row_digest` hashes, by name."""
+    read = read_by_row(name) if _has_row(recipe, name) else OF_WEIGHTS
+    return recipe.values_of(read) | {versions.CODE: versions.OF_WEIGHTS}
+
+
+def _has_row(recipe: Recipe, name: str) -> bool:
+    return any(row.name == name for row in recipe.stages)
 
 
 def _refusal(folder: Path, mark: dict[str, Any], now: dict[str, Any], rests: str = "") -> str:
-    old = "other settings (an older version of guie made it, and did not note them)"
-    what = difference(mark["read"], now) if mark.get("read") else old
+    what = _difference(mark, now)
     return f"{folder} is finished with {what}{rests}; --name NAME makes another run beside it, --replace makes it anew"
+
+
+def _difference(mark: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between the settings that a mark notes and those of now."""
+    old = "other settings (an older version of guie made it, and did not note them)"
+    return difference(mark["read"], now) if mark.get("read") else old
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:

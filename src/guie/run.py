@@ -23,7 +23,7 @@ import numpy as np
 from guie.files import checked_digest_of_file, save_json
 from guie.machine import n_cores, peak_memory
 from guie.settings.recipe import Recipe
-from guie.shown import painted, with_scores
+from guie.shown import FILE, ONLY, TERMINAL, painted, with_scores
 
 # Waiting OpenMP threads sleep instead of spinning. With loader processes or other programs on the same cores, spinning
 # costs MobileNetV2 two thirds of its images/s. OpenMP reads the variable once, when torch loads it. So no module
@@ -195,6 +195,7 @@ def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
     terminal = _Terminal(sys.stdout)
     terminal.setLevel(logging.INFO if is_main else logging.ERROR)
     terminal.setFormatter(_ForPeople("%(message)s"))
+    terminal.addFilter(lambda record: getattr(record, ONLY, TERMINAL) == TERMINAL)
     root.addHandler(terminal)
     logging.captureWarnings(folder is not None)
     if folder is not None:
@@ -203,6 +204,7 @@ def set_up_logging(folder: Path | None, is_main: bool = True) -> None:
         except OSError as error:  # a finished run in a read-only folder can still be shown
             root.info("no log is kept: %s: %s", folder / "log.txt", error.strerror)
             file = _LogFile(os.devnull)
+        file.addFilter(lambda record: getattr(record, ONLY, FILE) == FILE)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
         libraries.addHandler(file)
@@ -247,16 +249,16 @@ def peak_memory_gb() -> float:
     return round(max(peak_memory(), of_children) / 1e9, 3)
 
 
-def commit() -> str:
-    """The project's git commit, with `+` if the tree has changes; `unknown` outside a checkout."""
+def commit(checkout: Path | None = None) -> str:
+    """A checkout's git commit, by default this project's, with `+` if the tree has changes; `unknown` where there is
+    none."""
+    git = ["git", "-C", str(checkout or PROJECT)]
     try:
-        head = subprocess.run(
-            ["git", "-C", str(PROJECT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "-C", str(PROJECT), "status", "--porcelain"], capture_output=True, text=True, check=True
-        ).stdout
-        return head + ("+" if status.strip() else "")
+        head, status = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--short=10", "HEAD"), ("status", "--porcelain"))
+        )
+        return head + ("+" if status else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

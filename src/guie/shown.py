@@ -21,6 +21,8 @@ RESET = "\x1b[0m"
 GAP = "  "  # between columns
 NARROWEST = 12  # columns of a name that is cut
 WHAT = 18  # columns of a bar's text
+# Of a log record: the one place where it is shown, the terminal or log.txt; both without it.
+ONLY, TERMINAL, FILE = "only", "terminal", "file"
 BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
 
 

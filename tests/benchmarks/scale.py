@@ -1,8 +1,8 @@
 """guie on 20,000 images and on a million rows, and what follows for 100 million and a billion images.
 
-Each measurement runs in a process of its own and is a row of OUT/scale.csv. Parts that have a row are skipped, so the
-script may be broken off and started again; a part that was broken off begins anew. When all are there it writes
-scale.md and scale.csv (--page); the arithmetic is in scale_page.py.
+Each measurement runs in a process of its own and is a row of OUT/scale.csv. Parts that have a row of the same commit
+and machine are skipped, so the script may be broken off and started again; a part that was broken off begins anew. When
+all are there it writes scale.md and scale.csv (--page); the arithmetic is in scale_page.py.
 
 Run, about an hour on two cores, 8 GB of disk:
      python tests/benchmarks/scale.py --out /tmp/scale

@@ -1,9 +1,9 @@
 """The shop's story: from 300 messy photos to a model in other programs, each step one command of a user, timed.
 
 Makes the photos (story_photos.py), then runs the README's commands on them in a checkout, and the README's own lines
-for onnxruntime and sentence-transformers. Each measured step is a row of OUT/story.csv. A step that has one is skipped,
-so the script may be broken off and started again; a step that was broken off begins anew. When all steps are there it
-writes story.md and story.csv (--page).
+for onnxruntime and sentence-transformers. Each measured step is a row of OUT/story.csv. A step that has one of the same
+commit and machine is skipped, so the script may be broken off and started again; a step that was broken off begins
+anew. When all steps are there it writes story.md and story.csv (--page).
 
 Run, in a fresh clone, about ten minutes and 7 GB (the packages are installed by its ./run.sh):
      git clone . /tmp/fresh
@@ -97,7 +97,7 @@ def main() -> None:
     arguments = options()
     way = "run.sh" if arguments.python is None else "python -m guie"
     out = arguments.out.resolve()
-    rows = Rows(out / "story.csv", f"{arguments.n_photos} photos, {way}")
+    rows = Rows(out / "story.csv", f"{arguments.n_photos} photos, {way}", arguments.checkout)
     python = None if arguments.python is None else arguments.python.absolute()  # not resolved: a venv is a link
     story = Story(out, arguments.checkout.resolve(), python, arguments.users_python.absolute(), rows)
     check_places(out, arguments.page)

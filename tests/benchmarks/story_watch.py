@@ -17,7 +17,7 @@ from typing import NamedTuple
 import psutil
 
 from guie.machine import check_writable, check_writable_file
-from guie.run import commit
+from guie.run import PROJECT, commit
 
 SAMPLE_S = 0.2  # between two looks at the memory
 STOP_S = 20.0  # for a process that was asked to end
@@ -86,7 +86,7 @@ class Watched:
         self._sampler.join()
 
     def is_running(self) -> bool:
-        """Whether it has not ended; takes nothing away from `wait`."""
+        """Whether it has not ended. `wait` may still be called after it has."""
         if self.status is not None:
             return False
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -170,22 +170,29 @@ def machine() -> str:
 
 
 class Rows:
-    """Measurements in a CSV, a row for each step. Rows of other settings stay in the file and do not count.
+    """Measurements in a CSV, a row for each step.
+
+    Rows of other settings, of another commit or of another machine stay in the file and do not count. So a page that
+    is made of the rows may name one commit and one machine.
 
     Args:
         path: The file.
-        settings: What decides the numbers, such as the number of photos and the commit.
+        settings: What decides the numbers, such as the number of photos.
+        checkout: The project whose commands are measured.
     """
 
-    def __init__(self, path: Path, settings: str) -> None:
+    def __init__(self, path: Path, settings: str, checkout: Path = PROJECT) -> None:
         self.path = path
-        self.settings = settings
+        self._own = {"settings": settings, "machine": machine(), "commit": commit(checkout)}
         rows: list[dict[str, str]] = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-        self.by_step = {row["step"]: row for row in rows if row["settings"] == settings}
-        self._others = [row for row in rows if row["settings"] != settings]
+        self.by_step = {row["step"]: row for row in rows if self._is_own(row)}
+        self._others = [row for row in rows if not self._is_own(row)]
+
+    def _is_own(self, row: Mapping[str, str]) -> bool:
+        return all(row[name] == value for name, value in self._own.items())
 
     def __contains__(self, step: str) -> bool:
         return step in self.by_step
@@ -216,14 +223,12 @@ class Rows:
             "n_bytes": str(n_bytes),
             "load": f"{os.getloadavg()[0]:.1f}",
             "note": note,
-            "settings": self.settings,
-            "machine": machine(),
-            "commit": commit(),
+            **self._own,
         }
         self.save(self.path, [*self._others, *self.by_step.values()])
 
     def save(self, path: Path, rows: Iterable[dict[str, str]] | None = None) -> None:
-        """Writes rows to a file, whole or not at all; without rows, those of these settings."""
+        """Writes rows to a file, whole or not at all; without rows, those that count."""
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.tmp")
         with scratch.open("w", newline="", encoding="utf-8") as file:

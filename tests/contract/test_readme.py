@@ -36,6 +36,8 @@ RUN_OPTIONS = (
     "--set",
     "--device",
     "--force",
+    "--name",
+    "--replace",
     "--from",
     "--to",
     "--help",

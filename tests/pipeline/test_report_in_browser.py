@@ -377,8 +377,7 @@ def test_table_by_class_shows_twenty_then_more_and_sorts(browser: Browser, shop:
     for name, column, is_falling in (("change", change, True), ("class", table["label"], False)):
         browser.run(f"{head.format(name)}.click()")
         found = [row[4 if name == "change" else 0] for row in browser.run(ROWS)]
-        expected = sorted(column, reverse=is_falling)
-        assert [float(text) for text in found] == expected if is_falling else sorted(found) == sorted(expected)
+        assert [float(text) if is_falling else text for text in found] == sorted(column, reverse=is_falling)
         assert browser.run(f"{head.format(name)}.parentNode.getAttribute('aria-sort')") is not None
     browser.run(f"{head.format('change')}.click()")
     browser.run(f"{head.format('change')}.click()")  # the other way round: what training made worse

@@ -187,9 +187,33 @@ def test_killed_replacement_gives_up_its_own_door_and_no_other(bench: Bench, cap
     assert "embed.settings.last.whiten 0.0, not 0.5" in told or "made from an older" in told
 
 
+def test_images_of_a_finished_stage_stay_where_its_door_has_not_finished(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
+    for number in (1, 2, 3):
+        bench.open(number)
+    mark_stage(bench)
+    packed = contents(bench.out(3))
+    told = error(bench, capsys, 3, "--set", "data.jpeg_quality=70")
+    assert f"{bench.out(3)} is finished with data.jpeg_quality " in told and ", and 04_head/s1 was made from it" in told
+    assert "04_head/s1 was made from it" in error(bench, capsys, 1, "--set", "data.max_bad_share=0.5")
+    assert contents(bench.out(3)) == packed
+    assert bench.open(3, "--set", "data.jpeg_quality=70", "--replace") == 0
+
+
 def test_finished_stage_of_an_unfinished_door_is_kept(bench: Bench, capsys: pytest.CaptureFixture[str]):
     for number in (1, 2, 3):
         bench.open(number)
+    stage = mark_stage(bench)
+    told = error(bench, capsys, 4, "--set", EPOCHS)
+    assert f"{stage} is finished with stages.s1.optim.n_epochs 1, not 2; --name" in told
+    assert bench.open(4) == 0
+    (bench.out(4) / "done.json").unlink()
+    assert bench.open(4, "--set", EPOCHS, "--replace") == 0
+
+
+def mark_stage(bench: Bench) -> Path:
+    """The folder of the first stage, with the mark that it has when it has finished."""
     recipe = load_recipe(str(bench.recipe))
     stage = bench.out(4) / "s1"
     stage.mkdir(parents=True)
@@ -197,11 +221,7 @@ def test_finished_stage_of_an_unfinished_door_is_kept(bench: Bench, capsys: pyte
     digest = recipe.digest(*read, augmentation=versions.AUGMENTATION, extraction=versions.EXTRACTION)
     mark = {"settings": digest, "read": recipe.values_of(read) | {versions.CODE: versions.OF_WEIGHTS}, "seconds": 1.0}
     (stage / "done.json").write_text(json.dumps(mark | {"inputs": {}, "outputs": {}, "metrics": {}}))
-    told = error(bench, capsys, 4, "--set", EPOCHS)
-    assert f"{stage} is finished with stages.s1.optim.n_epochs 1, not 2; --name" in told
-    assert bench.open(4) == 0
-    (bench.out(4) / "done.json").unlink()
-    assert bench.open(4, "--set", EPOCHS, "--replace") == 0
+    return stage
 
 
 def test_mark_of_an_older_version_is_kept_too(bench: Bench, capsys: pytest.CaptureFixture[str]):

@@ -79,6 +79,19 @@ def test_warnings_and_scores_of_the_log_are_painted_on_a_terminal_and_never_in_t
     assert ESCAPE not in (tmp_path / "log.txt").read_text()
 
 
+def test_window_cuts_a_logged_table_on_the_terminal_and_not_in_the_file(tmp_path: Path):
+    code = (
+        f"import pathlib; from guie.run import set_up_logging as up; up(pathlib.Path({str(tmp_path)!r})); "
+        "from guie.data.manifest import log_table; "
+        "log_table([{'source': 'products' * 4, 'images': 141931, 'classes': 9691, 'left out': 1000}])"
+    )
+    told = in_terminal([sys.executable, "-c", code], 40)
+    assert all(len(line) <= 40 for line in told.splitlines()) and "…" in told and "141,931" in told
+    head, row = (tmp_path / "log.txt").read_text().splitlines()
+    assert head.split()[-4:] == ["images", "classes", "left", "out"]
+    assert row.split()[-4:] == ["products" * 4, "141,931", "9,691", "1,000"]
+
+
 HEAD = ("tower", "mP@5", "95 %", "R@1", "PCA-64", "ms", "size", "licence")
 ROWS = [
     ("vit_base_patch14_reg1_tipsv2.webli", ".712", ".68-.74", ".790", ".655", "143", "86M", "apache-2.0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +63,32 @@ def test_rows_are_taken_up_by_their_settings_and_others_stay(tmp_path: Path):
     again.save(tmp_path / "page.csv")
     with (tmp_path / "page.csv").open(newline="") as file:
         assert [row["settings"] for row in csv.DictReader(file)] == ["300 photos"]
+
+
+def test_rows_of_another_commit_or_machine_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import story_watch
+    from story_watch import Cost, Rows
+
+    path, checkout = tmp_path / "rows.csv", tmp_path / "checkout"
+    git = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty"]
+    subprocess.run(["git", "init", "-q", str(checkout)], check=True)
+    subprocess.run([*git, "-m", "first"], check=True)
+    first = Rows(path, "x", checkout)
+    first.add("look", Cost(60.0, 90.0, 1.0))
+    head = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    assert head.startswith(first["look"]["commit"]) and len(first["look"]["commit"]) == 10
+    assert "look" in Rows(path, "x", checkout)
+    assert "look" not in Rows(path, "x"), "the commit is that of what runs, not of the script"
+    subprocess.run([*git, "-m", "second"], check=True)
+    first.add("train", Cost(1.0, 1.0, 1.0))
+    assert first["train"]["commit"] == first["look"]["commit"]
+    second = Rows(path, "x", checkout)
+    assert "look" not in second
+    second.add("look", Cost(30.0, 40.0, 1.0))
+    monkeypatch.setattr(story_watch, "machine", lambda: "another one")
+    assert "look" not in Rows(path, "x", checkout)
+    with path.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3
 
 
 def shop(folder: Path, n: int) -> Path:

@@ -12,7 +12,7 @@ from guie.examples import ExamplesFirst
 from guie.run import FOLDERS, set_up_logging
 from guie.saved import saved_run
 
-MAX_NAME = 100  # characters of the names of the runs: with many runs, a file system would refuse the whole
+MAX_NAME = 200  # bytes of the names of the runs: a file system takes 255 for a name
 EXAMPLES = """
 guie report artifacts/demo
 guie report artifacts/mine --compare artifacts/other artifacts/third
@@ -62,6 +62,6 @@ def page_name(runs: Sequence[Path]) -> str:
     Args:
         runs: Folders, absolute.
     """
-    names = "_and_".join(path.name for path in runs)[:MAX_NAME]
+    names = "_and_".join(path.name for path in runs).encode(errors="surrogateescape")[:MAX_NAME].decode(errors="ignore")
     where = hashlib.sha256("\0".join(map(str, runs)).encode(errors="surrogateescape")).hexdigest()
     return f"compared_with_{names}_{where[:8]}"

@@ -34,7 +34,8 @@ photos, no class is held back, but some photos of each. Photos that cannot be
 read are left out and named. By default only the head trains, on two cores.
 
 Leaves in artifacts/NAME: 08_export/saved_model.pt, 09_report/index.html, and
-recipe.py, which you may edit and run again with ./run.sh. A finished run of
+recipe.py. You may edit that and run it by the command that stands in it, with
+--name NAME (beside this run) or --replace (in its place). A finished run of
 other settings, photos or labels is never replaced unless --force says so.
 """
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from guie.files import whole_file
 from guie.settings.data import RESERVED_DOMAINS
-from guie.shown import table, window_columns
+from guie.shown import FILE, ONLY, TERMINAL, table, window_columns
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
 # What a module in guie.data.sources returns. It may add the columns domain and group.
@@ -111,12 +111,18 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 
 
 def log_table(rows: list[dict[str, object]]) -> None:
-    """Logs rows as an aligned table that fits the window, texts to the left and numbers to the right."""
+    """Logs rows as an aligned table, texts to the left and numbers to the right.
+
+    On the terminal it fits the window; in log.txt it is whole.
+    """
     names = list(rows[0])
     texts = [column for column, name in enumerate(names) if all(isinstance(row[name], str) for row in rows)]
     cells = [[value if isinstance(value, str) else f"{value:,}" for value in row.values()] for row in rows]
-    for line in table([names, *cells], window_columns(), left=texts):
-        log.info("%s", line.removeprefix("  "))
+    whole = table([names, *cells], 0, left=texts)
+    shown = table([names, *cells], window_columns(), left=texts)
+    for lines, place in ((shown, {ONLY: TERMINAL}), (whole, {ONLY: FILE})) if shown != whole else ((whole, {}),):
+        for line in lines:
+            log.info("%s", line.removeprefix("  "), extra=place)
 
 
 def stop_if_too_many(problems: pd.DataFrame, n_rows: int, source: str, max_bad_share: float, remedy: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guie.data.names import ODD, safe_name
 from guie.data.sources.csv_list import ESCAPED, LIST
 from guie.files import save_json, whole_file
-from guie.kept import difference, has_results
+from guie.kept import difference, has_results, made_otherwise
 from guie.own.photos import Photos
 from guie.own.place import PHOTOS, TRAINED_ON
 from guie.recipe import Recipe, load_recipe
@@ -74,14 +75,17 @@ def check_ours(run: Path) -> None:
         raise ValueError(f"{run} holds the run of another recipe, which guie train would replace; {REMEDY}")
 
 
-def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None:
+def check_same(run: Path, photos: Photos, origin: Origin, recipes: Mapping[str, Sequence[Recipe]]) -> None:
     """Raises ValueError if a run of this name is of other photos or labels, or something finished has other settings.
+
+    What made the results counts, and not only the files of recipes that lie there: ./run.sh takes --set.
 
     Args:
         run: The run's folder.
         photos: What shall be trained on.
         origin: Where they and their labels come from.
-        final: The recipe that shall be exported. Which of its settings that is may differ: it follows from the scores.
+        recipes: Those that may have made what is there, by their files in the run, such as `RECIPE_FILE`. Which of the
+            settings is exported follows from the scores.
     """
     link, noted = run / PHOTOS / ALL, noted_source(run)
     if link.is_symlink() and link.readlink() != photos.root.resolve():
@@ -91,21 +95,25 @@ def check_same(run: Path, photos: Photos, origin: Origin, final: Recipe) -> None
         of = f"{noted.get('photos')}{f' with --label-from {labels!r}' if labels else ''}"
         now = f"{origin.shown['photos']}{f' with --label-from {origin.label_from!r}' if origin.label_from else ''}"
         raise ValueError(f"the run {run} is of {of}, not of {now}; {REMEDY}, or --force")
-    for folder, file in ((run / SCORED, run / f"{SCORED}.py"), (run, run / RECIPE_FILE)):
-        if not file.is_file() or not has_results(folder):
-            continue
-        before = replace(load_recipe(str(file)), embed=final.embed)
-        if folder != run:  # it has a name and a validation of its own
-            before = replace(before, name=final.name, data=final.data)
-        if before != final:
-            found = difference(_values(before), _values(final))
+    for name, own in recipes.items():
+        folder = run if name == RECIPE_FILE else run / SCORED
+        found = made_otherwise(folder, own) or _edited(run / name, own) if has_results(folder) else ""
+        if found:
             raise ValueError(f"the run {run} has results of other settings, {found}; {REMEDY}, or --force")
+
+
+def _edited(file: Path, recipes: Sequence[Recipe]) -> str:
+    """How a recipe's file differs from the first of some recipes; '' where it is one of them, or absent."""
+    if not file.is_file():
+        return ""
+    found = load_recipe(str(file))
+    return "" if found in recipes else f"{file.name}: {difference(_values(found), _values(recipes[0]))}"
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
     """The fields that a person may change, by the paths that --set takes."""
     rows = (f"stages.{row.name}" for row in recipe.stages)
-    return recipe.values_of(("data", "model", *rows, "export", "seed", "name"))
+    return recipe.values_of(("data", "model", *rows, "embed", "export", "seed", "name"))
 
 
 def noted_source(run: Path) -> dict[str, str] | None:

@@ -65,13 +65,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status. An error is reported in one line, see `guie.errors`."""
     arguments = parser().parse_args(argv)
-    folder = (arguments.out or place_of(arguments.photos, default_out())) / LOOK
-    return run_to_the_end(lambda: look(arguments, folder), "guie look", folder, "the same command goes on")
+    out = arguments.out or default_out()
+    return run_to_the_end(lambda: look(arguments), "guie look", out, "the same command goes on")
 
 
-def look(arguments: argparse.Namespace, folder: Path) -> None:
-    """Looks, writes the page and the lists into `folder`, and prints the summary."""
+def look(arguments: argparse.Namespace) -> None:
+    """Looks, writes the page and the lists into the folder of the results, and prints the summary."""
     began = time.monotonic()
+    folder = (arguments.out or place_of(arguments.photos, default_out())) / LOOK
     check_device(arguments.device)
     photos = read_photos(arguments.photos, arguments.label_from)
     print(f"{len(photos.table):,} photos in {arguments.photos}", flush=True)

@@ -26,11 +26,33 @@ def place_of(photos: Path, out: Path) -> Path:
         out: Of all results, see `guie.run.default_out`.
     """
     source = photos.resolve()
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem if source.is_file() else source.name) or "photos"
-    place = out / name
-    if _is_free(place, source):
-        return place
-    return place.with_name(f"{name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:6]}")
+    place = out / (re.sub(r"[^A-Za-z0-9_-]+", "_", _name(source)) or "photos")
+    return place if _is_free(place, source) else _second(place, source)
+
+
+def place_of_index(photos: Path, out: Path) -> Path:
+    """The folder of the index of these photos: `place_of(photos, out)`/search.
+
+    Versions before November 2026 took the name of the photos as it is, "my photos" for my_photos. Where such an index
+    is the only one, it goes on.
+    """
+    source = photos.resolve()
+    found = place_of(photos, out) / SEARCH
+    named = out / _name(source)
+    if not (found / INDEXED).is_file():
+        for earlier in (named / SEARCH, _second(named, source) / SEARCH):
+            if (noted := _noted(earlier / INDEXED)) and is_same(noted, source):
+                return earlier
+    return found
+
+
+def _name(source: Path) -> str:
+    return (source.stem if source.is_file() else source.name) or "photos"
+
+
+def _second(place: Path, source: Path) -> Path:
+    """The place of photos whose own name is taken: a hash of their path is added."""
+    return place.with_name(f"{place.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:6]}")
 
 
 def _is_free(place: Path, source: Path) -> bool:

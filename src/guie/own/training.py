@@ -94,7 +94,7 @@ def train(
     check_apart(run, origin.path)
     check_ours(run)
     if not is_forced:
-        check_same(run, photos, origin, exported_recipe(wish, TRAINED))
+        check_same(run, photos, origin, _recipes(wish))
     link_photos(photos, run, origin)
     options = [*options, "--data-root", str(run)]
     sizes = class_sizes(photos)
@@ -103,6 +103,17 @@ def train(
         return _trained_twice(run, wish, options, is_forced)
     print(f"With {len(sizes):,} classes and {sizes.sum():,} photos, no class is held back, but some photos of each.")
     return _trained_once(run, wish, options, is_forced)
+
+
+def _recipes(wish: Wish) -> dict[str, list[Recipe]]:
+    """The recipes that this may work by, by their files in the run."""
+    exported = [exported_recipe(wish, best) for best in (TRAINED, REDUCED)]
+    return {f"{SCORED}.py": [_held_back(wish)], RECIPE_FILE: exported}
+
+
+def _held_back(wish: Wish) -> Recipe:
+    """The recipe that is scored on half of the classes."""
+    return replace(scored_recipe(wish, by_class=True), name=SCORED)
 
 
 def class_sizes(photos: Photos) -> pd.Series:
@@ -124,8 +135,7 @@ def can_hold_back(sizes: pd.Series) -> bool:
 
 def _trained_twice(run: Path, wish: Wish, options: Sequence[str], is_forced: bool) -> Trained:
     """Scores a training on half of the classes, then trains on all."""
-    scored = replace(scored_recipe(wish, by_class=True), name=SCORED)
-    _write_recipe(run / f"{SCORED}.py", scored, "Half of the classes held back: how good is the training?")
+    _write_recipe(run / f"{SCORED}.py", _held_back(wish), "Half of the classes held back: how good is the training?")
     open_doors(SCORING, run / f"{SCORED}.py", run, options, is_forced)
     _tell_left_out(run / SCORED)
     found = _compared(run / SCORED / FOLDERS[7])
@@ -229,7 +239,8 @@ def _write_recipe(path: Path, recipe: Recipe, purpose: str) -> None:
     """Writes a recipe that can be edited and run again; an equal file stays as it is."""
     words = ["./run.sh", "--recipe", path, "--data-root", path.parent, "--out", path.parent.parent]
     again = shlex.join(map(str, words))
-    text = recipe_text(recipe, f"{recipe.name}: made by guie train. {purpose}\n\nRun: {again}\n")
+    how = "To run it after an edit, add --name NAME (beside this run) or --replace (in its place)."
+    text = recipe_text(recipe, f"{recipe.name}: made by guie train. {purpose}\n\n{how}\n\nRun: {again}\n")
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

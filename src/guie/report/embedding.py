@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from guie.data.names import shown_name
 from guie.data.packed import PackedImages
 from guie.report import geometry
 from guie.report.album import open_images
@@ -123,7 +124,7 @@ def _map(run: Run, vectors: np.ndarray, ids: pd.DataFrame) -> Map:
     images = open_images(run)
     some = ids.iloc[rows]
     labels = some["image_id"] if images is None else images.index["source_label"].iloc[some["pack_row"]]
-    some = some.assign(label=labels.astype(str).to_numpy(), row=rows)
+    some = some.assign(label=labels.astype(str).map(shown_name).to_numpy(), row=rows)
     is_by_class = ids["domain"].nunique() == 1
     kinds, numbers = _classes(some) if is_by_class else _domains(some)
     some = some.assign(number=numbers, is_coloured=numbers != OTHER)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from guie.data.names import shown_name
 from guie.report.charts import Line, line_chart
 from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.collect import DataSummary
@@ -83,7 +84,7 @@ def data(summary: DataSummary) -> Markup:
         tail_keys=long_tail_keys(summary),
         n_problems=len(summary.problems),
         problem_columns=list(listed.columns),
-        problems=listed.astype(str).to_numpy().tolist(),
+        problems=listed.astype(str).assign(path=listed["path"].astype(str).map(shown_name)).to_numpy().tolist(),
         duplicates=None if summary.duplicates is None else _duplicates(summary.duplicates),
     )
 

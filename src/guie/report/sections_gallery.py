@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from guie.data.names import shown_name
 from guie.report.by_class import MAX_CLASSES
 from guie.report.choice import picks_of
 from guie.report.collect import is_number
@@ -35,13 +36,14 @@ def gallery(shown: Gallery) -> Markup:
 def classes(shown: Gallery) -> Markup:
     """Every class with its scores and what it is taken for, the worst first, and the most frequent mix-ups."""
     listed = shown.classes.head(MAX_CLASSES)
+    mixups: Any = shown.mixups.itertuples()
     return filled(
         "classes.html",
         n_classes=len(shown.classes),
         settings=shown.settings,
         has_domains=shown.classes["domain"].nunique() > 1,
         rows=[_class_row(row) for row in listed.itertuples()],
-        mixups=list(shown.mixups.itertuples()),
+        mixups=[row._replace(label=shown_name(row.label), taken_for=shown_name(row.taken_for)) for row in mixups],
         pictures=shown.pictures,
         numbers=all_numbers(shown),
     )
@@ -62,14 +64,14 @@ def _class_row(row: Any) -> dict[str, Any]:
     """A class as its template shows it."""
     change = row.mp5 - row.mp5_first
     return {
-        "label": row.label,
+        "label": shown_name(row.label),
         "domain": row.domain,
         "n_images": int(row.n_images),
         "mp5": score_text(row.mp5),
         "first": score_text(row.mp5_first),
         "change": f"{change:+.3f}" if is_number(change) else NOTHING,
         "example": row.example,
-        "taken_for": row.taken_for,
+        "taken_for": shown_name(row.taken_for),
         "wrong_image": row.wrong_image,
         "n_wrong": int(row.n_wrong),
     }

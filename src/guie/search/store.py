@@ -28,7 +28,7 @@ import pandas as pd
 from guie.data.names import name_on_disk
 from guie.embed.search import Vectors, search, vectors
 from guie.errors import is_of_the_machine
-from guie.own.place import INDEXED, SEARCH, place_of
+from guie.own.place import INDEXED, SEARCH, place_of_index
 from guie.search.embedder import ModelFile
 
 HEADER = INDEXED
@@ -178,7 +178,7 @@ class Index:
 
 def default_place(photos: Path, out: Path) -> Path:
     """The folder of the index of a folder of photos: `out`/NAME/search, beside what `guie look` writes."""
-    return place_of(photos, out) / SEARCH
+    return place_of_index(photos, out)
 
 
 def read_header(place: Path) -> Header:

@@ -57,6 +57,7 @@ class Curves:
         if self.place is None:
             return
         self.note = self.place.noted(key, is_resumed)
+        self.note.sent = self.note.step
         self.waiting = [dict(row) for row in history if row["step"] > self.note.step]
         self.last = dict(history[-1]) if history else {}
         self._send()
@@ -102,8 +103,10 @@ class Curves:
             numbers = {name: float(value) for name, value in row.items() if name != "step" and value != ""}
             self.tracker.log(numbers, step=row["step"])
             del self.waiting[0]
-            self.note.step = row["step"]
-            self.place.write(self.note)
+            if row["step"] > self.note.sent:
+                self.note.step = self.note.sent if self.place.holds_last_row else row["step"]
+                self.note.sent = row["step"]
+                self.place.write(self.note)
 
     def _tried(self, call: Any) -> bool:
         """Calls it and returns whether it succeeded; the first failure of a stage is told.

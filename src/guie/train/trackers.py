@@ -6,6 +6,7 @@ run's folder, outside the doors' folders: it holds random names.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -35,12 +36,16 @@ class Note:
     Attributes:
         key: What the stage is trained from, as in its checkpoint. A stage that begins anew begins a new run.
         id: The tracker's own name for the run; '' before it is opened.
-        step: The last step whose row the tracker has; -1 before the first.
+        step: The last step whose row the tracker has for good; -1 before the first.
+        sent: The last step whose row it was sent.
+        has_settings: Whether the tracker has the stage's settings.
     """
 
     key: str
     id: str = ""
     step: int = -1
+    sent: int = -1
+    has_settings: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,14 @@ class TrackedStage:
     stage: Stage
 
     @property
+    def holds_last_row(self) -> bool:
+        """Whether the tracker keeps a row back until one of a later step comes, so that a kill may lose it.
+
+        So does `wandb.Run.log` with a step: rows of one step are joined. A row that it has already is dropped there.
+        """
+        return self.kind == "wandb"
+
+    @property
     def note_path(self) -> Path:
         """Where the note lies."""
         return self.out / "trackers" / f"{self.kind}_{self.stage.name}.json"
@@ -75,7 +88,7 @@ class TrackedStage:
             note = Note(**json.loads(self.note_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return Note(key)
-        return note if note.key == key and (is_resumed or note.step < 0) else Note(key)
+        return note if note.key == key and (is_resumed or max(note.step, note.sent) < 0) else Note(key)
 
     def write(self, note: Note) -> None:
         """Keeps the note, whole or not at all."""
@@ -86,24 +99,24 @@ class TrackedStage:
     def start(self, note: Note) -> GeneralTracker:
         """Opens the stage's run in the tracker, or the one that the note names, and completes the note.
 
+        On a failure no run stays open, so that it can be tried again.
+
         Raises:
             Exception: whatever the tracker raises, for instance where its server cannot be reached.
         """
-        is_new = not note.id
         tracker = self._made(note)
         try:
             tracker.start()
+            if isinstance(tracker, MLflowTracker):
+                note.id = tracker.active_run.info.run_id
+            self.write(note)
+            if not note.has_settings and self.kind != "tensorboard":
+                tracker.store_init_configuration(dict(_flat(plain(self.stage))))
+                note.has_settings = True
+                self.write(note)
         except Exception:
-            if isinstance(tracker, WandBTracker):
-                import wandb
-
-                wandb.teardown()  # otherwise the next try finds the run's name in use
+            _abandon(tracker)
             raise
-        if isinstance(tracker, MLflowTracker):
-            note.id = tracker.active_run.info.run_id
-        if is_new and self.kind != "tensorboard":
-            tracker.store_init_configuration(dict(_flat(plain(self.stage))))
-        self.write(note)
         return tracker
 
     def _made(self, note: Note) -> GeneralTracker:
@@ -125,6 +138,17 @@ class TrackedStage:
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
         shutil.rmtree(self.out / "tensorboard" / self.stage.name, ignore_errors=True)
         return TensorBoardTracker(self.stage.name, self.out / "tensorboard")
+
+
+def _abandon(tracker: GeneralTracker) -> None:
+    """Closes what a failed start left open: the next one would find the run's name in use, or the run active."""
+    if isinstance(tracker, WandBTracker):
+        import wandb
+
+        wandb.teardown()
+        return
+    with contextlib.suppress(Exception):  # whatever the tracker raises; the failure of the start is told
+        tracker.finish()
 
 
 def _flat(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str | int | float | bool]]:

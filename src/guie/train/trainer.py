@@ -106,7 +106,6 @@ class Trainer:
                     bar.update()
                     if (bar.n % 10 == 0 or bar.n == done + 1) and not bar.disable:
                         bar.set_postfix_str(status(state, self.stage), refresh=False)
-                        bar.set_postfix_str(status(state, self.stage), refresh=False)
                     self.notice("step")
                     if self.checkpoint.is_due(saved, self.checkpoint_every_s, self.model):
                         self.save()

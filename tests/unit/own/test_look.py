@@ -163,6 +163,15 @@ def test_one_label_gives_no_score(tmp_path: Path, look: Look):
     assert status == 0 and "all photos have one label" in said
 
 
+def test_name_that_no_file_system_has_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("GUIE_OUT", str(tmp_path / "out"))
+    assert main([str(tmp_path / ("a" * 300))]) != 0  # without --out: the place follows from the name
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "File name too long" in error
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

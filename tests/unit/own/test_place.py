@@ -51,6 +51,15 @@ def test_links_to_a_folder_are_that_folder(tmp_path: Path):
     assert place_of(tmp_path / "b/photos", tmp_path / "out") == place_of(root, tmp_path / "out") == place
 
 
+def test_index_of_an_earlier_version_goes_on_under_its_old_name(tmp_path: Path):
+    out, root, other = tmp_path / "out", make(tmp_path / "a/my photos"), make(tmp_path / "b/my photos")
+    old = make(out / "my photos/search")
+    (old / "index.json").write_text(json.dumps({"photos": str(root)}))
+    assert default_place(root, out) == old and default_place(other, out) == out / "my_photos/search"
+    (make(out / "my_photos/search") / "index.json").write_text(json.dumps({"photos": str(root)}))
+    assert default_place(root, out) == out / "my_photos/search", "one that was made since then is the newer one"
+
+
 def test_run_of_a_recipe_is_left_alone(tmp_path: Path):
     make(tmp_path / "out/demo")
     (tmp_path / "out/demo/recipe.json").write_text("{}")

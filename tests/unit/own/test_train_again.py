@@ -3,6 +3,7 @@
 The doors themselves are replaced, but for door 01's functions."""
 
 import argparse
+import json
 import os
 import shlex
 from collections.abc import Callable
@@ -15,10 +16,11 @@ import pytest
 from own_photos import draw
 
 import guie.cli.train as cli
+from guie import versions
 from guie.cli.main import main
 from guie.data.build import builder, list_source, split_problems
 from guie.data.names import name_on_disk
-from guie.dependencies import input_digests
+from guie.dependencies import input_digests, read_values, settings_digest
 from guie.done import _status
 from guie.embed.verdict import read_verdict
 from guie.evaluate.pairs import Paired
@@ -27,8 +29,9 @@ from guie.own.linked import Origin, link_photos
 from guie.own.photos import Photos, read_photos
 from guie.own.recipes import REDUCED, TRAINED, Wish, exported_recipe
 from guie.own.training import can_hold_back, train
-from guie.recipe import load_recipe
+from guie.recipe import Recipe, load_recipe
 from guie.run import FOLDERS, Run
+from guie.settings.names import read_by_row
 
 BLUE = (40, 60, 200)
 MANY = {f"c{i:02}": 4 for i in range(64)}
@@ -150,6 +153,74 @@ def test_other_labels_and_other_lists_under_one_name_are_refused(tmp_path: Path,
         train(mine, Wish("mine"), tmp_path / "out", origin=first)
 
 
+def mark(folder: Path, number: int, recipe: Recipe) -> None:
+    """Marks a door as finished by this recipe."""
+    write_mark(folder / FOLDERS[number], settings_digest(recipe, number), read_values(recipe, number))
+
+
+def write_mark(folder: Path, settings: str, read: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"settings": settings, "read": read, "seconds": 1.0, "inputs": {}, "outputs": {}, "metrics": {}}
+    (folder / "done.json").write_text(json.dumps(made))
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+@pytest.mark.parametrize("number", [3, 4, 7])
+def test_results_of_set_and_replace_are_kept_whatever_recipe_lies_there(
+    tmp_path: Path, scored: Callable[[float], None], number: int, has_file: bool
+):
+    """`./run.sh --recipe recipe.py --set ... --replace` leaves recipe.py as it is."""
+    scored(0.1)
+    mine, run = photos(tmp_path / "mine", FEW), tmp_path / "out/mine"
+    train(mine, Wish("mine"), tmp_path / "out")
+    own = load_recipe(str(run / "recipe.py"))
+    for door in range(1, 9):
+        mark(run, door, own)
+    train(mine, Wish("mine"), tmp_path / "out")  # its own results are no others
+    scored(-0.1)
+    train(mine, Wish("mine"), tmp_path / "out")  # also where the other setting is exported now
+    changed = {3: "data.jpeg_quality=70", 4: "seed=1", 7: "embed.storage=bfloat16"}[number]
+    mark(run, number, load_recipe(str(run / "recipe.py"), [changed]))
+    if not has_file:
+        (run / "recipe.py").unlink()
+    with pytest.raises(ValueError, match=rf"{FOLDERS[number]}: {changed.partition('=')[0]} .*; .*--name, or --force"):
+        train(mine, Wish("mine"), tmp_path / "out")
+    train(mine, Wish("mine"), tmp_path / "out", is_forced=True)
+
+
+def test_results_of_the_held_back_half_and_an_edited_recipe_are_kept(tmp_path: Path, scored: Callable[[float], None]):
+    scored(0.1)
+    mine, run = photos(tmp_path / "mine", MANY), tmp_path / "out/mine"
+    train(mine, Wish("mine"), tmp_path / "out")
+    half = load_recipe(str(run / "unseen.py"))
+    mark(run / "unseen", 4, half)
+    train(mine, Wish("mine"), tmp_path / "out")
+    mark(run / "unseen", 4, replace(half, seed=1))
+    with pytest.raises(ValueError, match=r"other settings, 04_head: .*seed 1, not 0"):
+        train(mine, Wish("mine"), tmp_path / "out")
+    mark(run / "unseen", 4, half)
+    mark(run, 4, load_recipe(str(run / "recipe.py")))
+    edited = (run / "recipe.py").read_text().replace("n_epochs=30", "n_epochs=31")
+    (run / "recipe.py").write_text(edited)
+    with pytest.raises(ValueError, match=r"recipe.py: stages.s1_head.optim.n_epochs 31, not 30; .*--name, or --force"):
+        train(mine, Wish("mine"), tmp_path / "out")
+    assert (run / "recipe.py").read_text() == edited
+
+
+def test_stage_that_only_the_other_recipe_has_is_kept(tmp_path: Path, scored: Callable[[float], None]):
+    """`guie train --backbone` was killed in door 05, and starts again without --backbone."""
+    scored(0.1)
+    mine = photos(tmp_path / "mine", FEW)
+    other = exported_recipe(Wish("mine", has_backbone=True), TRAINED)
+    read = read_by_row("s2_backbone")
+    settings = other.digest(*read, **versions.OF_WEIGHTS)
+    noted = other.values_of(read) | {versions.CODE: versions.OF_WEIGHTS}
+    write_mark(tmp_path / "out/mine" / FOLDERS[5] / "s2_backbone", settings, noted)
+    with pytest.raises(ValueError, match=r"s2_backbone: stages\.s2_backbone\.\S+ .*, not none .*--name, or --force"):
+        train(mine, Wish("mine"), tmp_path / "out")
+    train(mine, Wish("mine", has_backbone=True), tmp_path / "out")
+
+
 def test_run_among_the_photos_is_refused(tmp_path: Path, scored: Callable[[float], None]):
     scored(0.1)
     with pytest.raises(ValueError, match="among the photos"):
@@ -203,6 +274,8 @@ def test_command_in_the_recipe_file_can_be_pasted(tmp_path: Path, scored: Callab
         "./run.sh", "--recipe", str(out / "mine/recipe.py"), "--data-root", str(out / "mine"), "--out", str(out),
     ]  # fmt: skip
     assert command in text or '"""' in folder
+    assert "after an edit, add --name NAME (beside this run) or --replace" in str(names["__doc__"])
+    assert "--name NAME (beside this run) or --replace" in cli.parser().format_help()
 
 
 def test_tower_and_its_size_reach_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -87,7 +87,9 @@ def test_photos_become_a_model_and_a_second_start_has_nothing_to_do(tmp_path: Pa
     assert (run / FOLDERS[8] / "saved_model.pt").stat().st_mtime_ns == written
     assert main([*words[:2], "--px", "48", *words[4:]]) == 2
     told = capfd.readouterr().err
-    assert "other settings, stages.s1_head.image_px 32, not 48; give this one another --name, or --force" in told
+    assert (
+        "other settings, 04_head: stages.s1_head.image_px 32, not 48; give this one another --name, or --force" in told
+    )
     (run / FOLDERS[9] / "index.html").unlink()
     assert main(["report", str(run)]) == 0
     assert (run / FOLDERS[9] / "index.html").is_file()

@@ -114,6 +114,26 @@ def test_page_escapes_every_name(html: str) -> None:
     assert "fake & <bench>" in page.texts
 
 
+def test_every_table_and_the_map_show_names_as_on_disk(run: Run) -> None:
+    """A folder `50%20off` is `50%2520off` in manifests."""
+    index = pd.read_parquet(run.out / FOLDERS[3] / "index.parquet")
+    index["source_label"] += " 50%2520off"
+    index.to_parquet(run.out / FOLDERS[3] / "index.parquet")
+    for number, column in ((1, "path"), (3, "path")):
+        problems = pd.read_parquet(run.out / FOLDERS[number] / "problems.parquet")
+        problems[column] += " 50%2520off"
+        problems.to_parquet(run.out / FOLDERS[number] / "problems.parquet")
+    html = render(read_report(run))
+    assert "%2520" not in html
+    classes = html[html.index('id="classes"') :]
+    every, mixed = classes.split("most frequent mix-ups")[:2]
+    for table in (every, mixed.split("</table>")[0]):
+        assert len(re.findall(r'<th scope="row">[^<]* 50%20off</th>', table)) > 4
+        assert len(re.findall(r"<td>[^<]* 50%20off</td>", table)) > 4
+    assert all(" 50%20off" in point.label for point in read_embedding(run).map.points)
+    assert html.count(".jpg 50%20off") == 2
+
+
 def test_page_shows_the_scores(html: str, finished: Run) -> None:
     page = Page(html)
     table = pd.read_csv(finished.out / FOLDERS[7] / "scores.csv")

@@ -3,6 +3,7 @@ objective's columns."""
 # ruff: noqa: F811  (fixtures are imported)
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,30 +70,70 @@ def steps(server: Server) -> dict[str, list[int | None]]:
     return {name: [step for step, _ in rows] for name, rows in server.runs.items()}
 
 
-def test_resumed_stage_goes_on_with_the_same_run(tmp_path: Path, server: Server):
+def sent(curves: Curves) -> None:
+    """Closes the run as an orderly end of the process does."""
+    assert curves.tracker is not None
+    curves.tracker.finish()
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_resumed_stage_goes_on_with_the_same_run(tmp_path: Path, server: Server, is_killed: bool):
     at = place(tmp_path, "wandb")
     first = started(at, [])
     first.add(ROWS[0])
-    first.add(ROWS[1])  # after its last checkpoint, killed
+    first.add(ROWS[1])  # after its last checkpoint
+    if is_killed:
+        assert steps(server) == {"run0": [10]}, "the last row was held back, and is lost"
+        server.kill_its_process()
+    else:
+        sent(first)
     again = started(at, ROWS[:1], is_resumed=True)
     again.add(ROWS[1])
     again.add(ROWS[2])
     again.finish(SCORES, ROWS[2])
-    assert steps(server) == {"run0": [10, 20, 30, 30]}
-    assert server.runs["run0"][-1][1] == {"result_mp5": 0.75, "result_r1": 0.875}
+    assert steps(server) == {"run0": [10, 20, 30]}
+    last = {"epoch": 2.0, "loss": 1.0, "val_mp5": 0.5, "result_mp5": 0.75, "result_r1": 0.875}
+    assert server.runs["run0"][-1][1] == last
     assert server.runs["run0"][0][1] == {"epoch": 0.0, "loss": 3.0, "val_mp5": 0.5}
+
+
+def test_hiccup_at_the_settings_does_not_end_the_tracking(tmp_path: Path, server: Server):
+    server.n_settings_fail = 1
+    curves = started(place(tmp_path, "wandb"), [])
+    assert server.active == "" and curves.waiting == []
+    curves.add(ROWS[0])
+    curves.finish(SCORES, ROWS[0])
+    assert steps(server) == {"run0": [10]} and server.settings["run0"]["image_px"] == STAGE.image_px
+    other = TrackedStage("wandb", tmp_path, "world", replace(STAGE, name="next"))
+    started(other, []).add(ROWS[0])
+    assert list(server.runs) == ["run0", "run1"], "the next stage can open its run"
+
+
+def test_settings_that_a_killed_start_did_not_send_are_sent_by_the_next(tmp_path: Path, server: Server):
+    server.n_settings_fail = 2
+    curves = started(place(tmp_path, "wandb"), [])
+    curves.add(ROWS[0])  # left alone from here on
+    assert server.settings == {} and server.active == ""
+    again = started(place(tmp_path, "wandb"), ROWS[:1], is_resumed=True)
+    sent(again)
+    assert list(server.settings) == ["run0"] and steps(server) == {"run0": [10]}
 
 
 @pytest.mark.parametrize(("is_resumed", "key"), [(False, "key"), (True, "other settings")])
 def test_stage_that_begins_anew_is_another_run(tmp_path: Path, server: Server, is_resumed: bool, key: str):
-    started(place(tmp_path, "wandb"), []).add(ROWS[0])
-    started(place(tmp_path, "wandb"), [], is_resumed, key).add(ROWS[0])
+    for begun in ((False, "key"), (is_resumed, key)):
+        curves = started(place(tmp_path, "wandb"), [], *begun)
+        curves.add(ROWS[0])
+        sent(curves)
     assert steps(server) == {"run0": [10], "run1": [10]}
 
 
 def test_stage_killed_before_its_first_row_is_not_another_run(tmp_path: Path, server: Server):
     started(place(tmp_path, "wandb"), [])
-    started(place(tmp_path, "wandb"), []).add(ROWS[0])
+    server.kill_its_process()
+    again = started(place(tmp_path, "wandb"), [])
+    again.add(ROWS[0])
+    sent(again)
     assert steps(server) == {"run0": [10]}
 
 
@@ -106,7 +147,7 @@ def test_server_that_comes_back_gets_all_rows(tmp_path: Path, server: Server, ca
     curves.add(ROWS[2])
     server.is_up = True
     curves.finish(SCORES, ROWS[2])
-    assert steps(server) == {"run0": [10, 20, 30, 30]}
+    assert steps(server) == {"run0": [10, 20, 30]}
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert told == [
         f"stage {STAGE.name}: wandb does not take the curves (no route to the server); training goes on, and they are "
@@ -127,6 +168,7 @@ def test_server_that_stays_away_is_left_alone_and_the_rows_are_counted(
     assert "21 rows were not sent to wandb (no route to the server); metrics.csv has them" in caplog.text
     server.is_up = True
     again = started(place(tmp_path, "wandb"), [{"epoch": i, "step": i + 1, "loss": 1.0} for i in range(20)], True)
+    sent(again)
     assert steps(server) == {"run0": list(range(1, 21))} and again.waiting == []
 
 
@@ -168,6 +210,32 @@ def test_mlflow_has_one_run_with_each_row_once(tmp_path: Path, monkeypatch: pyte
     history = client.get_metric_history(run.info.run_id, "loss")
     assert sorted((metric.step, metric.value) for metric in history) == [(10, 3.0), (20, 2.0)]
     assert run.data.metrics["result_mp5"] == 0.75 and run.data.metrics["epoch"] == 1
+
+
+def test_mlflow_that_fails_once_at_the_settings_has_them_and_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
+    mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+    usual, n_calls = mlflow.log_params, 0
+
+    def once_down(*given: Any, **words: Any) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            raise ConnectionError("a hiccup")
+        return usual(*given, **words)
+
+    monkeypatch.setattr(mlflow, "log_params", once_down)
+    curves = started(place(tmp_path, "mlflow"), [])
+    assert mlflow.active_run() is None
+    curves.add(ROWS[0])
+    curves.finish(SCORES, ROWS[0])
+    assert curves.waiting == [] and mlflow.active_run() is None
+    client = mlflow.MlflowClient()
+    (experiment,) = client.search_experiments(filter_string="name = 'guie'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["image_px"] == str(STAGE.image_px) and run.data.metrics["loss"] == 3.0
 
 
 def test_mlflow_without_its_server_stops_nothing(

@@ -53,9 +53,11 @@ def test_killed_stage_has_one_run_with_all_of_metrics_csv_and_the_same_weights(
     server.runs.clear()
     with pytest.raises(Killed):
         tracked(out, kill_at=1)
+    server.kill_its_process()
     server.is_up = False  # an epoch ends while the server is away
     with pytest.raises(Killed):
         tracked(out, kill_at=3)
+    server.kill_its_process()
     server.is_up = True
     weights = tracked(out)
     assert all(torch.equal(weights[name], plain[name]) for name in plain)
