@@ -165,6 +165,14 @@ def link_copy(copy: KaggleCopy, folder: Path, place: Path) -> None:
     making.rename(place)
 
 
+def linked_folder(place: Path) -> Path:
+    """The folder that the links in `place` lead to; `place` itself if it is no folder of links."""
+    try:
+        return Path((place / MARK).read_text(encoding="utf-8").splitlines()[1])
+    except (OSError, IndexError):
+        return place
+
+
 def _inner(path: Path) -> Path:
     """The folder within a folder of the same name, where it is alone there; else `path`."""
     inner = path / path.name

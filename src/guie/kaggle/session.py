@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from guie.data.kaggle_copy import linked_folder
 from guie.files import whole_file
 from guie.kaggle.choice import LARGE, cards, choose_recipe
 from guie.kaggle.earlier import RUNS, copy_run, earlier_run, is_finished, link_run, options_of
@@ -108,7 +109,8 @@ def begin(
     run = working / RUNS / chosen.name
     _bring(earlier, run, only_export, input_root)
     folders = _data_folders(chosen, run, input_root, given)
-    found = find_weights(chosen, input_root, project, weights, list(folders.values()), not only_export)
+    data_sets = [linked_folder(folder) for folder in folders.values()]
+    found = find_weights(chosen, input_root, project, weights, data_sets, not only_export)
     data_root = link_data(folders, weights_files(project, input_root, chosen), found.files)
     ends_at, environment = time.time() + hours * 3600, cache_variables(input_root)
     changed += found.sets
