@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from guie.data.kaggle_copy import linked_folder
 from guie.kaggle.choice import SMALL
 from guie.kaggle.inputs import attached
 from guie.settings.model import PICKLED, Model
@@ -48,7 +49,7 @@ def find_weights(
         input_root: What is attached.
         project: The folder of the doors; `weights/` in it holds files, too.
         given: Files and folders to look in, and nowhere else; None searches all that is attached.
-        skipped: Attached folders that need not be searched: the data sets.
+        skipped: Attached folders that need not be searched: the data sets, or folders of links to them.
         is_required: Whether missing weights are an error.
 
     Raises:
@@ -126,7 +127,7 @@ def _file_for(recipe: str, model: Model, places: Sequence[Path], skipped: Sequen
     """
     from guie.model.found_weights import fitting_files, weights_in
 
-    wanted = weights_in(places, skipped)
+    wanted = weights_in(places, [linked_folder(folder) for folder in skipped])
     if model.weights_file:  # its name says how it is read
         is_pickled = model.weights_file.endswith(PICKLED)
         wanted = [path for path in wanted if path.name.endswith(PICKLED) == is_pickled]

@@ -11,7 +11,7 @@ from guie.kaggle import Session, begin, hand_in, open_doors
 from guie.kaggle import session as session_module
 from guie.kaggle import weights as weights_module
 from guie.kaggle.choice import LARGE
-from guie.kaggle.session import command
+from guie.kaggle.session import TOO_SLOW, command
 from guie.run import DOORS, FOLDERS
 
 T4 = 14.6
@@ -162,7 +162,12 @@ def test_sound_submission_is_put_where_kaggle_looks(
         hand_in(session)
     assert not (session.out.parent / "submission.zip").exists()
     assert hand_in(replace(session, ends_at=time.time())) is None
+    monkeypatch.setenv("FAIL_CHECK", str(TOO_SLOW))
+    assert hand_in(session) == session.out.parent / "submission.zip", "never lost because this machine is slow"
+    assert "over the time limit at this machine's speed" in capsys.readouterr().out
+    (session.out.parent / "submission.zip").unlink()
     monkeypatch.setenv("FAIL_CHECK", "0")
     assert hand_in(session) == session.out.parent / "submission.zip"
     assert (session.out.parent / "submission.zip").read_bytes() == b"zip"
-    assert f"--expected {session.run / FOLDERS[8] / 'parity'} --min-cosine 0.999" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"--expected {session.run / FOLDERS[8] / 'parity'} --min-cosine 0.999" in told and "limit" not in told
