@@ -274,6 +274,21 @@ def test_weights_that_an_attached_run_has_trained_are_not_taken_for_pretrained_o
     assert find(LARGE, tmp_path, [str(finals[-1].parent)]).files == {"ViT-H-14.safetensors": finals[-1]}
 
 
+def test_run_that_began_with_a_tag_goes_on_with_it_although_a_file_is_attached_now(
+    attached_sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(attached_sets / "input/v1/artifacts/kaggle_t4", (1, 2, 3), STAGES[:1], "kaggle_t4", ())
+    hollow(attached_sets / "input/w/x.safetensors", shapes_of_open_clip("ViT-H-14"))
+    for recipe in ("", "kaggle_t4"):
+        with pytest.raises(FileNotFoundError, match=r"began with pretrained:laion2b_s32b_b79k of .*; switch"):
+            begin(attached_sets / "input", attached_sets / "working", recipe)
+        monkeypatch.setattr(module, "is_online", lambda: True)
+        assert begin(attached_sets / "input", attached_sets / f"working{recipe}", recipe).sets == ()
+        monkeypatch.setattr(module, "is_online", lambda: False)
+    with pytest.raises(ValueError, match=r"model.weights pretrained:.*, not ViT-H-14.safetensors.*; set NAME"):
+        begin(attached_sets / "input", attached_sets / "working", weights=[str(attached_sets / "input/w")])
+
+
 def test_data_set_is_not_searched_although_it_is_read_through_links(attached_sets: Path) -> None:
     file = hollow(attached_sets / "input/w/x.safetensors", shapes_of_open_clip("ViT-H-14"))
     for name in ("landmark-recognition-2021", "products-10k"):

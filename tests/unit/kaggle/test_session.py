@@ -65,7 +65,7 @@ def test_run_of_an_older_version_goes_on_once_its_recipe_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_module, "cards", lambda: ())
-    run = make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
+    run = make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4), sets=())
     (run / "recipe.json").write_text('{"command": "src/04_train_head.py --recipe tiny", "recipe": {}}')
     with pytest.raises(ValueError, match="Set RECIPE = 'tiny' in the first cell"):
         begin(tmp_path / "input", tmp_path / "working")
@@ -91,6 +91,34 @@ def test_export_without_a_finished_run_is_refused(tmp_path: Path, monkeypatch: p
     make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
     with pytest.raises(FileNotFoundError, match="no run of tiny with door 07 done"):
         begin(tmp_path / "input", tmp_path / "working", only_export=True)
+
+
+def test_attached_run_of_other_settings_is_refused_before_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doors would refuse it, with options that a notebook does not have."""
+    monkeypatch.setattr(session_module, "cards", lambda: ())
+    make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
+    with pytest.raises(ValueError, match=r"is finished with seed 3, not 0.*; set NAME in the first cell") as caught:
+        begin(tmp_path / "input", tmp_path / "working", "tiny")
+    assert "--" not in str(caught.value) and not (tmp_path / "working").exists()
+    session = begin(tmp_path / "input", tmp_path / "working", "tiny", name="again")
+    assert session.sets == ("name=again",) and session.run == tmp_path / "working/artifacts/again"
+    assert not session.run.exists() and command(session, 4)[4:6] == ["--set", "name=again"]
+
+    make_run(tmp_path / "input/v2/artifacts/again", (1, 2), sets=("name=again",))
+    for recipe in ("tiny", ""):
+        later = begin(tmp_path / "input", tmp_path / f"later {recipe}", recipe, name="again")
+        assert later.sets == ("name=again",) and (later.run / FOLDERS[2]).is_dir()
+
+
+def test_stage_of_other_settings_in_a_door_that_is_not_finished_is_refused_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "cards", lambda: ())
+    make_run(tmp_path / "input/v1/artifacts/tiny", (), ("04_head/s1_head",), sets=("stages.s1_head.optim.lr=1e-5",))
+    with pytest.raises(ValueError, match=r"s1_head is finished with .*lr 1e-05, not 0.003; set NAME"):
+        begin(tmp_path / "input", tmp_path / "working", "tiny")
 
 
 def test_misspelt_recipe_is_told_at_once(tmp_path: Path) -> None:
