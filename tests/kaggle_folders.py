@@ -6,9 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from guie.dependencies import read_values, settings_digest
+from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS
+from guie.settings.names import read_by_row
+from guie.versions import CODE, OF_WEIGHTS
 
-MARK = {"settings": "", "inputs": {}, "outputs": {}, "metrics": {}, "seconds": 1.0}
+MARK = {"inputs": {}, "outputs": {}, "metrics": {}, "seconds": 1.0}
 DOOR = """
 import os, pathlib, sys, time
 n = int(pathlib.Path(sys.argv[0]).name[:2])
@@ -34,9 +38,14 @@ def make_run(
     folder.mkdir(parents=True)
     arguments = {"recipe": recipe, "set": list(sets)}
     (folder / "recipe.json").write_text(json.dumps({"arguments": arguments}))
-    for place in [*(FOLDERS[number] for number in doors), *stages]:
+    made = load_recipe(recipe, sets)
+    settings = {FOLDERS[number]: (settings_digest(made, number), read_values(made, number)) for number in doors}
+    for place in stages:
+        read = read_by_row(Path(place).name)
+        settings[place] = (made.digest(*read, **OF_WEIGHTS), made.values_of(read) | {CODE: OF_WEIGHTS})
+    for place, (digest, read) in settings.items():
         (folder / place).mkdir(parents=True)
-        (folder / place / "done.json").write_text(json.dumps(MARK))
+        (folder / place / "done.json").write_text(json.dumps(MARK | {"settings": digest, "read": read}))
     return folder
 
 

@@ -1,6 +1,7 @@
 """The independent checker: a sound submission passes; every hostile one gets its own clear line and its remedy."""
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from guie.embed.ensemble import Tower
 from guie.export.submission import write_zip
 from guie.export.torchscript import build_submission, quiet_jit
+from guie.kaggle.session import TOO_SLOW
 
 CHECKER = Path(__file__).resolve().parents[2] / "submission" / "check_submission.py"
 
@@ -155,7 +157,7 @@ def write_expected(folder: Path, embed: Callable[[Tensor], Tensor], n: int = 3) 
 
 
 def test_probe_of_a_sound_module_agrees_with_eager(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    embeddings = checker.probe(
+    embeddings, _ = checker.probe(
         save_script(Sound(), tmp_path / "saved_model.pt"), write_expected(tmp_path / "parity", Sound()), 0.999
     )
     assert (
@@ -193,7 +195,7 @@ def test_hostile_module_gets_its_line(tmp_path: Path, module: nn.Module, what: s
 
 
 def test_drift_over_calls_shows_between_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_this_process(model: Path, results: Path, options: list[object], timeout: float) -> dict[str, np.ndarray]:
+    def in_this_process(model: Path, results: Path, options: list[object], timeout: float) -> object:
         return checker.probe(model, None, 0.999, "--backwards" in options)
 
     monkeypatch.setattr(checker, "_run_process", in_this_process)
@@ -461,28 +463,58 @@ def test_command_passes_an_export_and_its_parity_images(tmp_path: Path) -> None:
     assert done.stdout.count("ok    ") == 1 + 1 + 10 + 2 + 1 + 1
 
 
-def test_module_over_the_time_limit_is_not_called_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner processes are calls with their own command line."""
+
+    def call(model: Path, options: list[object], printed: Path, timeout: float, is_shown: bool = True) -> None:
+        status = checker.main([str(model), "--table", str(os.dup(1)), *map(str, options)])
+        checker.TABLE.pop().close()
+        if status:
+            raise SystemExit(1)
+
+    monkeypatch.setattr(checker, "_run_inner", call)
+    monkeypatch.setattr(checker, "_forbid_network", lambda: None)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_module_over_the_time_limit_is_told_last_and_has_a_status_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """9 hours are 0.158 s an image: a clock that gives every second call 0.2 s more stands for a slow module."""
-    clock = iter(range(10_000))
+    clock = itertools.count()
     monkeypatch.setattr(checker.time, "perf_counter", lambda: 0.2 * next(clock))
-    path = save_script(Sound(), tmp_path / "saved_model.pt")
-    parity = write_expected(tmp_path / "parity", Sound())
-    with pytest.raises(checker.BreachError) as caught:
-        checker.probe(path, parity, 0.999)
-    what, remedy = str(caught.value).splitlines()
+    words = [str(zipped(tmp_path, Sound())), "--expected", str(write_expected(tmp_path / "parity", Sound()))]
+    assert checker.main(words) == checker.TOO_SLOW == TOO_SLOW
+    *table, what, remedy = capfd.readouterr().out.splitlines()
     # 0.2 * 205,000 s
-    assert what == "FAIL  205,000 test images take 11.4 hours at this machine's speed; the limit is 9"
+    expected = "205,000 test images take 11.4 hours at this machine's speed; the limit is 9. All other checks passed"
+    assert what == f"FAIL  {expected}"
     assert remedy.startswith("FIX   a smaller network") and "--limit-hours" in remedy
-    assert "slow  time " in capsys.readouterr().out
-    assert checker.probe(path, parity, 0.999, limit_hours=12.0), "where the user says so, it is no problem"
+    assert any(line.startswith("slow  time ") for line in table) and not any("sound" in line for line in table)
+    assert any(line.startswith("ok    second process") for line in table), "all other checks come before"
+    assert checker.main([*words, "--limit-hours", "12"]) == 0, "where the user says so, it is no problem"
+    assert capfd.readouterr().out.endswith("The submission is sound.\n")
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("module", [Blind(), Counting()], ids=["blind", "counting"])
+def test_slow_module_with_another_fault_is_refused_for_that_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], module: nn.Module
+) -> None:
+    try:
+        status = checker.main([str(zipped(tmp_path, module)), "--limit-hours", "0"])
+    except SystemExit as ended:  # the inner process has told it
+        status = ended.code
+    told = capfd.readouterr().out
+    assert status == 1 and told.count("FAIL  ") == 1 and "hours at this machine's speed" not in told
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_command_that_finds_it_too_slow_fails(tmp_path: Path) -> None:
     done = run_checker(zipped(tmp_path, Sound()), "--limit-hours", "1e-9")
-    assert done.returncode == 1 and "sound" not in done.stdout
+    assert done.returncode == TOO_SLOW and "sound" not in done.stdout
     assert [line[:4] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "FIX "]
 
 

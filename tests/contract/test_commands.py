@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from spread import TOGETHER, group_of
 
+from guie.kaggle.session import TOO_SLOW
 from guie.options import parser
 from guie.run import DOORS
 
@@ -355,7 +356,11 @@ def test_help_needs_nothing_and_names_options_recipes_and_doors(doors: Tree):
     for option in ("--help", "-h"):
         done = doors.bash(f"./run.sh {option}")
         assert (done.returncode, done.stderr) == (0, "")
-    options = {option for action in parser(None)._actions for option in action.option_strings} | {"--from", "--to"}
+    options = {option for action in parser(None)._actions for option in action.option_strings} | {
+        "--from",
+        "--to",
+        "--limit-hours",
+    }
     assert set(re.findall(r"(?<!\w)--?[a-z][a-z-]*", done.stdout)) >= options
     assert re.search(r"^  tiny +small and quick$", done.stdout, re.MULTILINE)
     assert all(name in done.stdout for name in DOORS.values())
@@ -443,9 +448,18 @@ def test_bad_submission_fails_the_run(doors: Tree):
     assert "submission.zip, which the check above refuses" in done.stdout and "Report:     " in done.stdout
 
 
+def test_submission_that_is_slow_here_is_told_and_no_failure(doors: Tree):
+    """The machine that runs this says little of the scorer's."""
+    done = doors.bash("./run.sh --limit-hours 30", FAKE_BAD_ZIP=str(TOO_SLOW))
+    assert done.returncode == 0 and "--limit-hours 30" in done.stdout
+    assert "submission.zip, over the time limit at this machine's speed\n" in done.stdout
+    assert "refuses" not in done.stdout and "--limit-hours" not in doors.bash("./run.sh").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        ("--limit-hours soon", "--limit-hours is soon, must be a number"),
         ("--recpie tiny", "no option --recpie"),
         ("tiny", "no option tiny"),
         ("--set", "--set needs a value"),

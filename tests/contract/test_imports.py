@@ -50,7 +50,7 @@ MAY_IMPORT = {
     },
     "sequence": {"errors", "recipe", "shown"},
     "terminal": set(),
-    "kaggle": {"data", "files", "done", "model", "recipe", "run", "settings", "terminal"},
+    "kaggle": {"data", "files", "done", "kept", "model", "recipe", "run", "settings", "terminal"},
     "synthetic": FLOOR,
     "data": FLOOR | {"synthetic"},
     "model": FLOOR,

@@ -25,6 +25,7 @@ import requests
 from tqdm import tqdm
 
 from guie.data.catalogue import DataSet, Download, known_sets
+from guie.data.kaggle_copy import linked_folder
 from guie.files import whole_file
 from guie.settings.fields import nearest
 from guie.shown import progress
@@ -52,12 +53,17 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
         Number of files that were fetched; those with a mark are skipped.
 
     Raises:
-        ValueError: the set is unknown; it needs an account (the message says what to do); no file matches `only`; an
-            archive holds a path outside its folder.
+        ValueError: the set is unknown; it needs an account (the message says what to do); its folder holds links to a
+            copy from Kaggle; no file matches `only`; an archive holds a path outside its folder.
         OSError: a file cannot be downloaded, or its checksum is wrong. The other files are finished first.
     """
     data_set = _open_set(kind, data_root)
     folder = data_root / data_set.folder
+    if linked_folder(folder) != folder:
+        raise ValueError(
+            f"{folder} holds links to the copy from Kaggle in {linked_folder(folder)}, into which the files would be "
+            f"written; remove {folder}, which holds no images itself, or use another --data-root"
+        )
     files = [file for file in data_set.files if fnmatch(name_of(file), only)]
     if not files:
         ends = f"{name_of(data_set.files[0])} to {name_of(data_set.files[-1])}"

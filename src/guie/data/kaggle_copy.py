@@ -41,13 +41,13 @@ def fetch_from_kaggle(kind: str, data_root: Path) -> Path:
 
     Raises:
         ValueError: the set is unknown or has no known copy; kagglehub is not installed; Kaggle wants an account, or
-            its rules accepted; the copy has another layout; the set's folder exists already.
+            its rules accepted; the copy has another layout; the set's folder holds something else than the links of
+            an earlier start.
         OSError: Kaggle cannot be reached, or it does not send the copy.
     """
     data_set, copy = _set_with_copy(kind)
     place = data_root / data_set.folder
-    if os.path.lexists(place) and not (place / MARK).is_file():
-        raise ValueError(f"{place} exists already, and is not a copy from Kaggle; move it away, or use --data-root")
+    _check_replaceable(place)
     if importlib.util.find_spec("kagglehub") is None:
         raise ValueError(f"--kaggle needs the package kagglehub; run: pip install 'kagglehub>=1', then {ACCOUNT}")
     os.environ.setdefault("KAGGLEHUB_CACHE", str((data_root / CACHE).resolve()))
@@ -73,6 +73,24 @@ def _set_with_copy(kind: str) -> tuple[DataSet, KaggleCopy]:
             f"{others}"
         )
     return sets[kind], copy
+
+
+def _check_replaceable(place: Path) -> None:
+    """Raises ValueError if there is something in a set's place beside the links that an earlier start left there."""
+    if os.path.lexists(place) and (place.is_symlink() or not (place / MARK).is_file()):
+        raise ValueError(f"{place} exists already, and is not a copy from Kaggle; move it away, or use --data-root")
+    if others := _added(place):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ValueError(
+            f"{place} also holds {', '.join(others[:3])}{more}, which is not of the copy from Kaggle, and would be "
+            "removed; move it away, or use --data-root"
+        )
+
+
+def _added(place: Path) -> list[str]:
+    """What is in a folder of links that is no link: somebody has put it there."""
+    entries = sorted(place.iterdir()) if place.is_dir() else []
+    return [path.name for path in entries if not path.is_symlink() and path.name != MARK]
 
 
 def _download(copy: KaggleCopy) -> Path:
@@ -152,8 +170,12 @@ def link_copy(copy: KaggleCopy, folder: Path, place: Path) -> None:
     """Makes `place`, a folder of links to all that `folder` holds, under the names that the set's reader expects.
 
     An archive that Kaggle unpacked may lie in a folder of its own name (`train/train/0.jpg`): the inner one is linked,
-    unless `holds` gives the folder another name.
+    unless `holds` gives the folder another name. Links of an earlier start are replaced.
+
+    Raises:
+        ValueError: there is something else in `place`.
     """
+    _check_replaceable(place)
     ours = {theirs: own for own, theirs in copy.holds if own != theirs}
     making = place.with_name(f".{place.name}.linking")
     shutil.rmtree(making, ignore_errors=True)
@@ -161,8 +183,19 @@ def link_copy(copy: KaggleCopy, folder: Path, place: Path) -> None:
     for path in sorted(folder.iterdir()):
         (making / ours.get(path.name, path.name)).symlink_to((path if path.name in ours else _inner(path)).resolve())
     (making / MARK).write_text(f"{copy.call}\n{folder}\n", encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)  # links of an earlier start
+    if place.is_dir():
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
     making.rename(place)
+
+
+def linked_folder(place: Path) -> Path:
+    """The folder that the links in `place` lead to; `place` itself if it is no folder of links."""
+    try:
+        return Path((place / MARK).read_text(encoding="utf-8").splitlines()[1])
+    except (OSError, IndexError):
+        return place
 
 
 def _inner(path: Path) -> Path:

@@ -60,6 +60,8 @@ class Tower:
 def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, model: Model | None = None) -> Backbone:
     """Returns the backbone of a stage, changed to another image size and patch stride.
 
+    A trained stage holds all weights of its backbone, so that those it started from need not be there any more.
+
     Args:
         run: The run whose weights are read.
         stage: A finished stage, or `pretrained` for the backbone without training.
@@ -68,15 +70,17 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
         model: Which backbone to build; None takes the one of the stage (`Recipe.model_of`).
     """
     model = model or run.recipe.model_of(stage)
-    path = run.weights_path(model.weights_file) if model.weights_file else None
     if stage == PRETRAINED:
+        path = run.weights_path(model.weights_file) if model.weights_file else None
         backbone = build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
         if model.weights_tag:
             note_pretrained(run, model, backbone)
         return backbone
     # first at the stage's own image size, so that the position embedding loads strictly; then it is changed
     trained = run.recipe.stage(stage)
-    backbone = build_backbone(model, trained.image_px, path, run.recipe.seed, trained.patch_stride)
+    backbone = build_backbone(
+        model, trained.image_px, None, run.recipe.seed, trained.patch_stride, has_tag_weights=False
+    )
     backbone.load_state_dict(stage_weights(run, stage, "backbone"), strict=True)
     set_resolution(backbone.network, image_px, patch_stride)
     return backbone

@@ -12,7 +12,9 @@ from tqdm import tqdm  # not tqdm.auto: its bar for notebooks needs ipywidgets
 
 from guie.done import read_done
 from guie.kaggle.inputs import attached
-from guie.run import FOLDERS
+from guie.kept import check_kept, has_results
+from guie.run import DOORS, FOLDERS, Run
+from guie.settings.recipe import Recipe
 
 RUNS = "artifacts"
 
@@ -55,6 +57,47 @@ def options_of(run: Path) -> tuple[str, tuple[str, ...]]:
             f"Set RECIPE = {run.name!r} in the first cell. If its `command` has --set, give instead the path of "
             "a recipe file with those values"
         ) from None
+
+
+def is_started_with(run: Path, recipe: str) -> bool:
+    """Whether a run notes that it was started with this recipe, by name or path."""
+    try:
+        return options_of(run)[0] == recipe
+    except ValueError:
+        return False
+
+
+def check_settings(recipe: Recipe, run: Path | None) -> None:
+    """Checks that no door would refuse to go on: that what a run has finished was made with these settings.
+
+    Args:
+        recipe: As the session would start it.
+        run: The run's folder; nothing in it is changed. None if there is no run.
+
+    Raises:
+        ValueError: something finished was made with others; the message says what differs, and what to do.
+    """
+    if run is None:
+        return
+    for number in DOORS:
+        try:
+            check_kept(Run(recipe, run, run), number)
+        except ValueError as error:
+            what, _, _ = str(error).partition("; --name")
+            raise ValueError(
+                f"{what}; set NAME in the first cell to make another run beside it, give RECIPE, SETS and WEIGHTS as "
+                "they were, or detach that output"
+            ) from None
+
+
+def keeps_weights(recipe: Recipe, run: Path | None) -> bool:
+    """Whether a run holds results that were made from the very weights that the recipe names, so that they must not be
+    replaced by a file that is found."""
+    try:
+        check_settings(recipe, run)
+    except ValueError:
+        return False
+    return run is not None and has_results(run)
 
 
 def copy_run(earlier: Path, run: Path) -> None:

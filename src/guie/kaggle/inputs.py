@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from guie.data.catalogue import known_sets
+from guie.data.catalogue import KaggleCopy, known_sets
 from guie.data.kaggle_copy import folder_of, link_copy
 from guie.run import DOORS, PROJECT
 from guie.settings.data import Source
@@ -49,8 +49,9 @@ def cache_variables(input_root: Path) -> dict[str, str]:
 def data_folders(recipe: Recipe, input_root: Path, given: Mapping[str, str]) -> dict[str, Path]:
     """Where the recipe's data sets are attached, by the first part of their folder in the recipe.
 
-    A data set that is not in `given` lies in a folder of the same name, or of the name of its copy on Kaggle; that one
-    is linked under the names that its reader expects. Case and punctuation do not count.
+    A data set that is not in `given` lies in a folder of the same name, or of the name of its copy on Kaggle. Case and
+    punctuation do not count. A folder in the copy's layout is linked under the names that the set's reader expects,
+    whatever it is called: a set's own name may be that of its copy.
 
     Args:
         recipe: Names the data sets.
@@ -64,28 +65,52 @@ def data_folders(recipe: Recipe, input_root: Path, given: Mapping[str, str]) -> 
     found = {}
     for source in recipe.data.sources:
         name = first_part(source.folder)
-        path = Path(given[name]) if name in given else by_name.get(_letters(name)) or _copy_of(source, by_name)
+        path = _folder_of(source, Path(given[name]) if name in given else None, by_name)
         if path is not None and (path / Path(source.folder).relative_to(name)).is_dir():
             found[name] = path
     return found
 
 
-def _copy_of(source: Source, by_name: Mapping[str, Path]) -> Path | None:
-    """A folder of links to the attached copy of a data set that Kaggle has; None if it is not attached, or has another
-    layout than is known."""
+def _folder_of(source: Source, given: Path | None, by_name: Mapping[str, Path]) -> Path | None:
+    """The folder of a data set, or one of links to its copy; None if it is not attached, or is a copy in another layout
+    than is known.
+
+    Args:
+        source: The data set.
+        given: The folder that the user named; None looks for it by name.
+        by_name: The attached folders.
+    """
+    own = given or by_name.get(_letters(first_part(source.folder)))
     known = known_sets().get(source.kind)
     copy = known.kaggle if known else None
-    attached_copy = by_name.get(_letters(copy.handle.rpartition("/")[2])) if copy else None
-    if copy is None or attached_copy is None:
-        return None
+    if copy is None:
+        return own
+    folder = own or by_name.get(_letters(_name_of(copy)))
+    if folder is None or not _may_be_copy(folder, copy):
+        return own
     try:
-        folder = folder_of(copy, attached_copy)
+        found = folder_of(copy, folder)
     except ValueError as error:
-        print(f"data set   {source.name}: {error}")
-        return None
+        if own is None:
+            print(f"data set   {source.name}: {error}")
+        return own  # in the layout of the set's reader, which door 01 checks
     place = Path(tempfile.mkdtemp(prefix="guie_copy_")) / first_part(source.folder)
-    link_copy(copy, folder, place)
+    link_copy(copy, found, place)
     return place
+
+
+def _name_of(copy: KaggleCopy) -> str:
+    """The name of the folder in which Kaggle attaches a copy."""
+    return copy.handle.rpartition("/")[2]
+
+
+def _may_be_copy(folder: Path, copy: KaggleCopy) -> bool:
+    """Whether a folder has the name of a copy, or holds at its top what the copy holds.
+
+    The folders below one of another name are not searched: they may hold hundreds of thousands of images.
+    """
+    has_name = _letters(folder.name) == _letters(_name_of(copy))
+    return folder.is_dir() and (has_name or all((folder / name).exists() for _, name in copy.holds))
 
 
 def sets_of_sources(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from guie.data.kaggle_copy import linked_folder
 from guie.kaggle.choice import SMALL
 from guie.kaggle.inputs import attached
 from guie.settings.model import PICKLED, Model
@@ -34,8 +35,8 @@ def find_weights(
     input_root: Path,
     project: Path,
     given: Sequence[str | Path] | None = None,
-    skipped: Sequence[Path] = (),
-    is_required: bool = True,
+    skipped: Iterable[Path] = (),
+    has_begun: bool = False,
 ) -> Weights:
     """Finds the weights of all backbones of a recipe that start from any.
 
@@ -48,23 +49,28 @@ def find_weights(
         input_root: What is attached.
         project: The folder of the doors; `weights/` in it holds files, too.
         given: Files and folders to look in, and nowhere else; None searches all that is attached.
-        skipped: Attached folders that need not be searched: the data sets.
-        is_required: Whether missing weights are an error.
+        skipped: Attached folders that need not be searched: the data sets, or folders of links to them.
+        has_begun: Whether the run that goes on was begun with the recipe's own words. Then no file replaces a tag: it
+            would be another setting, which the doors refuse.
 
     Raises:
         FileNotFoundError: weights are missing; the message says what was looked for and where.
         ValueError: several files fit.
     """
     places = [input_root] if given is None else _existing(given)
+    data_sets = [linked_folder(folder) for folder in skipped]
     sets: list[str] = []
     files: dict[str, Path] = {}
     for model in recipe.models:
         if not model.weights or (given is None and _is_at_hand(model, input_root, project)):
             continue
-        found, why_none = _file_for(recipe.name, model, places, skipped)
+        can_be_fetched = bool(given is None and model.weights_tag)
+        if can_be_fetched and has_begun:
+            _check_online(recipe, model)
+            continue
+        found, why_none = _file_for(recipe.name, model, places, data_sets)
         if found is None:
-            can_be_fetched = bool(given is None and model.weights_tag)
-            if is_required and not (can_be_fetched and is_online()):
+            if not (can_be_fetched and is_online()):
                 online = ", or switch the internet on" if can_be_fetched else ""
                 raise FileNotFoundError(
                     f"{why_none}; attach {FORMS} of them{online}; or name another RECIPE: {SMALL} needs none"
@@ -85,6 +91,15 @@ def _existing(given: Sequence[str | Path]) -> list[Path]:
     if missing := [str(place) for place in given if not Path(place).exists()]:
         raise FileNotFoundError(f"WEIGHTS names {', '.join(missing)}, which is not attached")
     return [Path(place) for place in given]
+
+
+def _check_online(recipe: Recipe, model: Model) -> None:
+    """Raises FileNotFoundError if the weights of a tag, with which a run began, cannot be fetched."""
+    if not is_online():
+        raise FileNotFoundError(
+            f"the attached run of {recipe.name} began with {model.weights} of {model.library}'s {model.name}, which is "
+            "fetched; switch the internet on, or attach the kit with its cache"
+        )
 
 
 def is_online() -> bool:

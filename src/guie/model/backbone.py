@@ -58,7 +58,12 @@ class Backbone(nn.Module):
 
 
 def build_backbone(
-    model: Model, image_px: int, weights: Path | None = None, seed: int = 0, patch_stride: int = 0
+    model: Model,
+    image_px: int,
+    weights: Path | None = None,
+    seed: int = 0,
+    patch_stride: int = 0,
+    has_tag_weights: bool = True,
 ) -> Backbone:
     """Builds the backbone of a recipe and loads its weights.
 
@@ -69,6 +74,7 @@ def build_backbone(
             None takes the tag in `model.weights`, or random weights.
         seed: Of random weights.
         patch_stride: Of a transformer, see `set_resolution`.
+        has_tag_weights: Whether the weights of a tag are fetched; see `build_network`.
 
     Raises:
         ValueError: the name is unknown, names or shapes of the weights do not fit, or the network cannot have this
@@ -76,7 +82,7 @@ def build_backbone(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(model)
+        network = build_network(model, has_tag_weights)
     if weights is not None:
         load_into(network, read_weights(weights), str(weights))
     set_resolution(network, image_px, patch_stride)

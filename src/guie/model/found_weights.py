@@ -24,17 +24,18 @@ from guie.settings.model import PICKLED, Model
 ENDINGS = (".safetensors", *PICKLED)
 DEPTH = 7  # Kaggle mounts a model at input/models/<owner>/<model>/<framework>/<variation>/<version>
 MAX_ENTRIES = 1000  # a folder that holds more is one of images
-MAX_FOLDERS = 5000
+MAX_FOLDERS = 2000  # folders of one level that are read
+RUN_MARK = "recipe.json"  # in the folder of a run, whose files are trained weights and not pretrained ones
 
 
 def weights_in(places: Iterable[Path], skipped: Sequence[Path] = ()) -> list[Path]:
     """All files that may hold weights, by their endings: the places themselves, or what lies below them.
 
-    The highest folders come first. Folders of more than `MAX_ENTRIES` entries and those in `skipped`, which are data
-    sets, are not searched.
+    The highest folders come first. Folders of more than `MAX_ENTRIES` entries, those in `skipped`, which are data sets,
+    and the folders of runs are not searched. A run's trained weights have the names and shapes of the pretrained ones.
 
     Args:
-        places: Files and folders.
+        places: Files and folders. One that is named here is searched even if it is a run's.
         skipped: Folders.
     """
     found: list[Path] = []
@@ -47,18 +48,23 @@ def weights_in(places: Iterable[Path], skipped: Sequence[Path] = ()) -> list[Pat
 
 
 def _below(top: Path, skipped: set[Path]) -> Iterator[Path]:
-    level, n_left = [top], MAX_FOLDERS
+    """Reads level by level, at most `MAX_FOLDERS` folders of each.
+
+    Of a level with more folders, those are read whose positions among their siblings, added up from `top` on, are the
+    smallest. So one large set does not take the turn of all that is attached beside it.
+    """
+    level = [(0, top)]
     for _ in range(DEPTH):
-        deeper: list[Path] = []
-        for folder in level[:n_left]:
+        deeper: list[tuple[int, Path]] = []
+        for position, folder in sorted(level)[:MAX_FOLDERS]:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-            if len(entries) > MAX_ENTRIES:
+            is_run = folder != top and any(entry.name == RUN_MARK for entry in entries)
+            if is_run or len(entries) > MAX_ENTRIES:
                 continue
             yield from (Path(entry.path) for entry in entries if entry.name.endswith(ENDINGS) and entry.is_file())
             folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-            deeper += [path for path in folders if path.resolve() not in skipped]
-        n_left -= len(level)
-        level = deeper if n_left > 0 else []
+            deeper += [(position + i, path) for i, path in enumerate(folders) if path.resolve() not in skipped]
+        level = deeper
 
 
 def fitting_files(model: Model, files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:

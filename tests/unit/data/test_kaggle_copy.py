@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from guie.data.catalogue import KaggleCopy, known_sets
+from guie.data.fetch import fetch
 from guie.data.kaggle_copy import fetch_from_kaggle, folder_of, link_copy
 from guie.data.sources import products10k
 from guie.run import PROJECT
@@ -232,6 +233,50 @@ def test_links_have_the_readers_names_and_unfold_doubled_folders(tmp_path: Path)
     assert (place / "test/also.txt").is_file() and not (place / "pictures").exists()
     assert (place / ".kaggle").read_text() == f'kagglehub.competition_download("contest")\n{folder}\n'
     assert os.listdir(tmp_path / "data") == ["set"] and (folder / "pictures/0.jpg").is_file()
+
+
+@pytest.mark.parametrize("name", ["train_label_to_category.csv", "ground_truth/x.json", ".fetched/list-train.csv.done"])
+def test_what_somebody_added_to_the_links_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("guie.data.kaggle_copy._download", lambda _: pytest.fail("it is told before the download"))
+    folder = _tree(tmp_path / "download", PRODUCTS)
+    copy = known_sets()["products10k"].kaggle
+    place = tmp_path / "data/products10k"
+    assert copy is not None
+    link_copy(copy, folder, place)
+    _tree(place, {name: "by hand"})
+    added = name.split("/")[0]
+    with pytest.raises(ValueError, match=rf"products10k also holds {added}, .*; move it away"):
+        fetch_from_kaggle("products10k", tmp_path / "data")
+    with pytest.raises(ValueError, match="also holds"):
+        link_copy(copy, folder, place)
+    assert (place / name).read_text() == "by hand" and (place / "train/0.jpg").read_text() == "a"
+
+
+def test_link_to_a_folder_of_links_is_not_emptied(tmp_path: Path) -> None:
+    folder = _tree(tmp_path / "download", PRODUCTS)
+    copy = KaggleCopy("contest", (("train.csv", "train.csv"),), "")
+    link_copy(copy, folder, tmp_path / "elsewhere")
+    (tmp_path / "set").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="set exists already, and is not a copy from Kaggle"):
+        link_copy(copy, folder, tmp_path / "set")
+    assert (tmp_path / "elsewhere/train/0.jpg").read_text() == "a"
+
+
+def test_open_files_are_not_fetched_into_kagglehubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 tars of 1 GB would be unpacked through the link train/, and Kaggle's train.csv be marked as the open one."""
+    monkeypatch.setattr("guie.data.fetch._fetch_files", lambda *_: pytest.fail("something is fetched"))
+    folder = _tree(tmp_path / "cache", {"train.csv": "id,landmark_id\n", "train/0/0/0/000.jpg": "a"})
+    copy = known_sets()["gldv2"].kaggle
+    assert copy is not None
+    link_copy(copy, folder, tmp_path / "data/gldv2")
+    with pytest.raises(
+        ValueError, match=rf"gldv2 holds links to the copy from Kaggle in {folder}, .*; remove"
+    ) as caught:
+        fetch("gldv2", tmp_path / "data")
+    assert "\n" not in str(caught.value) and sorted(os.listdir(folder)) == ["train", "train.csv"]
+    assert sorted(os.listdir(tmp_path / "data/gldv2")) == [".kaggle", "train", "train.csv"]
 
 
 def test_readme_and_door_name_every_handle_and_where_it_was_seen() -> None:

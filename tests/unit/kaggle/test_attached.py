@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from kaggle_folders import fake_project
 
+from guie.data.kaggle_copy import linked_folder
+from guie.data.sources import products10k
 from guie.kaggle import inputs
 from guie.kaggle.choice import LARGE
 from guie.kaggle.inputs import attached, data_folders, find_project, link_data
@@ -25,6 +27,30 @@ def test_data_set_that_is_given_goes_before_one_that_is_found(tmp_path: Path) ->
     found = data_folders(load_recipe(LARGE), tmp_path, {"gldv2": str(tmp_path / "landmark-recognition-2021")})
     assert found == {"gldv2": tmp_path / "landmark-recognition-2021", "products10k": tmp_path / "products10k"}
     assert "gldv2" not in data_folders(load_recipe(LARGE), tmp_path, {"gldv2": str(tmp_path / "nowhere")})
+
+
+@pytest.mark.parametrize(
+    ("folder", "given"),
+    [
+        ("products-10k", {}),
+        ("competitions/products-10k", {}),
+        ("products10k", {}),
+        ("mine", {"products10k": "mine"}),
+        ("products-10k/unpacked", {}),
+    ],
+)
+def test_copy_of_kaggle_is_unfolded_whatever_its_folder_is_called(
+    tmp_path: Path, folder: str, given: dict[str, str]
+) -> None:
+    """Kaggle's name of Products-10K is the recipe's own, but for the hyphen; its images lie in train/train/."""
+    top = tmp_path / folder
+    (top / "train/train").mkdir(parents=True)
+    (top / "train/train/0.jpg").write_text("an image")
+    (top / "train.csv").write_text("name,class,group\n0.jpg,7,1\n")
+    found = data_folders(load_recipe(LARGE), tmp_path, {name: str(tmp_path / path) for name, path in given.items()})
+    assert (found["products10k"] / "train/0.jpg").read_text() == "an image"
+    assert products10k.build(found["products10k"])["path"].tolist() == ["train/0.jpg"]
+    assert linked_folder(found["products10k"]) == top
 
 
 def test_folder_within_a_data_set_must_be_there(tmp_path: Path) -> None:

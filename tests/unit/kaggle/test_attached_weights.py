@@ -1,5 +1,6 @@
 """Attached weights are found by the names and shapes in them; missing ones are refused before the first door."""
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from guie.kaggle import begin
 from guie.kaggle import session as session_module
 from guie.kaggle import weights as module
 from guie.kaggle.weights import Weights, find_weights
+from guie.model.found_weights import fitting_files
 from guie.recipe import Model, Recipe, load_recipe
 from guie.recipes.tiny import RECIPE as TINY
 from guie.run import FOLDERS, Run
@@ -145,6 +147,23 @@ def test_folders_of_images_and_data_sets_are_not_searched(tmp_path: Path) -> Non
         find_weights(VIT, tmp_path / "input", tmp_path, skipped=[tmp_path / "input/set"])
 
 
+def test_one_large_set_does_not_take_the_turn_of_what_is_attached_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kaggle's landmarks lie in 8,192 folders at the level of a model's version, and before `models` in the alphabet.
+
+    Products-10K alone is trained on, so that the landmarks are no data set of the session. 125 folders, and at most 40
+    of a level, stand for them.
+    """
+    monkeypatch.setattr("guie.model.found_weights.MAX_FOLDERS", 40)
+    for a, b, c in itertools.product("01234", repeat=3):
+        (tmp_path / f"input/competitions/landmark-recognition-2021/train/{a}/{b}/{c}").mkdir(parents=True)
+    file = tmp_path / "input/models/me/clip/pyTorch/h14/1/x.safetensors"
+    file.parent.mkdir(parents=True)
+    save_file(timm.create_model("test_vit").state_dict(), file)
+    assert find(VIT, tmp_path).files == {"test_vit.safetensors": file}
+
+
 SMALL = {
     "embed_dim": 10,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 24, "patch_size": 8, "head_width": 8, "mlp_ratio": 2.0},
@@ -223,6 +242,59 @@ def test_session_names_and_links_the_weights_and_a_later_one_finds_them_again(at
     make_run(attached_sets / "input/v1/artifacts/kaggle_t4", (1, 2, 3), recipe="kaggle_t4", sets=session.sets)
     later = begin(attached_sets / "input", attached_sets / "later")
     assert later.sets == session.sets and (later.data_root / "ViT-H-14.safetensors").resolve() == file
+
+
+def trained(run: Path, *stages: str) -> list[Path]:
+    """Weights as two finished stages leave them: with those of the whole backbone, also where it was frozen."""
+    tower = {name: shape for name, shape in shapes_of_open_clip("ViT-H-14").items() if name.startswith("visual.")}
+    own = {name.replace("visual.", "backbone.network."): shape for name, shape in tower.items()}
+    files = [hollow(run / stage / "final.safetensors", own | {"neck.linear.weight": (64, 1024)}) for stage in stages]
+    assert fitting_files(LARGE.model, files)[0] == files, "they are taken where nothing else is said"
+    return files
+
+
+STAGES = ("04_head/s1_head", "05_backbone/s2_last_blocks")
+
+
+@pytest.mark.parametrize("stages", [STAGES[:1], STAGES])
+def test_weights_that_an_attached_run_has_trained_are_not_taken_for_pretrained_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: tuple[str, ...]
+) -> None:
+    """Of a run that began with a file, and of one that began with a tag: another model.weights would be another
+    setting, which the doors refuse once something is finished."""
+    run = make_run(tmp_path / "input/v1/artifacts/kaggle_t4", (1, 2, 3), stages, "kaggle_t4", ())
+    finals = trained(run, *stages)
+    with pytest.raises(FileNotFoundError, match="there is no file of weights below"):
+        find(LARGE, tmp_path)
+    monkeypatch.setattr(module, "is_online", lambda: True)
+    assert find(LARGE, tmp_path) == Weights()
+    file = hollow(tmp_path / "input/w/x.safetensors", shapes_of_open_clip("ViT-H-14"))
+    assert find(LARGE, tmp_path).files == {"ViT-H-14.safetensors": file}
+    assert find(LARGE, tmp_path, [str(finals[-1])]).files == {"ViT-H-14.safetensors": finals[-1]}, "named in WEIGHTS"
+    assert find(LARGE, tmp_path, [str(finals[-1].parent)]).files == {"ViT-H-14.safetensors": finals[-1]}
+
+
+def test_run_that_began_with_a_tag_goes_on_with_it_although_a_file_is_attached_now(
+    attached_sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(attached_sets / "input/v1/artifacts/kaggle_t4", (1, 2, 3), STAGES[:1], "kaggle_t4", ())
+    hollow(attached_sets / "input/w/x.safetensors", shapes_of_open_clip("ViT-H-14"))
+    for recipe in ("", "kaggle_t4"):
+        with pytest.raises(FileNotFoundError, match=r"began with pretrained:laion2b_s32b_b79k of .*; switch"):
+            begin(attached_sets / "input", attached_sets / "working", recipe)
+        monkeypatch.setattr(module, "is_online", lambda: True)
+        assert begin(attached_sets / "input", attached_sets / f"working{recipe}", recipe).sets == ()
+        monkeypatch.setattr(module, "is_online", lambda: False)
+    with pytest.raises(ValueError, match=r"model.weights pretrained:.*, not ViT-H-14.safetensors.*; set NAME"):
+        begin(attached_sets / "input", attached_sets / "working", weights=[str(attached_sets / "input/w")])
+
+
+def test_data_set_is_not_searched_although_it_is_read_through_links(attached_sets: Path) -> None:
+    file = hollow(attached_sets / "input/w/x.safetensors", shapes_of_open_clip("ViT-H-14"))
+    for name in ("landmark-recognition-2021", "products-10k"):
+        hollow(attached_sets / f"input/competitions/{name}/train/0/y.safetensors", shapes_of_open_clip("ViT-H-14"))
+    session = begin(attached_sets / "input", attached_sets / "working")
+    assert (session.data_root / "ViT-H-14.safetensors").resolve() == file
 
 
 def test_missing_weights_stop_before_the_first_door_and_never_become_the_demo(attached_sets: Path) -> None:

@@ -50,6 +50,13 @@ def test_weights_are_looked_for_where_the_cell_says(place: Path) -> None:
         run_cells("reproduce_on_kaggle", place, SETS=["products10k"], WEIGHTS=[str(place / "input/mine")])
 
 
+def test_run_has_the_name_that_the_cell_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_cells("reproduce_on_kaggle", place, RECIPE="tiny", NAME="second")
+    assert f"results    {place}/working/artifacts/second\n" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="no run of second with door 07 done"):
+        run_cells("submit", place, RECIPE="tiny", NAME="second")
+
+
 def test_submit_takes_the_same_two(place: Path) -> None:
     with pytest.raises(ValueError, match="SETS names 'nothing', which kaggle_t4 does not read"):
         run_cells("submit", place, SETS=["nothing"], WEIGHTS=None, RECIPE="kaggle_t4")

@@ -11,7 +11,7 @@ from guie.kaggle import Session, begin, hand_in, open_doors
 from guie.kaggle import session as session_module
 from guie.kaggle import weights as weights_module
 from guie.kaggle.choice import LARGE
-from guie.kaggle.session import command
+from guie.kaggle.session import TOO_SLOW, command
 from guie.run import DOORS, FOLDERS
 
 T4 = 14.6
@@ -65,7 +65,7 @@ def test_run_of_an_older_version_goes_on_once_its_recipe_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_module, "cards", lambda: ())
-    run = make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
+    run = make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4), sets=())
     (run / "recipe.json").write_text('{"command": "src/04_train_head.py --recipe tiny", "recipe": {}}')
     with pytest.raises(ValueError, match="Set RECIPE = 'tiny' in the first cell"):
         begin(tmp_path / "input", tmp_path / "working")
@@ -91,6 +91,34 @@ def test_export_without_a_finished_run_is_refused(tmp_path: Path, monkeypatch: p
     make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
     with pytest.raises(FileNotFoundError, match="no run of tiny with door 07 done"):
         begin(tmp_path / "input", tmp_path / "working", only_export=True)
+
+
+def test_attached_run_of_other_settings_is_refused_before_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doors would refuse it, with options that a notebook does not have."""
+    monkeypatch.setattr(session_module, "cards", lambda: ())
+    make_run(tmp_path / "input/v1/artifacts/tiny", (1, 2, 3, 4))
+    with pytest.raises(ValueError, match=r"is finished with seed 3, not 0.*; set NAME in the first cell") as caught:
+        begin(tmp_path / "input", tmp_path / "working", "tiny")
+    assert "--" not in str(caught.value) and not (tmp_path / "working").exists()
+    session = begin(tmp_path / "input", tmp_path / "working", "tiny", name="again")
+    assert session.sets == ("name=again",) and session.run == tmp_path / "working/artifacts/again"
+    assert not session.run.exists() and command(session, 4)[4:6] == ["--set", "name=again"]
+
+    make_run(tmp_path / "input/v2/artifacts/again", (1, 2), sets=("name=again",))
+    for recipe in ("tiny", ""):
+        later = begin(tmp_path / "input", tmp_path / f"later {recipe}", recipe, name="again")
+        assert later.sets == ("name=again",) and (later.run / FOLDERS[2]).is_dir()
+
+
+def test_stage_of_other_settings_in_a_door_that_is_not_finished_is_refused_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "cards", lambda: ())
+    make_run(tmp_path / "input/v1/artifacts/tiny", (), ("04_head/s1_head",), sets=("stages.s1_head.optim.lr=1e-5",))
+    with pytest.raises(ValueError, match=r"s1_head is finished with .*lr 1e-05, not 0.003; set NAME"):
+        begin(tmp_path / "input", tmp_path / "working", "tiny")
 
 
 def test_misspelt_recipe_is_told_at_once(tmp_path: Path) -> None:
@@ -162,7 +190,12 @@ def test_sound_submission_is_put_where_kaggle_looks(
         hand_in(session)
     assert not (session.out.parent / "submission.zip").exists()
     assert hand_in(replace(session, ends_at=time.time())) is None
+    monkeypatch.setenv("FAIL_CHECK", str(TOO_SLOW))
+    assert hand_in(session) == session.out.parent / "submission.zip", "never lost because this machine is slow"
+    assert "over the time limit at this machine's speed" in capsys.readouterr().out
+    (session.out.parent / "submission.zip").unlink()
     monkeypatch.setenv("FAIL_CHECK", "0")
     assert hand_in(session) == session.out.parent / "submission.zip"
     assert (session.out.parent / "submission.zip").read_bytes() == b"zip"
-    assert f"--expected {session.run / FOLDERS[8] / 'parity'} --min-cosine 0.999" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"--expected {session.run / FOLDERS[8] / 'parity'} --min-cosine 0.999" in told and "limit" not in told
