@@ -96,9 +96,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @functools.cache
 def code_commit() -> str:
-    """The commit, with `+` if the source or these scripts have changes; the CSV files do not count."""
+    """The commit, with `+` if the source or these scripts have changes; what they write does not count."""
     git = ["git", "-C", str(PROJECT)]
-    paths = ["src", "data_prep", "weights", "tests/benchmarks/objectives*.py"]
+    page = ":(exclude)src/guie/recipes/OBJECTIVES.md"
+    paths = ["src", "data_prep", "weights", "tests/benchmarks/objectives*.py", page]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
         changes = subprocess.run(

@@ -188,7 +188,8 @@ def document(files: Files, conclusions: str = "") -> str:
     """The text of objectives.md; `conclusions` are what a person wrote about the tables."""
     main = files.main.read()
     marks = pd.concat([of.read()[["commit", "processor"]] for of in (files.main, files.search, files.vit, files.costs)])
-    made = "; ".join(f"{row.processor}, commit {row.commit}" for row in marks.drop_duplicates().itertuples())
+    by_processor = marks.drop_duplicates().groupby("processor")["commit"].agg(", ".join)
+    made = ";\n".join(f"{name}, commit {commits}" for name, commits in by_processor.items())
     said = f"{OPENING}\n{conclusions.strip()}\n{CLOSING}"
     parts = [HEAD.format(made=made or "not run yet"), said, NOTES]
     parts += ["![mP@5 of all objectives](objectives.svg)"] if len(main) else []
