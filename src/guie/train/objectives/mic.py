@@ -68,7 +68,7 @@ class TraitEncoder(TwoEncoders):
             features = of_all(look.features, len(self.labels))
             standardise_in_class(features, self.labels)
             found = np.full(len(self.labels), -1)
-            found[self.is_clustered] = k_means(features[self.is_clustered], self.n_clusters)
+            found[self.is_clustered] = k_means(features[self.is_clustered], self.n_clusters, n_restarts=1)
             self.traits.copy_(torch.from_numpy(found))
 
     def curves(self, epoch: int) -> dict[str, float]:
