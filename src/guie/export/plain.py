@@ -1,5 +1,5 @@
 """Replaces operators that PyTorch 1.11, the contest's scorer, does not have: fused attention, GELU with an argument,
-and the current `pad`.
+RMS norm, and the current `pad`.
 
 A graph with the current `aten::gelu` is saved in file format 10, and 1.11 reads at most format 9. `write_out` replaces
 modules of a network. `PlainCalls` replaces functions that a forward calls while it is traced.
@@ -91,6 +91,19 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | No
     return getattr(torch.ops.aten, name)(x, sizes) if name else F.pad(x, sizes, mode, value)
 
 
+def rms_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """As F.rms_norm, with operators of 1.11 (AIMv2).
+
+    Source: Zhang and Sennrich, arXiv 1910.07467.
+    """
+    dims = tuple(range(-len(normalized_shape), 0))
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    normalised = x * torch.rsqrt(x.pow(2).mean(dims, keepdim=True) + eps)
+    return normalised if weight is None else normalised * weight
+
+
 def attention(
     query: Tensor,
     key: Tensor,
@@ -123,6 +136,7 @@ def attention(
 PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.gelu: gelu,
     F.pad: pad,
+    F.rms_norm: rms_norm,
     F.scaled_dot_product_attention: attention,
 }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,8 @@ HEADS = (
     "logit_scale",
     "logit_bias",
 )
+# Words of a prefix that mark the averaged copy of a network beside the trained one, as the keys in `WRAPPERS` do.
+AVERAGES = ("ema", "teacher", "swa", "averaged")
 POSITIONS = ("pos_embed", "positional_embedding")
 STRANGE_NAMES = {
     "encoder.layers.encoder_layer_0": "torchvision's vision transformers",
@@ -53,6 +57,7 @@ STRANGE_NAMES = {
     "vision_model.": "Hugging Face's transformers",
     "layers.0.blocks.0": "a Swin of Microsoft's repository",
     "downsample_layers.0.0.weight": "a ConvNeXt of Meta's repository",
+    "radio_model.": "NVIDIA's RADIO",
     "visual.conv1.weight": "CLIP's",
 }
 
@@ -92,11 +97,11 @@ def fitted_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str)
     complaint = misfit(own, fitted)
     if not complaint:
         return fitted
-    converted = _converted(network, weights)
-    fitted = _fitted(own, converted, what) if converted else fitted
-    if not converted or misfit(own, fitted):
-        raise ValueError(f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}")
-    return fitted
+    for converted in _conversions(network, weights):
+        fitted = _fitted(own, converted, what)
+        if not misfit(own, fitted):
+            return fitted
+    raise ValueError(f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}")
 
 
 def misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
@@ -138,8 +143,11 @@ def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str)
 def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -> str:
     """The prefix under which most names of `own` are found; it is '' or ends in a dot.
 
+    Of several copies of the network the average is taken (`AVERAGES`), as from a training checkpoint's keys.
+
     Raises:
-        ValueError: several prefixes have equally many of them, more than half, and their tensors differ.
+        ValueError: several prefixes have equally many of them, more than half, their tensors differ, and there is not
+            one average.
     """
     found: Counter[str] = Counter()
     for name in names:
@@ -156,6 +164,10 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
         for name in own
         if name in first and prefix + name in names
     )
+    averages = [prefix for prefix in prefixes if set(re.split(r"[._]", prefix)) & set(AVERAGES)]
+    if best > len(own) // 2 and not is_alike and len(averages) == 1:
+        log.info("weights %s: of %d copies the average is taken, %r", what, len(prefixes), averages[0])
+        return averages[0]
     if best > len(own) // 2 and not is_alike:
         raise ValueError(
             f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save only "
@@ -182,23 +194,55 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
     return resized_position_embedding(tensor, (old_side, old_side), (side, side))
 
 
-def _converted(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights after a conversion of other projects' names for this network; {} if there is none.
+def _conversions(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The weights after each conversion of other projects' names that there is for this network.
 
-    timm converts for its own networks, `as_open_clip` for open_clip's.
+    timm converts for its own networks, also for those inside open_clip's wrapper; `as_open_clip` for open_clip's. timm
+    looks for whole names, so it is also given what lies below each prefix.
     """
     if type(network).__module__ == "open_clip.transformer":
-        return as_open_clip(weights)
+        yield as_open_clip(weights)
+        return
     trunk: Any = getattr(network, "trunk", network)
-    convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
-    if convert is None or trunk is not network:
-        return {}
-    try:
-        converted = convert(dict(weights), network)
-    except Exception as error:  # it is written for certain files; others may make it raise anything
-        log.debug("timm's conversion of these weights failed: %s: %s", type(error).__name__, error)
-        return {}
-    return {name: tensor for name, tensor in converted.items() if isinstance(tensor, Tensor)}
+    convert = _timm_conversion(trunk)
+    if convert is None:
+        return
+    for prefix in _long_prefixes(weights, len(network.state_dict())):
+        inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        try:
+            converted = convert(inside, trunk)
+        except Exception as error:  # it is written for certain files; others may make it raise anything
+            log.debug("timm's conversion of these weights failed: %s: %s", type(error).__name__, error)
+            continue
+        start = "" if trunk is network else "trunk."
+        yield {f"{start}{name}": tensor for name, tensor in converted.items() if isinstance(tensor, Tensor)}
+
+
+def _timm_conversion(trunk: Any) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Any]] | None:
+    """timm's conversion for a network: that of the module that defines its name, else that of its class's module.
+
+    Not for RADIO's own files and a VisionTransformer: timm interpolates their position embedding by what it knows of
+    the name, and without that the features are slightly others. NaFlexVit interpolates it itself.
+    """
+    architecture = (getattr(trunk, "pretrained_cfg", None) or {}).get("architecture", "")
+    if "radio" in architecture and type(trunk).__name__ != "NaFlexVit":
+        return None
+    modules = [timm.model_entrypoint(architecture).__module__] if timm.is_model(architecture) else []
+    for module in (*modules, type(trunk).__module__):
+        if hasattr(sys.modules[module], "checkpoint_filter_fn"):
+            found: Callable[[dict[str, Tensor], nn.Module], dict[str, Any]] = sys.modules[module].checkpoint_filter_fn
+            return found
+    return None
+
+
+def _long_prefixes(names: Collection[str], n_own: int) -> list[str]:
+    """'' and all prefixes of up to three words under which there are at least half as many names as the network has
+    tensors; short ones first."""
+    found: Counter[str] = Counter()
+    for name in names:
+        pieces = name.split(".")
+        found.update(".".join([*pieces[:i], ""]) for i in range(1, min(4, len(pieces))))
+    return ["", *sorted((prefix for prefix, n in found.items() if 2 * n >= n_own), key=len)]
 
 
 def _origin(weights: Collection[str]) -> str:

@@ -62,6 +62,8 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
                 f"model.weights {model.weights!r}: timm has "
                 f"{f'these tags for {name}: ' + ', '.join(tags) if tags else f'no weights for {name}'}"
             )
+        if tag:
+            _check_timm_activation(model, name, tag)
         if tag and has_tag_weights:
             settings = timm.get_pretrained_cfg(f"{name}.{tag}")
             _check_reachable(model, (settings and settings.hf_hub_id) or "")
@@ -72,6 +74,19 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
         if tag and has_tag_weights:
             raise ValueError(_not_fetched(model, _first_line(error))) from error
         raise ValueError(f"model.name {model.name!r} of timm cannot be built: {_first_line(error)}") from error
+
+
+def _check_timm_activation(model: Model, name: str, tag: str) -> None:
+    """Raises ValueError where a tag's weights were trained with QuickGELU, and timm has a network of this name with it:
+    timm only notes this in its configuration, and the features are wrong."""
+    settings = timm.get_pretrained_cfg(f"{name}.{tag}")
+    is_noted = any("quickgelu" in note.lower() for note in (settings and settings.notes) or ())
+    other = name.replace("_clip_", "_clip_quickgelu_")
+    if is_noted and "quickgelu" not in name and f"{other}.{tag}" in timm.list_pretrained(f"{other}*"):
+        raise ValueError(
+            f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; set "
+            f"model.name={other!r}"
+        )
 
 
 def _image_tower(model: Model) -> nn.Module:

@@ -44,6 +44,7 @@ OPEN_CLIP_LICENCES = {
     "laion": "mit",
     "openai": "mit",
     "datacomp": "mit",
+    "merged2b": "mit",
     "dfn": "apple-ascl",
     "dfndr": "apple-amlr",
     "datacompdr": "apple-ascl",

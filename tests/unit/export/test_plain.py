@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from guie.embed.ensemble import Tower
 from guie.export.operators import unknown_to_1_11
-from guie.export.plain import PlainCalls, WrittenOutAttention, WrittenOutGELU, write_out
+from guie.export.plain import PlainCalls, WrittenOutAttention, WrittenOutGELU, rms_norm, write_out
 from guie.export.torchscript import build_submission, quiet_jit, trace_network
 from guie.model.backbone import Backbone, build_backbone
 from guie.recipe import Model
@@ -43,6 +43,13 @@ def test_attention_with_other_widths_is_refused():
 def test_gelu_is_torchs(approximate: str):
     x = torch.linspace(-8, 8, 1001)
     torch.testing.assert_close(WrittenOutGELU(approximate)(x), F.gelu(x, approximate=approximate), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("eps", [None, 0.1])
+@pytest.mark.parametrize("has_weight", [True, False])
+def test_rms_norm_is_torchs(eps: float | None, has_weight: bool):
+    x, weight = torch.randn(2, 3, 5, 4), torch.randn(5, 4) if has_weight else None
+    torch.testing.assert_close(rms_norm(x, (5, 4), weight, eps), F.rms_norm(x, (5, 4), weight, eps))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ class Called(nn.Module):
             + F.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True)
             + F.scaled_dot_product_attention(tokens, tokens, tokens, scale=2.0)
         )
-        return mixed.flatten(1)[:, :64]
+        return F.rms_norm(mixed.flatten(1)[:, :64], (64,))
 
 
 def test_functions_are_written_out_while_traced(tmp_path: Path):
@@ -122,6 +129,7 @@ def test_functions_are_written_out_while_traced(tmp_path: Path):
     assert unknown_to_1_11(tmp_path / "as_it_is.pt") == [
         "file format 10",
         "aten::pad",
+        "aten::rms_norm",
         "aten::scaled_dot_product_attention",
     ]
 

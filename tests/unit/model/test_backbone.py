@@ -179,8 +179,19 @@ def test_norm_that_only_stands_beside_a_convolution_is_not_folded() -> None:
     assert folded(backbone, 32) is backbone
 
 
-def test_weights_of_another_activation_are_refused_before_they_are_fetched() -> None:
-    with pytest.raises(
-        ValueError, match=r"another activation than the weights 'openai' .* set model.name='ViT-L-14-336-quickgelu'"
-    ):
-        build_backbone(Model("open_clip", "ViT-L-14-336", "pretrained:openai"), 336)
+@pytest.mark.parametrize(
+    ("library", "name", "tag", "other"),
+    [
+        ("open_clip", "ViT-L-14-336", "openai", "ViT-L-14-336-quickgelu"),
+        ("open_clip", "ViT-H-14", "dfn5b", "ViT-H-14-quickgelu"),
+        ("open_clip", "ViT-H-14-worldwide", "metaclip2_worldwide", "ViT-H-14-worldwide-quickgelu"),
+        ("timm", "vit_large_patch14_clip_336", "openai", "vit_large_patch14_clip_quickgelu_336"),
+        ("timm", "vit_huge_patch14_clip_224", "dfn5b", "vit_huge_patch14_clip_quickgelu_224"),
+        ("timm", "vit_huge_patch14_clip_224", "metaclip2_worldwide", "vit_huge_patch14_clip_quickgelu_224"),
+    ],
+)
+def test_weights_of_another_activation_are_refused_before_they_are_fetched(
+    library: str, name: str, tag: str, other: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"another activation than the weights '{tag}' .* set model.name='{other}'"):
+        build_backbone(Model(library, name, f"pretrained:{tag}"), 336)  # type: ignore[arg-type]

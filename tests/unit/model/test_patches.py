@@ -6,6 +6,7 @@ import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 from torch import nn
+from tower_families import side_by_side
 
 from guie.model.backbone import build_backbone
 from guie.model.patches import n_tokens, resized_position_embedding, set_resolution
@@ -78,16 +79,6 @@ OVERLAPPING = {
     "naflexvit_base_patch16_parfac_gap": {**SMALL, "embed_proj_type": "conv"},
     "vit_base_patch16_siglip_224": SMALL,
 }
-
-
-def side_by_side(pixels: torch.Tensor, patch_px: int, stride: int) -> torch.Tensor:
-    """The image whose patches, cut without overlap, are the overlapping patches of `pixels`."""
-    side = (pixels.shape[-1] - patch_px) // stride + 1
-    rows = [
-        torch.cat([pixels[:, :, r * stride :, c * stride :][:, :, :patch_px, :patch_px] for c in range(side)], dim=3)
-        for r in range(side)
-    ]
-    return torch.cat(rows, dim=2)
 
 
 @pytest.mark.parametrize("name", list(OVERLAPPING))

@@ -20,10 +20,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tower_families import FAMILIES, reduce
 
 from guie.files import PICKLED
 from guie.model.backbone import build_backbone
 from guie.model.fitting import load_into
+from guie.model.libraries import build_network
 from guie.model.weights import read_weights
 from guie.recipe import Model
 
@@ -88,6 +90,7 @@ WRAPPED = {
         "model": w,
     },
     "two levels": lambda w, other: {"checkpoint": {"model": {"module": w}}},
+    "the teacher's own key": lambda w, other: {"student_state_dict": other, "teacher_state_dict": w},
     "an unknown name": lambda w, other: {"generator": w, "step": 1},
 }
 
@@ -156,6 +159,19 @@ def test_two_copies_of_the_network_are_not_chosen_from(tmp_path: Path):
         {f"a.{n}": t for n, t in weights.items()} | {f"b.c.{n}": t for n, t in weights.items()}, tmp_path / "w.pt"
     )
     assert are_loaded(tmp_path / "w.pt", weights)  # the same twice
+
+
+@pytest.mark.parametrize(
+    ("average", "trained"),
+    [("teacher.backbone.", "student.backbone."), ("ema.module.", "model.net."), ("model_ema.", "model.")],
+)
+def test_of_an_average_and_the_trained_network_the_average_is_taken(tmp_path: Path, average: str, trained: str):
+    weights, other = vit().state_dict(), vit(7).state_dict()
+    torch.save(
+        {f"{trained}{n}": t for n, t in other.items()} | {f"{average}{n}": t for n, t in weights.items()},
+        tmp_path / "w.pt",
+    )
+    assert are_loaded(tmp_path / "w.pt", weights)
 
 
 class Colour(enum.Enum):
@@ -379,6 +395,91 @@ def test_names_that_timm_can_convert_are_converted(tmp_path: Path):
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network(pixels), tower(pixels), rtol=1e-4, atol=1e-5)
+
+
+def mobile_clip(tower: nn.Module) -> Weights:
+    """The tensors of timm's MobileCLIP-B under Apple's names, as in apple/ml-mobileclip (mobileclip_b.pt)."""
+    renamed = {
+        "patch_embed.backbone.": "patch_emb.",
+        ".conv.": ".block.conv.",
+        ".bn.": ".block.norm.",
+        "blocks.": "transformer.",
+        ".norm1.": ".pre_norm_mha.0.",
+        ".attn.qkv.": ".pre_norm_mha.1.qkv_proj.",
+        ".attn.proj.": ".pre_norm_mha.1.out_proj.",
+        ".norm2.": ".pre_norm_ffn.0.",
+        ".mlp.fc1.": ".pre_norm_ffn.1.",
+        ".mlp.fc2.": ".pre_norm_ffn.4.",
+    }
+    found: Weights = {}
+    for name, tensor in tower.state_dict().items():
+        for ours, theirs in renamed.items():
+            name = name.replace(ours, theirs)
+        if name.startswith("norm."):
+            name = f"post_transformer_{name}"
+        if name == "pos_embed":
+            name, tensor = "pos_embed.pos_embed.pos_embed", tensor[None]
+        if name == "head.weight":
+            name, tensor = "classifier.proj", tensor.T
+        if name != "head.bias":  # Apple's projection has none
+            found[f"image_encoder.model.{name}"] = tensor
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("library", ["timm", "open_clip"])
+def test_apples_names_are_converted_for_both_libraries(library: str, prefix: str, monkeypatch: pytest.MonkeyPatch):
+    names = {"timm": "vit_base_mci_224", "open_clip": "MobileCLIP2-B"}
+    reduce(next(family for family in FAMILIES if family.name == names[library]), monkeypatch)
+    original = timm.create_model("vit_base_mci_224", num_classes=512).eval()
+    nn.init.zeros_(original.head.bias)
+    network = build_network(Model(library, names[library])).eval()  # type: ignore[arg-type]
+    apples = {f"{prefix}{n}": t for n, t in mobile_clip(original).items()} | {"text_encoder.x": torch.ones(2)}
+    load_into(network, apples, "mobileclip_b.pt")
+    if library == "timm":
+        original.reset_classifier(0)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network(pixels), original(pixels))
+
+
+def test_metas_names_of_dinov2_with_registers_are_converted_below_a_prefix():
+    small = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 56, "num_classes": 0}
+    first, network = (timm.create_model("vit_small_patch14_reg4_dinov2", **small).eval() for _ in range(2))
+    nn.init.normal_(first.cls_token)
+    metas = first.state_dict()
+    metas["register_tokens"] = metas.pop("reg_token")
+    metas["pos_embed"] = torch.cat([torch.ones(1, 1, 48), metas["pos_embed"]], dim=1)
+    metas["cls_token"] = metas["cls_token"] - 1.0  # the class token has a position in Meta's files
+    metas["mask_token"] = torch.zeros(1, 48)
+    load_into(
+        network,
+        {f"teacher.backbone.{n}": t for n, t in metas.items()} | {"teacher.dino_head.last.weight": torch.ones(3, 3)},
+        "teacher_checkpoint.pth",
+    )
+    pixels = torch.randn(2, 3, 56, 56)
+    with torch.no_grad():
+        torch.testing.assert_close(network(pixels), first(pixels), atol=1e-5, rtol=1e-4)
+
+
+def test_timms_file_fits_open_clips_wrapper_of_the_network(monkeypatch: pytest.MonkeyPatch):
+    reduce(next(family for family in FAMILIES if family.name == "ViT-B-32-SigLIP2-256"), monkeypatch)
+    first = timm.create_model("vit_base_patch32_siglip_256", num_classes=0).eval()
+    network = build_network(Model("open_clip", "ViT-B-32-SigLIP2-256")).eval()
+    load_into(network, first.state_dict(), "model.safetensors")
+    pixels = torch.randn(2, 3, 256, 256)
+    with torch.no_grad():
+        torch.testing.assert_close(network(pixels), first(pixels))
+
+
+def test_radios_own_file_is_told(tmp_path: Path):
+    """timm would interpolate its position embedding otherwise than RADIO does."""
+    small = {"depth": 1, "embed_dim": 48, "num_heads": 3}
+    network = timm.create_model("vit_base_patch16_radio_v3", num_classes=0, **small)
+    weights = {"radio_model.model.patch_generator.embedder.weight": torch.ones(48, 768), "radio_model.x": torch.ones(2)}
+    assert "The names look like NVIDIA's RADIO: take the weights under the library's own names" in complaint(
+        weights, tmp_path, network
+    )
 
 
 @pytest.mark.parametrize(("old", "new"), [(64, 96), (96, 64)])
