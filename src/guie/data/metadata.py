@@ -121,11 +121,11 @@ def kind_of(file: bytes) -> str:
 
 
 def _segments(file: bytes) -> Iterator[Segment]:
-    walk = {"JPEG": _jpeg_segments, "PNG": _png_segments, "WEBP": _webp_segments}.get(kind_of(file))
+    walk = {"JPEG": jpeg_segments, "PNG": _png_segments, "WEBP": _webp_segments}.get(kind_of(file))
     return walk(file) if walk else iter(())
 
 
-def _jpeg_segments(file: bytes) -> Iterator[Segment]:
+def jpeg_segments(file: bytes) -> Iterator[Segment]:
     """The segments before the first scan."""
     at = 2
     while at + 4 <= len(file) and file[at] == 0xFF:

@@ -1,7 +1,8 @@
 """Door 03: every image is decoded once, made small and written into tar shards; duplicates are found.
 
-Every packed image is an upright RGB JPEG of the recipe's quality, without metadata. Shards are packed in parallel. A
-later run keeps the shards whose rows and settings are still the same.
+Every packed image is an upright RGB JPEG without metadata. A raw file that is one already, and small enough, keeps its
+coded pixels byte for byte; others are encoded in the recipe's quality. Shards are packed in parallel. A later run keeps
+the shards whose rows and settings are still the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from guie.data.duplicates import find_duplicates, tell_duplicates
 from guie.data.image import load_image, read_file
 from guie.data.manifest import BALANCED_COLUMNS, log_table, read_manifest, stop_if_too_many, write_table
 from guie.data.packed import INDEX_COLUMNS, PLACE_COLUMNS
-from guie.data.shards import PRINT_COLUMNS, Shard, kept_table, pack_shard, plan_shards
+from guie.data.shards import COPIED_COLUMN, PRINT_COLUMNS, Shard, kept_table, pack_shard, plan_shards
 from guie.machine import n_cores
 from guie.processes import process_pool
 from guie.run import Run
@@ -40,8 +41,8 @@ def pack_images(run: Run) -> dict[str, Any]:
             the raw images.
 
     Returns:
-        n_images, n_problems, n_duplicates, n_leaks (training pictures that were taken out because they are also in
-        validation), n_shards and mb (their size).
+        n_images, n_problems, n_copied (images whose code is the raw file's), n_duplicates, n_leaks (training pictures
+        that were taken out because they are also in validation), n_shards and mb (their size).
 
     Raises:
         FileNotFoundError: 02_balanced is missing.
@@ -52,8 +53,7 @@ def pack_images(run: Run) -> dict[str, Any]:
     train = read_manifest(run.folder(2) / "train.parquet", BALANCED_COLUMNS, is_unique=False)
     rows = unique_rows(train, read_manifest(run.folder(2) / "val.parquet", BALANCED_COLUMNS))
     shards = plan_shards(rows, folder, run.images_root, data)
-    places = _packed_places(shards, len(rows), run)
-    packed = pd.concat([rows, places[[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]]], axis=1)
+    packed = pd.concat([rows, _packed_places(shards, len(rows), run)], axis=1)
     is_bad = packed["reason"] != ""
     write_table(folder / "problems.parquet", packed[is_bad].reset_index(drop=True)[["image_id", "path", "reason"]])
     _stop_or_summarise(packed, is_bad, data.max_bad_share, folder)
@@ -63,7 +63,7 @@ def pack_images(run: Run) -> dict[str, Any]:
     write_table(folder / "duplicates.parquet", duplicates)
     tell_duplicates(duplicates, folder / "duplicates.parquet")
     write_table(folder / "index.parquet", index[list(INDEX_COLUMNS)])
-    counts = {"n_images": len(index), "n_problems": int(is_bad.sum())}
+    counts = {"n_images": len(index), "n_problems": int(is_bad.sum()), "n_copied": int(index[COPIED_COLUMN].sum())}
     counts |= {"n_duplicates": len(duplicates), "n_leaks": int((duplicates["outcome"] == "left training").sum())}
     return counts | {"n_shards": len(shards), "mb": round(sum(shard.n_bytes() for shard in shards) / 1e6, 3)}
 
@@ -137,7 +137,7 @@ def pack_all(
             futures = {pool.submit(pack_shard, shard): shard for shard in shards}
             for future in as_completed(futures):
                 shard = futures[future]
-                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"])
+                table = pd.DataFrame(future.result(), columns=[*PLACE_COLUMNS, *PRINT_COLUMNS, COPIED_COLUMN, "reason"])
                 table = table.astype({"phash": np.uint64})
                 yield shard, table
                 bar.update(len(table))
@@ -181,6 +181,7 @@ def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: f
             "domain": domain,
             "images": len(good),
             "classes": good["class_id"].nunique(),
+            "copied": int(good[COPIED_COLUMN].sum()),
             "problems": len(problems),
         }
         summary.append(row | {"MB": round(int(good["size"].sum()) / 1e6, 1)})

@@ -24,6 +24,7 @@ from PIL import Image
 
 from guie.data.duplicates import colours, content_hash, perceptual_hash
 from guie.data.image import load_image, read_file
+from guie.data.jpeg import plain_jpeg
 from guie.data.names import name_on_disk
 from guie.data.resize import resized
 from guie.done import readers, state_of
@@ -33,6 +34,7 @@ from guie.versions import PACKING
 
 MAX_IMAGES = 1000  # of a shard: about ten seconds of work are lost at most
 PRINT_COLUMNS = ("content", "phash", "colours")  # an image's fingerprints, by which duplicates are found
+COPIED_COLUMN = "is_copied"  # whether an image's code is the raw file's, byte for byte
 log = logging.getLogger(__name__)
 
 
@@ -116,21 +118,23 @@ def pack_shard(shard: Shard) -> list[tuple[Any, ...]]:
 
     Returns:
         For each of its images: the file that holds it, its offset there, size, width, height, original_width,
-        original_height, the fingerprints (`PRINT_COLUMNS`), and '' or the reason why it could not be packed. In that
-        case the numbers are -1 and the fingerprints empty.
+        original_height, the fingerprints (`PRINT_COLUMNS`), whether its code is copied (`COPIED_COLUMN`), and '' or the
+        reason why it could not be packed. In that case the numbers are -1 and the fingerprints empty.
     """
     data, places = shard.data, []
     with _open_for_writing(shard) as add:
         for number, (image_id, path) in enumerate(zip(shard.image_ids, shard.images, strict=True)):
             try:
-                pixels, original_size, content = small_image(path, data.pack_px, data.pack_square)
-                jpeg = as_jpeg(pixels, data.jpeg_quality)
+                pixels, original_size, file = small_image(path, data.pack_px, data.pack_square)
+                height, width = pixels.shape[:2]
+                copied = plain_jpeg(file) if original_size == (width, height) else b""
+                jpeg = copied or as_jpeg(pixels, data.jpeg_quality)
             except ValueError as error:
-                places.append((shard.path.name, *[-1] * 6, "", 0, b"", str(error)))
+                places.append((shard.path.name, *[-1] * 6, "", 0, b"", False, str(error)))
                 continue
             name, offset = add(number, image_id, jpeg)
-            prints = (content, perceptual_hash(pixels), colours(pixels))
-            places.append((name, offset, len(jpeg), pixels.shape[1], pixels.shape[0], *original_size, *prints, ""))
+            prints = (content_hash(file), perceptual_hash(pixels), colours(pixels))
+            places.append((name, offset, len(jpeg), width, height, *original_size, *prints, bool(copied), ""))
     return places
 
 
@@ -161,7 +165,7 @@ def _open_for_writing(shard: Shard) -> Iterator[Callable[[int, str, bytes], tupl
         yield add
 
 
-def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int], str]:
+def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int], bytes]:
     """Reads an image and makes it small.
 
     Args:
@@ -170,18 +174,18 @@ def small_image(path: Path, pack_px: int, is_square: bool = False) -> tuple[np.n
         is_square: Whether the image becomes a square of side `pack_px`.
 
     Returns:
-        The pixels, uint8 [h, w, 3]; the original's width and height; the file's hash.
+        The pixels, uint8 [h, w, 3]; the original's width and height; the file's bytes.
 
     Raises:
         ValueError: it cannot be read; the message says why in a few words.
     """
     file = read_file(path)
     pixels, original_size = small_pixels(file, pack_px, is_square)
-    return pixels, original_size, content_hash(file)
+    return pixels, original_size, file
 
 
 def small_pixels(file: bytes, pack_px: int, is_square: bool = False) -> tuple[np.ndarray, tuple[int, int]]:
-    """As `small_image`, of a file's bytes and without their hash; pack_px 0 leaves the image as it is."""
+    """The pixels and the size of `small_image`, of a file's bytes; pack_px 0 leaves the image as it is."""
     image, original_size = load_image(file, min_short_side=pack_px or None)
     pixels, scale = np.asarray(image), (pack_px or min(image.size)) / min(image.size)
     if is_square:

@@ -152,7 +152,7 @@ def _packed(
         shards.append(Shard(folder / f"{name}.tar", tuple(part["path"]), files, _settings(px)))
         parts[shards[-1].path] = part[list(KEY_COLUMNS)]
     for shard, table in pack_all(shards, n_all, scheduler="", what="reading photos"):
-        finished = parts[shard.path].join(table)
+        finished = parts[shard.path].join(table[[*PLACE_COLUMNS, *PRINT_COLUMNS, "reason"]])
         write_table(shard.table_path, finished.assign(reader=reader, state=shard.state()))
         yield finished
 

@@ -25,7 +25,7 @@ from guie.own.towers import ENDINGS, SHIPPED, Tower, tower
 from guie.run import FOLDERS, MODEL_NAME
 from guie.search.networks import Exported, Network, OffTheShelf
 from guie.search.newest import newest_export
-from guie.versions import EXTRACTION, PACKING
+from guie.versions import EXTRACTION, REDUCTION
 
 EXPORTED = "exported model"
 OFF_THE_SHELF = "off the shelf"
@@ -57,7 +57,7 @@ class ModelFile:
     @property
     def key(self) -> str:
         """First 16 hex digits of a SHA-256: embeddings of equal keys can be compared."""
-        decides = [self.kind, self.digest, self.pack_px, PACKING, EXTRACTION]
+        decides = [self.kind, self.digest, self.pack_px, REDUCTION, EXTRACTION]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
     @property

@@ -105,7 +105,7 @@ class Data:
         pack_px: Shorter side of a packed image; smaller images are left as they are.
         pack_square: Packed images are squares of pack_px, whatever their aspect, as training squashes them.
         pack_loose: Packed images are files in folders of a thousand, not members of tar shards.
-        jpeg_quality: Quality of packed images.
+        jpeg_quality: Quality of packed images. An upright RGB JPEG that is small enough is not encoded again.
         shard_mb: Size of a tar shard.
         max_bad_share: More than this share of broken images stops the run.
         duplicate_bits: Pictures whose perceptual hashes differ in at most so many of 64 bits, and whose colours agree,

@@ -157,6 +157,36 @@ def test_pack_images_reads_upright_and_plain(root: Path) -> None:
         assert not image.getexif()
 
 
+def test_small_upright_jpeg_keeps_its_code_and_others_are_encoded(
+    root: Path, small_shards: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    _picture(30, 24, 1).save(root / "raw/s/0/00.jpg", quality=40, comment=b"not of the pixels")
+    _picture(30, 24, 2).save(root / "raw/s/1/01.jpg", quality=40, exif=turned)
+    _picture(24, 33, 3).save(root / "raw/s/2/02.jpg", quality=40)  # its shorter side is small enough
+    _picture(33, 33, 4).save(root / "raw/s/0/04.jpg", quality=40)  # no side is
+    raw = {path.stem: path.read_bytes() for path in (root / "raw").rglob("*.jpg")}
+    caplog.set_level("INFO")
+    for _ in range(2):  # the second time from the shards' tables
+        metrics = pack_images(_run(root))
+        packed = PackedImages(root / "out/03_packed")
+        found = {name[-2:]: packed.read_bytes(i) for i, name in enumerate(packed.index["image_id"])}
+        assert metrics["n_copied"] == 2
+        assert [name for name in raw if found[name] == raw[name]] == ["02"]
+        assert found["00"] == raw["00"].replace(b"\xff\xfe\x00\x13not of the pixels", b"")
+        for name in ("01", "04"):
+            assert Image.open(io.BytesIO(found[name])).quantization != Image.open(io.BytesIO(raw[name])).quantization
+    assert "copied" in caplog.text
+
+
+def test_square_pack_keeps_the_code_of_squares_alone(root: Path) -> None:
+    _picture(32, 32, 1).save(root / "raw/s/0/00.jpg", quality=40)
+    _picture(30, 30, 2).save(root / "raw/s/1/01.jpg", quality=40)
+    assert pack_images(_run(root, pack_square=True))["n_copied"] == 1
+    assert PackedImages(root / "out/03_packed").read_bytes(0) == (root / "raw/s/0/00.jpg").read_bytes()
+
+
 def test_pack_images_with_images_that_cannot_be_decoded(root: Path) -> None:
     whole = (root / "raw/s/2/02.jpg").read_bytes()
     (root / "raw/s/2/02.jpg").write_bytes(whole[: len(whole) // 2])
