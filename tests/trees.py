@@ -26,6 +26,7 @@ from guie.recipe import (
     Exponential,
     Export,
     GrowingMargin,
+    Interpolate,
     LayerDecay,
     Limit,
     Member,
@@ -55,6 +56,8 @@ from guie.recipe import (
 MINERS = (BatchHard(), DistanceWeighted(), EasyPositive(), MultiSimilarityMiner(), SemiHard())
 OTHER_KINDS = [kind for kind in typing.get_args(ObjectiveSettings) if kind not in (ArcFace, CosFace, Softmax)]
 PHASES = ("head", "backbone", "highres")
+# The fields that name one row.
+NAMING = {("Start", "of"), ("Member", "stage"), ("Interpolate", "of"), ("Interpolate", "start")}
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def leaves(node: Any) -> list[Leaf]:
 
 def classes() -> list[type]:
     """Every class of settings that a recipe may hold."""
-    found: dict[str, type] = {"Soup": Soup}
+    found: dict[str, type] = {"Interpolate": Interpolate, "Soup": Soup}
     for leaf in walk(every_kind()):
         found |= {kind.__name__: kind for kind in (leaf.owner, *leaf.kinds) if is_dataclass(kind)}
     return list(found.values())
@@ -153,8 +156,10 @@ def put(node: Any, path: str, value: Any) -> Any:
 
 def another(leaf: Leaf) -> Any:
     """A valid value for the field that differs from its own."""
-    if leaf.key in {("Start", "of"), ("Member", "stage")}:  # these must name a stage
+    if leaf.key in {("Start", "of"), ("Member", "stage"), ("Interpolate", "start")}:  # these must name a stage
         return "s1" if leaf.value == "pretrained" else "pretrained"
+    if leaf.key == ("Interpolate", "of"):
+        return "s1"
     if leaf.is_choice:
         return next(other for other in map(sample, leaf.kinds) if type(other) is not type(leaf.value))
     kind = next(kind for kind in leaf.kinds if kind is not types.NoneType)
@@ -203,7 +208,7 @@ def another_plain(value: Any, kind: Any) -> Any:
 def renamed(recipe: Recipe, old: str, new: str) -> Recipe:
     """The recipe with another name for a stage or soup, and for the fields that refer to it."""
     for leaf in list(walk(recipe)):
-        if leaf.key in {("Start", "of"), ("Member", "stage")} and leaf.value == old:
+        if leaf.key in NAMING and leaf.value == old:
             recipe = put(recipe, leaf.path, new)
         elif leaf.key == ("Soup", "of"):
             recipe = put(recipe, leaf.path, tuple(new if name == old else name for name in leaf.value))
@@ -277,7 +282,9 @@ def every_kind() -> Recipe:
         ),
         model=Model("timm", "resnet18", mean=(0.5, 0.4, 0.3), std=(0.5, 0.4, 0.3)),
         stages=Stages(
-            head=(head, own), backbone=(backbone, soft, plain, *others, *mined), highres=(Soup("s6", of=("s4", "s5")),)
+            head=(head, own),
+            backbone=(backbone, soft, plain, *others, *mined),
+            highres=(Soup("s6", of=("s4", "s5")), Interpolate("s7", of="s6")),
         ),
         embed=Embed(
             (

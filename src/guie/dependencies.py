@@ -17,7 +17,7 @@ from guie.options import command
 from guie.run import FOLDERS, Run
 from guie.settings.names import OF_WEIGHTS, PRETRAINED
 from guie.settings.recipe import Recipe
-from guie.settings.stage import Soup
+from guie.settings.stage import Stage
 from guie.versions import CODE, DRAWING, EXTRACTION, MANIFESTS, PACKING
 
 # The recipe fields that each door reads. Other fields do not make the door run again.
@@ -84,7 +84,7 @@ def reads(recipe: Recipe, number: int) -> tuple[str, ...]:
     of_ancestors = (*BACKBONE, *(CHOICES if number == 7 else ()))
     paths = list(READS[number])
     for row in recipe.stages:
-        if row.name in used or (row.name in ancestors and isinstance(row, Soup)):
+        if row.name in used or (row.name in ancestors and not isinstance(row, Stage)):
             paths.append(f"stages.{row.name}")
         elif row.name in ancestors:
             paths += [f"stages.{row.name}.{field}" for field in of_ancestors]

@@ -35,6 +35,8 @@ from guie.settings.embed import PostProcess as PostProcess
 from guie.settings.embed import Setting as Setting
 from guie.settings.embed import Views as Views
 from guie.settings.fields import nearest
+from guie.settings.mixed import Interpolate as Interpolate
+from guie.settings.mixed import Soup as Soup
 from guie.settings.model import PRETRAINED_TAG as PRETRAINED_TAG
 from guie.settings.model import Model as Model
 from guie.settings.moved import GONE, KINDS, new_path
@@ -59,7 +61,7 @@ from guie.settings.stage import PHASES as PHASES
 from guie.settings.stage import Cost as Cost
 from guie.settings.stage import Neck as Neck
 from guie.settings.stage import Part as Part
-from guie.settings.stage import Soup as Soup
+from guie.settings.stage import Row as Row
 from guie.settings.stage import Stage as Stage
 from guie.settings.stage import Stages as Stages
 from guie.settings.stage import Start as Start

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guie.recipe import Recipe, Setting, Soup, Stage, load_recipe
+from guie.recipe import Recipe, Row, Setting, Stage, load_recipe
 from guie.recipes._shrunk import shrunk
 
 RECIPES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "src/guie/recipes").glob("[a-z]*.py"))
@@ -37,9 +37,9 @@ def test_recipe_sources_have_a_parser(name: str):
         assert importlib.util.find_spec(f"guie.data.sources.{source.kind}") is not None, source
 
 
-def structure(row: Stage | Soup) -> tuple[object, ...]:
-    """What of a row the copy keeps: of a soup all, of a stage what decides which weights it builds and loads."""
-    if isinstance(row, Soup):
+def structure(row: Row) -> tuple[object, ...]:
+    """What of a row the copy keeps: of a stage what decides which weights it builds and loads, of other rows all."""
+    if not isinstance(row, Stage):
         return (row,)
     kinds = (row.objective, row.optim.method, row.optim.schedule, row.optim.blocks, row.sampling)
     return (row.name, row.trains, row.start.of, row.start.fresh, row.neck, *map(type, kinds))

@@ -31,6 +31,7 @@ from guie.recipe import (
     Export,
     GrowingMargin,
     HierarchicalDivide,
+    Interpolate,
     KoLeo,
     LayerDecay,
     Limit,
@@ -43,6 +44,7 @@ from guie.recipe import (
     PerClass,
     PostProcess,
     Recipe,
+    Row,
     Setting,
     SharingMatters,
     Softmax,
@@ -132,7 +134,7 @@ def member(**changes: Any) -> Change:
     return final(**{f"members__0__{path}": value for path, value in changes.items()})
 
 
-def rows(*backbone: Stage | Soup, head: tuple[Stage | Soup, ...] = (S1,)) -> Change:
+def rows(*backbone: Row, head: tuple[Row, ...] = (S1,)) -> Change:
     """Other rows; the setting that is exported has the last of them alone."""
     name = (*head, *backbone)[-1].name
     only = Embed((Setting("only", (Member(name, 64),), pca_dim=64),))
@@ -150,7 +152,7 @@ def test_recipe_cannot_be_changed_in_place():
 
 
 def test_no_settings_can_be_changed_in_place():
-    assert sum(not issubclass(kind, Kind) for kind in classes()) == 40  # kinds of objectives come without a count
+    assert sum(not issubclass(kind, Kind) for kind in classes()) == 41  # kinds of objectives come without a count
     for kind in classes():
         with pytest.raises(FrozenInstanceError):
             kind.__new__(kind).any = 1
@@ -444,7 +446,7 @@ def test_old_names_of_pads_are_answered_with_the_new_ones():
             override_field(recipe, f"{path}=1")
 
 
-@pytest.mark.parametrize("kind", [Stages, Stage, Soup])
+@pytest.mark.parametrize("kind", [Stages, Stage, Soup, Interpolate])
 def test_old_fields_that_are_gone_are_gone(kind: type):
     names = {field.name for field in fields(kind)}
     assert names.isdisjoint({"phase", "soup"}) and ("is_greedy" in names) == (kind is Soup)
@@ -603,6 +605,23 @@ BROKEN: list[tuple[Change, str]] = [
     (
         s2(sources=("shoes",)),
         "stages.s2_backbone.sources are others than s1_head's, and so are the classes; name start.fresh=('objective',)",
+    ),
+    (rows(Interpolate("at", of="s1_head", shares=())), "stages.at.shares is empty; name the tuned weights' share"),
+    (rows(Interpolate("at", of="s1_haed")), "stages.at.of is 's1_haed', which is no earlier stage; did you mean"),
+    (rows(Interpolate("at", of="at")), "stages.at.of is 'at', which is no earlier stage"),
+    (rows(Interpolate("at", of="pretrained", start="s1_head")), "stages.at.of is 'pretrained', which is no earlier"),
+    (rows(Interpolate("at", of="s1_head", start="pretraind")), "did you mean 'pretrained'?"),
+    (
+        rows(Interpolate("at", of="s1_head", start="s1_head")),
+        "stages.at.of and start are both 's1_head'; name the tuned",
+    ),
+    (rows(Interpolate("pretrained", of="s1_head")), "stages.pretrained: the name 'pretrained' is taken"),
+    (
+        rows(
+            replace(S1, name="large", start=Start(of="pretrained", fresh=HEAD, model=VIT)),
+            Interpolate("at", of="s1_head", start="large"),
+        ),
+        "stages.at.start: large has another backbone than s1_head; name an earlier row of the same one",
     ),
     (rows(Soup("soup", of=())), "stages.soup.of is empty; name the rows whose weights are averaged"),
     (rows(Soup("soup", of=("s1_haed",))), "stages.soup.of names 's1_haed', which is no earlier stage; did you mean"),
@@ -824,6 +843,13 @@ def test_validate_takes_the_ends_of_a_range(change: str):
         rows(S2, Soup("soup", of=("s1_head", "s2_backbone"), is_greedy=True)),
         rows(S2, Soup("soup", of=("s1_head",)), replace(S2, name="after", start=Start(of="soup"))),
         rows(S2, Soup("soup", of=("s1_head",)), Soup("of_soups", of=("soup", "s2_backbone"))),
+        rows(S2, Interpolate("between", of="s2_backbone")),
+        rows(S2, Interpolate("between", of="s2_backbone", start="s1_head", shares=(0.0, 1.0))),
+        rows(
+            replace(S2, image_px=96, start=Start(of="s1_head")),
+            Interpolate("between", of="s2_backbone", start="s1_head"),
+        ),
+        rows(S2, Interpolate("between", of="s2_backbone"), replace(S2, name="after", start=Start(of="between"))),
     ],
 )
 def test_validate_takes_what_fits_together(change: Change):
@@ -983,6 +1009,7 @@ def test_json_says_of_which_kind_settings_are():
         **{kind.__name__: "Stage" for kind in OTHER_OBJECTIVES},
         **{f"mined_{type(miner).__name__}": "Stage" for miner in MINERS},
         "s6": "Soup",
+        "s7": "Interpolate",
     }
     told = {
         name: [
@@ -1078,6 +1105,9 @@ def test_what_was_chosen_on_validation_is_found_in_all_ancestors() -> None:
         Soup("greedy", of=("plain", "child"), is_greedy=True),
         replace(S2, name="after", start=Start(of="greedy")),
         Soup("soup", of=("other", "child")),
+        Interpolate("between", of="other", shares=(0.2, 0.8)),
+        Interpolate("half", of="other", start="child"),
+        replace(S2, name="last", start=Start(of="between")),
     )
     recipe = rows(*backbone, head=head)(a_recipe()).validate()
 
@@ -1087,6 +1117,7 @@ def test_what_was_chosen_on_validation_is_found_in_all_ancestors() -> None:
     assert found("pretrained") == found("plain") == found("other", "pretrained") == ()
     assert found("best") == found("child") == found("other", "grandchild") == found("soup") == ("best: best epoch",)
     assert found("greedy") == found("after") == ("best: best epoch", "greedy: greedy soup")
+    assert found("between") == found("last") == ("between: share",) and found("half") == ("best: best epoch",)
     assert found("pretrained", is_chosen_on_validation=True) == ("the setting",)
     assert found("best", is_chosen_on_validation=True) == ("the setting", "best: best epoch")
 

@@ -17,7 +17,7 @@ from guie.recipe import (
     Pads,
     PerClass,
     Recipe,
-    Soup,
+    Row,
     Stage,
     Stages,
     Sum,
@@ -46,7 +46,7 @@ def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
     }
     sources = [source.name for source in tiny.data.sources]
 
-    def rows(phase: str) -> tuple[Stage | Soup, ...]:
+    def rows(phase: str) -> tuple[Row, ...]:
         of_phase = recipe.stages.of_phase(phase)
         return tuple(_stage(row, networks, sources, n_epochs) if isinstance(row, Stage) else row for row in of_phase)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from guie.settings.mixed import Interpolate, Soup
 from guie.settings.objective import ClassMargin, GrowingMargin, ObjectiveSettings
 from guie.settings.recipe import Recipe
-from guie.settings.stage import Soup, Stage
+from guie.settings.stage import Stage
 
 COLUMNS = (
     "stage",
@@ -27,8 +28,8 @@ TEXTS = ("starts from", "phase", "trains", "objective", "margin")  # columns tha
 
 
 def stage_rows(recipe: Recipe) -> list[list[str | int]]:
-    """One list of cells a row of the recipe, in the order of `COLUMNS`; what a soup does not have is empty."""
-    return [_trained(recipe, row) if isinstance(row, Stage) else _soup(recipe, row) for row in recipe.stages]
+    """One list of cells a row of the recipe, in the order of `COLUMNS`; what a row does not have is empty."""
+    return [_trained(recipe, row) if isinstance(row, Stage) else _mixed(recipe, row) for row in recipe.stages]
 
 
 def margin_text(objective: ObjectiveSettings) -> str:
@@ -66,7 +67,11 @@ def _trained(recipe: Recipe, stage: Stage) -> list[str | int]:
     ]
 
 
-def _soup(recipe: Recipe, soup: Soup) -> list[str | int]:
-    kind = "greedy soup" if soup.is_greedy else "soup"
-    start = [soup.name, ", ".join(soup.of), recipe.stages.phase_of(soup.name), kind]
+def _mixed(recipe: Recipe, row: Soup | Interpolate) -> list[str | int]:
+    match row:
+        case Soup(is_greedy=is_greedy):
+            kind = "greedy soup" if is_greedy else "soup"
+        case Interpolate(shares=shares):
+            kind = f"interpolation, {' or '.join(f'{share:g}' for share in shares)} tuned"
+    start = [row.name, ", ".join(row.mixes), recipe.stages.phase_of(row.name), kind]
     return [*start, *[""] * (len(COLUMNS) - len(start))]

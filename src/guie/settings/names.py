@@ -17,3 +17,10 @@ def check_name(place: str, name: str) -> None:
     """Raises ValueError for a name that cannot be a folder and a part of a path of fields."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"{place} is {name!r}, must be of letters, digits, _ and - only")
+
+
+def check_row_name(at: str, name: str) -> None:
+    """Raises ValueError for a name that no row may have."""
+    check_name("stages.name", name)
+    if name == PRETRAINED:
+        raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")

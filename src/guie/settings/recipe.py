@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from guie.settings.data import Data
 from guie.settings.embed import Embed, Export, Member, PostProcess, Setting
-from guie.settings.fields import check, classes_of, hints_of, items_of, nearest, within
+from guie.settings.fields import check, nearest, within
+from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
-from guie.settings.stage import HEAD, Neck, Soup, Stage, Stages
+from guie.settings.plain import plain, plain_at
+from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
 
 EXPORTED_DIM = 64  # the contest's limit
 
@@ -30,7 +32,7 @@ class Recipe:
     export: Export = Export()
     seed: int = within(0, low=0, high=2**31 - 1)
 
-    def row(self, name: str) -> Stage | Soup:
+    def row(self, name: str) -> Row:
         """The row called `name`; ValueError, with the nearest name, if there is none."""
         for row in self.stages:
             if row.name == name:
@@ -38,14 +40,16 @@ class Recipe:
         raise ValueError(f"no stage {name!r}; {nearest(name, [row.name for row in self.stages])}")
 
     def stage(self, name: str) -> Stage:
-        """The stage that gave the weights of row `name` their shape: itself, or the first one that a soup averages."""
+        """The stage that gave the weights of row `name` their shape: itself, the first one that a soup averages, or the
+        tuned one of an interpolation."""
         row = self.row(name)
-        return row if isinstance(row, Stage) else self.stage(row.of[0])
+        return row if isinstance(row, Stage) else self.stage(row.shape_of)
 
-    def parent(self, row: Stage | Soup) -> str:
-        """The name of the row whose weights `row` starts from; of a soup, the first that it averages."""
-        if isinstance(row, Soup):
-            return row.of[0]
+    def parent(self, row: Row) -> str:
+        """The name of the row whose weights `row` starts from; of a row that trains nothing, the one that gives its
+        weights their shape."""
+        if not isinstance(row, Stage):
+            return row.shape_of
         if row.start.of:
             return row.start.of
         names = [other.name for other in self.stages]
@@ -60,7 +64,7 @@ class Recipe:
         return found[:-1]
 
     def behind(self, names: Iterable[str]) -> set[str]:
-        """The rows of these names and all rows that their weights come from, those that soups average included."""
+        """The rows of these names and all rows that their weights come from, those that are averaged included."""
         found: set[str] = set()
         waiting = list(names)
         while waiting:
@@ -68,7 +72,7 @@ class Recipe:
             if name != PRETRAINED and name not in found:
                 found.add(name)
                 row = self.row(name)
-                waiting += [self.parent(row), *(row.of if isinstance(row, Soup) else ())]
+                waiting += [self.parent(row), *(() if isinstance(row, Stage) else row.mixes)]
         return found
 
     def model_of(self, name: str) -> Model:
@@ -85,15 +89,13 @@ class Recipe:
         """What of a setting was chosen by validation scores, in the rows' order.
 
         Returns:
-            `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`.
+            `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`, `INTERPOLATION: share`.
         """
         behind = self.behind(member.stage for member in setting.members)
         reasons = ["the setting"] if setting.is_chosen_on_validation else []
         for row in self.stages:
-            if row.name in behind and isinstance(row, Soup) and row.is_greedy:
-                reasons.append(f"{row.name}: greedy soup")
-            elif row.name in behind and isinstance(row, Stage) and row.validation.keeps_best:
-                reasons.append(f"{row.name}: best epoch")
+            if row.name in behind and (chosen := row.chosen_on_validation):
+                reasons.append(f"{row.name}: {chosen}")
         return tuple(reasons)
 
     @property
@@ -128,7 +130,7 @@ class Recipe:
         if section == "stages" and name and "." not in name:
             row = self.row(name)
             return {**plain(row, is_choice=True), "parent": self.parent(row)}
-        return _at(self, path)
+        return plain_at(self, path)
 
     def to_json(self) -> str:
         """The recipe as indented JSON; where a field may hold settings of several classes, `kind` names the class."""
@@ -137,13 +139,16 @@ class Recipe:
     def check(self, at: str) -> None:
         """Raises ValueError where sections contradict each other."""
         check_name("name", self.name)
-        seen: list[Stage | Soup] = []
+        seen: list[Row] = []
         for row in self.stages:
-            if isinstance(row, Soup):
-                self._check_soup(row, seen)
-            else:
-                self._check_sources(row)
-                self._check_start(row, seen)
+            match row:
+                case Soup():
+                    self._check_soup(row, seen)
+                case Interpolate():
+                    self._check_interpolation(row, seen)
+                case _:
+                    self._check_sources(row)
+                    self._check_start(row, seen)
             seen.append(row)
         for setting in self.embed.settings:
             self._check_combination(setting)
@@ -158,7 +163,7 @@ class Recipe:
             if name not in names:
                 raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
 
-    def _check_start(self, stage: Stage, seen: list[Stage | Soup]) -> None:
+    def _check_start(self, stage: Stage, seen: list[Row]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)
         model = stage.start.model
         if model and parent != PRETRAINED:
@@ -200,7 +205,7 @@ class Recipe:
                 "name start.fresh=('objective',)"
             )
 
-    def _check_soup(self, soup: Soup, seen: list[Stage | Soup]) -> None:
+    def _check_soup(self, soup: Soup, seen: list[Row]) -> None:
         at, names = f"stages.{soup.name}", [row.name for row in seen]
         for name in soup.of:
             if name not in names:
@@ -222,6 +227,17 @@ class Recipe:
                     f"{at}.of: {name} has another backbone than {soup.of[0]}; make a soup of each and concatenate them "
                     "as members"
                 )
+
+    def _check_interpolation(self, row: Interpolate, seen: list[Row]) -> None:
+        at, names = f"stages.{row.name}", [other.name for other in seen]
+        for field, name, known in (("of", row.of, names), ("start", row.start, [PRETRAINED, *names])):
+            if name not in known:
+                raise ValueError(f"{at}.{field} is {name!r}, which is no earlier stage; {nearest(name, known)}")
+        if row.start != PRETRAINED and self.model_of(row.start) != self.model_of(row.of):
+            raise ValueError(
+                f"{at}.start: {row.start} has another backbone than {row.of}; name an earlier row of the same one, or "
+                f"{PRETRAINED!r}"
+            )
 
     def _check_combination(self, setting: Setting) -> None:
         at = f"embed.settings.{setting.name}"
@@ -266,34 +282,3 @@ def shape_of(neck: Neck) -> Neck:
     """What of a neck decides the shapes of its weights and what they mean: all but the rates of its dropouts."""
     rates = (0.0,) * (len(neck.dropouts) if neck.is_branched else 1)
     return replace(neck, dropouts=rates)
-
-
-def plain(value: Any, is_choice: bool = False) -> Any:
-    """Settings as what JSON has: dicts, lists, texts, numbers.
-
-    Args:
-        value: Settings, a tuple of them, or a plain value.
-        is_choice: The field may hold settings of several classes, so that `kind` names the class.
-    """
-    if isinstance(value, tuple):
-        return [plain(item, is_choice) for item in value]
-    if not is_dataclass(value):
-        return value
-    hints = hints_of(type(value))
-    fields = {field.name: plain(own, len(classes_of(hints[field.name])) > 1) for field, own, _ in items_of(value)}
-    return {"kind": type(value).__name__, **fields} if is_choice else fields
-
-
-def _at(node: Any, path: str) -> Any:
-    """The plain value at a path such as `data.sources` or `stages.s1.image_px`."""
-    is_choice = False
-    for key in path.split("."):
-        if isinstance(node, tuple):
-            node = next(item for item in node if item.name == key)
-            continue
-        if isinstance(node, Stages):
-            node = next(row for row in node if row.name == key)
-            continue
-        is_choice = len(classes_of(hints_of(type(node))[key])) > 1
-        node = getattr(node, key)
-    return plain(node, is_choice)

@@ -1,4 +1,4 @@
-"""The rows of the training schedule: stages, soups, and the phases that hold them."""
+"""The rows of the training schedule that train, and the phases that hold all rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal
 
 from guie.settings.augment import Augment
 from guie.settings.fields import check_unique, rows, within
+from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
-from guie.settings.names import PRETRAINED, check_name
+from guie.settings.names import check_row_name
 from guie.settings.objective import ArcFace, ObjectiveSettings
 from guie.settings.optim import Optim
 from guie.settings.sampling import PerClass, Weighted
@@ -167,9 +168,14 @@ class Stage:
         """Different classes of a batch; 0 where images are drawn one by one."""
         return self.optim.batch_size // self.sampling.rows_per_class if isinstance(self.sampling, PerClass) else 0
 
+    @property
+    def chosen_on_validation(self) -> str:
+        """What of the weights was chosen by validation score, in words, or ''."""
+        return "best epoch" if self.validation.keeps_best else ""
+
     def check(self, at: str) -> None:
         """Raises ValueError for fields that contradict each other."""
-        _check_row_name(at, self.name)
+        check_row_name(at, self.name)
         batch_size = self.optim.batch_size
         if batch_size % self.cost.n_parts:
             raise ValueError(f"{at}.cost.n_parts is {self.cost.n_parts}, must divide the batch_size {batch_size}")
@@ -232,27 +238,7 @@ class Stage:
             )
 
 
-@dataclass(frozen=True)
-class Soup:
-    """A row that trains nothing: the mean of the weights of other rows (4th place; Wortsman et al., ICML 2022).
-
-    Attributes:
-        name: Also the folder of its results.
-        of: The rows, all of one shape.
-        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the
-            score. Its validation score is then optimistic, because the choice was made by it.
-    """
-
-    name: str
-    _: KW_ONLY
-    of: tuple[str, ...]
-    is_greedy: bool = False
-
-    def check(self, at: str) -> None:
-        """Raises ValueError for a soup of nothing."""
-        _check_row_name(at, self.name)
-        if not self.of:
-            raise ValueError(f"{at}.of is empty; name the rows whose weights are averaged")
+Row = Stage | Soup | Interpolate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,11 +251,11 @@ class Stages:
         highres: Rows of door 06.
     """
 
-    head: tuple[Stage | Soup, ...] = rows()
-    backbone: tuple[Stage | Soup, ...] = rows()
-    highres: tuple[Stage | Soup, ...] = rows()
+    head: tuple[Row, ...] = rows()
+    backbone: tuple[Row, ...] = rows()
+    highres: tuple[Row, ...] = rows()
 
-    def __iter__(self) -> Iterator[Stage | Soup]:
+    def __iter__(self) -> Iterator[Row]:
         """All rows in the order in which they run."""
         return iter((*self.head, *self.backbone, *self.highres))
 
@@ -278,9 +264,9 @@ class Stages:
         """The rows that train."""
         return tuple(row for row in self if isinstance(row, Stage))
 
-    def of_phase(self, phase: str) -> tuple[Stage | Soup, ...]:
+    def of_phase(self, phase: str) -> tuple[Row, ...]:
         """The rows of `head`, `backbone` or `highres`."""
-        found: tuple[Stage | Soup, ...] = getattr(self, phase)
+        found: tuple[Row, ...] = getattr(self, phase)
         return found
 
     def phase_of(self, name: str) -> str:
@@ -293,9 +279,3 @@ class Stages:
         if not names:
             raise ValueError(f"{at} is empty; a recipe trains at least one stage")
         check_unique(at, names)
-
-
-def _check_row_name(at: str, name: str) -> None:
-    check_name("stages.name", name)
-    if name == PRETRAINED:
-        raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")

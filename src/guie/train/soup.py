@@ -12,7 +12,7 @@ from guie.done import read_done
 from guie.embed.ensemble import stage_weights
 from guie.embed.features import FeatureStore
 from guie.run import Run
-from guie.settings.stage import Soup
+from guie.settings.mixed import Soup
 from guie.train.model import Model
 from guie.train.validation import validated
 

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from guie import versions
 from guie.data.packed import PackedImages
-from guie.done import is_done, mark_done, outputs_digest, read_done, remove_damaged
+from guie.done import is_done, mark_done, read_done, remove_damaged
 from guie.embed.accelerator import make_accelerator, precision_of
 from guie.embed.ensemble import check_rows, load_backbone, stage_weights
 from guie.embed.features import Encoder, FeatureStore
@@ -26,13 +25,16 @@ from guie.model.normalisation import mean_std
 from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.seeds import seed_of
-from guie.settings.names import PRETRAINED, read_by_row
+from guie.settings.mixed import Interpolate, Soup
+from guie.settings.names import PRETRAINED
 from guie.settings.sampling import PerClass
-from guie.settings.stage import Soup, Stage
+from guie.settings.stage import Row, Stage
 from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memory
 from guie.train.curves import Curves, write_curves
+from guie.train.interpolate import interpolate_weights
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
+from guie.train.row_inputs import inputs_of, plan_of, read_of, settings_of
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint
@@ -68,9 +70,9 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
 
 
 def train_row(
-    run: Run, row: Stage | Soup, packed: PackedImages, accelerator: Accelerator, **trainer_words: Any
+    run: Run, row: Row, packed: PackedImages, accelerator: Accelerator, **trainer_words: Any
 ) -> dict[str, Any]:
-    """Trains a stage from its parent's weights, or averages a soup, and writes the row's folder.
+    """Trains a stage from its parent's weights, or mixes other rows' weights, and writes the row's folder.
 
     Args:
         run: Recipe and folders.
@@ -87,21 +89,21 @@ def train_row(
     """
     _check_processes(run.recipe.stage(row.name), accelerator)
     folder = run.stage_folder(row.name)
-    settings = _settings(run, row)
-    inputs = _inputs(run, row)
+    settings = settings_of(run, row)
+    inputs = inputs_of(run, row)
     if is_done(folder, settings, inputs, run.verify):
         return _noted(folder, row.name, accelerator)
-    log.info("stage %s: %s", row.name, _plan(run, row))
+    log.info("stage %s: %s", row.name, plan_of(run, row))
     started = time.time()
     _clear(folder, run, accelerator)
     store = FeatureStore(run, packed, accelerator)
     checkpoint = Checkpoint(folder / "last.pt", f"{settings} {inputs}", row.name, accelerator)
-    model, trainer = _result(run, row, store, checkpoint, trainer_words)
+    model, trainer, found = _result(run, row, store, checkpoint, trainer_words)
     started = trainer.started if trainer else started
     scores = _scores(run, row, model, store)
     if accelerator.is_main_process:
-        _write(folder, model, trainer, scores)
-        mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores, _read(run, row))
+        _write(folder, model, trainer, scores, found)
+        mark_done(run, folder, f"stage {row.name}", settings, inputs, started, scores, read_of(run, row))
         (folder / "last.pt").unlink(missing_ok=True)
     if trainer is not None:
         trainer.curves.finish(scores, trainer.state.history[-1])
@@ -111,16 +113,22 @@ def train_row(
 
 
 def _result(
-    run: Run, row: Stage | Soup, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]
-) -> tuple[Model, Trainer | None]:
-    """The row's model with its final weights, and what trained it; nothing trains a soup."""
+    run: Run, row: Row, store: FeatureStore, checkpoint: Checkpoint, words: dict[str, Any]
+) -> tuple[Model, Trainer | None, dict[str, float]]:
+    """The row's model with its final weights, what trained it, and what was found on the way.
+
+    Nothing trains a soup or an interpolation; of the latter the share is found.
+    """
     train_set = TrainSet(run.recipe, run.recipe.stage(row.name), store.packed)
     model = _start(run, row, train_set).to(store.accelerator.device)
-    if isinstance(row, Soup):
-        average_weights(run, row, model, store)
-        return model, None
+    match row:
+        case Soup():
+            average_weights(run, row, model, store)
+            return model, None, {}
+        case Interpolate():
+            return model, None, interpolate_weights(run, row, model, store)
     trainer, model = _trained(run, row, model, train_set, store, checkpoint, words)
-    return model, trainer
+    return model, trainer, {}
 
 
 def _noted(folder: Path, name: str, accelerator: Accelerator) -> dict[str, Any]:
@@ -132,7 +140,7 @@ def _noted(folder: Path, name: str, accelerator: Accelerator) -> dict[str, Any]:
     return {**mark["metrics"], "stage_seconds": mark["seconds"]}
 
 
-def _scores(run: Run, row: Stage | Soup, model: Model, store: FeatureStore) -> dict[str, float]:
+def _scores(run: Run, row: Row, model: Model, store: FeatureStore) -> dict[str, float]:
     """The validation scores of the row's result, as they are noted and logged."""
     found = validated(run, run.recipe.stage(row.name), model, store, is_kept=True)
     scores = {name: round(value, 6) for name, value in found.items()}
@@ -140,9 +148,12 @@ def _scores(run: Run, row: Stage | Soup, model: Model, store: FeatureStore) -> d
     return scores
 
 
-def _write(folder: Path, model: Model, trainer: Trainer | None, scores: dict[str, float]) -> None:
+def _write(
+    folder: Path, model: Model, trainer: Trainer | None, scores: dict[str, float], found: dict[str, float]
+) -> None:
     """The row's curves and weights."""
-    write_curves(folder, _history(trainer, scores), trainer.state.points if trainer else [])
+    history = trainer.state.history if trainer else [found]
+    write_curves(folder, _with_scores(history, trainer, scores), trainer.state.points if trainer else [])
     save_weights(folder / "final.safetensors", model.result())
 
 
@@ -155,38 +166,6 @@ def _check_processes(stage: Stage, accelerator: Accelerator) -> None:
         )
 
 
-def _settings(run: Run, row: Stage | Soup) -> str:
-    """Digest of all fields that decide the row's weights."""
-    return run.recipe.digest(*read_by_row(row.name), **versions.OF_WEIGHTS)
-
-
-def _read(run: Run, row: Stage | Soup) -> dict[str, Any]:
-    """What `_settings` hashes, by name."""
-    return run.recipe.values_of(read_by_row(row.name)) | {versions.CODE: versions.OF_WEIGHTS}
-
-
-def _inputs(run: Run, row: Stage | Soup) -> dict[str, str]:
-    """Digests of what the row reads: images, and other rows' weights."""
-    parent = run.recipe.parent(row)
-    from_library = f"{PRETRAINED} {run.weights_digest()}" if parent == PRETRAINED else ""
-    inputs = {
-        "03_packed": outputs_digest(run.folder(3)),
-        "parent": from_library or outputs_digest(run.stage_folder(parent)),
-    }
-    if isinstance(row, Soup):
-        inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in row.of)
-    return inputs
-
-
-def _plan(run: Run, row: Stage | Soup) -> str:
-    """What the row is about to do, for the log."""
-    if isinstance(row, Soup):
-        return f"the soup of {', '.join(row.of)}"
-    stride = f", patch stride {row.patch_stride}," if row.patch_stride else ""
-    parent = run.recipe.parent(row)
-    return f"trains {row.trains} at {row.image_px} px{stride} for {row.optim.n_epochs} epochs, from {parent}"
-
-
 def _clear(folder: Path, run: Run, accelerator: Accelerator) -> None:
     """Removes what an earlier start left there and this one will write anew; the checkpoint stays."""
     if accelerator.is_main_process:
@@ -196,8 +175,9 @@ def _clear(folder: Path, run: Run, accelerator: Accelerator) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _start(run: Run, row: Stage | Soup, train_set: TrainSet) -> Model:
-    """The model with its parent's weights, but for the parts that the stage starts anew; of a soup, its shape."""
+def _start(run: Run, row: Row, train_set: TrainSet) -> Model:
+    """The model with its parent's weights, but for the parts that the stage starts anew; of a row that trains nothing,
+    its shape."""
     stage, parent = run.recipe.stage(row.name), run.recipe.parent(row)
     backbone = load_backbone(run, parent, stage.image_px, stage.patch_stride, run.recipe.model_of(row.name))
     counts = np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes)
@@ -287,10 +267,11 @@ def _whole(model: Model, plain: Model | None, accelerator: Accelerator) -> Model
     return plain.to(accelerator.device)
 
 
-def _history(trainer: Trainer | None, scores: dict[str, float]) -> list[dict[str, Any]]:
-    """The rows of metrics.csv; the last one has the stage's scores, unless another epoch was kept, whose row has
+def _with_scores(
+    history: list[dict[str, Any]], trainer: Trainer | None, scores: dict[str, float]
+) -> list[dict[str, Any]]:
+    """The rows of metrics.csv; the last one gets the stage's scores, unless another epoch was kept, whose row has
     them."""
-    history: list[dict[str, Any]] = trainer.state.history if trainer else [{}]
     if not (trainer and trainer.state.best):
         history[-1] |= {"val_mp5": scores["mp5"], "val_r1": scores["r1"]}
     return history

@@ -20,7 +20,7 @@ from typing import Any
 from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
 
 from guie.files import save_json
-from guie.settings.recipe import plain
+from guie.settings.plain import plain
 from guie.settings.stage import Stage
 
 PROJECT_NAME = "guie"  # of W&B; the experiment of MLflow

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from doors_here import open_here
 from safetensors.torch import save_file
 
-from guie.door import open_door
 from guie.kaggle import begin
 from guie.kaggle import session as session_module
 from guie.kaggle import weights as weights_module
@@ -31,22 +31,6 @@ RECIPE = replace(
     export=Export(n_parity_images=4),
 )
 """
-WORK = {
-    1: ("guie.data.build:build_manifests", {}),
-    2: ("guie.data.balance:merge_and_balance", {}),
-    3: ("guie.data.packing:pack_images", {}),
-    4: ("guie.train.stage:train_phase", {"phase": "head"}),
-    5: ("guie.train.stage:train_phase", {"phase": "backbone"}),
-    6: ("guie.train.stage:train_phase", {"phase": "highres"}),
-    7: ("guie.evaluate.ladder:score_ladder", {}),
-    8: ("guie.export.submission:export_submission", {}),
-}
-
-
-def open_here(number: int, words: list[str]) -> int:
-    """Door `number` in this process."""
-    work, more = WORK[number]
-    return open_door(number, None, work, words, **more)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     (place / "data").mkdir()
     save_file(timm.create_model("test_resnet").state_dict(), place / "data/w.safetensors")
-    options = ["--recipe", str(place / "mine.py"), "--out", str(place / "input/v1/artifacts"), "--device", "cpu"]
+    options = ["--recipe", str(place / "mine.py"), "--out", str(place / "input/v1/artifacts")]
     for number in range(1, 8):
         assert open_here(number, [*options, *(["--data-root", str(place / "data")] if number > 3 else [])]) == 0
     (place / "data/w.safetensors").unlink()
@@ -72,7 +56,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_trained_run_is_exported_without_the_weights_that_it_began_with(trained: Path, tmp_path: Path) -> None:
     session = begin(trained / "input", tmp_path, only_export=True)
-    assert open_here(8, [*command(session, 8)[2:], "--device", "cpu"]) == 0
+    assert open_here(8, [*command(session, 8)[2:]]) == 0
     assert (session.run / FOLDERS[8] / "submission.zip").is_file()
     run = trained / "input/v1/artifacts/mine"
     assert not (run / FOLDERS[8]).exists()
@@ -82,7 +66,7 @@ def test_trained_run_is_exported_without_the_weights_that_it_began_with(trained:
 
 
 def test_door_07_itself_needs_them(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--recipe", str(trained / "mine.py"), "--out", str(trained / "input/v1/artifacts"), "--device", "cpu"]
+    words = ["--recipe", str(trained / "mine.py"), "--out", str(trained / "input/v1/artifacts")]
     assert open_here(7, [*words, "--data-root", str(trained / "data")]) == 2
     assert "weights w.safetensors are in none of" in capsys.readouterr().err
 
