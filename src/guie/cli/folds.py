@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import re
 import shutil
 import time
@@ -28,6 +29,7 @@ from guie.options import parser
 from guie.own.training import open_doors
 from guie.recipe import PRETRAINED, Recipe, Stages, load_recipe
 from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything
+from guie.saved import RECIPE_FILE
 
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
 TRAINING = (1, 2, 3, 4, 5, 6)
@@ -106,15 +108,25 @@ def head_only(recipe: Recipe) -> Recipe:
     return replace(recipe, stages=stages, embed=replace(recipe.embed, settings=settings)).validate()
 
 
-def check_not_made_otherwise(plan: Plan, seed: int, domain: str) -> None:
-    """Raises ValueError where a fold holds results of other settings."""
-    run = plan.run(seed, domain)
-    what = made_otherwise(run.out, [run.recipe])
-    if what:
-        raise ValueError(
-            f"{run.out} is finished with other settings ({what}); --name NAME makes other folds beside these, "
-            "--replace makes them anew"
-        )
+def check_not_made_otherwise(plan: Plan) -> None:
+    """Raises ValueError where a fold that is there, whatever its seed and domain, holds results of other settings."""
+    for folder in sorted(plan.folder.glob("seed*_without_*")):
+        seed, domain = _seed_and_domain(folder)
+        what = made_otherwise(folder, [plan.run(seed, domain).recipe])
+        if what:
+            raise ValueError(
+                f"{folder} is finished with other settings ({what}); --name NAME makes other folds beside these, "
+                "--replace makes them anew"
+            )
+
+
+def _seed_and_domain(folder: Path) -> tuple[int, str]:
+    """What the doors of a fold were opened with; an impossible seed where its recipe.json does not tell."""
+    try:
+        recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"]
+        return int(recipe["seed"]), str(recipe["data"]["foreign_domain"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1, ""
 
 
 def packed_index(plan: Plan, seed: int) -> pd.DataFrame:

@@ -104,12 +104,11 @@ def foreign(arguments: argparse.Namespace) -> None:
     seeds = list(dict.fromkeys(arguments.seeds or [plan.recipe.seed]))
     against = None if arguments.against is None else read_against(arguments.against, plan.folder)
     with locked(plan.folder):
+        if not arguments.replace:
+            check_not_made_otherwise(plan)
         print(f"images of {len(seeds)} seed{'s' * (len(seeds) > 1)}", flush=True)
         _write_recipe(plan)
         folds = list(all_folds(plan, seeds, arguments.domains, bool(plan.share)))
-        if not arguments.replace:
-            for fold in folds:
-                check_not_made_otherwise(plan, fold.seed, fold.domain)
         _make(plan, folds)
         queries = queries_of(plan, folds)
         found = write_results(plan.folder, queries, against)
