@@ -36,7 +36,8 @@ def take_over(run: Run, origin: Path, number: int, settings: str, inputs: dict[s
         Whether the result is there now.
     """
     source, folder = origin / FOLDERS[number], run.out / FOLDERS[number]
-    if number not in SHARED or origin == run.out or read_done(folder) is not None:
+    is_there = (source / MARK).is_file()  # else not even a lock is left where no run is
+    if number not in SHARED or origin == run.out or not is_there or read_done(folder) is not None:
         return False
     is_taken = False
     with contextlib.suppress(ValueError, OSError), locked(origin), locked(run.out):

@@ -12,9 +12,10 @@ from typing import Any
 
 from guie import versions
 from guie.done import damages, fingerprint, outputs_digest, read_done, readers
+from guie.files import digest_of_file
 from guie.launch import device_kind
 from guie.options import command
-from guie.run import FOLDERS, Run
+from guie.run import FOLDERS, FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY, Run
 from guie.settings.names import OF_WEIGHTS, PRETRAINED
 from guie.settings.recipe import Recipe
 from guie.settings.stage import Stage
@@ -48,8 +49,8 @@ READS: dict[int, tuple[str, ...]] = {
         "data.duplicate_bits",
     ),
     **dict.fromkeys((4, 5, 6), OF_WEIGHTS),
-    7: ("model", "embed.settings", "embed.precision", "embed.storage", "seed"),
-    8: ("name", "model", "data.pack_px", "embed.settings", "export", "seed"),
+    7: ("model", "data.foreign_domain", "embed.settings", "embed.precision", "embed.storage", "seed"),
+    8: ("name", "model", "data.pack_px", "data.foreign_domain", "embed.settings", "export", "seed"),
     9: (),  # no names stand for the whole recipe, which the report shows
 }
 # The versions of the code that makes each door's results.
@@ -121,6 +122,8 @@ def input_digests(run: Run, number: int, arguments: argparse.Namespace) -> dict[
     if number == 9:
         compared = (folder.resolve() for folder in arguments.compare)
         inputs |= {f"--compare {folder}": outputs_digest(folder / FOLDERS[7]) for folder in compared}
+        summaries = {name: run.out / name / FOREIGN_SUMMARY for name in (FOREIGN, FOREIGN_HEAD)}
+        inputs |= {name: digest_of_file(path) for name, path in summaries.items() if path.is_file()}
     return inputs
 
 

@@ -53,6 +53,9 @@ DOORS = {
     9: "src/09_report.py",
 }
 PHASE_FOLDERS = {"head": FOLDERS[4], "backbone": FOLDERS[5], "highres": FOLDERS[6]}
+FOREIGN = "foreign"  # in a run's folder: what guie foreign finds about its recipe
+FOREIGN_HEAD = "foreign_head"  # the same with --head-only
+FOREIGN_SUMMARY = "summary.csv"  # in either: the scores of domains seen and never seen
 MODEL_NAME = "saved_model.pt"  # what door 08 exports; the contest asks for this name
 PROJECT = Path(__file__).resolve().parents[2]
 log = logging.getLogger(__name__)

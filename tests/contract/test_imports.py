@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "shown": set(),
     "options": {"examples", "run"},
     "launch": {"machine"},
-    "dependencies": {"data", "done", "launch", "options", "run", "settings", "versions"},
+    "dependencies": {"data", "done", "files", "launch", "options", "run", "settings", "versions"},
     "branch": {"done", "files", "run"},
     "kept": {"dependencies", "done", "run", "settings", "versions"},
     "door": {
@@ -77,6 +77,10 @@ MAY_IMPORT = {
         "report",
         "recipe",
         "door",
+        "branch",
+        "dependencies",
+        "kept",
+        "options",
     },
     "__main__": {"cli"},
 }

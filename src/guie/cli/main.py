@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "search": Command("guie.search.command", "find the photos most alike to a photo"),
     "export": Command("guie.cli.export", "a trained model as files for other programs"),
     "refit": Command("guie.cli.refit", "fit a model's projection to your own photos, unlabelled"),
+    "foreign": Command("guie.cli.foreign", "how good a recipe is on a domain never seen"),
     "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
     "report": Command("guie.cli.report", "the report of a finished run, or of several"),
 }

@@ -7,13 +7,17 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from guie.data.manifest import BALANCED_COLUMNS, read_manifest
 from guie.errors import is_of_the_machine
+from guie.settings.fields import nearest
 
 PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
 INDEX_COLUMNS = (*BALANCED_COLUMNS, "repeats", *PLACE_COLUMNS)
+NEVER = "never"  # split of a foreign domain's validation images: asked about, never seen
+GIVEN = "given"  # split of its training images: not trained on; a refit may see them, without labels
 
 
 class PackedImages:
@@ -23,18 +27,24 @@ class PackedImages:
 
     Args:
         folder: A run's `03_packed`.
+        foreign_domain: See `guie.settings.data.Data`. Its images are in neither `train` nor `val`, but in `NEVER` and
+            `GIVEN`; the rows keep their order.
 
     Attributes:
-        index: One row per image, sorted by (split, class_id, image_id); columns as in `INDEX_COLUMNS`.
+        index: One row per image, sorted by (split, class_id, image_id) as they were packed; columns as in
+            `INDEX_COLUMNS`.
 
     Raises:
         FileNotFoundError: the folder has no index.
+        ValueError: no image is of the foreign domain, or no other one can be trained on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, foreign_domain: str = "") -> None:
         """Reads the index."""
         self.folder = folder
         self.index = read_manifest(folder / "index.parquet", INDEX_COLUMNS)
+        if foreign_domain:
+            self.index["split"] = _without(self.index, foreign_domain)
         self._shards = self.index["shard"].tolist()
         self._places = self.index[["offset", "size"]].to_numpy(dtype=np.int64)
 
@@ -74,3 +84,21 @@ class PackedImages:
                 f"{self.folder / self._shards[i]} is damaged at image {i} ({error}); delete that file and run door 03 "
                 "again"
             ) from error
+
+
+def _without(index: pd.DataFrame, domain: str) -> pd.Series:
+    """The splits of the images where nothing of a domain may be seen.
+
+    Raises:
+        ValueError: no image is of this domain, or no other one can be trained on.
+    """
+    is_foreign = index["domain"] == domain
+    if not is_foreign.any():
+        there = sorted(index["domain"].unique())
+        raise ValueError(f"data.foreign_domain is {domain!r}, of which there is no image; {nearest(domain, there)}")
+    if not (~is_foreign & (index["split"] == "train")).any():
+        raise ValueError(
+            f"data.foreign_domain is {domain!r}, and no other domain has a training image: nothing is left to train on"
+        )
+    own = np.where(index["split"] == "val", NEVER, GIVEN)
+    return index["split"].mask(is_foreign, pd.Series(own, index.index))

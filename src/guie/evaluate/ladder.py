@@ -38,7 +38,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
         mp5 and r1 of the last setting, and n_settings.
     """
     accelerator = make_accelerator(run.device)
-    packed = PackedImages(run.folder(3))
+    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
     check_rows(run.recipe, packed)
     features = MemberFeatures(FeatureStore(run, packed, accelerator))
     val = packed.index.iloc[rows_of(packed, "val")]

@@ -211,7 +211,7 @@ def _parity_images(run: Run) -> dict[int, np.ndarray]:
     """Validation images at evenly spaced rows, uint8 [h, w, 3], by row of door 07's embeddings."""
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
     rows = np.unique(np.linspace(0, len(ids) - 1, min(run.recipe.export.n_parity_images, len(ids))).round().astype(int))
-    packed = PackedImages(run.folder(3))
+    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
     return {int(row): packed.read(int(ids["pack_row"].iloc[row])) for row in rows}
 
 

@@ -11,12 +11,16 @@ from guie.report import sections_embedding as of_embedding
 from guie.report.charts_joined import grid, keyed
 from guie.report.collect import DataSummary, Facts, Scores
 from guie.report.embedding import Embedding
+from guie.report.foreign import Foreign
 from guie.report.runs import Compared
+from guie.report.sections_foreign import foreign_charts
 from guie.report.sections_training import stage_charts
 from guie.report.stage_figures import Figure, figures_of
 
 
-def charts(facts: Facts, embedding: Embedding | None, runs: Sequence[Compared]) -> dict[str, Markup]:
+def charts(
+    facts: Facts, embedding: Embedding | None, runs: Sequence[Compared], foreign: Sequence[Foreign] = ()
+) -> dict[str, Markup]:
     """All charts that there are, by the names of their files."""
     drawn = _of_scores(facts.scores) | {"training": _of_training(facts)}
     if embedding is not None:
@@ -25,6 +29,8 @@ def charts(facts: Facts, embedding: Embedding | None, runs: Sequence[Compared]) 
         drawn |= _of_data(facts.data)
     if runs:
         drawn |= _of_runs(runs)
+    for found in foreign:
+        drawn |= foreign_charts(found)
     return {name: chart for name, chart in drawn.items() if chart}
 
 

@@ -15,6 +15,7 @@ from guie.files import whole_file
 from guie.report.chart_files import charts
 from guie.report.collect import Facts, Scores, collect
 from guie.report.embedding import Embedding, read_embedding
+from guie.report.foreign import Foreign, read_foreign
 from guie.report.frame import whole_page
 from guie.report.gallery import Gallery, read_gallery
 from guie.report.markup import score_text
@@ -24,6 +25,7 @@ from guie.report.sections import domains, ladder, settings
 from guie.report.sections_cost import cost
 from guie.report.sections_data import data
 from guie.report.sections_embedding import embedding
+from guie.report.sections_foreign import foreign
 from guie.report.sections_gallery import classes, gallery
 from guie.report.sections_runs import compared
 from guie.report.sections_training import training
@@ -35,13 +37,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page shows; `runs` is empty where none are compared, `verdict` None where `guie train` left none."""
+    """All that the page shows.
+
+    `runs` is empty where none are compared, `verdict` None where `guie train` left none, `foreign` empty where
+    `guie foreign` found nothing about the recipe.
+    """
 
     facts: Facts
     gallery: Gallery
     embedding: Embedding | None
     runs: tuple[Compared, ...]
     verdict: Verdict | None = None
+    foreign: tuple[Foreign, ...] = ()
 
 
 def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = None) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def read_report(run: Run, compare: Sequence[Path] = ()) -> Report:
     facts = collect(run)
     runs = read_runs(run, facts, compare)
     verdict = read_verdict(run.out, run.recipe)
-    return Report(facts, read_gallery(run), read_embedding(run), runs, verdict)
+    return Report(facts, read_gallery(run), read_embedding(run), runs, verdict, read_foreign(run.out))
 
 
 def render(report: Report) -> str:
@@ -135,10 +142,12 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
     others = [("runs", "Runs", compared(report.runs))] if report.runs else []
     has_one = len(facts.scores.domains) == 1  # whose scores are those of the ladder
     by_class = [("classes", "Classes", classes(report.gallery))] if len(report.gallery.classes) else []
+    never_seen = [("foreign", "Never seen", foreign(report.foreign))] if report.foreign else []
     by_domain = [] if has_one else [("domains", "Domains", domains(facts.scores))]
     return [
         ("ladder", "Ladder", _ladder(report)),
         *by_domain,
+        *never_seen,
         *others,
         ("training", "Training", training(facts.stages)),
         ("embedding", "Embedding", embedding(report.embedding)),
@@ -157,7 +166,7 @@ def _ladder(report: Report) -> Markup:
 
 
 def _write_pictures(folder: Path, report: Report) -> None:
-    for name, chart in charts(report.facts, report.embedding, report.runs).items():
+    for name, chart in charts(report.facts, report.embedding, report.runs, report.foreign).items():
         _write_whole(folder / f"{name}.svg", standalone(chart).encode())
         _write_whole(folder / f"{name}.png", as_file(raster(chart), "PNG"))
     picture = neighbours_picture(report.gallery.queries)

@@ -101,6 +101,8 @@ class Data:
             images.
         val_fold: Which of the disjoint shares is for validation: with a share of .2 the folds 0 to 4 are a
             cross-validation.
+        foreign_domain: Domain of which nothing is trained on, fitted on or validated with; '' is none. `guie foreign`
+            sets it. It changes no image that is packed, only what the doors after the packing read of them.
         licence: `any`, or `commercial`: sources whose licence is not known to allow commercial use are left out.
         pack_px: Shorter side of a packed image; smaller images are left as they are.
         pack_square: Packed images are squares of pack_px, whatever their aspect, as training squashes them.
@@ -122,6 +124,7 @@ class Data:
     val_by: Literal["class", "image"] = "class"
     val_class_share: float = within(0.5, low=0.01, high=0.99)
     val_fold: int = 0
+    foreign_domain: str = ""
     licence: Literal["any", "commercial"] = "any"
     pack_px: int = within(320, low=16, high=8192)
     pack_square: bool = False

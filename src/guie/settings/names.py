@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
-OF_WEIGHTS = ("model", "data.limits", "embed.precision", "embed.storage", "seed")  # beside the row's own
+# Beside the row's own.
+OF_WEIGHTS = ("model", "data.limits", "data.foreign_domain", "embed.precision", "embed.storage", "seed")
 
 
 def read_by_row(name: str) -> tuple[str, ...]:

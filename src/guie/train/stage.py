@@ -56,7 +56,7 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     accelerator = make_accelerator(run.device, precision_of(run.device))
     is_first = phase == "head"  # door 04 is the first that needs the models
     mean, std = check_models(run.recipe) if is_first else mean_std(run.recipe.model)
-    packed = PackedImages(run.folder(3))
+    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
     check_rows(run.recipe, packed)
     rows, results = run.recipe.stages.of_phase(phase), []
     for row in rows:

@@ -1,0 +1,261 @@
+"""The folds of `guie foreign`: each is a run of the doors 01 to 06 in a folder of its own, and its model's answers.
+
+A fold differs from the recipe in its seed and in `data.foreign_domain` alone. Doors 01 to 03 do not read the latter:
+the images of a seed are read and packed once, and every fold takes them over as `guie.branch` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from guie.branch import take_over
+from guie.data.packed import PackedImages
+from guie.dependencies import input_digests, read_values, settings_digest
+from guie.done import is_done, mark_done, outputs_digest, read_done
+from guie.kept import made_otherwise
+from guie.launch import choose_device
+from guie.options import parser
+from guie.own.training import open_doors
+from guie.recipe import PRETRAINED, Recipe, Stages, load_recipe
+from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything
+from guie.saved import RECIPE_FILE
+
+IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
+TRAINING = (1, 2, 3, 4, 5, 6)
+ANSWERS = "never_seen"  # in a fold's folder, beside those of its doors
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all folds have in common.
+
+    Attributes:
+        recipe: With no foreign domain; its seed does not count.
+        file: The same recipe as a file, for the doors.
+        folder: Of all folds.
+        origins: Runs whose packed images are taken over where they are alike, theirs or those of their own folds.
+        words: Options of every door, such as --device.
+        data_root: See `Run`.
+        device: cpu, cuda, cuda:1 or auto.
+        share: Of the given images in what a further row's PCA is fitted on; 0 makes no such row.
+    """
+
+    recipe: Recipe
+    file: Path
+    folder: Path
+    origins: tuple[Path, ...]
+    words: tuple[str, ...]
+    data_root: Path
+    device: str
+    share: float
+
+    def run(self, seed: int, domain: str = "") -> Run:
+        """The run of a fold; without a domain that of the images of a seed."""
+        name = run_name(seed, domain)
+        own = replace(self.recipe, name=name, seed=seed, data=replace(self.recipe.data, foreign_domain=domain))
+        return Run(own, self.data_root, self.folder / name)
+
+    def options(self, run: Run) -> list[str]:
+        """The options of the doors that make this run."""
+        own = run.recipe
+        sets = [f"seed={own.seed}", f"data.foreign_domain={own.data.foreign_domain}"]
+        return [*(word for text in sets for word in ("--set", text)), "--name", own.name, *self.words]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One domain left out, with one seed."""
+
+    seed: int
+    domain: str
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"seed {self.seed}, without {self.domain}"
+
+
+def run_name(seed: int, domain: str = "") -> str:
+    """The name of a fold's run, which is its folder's; of the images of a seed without a domain."""
+    own = re.sub(r"[^A-Za-z0-9_-]", "_", domain)
+    if own != domain:  # two domains may differ in such a character alone
+        own += f"_{hashlib.sha256(domain.encode()).hexdigest()[:6]}"
+    return f"seed{seed}_without_{own}" if domain else f"seed{seed}"
+
+
+def head_only(recipe: Recipe) -> Recipe:
+    """The recipe with its first phase alone, on the pretrained backbone, and the settings that need no more.
+
+    Raises:
+        ValueError: it has no such stage, or no setting that asks it.
+    """
+    stages = Stages(head=recipe.stages.head)
+    known = {PRETRAINED, *(row.name for row in stages)}
+    settings = tuple(row for row in recipe.embed.settings if {member.stage for member in row.members} <= known)
+    if not stages.head or not settings:
+        what = "stage in stages.head" if not stages.head else "setting in embed.settings whose members are head stages"
+        raise ValueError(f"--head-only: recipe {recipe.name} has no {what}; leave the option out")
+    return replace(recipe, stages=stages, embed=replace(recipe.embed, settings=settings)).validate()
+
+
+def check_not_made_otherwise(plan: Plan) -> None:
+    """Raises ValueError where a fold that is there, whatever its seed and domain, holds results of other settings."""
+    for folder in sorted(plan.folder.glob("seed*_without_*")):
+        seed, domain = _seed_and_domain(folder)
+        what = made_otherwise(folder, [plan.run(seed, domain).recipe])
+        if what:
+            raise ValueError(
+                f"{folder} is finished with other settings ({what}); --name NAME makes other folds beside these, "
+                "--replace makes them anew"
+            )
+
+
+def _seed_and_domain(folder: Path) -> tuple[int, str]:
+    """What the doors of a fold were opened with; an impossible seed where its recipe.json does not tell."""
+    try:
+        recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"]
+        return int(recipe["seed"]), str(recipe["data"]["foreign_domain"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1, ""
+
+
+def packed_index(plan: Plan, seed: int) -> pd.DataFrame:
+    """The index of a seed's packed images; doors 01 to 03 make it where it is not there.
+
+    Raises:
+        ValueError: a door failed; it has said why.
+    """
+    run = plan.run(seed)
+    for origin in plan.origins:
+        for folder in (origin, origin / plan.folder.name / run.out.name):
+            _take_over_images(plan, run, folder)
+    open_doors(IMAGES, plan.file, plan.folder, plan.options(run), is_forced=False)
+    return PackedImages(run.folder(3)).index
+
+
+def is_answered(plan: Plan, fold: Fold) -> bool:
+    """Whether a fold is finished, of the images that are there now."""
+    run, images = (plan.run(fold.seed, domain) for domain in (fold.domain, ""))
+    if read_done(run.out / ANSWERS) is None:
+        return False
+    if outputs_digest(run.out / FOLDERS[3]) != outputs_digest(images.out / FOLDERS[3]):
+        return False
+    with contextlib.suppress(ValueError):  # an earlier door is to run again
+        return is_done(run.out / ANSWERS, _settings(plan, run), _inputs(plan, run))
+    return False
+
+
+def answer(plan: Plan, fold: Fold) -> None:
+    """Trains without a domain and asks about all, unless it is done.
+
+    Raises:
+        ValueError: a door failed; it has said why.
+    """
+    run, images = (plan.run(fold.seed, domain) for domain in (fold.domain, ""))
+    _link_drawn(run, images)
+    _take_over_images(plan, run, images.out)
+    open_doors(TRAINING, plan.file, plan.folder, plan.options(run), is_forced=False)
+    _ask(plan, run)
+    shutil.rmtree(run.cache, ignore_errors=True)  # gigabytes that a finished fold does not need
+
+
+def queries_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
+    """The answers of finished folds, with the columns seed and left_out."""
+    from guie.evaluate.foreign import QUERIES
+
+    parts = []
+    for fold in folds:
+        own = pd.read_parquet(plan.run(fold.seed, fold.domain).out / ANSWERS / QUERIES)
+        parts.append(own.assign(seed=fold.seed, left_out=fold.domain))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _link_drawn(run: Run, images: Run) -> None:
+    """A fold of drawn images reads those that were drawn for its seed."""
+    if run.recipe.data.drawn is not None and not run.images_root.exists():
+        run.out.mkdir(parents=True, exist_ok=True)
+        run.images_root.symlink_to(Path("..") / images.out.name / images.images_root.name)
+
+
+def _take_over_images(plan: Plan, run: Run, origin: Path) -> None:
+    """Gives a run the packed images of another, as far as doors 01 to 03 would make them alike."""
+    with contextlib.suppress(ValueError):  # an earlier door is to run again: the doors say so
+        for number in IMAGES:
+            inputs = input_digests(run, number, _arguments(plan, run))
+            take_over(run, origin, number, settings_digest(run.recipe, number), inputs)
+
+
+def _ask(plan: Plan, run: Run) -> None:
+    from guie.evaluate.foreign import ask
+
+    folder = run.out / ANSWERS
+    settings, inputs, started = _settings(plan, run), _inputs(plan, run), time.time()
+    if is_done(folder, settings, inputs):
+        return
+    folder.mkdir(exist_ok=True)
+    (folder / "done.json").unlink(missing_ok=True)
+    run = replace(run, device=choose_device(plan.device))
+    seed_everything(run.recipe.seed)
+    keep_freed_memory()
+    metrics = ask(run, folder, plan.share)
+    read = read_values(run.recipe, 7) | {"refit share": plan.share}
+    mark_done(run, folder, "answers", settings, inputs, started, metrics, read)
+    print(f"  {'asks':<34} {time.time() - started:6.1f} s", flush=True)
+
+
+def _settings(plan: Plan, run: Run) -> str:
+    return f"{settings_digest(run.recipe, 7)} refit {plan.share}"
+
+
+def _inputs(plan: Plan, run: Run) -> dict[str, str]:
+    """What the answers depend on; ValueError where an earlier door has not finished."""
+    found = input_digests(run, 7, _arguments(plan, run))
+    return {name: value for name, value in found.items() if name != "device"}
+
+
+def _arguments(plan: Plan, run: Run) -> argparse.Namespace:
+    words = ["--recipe", str(plan.file), "--out", str(plan.folder), *plan.options(run)]
+    return parser(None).parse_args(words)
+
+
+def all_folds(plan: Plan, seeds: list[int], domains: list[str], is_refit: bool) -> Iterator[Fold]:
+    """The folds of all seeds; their images are packed first, so that what cannot be is told before hours of training.
+
+    Raises:
+        ValueError: see `guie.evaluate.foreign.check_domains`.
+    """
+    from guie.evaluate.foreign import check_domains
+
+    for seed in seeds:
+        for domain in check_domains(packed_index(plan, seed), domains, is_refit, seed):
+            yield Fold(seed, domain)
+
+
+def load_plain(name: str, overrides: list[str]) -> Recipe:
+    """The recipe that the folds are of.
+
+    Raises:
+        ValueError: it names a foreign domain itself, or its validation images are of trained classes.
+    """
+    recipe = load_recipe(name, overrides)
+    if recipe.data.foreign_domain:
+        raise ValueError(
+            f"data.foreign_domain is {recipe.data.foreign_domain!r}; guie foreign sets it for each fold: name the "
+            "domains with --domains"
+        )
+    if recipe.data.val_by != "class":
+        raise ValueError(
+            f"data.val_by is {recipe.data.val_by!r}: then the others are asked about classes that were trained on, "
+            "which is no fair comparison; --set data.val_by=class"
+        )
+    return recipe

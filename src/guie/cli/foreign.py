@@ -1,0 +1,179 @@
+"""The command `guie foreign`: how good is a recipe on a domain that it has never seen?"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guie.errors import run_to_the_end
+from guie.examples import ExamplesFirst
+from guie.machine import check_names, check_writable
+from guie.options import NAMES
+from guie.run import FOREIGN, FOREIGN_HEAD, default_out, set_up_logging
+from guie.settings.names import check_name
+from guie.shown import painted
+
+if TYPE_CHECKING:  # at run time only where there is work: --help answers at once
+    from guie.cli.folds import Fold, Plan
+
+EXAMPLES = """
+guie foreign minibench --data-root ../shared/data --seeds 0 1 2
+guie foreign minibench --data-root ../shared/data --set stages.s1_head_224.neck.has_unit_input=true \\
+    --name unit --seeds 0 1 2 --against artifacts/minibench
+"""
+DESCRIPTION = """\
+Leaves one domain of a recipe out, trains on the others, and asks about all:
+for every domain in turn, and every seed. The domain that is left out takes no
+part in training, in the choice of epochs, or in a PCA.
+
+The queries are the recipe's validation images of all domains; they are the
+index, too, and the same in every fold. So a domain's queries are asked of the
+model that never saw the domain, and of those that saw its other classes. A
+training image that is also a query of any domain is in no fold's training, as
+in the recipe's own run. Half of each domain's classes are asked about where
+data.val_class_share is .5; the others are what --refit may see.
+
+Each fold is a run of its own below artifacts/NAME/foreign: what is finished
+is not done again, and an interrupted command goes on. Packed images are shared.
+Writes there: foreign.csv, the score of every seed, fold, domain and row;
+summary.csv, the means with their 95 % intervals, for other classes of these
+domains, and over the folds; queries.parquet; foreign.svg. The report of the
+run artifacts/NAME shows them. With --against: compared.csv.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = ExamplesFirst(EXAMPLES, prog="guie foreign", usage="guie foreign RECIPE [options]", description=DESCRIPTION)
+    p.add_argument("recipe", metavar="RECIPE", help="a recipe in src/guie/recipes/, or a .py file that defines RECIPE")
+    p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field; repeatable")
+    p.add_argument("--name", default="", help="of the results (default: the recipe's)")
+    p.add_argument("--data-root", type=Path, help="folder of the raw data sets (default: GUIE_DATA or ./data)")
+    p.add_argument("--out", type=Path, default=default_out(), help="where the results go (default: artifacts/)")
+    p.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the recipe's; three tell an interval")
+    p.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="leave out only these (default: each)")
+    p.add_argument("--head-only", action="store_true", help="train the stages of the first phase only: quick")
+    p.add_argument(
+        "--refit", type=_share, nargs="?", const=0.5, default=0.0, metavar="SHARE",
+        help="a further row for each that ends in a PCA: fitted as guie refit does, to the other classes' images of "
+        "the domain left out, without labels; SHARE is theirs in the fit (default .5)",
+    )  # fmt: skip
+    p.add_argument("--against", type=Path, metavar="RUN", help="tell the difference from this run's folds, artifacts/X")
+    p.add_argument("--replace", action="store_true", help="make folds anew that are finished with other settings")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (default)")
+    return p
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0 and at most 1")
+    return share
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status. An error is reported in one line, see `guie.errors`."""
+    arguments = parser().parse_args(argv)
+    return run_to_the_end(lambda: foreign(arguments), "guie foreign", arguments.out, "the same command goes on")
+
+
+def foreign(arguments: argparse.Namespace) -> None:
+    """Makes the folds that are not there, and tells what all say.
+
+    Raises:
+        ValueError: options that do not go together, a domain that cannot be left out, finished folds of other settings,
+            or a door that failed.
+        FileNotFoundError: the recipe, or the run of --against, does not exist.
+    """
+    from guie.cli.folds import all_folds, check_not_made_otherwise, queries_of
+    from guie.cli.foreign_results import read_against, tell, write_results
+    from guie.done import locked
+
+    set_up_logging(None)
+    logging.getLogger("guie").setLevel(logging.WARNING)  # what doors and folds say is in their own log.txt
+    plan = _plan(arguments)
+    seeds = list(dict.fromkeys(arguments.seeds or [plan.recipe.seed]))
+    against = None if arguments.against is None else read_against(arguments.against, plan.folder)
+    with locked(plan.folder):
+        if not arguments.replace:
+            check_not_made_otherwise(plan)
+        print(f"images of {len(seeds)} seed{'s' * (len(seeds) > 1)}", flush=True)
+        _write_recipe(plan)
+        folds = list(all_folds(plan, seeds, arguments.domains, bool(plan.share)))
+        _make(plan, folds)
+        queries = queries_of(plan, folds)
+        found = write_results(plan.folder, queries, against)
+    tell(found, plan.folder)
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """What the options ask for.
+
+    Raises:
+        ValueError: see `foreign`.
+    """
+    from guie.cli.folds import Plan, head_only, load_plain
+    from guie.evaluate.foreign import can_refit
+
+    whole = recipe = load_plain(arguments.recipe, arguments.set)
+    if any(text.startswith(NAMES) for text in arguments.set):
+        raise ValueError("--set name=...: name the results with --name")
+    if arguments.head_only:
+        recipe = head_only(recipe)
+    if arguments.refit and not any(map(can_refit, recipe.embed.settings)):
+        raise ValueError(
+            f"--refit: no setting of recipe {recipe.name} ends in a PCA (embed.settings.*.pca_dim), and nothing else "
+            "can be fitted to images without labels"
+        )
+    name = arguments.name or whole.name
+    check_name("--name", name)
+    out = arguments.out.resolve()
+    check_names(out=out)
+    folder = out / name / (FOREIGN_HEAD if arguments.head_only else FOREIGN)
+    check_writable(folder)
+    given = [] if arguments.data_root is None else ["--data-root", str(arguments.data_root.resolve())]
+    root = arguments.data_root or Path(os.environ.get("GUIE_DATA", "data"))
+    return Plan(
+        recipe=replace(recipe, name=name),
+        file=folder / "recipe.py",
+        folder=folder,
+        origins=tuple(dict.fromkeys((out / name, out / whole.name))),
+        words=(*given, "--device", arguments.device),
+        data_root=root.resolve(),
+        device=arguments.device,
+        share=arguments.refit,
+    )
+
+
+def _write_recipe(plan: Plan) -> None:
+    """Writes the file that the doors of all folds read."""
+    from guie.files import whole_file
+    from guie.own.recipe_text import recipe_text
+
+    doc = f"{plan.recipe.name}: written by guie foreign; each fold sets seed and data.foreign_domain.\n"
+    with whole_file(plan.file) as temporary:
+        temporary.write_text(recipe_text(plan.recipe, doc), encoding="utf-8")
+
+
+def _make(plan: Plan, folds: list[Fold]) -> None:
+    """Makes what is not finished, and tells how long the rest may take."""
+    from guie.cli.folds import answer, is_answered
+
+    waiting = [fold for fold in folds if not is_answered(plan, fold)]
+    if len(waiting) < len(folds):
+        print(f"{len(folds) - len(waiting)} of {len(folds)} folds are finished already", flush=True)
+    started = time.time()
+    for i, fold in enumerate(waiting):
+        left = (time.time() - started) / i * (len(waiting) - i) / 60 if i else 0
+        rest = f", about {max(1, round(left))} min to go" if i else ""
+        print(painted(f"fold {i + 1} of {len(waiting)}: {fold}{rest}", "score"), flush=True)
+        answer(plan, fold)

@@ -1,0 +1,136 @@
+"""What `guie foreign` writes and prints of its folds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from guie.evaluate.foreign import QUERIES
+from guie.evaluate.foreign_table import DIFFERENCE, NEVER_SEEN, SEEN, by_domain, compared, fold_scores, rows_of, summary
+from guie.files import whole_file
+from guie.report.foreign import COMPARED, Foreign
+from guie.report.pictures import standalone
+from guie.report.sections_foreign import foreign_charts
+from guie.run import FOREIGN_SUMMARY
+from guie.shown import Style, table, window_columns
+
+SCORES = "foreign.csv"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What all folds say.
+
+    Attributes:
+        summary: See `guie.evaluate.foreign_table.summary`; the column domain is '' for all domains together.
+        compared: See `guie.evaluate.foreign_table.compared`; None without another run.
+        against: The name of that run.
+        n_folds: Pairs of a seed and a domain.
+    """
+
+    summary: pd.DataFrame
+    compared: pd.DataFrame | None
+    against: str
+    n_folds: int
+
+
+def read_against(run: Path, folder: Path) -> tuple[str, pd.DataFrame]:
+    """The name and the queries of another run's folds.
+
+    Args:
+        run: Such as artifacts/minibench, or the folder of its folds.
+        folder: Of this command's folds, which may be called otherwise (--head-only).
+
+    Raises:
+        FileNotFoundError: it has none.
+        ValueError: it is this run itself.
+    """
+    places = [run / folder.name, run]
+    found = next((place for place in places if (place / QUERIES).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"--against {run}: no {folder.name}/{QUERIES} there; first finish guie foreign for that run"
+        )
+    if found.resolve() == folder.resolve():
+        raise ValueError(f"--against {run} is this run itself; name this one's results with --name")
+    return found.resolve().parent.name, pd.read_parquet(found / QUERIES)
+
+
+def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.DataFrame] | None) -> Results:
+    """Writes the tables and the chart; see the command's --help."""
+    rows = rows_of(queries)
+    parts = [summary(queries), *(by_domain(queries, row) for row in rows)]
+    whole = pd.concat(parts, ignore_index=True)
+    found = None if against is None else compared(against[1], queries, (against[0], folder.parent.name))
+    with whole_file(folder / QUERIES) as temporary:
+        queries.to_parquet(temporary, index=False)
+    _write_csv(folder / SCORES, fold_scores(queries))
+    (folder / COMPARED).unlink(missing_ok=True)
+    if found is not None and against is not None:
+        found = found.assign(against=against[0])
+        _write_csv(folder / COMPARED, found)
+    _write_csv(folder / FOREIGN_SUMMARY, whole)
+    for name, chart in foreign_charts(Foreign(whole, found)).items():
+        with whole_file(folder / f"{name}.svg") as temporary:
+            temporary.write_text(standalone(chart), encoding="utf-8")
+    n_folds = len(queries[["seed", "left_out"]].drop_duplicates())
+    return Results(whole, found, against[0] if against else "", n_folds)
+
+
+def tell(found: Results, folder: Path) -> None:
+    """Prints the tables."""
+    width = window_columns()
+    whole = found.summary[found.summary["domain"] == ""]
+    rows = list(dict.fromkeys(whole["row"]))
+    print(f"\nmP@5, mean of {found.n_folds} folds; change with its 95 % interval for other classes")
+    print("\n".join(_side_by_side(whole, rows, "row", width)))
+    last = found.summary[(found.summary["row"] == rows[-1]) & (found.summary["domain"] != "")]
+    print(f"\n{rows[-1]}, by domain")
+    print("\n".join(_side_by_side(last, list(dict.fromkeys(last["domain"])), "domain", width)))
+    if found.compared is not None:
+        print(f"\nmP@5 gained over {found.against} on the same queries, with 95 % intervals")
+        print("\n".join(_gains(found.compared, width)))
+    print(f"\nwritten: {folder}/{{{SCORES},{FOREIGN_SUMMARY},foreign.svg}}")
+
+
+def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int) -> list[str]:
+    """A line for each name: what it scores on domains seen and never seen, and the difference."""
+    cells: list[tuple[str, ...]] = [("", SEEN, NEVER_SEEN, "change", "95 %", "classes")]
+    for name in names:
+        own = lines[lines[column] == name].set_index("side")
+        change = own.loc[DIFFERENCE] if DIFFERENCE in own.index else None
+        values = [_score(own["mean"].get(side, math.nan)) for side in (SEEN, NEVER_SEEN)]
+        gained = ["–", "–"] if change is None else [_signed(change["mean"]), _between(change, "class")]
+        cells.append((name, *values, *gained, f"{int(own['n_classes'].max())}"))
+    styles: dict[tuple[int, int], Style] = {(len(cells) - 1, 2): "score"}
+    return table(cells, width, styles=styles)
+
+
+def _gains(lines: pd.DataFrame, width: int) -> list[str]:
+    cells = [("", "domains", "gained", "other classes", "other folds")]
+    for line in lines.to_dict("records"):
+        both = (_between(line, "class"), _between(line, "fold"))
+        cells.append((line["row"], line["side"], _signed(line["mean"]), *both))
+    return table(cells, width, left=(1,))
+
+
+def _write_csv(path: Path, lines: pd.DataFrame) -> None:
+    with whole_file(path) as temporary:
+        lines.to_csv(temporary, index=False)
+
+
+def _score(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}"
+
+
+def _between(line: pd.Series | dict[Any, Any], kind: str) -> str:
+    low, high = line[f"{kind}_low"], line[f"{kind}_high"]
+    return "–" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"

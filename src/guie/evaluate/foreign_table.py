@@ -1,0 +1,219 @@
+"""Scores of domains seen and never seen over all folds and seeds, their differences, and two intervals of each.
+
+The intervals answer two questions. Over the pairs of a seed and a fold (Student's t): would other trainings, without
+other domains, tell the same? By resampling classes (`guie.evaluate.intervals`; a class counts once, however many seeds
+asked about it): would other classes of these domains?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from guie.evaluate.intervals import class_interval
+
+SEEN, NEVER_SEEN, DIFFERENCE = "seen", "never seen", "difference"
+QUERY = ["seed", "domain", "image_id"]  # what tells a query of a row
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and domains, with equal weight.
+
+    Attributes:
+        mean: The mean.
+        class_low: Lower end of the 95 % interval for other classes; NaN where a domain has a single class.
+        class_high: Its upper end.
+        fold_low: Lower end of the 95 % interval over the pairs of a seed and a domain; NaN for a single pair.
+        fold_high: Its upper end.
+        n_pairs: Pairs of a seed and a domain.
+        n_classes: Classes that were asked about.
+    """
+
+    mean: float
+    class_low: float
+    class_high: float
+    fold_low: float
+    fold_high: float
+    n_pairs: int
+    n_classes: int
+
+
+SUMMARY_COLUMNS = ("row", "dim", "side", *(field.name for field in fields(Estimate)), "domain")
+
+
+def sides(queries: pd.DataFrame) -> pd.DataFrame:
+    """The precision of each query, asked of models that had seen its domain and of the one that had not.
+
+    Args:
+        queries: As `guie.evaluate.foreign.ask` writes them, of all folds, with the columns seed and left_out.
+
+    Returns:
+        row, seed, domain, image_id, class, dim; `seen`, the mean over the folds that left another domain out, and
+        `never seen`; NaN where no fold says it. Queries that have nothing relevant are left out. Rows keep the order in
+        which they first stand.
+    """
+    asked = queries[np.isfinite(queries["precision"])]
+    side = np.where(asked["is_never"], NEVER_SEEN, SEEN)
+    keys = ["row", *QUERY, "class", "dim"]
+    means = asked.assign(side=side).groupby([*keys, "side"], sort=False)["precision"].mean().unstack("side")
+    return means.reindex(columns=[SEEN, NEVER_SEEN]).rename_axis(columns=None).reset_index()
+
+
+def estimate(values: pd.Series, asked: pd.DataFrame, limits: tuple[float, float] = (0.0, 1.0)) -> Estimate | None:
+    """The mean of one value a query, and its intervals; None where no value is known.
+
+    Args:
+        values: float, NaN where it is not known.
+        asked: seed, domain and class of the same queries.
+        limits: The range of the values.
+    """
+    is_known = np.isfinite(values)
+    values, asked = values[is_known], asked[is_known]
+    if values.empty:
+        return None
+    pairs = values.groupby([asked["seed"], asked["domain"]]).mean()
+    classes, domains = asked["class"].to_numpy(str), asked["domain"].to_numpy(str)
+    low, high = class_interval(values.to_numpy(np.float64), classes, domains, limits=limits)
+    fold_low, fold_high = student_interval(pairs.to_numpy())
+    return Estimate(
+        mean=float(pairs.mean()),
+        class_low=low,
+        class_high=high,
+        fold_low=fold_low,
+        fold_high=fold_high,
+        n_pairs=len(pairs),
+        n_classes=len(set(zip(domains, classes, strict=True))),
+    )
+
+
+def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of float64 [n]; NaN where there is one value."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def rows_of(queries: pd.DataFrame) -> list[str]:
+    """The names of the rows, in the order of the ladder."""
+    return list(dict.fromkeys(queries["row"]))
+
+
+def summary(queries: pd.DataFrame) -> pd.DataFrame:
+    """A line for each row of the ladder and each of seen, never seen and their difference; see `SUMMARY_COLUMNS`.
+
+    The column domain is '' for all domains together. The difference is of the queries that both kinds of folds were
+    asked; of one fold alone there is none.
+    """
+    compared = sides(queries)
+    lines = []
+    for row in rows_of(queries):
+        own = compared[compared["row"] == row]
+        change = own[NEVER_SEEN] - own[SEEN]
+        sought = ((SEEN, own[SEEN], (0.0, 1.0)), (NEVER_SEEN, own[NEVER_SEEN], (0.0, 1.0)))
+        for name, values, limits in (*sought, (DIFFERENCE, change, (-1.0, 1.0))):
+            found = estimate(values, own, limits)
+            if found is not None:
+                lines.append({"row": row, "dim": int(own["dim"].iloc[0]), "side": name, **asdict(found)})
+    return pd.DataFrame(lines).assign(domain="")
+
+
+def by_domain(queries: pd.DataFrame, row: str) -> pd.DataFrame:
+    """The same of one row for each domain alone."""
+    own = queries[queries["row"] == row]
+    parts = [summary(part).assign(domain=domain) for domain, part in own.groupby("domain", sort=True)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def fold_scores(queries: pd.DataFrame) -> pd.DataFrame:
+    """A line for each seed, fold, domain and row: the published table of all that was asked.
+
+    Returns:
+        seed, left_out, domain, side, row, dim, n_queries, n_classes, mp5 with the 95 % interval for other classes of
+        the domain (mp5_low, mp5_high), and r1.
+    """
+    lines = []
+    keys = ["seed", "left_out", "domain", "row"]
+    for key, own in queries.groupby(keys, sort=False):
+        asked = own[np.isfinite(own["precision"])]
+        if asked.empty:
+            continue
+        classes = asked["class"].to_numpy(str)
+        values = asked["precision"].to_numpy(np.float64)
+        low, high = class_interval(values, classes, np.zeros(len(asked), int))
+        lines.append(
+            dict(zip(keys, key, strict=True))
+            | {"side": NEVER_SEEN if asked["is_never"].iloc[0] else SEEN, "dim": int(asked["dim"].iloc[0])}
+            | {"n_queries": len(asked), "n_classes": len(np.unique(classes))}
+            | {"mp5": values.mean(), "mp5_low": low, "mp5_high": high, "r1": asked["recall_at_1"].mean()}
+        )
+    columns = [*keys[:3], "side", "row", "dim", "n_queries", "n_classes", "mp5", "mp5_low", "mp5_high", "r1"]
+    return pd.DataFrame(lines)[columns].round(6)
+
+
+def compared(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """What one recipe gains over another on the same queries of the same folds and seeds.
+
+    Rows of equal names are compared, and the two last rows, which are exported.
+
+    Args:
+        before: Queries of all folds of the recipe that is compared with.
+        after: Those of the other.
+        names: Of the two, for messages.
+
+    Returns:
+        row (`last row` for the two last), side, before, after (means), and of the difference what `Estimate` holds.
+
+    Raises:
+        ValueError: they have no fold in common, or were asked other queries in one.
+    """
+    folds = [set(zip(table["seed"], table["left_out"], strict=True)) for table in (before, after)]
+    shared = folds[0] & folds[1]
+    if not shared:
+        raise ValueError(f"{names[0]} and {names[1]} have no fold in common: {_told(folds[0])}; {_told(folds[1])}")
+    first, second = (_of_folds(table, shared) for table in (before, after))
+    last = [rows_of(table)[-1] for table in (first, second)]
+    pairs = [("last row", *last)] + [(row, row, row) for row in rows_of(second) if row in set(first["row"])]
+    lines: list[dict[str, Any]] = []
+    for name, one, other in pairs:
+        both = _matched(sides(first[first["row"] == one]), sides(second[second["row"] == other]), names)
+        for side in (SEEN, NEVER_SEEN):
+            gain = estimate(both[f"{side}_after"] - both[f"{side}_before"], both, (-1.0, 1.0))
+            means = [estimate(both[f"{side}_{when}"], both) for when in ("before", "after")]
+            if gain is not None and all(means):
+                own = {when: mean.mean for when, mean in zip(("before", "after"), means, strict=True) if mean}
+                lines.append({"row": name, "side": side, **own, **asdict(gain)})
+    return pd.DataFrame(lines)
+
+
+def _of_folds(queries: pd.DataFrame, folds: set[tuple[int, str]]) -> pd.DataFrame:
+    is_shared = [fold in folds for fold in zip(queries["seed"], queries["left_out"], strict=True)]
+    return queries[is_shared]
+
+
+def _matched(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """Both, a line for each query, with the suffixes `_before` and `_after`.
+
+    Raises:
+        ValueError: they were asked other queries.
+    """
+    keys = [*QUERY, "class"]
+    both = before.merge(after, on=keys, suffixes=("_before", "_after"), how="outer", indicator=True)
+    n_apart = int((both["_merge"] != "both").sum())
+    if n_apart:
+        raise ValueError(
+            f"{names[0]} and {names[1]} were asked other queries ({n_apart} of {len(both)} are of one alone): compare "
+            "recipes with the same data.sources, data.val_* and images"
+        )
+    return both
+
+
+def _told(folds: Sequence[tuple[int, str]] | set[tuple[int, str]]) -> str:
+    return ", ".join(f"seed {seed} without {domain}" for seed, domain in sorted(folds))

@@ -1,0 +1,65 @@
+"""What `guie foreign` found about a run's recipe, read from the run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from guie.evaluate.foreign_table import SUMMARY_COLUMNS
+from guie.run import FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY
+
+COMPARED = "compared.csv"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """The folds of a recipe.
+
+    Attributes:
+        summary: See `guie.evaluate.foreign_table.summary`; the column domain is '' for all domains together.
+        compared: See `guie.evaluate.foreign_table.compared`, with the column against; None without another run.
+        is_head_only: Whether only the stages of the first phase were trained.
+    """
+
+    summary: pd.DataFrame
+    compared: pd.DataFrame | None = None
+    is_head_only: bool = False
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows of the ladder."""
+        return list(dict.fromkeys(self.summary["row"]))
+
+    def lines(self, row: str, domain: str = "") -> pd.DataFrame:
+        """The lines of a row, by their side."""
+        is_meant = (self.summary["row"] == row) & (self.summary["domain"] == domain)
+        return self.summary[is_meant].set_index("side")
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that were asked about."""
+        return [name for name in dict.fromkeys(self.summary["domain"]) if name]
+
+
+def read_foreign(out: Path) -> tuple[Foreign, ...]:
+    """What there is of the whole recipe, and of its head alone.
+
+    Raises:
+        ValueError: a summary lacks a column.
+    """
+    found = []
+    for name in (FOREIGN, FOREIGN_HEAD):
+        path = out / name / FOREIGN_SUMMARY
+        if path.is_file():
+            summary = pd.read_csv(path, dtype={"domain": str, "row": str}, keep_default_na=False, na_values={
+                column: [""] for column in SUMMARY_COLUMNS if column not in ("domain", "row", "side")
+            })  # fmt: skip
+            missing = [column for column in SUMMARY_COLUMNS if column not in summary]
+            if missing or summary.empty:
+                raise ValueError(f"{path} is damaged (it lacks {missing}); the same guie foreign writes it again")
+            other = path.with_name(COMPARED)
+            compared = pd.read_csv(other) if other.is_file() else None
+            found.append(Foreign(summary, compared, name == FOREIGN_HEAD))
+    return tuple(found)
