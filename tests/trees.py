@@ -25,6 +25,7 @@ from guie.recipe import (
     Embed,
     Exponential,
     Export,
+    Fold,
     GrowingMargin,
     Interpolate,
     LayerDecay,
@@ -174,6 +175,7 @@ def sample(kind: Any) -> Any:
         types.NoneType: None,
         float: 0.123,
         Model: Model("timm", "resnet34"),
+        Fold: Fold(number=1),
         Steps: Steps(drops=(1,)),
         Exponential: Exponential(epoch_decay=0.5),
         BlockFactors: BlockFactors(edges=(1,), factors=(0.5,)),
@@ -234,6 +236,7 @@ def every_kind() -> Recipe:
         optim=replace(moves, method=Adam(), schedule=Steps(drops=(1,))),
         sampling=PerClass(images_per_class=4),
         sources=("a",),
+        left_out=Fold(number=0, of=100),
     )
     backbone = replace(
         head,

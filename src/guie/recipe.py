@@ -59,6 +59,7 @@ from guie.settings.sampling import Weighted as Weighted
 from guie.settings.stage import HEAD as HEAD
 from guie.settings.stage import PHASES as PHASES
 from guie.settings.stage import Cost as Cost
+from guie.settings.stage import Fold as Fold
 from guie.settings.stage import Neck as Neck
 from guie.settings.stage import Part as Part
 from guie.settings.stage import Row as Row

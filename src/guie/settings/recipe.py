@@ -86,7 +86,7 @@ class Recipe:
         return self.model
 
     def chosen_on_validation(self, setting: Setting) -> tuple[str, ...]:
-        """What of a setting was chosen by validation scores, in the rows' order.
+        """What of a setting was chosen by the validation images' scores, in the rows' order.
 
         Returns:
             `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`, `INTERPOLATION: share`.
@@ -94,7 +94,8 @@ class Recipe:
         behind = self.behind(member.stage for member in setting.members)
         reasons = ["the setting"] if setting.is_chosen_on_validation else []
         for row in self.stages:
-            if row.name in behind and (chosen := row.chosen_on_validation):
+            is_reported = self.stage(row.name).left_out is None  # else it was chosen by training classes
+            if row.name in behind and is_reported and (chosen := row.chosen_on_validation):
                 reasons.append(f"{row.name}: {chosen}")
         return tuple(reasons)
 
@@ -198,6 +199,10 @@ class Recipe:
             raise ValueError(
                 f"{at}.sources are others than {parent}'s, and so are the classes; name start.fresh=('objective',)"
             )
+        if before.left_out != stage.left_out:
+            raise ValueError(
+                f"{at}.left_out is another than {parent}'s, and so are the classes; name start.fresh=('objective',)"
+            )
         own, other = stage.objective.state_shape(), before.objective.state_shape()
         if own != other:
             raise ValueError(
@@ -211,7 +216,7 @@ class Recipe:
             if name not in names:
                 raise ValueError(f"{at}.of names {name!r}, which is no earlier stage; {nearest(name, names)}")
             first, other = self.stage(soup.of[0]), self.stage(name)
-            for field in ("image_px", "patch_stride", "sources"):
+            for field in ("image_px", "patch_stride", "sources", "left_out"):
                 if getattr(first, field) != getattr(other, field):
                     raise ValueError(
                         f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has "

@@ -145,6 +145,7 @@ WINNERS = (
 LITERATURE = (
     *("irt_o", "irt_l", "irt_r", "berton_low_vram", "berton_high_vram", "roth_margin_rho", "proxy_anchor"),
     *("multi_similarity_xbm", "group_loss", "message_passing", "bier", "divide_and_conquer", "mic", "diva", "pads"),
+    "reality_check",
 )
 # Of every recipe; of the winners' as they were before the library was asked.
 PIXELS_OF = (
