@@ -16,7 +16,7 @@ class Joined:
     def __init__(self, parts: Sequence[np.ndarray | Halves | Joined]) -> None:
         """`parts` are float32 [n, d] each, possibly memory maps."""
         self.parts = parts
-        self.shape = (len(parts[0]), sum(part.shape[1] for part in parts))
+        self.shape: tuple[int, int] = (len(parts[0]), sum(part.shape[1] for part in parts))
 
     def __len__(self) -> int:
         """Number of rows."""
