@@ -196,7 +196,7 @@ def another_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
     if value and len(set(value)) > 1:
         return value[::-1]
     if is_dataclass(kind):
-        return (Limit("a"),)
+        return (Limit("a"),) if kind is Limit else (sample(kind),)
     if typing.get_origin(kind) is tuple:  # options of a loss
         return (*value, ("margin", 0.3))
     if typing.get_origin(kind) is typing.Literal:

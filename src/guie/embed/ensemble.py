@@ -14,16 +14,18 @@ from torch import Tensor, nn
 from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.halves import Halves
+from guie.embed.joined import Joined
 from guie.embed.pca import PCA, Moments, blocks, moments_of, pca_of
 from guie.embed.postprocess import length_mixed, power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import Sized, sizes_of, split_sizes
-from guie.embed.views import Renormalised, frame_of
+from guie.embed.views import frame_of
 from guie.files import digest_of_tensors, load_weights, save_json
-from guie.model.backbone import Backbone, build_backbone
+from guie.model.backbone import Backbone, build_side_by_side, parts_of
 from guie.model.neck import Neck, n_sizes
 from guie.model.normalisation import mean_std
 from guie.model.patches import set_resolution
+from guie.model.side_by_side import Renormalised
 from guie.run import Run
 from guie.settings.embed import Member, Setting
 from guie.settings.model import Model
@@ -32,7 +34,7 @@ from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
 Features = Callable[
-    [Member, str, str], np.ndarray | Halves | Sized
+    [Member, str, str], np.ndarray | Halves | Joined | Sized
 ]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
 
 
@@ -71,14 +73,15 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
     """
     model = model or run.recipe.model_of(stage)
     if stage == PRETRAINED:
-        path = run.weights_path(model.weights_file) if model.weights_file else None
-        backbone = build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
-        if model.weights_tag:
-            note_pretrained(run, model, backbone)
+        paths = {each: run.weights_path(each.weights_file) for each in model.each if each.weights_file}
+        backbone = build_side_by_side(model, image_px, paths, run.recipe.seed, patch_stride)
+        for each, part in zip(model.each, parts_of(backbone), strict=True):
+            if each.weights_tag:
+                note_pretrained(run, each, part)
         return backbone
     # first at the stage's own image size, so that the position embedding loads strictly; then it is changed
     trained = run.recipe.stage(stage)
-    backbone = build_backbone(
+    backbone = build_side_by_side(
         model, trained.image_px, None, run.recipe.seed, trained.patch_stride, has_tag_weights=False
     )
     backbone.load_state_dict(stage_weights(run, stage, "backbone"), strict=True)
@@ -174,7 +177,7 @@ class MemberFeatures:
         self.store, self.run = store, store.run
         self._loaded: tuple[tuple[str, int, int], Encoder] | None = None
 
-    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Sized:
+    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Joined | Sized:
         """Features of a split, float32 [n_images, feature_dim], memory-mapped. If the member's neck takes the image's
         size, three more columns hold it."""
         packed = self.store.packed

@@ -299,7 +299,8 @@ def _card(
         "commit": commit(),
         "models": [
             _with_mean_std(model)
-            for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)
+            for member in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)
+            for model in member.each
         ],
         "setting": asdict(recipe.embed.final),
         "scores": scores,

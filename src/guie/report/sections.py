@@ -131,9 +131,9 @@ def _recipe_in_short(recipe: Recipe, steps: Sequence[Step]) -> list[tuple[str, s
     data = recipe.data
     filled_up = f", filled up to {data.fill_per_class}" if data.fill_per_class else ""
     return [
-        ("backbone", f"{model.library} {model.name}"),
-        ("weights", model.weights or "random"),
-        ("pixels", _pixels(model, steps)),
+        ("backbone", " beside ".join(f"{each.library} {each.name}" for each in model.each)),
+        ("weights", ", ".join(each.weights or "random" for each in model.each)),
+        ("pixels", _pixels(model, steps) + ("; the backbones beside it by their own" if model.beside else "")),
         ("training classes", f"{data.min_per_class} to {data.max_per_class} images each{filled_up}"),
         ("validation", f"{data.val_class_share:.0%} of the classes of each domain"),
         ("packed images", f"shorter side {data.pack_px} px, JPEG quality {data.jpeg_quality}"),

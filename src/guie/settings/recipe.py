@@ -98,9 +98,9 @@ class Recipe:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """All backbones, the recipe's first."""
+        """All backbones, the recipe's first; those that stand side by side one by one."""
         own = [stage.start.model for stage in self.stages.trained if stage.start.model]
-        return tuple(dict.fromkeys([self.model, *own]))
+        return tuple(dict.fromkeys(model for wanted in (self.model, *own) for model in wanted.each))
 
     @property
     def train_sources(self) -> tuple[str, ...]:
@@ -186,6 +186,11 @@ class Recipe:
 
     def _check_start(self, stage: Stage, seen: list[Row]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)
+        if not stage.is_backbone_frozen and self.model_of(stage.name).beside:
+            raise ValueError(
+                f"{at}.trains is {stage.trains!r}, but its backbone is several side by side (model.beside), which stay "
+                "frozen; take 'head', 'neck' or 'objective'"
+            )
         model = stage.start.model
         if model and parent != PRETRAINED:
             raise ValueError(
