@@ -67,7 +67,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "views_per_image": (1, 100),
     },  # 0 drew images singly, as Weighted does
     "Interpolate": {"shares": (0.0, 1.0)},
-    "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000)},
+    "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000), "patch_drop": (0.0, 0.95)},
     "Validation": {"every_epochs": (0, 10**6)},
     # Of AUGMENT_HIGH:
     "Augment": {
@@ -144,7 +144,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 99
+    assert sum(map(len, RANGES.values())) == 100
 
 
 def places() -> list[tuple[Leaf, float, float]]:
