@@ -33,7 +33,7 @@ class Tower(nn.Module):
 def small_model(stage: Stage, seed: int = 0) -> Model:
     """A model that depends on the stage and the seed alone. Its parts that the stage trains require gradients."""
     torch.manual_seed(seed)
-    model = build_model(Tower(), stage, COUNTS, LABELS, seed)  # type: ignore[arg-type]
+    model = build_model(Tower(), stage, COUNTS, LABELS, seed, {"teacher": 3})  # type: ignore[arg-type]
     model.open(stage)
     return model
 

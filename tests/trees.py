@@ -57,7 +57,13 @@ MINERS = (BatchHard(), DistanceWeighted(), EasyPositive(), MultiSimilarityMiner(
 OTHER_KINDS = [kind for kind in typing.get_args(ObjectiveSettings) if kind not in (ArcFace, CosFace, Softmax)]
 PHASES = ("head", "backbone", "highres")
 # The fields that name one row.
-NAMING = {("Start", "of"), ("Member", "stage"), ("Interpolate", "of"), ("Interpolate", "start")}
+NAMING = {
+    ("Start", "of"),
+    ("Member", "stage"),
+    ("Interpolate", "of"),
+    ("Interpolate", "start"),
+    ("KeepCosines", "of"),
+}
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def another(leaf: Leaf) -> Any:
     """A valid value for the field that differs from its own."""
     if leaf.key in {("Start", "of"), ("Member", "stage"), ("Interpolate", "start")}:  # these must name a stage
         return "s1" if leaf.value == "pretrained" else "pretrained"
-    if leaf.key == ("Interpolate", "of"):
+    if leaf.key in {("Interpolate", "of"), ("KeepCosines", "of")}:
         return "s1"
     if leaf.is_choice:
         return next(other for other in map(sample, leaf.kinds) if type(other) is not type(leaf.value))

@@ -54,6 +54,7 @@ from guie.settings.optim import Optim as Optim
 from guie.settings.optim import Sgd as Sgd
 from guie.settings.optim import Steps as Steps
 from guie.settings.recipe import Recipe as Recipe
+from guie.settings.retain import Retain as Retain
 from guie.settings.sampling import PerClass as PerClass
 from guie.settings.sampling import Weighted as Weighted
 from guie.settings.stage import HEAD as HEAD

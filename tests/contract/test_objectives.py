@@ -101,7 +101,7 @@ EXAMPLES: dict[type, tuple[ObjectiveSettings, ...]] = {
         GroupLoss(temperature=2.0, n_anchors=1, n_iterations=3, compares="features", has_self_similarity=False),
     ),
     HierarchicalDivide: (HierarchicalDivide(n_clusters=4),),
-    KeepCosines: (KeepCosines(),),
+    KeepCosines: (KeepCosines(), KeepCosines(of="teacher")),
     KoLeo: (KoLeo(),),
     Library: (
         Library(options=(("margin", 0.4),), miner=BatchHard(), memory=MEMORY),
@@ -174,6 +174,9 @@ class SmallLook:
 
     def embeddings(self, items: Any) -> Tensor:
         return torch.randn(200, DIM, generator=torch.Generator().manual_seed(77))[torch.from_numpy(items)]
+
+    def taught(self, row: str, items: Any) -> Tensor:
+        return torch.randn(200, 3, generator=torch.Generator().manual_seed(79))[torch.from_numpy(items)]
 
     def features(self, items: Any) -> Tensor:
         return torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(78))[torch.from_numpy(items)]

@@ -26,7 +26,7 @@ RECIPE = '''
 """A small run for tests."""
 from dataclasses import replace
 from guie.recipe import (
-    HEAD, ArcFace, ClassMargin, Cost, DrawnWorld, GrowingMargin, Neck, Optim, Stage, Stages, Start, Validation,
+    HEAD, ArcFace, ClassMargin, Cost, DrawnWorld, GrowingMargin, Neck, Optim, Retain, Stage, Stages, Start, Validation,
 )
 from guie.recipes.tiny import AUGMENT
 from guie.recipes.tiny import RECIPE as TINY
@@ -50,6 +50,7 @@ def backbone(name, image_px, n_epochs, lr, ema_decay):
         image_px=image_px,
             objective=ArcFace(margin_rad=0.4),
         optim=Optim(n_epochs=n_epochs, batch_size=8, lr=lr, ema_decay=ema_decay),
+        retain=Retain(features_weight=10.0, weights_weight=100.0),
         augment=AUGMENT,
     )
 
@@ -368,7 +369,8 @@ SHARDED = """
 \"\"\"A transformer, all of it trained, its weights spread over the processes where there are several.\"\"\"
 from dataclasses import replace
 from guie.recipe import (
-    HEAD, ArcFace, Cost, DrawnWorld, GrowingMargin, Member, Neck, Optim, Setting, Stage, Stages, Start, Validation,
+    HEAD, ArcFace, Cost, DrawnWorld, GrowingMargin, Member, Neck, Optim, Retain, Setting, Stage, Stages, Start,
+    Validation,
 )
 from guie.recipes.tiny import AUGMENT
 from guie.recipes.tiny import RECIPE as TINY
@@ -392,6 +394,7 @@ ALL = Stage(
     objective=ArcFace(margin_rad=0.4),
     optim=Optim(n_epochs=2, batch_size=8, lr=2e-3, backbone_lr_factor=0.1, sam_rho=0.05, clip_norm=1.0, ema_decay=0.9),
     cost=Cost(n_parts=2, has_sharded_weights=True),
+    retain=Retain(features_weight=10.0, weights_weight=100.0),
     validation=Validation(every_epochs=1),
     augment=AUGMENT,
 )

@@ -32,10 +32,12 @@ from guie.recipe import (
     GrowingMargin,
     HierarchicalDivide,
     Interpolate,
+    KeepCosines,
     KoLeo,
     LayerDecay,
     Limit,
     Member,
+    Mic,
     Model,
     Neck,
     OneCycle,
@@ -44,6 +46,7 @@ from guie.recipe import (
     PerClass,
     PostProcess,
     Recipe,
+    Retain,
     Row,
     Setting,
     SharingMatters,
@@ -152,7 +155,7 @@ def test_recipe_cannot_be_changed_in_place():
 
 
 def test_no_settings_can_be_changed_in_place():
-    assert sum(not issubclass(kind, Kind) for kind in classes()) == 41  # kinds of objectives come without a count
+    assert sum(not issubclass(kind, Kind) for kind in classes()) == 42  # kinds of objectives come without a count
     for kind in classes():
         with pytest.raises(FrozenInstanceError):
             kind.__new__(kind).any = 1
@@ -606,6 +609,37 @@ BROKEN: list[tuple[Change, str]] = [
         s2(sources=("shoes",)),
         "stages.s2_backbone.sources are others than s1_head's, and so are the classes; name start.fresh=('objective',)",
     ),
+    (s1(retain=Retain(weights_weight=1.0)), "stages.s1_head.retain is for stages that train the backbone; this one"),
+    (s2(retain=Retain(generic=("towers",))), "stages.s2_backbone.retain.generic names towers, whose images carry"),
+    (
+        s2(retain=Retain(features_weight=1.0, generic=("towrs",))),
+        "stages.s2_backbone.retain.generic names 'towrs', no data set of its own; did you mean 'towers'?",
+    ),
+    (
+        s2(retain=Retain(features_weight=1.0, generic=("towers", "shoes"))),
+        "stages.s2_backbone.retain.generic names all data sets of the stage; the objective needs another",
+    ),
+    (
+        s2(retain=Retain(features_weight=1.0, generic=("towers",))),
+        "stages.s2_backbone.sources are others than s1_head's, and so are the classes",
+    ),
+    (
+        s2(
+            retain=Retain(features_weight=1.0, generic=("towers",)),
+            objective=Sum(terms=(ArcFace(), Mic())),
+            start__fresh=("objective",),
+            sampling=PerClass(),
+        ),
+        "stages.s2_backbone.retain.generic: Sum looks at all images between the steps",
+    ),
+    (
+        s2(objective=KeepCosines(of="s1_haed")),
+        "stages.s2_backbone.objective is taught by 's1_haed', which is",
+    ),
+    (
+        s2(objective=Sum(terms=(ArcFace(), KeepCosines(of="s2_backbone")))),
+        "stages.s2_backbone.objective is taught by 's2_backbone', which is no earlier stage",
+    ),
     (rows(Interpolate("at", of="s1_head", shares=())), "stages.at.shares is empty; name the tuned weights' share"),
     (rows(Interpolate("at", of="s1_haed")), "stages.at.of is 's1_haed', which is no earlier stage; did you mean"),
     (rows(Interpolate("at", of="at")), "stages.at.of is 'at', which is no earlier stage"),
@@ -848,6 +882,22 @@ def test_validate_takes_the_ends_of_a_range(change: str):
         rows(S2, Soup("soup", of=("s1_head",)), replace(S2, name="after", start=Start(of="soup"))),
         rows(S2, Soup("soup", of=("s1_head",)), Soup("of_soups", of=("soup", "s2_backbone"))),
         rows(S2, Interpolate("between", of="s2_backbone")),
+        s2(retain=Retain(features_weight=1.0, weights_weight=1.0)),
+        at(
+            stages__s2_backbone__retain=Retain(features_weight=1.0, generic=("towers",)),
+            stages__s2_backbone__start__fresh=("objective",),
+            stages__s3_highres__start__fresh=("objective",),
+        ),
+        at(  # the classes of the head are those that the backbone's objective sees
+            stages__s1_head__sources=("shoes",),
+            stages__s2_backbone__retain=Retain(features_weight=1.0, generic=("towers",)),
+            stages__s3_highres__sources=("shoes",),
+        ),
+        at(
+            stages__s2_backbone__objective=KeepCosines(of="s1_head"),
+            stages__s2_backbone__start__fresh=("objective",),
+            stages__s3_highres__start__fresh=("objective",),
+        ),
         rows(S2, Interpolate("between", of="s2_backbone", start="s1_head", shares=(0.0, 1.0))),
         rows(
             replace(S2, image_px=96, start=Start(of="s1_head")),

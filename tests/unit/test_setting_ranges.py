@@ -66,6 +66,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "images_per_class": (1, 10**4),
         "views_per_image": (1, 100),
     },  # 0 drew images singly, as Weighted does
+    "Retain": {"features_weight": (0.0, 1e6), "weights_weight": (0.0, 1e9)},
     "Interpolate": {"shares": (0.0, 1.0)},
     "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000), "patch_drop": (0.0, 0.95)},
     "Validation": {"every_epochs": (0, 10**6)},
@@ -144,7 +145,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 100
+    assert sum(map(len, RANGES.values())) == 102
 
 
 def places() -> list[tuple[Leaf, float, float]]:

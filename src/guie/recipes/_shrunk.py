@@ -96,6 +96,7 @@ def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epo
             n_parts=min(stage.cost.n_parts, 2 if batch_size % 2 == 0 else 1),
         ),
         start=replace(stage.start, model=networks[stage.start.model] if stage.start.model else None),
+        retain=replace(stage.retain, generic=tuple(sources[:1] if stage.retain.generic else ())),
         sampling=sampling,
         sources=own,
     )

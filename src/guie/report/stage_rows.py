@@ -73,5 +73,5 @@ def _mixed(recipe: Recipe, row: Soup | Interpolate) -> list[str | int]:
             kind = "greedy soup" if is_greedy else "soup"
         case Interpolate(shares=shares):
             kind = f"interpolation, {' or '.join(f'{share:g}' for share in shares)} tuned"
-    start = [row.name, ", ".join(row.mixes), recipe.stages.phase_of(row.name), kind]
+    start = [row.name, ", ".join(row.reads), recipe.stages.phase_of(row.name), kind]
     return [*start, *[""] * (len(COLUMNS) - len(start))]

@@ -30,7 +30,7 @@ class Soup:
         return self.of[0]
 
     @property
-    def mixes(self) -> tuple[str, ...]:
+    def reads(self) -> tuple[str, ...]:
         """The rows whose weights are read."""
         return self.of
 
@@ -75,7 +75,7 @@ class Interpolate:
         return self.of
 
     @property
-    def mixes(self) -> tuple[str, ...]:
+    def reads(self) -> tuple[str, ...]:
         """The rows whose weights are read; `pretrained` may be one."""
         return (self.of, self.start)
 

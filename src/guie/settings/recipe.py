@@ -40,14 +40,12 @@ class Recipe:
         raise ValueError(f"no stage {name!r}; {nearest(name, [row.name for row in self.stages])}")
 
     def stage(self, name: str) -> Stage:
-        """The stage that gave the weights of row `name` their shape: itself, the first one that a soup averages, or the
-        tuned one of an interpolation."""
+        """The stage that gave the weights of row `name` their shape."""
         row = self.row(name)
         return row if isinstance(row, Stage) else self.stage(row.shape_of)
 
     def parent(self, row: Row) -> str:
-        """The name of the row whose weights `row` starts from; of a row that trains nothing, the one that gives its
-        weights their shape."""
+        """The row whose weights `row` starts from; of one that trains nothing, the row that gives their shape."""
         if not isinstance(row, Stage):
             return row.shape_of
         if row.start.of:
@@ -72,12 +70,11 @@ class Recipe:
             if name != PRETRAINED and name not in found:
                 found.add(name)
                 row = self.row(name)
-                waiting += [self.parent(row), *(() if isinstance(row, Stage) else row.mixes)]
+                waiting += [self.parent(row), *row.reads]
         return found
 
     def model_of(self, name: str) -> Model:
-        """The backbone of a row: that of the first stage on the way back to the pretrained one that has its own, else
-        the recipe's."""
+        """The backbone of a row: of the first stage on the way back that has its own, else the recipe's."""
         while name != PRETRAINED:
             row = self.row(name)
             if isinstance(row, Stage) and row.start.model:
@@ -103,6 +100,15 @@ class Recipe:
         """All backbones, the recipe's first."""
         own = [stage.start.model for stage in self.stages.trained if stage.start.model]
         return tuple(dict.fromkeys([self.model, *own]))
+
+    @property
+    def train_sources(self) -> tuple[str, ...]:
+        """The names of the data sets that may train."""
+        return tuple(source.name for source in self.data.sources if source.name not in self.data.distractors)
+
+    def seen_sources(self, stage: Stage) -> set[str]:
+        """The data sets whose images a stage's objective sees; they decide its classes."""
+        return set(stage.sources or self.train_sources) - set(stage.retain.generic)
 
     def validate(self) -> Recipe:
         """Returns itself. Raises ValueError with path, value and remedy at the first field that cannot be."""
@@ -148,6 +154,7 @@ class Recipe:
                     self._check_interpolation(row, seen)
                 case _:
                     self._check_sources(row)
+                    self._check_teachers(row, seen)
                     self._check_start(row, seen)
             seen.append(row)
         for setting in self.embed.settings:
@@ -158,10 +165,23 @@ class Recipe:
         at = f"stages.{stage.name}"
         if stage.neck.has_size and self.data.pack_square:
             raise ValueError(f"{at}.neck.has_size needs data.pack_square off, or all images have one size")
-        names = [source.name for source in self.data.sources if source.name not in self.data.distractors]
+        names = self.train_sources
         for name in stage.sources:
             if name not in names:
                 raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
+        own = stage.sources or names
+        for name in stage.retain.generic:
+            if name not in own:
+                raise ValueError(f"{at}.retain.generic names {name!r}, no data set of its own; {nearest(name, own)}")
+        if not self.seen_sources(stage):
+            raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")
+
+    def _check_teachers(self, stage: Stage, seen: list[Row]) -> None:
+        names = [row.name for row in seen]
+        for name in stage.reads:
+            if name not in names:
+                at = f"stages.{stage.name}.objective"
+                raise ValueError(f"{at} is taught by {name!r}, which is no earlier stage; {nearest(name, names)}")
 
     def _check_start(self, stage: Stage, seen: list[Row]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)
@@ -188,22 +208,18 @@ class Recipe:
 
     def _check_parts(self, stage: Stage, before: Stage, parent: str) -> None:
         """What is loaded must have the shape of what the stage builds."""
-        at, fresh = f"stages.{stage.name}", stage.start.fresh
+        at, fresh, remedy = f"stages.{stage.name}", stage.start.fresh, "name start.fresh=('objective',)"
         needed = HEAD if before.neck.dim != stage.neck.dim else ("neck",)
         if shape_of(before.neck) != shape_of(stage.neck) and not set(needed) <= set(fresh):
             raise ValueError(f"{at}.neck is another than {parent}'s; name start.fresh={HEAD}")
         if "objective" in fresh:
             return
-        if set(before.sources) != set(stage.sources):
-            raise ValueError(
-                f"{at}.sources are others than {parent}'s, and so are the classes; name start.fresh=('objective',)"
-            )
+        if self.seen_sources(before) != self.seen_sources(stage):
+            raise ValueError(f"{at}.sources are others than {parent}'s, and so are the classes; {remedy}")
         own, other = stage.objective.state_shape(), before.objective.state_shape()
         if own != other:
-            raise ValueError(
-                f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)}); "
-                "name start.fresh=('objective',)"
-            )
+            text = f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)})"
+            raise ValueError(f"{text}; {remedy}")
 
     def _check_soup(self, soup: Soup, seen: list[Row]) -> None:
         at, names = f"stages.{soup.name}", [row.name for row in seen]

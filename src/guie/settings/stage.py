@@ -13,6 +13,7 @@ from guie.settings.model import Model
 from guie.settings.names import check_row_name
 from guie.settings.objective import ArcFace, ObjectiveSettings
 from guie.settings.optim import Optim
+from guie.settings.retain import Retain
 from guie.settings.sampling import PerClass, Weighted
 
 PHASES = ("head", "backbone", "highres")  # of doors 04, 05 and 06
@@ -131,6 +132,7 @@ class Stage:
         image_px: Side of the square that images are resized to.
         objective: What is minimised.
         optim: How the weights move.
+        retain: What keeps a moving backbone near its start.
         start: Which weights it starts from.
         neck: The projection to the embedding.
         sampling: How images are drawn.
@@ -148,6 +150,7 @@ class Stage:
     image_px: int = within(224, low=8, high=4096)
     objective: ObjectiveSettings = ArcFace()
     optim: Optim
+    retain: Retain = Retain()
     start: Start = Start()
     neck: Neck = Neck()
     sampling: Weighted | PerClass = Weighted()
@@ -176,6 +179,11 @@ class Stage:
     def chosen_on_validation(self) -> str:
         """What of the weights was chosen by validation score, in words, or ''."""
         return "best epoch" if self.validation.keeps_best else ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The rows whose weights are read, beside the one that it starts from."""
+        return self.objective.teachers
 
     def check(self, at: str) -> None:
         """Raises ValueError for fields that contradict each other."""
@@ -206,6 +214,17 @@ class Stage:
         if self.neck.has_size and not self.is_backbone_frozen:
             raise ValueError(f"{at}.neck.has_size needs a frozen backbone, whose features are cached")
         self._check_objective(at)
+        self._check_retain(at)
+
+    def _check_retain(self, at: str) -> None:
+        """Raises ValueError where nothing moves that could be held, or the objective would see generic images."""
+        if self.retain != Retain() and self.is_backbone_frozen:
+            raise ValueError(f"{at}.retain is for stages that train the backbone; this one trains {self.trains!r}")
+        if self.retain.generic and self.objective.needs_all_labels:
+            raise ValueError(
+                f"{at}.retain.generic: {type(self.objective).__name__} looks at all images between the steps, those of "
+                "generic sets included; take an objective of each batch alone, or generic=()"
+            )
 
     def _check_objective(self, at: str) -> None:
         """Raises ValueError where the objective does not suit what trains, the batches, or how it starts."""

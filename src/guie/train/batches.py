@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Protocol
@@ -48,9 +48,16 @@ class ImageBatches:
     """Augmented, normalised images from the pack, made by loader processes: this process' share of each step."""
 
     def __init__(
-        self, recipe: Recipe, stage: Stage, packed: PackedImages, train_set: TrainSet, accelerator: Accelerator
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        packed: PackedImages,
+        train_set: TrainSet,
+        accelerator: Accelerator,
+        taught: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Batches for `stage` on the accelerator's device."""
+        """Batches for `stage` on the accelerator's device; `taught` are the teachers' embeddings, see `ModelLook`."""
+        self.taught = taught or {}
         self.mean_std = mean_std(recipe.model_of(stage.name))
         self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
         self.packed = packed
@@ -77,7 +84,7 @@ class ImageBatches:
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
-        return ModelLook(self.train_set.labels, partial(self._plain, model), model)
+        return ModelLook(self.train_set.labels, partial(self._plain, model), model, self.taught)
 
     def _plain(self, model: Embedder, items: np.ndarray) -> Tensor:
         """Features of the plain views, float32 [n, feature_dim]."""
@@ -113,8 +120,16 @@ class FeatureBatches:
     """Cached features of a frozen backbone: plain, mirrored and augmented views, drawn at random; all rows for every
     process."""
 
-    def __init__(self, stage: Stage, train_set: TrainSet, store: FeatureStore, encoder: Encoder) -> None:
-        """Extracts what is not in the cache yet."""
+    def __init__(
+        self,
+        stage: Stage,
+        train_set: TrainSet,
+        store: FeatureStore,
+        encoder: Encoder,
+        taught: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Extracts what is not in the cache yet; `taught` are the teachers' embeddings, see `ModelLook`."""
+        self.taught = taught or {}
         self.stage, self.train_set, self.accelerator = stage, train_set, store.accelerator
         transform = TrainTransform(stage.augment, stage.image_px)
         augmented = [
@@ -158,7 +173,11 @@ class FeatureBatches:
 
     def look(self, model: Embedder) -> Look:
         """See `Batches`."""
-        return ModelLook(self.train_set.labels, lambda items: self.features(items, np.zeros_like(items)), model)
+        return ModelLook(self.train_set.labels, self._plain, model, self.taught)
+
+    def _plain(self, items: np.ndarray) -> Tensor:
+        """What the neck takes of the plain views, float32 [n, feature_dim (+ 3)]."""
+        return self.features(items, np.zeros_like(items))
 
 
 def _step_inputs(

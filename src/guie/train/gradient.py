@@ -13,20 +13,17 @@ caching).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from guie.seeds import seed_of
+from guie.train.exchange import share_gradient_of_head, sum_gradients
 from guie.train.model import Model
 from guie.train.objectives.base import Batch
 from guie.train.sharding import is_sharded, set_gradient_sync
-
-BUCKET = 1 << 24  # numbers of a gradient that travel together: 64 MB
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,10 @@ class Position:
 def gradient(
     model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator
 ) -> tuple[Batch | None, dict[str, float]]:
-    """Leaves the gradient of the whole batch in every parameter that trains; gradients must be None or zero before.
+    """Leaves the gradient of the whole batch in every parameter that trains, that of `Model.retained` included.
 
     Args:
-        model: With its modes set.
+        model: With its modes set; gradients must be None or zero.
         given: The step's inputs.
         n_parts: Parts in which the backbone computes.
         position: Epoch, step and seed.
@@ -84,10 +81,19 @@ def gradient(
         additive objective where it is not counted.
     """
     if not given.are_pixels:
-        batch, terms = _head(model, given.inputs, given, position, accelerator)
-        return batch, terms
+        return _head(model, given.inputs, given, position, accelerator)
+    batch, terms = _of_pixels(model, given, n_parts, position, accelerator)
+    pulled = model.retained.pull(dict(model.trained()), accelerator) if model.retained is not None else {}
+    return batch, terms | pulled
+
+
+def _of_pixels(
+    model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator
+) -> tuple[Batch | None, dict[str, float]]:
+    """See `gradient`, of images whose backbone takes part, without the pull to its start."""
     parts = given.inputs.chunk(n_parts)
-    if n_parts > 1 and model.objective.is_additive and isinstance(model.neck.norm, nn.Identity):
+    sees_all = model.retained is None or model.retained.is_generic is None  # else the mean is over part of the rows
+    if n_parts > 1 and sees_all and model.objective.is_additive and isinstance(model.neck.norm, nn.Identity):
         return _by_parts(model, parts, given, position, accelerator)
     with torch.set_grad_enabled(n_parts == 1):
         own = torch.cat([_features(model, part, i, position, accelerator) for i, part in enumerate(parts)])
@@ -100,7 +106,7 @@ def gradient(
     else:
         _send_back(model, parts, back, position, accelerator)
     if not is_sharded(model.backbone):
-        _sum_gradients(model.backbone.parameters(), accelerator)
+        sum_gradients(model.backbone.parameters(), accelerator)
     return batch, terms
 
 
@@ -113,21 +119,6 @@ def seed_generators(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-@torch.no_grad()
-def share_head(model: Model, accelerator: Accelerator) -> None:
-    """Gives all processes the weights and buffers of process 0's head, in place."""
-    share((t for module in model.head for t in (*module.parameters(), *module.buffers())), accelerator)
-
-
-@torch.no_grad()
-def share(tensors: Iterable[Tensor], accelerator: Accelerator) -> None:
-    """Gives all processes process 0's tensors, in place; all processes must ask."""
-    if accelerator.num_processes == 1:
-        return
-    for tensor in tensors:
-        tensor.copy_(broadcast(tensor.detach().clone()))
 
 
 def _features(model: Model, pixels: Tensor, part: int, position: Position, accelerator: Accelerator) -> Tensor:
@@ -164,15 +155,8 @@ def _head(
     terms = _terms(model, batch)
     accelerator.backward(_total(terms))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        _share_gradient_of_head(model, accelerator)
+        share_gradient_of_head(model, accelerator)
     return batch.detached(), {name: float(term.detach()) for name, term in terms.items()}
-
-
-def _share_gradient_of_head(model: Model, accelerator: Accelerator) -> None:
-    """Process 0's gradient of the head for all: some kernels of cards add in random order, and heads would drift
-    apart."""
-    for gradients in _buckets(parameter for module in model.head for parameter in module.parameters()):
-        _copy_back(broadcast(_flat(gradients)), gradients)
 
 
 def _by_parts(
@@ -193,9 +177,9 @@ def _by_parts(
         sums = sums + _values(terms)
         _backward(model, own, back, i == len(parts) - 1, accelerator)
         seen.append(batch)
-    _sum_gradients((p for module in model.head for p in module.parameters()), accelerator)
+    sum_gradients((p for module in model.head for p in module.parameters()), accelerator)
     if not is_sharded(model.backbone):
-        _sum_gradients(model.backbone.parameters(), accelerator)
+        sum_gradients(model.backbone.parameters(), accelerator)
     losses = accelerator.reduce(sums, reduction="sum").tolist()
     whole = _whole(seen, given, position, accelerator) if position.is_counted else None
     return whole, dict(zip(terms, losses, strict=True))
@@ -263,9 +247,11 @@ def _backward(model: Model, own: Tensor, share: Tensor, is_last: bool, accelerat
 
 
 def _terms(model: Model, batch: Batch) -> dict[str, Tensor]:
-    """The objective's terms, in the precision of the embeddings: half precision would leave three digits of a
-    cosine."""
+    """The objective's terms and those that hold the backbone, in the precision of the embeddings: half precision would
+    leave three digits of a cosine."""
     with torch.autocast(batch.embeddings.device.type, enabled=False):
+        if model.retained is not None:
+            return model.retained.terms(batch, model.objective)
         terms: dict[str, Tensor] = model.objective(batch)
     return terms
 
@@ -277,34 +263,3 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
 def _values(terms: dict[str, Tensor]) -> Tensor:
     """float32 [n_terms], without their graph."""
     return torch.stack([term.detach().float() for term in terms.values()])
-
-
-def _sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Gradients become their sum over the processes."""
-    if accelerator.num_processes == 1:
-        return
-    for gradients in _buckets(parameters):
-        _copy_back(accelerator.reduce(_flat(gradients), reduction="sum"), gradients)
-
-
-def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
-    """The gradients that there are, in lists of at most `BUCKET` numbers (or one tensor)."""
-    bucket: list[Tensor] = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            continue
-        if bucket and sum(tensor.numel() for tensor in bucket) + parameter.numel() > BUCKET:
-            yield bucket
-            bucket = []
-        bucket.append(parameter.grad)
-    if bucket:
-        yield bucket
-
-
-def _flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def _copy_back(flat: Tensor, tensors: list[Tensor]) -> None:
-    for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(values.view_as(tensor))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,15 +22,18 @@ MEMORY_SHARE = 0.25  # of a container, for a look's loader processes: those of t
 class ModelLook:
     """See `Look`."""
 
-    def __init__(self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder) -> None:
+    def __init__(
+        self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder, by: Mapping[str, np.ndarray]
+    ) -> None:
         """A look at the training set.
 
         Args:
             labels: int64 [n_items].
             plain: What the neck takes of plain views, float32 [n, feature_dim (+ 3)], of rows of the training set.
             model: Asked in eval mode.
+            by: Embeddings of all rows of the training set, float32 [n_items, dim], by the teacher's name.
         """
-        self.labels, self.plain, self.model = labels, plain, model
+        self.labels, self.plain, self.model, self.by = labels, plain, model, by
 
     @torch.no_grad()
     def features(self, items: np.ndarray) -> Tensor:
@@ -44,6 +47,10 @@ class ModelLook:
         with eval_mode(self.model):
             embeddings: Tensor = self.model.neck(self.plain(items))
         return embeddings
+
+    def taught(self, row: str, items: np.ndarray) -> Tensor:
+        """See `Look`."""
+        return torch.from_numpy(self.by[row][items])
 
 
 @contextlib.contextmanager

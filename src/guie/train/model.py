@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from guie.model.neck import Neck
 from guie.settings.stage import Stage
 from guie.train.objectives.base import Objective
 from guie.train.objectives.build import build_objective
+from guie.train.retain import Retained
 
 TRAINED_PARTS = {
     "objective": ("objective",),
@@ -26,7 +27,13 @@ TRAINED_PARTS = {
 
 class Model(Embedder):
     """Backbone, neck and objective; the names of its weights begin with the part: `backbone.`, `neck.`,
-    `objective.`."""
+    `objective.`.
+
+    Attributes:
+        retained: What holds the backbone at the stage's start, or None; no part of the weights.
+    """
+
+    retained: Retained | None = None
 
     def __init__(self, backbone: Backbone, neck: Neck, objective: Objective) -> None:
         """The three parts, by name."""
@@ -77,7 +84,14 @@ class Model(Embedder):
             self.backbone.eval()
 
 
-def build_model(backbone: Backbone, stage: Stage, counts: Tensor, labels: Tensor, seed: int) -> Model:
+def build_model(
+    backbone: Backbone,
+    stage: Stage,
+    counts: Tensor,
+    labels: Tensor,
+    seed: int,
+    taught_dims: Mapping[str, int] | None = None,
+) -> Model:
     """A model with a fresh neck and a fresh objective, the same for the same seed.
 
     Args:
@@ -86,11 +100,12 @@ def build_model(backbone: Backbone, stage: Stage, counts: Tensor, labels: Tensor
         counts: [n_classes], training rows of each class.
         labels: int64 [n_items], the class of each training image.
         seed: Of torch's random generator.
+        taught_dims: Numbers of an embedding of each row that is a teacher of the objective.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         neck = Neck(backbone.feature_dim, stage.neck)
-        objective = build_objective(stage, backbone.feature_dim, counts, labels)
+        objective = build_objective(stage, backbone.feature_dim, counts, labels, taught_dims)
     return Model(backbone, neck, objective)
 
 

@@ -6,7 +6,8 @@ from accelerate import Accelerator
 
 from guie.seeds import seed_of
 from guie.settings.stage import Start
-from guie.train.gradient import Position, seed_generators, share, share_head
+from guie.train.exchange import share, share_head
+from guie.train.gradient import Position, seed_generators
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look
 from guie.train.pca_start import start_from_pca
@@ -46,6 +47,8 @@ def after_step(model: Model, batch: Batch | None, look: Look, place: Position, a
         return
     assert batch is not None
     seed_generators(seed_of(place.seed, "after step"), accelerator.device)
-    model.objective.after_step(batch, look)
+    seen = batch if model.retained is None else model.retained.seen(batch)
+    if seen is not None:
+        model.objective.after_step(seen, look)
     if model.objective.is_shared_after(place.step):
         share(model.objective.buffers(), accelerator)

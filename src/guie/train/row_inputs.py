@@ -9,7 +9,7 @@ from guie.done import outputs_digest
 from guie.run import Run
 from guie.settings.mixed import Interpolate, Soup
 from guie.settings.names import PRETRAINED, read_by_row
-from guie.settings.stage import Row
+from guie.settings.stage import Row, Stage
 
 
 def settings_of(run: Run, row: Row) -> str:
@@ -29,6 +29,8 @@ def inputs_of(run: Run, row: Row) -> dict[str, str]:
         inputs["soup"] = " ".join(outputs_digest(run.stage_folder(name)) for name in row.of)
     if isinstance(row, Interpolate):
         inputs["start"] = _digest_of(run, row.start)
+    if isinstance(row, Stage) and row.reads:
+        inputs["teachers"] = " ".join(_digest_of(run, name) for name in row.reads)
     return inputs
 
 

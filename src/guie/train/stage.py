@@ -35,10 +35,12 @@ from guie.train.curves import Curves, write_curves
 from guie.train.interpolate import interpolate_weights
 from guie.train.model import Model, build_model, load_parts
 from guie.train.parameters import blocks_of, freeze_early_blocks
+from guie.train.retain import retained
 from guie.train.row_inputs import inputs_of, plan_of, read_of, settings_of
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
 from guie.train.soup import average_weights
 from guie.train.state import Checkpoint
+from guie.train.teacher import taught_by
 from guie.train.trackers import TrackedStage
 from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
@@ -181,9 +183,13 @@ def _start(run: Run, row: Row, train_set: TrainSet) -> Model:
     its shape."""
     stage, parent = run.recipe.stage(row.name), run.recipe.parent(row)
     backbone = load_backbone(run, parent, stage.image_px, stage.patch_stride, run.recipe.model_of(row.name))
-    counts = np.bincount(train_set.labels, weights=train_set.repeats, minlength=train_set.n_classes)
+    n = train_set.n_classes
+    counts = np.bincount(train_set.labels, weights=train_set.repeats, minlength=n)[:n]
     seed = seed_of(run.recipe.seed, row.name)
-    model = build_model(backbone, stage, torch.from_numpy(counts), torch.from_numpy(train_set.labels), seed)
+    taught_dims = {name: run.recipe.stage(name).neck.dim for name in stage.reads}
+    model = build_model(
+        backbone, stage, torch.from_numpy(counts), torch.from_numpy(train_set.labels), seed, taught_dims
+    )
     if isinstance(row, Stage) and parent != PRETRAINED:
         weights_of = partial(stage_weights, run, parent)
         load_parts(model, weights_of, row.start.fresh, f"stage {row.name} from {parent}")
@@ -208,17 +214,16 @@ def _trained(
     _warn_of_single_images(stage, train_set)
     model.open(stage)
     freeze_early_blocks(model, stage)
-    batches: Batches
-    if stage.is_backbone_frozen:
-        encoder = Encoder.of(model.backbone, run.recipe.model_of(stage.name), stage.image_px, stage.patch_stride)
-        batches = FeatureBatches(stage, train_set, store, encoder)
-    else:
-        batches = ImageBatches(run.recipe, stage, store.packed, train_set, accelerator)
+    batches = _batches(run, stage, model, train_set, store)
+    start = None
+    if stage.retain.features_weight:
+        start = store.get(_encoder(run, stage, model), "plain", train_set.rows)
     plain = None
     if stage.cost.has_sharded_weights and accelerator.num_processes > 1:
         _check_sharding(stage, accelerator)
         plain = copy.deepcopy(model).cpu()
         _spread(stage, model, accelerator)
+    model.retained = retained(stage.retain, start, train_set.is_generic, dict(model.trained()))
 
     def validate() -> dict[str, float]:
         scores = validated(run, stage, _whole(model, plain, accelerator), store, is_kept=stage.is_backbone_frozen)
@@ -232,9 +237,22 @@ def _trained(
     return trainer, _whole(model, plain, accelerator)
 
 
+def _batches(run: Run, stage: Stage, model: Model, train_set: TrainSet, store: FeatureStore) -> Batches:
+    """The inputs of the stage's steps: cached features where the backbone is frozen, else images."""
+    taught = taught_by(stage, store, train_set.rows)
+    if stage.is_backbone_frozen:
+        return FeatureBatches(stage, train_set, store, _encoder(run, stage, model), taught)
+    return ImageBatches(run.recipe, stage, store.packed, train_set, store.accelerator, taught)
+
+
+def _encoder(run: Run, stage: Stage, model: Model) -> Encoder:
+    """The backbone as it is now; making it reads all weights, for their digest."""
+    return Encoder.of(model.backbone, run.recipe.model_of(stage.name), stage.image_px, stage.patch_stride)
+
+
 def _warn_of_single_images(stage: Stage, train_set: TrainSet) -> None:
     """Says how many classes have one image, where the objective compares the images of a class."""
-    n_single = int((np.bincount(train_set.labels) == 1).sum())
+    n_single = int((np.bincount(train_set.labels[~train_set.is_generic]) == 1).sum())
     if stage.objective.needs_positives and n_single:
         what = "is its own positive" if isinstance(stage.sampling, PerClass) else "has no positive"
         text = "stages.%s: %d of %d classes have one image, which %s; raise data.min_per_class to leave them out"

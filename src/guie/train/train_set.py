@@ -17,13 +17,34 @@ log = logging.getLogger(__name__)
 MOST_LEFT_OUT = 0.1  # of a data set's images, where batches are of one data set and of one group
 
 
+def labelled(class_ids: np.ndarray, is_generic: np.ndarray) -> tuple[np.ndarray, int]:
+    """Labels that count from 0, int64 [n], and how many classes the objective sees.
+
+    The classes that it sees come first, in the order of their ids, then those of generic images alone.
+
+    Args:
+        class_ids: int [n].
+        is_generic: bool [n], the images that the objective does not see.
+
+    Raises:
+        ValueError: it would see none.
+    """
+    known = np.unique(class_ids[~is_generic])
+    if not len(known):
+        raise ValueError("only images of generic sets are left to train on; raise data.limits of the others")
+    classes = np.concatenate([known, np.setdiff1d(class_ids[is_generic], known)])
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, class_ids, sorter=order)].astype(np.int64), len(known)
+
+
 class TrainSet:
     """The training images of the pack, and the order in which a stage sees them.
 
     Attributes:
         rows: int64 [n], their row numbers in the pack.
-        labels: int64 [n], their classes, 0 to n_classes - 1 in the order of the pack's class ids.
-        n_classes: Classes in this stage.
+        labels: int64 [n], their classes, 0 to n_classes - 1 in the order of the pack's class ids; see `labelled`.
+        n_classes: Classes in this stage that the objective sees.
+        is_generic: bool [n], the images that it does not see; their labels are n_classes and more. See `Retain`.
         n_steps: Steps in an epoch.
     """
 
@@ -40,9 +61,9 @@ class TrainSet:
                 f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share"
             )
         index = index.iloc[self.rows]
-        self.labels = np.unique(index["class_id"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+        self.is_generic = index["source"].isin(stage.retain.generic).to_numpy()
+        self.labels, self.n_classes = labelled(index["class_id"].to_numpy(), self.is_generic)
         self.image_ids = index["image_id"].to_numpy()
-        self.n_classes = int(self.labels.max()) + 1
         self.repeats = index["repeats"].to_numpy()
         weights = {limit.name: limit.weight for limit in recipe.data.limits}
         self.factors = index["source"].map(lambda name: weights.get(name, 1.0)).to_numpy(np.float64)

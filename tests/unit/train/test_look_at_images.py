@@ -39,7 +39,7 @@ def plain(items: np.ndarray, width: int = WIDTH) -> Tensor:
 
 def test_embeddings_are_those_of_eval_mode_without_graph():
     model = model_of().train()
-    look = ModelLook(LABELS.numpy(), plain, model)
+    look = ModelLook(LABELS.numpy(), plain, model, {})
     found = look.embeddings(ITEMS)
     assert torch.equal(found, look.embeddings(ITEMS)) and not found.requires_grad  # nothing is dropped
     assert model.neck.training and torch.equal(found, model.eval().neck(plain(ITEMS)))
@@ -47,7 +47,7 @@ def test_embeddings_are_those_of_eval_mode_without_graph():
 
 def test_features_are_the_backbones_without_the_images_size():
     model = model_of(has_size=True)
-    look = ModelLook(LABELS.numpy(), lambda items: plain(items, WIDTH + 3), model)
+    look = ModelLook(LABELS.numpy(), lambda items: plain(items, WIDTH + 3), model, {})
     assert torch.equal(look.features(ITEMS), plain(ITEMS)) and look.embeddings(ITEMS).shape == (3, DIM)
 
 
@@ -59,7 +59,7 @@ def test_each_module_goes_on_in_its_own_mode():
         assert not model.neck.training
         raise RuntimeError("no image")
 
-    for look in (ModelLook(LABELS.numpy(), plain, model), ModelLook(LABELS.numpy(), fails, model)):
+    for look in (ModelLook(LABELS.numpy(), plain, model, {}), ModelLook(LABELS.numpy(), fails, model, {})):
         for see in (look.features, look.embeddings):
             if look.plain is fails:
                 with pytest.raises(RuntimeError):

@@ -46,6 +46,7 @@ class Diva(Kind):
 
     has_weights = True
     needs_positives = True
+    needs_all_labels = True
 
     shared_weight: float = within(0.3, low=0.0, high=1e4)
     intra_weight: float = within(0.3, low=0.0, high=1e4)

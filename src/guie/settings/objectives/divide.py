@@ -14,6 +14,7 @@ class _Clustered(Kind):
 
     has_groups = True
     needs_positives = True
+    needs_all_labels = True
     min_classes: int
 
     def check_batch(self, at: str, n_classes: int) -> None:

@@ -1,4 +1,4 @@
-"""A term that keeps what the backbone knew before the stage."""
+"""A term that keeps what the backbone, or another row, knew before the stage."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from guie.settings.objectives.kind import Kind
 
 @dataclass(frozen=True)
 class KeepCosines(Kind):
-    """The cosines between the embeddings of a batch stay those between the backbone's features at the stage's start.
+    """The cosines between the embeddings of a batch stay those between the backbone's features at the stage's start, or
+    those between another row's embeddings.
 
     Its loss is the mean of (cosine of two embeddings - cosine of their features)² over all pairs of the batch. It has
-    no notion of a class, so it stands beside another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`. The
-    features are those of the batch where the backbone is frozen. Where it moves, the features of all training images
-    are computed once at the start and kept, two bytes a number.
+    no notion of a class, so it stands beside another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`;
+    with another row as teacher it may stand alone. The features are those of the batch where the backbone is frozen.
+    Where it moves, and of another row, those of all plain training images are computed once at the start and kept, two
+    bytes a number.
 
     Attributes:
         weight: Factor of the term.
+        of: An earlier row, whose embeddings take the place of the features; any backbone, size and width.
 
     Source: relational distillation, Park et al., CVPR 2019, arXiv 1904.05068, with cosines in place of distances; the
     13th place of GUIE distilled 256 numbers to 64 so.
     """
 
     weight: float = within(30.0, low=0.0, high=1e6)
+    of: str = ""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """See `Kind`."""
+        return (self.of,) if self.of else ()

@@ -39,6 +39,7 @@ class Mic(Kind):
 
     has_weights = True
     needs_positives = True
+    needs_all_labels = True
 
     n_clusters: int = within(0, low=0, high=10**5)
     every_epochs: int = within(3, low=1, high=10**6)

@@ -43,6 +43,7 @@ class Pads(Kind):
 
     has_groups = True
     needs_positives = True
+    needs_all_labels = True
 
     base: Literal["margin", "triplet"] = "margin"
     margin_distance: float = within(0.2, low=0.0, high=LARGEST_DISTANCE)

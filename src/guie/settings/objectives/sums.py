@@ -105,6 +105,16 @@ class Sum(Kind):
         """See `Kind`."""
         return any(term.needs_positives for term in self.terms)
 
+    @property
+    def needs_all_labels(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.needs_all_labels for term in self.terms)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """See `Kind`."""
+        return tuple(dict.fromkeys(name for term in self.terms for name in term.teachers))
+
     def check_batch(self, at: str, n_classes: int) -> None:
         """See `Kind`."""
         for i, term in enumerate(self.terms):

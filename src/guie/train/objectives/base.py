@@ -40,6 +40,11 @@ class Batch:
         """The same numbers without their graph."""
         return replace(self, features=self.features.detach(), embeddings=self.embeddings.detach())
 
+    def of(self, rows: Tensor) -> Batch:
+        """Some rows alone: int64 [n_rows], or bool [n]."""
+        own = {name: getattr(self, name)[rows] for name in ("features", "embeddings", "labels", "items", "views")}
+        return replace(self, **own)
+
 
 class Look(Protocol):
     """The training set as the model sees it now: in eval mode, without gradient.
@@ -55,6 +60,10 @@ class Look(Protocol):
 
     def features(self, items: np.ndarray) -> Tensor:
         """float32 [n, feature_dim], the backbone's, of the plain views of rows of the training set, int64 [n]."""
+
+    def taught(self, row: str, items: np.ndarray) -> Tensor:
+        """float32 [n, dim], the embeddings by another row of the recipe, which the objective's settings name among
+        their `teachers`, of the plain views of rows of the training set, int64 [n]."""
 
 
 class Objective(nn.Module):

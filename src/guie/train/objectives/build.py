@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -80,6 +80,7 @@ class Shape:
         has_mean_centers: Whether class centres and proxies start as the means of their classes' embeddings.
         batch_classes: Different classes of a batch; 0 where images are drawn one by one.
         is_backbone_frozen: Whether features stay those of the stage's start.
+        taught_dims: Numbers of an embedding of each row that the objective's settings name among their `teachers`.
     """
 
     n_classes: int
@@ -90,6 +91,7 @@ class Shape:
     has_mean_centers: bool = False
     batch_classes: int = 0
     is_backbone_frozen: bool = False
+    taught_dims: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -140,7 +142,9 @@ def _divided(settings: Any, shape: Shape) -> Objective:
 
 
 def _keep(settings: KeepCosines, shape: Shape) -> Objective:
-    return KeepCosinesTerm(settings, shape.feature_dim, shape.n_items, shape.is_backbone_frozen)
+    dim = shape.taught_dims[settings.of] if settings.of else shape.feature_dim
+    is_of_batch = shape.is_backbone_frozen and not settings.of
+    return KeepCosinesTerm(settings, dim, shape.n_items, is_of_batch)
 
 
 def _consistent_margin(settings: Any, shape: Shape) -> Objective:
@@ -195,7 +199,9 @@ TABLE: dict[type, Callable[[Any, Shape], Objective]] = {
 }
 
 
-def build_objective(stage: Stage, feature_dim: int, counts: Tensor, labels: Tensor) -> Objective:
+def build_objective(
+    stage: Stage, feature_dim: int, counts: Tensor, labels: Tensor, taught_dims: Mapping[str, int] | None = None
+) -> Objective:
     """A fresh objective, drawn with torch's random generator.
 
     Args:
@@ -203,6 +209,7 @@ def build_objective(stage: Stage, feature_dim: int, counts: Tensor, labels: Tens
         feature_dim: Numbers of a feature.
         counts: [n_classes], training rows of each class.
         labels: int64 [n_items], the class of each training image.
+        taught_dims: See `Shape`.
     """
     shape = Shape(
         n_classes=len(counts),
@@ -213,5 +220,6 @@ def build_objective(stage: Stage, feature_dim: int, counts: Tensor, labels: Tens
         has_mean_centers=stage.start.has_mean_centers,
         batch_classes=stage.batch_classes,
         is_backbone_frozen=stage.is_backbone_frozen,
+        taught_dims=taught_dims or {},
     )
     return TABLE[type(stage.objective)](stage.objective, shape)

@@ -1,6 +1,8 @@
-"""Cosines of a batch's embeddings that stay those of the features before training."""
+"""Cosines of a batch's embeddings that stay those of the features before training, or those of another row."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,25 +18,25 @@ class KeepCosinesTerm(Objective):
     """See `KeepCosines`.
 
     Attributes:
-        reference: float16 [n_items, feature_dim], unit features of the training images at the stage's start; without
-            rows where the backbone is frozen.
+        reference: float16 [n_items, dim], of the training images: unit features at the stage's start, or unit
+            embeddings by the teacher; without rows where the features of the batch are meant.
     """
 
     reference: Tensor
 
-    def __init__(self, settings: KeepCosines, feature_dim: int, n_items: int, is_backbone_frozen: bool) -> None:
+    def __init__(self, settings: KeepCosines, dim: int, n_items: int, is_of_batch: bool) -> None:
         """A term without weights of its own.
 
         Args:
-            settings: Its weight.
-            feature_dim: Numbers of a feature.
+            settings: Its weight and its teacher.
+            dim: Numbers of a feature, or of the teacher's embedding.
             n_items: Training images.
-            is_backbone_frozen: Whether the features of a batch are those of the stage's start.
+            is_of_batch: The features of the batch are meant: those of a frozen backbone, without a teacher.
         """
         super().__init__()
-        self.settings, self.feature_dim = settings, feature_dim
-        n_kept = 0 if is_backbone_frozen else n_items
-        self.register_buffer("reference", torch.zeros(n_kept, feature_dim, dtype=torch.float16))
+        self.settings, self.dim = settings, dim
+        n_kept = 0 if is_of_batch else n_items
+        self.register_buffer("reference", torch.zeros(n_kept, dim, dtype=torch.float16))
         self.means = StepMeans(("cosine_change",))
 
     def _changes(self, batch: Batch) -> Tensor:
@@ -43,7 +45,7 @@ class KeepCosinesTerm(Objective):
         if len(self.reference):
             known = self.reference[batch.items].to(unit.dtype)
         else:
-            known = batch.features.detach()[:, : self.feature_dim].to(unit.dtype)  # without the image's size
+            known = batch.features.detach()[:, : self.dim].to(unit.dtype)  # without the image's size
         known = F.normalize(known)
         return unit @ unit.T - known @ known.T
 
@@ -61,10 +63,11 @@ class KeepCosinesTerm(Objective):
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:
-        """Keeps the features of all training images before the first step."""
+        """Keeps the features of all training images before the first step, or the teacher's embeddings."""
         self.means.reset()
         if epoch == 0 and len(self.reference):
-            features = torch.from_numpy(of_all(look.features, len(self.reference)))
+            see = partial(look.taught, self.settings.of) if self.settings.of else look.features
+            features = torch.from_numpy(of_all(see, len(self.reference)))
             self.reference.copy_(F.normalize(features))
 
     def curves(self, epoch: int) -> dict[str, float]:

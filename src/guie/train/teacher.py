@@ -1,0 +1,35 @@
+"""Another row as a teacher: its embeddings of the training images, whatever its backbone, size and width."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from guie.embed.ensemble import load_backbone, load_neck
+from guie.embed.features import Encoder, FeatureStore
+from guie.embed.sizes import sized
+from guie.settings.stage import Stage
+
+
+def taught_by(stage: Stage, store: FeatureStore, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The embeddings of plain images by each teacher of a stage, float32 [n_rows, dim], by the teacher's name.
+
+    All processes must ask. The teachers' features are those of the cache.
+
+    Args:
+        stage: Whose objective has the teachers.
+        store: Of the images of both splits.
+        rows: int64 [n_rows], rows of the pack.
+    """
+    return {name: _embeddings(name, store, rows) for name in stage.reads}
+
+
+@torch.no_grad()
+def _embeddings(name: str, store: FeatureStore, rows: np.ndarray) -> np.ndarray:
+    run = store.run
+    teacher, model = run.recipe.stage(name), run.recipe.model_of(name)
+    backbone = load_backbone(run, name, teacher.image_px, teacher.patch_stride).to(store.accelerator.device)
+    encoder = Encoder.of(backbone, model, teacher.image_px, teacher.patch_stride)
+    inputs = sized(store.get(encoder, "plain", rows), store.packed, rows, teacher.neck)
+    embeddings: np.ndarray = load_neck(run, name)(torch.from_numpy(np.array(inputs))).float().numpy()
+    return embeddings
