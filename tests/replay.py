@@ -18,6 +18,8 @@ the seed
   "views").
 * A step seeds torch with (seed, stage, step of the whole stage, process). The second pass of SAM seeds it again: same
 dropout.
+* Part i of a batch leaves out patches after torch is seeded with (that seed, "noise", process, i), in both passes: the
+  kept ones are the first max(1, int(n * (1 - share))) in the order of n normal numbers.
 * Dropout of a neck that does not train is active. Batch norm of such a neck, and of every backbone, is in eval mode.
 """
 
@@ -88,6 +90,7 @@ class Plan:
     block_factors: tuple[float, ...] = ()
     n_parts: int = 1
     has_grad_checkpoints: bool = False  # changes memory, not the result
+    patch_drop: float = 0.0
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     sample_power: float = 0.0
@@ -420,11 +423,27 @@ class Replay:
         """The loss, and its gradient by each weight that trains, of the unsplit batch: in how many parts the stage
         computes it changes nothing."""
         features = inputs if self.plan.is_frozen else self.network(inputs)
+        if self.plan.patch_drop:
+            features = self.of_kept_patches(seed_of(self.seed, self.plan.name, t, 0), inputs)
         torch.manual_seed(seed_of(self.seed, self.plan.name, t, 0))
         embeddings = neck_output(self.plan, self.head, features, is_training=True)
         loss = margin_loss(self.plan, embeddings, self.head[f"{OBJECTIVE}.centers"], labels, margins)
         gradients = torch.autograd.grad(loss, list(self.trained.values()))
         return float(loss.detach()), dict(zip(self.trained, gradients, strict=True))
+
+    def of_kept_patches(self, seed: int, inputs: Tensor) -> Tensor:
+        """Features of a vision transformer that gets some patches of each image, one image after the other."""
+        network, features = self.network, []
+        for i, part in enumerate(inputs.chunk(self.plan.n_parts)):
+            torch.manual_seed(seed_of(seed, "noise", 0, i))
+            tokens = network._pos_embed(network.patch_embed(part))
+            prefix, patches = tokens[:, : network.num_prefix_tokens], tokens[:, network.num_prefix_tokens :]
+            drawn = torch.randn(patches.shape[:2])
+            n_kept = max(1, int(patches.shape[1] * (1 - self.plan.patch_drop)))
+            for image, numbers in enumerate(drawn):
+                kept = torch.cat([prefix[image], patches[image, numbers.argsort()[:n_kept]]])[None]
+                features.append(network.forward_head(network.norm(network.blocks(network.norm_pre(kept)))))
+        return torch.cat(features)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan, samples, order = self.plan, self.samples, self.samples.order_of(epoch)

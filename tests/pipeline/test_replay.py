@@ -131,6 +131,7 @@ def stage_of(plan: Plan) -> Stage:
         cost=Cost(
             n_parts=plan.n_parts,
             has_grad_checkpoints=plan.has_grad_checkpoints,
+            patch_drop=plan.patch_drop,
             n_cached_augmentations=plan.n_cached_views,
         ),
         validation=Validation(every_epochs=plan.validate_every, keeps_best=plan.keeps_best),
@@ -393,6 +394,7 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
                 "by_block", "all", 2, 0.03, starts_from="open_blocks", fresh=(OBJECTIVE,), dropouts=(0.2,),
                 momentum=0.5, image_px=48, block_edges=(2, 4), block_factors=(0.25, 0.5), backbone_lr_factor=5.0,
                 sam_rho=0.1, ema_decay=0.9, clip_norm=1.0, augment=AUGMENT, has_grad_checkpoints=True,
+                patch_drop=0.4, n_parts=2,
             ),
         ),
     ),

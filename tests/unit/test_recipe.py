@@ -720,6 +720,10 @@ BROKEN: list[tuple[Change, str]] = [
         "stages.s1_head.cost.has_sharded_weights is for stages that train the backbone; this one trains 'head'",
     ),
     (
+        s1(cost=Cost(patch_drop=0.5)),
+        "stages.s1_head.cost.patch_drop is for stages that train the backbone; this one trains 'head'",
+    ),
+    (
         s2(neck=Neck(has_size=True)),
         "stages.s2_backbone.neck.has_size needs a frozen backbone, whose features are cached",
     ),

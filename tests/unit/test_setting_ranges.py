@@ -69,7 +69,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "Retain": {"features_weight": (0.0, 1e6), "weights_weight": (0.0, 1e9)},
     "Interpolate": {"shares": (0.0, 1.0)},
     "Fold": {"number": (0, 99), "of": (2, 100)},
-    "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000)},
+    "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000), "patch_drop": (0.0, 0.95)},
     "Validation": {"every_epochs": (0, 10**6)},
     # Of AUGMENT_HIGH:
     "Augment": {
@@ -146,7 +146,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 103
+    assert sum(map(len, RANGES.values())) == 104
 
 
 def places() -> list[tuple[Leaf, float, float]]:

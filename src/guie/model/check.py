@@ -11,6 +11,7 @@ import torch
 from guie.model.backbone import Backbone
 from guie.model.libraries import build_network
 from guie.model.normalisation import MeanStd, log_normalisation
+from guie.model.patch_drop import drop_patches
 from guie.model.patches import set_resolution
 from guie.model.pooling import take_feature
 from guie.settings.model import Model
@@ -34,14 +35,15 @@ def check_networks(recipe: Recipe) -> None:
     stage or member needs.
 
     Raises:
-        ValueError: the library does not have a name or tag; a network cannot have a feature, size or patch stride; or a
-            PCA has more dimensions than its input. The message names the field.
+        ValueError: the library does not have a name or tag; a network cannot have a feature, size or patch stride, or
+            cannot leave out patches; or a PCA has more dimensions than its input. The message names the field.
     """
     parts: dict[Model, int] = {}
     asked = _sizes(recipe)
     for model, sizes in _sizes_of_each(asked).items():
         with torch.device("meta"):
             network = build_network(model, has_tag_weights=False)
+        _check_patch_drop(recipe, model, network)
         if not _runs_on_meta(network):
             log.debug("%s needs values to run; its sizes are not tried beforehand", model.name)
             continue
@@ -66,6 +68,16 @@ def _sizes_of_each(asked: dict[Model, dict[tuple[int, int], str]]) -> dict[Model
         for each in model.each:
             found[each] = sizes | found.get(each, {})
     return found
+
+
+def _check_patch_drop(recipe: Recipe, model: Model, network: Any) -> None:
+    """Raises ValueError if a stage of this network leaves out patches, and the network cannot."""
+    for stage in recipe.stages.trained:
+        if stage.cost.patch_drop and recipe.model_of(stage.name) == model:
+            try:
+                drop_patches(copy.deepcopy(network), stage.cost.patch_drop)
+            except ValueError as error:
+                raise ValueError(f"stages.{stage.name}.cost.patch_drop: model.name {model.name!r}: {error}") from error
 
 
 def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:

@@ -95,12 +95,16 @@ class Cost:
         has_sharded_weights: Weights, gradients and the optimizer's moments are spread over the processes (FSDP2).
         n_cached_augmentations: Augmented views that are cached of each image when the backbone is frozen, beside the
             plain one and, if `augment.flip` is not 0, the mirrored one.
+        patch_drop: Share of a transformer's patches that each image leaves out at each training step, drawn anew; all
+            are seen wherever features are extracted. .5 about halves a step's time. A last stage with all patches takes
+            back what the missing ones cost (FLIP, arXiv 2212.00794).
     """
 
     n_parts: int = within(1, low=1, high=10**4)
     has_grad_checkpoints: bool = False
     has_sharded_weights: bool = False
     n_cached_augmentations: int = within(0, low=0, high=1000)
+    patch_drop: float = within(0.0, low=0.0, high=0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +224,11 @@ class Stage:
                 f"{at}.sampling.images_per_class is {self.sampling.images_per_class}"
                 f"{f', with {views} views of each' if views > 1 else ''}, must divide the batch_size {batch_size}"
             )
-        if self.cost.has_sharded_weights and self.is_backbone_frozen:
-            raise ValueError(
-                f"{at}.cost.has_sharded_weights is for stages that train the backbone; this one trains {self.trains!r}"
-            )
+        for name in ("has_sharded_weights", "patch_drop"):
+            if getattr(self.cost, name) and self.is_backbone_frozen:
+                raise ValueError(
+                    f"{at}.cost.{name} is for stages that train the backbone; this one trains {self.trains!r}"
+                )
         if self.validation.keeps_best and (self.optim.ema_decay or not self.validation.every_epochs):
             raise ValueError(
                 f"{at}.validation.keeps_best needs every_epochs, the epochs between validations, and no optim.ema_decay"

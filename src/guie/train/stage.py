@@ -22,6 +22,7 @@ from guie.errors import memory_remedy
 from guie.files import save_weights
 from guie.model.check import check_models
 from guie.model.normalisation import mean_std
+from guie.model.patch_drop import drop_patches
 from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.seeds import seed_of
@@ -208,6 +209,8 @@ def _trained(
     accelerator = store.accelerator
     if stage.cost.has_grad_checkpoints:
         enable_gradient_checkpointing(model.backbone.network)
+    if stage.cost.patch_drop:
+        drop_patches(model.backbone.network, stage.cost.patch_drop)
     _warn_of_single_images(stage, train_set)
     model.open(stage)
     freeze_early_blocks(model, stage)

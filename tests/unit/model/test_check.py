@@ -37,6 +37,10 @@ def with_model(name: str, **options: str) -> Recipe:
             load_recipe("tiny", ["stages.s5_highres_backbone.patch_stride=8"]),
             "stages.s5_highres_backbone.image_px: .*no patches to overlap",
         ),
+        (
+            load_recipe("tiny", ["stages.s2_backbone.cost.patch_drop=.5"]),
+            r"stages.s2_backbone.cost.patch_drop: .*: a \w+ cannot leave out patches .*; set patch_drop to 0",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_with_its_field(recipe: Recipe, complaint: str):

@@ -1,0 +1,42 @@
+"""A transformer that leaves out patches while it trains, at the place that its library has for that.
+
+Each image leaves out other patches at each step, the class and register tokens stay. A step then costs little more than
+the share of the tokens that is kept.
+
+Source: Li et al., Scaling language-image pre-training via masking (FLIP), CVPR 2023, arXiv 2212.00794.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.layers import PatchDropout, PatchDropoutWithIndices
+from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
+from timm.models.vision_transformer import VisionTransformer
+
+
+def drop_patches(network: Any, share: float) -> None:
+    """Leaves out a share of the patches in training mode, in place. In eval mode all are seen.
+
+    Of n patches max(1, int(n * (1 - share))) are kept, drawn by torch's generators.
+
+    Args:
+        network: Of timm, or the image tower of an open_clip model.
+        share: 0 to less than 1.
+
+    Raises:
+        ValueError: the network has no tokens that could be left out.
+    """
+    network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
+    if isinstance(network, VisionTransformer):
+        network.patch_drop = PatchDropout(share, num_prefix_tokens=network.num_prefix_tokens)
+    elif isinstance(network, Eva | NaFlexVit):  # their rotary embedding needs the places of the kept patches
+        network.patch_drop = PatchDropoutWithIndices(share, num_prefix_tokens=network.num_prefix_tokens)
+    elif type(network).__module__ == "open_clip.transformer" and hasattr(network, "patch_dropout"):
+        network.patch_dropout = PatchDropout(share)  # open_clip's own draws on the CPU
+    else:
+        raise ValueError(
+            f"a {type(network).__name__} cannot leave out patches (plain vision transformers, EVA and NaFlexViT can); "
+            "set patch_drop to 0"
+        )
