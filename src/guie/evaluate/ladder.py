@@ -7,6 +7,7 @@ and needs no more than `embed`.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import pandas as pd
 
 from guie.data.packed import PackedImages
 from guie.embed.accelerator import make_accelerator
-from guie.embed.ensemble import Combined, Embedded, MemberFeatures, check_rows, embed, rows_of
+from guie.embed.ensemble import Combined, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
+from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.pca import MOMENTS
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
@@ -24,6 +26,7 @@ from guie.evaluate.protocols import merged, scored
 from guie.files import whole_file
 from guie.run import Run, commit
 from guie.settings.embed import PostProcess, Setting
+from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords
 from guie.shown import cut
 
 log = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
     """
     accelerator = make_accelerator(run.device)
     packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
-    check_rows(run.recipe, packed)
+    check_rows(run, packed)
     features = MemberFeatures(FeatureStore(run, packed, accelerator))
     val = packed.index.iloc[rows_of(packed, "val")]
     rows: list[dict[str, Any]] = []
@@ -89,7 +92,7 @@ def _score_row(
         f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members
     )
     views = " + ".join("/".join(m.views) for m in setting.members)
-    projection = _projection(setting)
+    projection = _projection(setting, run.recipe.embed.fit_on_of(setting))
     row = {
         "setting": setting.name,
         "members": members,
@@ -130,14 +133,15 @@ def _chosen_on(reasons: str) -> str:
     return f"validation ({reasons})" if reasons else ""
 
 
-def _projection(setting: Setting) -> str:
-    """Names the steps after the members, such as `mean power0.5 pca64-whiten0.5 expand10`."""
+def _projection(setting: Setting, fit_on: FitOn) -> str:
+    """Names the steps after the members, such as `mean power0.5 pca64-whiten0.5 fit:train*0.5,mine*0.5 expand10`."""
     post = setting.post
     words = ["mean"] if setting.combine == "mean" else []
     words += [f"power{setting.power:g}"] if setting.power != 1.0 else []
     words += (
         [f"pca{setting.pca_dim}" + (f"-whiten{setting.whiten:g}" if setting.whiten else "")] if setting.pca_dim else []
     )
+    words += [f"fit:{','.join(_fitted(entry) for entry in fit_on)}"] if setting.pca_dim and fit_on != TRAINING else []
     words += [
         f"{name}{value:g}"
         for name, value in (("lengths", post.length_mix), ("expand", post.n_expanded), ("augment", post.n_augmented))
@@ -145,6 +149,12 @@ def _projection(setting: Setting) -> str:
     ]
     words += [f"rerank{post.rerank_k1}"] if post.rerank_k1 else []
     return " ".join(words) or "none"
+
+
+def _fitted(entry: FitImages | FitWords) -> str:
+    """What of a fit an entry is, with its weight: `mine+other*0.5`, `train*1`, `nouns.txt*0.1`."""
+    name = Path(entry.file).name if isinstance(entry, FitWords) else "+".join(entry.sources) or "train"
+    return f"{name.replace(' ', '_')}*{entry.weight:g}"
 
 
 def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from guie.report.sections_gallery import classes, gallery
 from guie.report.sections_runs import compared
 from guie.report.sections_training import training
 from guie.run import Run
+from guie.settings.fit import shares_described
 
 MAX_MB = 10
 log = logging.getLogger(__name__)
@@ -160,9 +161,11 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
 
 
 def _ladder(report: Report) -> Markup:
-    is_unseen = report.facts.recipe.data.val_by == "class"
+    recipe = report.facts.recipe
+    is_unseen = recipe.data.val_by == "class"
     is_of_another = report.verdict is not None and report.verdict.is_unseen and not is_unseen
-    return ladder(report.facts.scores, is_unseen, is_of_another)
+    fitted_on = shares_described(recipe.embed.fit_on_of(recipe.embed.final))
+    return ladder(report.facts.scores, is_unseen, is_of_another, fitted_on)
 
 
 def _write_pictures(folder: Path, report: Report) -> None:

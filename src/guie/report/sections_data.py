@@ -33,6 +33,7 @@ OUTCOMES = {
     "left training": "in training and in validation: the training copy was left out",
     "two labels": "with two labels, both in training or both in validation: kept, and worth a look",
     "same label": "twice in one class: kept",
+    "left the unlabelled": "without a label and in validation: the unlabelled copy was left out",
 }
 
 

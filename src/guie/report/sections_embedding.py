@@ -46,7 +46,7 @@ def energy_keys(embedding: Embedding) -> list[tuple[str, str]]:
     """Styles of the energy's chart and what they mean."""
     keys = [("one", "embedding")]
     if embedding.pca_shares is not None:
-        keys.append(("two", "training features, as the PCA keeps them"))
+        keys.append(("two", "features that the PCA was fitted on, as it keeps them"))
     return keys
 
 

@@ -30,7 +30,7 @@ import pandas as pd
 import pytest
 import torch
 
-from guie.embed.ensemble import Embedded
+from guie.embed.fitted import Embedded
 from guie.embed.retrieval import retrieve, summarise
 from guie.evaluate import ladder
 from guie.evaluate.protocols import merged, scored, summary

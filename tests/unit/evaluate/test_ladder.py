@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guie.embed.ensemble import Embedded
+from guie.embed.fitted import Embedded
 from guie.embed.retrieval import retrieve
 from guie.evaluate import ladder
 from guie.evaluate.intervals import paired_p
