@@ -51,7 +51,16 @@ READS: dict[int, tuple[str, ...]] = {
     ),
     **dict.fromkeys((4, 5, 6), OF_WEIGHTS),
     7: ("model", "data.foreign_domain", "embed.settings", "embed.fit_on", "embed.precision", "embed.storage", "seed"),
-    8: ("name", "model", "data.pack_px", "data.foreign_domain", "embed.settings", "export", "seed"),
+    8: (
+        "name",
+        "model",
+        "data.pack_px",
+        "data.foreign_domain",
+        "embed.settings",
+        "embed.dim",
+        "export",
+        "seed",
+    ),
     9: (),  # no names stand for the whole recipe, which the report shows
 }
 # The versions of the code that makes each door's results.

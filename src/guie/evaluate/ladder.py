@@ -20,11 +20,12 @@ from guie.embed.features import FeatureStore
 from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.pca import MOMENTS
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
+from guie.evaluate.dimensions import FLOAT, dimension_table
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
 from guie.files import whole_file
-from guie.run import Run, commit
+from guie.run import DIMENSIONS, Run, commit
 from guie.settings.embed import PostProcess, Setting
 from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords
 from guie.shown import cut
@@ -35,7 +36,7 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 def score_ladder(run: Run) -> dict[str, Any]:
     """Scores every setting on the validation images. Keeps the neighbours of all settings, and the embeddings and PCA
-    of the last.
+    of the last, with what other widths and codes of it score (`dimensions.csv`).
 
     Returns:
         mp5 and r1 of the last setting, and n_settings.
@@ -48,23 +49,38 @@ def score_ladder(run: Run) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     neighbours: list[pd.DataFrame] = []
     before: Retrieval | None = None
-    settings = run.recipe.embed.settings
-    for setting in settings:
+    for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
-        embeddings = embedded.by_split
-        found = retrieve(embeddings["val"], val["class_id"].to_numpy(), setting.post)
-        rows.append(_score_row(run, setting, embeddings["val"], found, before, val))
+        found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
+        rows.append(_score_row(run, setting, embedded.by_split["val"], found, before, val))
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
-    if "train" not in embeddings:
-        embeddings["train"] = Combined(run, settings[-1], features, "train").whole()
+    dimensions = _dimensions(run, embedded, features, val)
     if accelerator.is_main_process:
         _write(run, rows, neighbours, embedded, packed)
+        with whole_file(run.folder(7) / DIMENSIONS) as temporary:
+            dimensions.to_csv(temporary, index=False)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
+
+
+def _dimensions(run: Run, embedded: Embedded, features: MemberFeatures, val: pd.DataFrame) -> pd.DataFrame:
+    """What other widths and codes of the exported embedding score, logged as one line.
+
+    Embeddings of the training images, on which codes are fitted, are added to `embedded` where it has none.
+    """
+    final = run.recipe.embed.final
+    train, queries = (Combined(run, final, features, split) for split in ("train", "val"))
+    if "train" not in embedded.by_split:
+        embedded.by_split["train"] = train.whole()
+    table = dimension_table(final, train, queries, embedded, val)
+    names = [str(row.dim) if row.code == FLOAT else f"{row.dim} {row.code}" for row in table.itertuples()]
+    told = ", ".join(f"{name}: {mp5:.3f}" for name, mp5 in zip(names, table["mp5"], strict=True))
+    log.info("mP@5 of other widths and codes: %s", told)
+    return table
 
 
 def _log_scores(row: dict[str, Any]) -> None:

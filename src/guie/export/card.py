@@ -100,7 +100,7 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
         recipe=recipe,
         verdict=facts.verdict,
         n_refitted=facts.n_refitted,
-        scores={"dim": 64, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
+        scores={"dim": recipe.embed.dim, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
         ladder=[(name, {"mp5": None, "r1": None} | row) for name, row in ladder],
         domains=_by_domain(facts.scores),
         codes=[] if facts.code_loss is None else facts.code_loss.to_dict("records"),

@@ -77,6 +77,7 @@ def data(summary: DataSummary) -> Markup:
         "data.html",
         head=HEAD,
         sets=rows,
+        unlabelled=[(source, count_text(n)) for source, n in sorted(summary.unlabelled.items())],
         styles=[""] * (len(rows) - 1) + ["total"] if rows else [],
         sizes_title=SIZES,
         sizes=sizes_chart(summary),

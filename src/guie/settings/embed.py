@@ -12,6 +12,7 @@ from guie.settings.names import PRETRAINED
 
 View = Literal["plain", "flip", "crop", "pad", "aspect", "aspect_pad"]
 Views = tuple[View, ...]
+CONTEST_DIM = 64  # numbers of an embedding that the contest takes; of more it scores none
 VIEWS: tuple[str, ...] = typing.get_args(View)
 
 
@@ -133,6 +134,8 @@ class Embed:
         storage: Of cached features on the disk; bfloat16 halves the bytes and rounds to 3 significant digits.
         fit_on: What the PCA of each row is fitted on, each entry with a weight; empty is the training images, each
             counted once. `tests/benchmarks/universal.md` has what the images of a new domain gain there.
+        dim: Numbers of the exported embedding, which the last setting must give. The contest takes 64 and no others;
+            more keep more of a domain that no training image shows.
     """
 
     settings: tuple[Setting, ...]
@@ -140,6 +143,7 @@ class Embed:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     storage: Literal["float32", "bfloat16"] = "float32"
     fit_on: tuple[FitImages | FitWords, ...] = ()
+    dim: int = within(CONTEST_DIM, low=1, high=10**5)
 
     def fit_on_of(self, setting: Setting) -> FitOn:
         """What the PCA of a row is fitted on."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guie.settings.data import Data
-from guie.settings.embed import Embed, Export, Member, PostProcess, Setting
+from guie.settings.embed import CONTEST_DIM, Embed, Export, Member, PostProcess, Setting
 from guie.settings.fields import check, nearest, within
 from guie.settings.fit import FitWords, check_joint_space, check_sources
 from guie.settings.mixed import Interpolate, Soup
@@ -17,8 +17,6 @@ from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
 from guie.settings.plain import plain, plain_at
 from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
-
-EXPORTED_DIM = 64  # the contest's limit
 
 
 @dataclass(frozen=True)
@@ -307,10 +305,13 @@ class Recipe:
                 "time can neither "
                 "expand, augment nor re-rank, nor does it mix lengths; let a setting without post stand last"
             )
-        if width != EXPORTED_DIM:
+        dim = self.embed.dim
+        if width != dim:
+            why = " (the contest's limit)" if dim == CONTEST_DIM else ""
+            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
             raise ValueError(
-                f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); "
-                f"set its pca_dim to {EXPORTED_DIM}"
+                f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
+                f"{dim}{other}"
             )
 
 

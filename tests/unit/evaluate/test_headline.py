@@ -98,6 +98,7 @@ def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ladder, "embed", lambda run, setting, features: Embedded({"val": vectors, "train": np.ones((2, 4))})
     )
+    monkeypatch.setattr(ladder, "_dimensions", lambda *arguments: pd.DataFrame())
     recipe = SimpleNamespace(
         embed=Embed(settings=(Setting("only", (Member("pretrained", 64),)),)),
         seed=0,

@@ -54,6 +54,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
             "embed",
             lambda run, setting, features: Embedded({"val": by_name[setting.name], "train": np.ones((2, 8))}),
         )
+        patch.setattr(ladder, "_dimensions", lambda *arguments: pd.DataFrame({"dim": [8]}))
         final = ladder.score_ladder(run)  # type: ignore[arg-type]
     table = pd.read_csv(folder / "scores.csv")
     assert final == {"mp5": table["mp5"].iloc[-1], "r1": table["r1"].iloc[-1], "n_settings": 4}
@@ -63,6 +64,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
 
 def check_files(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
+        "dimensions.csv",
         "neighbours.parquet",
         "scores.csv",
         "train_embeddings.npy",
