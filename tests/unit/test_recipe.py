@@ -246,6 +246,8 @@ def test_override_reaches_every_field_of_every_class():
         other = another(leaf)
         if is_dataclass(other) and other != as_default(type(other)):
             continue  # a kind with fields that have no default is written in Python
+        if leaf.key == ("Model", "beside"):
+            continue  # named rows are kept or dropped; new ones are written in Python
         assert override_field(recipe, f"{leaf.path}={as_text(other)}") == put(recipe, leaf.path, other), leaf.path
         n_reached += 1
     assert n_reached > 400

@@ -60,9 +60,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
         log.info(NO_INTERVAL)
     dimensions = _dimensions(run, embedded, features, val)
     if accelerator.is_main_process:
-        _write(run, rows, neighbours, embedded, packed)
-        with whole_file(run.folder(7) / DIMENSIONS) as temporary:
-            dimensions.to_csv(temporary, index=False)
+        _write(run, rows, dimensions, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
@@ -193,6 +191,7 @@ def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.Da
 def _write(
     run: Run,
     rows: list[dict[str, Any]],
+    dimensions: pd.DataFrame,
     neighbours: list[pd.DataFrame],
     embedded: Embedded,
     packed: PackedImages,
@@ -213,5 +212,7 @@ def _write(
             (folder / name).unlink(missing_ok=True)
     with whole_file(folder / "neighbours.parquet") as temporary:
         pd.concat(neighbours).to_parquet(temporary, index=False)
+    with whole_file(folder / DIMENSIONS) as temporary:
+        dimensions.to_csv(temporary, index=False)
     with whole_file(folder / "scores.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)

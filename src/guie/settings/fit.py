@@ -101,7 +101,9 @@ def check_joint_space(at: str, stage: str, output: str, model: Model, trained_by
     elif model.feature:
         reason = f"its feature is {model.feature!r}, not the projected one that texts share: leave model.feature empty"
     elif model.beside:
-        reason = f"{', '.join(other.name for other in model.beside)} beside it has no text there: leave model.beside empty"
+        reason = (
+            f"{', '.join(other.name for other in model.beside)} beside it has no text there: leave model.beside empty"
+        )
     elif not model.weights:
         reason = "its weights are random, so that texts and images share no space: name model.weights"
     elif trained_by:

@@ -16,6 +16,7 @@ from guie.data.build import build_manifests
 from guie.data.packed import PackedImages
 from guie.data.packing import pack_images
 from guie.data.sources.unlabelled import build
+from guie.evaluate.foreign import check_domains
 from guie.recipe import HEAD, Data, Limit, Optim, Source, Stage, Start
 from guie.run import Run
 from guie.train.train_set import TrainSet
@@ -138,3 +139,15 @@ def test_stage_cannot_name_it() -> None:
     stage = Stage("s1", trains="head", start=Start(fresh=HEAD), optim=optim, sources=("mine",))
     with pytest.raises(ValueError, match=r"stages.s1.sources names 'mine', which is no source to train on"):
         type(recipe)("t", recipe.data, recipe.model, type(recipe.stages)(head=(stage,)), recipe.embed).validate()
+
+
+def test_no_domain_is_left_out_for_them(both: tuple[Run, Run]) -> None:
+    """guie foreign counts classes by domain; the folder's images are of none, though they name the same domain."""
+    index = PackedImages(both[1].folder(3)).index
+    labelled = index[index["split"] != "unlabelled"]
+    others = labelled.assign(domain="food", class_id=labelled["class_id"] + 100)
+    own = pd.concat([labelled, others, index[index["split"] == "unlabelled"].assign(domain="photos")])
+    assert check_domains(own, [], True, 0) == ["food", "toys"]
+    alone = pd.concat([labelled, index[index["split"] == "unlabelled"].assign(domain="photos")])
+    with pytest.raises(ValueError, match="are of one domain"):
+        check_domains(alone, [], False, 0)

@@ -42,12 +42,13 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
     by_name = {setting.name: vectors for setting, vectors in zip(names, embeddings, strict=True)}
     recipe = SimpleNamespace(
         embed=Embed(settings=names),
+        data=SimpleNamespace(foreign_domain=""),
         seed=3,
         chosen_on_validation=lambda setting: ("the setting",) * (setting.name == "the same"),
     )
     run = SimpleNamespace(device="cpu", recipe=recipe, folder=lambda number: folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "PackedImages", lambda folder: packed())
+        patch.setattr(ladder, "PackedImages", lambda *_: packed())
         patch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
         patch.setattr(
             ladder,
