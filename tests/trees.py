@@ -25,6 +25,8 @@ from guie.recipe import (
     Embed,
     Exponential,
     Export,
+    FitImages,
+    FitWords,
     Fold,
     GrowingMargin,
     Interpolate,
@@ -197,6 +199,8 @@ def another_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
         return value[::-1]
     if is_dataclass(kind):
         return (Limit("a"),) if kind is Limit else (sample(kind),)
+    if typing.get_origin(kind) is types.UnionType:
+        return (sample(typing.get_args(kind)[0]),)
     if typing.get_origin(kind) is tuple:  # options of a loss
         return (*value, ("margin", 0.3))
     if typing.get_origin(kind) is typing.Literal:
@@ -298,8 +302,9 @@ def every_kind() -> Recipe:
         embed=Embed(
             (
                 Setting("one", (Member("s1", 64), Member("s3", 64))),
-                Setting("two", (Member("s6", 64),), pca_dim=64),
-            )
+                Setting("two", (Member("s6", 64),), pca_dim=64, fit_on=(FitImages(("a",)),)),
+            ),
+            fit_on=(FitImages(), FitWords()),  # of no row's PCA: words need a tower that embeds them
         ),
         export=Export(),
     )

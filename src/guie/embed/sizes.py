@@ -44,7 +44,7 @@ class Sized:
         """Number of rows."""
         return len(self.features)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """float32 [n_rows, feature_dim + 3]."""
         return np.concatenate([self.features[rows], self.sizes[rows]], axis=1)
 

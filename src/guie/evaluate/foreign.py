@@ -15,8 +15,9 @@ import pandas as pd
 
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.accelerator import make_accelerator
-from guie.embed.ensemble import Combined, Embedded, Features, MemberFeatures, check_rows, embed, rows_of
+from guie.embed.ensemble import Combined, Features, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
+from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.halves import Halves
 from guie.embed.pca import blocks, mixed, moments_of, pca_of
 from guie.embed.retrieval import mean_of_domains, retrieve
@@ -75,7 +76,7 @@ def ask(run: Run, folder: Path, share: float = 0.0) -> dict[str, float]:
     """
     accelerator = make_accelerator(run.device)
     packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
-    check_rows(run.recipe, packed)
+    check_rows(run, packed)
     features = asked_features(MemberFeatures(FeatureStore(run, packed, accelerator)))
     asked = packed.index.iloc[np.concatenate([rows_of(packed, split) for split in ASKED])]
     tables = []
@@ -164,6 +165,7 @@ def check_domains(index: pd.DataFrame, chosen: Sequence[str], is_refit: bool, se
 def _counts(index: pd.DataFrame) -> pd.DataFrame:
     """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (training images)
     of each domain."""
+    index = index[index["split"].isin(("train", "val"))]  # images without labels are of no class
     is_train = index["split"] == "train"
     sizes = index[~is_train].groupby(["domain", "class_id"]).size()
     counts = {

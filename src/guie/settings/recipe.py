@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guie.settings.data import Data
-from guie.settings.embed import Embed, Export, Member, PostProcess, Setting
+from guie.settings.embed import CONTEST_DIM, Embed, Export, Member, PostProcess, Setting
 from guie.settings.fields import check, nearest, within
+from guie.settings.fit import FitWords, check_joint_space, check_sources
 from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
 from guie.settings.plain import plain, plain_at
 from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
-
-EXPORTED_DIM = 64  # the contest's limit
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Recipe:
     @property
     def train_sources(self) -> tuple[str, ...]:
         """The names of the data sets that may train."""
-        return tuple(source.name for source in self.data.sources if source.name not in self.data.distractors)
+        return tuple(self.data.names_of_trained)
 
     def seen_sources(self, stage: Stage) -> set[str]:
         """The data sets whose images a stage's objective sees; they decide its classes."""
@@ -160,6 +159,7 @@ class Recipe:
             seen.append(row)
         for setting in self.embed.settings:
             self._check_combination(setting)
+            self._check_fit_on(setting)
         self._check_final()
 
     def _check_sources(self, stage: Stage) -> None:
@@ -276,6 +276,21 @@ class Recipe:
         if all(dims) and setting.pca_dim > width:
             raise ValueError(f"{at}.pca_dim is {setting.pca_dim}, more than the {width} numbers that its members give")
 
+    def _check_fit_on(self, setting: Setting) -> None:
+        at, fit_on = f"embed.settings.{setting.name}", self.embed.fit_on_of(setting)
+        if setting.fit_on or self.embed.fit_on:
+            where = f"{at}.fit_on" if setting.fit_on else "embed.fit_on"
+            check_sources(where, fit_on, [*self.data.names_of_trained, *self.data.names_of_unlabelled])
+        if setting.pca_dim and any(isinstance(entry, FitWords) for entry in fit_on):
+            for member in setting.members:
+                check_joint_space(at, member.stage, member.output, self.model_of(member.stage), self._mover(member))
+
+    def _mover(self, member: Member) -> str:
+        """The first row that trained the member's backbone; '' where none did."""
+        behind = self.behind([member.stage])
+        moved = (row for row in self.stages.trained if row.name in behind and not row.is_backbone_frozen)
+        return next((row.name for row in moved), "")
+
     def _width(self, member: Member) -> int:
         """Numbers of a member's output; 0 for a feature, whose width the backbone tells."""
         return self.stage(member.stage).neck.dim if member.output == "embedding" else 0
@@ -290,10 +305,13 @@ class Recipe:
                 "time can neither "
                 "expand, augment nor re-rank, nor does it mix lengths; let a setting without post stand last"
             )
-        if width != EXPORTED_DIM:
+        dim = self.embed.dim
+        if width != dim:
+            why = " (the contest's limit)" if dim == CONTEST_DIM else ""
+            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
             raise ValueError(
-                f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); "
-                f"set its pca_dim to {EXPORTED_DIM}"
+                f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
+                f"{dim}{other}"
             )
 
 
