@@ -10,7 +10,17 @@ from typing import Any
 import pandas as pd
 
 from guie.evaluate.foreign import QUERIES
-from guie.evaluate.foreign_table import DIFFERENCE, NEVER_SEEN, SEEN, by_domain, compared, fold_scores, rows_of, summary
+from guie.evaluate.foreign_table import (
+    DIFFERENCE,
+    NEVER_SEEN,
+    SEEN,
+    by_domain,
+    compared,
+    fold_scores,
+    last_row,
+    rows_of,
+    summary,
+)
 from guie.files import whole_file
 from guie.report.foreign import COMPARED, Foreign
 from guie.report.pictures import standalone
@@ -85,11 +95,12 @@ def tell(found: Results, folder: Path) -> None:
     """Prints the tables."""
     width = window_columns()
     whole = found.summary[found.summary["domain"] == ""]
-    rows = list(dict.fromkeys(whole["row"]))
+    rows = rows_of(whole)
+    exported = last_row(whole)
     print(f"\nmP@5, mean of {found.n_folds} folds; change with its 95 % interval for other classes")
-    print("\n".join(_side_by_side(whole, rows, "row", width)))
-    last = found.summary[(found.summary["row"] == rows[-1]) & (found.summary["domain"] != "")]
-    print(f"\n{rows[-1]}, by domain")
+    print("\n".join(_side_by_side(whole, rows, "row", width, exported)))
+    last = found.summary[(found.summary["row"] == exported) & (found.summary["domain"] != "")]
+    print(f"\n{exported}, by domain")
     print("\n".join(_side_by_side(last, list(dict.fromkeys(last["domain"])), "domain", width)))
     if found.compared is not None:
         print(f"\nmP@5 gained over {found.against} on the same queries, with 95 % intervals")
@@ -97,8 +108,8 @@ def tell(found: Results, folder: Path) -> None:
     print(f"\nwritten: {folder}/{{{SCORES},{FOREIGN_SUMMARY},foreign.svg}}")
 
 
-def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int) -> list[str]:
-    """A line for each name: what it scores on domains seen and never seen, and the difference."""
+def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int, marked: str = "") -> list[str]:
+    """A line for each name: what it scores on domains seen and never seen, and the difference; one may be marked."""
     cells: list[tuple[str, ...]] = [("", SEEN, NEVER_SEEN, "change", "95 %", "classes")]
     for name in names:
         own = lines[lines[column] == name].set_index("side")
@@ -106,7 +117,7 @@ def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int
         values = [_score(own["mean"].get(side, math.nan)) for side in (SEEN, NEVER_SEEN)]
         gained = ["–", "–"] if change is None else [_signed(change["mean"]), _between(change, "class")]
         cells.append((name, *values, *gained, f"{int(own['n_classes'].max())}"))
-    styles: dict[tuple[int, int], Style] = {(len(cells) - 1, 2): "score"}
+    styles: dict[tuple[int, int], Style] = {(names.index(marked) + 1, 2): "score"} if marked else {}
     return table(cells, width, styles=styles)
 
 

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from guie.data.packed import GIVEN, NEVER, PackedImages
+from guie.data.packed import GIVEN, NEVER, images_of
 from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, Embedded, Features, MemberFeatures, check_rows, embed, rows_of
 from guie.embed.features import FeatureStore
@@ -21,13 +21,13 @@ from guie.embed.halves import Halves
 from guie.embed.pca import blocks, mixed, moments_of, pca_of
 from guie.embed.retrieval import mean_of_domains, retrieve
 from guie.embed.sizes import Sized
+from guie.evaluate.foreign_table import REFITTED
 from guie.files import whole_file
 from guie.run import Run
 from guie.settings.embed import Member, PostProcess, Setting
 
 ASKED = ("val", NEVER)
 QUERIES = "queries.parquet"
-REFITTED = ", refitted"  # ends the name of a row whose PCA also saw the foreign domain's other images
 LEAST_CLASSES = 2  # of a domain that is asked about: of one, the spread between its classes is unknown
 
 
@@ -74,7 +74,7 @@ def ask(run: Run, folder: Path, share: float = 0.0) -> dict[str, float]:
         never and seen: the last setting's mP@5 of the foreign domain, and its mean over the others.
     """
     accelerator = make_accelerator(run.device)
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
+    packed = images_of(run)
     check_rows(run.recipe, packed)
     features = asked_features(MemberFeatures(FeatureStore(run, packed, accelerator)))
     asked = packed.index.iloc[np.concatenate([rows_of(packed, split) for split in ASKED])]

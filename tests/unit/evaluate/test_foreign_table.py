@@ -11,6 +11,7 @@ from guie.evaluate.foreign_table import (
     compared,
     estimate,
     fold_scores,
+    last_row,
     sides,
     student_interval,
     summary,
@@ -107,3 +108,12 @@ def test_student_interval_is_scipys():
     assert student_interval(values) == pytest.approx(interval)
     assert all(np.isnan(student_interval(values[:1])))
     assert estimate(pd.Series([np.nan]), BY_HAND.iloc[:1]) is None
+
+
+def test_exported_row_is_none_that_was_fitted_to_the_foreign_domain():
+    before = invented(("a", "b"), rows=("head", "PCA"))
+    after = invented(("a", "b"), rows=("head", "PCA", "PCA, refitted"), gain=0.01)
+    assert (last_row(before), last_row(after)) == ("PCA", "PCA")
+    found = compared(before, after, ("old", "new"))
+    assert found["row"].tolist() == ["last row"] * 2 + ["head"] * 2 + ["PCA"] * 2
+    assert found["mean"].tolist() == pytest.approx([0.01] * 6)
