@@ -18,6 +18,7 @@ from guie.evaluate.foreign_table import (
     compared,
     fold_scores,
     last_row,
+    refits,
     rows_of,
     summary,
 )
@@ -28,7 +29,7 @@ from guie.report.sections_foreign import foreign_charts
 from guie.run import FOREIGN_SUMMARY
 from guie.shown import Style, table, window_columns
 
-SCORES = "foreign.csv"
+SCORES, REFITS = "foreign.csv", "refits.csv"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Results:
     Attributes:
         summary: See `guie.evaluate.foreign_table.summary`; the column domain is '' for all domains together.
         compared: See `guie.evaluate.foreign_table.compared`; None without another run.
+        refits: See `guie.evaluate.foreign_table.refits`.
         against: The name of that run.
         n_folds: Pairs of a seed and a domain.
     """
 
     summary: pd.DataFrame
     compared: pd.DataFrame | None
+    refits: pd.DataFrame
     against: str
     n_folds: int
 
@@ -79,6 +82,10 @@ def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.Da
     with whole_file(folder / QUERIES) as temporary:
         queries.to_parquet(temporary, index=False)
     _write_csv(folder / SCORES, fold_scores(queries))
+    gained = refits(queries)
+    (folder / REFITS).unlink(missing_ok=True)
+    if len(gained):
+        _write_csv(folder / REFITS, gained)
     (folder / COMPARED).unlink(missing_ok=True)
     if found is not None and against is not None:
         found = found.assign(against=against[0])
@@ -88,7 +95,7 @@ def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.Da
         with whole_file(folder / f"{name}.svg") as temporary:
             temporary.write_text(standalone(chart), encoding="utf-8")
     n_folds = len(queries[["seed", "left_out"]].drop_duplicates())
-    return Results(whole, found, against[0] if against else "", n_folds)
+    return Results(whole, found, gained, against[0] if against else "", n_folds)
 
 
 def tell(found: Results, folder: Path) -> None:
@@ -102,6 +109,9 @@ def tell(found: Results, folder: Path) -> None:
     last = found.summary[(found.summary["row"] == exported) & (found.summary["domain"] != "")]
     print(f"\n{exported}, by domain")
     print("\n".join(_side_by_side(last, list(dict.fromkeys(last["domain"])), "domain", width)))
+    if len(found.refits):
+        print("\nmP@5 gained by the refit, with 95 % intervals")
+        print("\n".join(_gains(found.refits, width)))
     if found.compared is not None:
         print(f"\nmP@5 gained over {found.against} on the same queries, with 95 % intervals")
         print("\n".join(_gains(found.compared, width)))

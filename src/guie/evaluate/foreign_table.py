@@ -190,6 +190,21 @@ def compared(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) 
     return pd.DataFrame(lines)
 
 
+def refits(queries: pd.DataFrame) -> pd.DataFrame:
+    """What each refitted row gains over the same row without the foreign domain's images; columns as of `compared`.
+
+    Empty where no row was refitted.
+    """
+    lines = []
+    for row in rows_of(queries):
+        if not row.endswith(REFITTED):
+            continue
+        name = row.removesuffix(REFITTED)
+        before, after = (sides(queries[queries["row"] == one]) for one in (name, row))
+        lines += [{"row": name, **gain} for gain in _gains(_matched(before, after, (name, row)))]
+    return pd.DataFrame(lines)
+
+
 def _gains(both: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Side, before, after and what `Estimate` holds of the difference, for each side that both rows know."""
     for side in (SEEN, NEVER_SEEN):

@@ -218,6 +218,11 @@ def test_summary_and_scores_are_means_of_the_queries(world: World):
         assert (float(line["fold_low"]), float(line["fold_high"])) == pytest.approx((test.low, test.high), abs=1e-9)
         assert int(line["n_pairs"]) == 6
         assert float(line["class_low"]) <= float(line["mean"]) <= float(line["class_high"])
+    gained = pd.read_csv(world.folder / "refits.csv").set_index("side")
+    means = {row: summary[(summary["row"] == row) & (summary["domain"] == "")].set_index("side")["mean"].astype(float)
+             for row in (PCA, REFITTED)}  # fmt: skip
+    for side in ("seen", "never seen"):
+        assert gained.loc[side, "mean"] == pytest.approx(means[REFITTED][side] - means[PCA][side], abs=1e-9)
     assert (world.folder / "foreign.svg").read_text().startswith("<svg")
 
 

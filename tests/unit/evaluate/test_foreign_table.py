@@ -12,6 +12,7 @@ from guie.evaluate.foreign_table import (
     estimate,
     fold_scores,
     last_row,
+    refits,
     sides,
     student_interval,
     summary,
@@ -117,3 +118,13 @@ def test_exported_row_is_none_that_was_fitted_to_the_foreign_domain():
     found = compared(before, after, ("old", "new"))
     assert found["row"].tolist() == ["last row"] * 2 + ["head"] * 2 + ["PCA"] * 2
     assert found["mean"].tolist() == pytest.approx([0.01] * 6)
+
+
+def test_gain_of_a_refit_is_that_of_its_own_row():
+    plain = invented(("a", "b"), rows=("head", "PCA"))
+    refitted = plain[plain["row"] == "PCA"].assign(row="PCA, refitted", precision=lambda own: own["precision"] + 0.04)
+    refitted.loc[~refitted["is_never"], "precision"] -= 0.05
+    found = refits(pd.concat([plain, refitted], ignore_index=True)).set_index("side")
+    assert found["row"].tolist() == ["PCA", "PCA"]
+    assert found["mean"].to_dict() == pytest.approx({"seen": -0.01, "never seen": 0.04})
+    assert refits(plain).empty
