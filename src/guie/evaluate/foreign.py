@@ -162,14 +162,14 @@ def check_domains(index: pd.DataFrame, chosen: Sequence[str], is_refit: bool, se
 
 
 def _counts(index: pd.DataFrame) -> pd.DataFrame:
-    """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (training images)
-    of each domain."""
-    is_train = index["split"] == "train"
-    sizes = index[~is_train].groupby(["domain", "class_id"]).size()
+    """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (images that are not
+    for validation) of each domain."""
+    is_train, is_val = index["split"] == "train", index["split"] == "val"
+    sizes = index[is_val].groupby(["domain", "class_id"]).size()
     counts = {
         "n_asked": (sizes >= 2).groupby("domain").sum(),
         "n_trained": index[is_train].groupby("domain")["class_id"].nunique(),
-        "n_given": index[is_train].groupby("domain").size(),
+        "n_given": index[~is_val].groupby("domain").size(),
     }
     return pd.DataFrame(counts, index=sorted(index["domain"].unique())).fillna(0).astype(int)
 
