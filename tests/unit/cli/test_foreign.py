@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import torch
 from foreign_world import DOMAINS, LAST, N_CLASSES, N_IMAGES, PCA, draw, foreign, world_recipe, write_recipe
+from PIL import Image
 from safetensors.numpy import load_file
 from scipy import stats
 from sklearn import decomposition
+from small_run import picture
 
 from guie.cli import folds
 from guie.cli.folds import head_only, run_name
@@ -241,6 +243,24 @@ def test_finished_folds_are_not_made_again_and_images_are_packed_once(
               ("seed3", "seed3_without_cups", "seed3_without_maps")]  # fmt: skip
     assert packed[0]["outputs"] == packed[1]["outputs"] == packed[2]["outputs"]
     assert not [*world.folder.glob("seed*/cache")]
+
+
+def test_changed_image_makes_its_folds_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the fold that is finished, too: its own copy of the packed images is older than those of its seed."""
+    data = draw(tmp_path / "data")
+    words = [write_recipe(tmp_path, world_recipe()), "--data-root", data, "--out", tmp_path, "--domains", "hats"]
+    assert foreign(monkeypatch, *words) == 0
+    fold = tmp_path / "world/foreign/seed3_without_hats"
+    before = load_file(fold / "04_head/s1_head/final.safetensors")
+    train = pd.read_parquet(tmp_path / "world/foreign/seed3/02_balanced/train.parquet")
+    changed = train["path"][train["domain"] == "maps"].iloc[0]
+    Image.fromarray(picture(999, 0)).save(data / changed)
+    assert foreign(monkeypatch, *words) == 0
+    after = load_file(fold / "04_head/s1_head/final.safetensors")
+    assert any(not np.array_equal(array, after[name]) for name, array in before.items())
+    packed = [PackedImages(tmp_path / "world/foreign" / name / "03_packed") for name in ("seed3", fold.name)]
+    place = packed[0].index["image_id"].tolist().index(train["image_id"][train["path"] == changed].iloc[0])
+    assert packed[0].read_bytes(place) == packed[1].read_bytes(place)
 
 
 def test_interrupted_command_goes_on_with_the_same_result(

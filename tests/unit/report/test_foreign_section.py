@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from door_bench import made_bench
 from fake_run import DOMAINS, make_fake_run
 from foreign_queries import ROWS, invented
 from html_page import Page
@@ -91,3 +92,13 @@ def test_damaged_summary_is_told(run: Run):
     (run.out / "foreign/summary.csv").write_text("row,side\n")
     with pytest.raises(ValueError, match=r"summary.csv is damaged .*; the same guie foreign writes it again"):
         read_foreign(run.out)
+
+
+def test_report_is_made_again_when_there_are_new_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for bench in made_bench(tmp_path, monkeypatch):
+        assert bench.open_all() == [*range(1, 10)] and bench.open_all() == []
+        summary = bench.out(9).parent / "foreign/summary.csv"
+        for text in ("one", "two"):
+            summary.parent.mkdir(exist_ok=True)
+            summary.write_text(text)
+            assert bench.open_all() == [9] and bench.open_all() == []
