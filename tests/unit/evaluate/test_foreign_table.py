@@ -84,11 +84,11 @@ def test_seeds_are_averaged_and_a_class_is_one_unit_of_its_interval():
 
 def test_gain_is_found_on_both_sides_and_only_of_shared_folds():
     domains = ("a", "b", "c")
-    before, after = invented(domains), invented(domains, seeds=(0, 1), rows=("new", "PCA-64, refitted"), gain=0.03)
+    before, after = invented(domains), invented(domains, seeds=(0, 1), rows=("new", "off the shelf, PCA-64, refitted"), gain=0.03)
     after = after[after["left_out"] != "c"]
     found = compared(before, after, ("old", "new"))
-    assert found["row"].tolist() == ["last row", "last row", "PCA-64, refitted", "PCA-64, refitted"]
-    same = found[found["row"] == "PCA-64, refitted"].set_index("side")
+    assert found["row"].tolist() == ["last row"] * 2 + ["off the shelf, PCA-64, refitted"] * 2
+    same = found[found["row"] == "off the shelf, PCA-64, refitted"].set_index("side")
     assert same["mean"].to_dict() == pytest.approx({"seen": 0.03, "never seen": 0.03})
     assert same["n_pairs"].to_dict() == {"seen": 6, "never seen": 4}  # c is seen in both folds, and never left out
     assert (same["after"] - same["before"]).tolist() == pytest.approx([0.03, 0.03])
