@@ -84,7 +84,10 @@ def test_seeds_are_averaged_and_a_class_is_one_unit_of_its_interval():
 
 def test_gain_is_found_on_both_sides_and_only_of_shared_folds():
     domains = ("a", "b", "c")
-    before, after = invented(domains), invented(domains, seeds=(0, 1), rows=("new", "off the shelf, PCA-64, refitted"), gain=0.03)
+    before, after = (
+        invented(domains),
+        invented(domains, seeds=(0, 1), rows=("new", "off the shelf, PCA-64, refitted"), gain=0.03),
+    )
     after = after[after["left_out"] != "c"]
     found = compared(before, after, ("old", "new"))
     assert found["row"].tolist() == ["last row"] * 2 + ["off the shelf, PCA-64, refitted"] * 2
