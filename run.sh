@@ -108,7 +108,7 @@ elif [ "$command" = look ]; then
 fi
 
 case ${1-} in
-    guie | look | train | search | export | refit | evaluate | report) # commands of guie
+    guie | look | train | search | export | refit | foreign | evaluate | report) # commands of guie
         # shellcheck source=.ci/setup.sh
         source "$here/.ci/setup.sh"
         set_up run

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.data.packed import PackedImages
+from guie.data.packed import PackedImages, images_of
 from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
@@ -42,7 +42,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
         mp5 and r1 of the last setting, and n_settings.
     """
     accelerator = make_accelerator(run.device)
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
+    packed = images_of(run)
     check_rows(run, packed)
     features = MemberFeatures(FeatureStore(run, packed, accelerator))
     val = packed.index.iloc[rows_of(packed, "val")]

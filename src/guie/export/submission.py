@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from guie.data.packed import PackedImages
+from guie.data.packed import images_of
 from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import PCA
 from guie.export.operators import unknown_to_1_11
@@ -215,7 +215,7 @@ def _parity_images(run: Run) -> dict[int, np.ndarray]:
     """Validation images at evenly spaced rows, uint8 [h, w, 3], by row of door 07's embeddings."""
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
     rows = np.unique(np.linspace(0, len(ids) - 1, min(run.recipe.export.n_parity_images, len(ids))).round().astype(int))
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
+    packed = images_of(run)
     return {int(row): packed.read(int(ids["pack_row"].iloc[row])) for row in rows}
 
 
