@@ -9,6 +9,7 @@ from guie.settings.fields import check_range, check_unique, nearest, within
 from guie.settings.names import check_name
 
 GROUPS = "groups.csv"  # label,group in a source's folder: which of its classes are near-twins
+UNLABELLED = "unlabelled"  # the kind of a source without labels, and the split of its images
 RESERVED_DOMAINS = (
     "low",
     "high",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from guie.data.packed import PackedImages
+from guie.settings.data import UNLABELLED
 from guie.settings.recipe import Recipe
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Stage
@@ -52,9 +53,9 @@ class TrainSet:
         """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes
         for its batches."""
         index = packed.index
-        self.rows = np.flatnonzero(
-            (index["split"] == "train") & (index["source"].isin(stage.sources) | (not stage.sources))
-        )
+        is_named = index["source"].isin(stage.sources)
+        is_train, is_unlabelled = (index["split"] == split for split in ("train", UNLABELLED))
+        self.rows = np.flatnonzero((is_train & (is_named | (not stage.sources))) | (is_unlabelled & is_named))
         if not len(self.rows):
             where = f" in {', '.join(stage.sources)}" if stage.sources else ""
             raise ValueError(
