@@ -292,7 +292,8 @@ def embed(module: Any, image: Image.Image, name: str) -> np.ndarray:
     if output.dim() == 0 or output.shape[0] != 1 or output[0].numel() != EMBEDDING_DIM:
         raise BreachError(
             f"it returns shape {list(output.shape)} on {name}",
-            f"return [1, {EMBEDDING_DIM}]; more than {EMBEDDING_DIM} numbers score 0.0",
+            f"return [1, {EMBEDDING_DIM}]: the contest takes {EMBEDDING_DIM} numbers alone, and more score 0.0 "
+            "(embed.dim of a recipe)",
         )
     if output.dtype != torch.float32:
         raise BreachError(

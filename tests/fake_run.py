@@ -82,6 +82,18 @@ def fake_recipe(domains: tuple[str, ...] = DOMAINS) -> Recipe:
     return Recipe("fake & <bench>", Data(sources), Model("timm", "mobilenetv2_100"), stages, Embed(settings), seed=3)
 
 
+DIMENSIONS = """\
+dim,code,n_bytes,mp5,mp5_low,mp5_high,loss,p,is_exported
+16,float32,64,0.601,0.55,0.65,0.107,0.001,False
+64,float32,256,0.708,0.66,0.75,0.0,,True
+128,float32,512,0.7154,0.67,0.76,-0.0074,0.04,False
+2560,"all, without PCA",10240,0.742,,,-0.034,0.002,False
+64,int8,64,0.7079,0.66,0.75,0.0001,0.61,False
+64,binary,8,0.655,0.61,0.7,0.053,0.001,False
+64,"binary, 100 re-ranked by int8",72,0.7078,0.66,0.75,0.0002,0.5,False
+"""
+
+
 def make_fake_run(
     out: Path, n_images: int = N_IMAGES, domains: tuple[str, ...] = DOMAINS, n_classes: int = N_CLASSES
 ) -> Run:
@@ -260,6 +272,7 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
         row |= {f"r1_{domain}": 0.45 + 0.12 * d + 0.02 * i for d, domain in enumerate(domains)}
         rows.append({**row, "seed": run.recipe.seed, "commit": "a3ad602f0e+"})
     pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    (folder / "dimensions.csv").write_text(DIMENSIONS)
     near = [_neighbours(setting, ids, p, rng) for setting, p in ((FIRST, 0.45), (FINAL, 0.7))]
     _parquet(folder / "neighbours.parquet", pd.concat(near, ignore_index=True))
     np.savez(

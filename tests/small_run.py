@@ -16,7 +16,7 @@ from torch import nn
 from guie.evaluate.ladder import score_ladder
 from guie.export.submission import export_submission
 from guie.files import save_weights
-from guie.model.backbone import build_backbone
+from guie.model.backbone import build_side_by_side
 from guie.recipe import (
     HEAD,
     Data,
@@ -132,7 +132,7 @@ def _pack(run: Run) -> None:
 
 def _weigh(run: Run, stage: Stage) -> None:
     """Weights of a stage, as training would have left them."""
-    backbone = build_backbone(run.recipe.model_of(stage.name), PX, None, run.recipe.seed)
+    backbone = build_side_by_side(run.recipe.model_of(stage.name), PX, None, run.recipe.seed)
     torch.manual_seed(1)
     neck = nn.Linear(backbone.feature_dim, 64)
     weights = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}

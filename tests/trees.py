@@ -25,6 +25,9 @@ from guie.recipe import (
     Embed,
     Exponential,
     Export,
+    FitImages,
+    FitWords,
+    Fold,
     GrowingMargin,
     Interpolate,
     LayerDecay,
@@ -180,6 +183,7 @@ def sample(kind: Any) -> Any:
         types.NoneType: None,
         float: 0.123,
         Model: Model("timm", "resnet34"),
+        Fold: Fold(number=1),
         Steps: Steps(drops=(1,)),
         Exponential: Exponential(epoch_decay=0.5),
         BlockFactors: BlockFactors(edges=(1,), factors=(0.5,)),
@@ -194,7 +198,9 @@ def another_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
     if value and len(set(value)) > 1:
         return value[::-1]
     if is_dataclass(kind):
-        return (Limit("a"),)
+        return (Limit("a"),) if kind is Limit else (sample(kind),)
+    if typing.get_origin(kind) is types.UnionType:
+        return (sample(typing.get_args(kind)[0]),)
     if typing.get_origin(kind) is tuple:  # options of a loss
         return (*value, ("margin", 0.3))
     if typing.get_origin(kind) is typing.Literal:
@@ -240,6 +246,7 @@ def every_kind() -> Recipe:
         optim=replace(moves, method=Adam(), schedule=Steps(drops=(1,))),
         sampling=PerClass(images_per_class=4),
         sources=("a",),
+        left_out=Fold(number=0, of=100),
     )
     backbone = replace(
         head,
@@ -295,8 +302,9 @@ def every_kind() -> Recipe:
         embed=Embed(
             (
                 Setting("one", (Member("s1", 64), Member("s3", 64))),
-                Setting("two", (Member("s6", 64),), pca_dim=64),
-            )
+                Setting("two", (Member("s6", 64),), pca_dim=64, fit_on=(FitImages(("a",)),)),
+            ),
+            fit_on=(FitImages(), FitWords()),  # of no row's PCA: words need a tower that embeds them
         ),
         export=Export(),
     )

@@ -16,6 +16,7 @@ from guie.files import digest_of_file
 from guie.launch import device_kind
 from guie.options import command
 from guie.run import FOLDERS, FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY, Run
+from guie.settings.fit import FitWords
 from guie.settings.names import OF_WEIGHTS, PRETRAINED
 from guie.settings.recipe import Recipe
 from guie.settings.stage import Stage
@@ -49,8 +50,17 @@ READS: dict[int, tuple[str, ...]] = {
         "data.duplicate_bits",
     ),
     **dict.fromkeys((4, 5, 6), OF_WEIGHTS),
-    7: ("model", "data.foreign_domain", "embed.settings", "embed.precision", "embed.storage", "seed"),
-    8: ("name", "model", "data.pack_px", "data.foreign_domain", "embed.settings", "export", "seed"),
+    7: ("model", "data.foreign_domain", "embed.settings", "embed.fit_on", "embed.precision", "embed.storage", "seed"),
+    8: (
+        "name",
+        "model",
+        "data.pack_px",
+        "data.foreign_domain",
+        "embed.settings",
+        "embed.dim",
+        "export",
+        "seed",
+    ),
     9: (),  # no names stand for the whole recipe, which the report shows
 }
 # The versions of the code that makes each door's results.
@@ -115,6 +125,8 @@ def input_digests(run: Run, number: int, arguments: argparse.Namespace) -> dict[
         inputs |= readers() | {"raw": _raw_digest(run)}
     if number >= 4:
         inputs["weights"] = _weights_digest(run, number)
+    if number == 7 and (words := _words_digest(run)):
+        inputs["words"] = words
     if number == 7:
         mark = read_done(run.out / FOLDERS[7]) or {"inputs": {}}
         recorded = mark["inputs"].get("device", "")
@@ -125,6 +137,16 @@ def input_digests(run: Run, number: int, arguments: argparse.Namespace) -> dict[
         summaries = {name: run.out / name / FOREIGN_SUMMARY for name in (FOREIGN, FOREIGN_HEAD)}
         inputs |= {name: digest_of_file(path) for name, path in summaries.items() if path.is_file()}
     return inputs
+
+
+def _words_digest(run: Run) -> str:
+    """Digests of the files of words that a PCA is fitted on; '' without any."""
+    embed = run.recipe.embed
+    if not any(isinstance(entry, FitWords) for row in embed.settings for entry in embed.fit_on_of(row)):
+        return ""
+    from guie.data.words import words_digest
+
+    return words_digest(run)
 
 
 def _weights_digest(run: Run, number: int) -> str:

@@ -21,8 +21,9 @@ def override_field(tree: Tree, text: str) -> Tree:
     Args:
         tree: Frozen dataclasses and tuples of them.
         text: `PATH=VALUE`. The value of a field that may hold several kinds of settings is the name of a class, with
-            its defaults: `stages.s1.objective=CosFace`. The value of a field of named rows is the names of those that
-            are kept: `data.sources=gldv2,products10k`.
+            its defaults: `stages.s1.objective=CosFace`. Of a tuple of kinds it is several names:
+            `embed.fit_on=FitImages,FitWords`, whose fields then are `embed.fit_on.0.sources`. The value of a field of
+            named rows is the names of those that are kept: `data.sources=gldv2,products10k`.
 
     Raises:
         ValueError: the text has no `=`, there is no such field (the message suggests a path), or the value does not fit
@@ -164,6 +165,15 @@ class _Change:
             )
         return kind()
 
+    def _named(self, text: str, classes: tuple[type, ...]) -> tuple[Any, ...]:
+        """The settings of some of the classes, with their defaults; their names are separated by commas."""
+        names = [part.strip() for part in text.split(",") if part.strip()]
+        by_name = {kind.__name__: kind for kind in classes}
+        for name in names:
+            if name not in by_name:
+                raise ValueError(f"--set {self.path}={text}: takes kinds; {nearest(name, list(by_name))}")
+        return tuple(self._fresh(by_name[name]) for name in names)
+
     def _pair(self, text: str) -> tuple[str, int | float | bool | str]:
         """The name and the value of `margin=0.2`."""
         name, sep, value = text.partition("=")
@@ -174,16 +184,22 @@ class _Change:
                 return name.strip(), self._as(value.strip(), kind)
         return name.strip(), value.strip()
 
+    def _several(self, text: str, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Values separated by commas; `kinds` are the arguments of the tuple's type."""
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if kinds[1:] != (Ellipsis,) and len(parts) != len(kinds):
+            raise ValueError(f"--set {self.path}={text}: takes {len(kinds)} values, separated by commas")
+        return tuple(self._as(part, kinds[0]) for part in parts)
+
     def _as(self, text: str, kind: Any) -> Any:
         """The value of `text`, as str, bool, int, float, a `Literal` word, or a tuple of those written with commas."""
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is tuple and is_pair(arguments[0]):
             return tuple(self._pair(part.strip()) for part in text.split(",") if part.strip())
+        if origin is tuple and len(classes_of(kind)) > 1:
+            return self._named(text, classes_of(kind))
         if origin is tuple and not is_dataclass(arguments[0]) and len(kinds_of(arguments[0])) == 1:
-            parts = [part.strip() for part in text.split(",") if part.strip()]
-            if arguments[1:] != (Ellipsis,) and len(parts) != len(arguments):
-                raise ValueError(f"--set {self.path}={text}: takes {len(arguments)} values, separated by commas")
-            return tuple(self._as(part, arguments[0]) for part in parts)
+            return self._several(text, arguments)
         if kind is str or origin is typing.Literal:
             return text
         if kind is bool:

@@ -35,6 +35,8 @@ from guie.settings.embed import PostProcess as PostProcess
 from guie.settings.embed import Setting as Setting
 from guie.settings.embed import Views as Views
 from guie.settings.fields import nearest
+from guie.settings.fit import FitImages as FitImages
+from guie.settings.fit import FitWords as FitWords
 from guie.settings.mixed import Interpolate as Interpolate
 from guie.settings.mixed import Soup as Soup
 from guie.settings.model import PRETRAINED_TAG as PRETRAINED_TAG
@@ -60,6 +62,7 @@ from guie.settings.sampling import Weighted as Weighted
 from guie.settings.stage import HEAD as HEAD
 from guie.settings.stage import PHASES as PHASES
 from guie.settings.stage import Cost as Cost
+from guie.settings.stage import Fold as Fold
 from guie.settings.stage import Neck as Neck
 from guie.settings.stage import Part as Part
 from guie.settings.stage import Row as Row

@@ -1,6 +1,7 @@
 """Answers that run.sh needs from Python, besides the doors. They go to stdout.
 
-python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   its name, export.min_parity_cosine and data.val_by
+python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   its name, export.min_parity_cosine, data.val_by
+                                                                and embed.dim
 python -m guie.sequence scores FILE.csv                         the scores that door 07 wrote, as a table for people
 """
 
@@ -18,14 +19,15 @@ from guie.shown import Style, table, window_columns
 
 
 def describe_recipe(name_or_path: str, *overrides: str) -> str:
-    """Three words for the shell: the recipe's name, which has no spaces, `export.min_parity_cosine`, `data.val_by`.
+    """Four words for the shell: the recipe's name, which has no spaces, `export.min_parity_cosine`, `data.val_by`,
+    `embed.dim`.
 
     Raises:
         ValueError: there is no such recipe, or an override does not fit it.
         FileNotFoundError: the recipe's file does not exist.
     """
     recipe = load_recipe(name_or_path, overrides)
-    return f"{recipe.name} {recipe.export.min_parity_cosine} {recipe.data.val_by}"
+    return f"{recipe.name} {recipe.export.min_parity_cosine} {recipe.data.val_by} {recipe.embed.dim}"
 
 
 def score_table(path: str) -> str:

@@ -189,7 +189,7 @@ def document(files: Files, conclusions: str = "") -> str:
     main = files.main.read()
     marks = pd.concat([of.read()[["commit", "processor"]] for of in (files.main, files.search, files.vit, files.costs)])
     by_processor = marks.drop_duplicates().groupby("processor")["commit"].agg(", ".join)
-    made = ";\n".join(f"{name}, commit {commits}" for name, commits in by_processor.items())
+    made = ";\n".join(f"{name}, commits\n{commits}" for name, commits in by_processor.items())
     said = f"{OPENING}\n{conclusions.strip()}\n{CLOSING}"
     parts = [HEAD.format(made=made or "not run yet"), said, NOTES]
     parts += ["![mP@5 of all objectives](objectives.svg)"] if len(main) else []

@@ -26,13 +26,14 @@ from objectives_results import code_commit
 from sklearn.metrics import normalized_mutual_info_score
 
 from guie.data.packed import PackedImages
+from guie.data.split import class_folds
 from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import load_backbone, rows_of
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.retrieval import mean_of_domains
 from guie.evaluate.geometry import density, k_means_clusters, spectral_decay
 from guie.evaluate.intervals import class_interval
-from guie.evaluate.protocols import class_folds, merged, scored
+from guie.evaluate.protocols import merged, scored
 from guie.machine import peak_memory
 from guie.recipe import Recipe, Stage
 from guie.run import DOORS, PROJECT, Run, keep_freed_memory

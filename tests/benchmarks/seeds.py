@@ -1,6 +1,7 @@
 """Runs all doors of a recipe for several seeds, one after the other, and gathers scores, times and memory.
 
-Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv) and <recipe>.md (tables). Finished doors
+Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv), <recipe>_dimensions.csv (those of
+dimensions.csv, with their seeds) and <recipe>.md (tables). Finished doors
 are skipped, so it may be broken off and started again.
 
 Run, 35 minutes a seed:
@@ -23,6 +24,7 @@ from pages import paragraph
 from scipy import stats
 
 from guie.recipe import RESERVED_DOMAINS, load_recipe
+from guie.report.sections_dimensions import dimension_rows
 from guie.run import DOORS, PROJECT
 
 HERE = Path(__file__).resolve().parent
@@ -95,6 +97,29 @@ def ladder(scores: pd.DataFrame) -> str:
     return "\n".join([*lines, "", *(paragraph(note) for note in notes if note)])
 
 
+def dimensions(table: pd.DataFrame) -> str:
+    """A markdown table: what other widths and codes of the exported embedding score, and their bytes.
+
+    Args:
+        table: Rows of `dimensions.csv` with the column seed.
+    """
+    lines = ["| numbers | bytes | mP@5 | change |", "|---|---|---|---|"]
+    for _, rows in table.groupby(["dim", "code"], sort=False):
+        first = dimension_rows(rows.iloc[:1])[0]
+        cells = [first["name"], f"{first['n_bytes']:,}", f"**{spread(rows['mp5'])}**"]
+        change = (-rows["loss"]).mean()
+        lines.append("| " + " | ".join([*cells, "" if first["is_exported"] else f"{change:+.3f}"]) + " |")
+    return "\n".join(lines)
+
+
+def all_dimensions(runs: list[Path], seeds: list[int]) -> pd.DataFrame | None:
+    """The rows of every run's `dimensions.csv`, with their seeds; None where a run is older than that file."""
+    files = [run / "07_embeddings/dimensions.csv" for run in runs]
+    if not all(file.is_file() for file in files):
+        return None
+    return pd.concat([pd.read_csv(file).assign(seed=seed) for file, seed in zip(files, seeds, strict=True)])
+
+
 def end(values: pd.Series) -> str:
     """An end of the intervals, mean over the seeds: `.62`; `?` where a seed has none, as a domain has a single
     class."""
@@ -143,6 +168,9 @@ def main() -> None:
     name = Path(arguments.recipe).stem
     scores = pd.concat([pd.read_csv(run / "07_embeddings/scores.csv") for run in runs])
     scores.to_csv(HERE / f"{name}_scores.csv", index=False)
+    nested = all_dimensions(runs, arguments.seeds)
+    if nested is not None:
+        nested.to_csv(HERE / f"{name}_dimensions.csv", index=False)
     versions = json.loads((runs[0] / "07_embeddings/done.json").read_text())["versions"]
     command = (
         f"python tests/benchmarks/seeds.py --recipe {arguments.recipe} --seeds {' '.join(map(str, arguments.seeds))}"
@@ -157,7 +185,7 @@ unseen, too.
 {paragraph(told)}
 
 {ladder(scores)}
-
+{"" if nested is None else chr(10) + dimensions(nested) + chr(10)}
 Seconds and largest resident memory of each door:
 
 {costs(runs)}

@@ -40,7 +40,7 @@ def test_walk_reaches_every_class_of_settings():
     found = leaves(EVERY_KIND)
     assert len({leaf.path for leaf in found}) == len(found) > 400
     exported = {value for value in vars(recipe_module).values() if isinstance(value, type) and is_dataclass(value)}
-    assert exported == set(classes()) and sum(not issubclass(kind, Kind) for kind in exported) == 42
+    assert exported == set(classes()) and sum(not issubclass(kind, Kind) for kind in exported) == 45
     held = {leaf.owner for leaf in found} | {type(leaf.value) for leaf in found if is_dataclass(leaf.value)}
     others = {Stages, *typing.get_args(ObjectiveSettings)}  # whose rows are reached by their names; of several kinds
     assert exported - held <= others
@@ -128,7 +128,7 @@ def test_choices_are_all_of_them():
     kinds = {(*leaf.key, type(other).__name__) for leaf, other in choices()}
     assert {name for _, name, _ in kinds} == {
         *("objective", "margin_rad", "margin_cosine", "sampling", "miner", "memory"),
-        *("method", "schedule", "blocks", "model", "drawn"),
+        *("method", "schedule", "blocks", "model", "drawn", "left_out"),
     }
     assert {("Stage", "objective", kind) for kind in ("ArcFace", "CosFace", "Softmax")} <= kinds
     assert {("Optim", "method", kind) for kind in ("AdamW", "Adam", "Sgd")} <= kinds
@@ -206,7 +206,9 @@ def fields_of(path: Path) -> np.ndarray:
 # -------------------------------------------------------------------------
 
 # Reads that decide nothing: a check that refuses, the choice of a door's own stages.
-REFUSES = dict.fromkeys((4, 5, 6), ("embed.settings.*.pca_dim", "embed.settings.*.name"))
+REFUSES = dict.fromkeys(
+    (4, 5, 6), ("embed.settings.*.pca_dim", "embed.settings.*.name", "embed.settings.*.fit_on", "embed.fit_on")
+)
 CHOOSES = ("stages.*.name", "name", "embed.batch_size")
 
 

@@ -155,7 +155,7 @@ def test_recipe_cannot_be_changed_in_place():
 
 
 def test_no_settings_can_be_changed_in_place():
-    assert sum(not issubclass(kind, Kind) for kind in classes()) == 42  # kinds of objectives come without a count
+    assert sum(not issubclass(kind, Kind) for kind in classes()) == 45  # kinds of objectives come without a count
     for kind in classes():
         with pytest.raises(FrozenInstanceError):
             kind.__new__(kind).any = 1
@@ -235,7 +235,7 @@ def as_text(value: Any) -> str:
     if is_dataclass(value):
         return type(value).__name__
     if isinstance(value, tuple):
-        return ",".join("=".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+        return ",".join("=".join(map(str, item)) if isinstance(item, tuple) else as_text(item) for item in value)
     return str(value)
 
 
@@ -246,6 +246,8 @@ def test_override_reaches_every_field_of_every_class():
         other = another(leaf)
         if is_dataclass(other) and other != as_default(type(other)):
             continue  # a kind with fields that have no default is written in Python
+        if leaf.key == ("Model", "beside"):
+            continue  # named rows are kept or dropped; new ones are written in Python
         assert override_field(recipe, f"{leaf.path}={as_text(other)}") == put(recipe, leaf.path, other), leaf.path
         n_reached += 1
     assert n_reached > 400
@@ -803,6 +805,9 @@ BROKEN: list[tuple[Change, str]] = [
     (final(pca_dim=-1), "embed.settings.final.pca_dim is -1"),
     (final(pca_dim=32), "embed.settings.final is exported and must give 64 numbers"),
     (final(pca_dim=0), "embed.settings.final is exported and must give 64 numbers"),
+    (final(pca_dim=32), "set its pca_dim to 64, or embed.dim to 32, which is not for the contest"),
+    (at(embed__dim=128), "embed.settings.final is exported and must give 128 numbers; set its pca_dim to 128"),
+    (at(embed__dim=0), "embed.dim is 0, must be 1 to 100000"),
     (final(whiten=1.5), "embed.settings.final.whiten is 1.5"),
     (member(stage="s2_backbon"), "no stage 's2_backbon'; did you mean 's2_backbone'"),
     (member(stage="s2_backbon", output="feature"), "no stage 's2_backbon'; did you mean 's2_backbone'"),

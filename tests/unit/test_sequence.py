@@ -19,7 +19,7 @@ off the shelf,a,1280,0.64149,0.6,0.7
 def test_recipe_is_told_by_name_and_smallest_cosine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe", "tiny"]) == 0
     assert main(["recipe", "tiny", "export.min_parity_cosine=0.5", "seed=3", "data.val_by=image"]) == 0
-    assert capsys.readouterr().out == "tiny 0.999 class\ntiny 0.5 image\n"
+    assert capsys.readouterr().out == "tiny 0.999 class 64\ntiny 0.5 image 64\n"
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_scores_that_cannot_be_read_end_in_one_line(
 def test_answer_does_not_wait_for_torch() -> None:
     code = "import sys, guie.sequence as s; s.main(['recipe', 'tiny']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "tiny 0.999 class\nFalse\n"
+    assert done.stdout == "tiny 0.999 class 64\nFalse\n"

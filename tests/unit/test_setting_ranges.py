@@ -68,6 +68,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },  # 0 drew images singly, as Weighted does
     "Retain": {"features_weight": (0.0, 1e6), "weights_weight": (0.0, 1e9)},
     "Interpolate": {"shares": (0.0, 1.0)},
+    "Fold": {"number": (0, 99), "of": (2, 100)},
     "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000), "patch_drop": (0.0, 0.95)},
     "Validation": {"every_epochs": (0, 10**6)},
     # Of AUGMENT_HIGH:
@@ -116,7 +117,9 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },
     "Member": {"weight": (0.0, 1e3), "image_px": (8, 4096), "patch_stride": (0, 4096)},
     "Setting": {"pca_dim": (0, 10**5), "whiten": (0.0, 1.0), "power": (0.01, 1.0)},
-    "Embed": {"batch_size": (1, 10**6)},
+    "Embed": {"batch_size": (1, 10**6), "dim": (1, 10**5)},
+    "FitImages": {"weight": (1e-6, 1e6)},
+    "FitWords": {"weight": (1e-6, 1e6)},
     "Export": {"n_parity_images": (1, 10**6), "min_parity_cosine": (0.0, 1.0)},
 }
 # Numbers whose bounds are other fields or a rule of the class, tried in test_recipe.py, and those of the drawn world.
@@ -145,7 +148,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 102
+    assert sum(map(len, RANGES.values())) == 107
 
 
 def places() -> list[tuple[Leaf, float, float]]:

@@ -167,7 +167,7 @@ def _save_embeddings(exported: Exported, codes: Codes | None, folder: Path, argu
     photos = read_photos(arguments.photos, arguments.label_from)
     rows = [Photo(path, label, photos.file(path)) for path, label in photos.table.itertuples(index=False)]
     device = choose_device(arguments.device)
-    problems = save_vectors(exported.script, exported.digest, rows, folder, codes, device)
+    problems = save_vectors(exported.script, exported.embeddings.shape[1], exported.digest, rows, folder, codes, device)
     megabytes = (folder / PARQUET).stat().st_size / 1e6
     print(f"{PARQUET:<16} {megabytes:7.1f} MB   {len(rows) - len(problems)} photos")
     left_out = [*pairs(photos.problems), *problems]

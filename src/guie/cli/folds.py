@@ -22,7 +22,7 @@ import pandas as pd
 from guie.branch import take_over
 from guie.data.packed import PackedImages
 from guie.dependencies import input_digests, read_values, settings_digest
-from guie.done import is_done, mark_done, outputs_digest, read_done
+from guie.done import MARK, is_done, mark_done, outputs_digest, read_done
 from guie.kept import made_otherwise
 from guie.launch import choose_device
 from guie.options import parser
@@ -32,7 +32,7 @@ from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything
 from guie.saved import RECIPE_FILE
 
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
-TRAINING = (1, 2, 3, 4, 5, 6)
+TRAINING = (4, 5, 6)
 ANSWERS = "never_seen"  # in a fold's folder, beside those of its doors
 
 
@@ -146,9 +146,7 @@ def packed_index(plan: Plan, seed: int) -> pd.DataFrame:
 def is_answered(plan: Plan, fold: Fold) -> bool:
     """Whether a fold is finished, of the images that are there now."""
     run, images = (plan.run(fold.seed, domain) for domain in (fold.domain, ""))
-    if read_done(run.out / ANSWERS) is None:
-        return False
-    if outputs_digest(run.out / FOLDERS[3]) != outputs_digest(images.out / FOLDERS[3]):
+    if read_done(run.out / ANSWERS) is None or not _has_images_of(run, images):
         return False
     with contextlib.suppress(ValueError):  # an earlier door is to run again
         return is_done(run.out / ANSWERS, _settings(plan, run), _inputs(plan, run))
@@ -164,7 +162,8 @@ def answer(plan: Plan, fold: Fold) -> None:
     run, images = (plan.run(fold.seed, domain) for domain in (fold.domain, ""))
     _link_drawn(run, images)
     _take_over_images(plan, run, images.out)
-    open_doors(TRAINING, plan.file, plan.folder, plan.options(run), is_forced=False)
+    numbers = TRAINING if _has_images_of(run, images) else (*IMAGES, *TRAINING)
+    open_doors(numbers, plan.file, plan.folder, plan.options(run), is_forced=False)
     _ask(plan, run)
     shutil.rmtree(run.cache, ignore_errors=True)  # gigabytes that a finished fold does not need
 
@@ -180,6 +179,11 @@ def queries_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def _has_images_of(run: Run, images: Run) -> bool:
+    """Whether a fold's packed images are those that its seed has now."""
+    return outputs_digest(run.out / FOLDERS[3]) == outputs_digest(images.out / FOLDERS[3])
+
+
 def _link_drawn(run: Run, images: Run) -> None:
     """A fold of drawn images reads those that were drawn for its seed."""
     if run.recipe.data.drawn is not None and not run.images_root.exists():
@@ -191,6 +195,9 @@ def _take_over_images(plan: Plan, run: Run, origin: Path) -> None:
     """Gives a run the packed images of another, as far as doors 01 to 03 would make them alike."""
     with contextlib.suppress(ValueError):  # an earlier door is to run again: the doors say so
         for number in IMAGES:
+            is_needed = read_done(run.out / FOLDERS[number]) is None
+            if not is_needed or not (origin / FOLDERS[number] / MARK).is_file():
+                continue  # before what it depends on is asked for: that looks at every raw image
             inputs = input_digests(run, number, _arguments(plan, run))
             take_over(run, origin, number, settings_digest(run.recipe, number), inputs)
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:  # at run time only where there is work: --help answers at onc
 
 EXAMPLES = """
 guie foreign minibench --data-root ../shared/data --seeds 0 1 2
-guie foreign minibench --data-root ../shared/data --set stages.s1_head_224.neck.has_unit_input=true \\
-    --name unit --seeds 0 1 2 --against artifacts/minibench
+guie foreign mine.py --head-only --against artifacts/minibench
 """
 DESCRIPTION = """\
 Leaves one domain of a recipe out, trains on the others, and asks about all:
@@ -43,8 +42,10 @@ Each fold is a run of its own below artifacts/NAME/foreign: what is finished
 is not done again, and an interrupted command goes on. Packed images are shared.
 Writes there: foreign.csv, the score of every seed, fold, domain and row;
 summary.csv, the means with their 95 % intervals, for other classes of these
-domains, and over the folds; queries.parquet; foreign.svg. The report of the
-run artifacts/NAME shows them. With --against: compared.csv.
+domains, and over the folds; queries.parquet; foreign.svg. They are of the folds
+that the command names. The report of the run artifacts/NAME shows them. With
+--refit also refits.csv, with --against compared.csv: what is gained, with both
+intervals.
 """
 
 

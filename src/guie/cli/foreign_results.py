@@ -10,7 +10,18 @@ from typing import Any
 import pandas as pd
 
 from guie.evaluate.foreign import QUERIES
-from guie.evaluate.foreign_table import DIFFERENCE, NEVER_SEEN, SEEN, by_domain, compared, fold_scores, rows_of, summary
+from guie.evaluate.foreign_table import (
+    DIFFERENCE,
+    NEVER_SEEN,
+    SEEN,
+    by_domain,
+    compared,
+    fold_scores,
+    last_row,
+    refits,
+    rows_of,
+    summary,
+)
 from guie.files import whole_file
 from guie.report.foreign import COMPARED, Foreign
 from guie.report.pictures import standalone
@@ -18,7 +29,7 @@ from guie.report.sections_foreign import foreign_charts
 from guie.run import FOREIGN_SUMMARY
 from guie.shown import Style, table, window_columns
 
-SCORES = "foreign.csv"
+SCORES, REFITS = "foreign.csv", "refits.csv"
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,14 @@ class Results:
     Attributes:
         summary: See `guie.evaluate.foreign_table.summary`; the column domain is '' for all domains together.
         compared: See `guie.evaluate.foreign_table.compared`; None without another run.
+        refits: See `guie.evaluate.foreign_table.refits`.
         against: The name of that run.
         n_folds: Pairs of a seed and a domain.
     """
 
     summary: pd.DataFrame
     compared: pd.DataFrame | None
+    refits: pd.DataFrame
     against: str
     n_folds: int
 
@@ -69,6 +82,10 @@ def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.Da
     with whole_file(folder / QUERIES) as temporary:
         queries.to_parquet(temporary, index=False)
     _write_csv(folder / SCORES, fold_scores(queries))
+    gained = refits(queries)
+    (folder / REFITS).unlink(missing_ok=True)
+    if len(gained):
+        _write_csv(folder / REFITS, gained)
     (folder / COMPARED).unlink(missing_ok=True)
     if found is not None and against is not None:
         found = found.assign(against=against[0])
@@ -78,27 +95,31 @@ def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.Da
         with whole_file(folder / f"{name}.svg") as temporary:
             temporary.write_text(standalone(chart), encoding="utf-8")
     n_folds = len(queries[["seed", "left_out"]].drop_duplicates())
-    return Results(whole, found, against[0] if against else "", n_folds)
+    return Results(whole, found, gained, against[0] if against else "", n_folds)
 
 
 def tell(found: Results, folder: Path) -> None:
     """Prints the tables."""
     width = window_columns()
     whole = found.summary[found.summary["domain"] == ""]
-    rows = list(dict.fromkeys(whole["row"]))
+    rows = rows_of(whole)
+    exported = last_row(whole)
     print(f"\nmP@5, mean of {found.n_folds} folds; change with its 95 % interval for other classes")
-    print("\n".join(_side_by_side(whole, rows, "row", width)))
-    last = found.summary[(found.summary["row"] == rows[-1]) & (found.summary["domain"] != "")]
-    print(f"\n{rows[-1]}, by domain")
+    print("\n".join(_side_by_side(whole, rows, "row", width, exported)))
+    last = found.summary[(found.summary["row"] == exported) & (found.summary["domain"] != "")]
+    print(f"\n{exported}, by domain")
     print("\n".join(_side_by_side(last, list(dict.fromkeys(last["domain"])), "domain", width)))
+    if len(found.refits):
+        print("\nmP@5 gained by the refit, with 95 % intervals")
+        print("\n".join(_gains(found.refits, width)))
     if found.compared is not None:
         print(f"\nmP@5 gained over {found.against} on the same queries, with 95 % intervals")
         print("\n".join(_gains(found.compared, width)))
     print(f"\nwritten: {folder}/{{{SCORES},{FOREIGN_SUMMARY},foreign.svg}}")
 
 
-def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int) -> list[str]:
-    """A line for each name: what it scores on domains seen and never seen, and the difference."""
+def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int, marked: str = "") -> list[str]:
+    """A line for each name: what it scores on domains seen and never seen, and the difference; one may be marked."""
     cells: list[tuple[str, ...]] = [("", SEEN, NEVER_SEEN, "change", "95 %", "classes")]
     for name in names:
         own = lines[lines[column] == name].set_index("side")
@@ -106,7 +127,7 @@ def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int
         values = [_score(own["mean"].get(side, math.nan)) for side in (SEEN, NEVER_SEEN)]
         gained = ["–", "–"] if change is None else [_signed(change["mean"]), _between(change, "class")]
         cells.append((name, *values, *gained, f"{int(own['n_classes'].max())}"))
-    styles: dict[tuple[int, int], Style] = {(len(cells) - 1, 2): "score"}
+    styles: dict[tuple[int, int], Style] = {(names.index(marked) + 1, 2): "score"} if marked else {}
     return table(cells, width, styles=styles)
 
 

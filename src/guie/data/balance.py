@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from guie.data.catalogue import licence_of
 from guie.data.long_tail import long_tail_svg
 from guie.data.manifest import BALANCED_COLUMNS, CLASS_KEY, log_table, read_manifest, write_manifest, write_table
 from guie.data.split import groups_of, validation_groups
+from guie.data.unlabelled import write_unlabelled
 from guie.files import save_json, whole_file
 from guie.run import Run
 from guie.settings.data import Data, Limit, Source
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def merge_and_balance(run: Run) -> dict[str, Any]:
     """Writes `02_balanced/`: train.parquet, val.parquet, classes.parquet, licences.json, report.json,
-    images_per_class.svg.
+    images_per_class.svg, and unlabelled.parquet where a source is unlabelled.
 
     Args:
         run: Reads the recipe's data.limits, distractors, licence, val_*, *_per_class and seed, and 01_manifests.
@@ -51,8 +54,7 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
     recipe, folder = run.recipe, run.folder(2)
     data, seed = recipe.data, recipe.seed
     sources = allowed_sources(data)
-    rows = pd.concat([read_manifest(run.folder(1) / f"{source.name}.parquet") for source in sources], ignore_index=True)
-    rows = set_apart(rows, data, seed)
+    rows = set_apart(_labelled(run.folder(1), sources), data, seed)
     classes = split_classes(rows, data, seed)
     train, val = balanced_rows(rows, classes, data, seed)
     classes = with_counts(classes, train, val)
@@ -61,7 +63,8 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
     write_table(
         folder / "classes.parquet", classes[classes["class_id"] >= 0][list(CLASS_COLUMNS)].reset_index(drop=True)
     )
-    save_json(folder / "licences.json", ledger(data, train))
+    n_unlabelled = write_unlabelled(folder, run.folder(1), sources)
+    save_json(folder / "licences.json", ledger(data, train, n_unlabelled))
     report = {
         "total": _counts(classes),
         "sources": _counts_by(classes, "source"),
@@ -78,6 +81,12 @@ def merge_and_balance(run: Run) -> dict[str, Any]:
     }
 
 
+def _labelled(manifests: Path, sources: Sequence[Source]) -> pd.DataFrame:
+    """The manifests of all sources with labels, as one."""
+    names = [source.name for source in sources if not source.is_unlabelled]
+    return pd.concat([read_manifest(manifests / f"{name}.parquet") for name in names], ignore_index=True)
+
+
 def allowed_sources(data: Data) -> list[Source]:
     """The sources whose licence `data.licence` allows.
 
@@ -90,7 +99,7 @@ def allowed_sources(data: Data) -> list[Source]:
     for source in data.sources:
         if source not in allowed:
             log.info("left out: %s (%s)", source.name, licence_of(data, source).text)
-    if not allowed:
+    if all(source.is_unlabelled for source in allowed):
         raise ValueError(
             "no source's licence is known to allow commercial use; if you know that one does, set "
             "Source(licence=..., is_commercial=True)"
@@ -98,14 +107,22 @@ def allowed_sources(data: Data) -> list[Source]:
     return allowed
 
 
-def ledger(data: Data, train: pd.DataFrame) -> list[dict[str, Any]]:
-    """The licences of the training images, a row for each source: source, kind, licence, is_commercial, page, n_images
-    and n_classes."""
+def ledger(data: Data, train: pd.DataFrame, n_unlabelled: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+    """The licences of the training images and of those without labels, a row for each source: source, kind, licence,
+    is_commercial, page, n_images and n_classes.
+
+    Args:
+        data: The recipe's section.
+        train: Manifest of the training images.
+        n_unlabelled: Images of each unlabelled source.
+    """
     counts = (
         train.drop_duplicates("image_id")
         .groupby("source")
         .agg(n_images=("image_id", "size"), n_classes=("class_id", "nunique"))
     )
+    for name, n_images in (n_unlabelled or {}).items():
+        counts.loc[name] = {"n_images": n_images, "n_classes": 0}
     rows = []
     for source in data.sources:
         if source.name in counts.index:

@@ -102,7 +102,7 @@ def _remedy(source: Source, folder: Path) -> str:
 def _summary_row(source: Source, good: pd.DataFrame, n_problems: int, is_drawn: bool) -> dict[str, object]:
     """The source's row of the logged table; it says how complete the set is unless the set was drawn."""
     n_images = len(good)
-    n_classes = good["source_label"].nunique()
+    n_classes = 0 if source.is_unlabelled else good["source_label"].nunique()
     row: dict[str, object] = {"source": source.name, "domain": source.domain}
     row |= {"images": n_images, "classes": n_classes, "problems": n_problems}
     return row if is_drawn else row | {"": completeness(source.kind, n_images, n_classes)}

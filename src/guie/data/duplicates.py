@@ -46,7 +46,9 @@ DUPLICATE_COLUMNS = (
     "is_same_file",
     "outcome",
 )
-OUTCOMES = ("left training", "two labels", "same label")  # by rank
+LEFT_TRAINING = "left training"
+LEFT_UNLABELLED = "left the unlabelled"  # see `guie.data.unlabelled`, which alone gives this outcome
+OUTCOMES = (LEFT_TRAINING, "two labels", "same label", LEFT_UNLABELLED)  # the first three by rank
 log = logging.getLogger(__name__)
 
 

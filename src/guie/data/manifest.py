@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from guie.files import whole_file
-from guie.settings.data import RESERVED_DOMAINS
+from guie.settings.data import RESERVED_DOMAINS, UNLABELLED
 from guie.shown import FILE, ONLY, TERMINAL, table, window_columns
 
 COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "group")
@@ -16,7 +16,7 @@ COLUMNS = ("image_id", "path", "source", "source_label", "domain", "split", "gro
 SOURCE_COLUMNS = ("image_id", "path", "source_label", "split")
 BALANCED_COLUMNS = (*(name for name in COLUMNS if name != "group"), "class_id")  # of the manifests that door 02 writes
 PROBLEM_COLUMNS = ("source", "path", "reason")
-SPLITS = ("train", "val", "test", "")
+SPLITS = ("train", "val", "test", UNLABELLED, "")
 MAY_BE_EMPTY = ("split", "group")
 GROUP_SEPARATOR = "\n"  # between the names of groups, where an image has several
 CLASS_KEY = ["source", "source_label"]  # identify a class: two sources never share one

@@ -12,6 +12,7 @@ from PIL import Image
 
 from guie.data.manifest import BALANCED_COLUMNS, read_manifest
 from guie.errors import is_of_the_machine
+from guie.run import Run
 from guie.settings.fields import nearest
 
 PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
@@ -84,6 +85,16 @@ class PackedImages:
                 f"{self.folder / self._shards[i]} is damaged at image {i} ({error}); delete that file and run door 03 "
                 "again"
             ) from error
+
+
+def images_of(run: Run) -> PackedImages:
+    """The packed images of a run, in the splits that its recipe's foreign domain leaves them.
+
+    Raises:
+        FileNotFoundError: door 03 has not finished.
+        ValueError: see `PackedImages`.
+    """
+    return PackedImages(run.folder(3), run.recipe.data.foreign_domain)
 
 
 def _without(index: pd.DataFrame, domain: str) -> pd.Series:

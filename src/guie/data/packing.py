@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from guie.data.duplicates import find_duplicates, tell_duplicates
+from guie.data.duplicates import LEFT_TRAINING, LEFT_UNLABELLED, tell_duplicates
 from guie.data.image import load_image, read_file
 from guie.data.manifest import BALANCED_COLUMNS, log_table, read_manifest, stop_if_too_many, write_table
 from guie.data.packed import INDEX_COLUMNS, PLACE_COLUMNS
 from guie.data.shards import COPIED_COLUMN, PRINT_COLUMNS, Shard, kept_table, pack_shard, plan_shards
+from guie.data.unlabelled import NO_CLASS, all_duplicates, read_unlabelled
 from guie.machine import n_cores
 from guie.processes import process_pool
 from guie.run import Run
@@ -50,22 +51,28 @@ def pack_images(run: Run) -> dict[str, Any]:
     """
     data = run.recipe.data
     folder = run.folder(3)
-    train = read_manifest(run.folder(2) / "train.parquet", BALANCED_COLUMNS, is_unique=False)
-    rows = unique_rows(train, read_manifest(run.folder(2) / "val.parquet", BALANCED_COLUMNS))
+    rows = _rows_of(run.folder(2))
     shards = plan_shards(rows, folder, run.images_root, data)
     packed = pd.concat([rows, _packed_places(shards, len(rows), run)], axis=1)
     is_bad = packed["reason"] != ""
     write_table(folder / "problems.parquet", packed[is_bad].reset_index(drop=True)[["image_id", "path", "reason"]])
     _stop_or_summarise(packed, is_bad, data.max_bad_share, folder)
     index = packed[~is_bad]
-    duplicates = find_duplicates(index, data.duplicate_bits)
+    duplicates = all_duplicates(index, data.duplicate_bits)
     index = _without_leaks(index, duplicates)
     write_table(folder / "duplicates.parquet", duplicates)
     tell_duplicates(duplicates, folder / "duplicates.parquet")
     write_table(folder / "index.parquet", index[list(INDEX_COLUMNS)])
     counts = {"n_images": len(index), "n_problems": int(is_bad.sum()), "n_copied": int(index[COPIED_COLUMN].sum())}
-    counts |= {"n_duplicates": len(duplicates), "n_leaks": int((duplicates["outcome"] == "left training").sum())}
+    counts |= {"n_duplicates": len(duplicates), "n_leaks": int((duplicates["outcome"] == LEFT_TRAINING).sum())}
     return counts | {"n_shards": len(shards), "mb": round(sum(shard.n_bytes() for shard in shards) / 1e6, 3)}
+
+
+def _rows_of(balanced: Path) -> pd.DataFrame:
+    """One row per image that door 02 left in its folder."""
+    train = read_manifest(balanced / "train.parquet", BALANCED_COLUMNS, is_unique=False)
+    others = [read_manifest(balanced / "val.parquet", BALANCED_COLUMNS), read_unlabelled(balanced)]
+    return unique_rows(train, *(part for part in others if len(part)))
 
 
 def _packed_places(shards: list[Shard], n_rows: int, run: Run) -> pd.DataFrame:
@@ -90,17 +97,18 @@ def _packed_places(shards: list[Shard], n_rows: int, run: Run) -> pd.DataFrame:
 
 
 def _without_leaks(index: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """The index without the training pictures that are also in validation."""
-    leaks = duplicates["image_id"][duplicates["outcome"] == "left training"]
+    """The index without the training and unlabelled pictures that are also in validation."""
+    leaks = duplicates["image_id"][duplicates["outcome"].isin((LEFT_TRAINING, LEFT_UNLABELLED))]
     return index[~index["image_id"].isin(leaks)].reset_index(drop=True)
 
 
-def unique_rows(train: pd.DataFrame, val: pd.DataFrame) -> pd.DataFrame:
-    """One row per image of both, with `repeats` (its rows in `train`; 1 in `val`), sorted by (split, class_id,
+def unique_rows(train: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:
+    """One row per image of all splits, with `repeats` (its rows in `train`; 1 in others), sorted by (split, class_id,
     image_id)."""
     repeats = train.groupby("image_id").size()
     train = train.drop_duplicates("image_id")
-    rows = pd.concat([train.assign(repeats=train["image_id"].map(repeats)), val.assign(repeats=1)])
+    parts = [train.assign(repeats=train["image_id"].map(repeats)), *(other.assign(repeats=1) for other in others)]
+    rows = pd.concat(parts)
     rows["repeats"] = rows["repeats"].astype(np.int64)
     return rows.sort_values(["split", "class_id", "image_id"], ignore_index=True)
 
@@ -180,7 +188,7 @@ def _stop_or_summarise(packed: pd.DataFrame, is_bad: pd.Series, max_bad_share: f
             "source": source,
             "domain": domain,
             "images": len(good),
-            "classes": good["class_id"].nunique(),
+            "classes": good["class_id"][good["class_id"] != NO_CLASS].nunique(),
             "copied": int(good[COPIED_COLUMN].sum()),
             "problems": len(problems),
         }

@@ -149,3 +149,24 @@ def _keep_both_sides(
     elif is_chosen[units].all() or not is_chosen[units].any():
         smallest = units[np.lexsort((order[units], sizes[units]))[0]]
         is_chosen[smallest] = not is_chosen[smallest]
+
+
+def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
+    """The fold of each image's class, int64 [n_images]; -1 for no class.
+
+    Classes are dealt in turn within each domain, so that every fold has its share.
+
+    Args:
+        ids: domain and class_id of the images; a negative class_id is no class.
+        n_folds: Two or more.
+
+    Raises:
+        ValueError: fewer classes than folds, or fewer than two folds.
+    """
+    classes = (
+        ids.loc[ids["class_id"] >= 0, ["domain", "class_id"]].drop_duplicates().sort_values(["domain", "class_id"])
+    )
+    if not 2 <= n_folds <= len(classes):
+        raise ValueError(f"{len(classes)} classes cannot be dealt to {n_folds} folds")
+    dealt = classes.drop_duplicates("class_id").assign(fold=lambda c: np.arange(len(c)) % n_folds)
+    return ids["class_id"].map(dealt.set_index("class_id")["fold"]).fillna(-1).to_numpy(dtype=np.int64)

@@ -62,6 +62,11 @@ def fit_codes(embeddings: np.ndarray) -> Codes:
     return Codes(float(np.abs(unit).max()) / LARGEST or 1.0)
 
 
+def has_bits(dim: int) -> bool:
+    """Whether embeddings of so many numbers have binary codes, which are whole bytes."""
+    return dim % 8 == 0
+
+
 def to_bits(embeddings: np.ndarray) -> np.ndarray:
     """uint8 [n, dim / 8]: whether each number is above 0, the first dimension in the highest bit.
 
@@ -70,7 +75,7 @@ def to_bits(embeddings: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: dim is no multiple of 8.
     """
-    if embeddings.shape[1] % 8:
+    if not has_bits(embeddings.shape[1]):
         raise ValueError(f"binary codes need a multiple of 8 dimensions; these embeddings have {embeddings.shape[1]}")
     return np.packbits(embeddings > 0, axis=1)
 

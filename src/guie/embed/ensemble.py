@@ -1,10 +1,10 @@
-"""Members, their views and their combination, up to the final embeddings of a setting."""
+"""Members, their views and their combination, up to what a setting has before its PCA."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,25 +14,26 @@ from torch import Tensor, nn
 from guie.data.packed import PackedImages
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.halves import Halves
-from guie.embed.pca import PCA, Moments, blocks, moments_of, pca_of
-from guie.embed.postprocess import length_mixed, power_normalised
+from guie.embed.joined import Joined
+from guie.embed.pca import blocks
+from guie.embed.postprocess import power_normalised
 from guie.embed.search import l2_normalised
 from guie.embed.sizes import Sized, sizes_of, split_sizes
-from guie.embed.views import Renormalised, frame_of
+from guie.embed.views import frame_of
 from guie.files import digest_of_tensors, load_weights, save_json
-from guie.model.backbone import Backbone, build_backbone
+from guie.model.backbone import Backbone, build_side_by_side, parts_of
 from guie.model.neck import Neck, n_sizes
 from guie.model.normalisation import mean_std
 from guie.model.patches import set_resolution
+from guie.model.side_by_side import Renormalised
 from guie.run import Run
 from guie.settings.embed import Member, Setting
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED
-from guie.settings.recipe import Recipe
 
 log = logging.getLogger(__name__)
 Features = Callable[
-    [Member, str, str], np.ndarray | Halves | Sized
+    [Member, str, str], np.ndarray | Halves | Joined | Sized
 ]  # (member, view, split) -> float32 [n_images, feature_dim], read by rows
 
 
@@ -71,14 +72,15 @@ def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, mo
     """
     model = model or run.recipe.model_of(stage)
     if stage == PRETRAINED:
-        path = run.weights_path(model.weights_file) if model.weights_file else None
-        backbone = build_backbone(model, image_px, path, run.recipe.seed, patch_stride)
-        if model.weights_tag:
-            note_pretrained(run, model, backbone)
+        paths = {each: run.weights_path(each.weights_file) for each in model.each if each.weights_file}
+        backbone = build_side_by_side(model, image_px, paths, run.recipe.seed, patch_stride)
+        for each, part in zip(model.each, parts_of(backbone), strict=True):
+            if each.weights_tag:
+                note_pretrained(run, each, part)
         return backbone
     # first at the stage's own image size, so that the position embedding loads strictly; then it is changed
     trained = run.recipe.stage(stage)
-    backbone = build_backbone(
+    backbone = build_side_by_side(
         model, trained.image_px, None, run.recipe.seed, trained.patch_stride, has_tag_weights=False
     )
     backbone.load_state_dict(stage_weights(run, stage, "backbone"), strict=True)
@@ -105,22 +107,6 @@ def note_pretrained(run: Run, model: Model, backbone: Backbone) -> None:
     if name not in known:
         log.info("weights %s: digest %s", name, digest)
         save_json(path, known | {name: digest})
-
-
-def check_rows(recipe: Recipe, packed: PackedImages) -> None:
-    """Checks before training what door 07 needs after it: a PCA needs more training images than dimensions.
-
-    Raises:
-        ValueError: there are too few training images.
-    """
-    n = len(rows_of(packed, "train"))
-    for row in recipe.embed.settings:
-        if row.pca_dim and row.pca_dim >= n:
-            raise ValueError(
-                f"embed.settings.{row.name}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} training "
-                f"images; the pack has {n}. "
-                f"Add images, lower data.val_class_share, or set a smaller pca_dim"
-            )
 
 
 def stage_weights(run: Run, stage: str, part: str = "") -> dict[str, Tensor]:
@@ -174,7 +160,7 @@ class MemberFeatures:
         self.store, self.run = store, store.run
         self._loaded: tuple[tuple[str, int, int], Encoder] | None = None
 
-    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Sized:
+    def __call__(self, member: Member, view: str, split: str) -> np.ndarray | Halves | Joined | Sized:
         """Features of a split, float32 [n_images, feature_dim], memory-mapped. If the member's neck takes the image's
         size, three more columns hold it."""
         packed = self.store.packed
@@ -195,6 +181,12 @@ class MemberFeatures:
 def rows_of(packed: PackedImages, split: str) -> np.ndarray:
     """int64 row numbers of the pack's images of `split`."""
     return np.flatnonzero(packed.index["split"].to_numpy() == split)
+
+
+def joined(outputs: Sequence[np.ndarray], setting: Setting) -> np.ndarray:
+    """Members' weighted outputs, float32 [n, d] each, as a setting combines them: float32 [n, dim] before its PCA."""
+    whole = l2_normalised(np.mean(outputs, axis=0) if setting.combine == "mean" else np.concatenate(outputs, axis=1))
+    return whole if setting.power == 1.0 else power_normalised(whole, setting.power)
 
 
 class Combined:
@@ -218,19 +210,16 @@ class Combined:
         """The number of images."""
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """float32 [n_rows, dim]."""
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 [n_rows, dim] of a slice, or of row numbers, int64 [n_rows]."""
         outputs = [self._output(i, rows) * member.weight for i, member in enumerate(self.setting.members)]
-        joined = l2_normalised(
-            np.mean(outputs, axis=0) if self.setting.combine == "mean" else np.concatenate(outputs, axis=1)
-        )
-        return joined if self.setting.power == 1.0 else power_normalised(joined, self.setting.power)
+        return joined(outputs, self.setting)
 
     def whole(self) -> np.ndarray:
         """All rows, float32 [n_images, dim]."""
         return np.concatenate([*blocks(self)])
 
-    def _output(self, i: int, rows: slice) -> np.ndarray:
+    def _output(self, i: int, rows: slice | np.ndarray) -> np.ndarray:
         """The L2-normalised output of member i."""
         views, neck, total = self._views[i], self._necks[i], torch.zeros(())
         for view in views:
@@ -238,33 +227,3 @@ class Combined:
             with torch.no_grad():
                 total = total + (output if neck is None else neck(output))
         return l2_normalised((total / len(views)).numpy())
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What a setting gives for all images.
-
-    Attributes:
-        by_split: Final embeddings, float32 [n_images, dim], L2-normalised or length-mixed. Without a PCA there is only
-            the split `val`.
-        pca: The projection; None without one.
-        moments: Of the training images' combined outputs, on which it was fitted; None without a PCA.
-    """
-
-    by_split: dict[str, np.ndarray]
-    pca: PCA | None = None
-    moments: Moments | None = None
-
-
-def embed(run: Run, setting: Setting, features: Features) -> Embedded:
-    """Final embeddings of a setting. The PCA is fitted on training images only."""
-    rows = {"val": Combined(run, setting, features, "val")}
-    if not setting.pca_dim:
-        return Embedded({"val": rows["val"].whole()})
-    rows["train"] = Combined(run, setting, features, "train")
-    moments = moments_of([rows["train"]], setting.pca_dim)
-    pca = pca_of(moments, setting.pca_dim, setting.whiten)
-    projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
-    typical = float(np.linalg.norm(projected["train"], axis=1).mean())
-    final = {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}
-    return Embedded(final, pca, moments)

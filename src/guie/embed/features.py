@@ -12,7 +12,8 @@ from guie.data.packed import PackedImages
 from guie.done import outputs_digest
 from guie.embed.extract import Change, FeatureRequest, digest_of_backbone, digest_of_rows, extract, precision_on
 from guie.embed.halves import Halves
-from guie.model.backbone import Backbone
+from guie.embed.joined import Joined
+from guie.model.backbone import Backbone, parts_of
 from guie.run import Run
 from guie.settings.model import Model
 
@@ -27,6 +28,7 @@ class Encoder:
         image_px: Side of the square that it sees.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
         digest: Digest of its weights when this encoder was made.
+        parts: The encoders of backbones that stand side by side in this one; empty for a single one.
     """
 
     backbone: Backbone
@@ -34,12 +36,17 @@ class Encoder:
     image_px: int
     patch_stride: int
     digest: str
+    parts: tuple[Encoder, ...] = ()
 
     @classmethod
     def of(cls, backbone: Backbone, model: Model, image_px: int, patch_stride: int = 0) -> Encoder:
         """An encoder with the backbone's current weights. After a training step its digest is out of date: make a new
         one."""
-        return cls(backbone, model, image_px, patch_stride, digest_of_backbone(backbone))
+        if not model.beside:
+            return cls(backbone, model, image_px, patch_stride, digest_of_backbone(backbone))
+        pairs = zip(parts_of(backbone), model.each, strict=True)
+        parts = tuple(cls.of(part, own, image_px, patch_stride) for part, own in pairs)
+        return cls(backbone, model, image_px, patch_stride, " ".join(part.digest for part in parts), parts)
 
 
 class FeatureStore:
@@ -58,8 +65,11 @@ class FeatureStore:
         rows: np.ndarray,
         change: Change | None = None,
         other_views: Sequence[str] = (),
-    ) -> np.ndarray | Halves:
+    ) -> np.ndarray | Halves | Joined:
         """Features, float32 [n_rows, feature_dim], memory-mapped. Those that are not in the cache are extracted now.
+
+        Backbones that stand side by side are extracted one after the other, so that a row of the ladder with one of
+        them alone finds its features there.
 
         Args:
             encoder: The backbone.
@@ -69,6 +79,8 @@ class FeatureStore:
             other_views: Views that will be needed next. They are extracted in the same pass, so that each image is
                 decoded once.
         """
+        if encoder.parts:
+            return Joined([self.get(part, view, rows, change, other_views) for part in encoder.parts])
         batch_size = self.run.recipe.embed.batch_size
         request = self._request(encoder, view, rows)
         cache, backbone = self.run.cache, encoder.backbone
@@ -76,8 +88,10 @@ class FeatureStore:
 
     def forget(self, encoder: Encoder, view: str, rows: np.ndarray) -> None:
         """Deletes features that are not needed again. All processes must call it."""
+        for part in encoder.parts:
+            self.forget(part, view, rows)
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and not encoder.parts:
             for ending in (".json", ".npy"):
                 (self.run.cache / f"{self._request(encoder, view, rows).key}{ending}").unlink()
         # without this, another process could still see a deleted file when the same backbone is scored again

@@ -168,6 +168,23 @@ def mixed(parts: Sequence[tuple[Moments, float]]) -> Moments:
     return Moments(sum(part.n for part, _ in parts), mean, covariance)
 
 
+def with_spread(moments: Moments, weight: float, others: Sequence[tuple[Moments, float]]) -> Moments:
+    """The moments with a covariance that others share in, each about its own mean; the mean stays.
+
+    Args:
+        moments: What gives the mean.
+        weight: Its share of the covariance, relative to those of the others; may be 0 if there are others.
+        others: Moments of equal width, each with its share.
+    """
+    if not others:
+        return moments
+    whole = weight + sum(share for _, share in others)
+    covariance = moments.covariance * (weight / whole)
+    for other, share in others:
+        covariance += other.covariance * (share / whole)
+    return Moments(moments.n * bool(weight) + sum(other.n for other, _ in others), moments.mean, covariance)
+
+
 def pca_of(moments: Moments, dim: int, whiten: float = 0.0) -> PCA:
     """The PCA of features with these moments.
 
@@ -227,7 +244,7 @@ def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.nd
         means.append(block.mean(axis=0))
         counts.append(len(block))
         if not np.isfinite(means[-1]).all():
-            raise ValueError("a training feature is not finite; the stage it comes from has diverged: lower its lr")
+            raise ValueError("a feature is not finite; the stage it comes from has diverged: lower its lr")
         block -= means[-1]
         # computes the lower triangle only, half of the product
         scatter = blas.dsyrk(1.0, block.T, 1.0, scatter, lower=1, overwrite_c=1)

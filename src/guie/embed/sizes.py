@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from guie.data.packed import PackedImages
 from guie.embed.halves import Halves
+from guie.embed.joined import Joined
 from guie.model.neck import N_SIZES, n_sizes, size_inputs
 from guie.settings.stage import Neck
 
@@ -25,7 +26,7 @@ def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:
     return size_inputs(heights, widths).numpy()
 
 
-def sized(features: np.ndarray | Halves, packed: PackedImages, rows: np.ndarray, shape: Neck) -> np.ndarray:
+def sized(features: np.ndarray | Halves | Joined, packed: PackedImages, rows: np.ndarray, shape: Neck) -> np.ndarray:
     """The inputs of a neck for `rows`: their features, float32 [n_rows, feature_dim], with the image's size in three
     more columns if the neck takes it."""
     own = features[:]
@@ -35,7 +36,7 @@ def sized(features: np.ndarray | Halves, packed: PackedImages, rows: np.ndarray,
 class Sized:
     """Features on the disk with the image sizes beside them. Both are read and joined row by row."""
 
-    def __init__(self, features: np.ndarray | Halves, sizes: np.ndarray) -> None:
+    def __init__(self, features: np.ndarray | Halves | Joined, sizes: np.ndarray) -> None:
         """`features` is float32 [n, feature_dim], possibly a memory map; `sizes` is float32 [n, 3]."""
         self.features, self.sizes = features, sizes
 
@@ -43,7 +44,7 @@ class Sized:
         """Number of rows."""
         return len(self.features)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """float32 [n_rows, feature_dim + 3]."""
         return np.concatenate([self.features[rows], self.sizes[rows]], axis=1)
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from guie.model.normalisation import MeanStd
 from guie.settings.embed import VIEWS
 
 
@@ -69,24 +68,6 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (pixels / 255.0 - torch.tensor(mean, device=pixels.device).view(shape)) / torch.tensor(
         std, device=pixels.device
     ).view(shape)
-
-
-class Renormalised(nn.Module):
-    """Pixels normalised by one mean and standard deviation, changed to what another network needs."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, of_input: MeanStd, of_output: MeanStd) -> None:
-        """Takes two pairs of mean and standard deviation by channel, of pixels in 0..1."""
-        super().__init__()
-        (mean, std), (own_mean, own_std) = (torch.tensor(pair, dtype=torch.float64) for pair in (of_input, of_output))
-        self.register_buffer("scale", (std / own_std).float().view(1, 3, 1, 1))
-        self.register_buffer("shift", ((mean - own_mean) / own_std).float().view(1, 3, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """float32 [n, 3, h, w] in and out."""
-        return pixels * self.scale + self.shift
 
 
 def apply_view(pixels: Tensor, view: str) -> Tensor:

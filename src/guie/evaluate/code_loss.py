@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from guie.embed.codes import N_CANDIDATES, Codes, nearest_in_two_steps, signs, to_bits
+from guie.embed.codes import N_CANDIDATES, Codes, has_bits, nearest_in_two_steps, signs, to_bits
 from guie.embed.retrieval import K, host_precision, mean_of_domains, retrieve
 from guie.evaluate.intervals import class_interval, paired_p
 
 
 def code_loss(embeddings: np.ndarray, ids: pd.DataFrame, codes: Codes) -> pd.DataFrame:
     """mP@5 of float32, int8, binary, and binary candidates ordered by int8; each image queries all others.
+
+    Binary codes are whole bytes: without a multiple of 8 numbers there are none.
 
     Args:
         embeddings: float [n, dim], of validation images.
@@ -24,14 +26,15 @@ def code_loss(embeddings: np.ndarray, ids: pd.DataFrame, codes: Codes) -> pd.Dat
         `guie.evaluate.intervals`.
     """
     class_ids, domains = ids["class_id"].to_numpy(), ids["domain"].to_numpy()
-    int8, bits = codes.to_int8(embeddings), to_bits(embeddings)
-    dim = embeddings.shape[1]
+    int8, dim = codes.to_int8(embeddings), embeddings.shape[1]
     precisions = {
         "float32": (4 * dim, retrieve(embeddings, class_ids).precision),
         "int8": (dim, retrieve(codes.from_int8(int8), class_ids).precision),
-        "binary": (dim // 8, retrieve(signs(bits), class_ids).precision),
-        f"binary, {N_CANDIDATES} re-ranked by int8": (dim + dim // 8, _in_two_steps(bits, int8, class_ids)),
     }
+    if has_bits(dim):
+        bits, reranked = to_bits(embeddings), f"binary, {N_CANDIDATES} re-ranked by int8"
+        precisions["binary"] = (dim // 8, retrieve(signs(bits), class_ids).precision)
+        precisions[reranked] = (dim + dim // 8, _in_two_steps(bits, int8, class_ids))
     full = precisions["float32"][1]
     rows = []
     for name, (n_bytes, precision) in precisions.items():

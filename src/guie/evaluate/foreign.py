@@ -13,21 +13,22 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from guie.data.packed import GIVEN, NEVER, PackedImages
+from guie.data.packed import GIVEN, NEVER, images_of
 from guie.embed.accelerator import make_accelerator
-from guie.embed.ensemble import Combined, Embedded, Features, MemberFeatures, check_rows, embed, rows_of
+from guie.embed.ensemble import Combined, Features, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
+from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.halves import Halves
 from guie.embed.pca import blocks, mixed, moments_of, pca_of
 from guie.embed.retrieval import mean_of_domains, retrieve
 from guie.embed.sizes import Sized
+from guie.evaluate.foreign_table import REFITTED
 from guie.files import whole_file
 from guie.run import Run
 from guie.settings.embed import Member, PostProcess, Setting
 
 ASKED = ("val", NEVER)
 QUERIES = "queries.parquet"
-REFITTED = ", refitted"  # ends the name of a row whose PCA also saw the foreign domain's other images
 LEAST_CLASSES = 2  # of a domain that is asked about: of one, the spread between its classes is unknown
 
 
@@ -74,8 +75,8 @@ def ask(run: Run, folder: Path, share: float = 0.0) -> dict[str, float]:
         never and seen: the last setting's mP@5 of the foreign domain, and its mean over the others.
     """
     accelerator = make_accelerator(run.device)
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
-    check_rows(run.recipe, packed)
+    packed = images_of(run)
+    check_rows(run, packed)
     features = asked_features(MemberFeatures(FeatureStore(run, packed, accelerator)))
     asked = packed.index.iloc[np.concatenate([rows_of(packed, split) for split in ASKED])]
     tables = []
@@ -162,16 +163,17 @@ def check_domains(index: pd.DataFrame, chosen: Sequence[str], is_refit: bool, se
 
 
 def _counts(index: pd.DataFrame) -> pd.DataFrame:
-    """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (training images)
-    of each domain."""
-    is_train = index["split"] == "train"
-    sizes = index[~is_train].groupby(["domain", "class_id"]).size()
+    """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (images that are not
+    for validation) of each domain that has labelled images."""
+    is_train, is_val = index["split"] == "train", index["split"] == "val"
+    sizes = index[is_val].groupby(["domain", "class_id"]).size()
     counts = {
         "n_asked": (sizes >= 2).groupby("domain").sum(),
         "n_trained": index[is_train].groupby("domain")["class_id"].nunique(),
-        "n_given": index[is_train].groupby("domain").size(),
+        "n_given": index[~is_val].groupby("domain").size(),
     }
-    return pd.DataFrame(counts, index=sorted(index["domain"].unique())).fillna(0).astype(int)
+    names = sorted(index["domain"][is_train | is_val].unique())
+    return pd.DataFrame(counts, index=names).fillna(0).astype(int)
 
 
 def _problems(table: pd.DataFrame, names: Sequence[str], is_refit: bool) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ asked about it): would other classes of these domains?
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy import stats
 from guie.evaluate.intervals import class_interval
 
 SEEN, NEVER_SEEN, DIFFERENCE = "seen", "never seen", "difference"
+REFITTED = ", refitted"  # ends the name of a row whose PCA also saw the foreign domain's other images
 QUERY = ["seed", "domain", "image_id"]  # what tells a query of a row
 
 
@@ -106,6 +107,11 @@ def rows_of(queries: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(queries["row"]))
 
 
+def last_row(queries: pd.DataFrame) -> str:
+    """The row that the recipe exports: the last one that is not fitted to the foreign domain."""
+    return next(row for row in reversed(rows_of(queries)) if not row.endswith(REFITTED))
+
+
 def summary(queries: pd.DataFrame) -> pd.DataFrame:
     """A line for each row of the ladder and each of seen, never seen and their difference; see `SUMMARY_COLUMNS`.
 
@@ -174,23 +180,54 @@ def compared(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) 
     Raises:
         ValueError: they have no fold in common, or were asked other queries in one.
     """
+    first, second = _of_shared_folds(before, after, names)
+    pairs = [("last row", last_row(first), last_row(second))]
+    pairs += [(row, row, row) for row in rows_of(second) if row in set(first["row"])]
+    lines = []
+    for name, one, other in pairs:
+        both = _matched(sides(first[first["row"] == one]), sides(second[second["row"] == other]), names)
+        lines += [{"row": name, **gain} for gain in _gains(both)]
+    return pd.DataFrame(lines)
+
+
+def refits(queries: pd.DataFrame) -> pd.DataFrame:
+    """What each refitted row gains over the same row without the foreign domain's images; columns as of `compared`.
+
+    Empty where no row was refitted.
+    """
+    lines = []
+    for row in rows_of(queries):
+        if not row.endswith(REFITTED):
+            continue
+        name = row.removesuffix(REFITTED)
+        before, after = (sides(queries[queries["row"] == one]) for one in (name, row))
+        lines += [{"row": name, **gain} for gain in _gains(_matched(before, after, (name, row)))]
+    return pd.DataFrame(lines)
+
+
+def _gains(both: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Side, before, after and what `Estimate` holds of the difference, for each side that both rows know."""
+    for side in (SEEN, NEVER_SEEN):
+        values = both[f"{side}_before"], both[f"{side}_after"]
+        before, after = (estimate(own, both) for own in values)
+        gain = estimate(values[1] - values[0], both, (-1.0, 1.0))
+        if before and after and gain:
+            yield {"side": side, "before": before.mean, "after": after.mean, **asdict(gain)}
+
+
+def _of_shared_folds(
+    before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The answers of the folds that both have.
+
+    Raises:
+        ValueError: there is none.
+    """
     folds = [set(zip(table["seed"], table["left_out"], strict=True)) for table in (before, after)]
     shared = folds[0] & folds[1]
     if not shared:
         raise ValueError(f"{names[0]} and {names[1]} have no fold in common: {_told(folds[0])}; {_told(folds[1])}")
-    first, second = (_of_folds(table, shared) for table in (before, after))
-    last = [rows_of(table)[-1] for table in (first, second)]
-    pairs = [("last row", *last)] + [(row, row, row) for row in rows_of(second) if row in set(first["row"])]
-    lines: list[dict[str, Any]] = []
-    for name, one, other in pairs:
-        both = _matched(sides(first[first["row"] == one]), sides(second[second["row"] == other]), names)
-        for side in (SEEN, NEVER_SEEN):
-            gain = estimate(both[f"{side}_after"] - both[f"{side}_before"], both, (-1.0, 1.0))
-            means = [estimate(both[f"{side}_{when}"], both) for when in ("before", "after")]
-            if gain is not None and all(means):
-                own = {when: mean.mean for when, mean in zip(("before", "after"), means, strict=True) if mean}
-                lines.append({"row": name, "side": side, **own, **asdict(gain)})
-    return pd.DataFrame(lines)
+    return _of_folds(before, shared), _of_folds(after, shared)
 
 
 def _of_folds(queries: pd.DataFrame, folds: set[tuple[int, str]]) -> pd.DataFrame:
@@ -215,5 +252,5 @@ def _matched(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) 
     return both
 
 
-def _told(folds: Sequence[tuple[int, str]] | set[tuple[int, str]]) -> str:
+def _told(folds: set[tuple[int, str]]) -> str:
     return ", ".join(f"seed {seed} without {domain}" for seed, domain in sorted(folds))

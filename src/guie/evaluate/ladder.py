@@ -7,23 +7,27 @@ and needs no more than `embed`.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from guie.data.packed import PackedImages
+from guie.data.packed import PackedImages, images_of
 from guie.embed.accelerator import make_accelerator
-from guie.embed.ensemble import Combined, Embedded, MemberFeatures, check_rows, embed, rows_of
+from guie.embed.ensemble import Combined, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
+from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.pca import MOMENTS
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
+from guie.evaluate.dimensions import FLOAT, dimension_table
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
 from guie.files import whole_file
-from guie.run import Run, commit
+from guie.run import DIMENSIONS, Run, commit
 from guie.settings.embed import PostProcess, Setting
+from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords
 from guie.shown import cut
 
 log = logging.getLogger(__name__)
@@ -32,36 +36,49 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 def score_ladder(run: Run) -> dict[str, Any]:
     """Scores every setting on the validation images. Keeps the neighbours of all settings, and the embeddings and PCA
-    of the last.
+    of the last, with what other widths and codes of it score (`dimensions.csv`).
 
     Returns:
         mp5 and r1 of the last setting, and n_settings.
     """
     accelerator = make_accelerator(run.device)
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
-    check_rows(run.recipe, packed)
+    packed = images_of(run)
+    check_rows(run, packed)
     features = MemberFeatures(FeatureStore(run, packed, accelerator))
     val = packed.index.iloc[rows_of(packed, "val")]
     rows: list[dict[str, Any]] = []
     neighbours: list[pd.DataFrame] = []
     before: Retrieval | None = None
-    settings = run.recipe.embed.settings
-    for setting in settings:
+    for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
-        embeddings = embedded.by_split
-        found = retrieve(embeddings["val"], val["class_id"].to_numpy(), setting.post)
-        rows.append(_score_row(run, setting, embeddings["val"], found, before, val))
+        found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
+        rows.append(_score_row(run, setting, embedded.by_split["val"], found, before, val))
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
-    if "train" not in embeddings:
-        embeddings["train"] = Combined(run, settings[-1], features, "train").whole()
+    dimensions = _dimensions(run, embedded, features, val)
     if accelerator.is_main_process:
-        _write(run, rows, neighbours, embedded, packed)
+        _write(run, rows, dimensions, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
+
+
+def _dimensions(run: Run, embedded: Embedded, features: MemberFeatures, val: pd.DataFrame) -> pd.DataFrame:
+    """What other widths and codes of the exported embedding score, logged as one line.
+
+    Embeddings of the training images, on which codes are fitted, are added to `embedded` where it has none.
+    """
+    final = run.recipe.embed.final
+    train, queries = (Combined(run, final, features, split) for split in ("train", "val"))
+    if "train" not in embedded.by_split:
+        embedded.by_split["train"] = train.whole()
+    table = dimension_table(final, train, queries, embedded, val)
+    names = [str(row.dim) if row.code == FLOAT else f"{row.dim} {row.code}" for row in table.itertuples()]
+    told = ", ".join(f"{name}: {mp5:.3f}" for name, mp5 in zip(names, table["mp5"], strict=True))
+    log.info("mP@5 of other widths and codes: %s", told)
+    return table
 
 
 def _log_scores(row: dict[str, Any]) -> None:
@@ -89,7 +106,7 @@ def _score_row(
         f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members
     )
     views = " + ".join("/".join(m.views) for m in setting.members)
-    projection = _projection(setting)
+    projection = _projection(setting, run.recipe.embed.fit_on_of(setting))
     row = {
         "setting": setting.name,
         "members": members,
@@ -130,14 +147,15 @@ def _chosen_on(reasons: str) -> str:
     return f"validation ({reasons})" if reasons else ""
 
 
-def _projection(setting: Setting) -> str:
-    """Names the steps after the members, such as `mean power0.5 pca64-whiten0.5 expand10`."""
+def _projection(setting: Setting, fit_on: FitOn) -> str:
+    """Names the steps after the members, such as `mean power0.5 pca64-whiten0.5 fit:train*0.5,mine*0.5 expand10`."""
     post = setting.post
     words = ["mean"] if setting.combine == "mean" else []
     words += [f"power{setting.power:g}"] if setting.power != 1.0 else []
     words += (
         [f"pca{setting.pca_dim}" + (f"-whiten{setting.whiten:g}" if setting.whiten else "")] if setting.pca_dim else []
     )
+    words += [f"fit:{','.join(_fitted(entry) for entry in fit_on)}"] if setting.pca_dim and fit_on != TRAINING else []
     words += [
         f"{name}{value:g}"
         for name, value in (("lengths", post.length_mix), ("expand", post.n_expanded), ("augment", post.n_augmented))
@@ -145,6 +163,12 @@ def _projection(setting: Setting) -> str:
     ]
     words += [f"rerank{post.rerank_k1}"] if post.rerank_k1 else []
     return " ".join(words) or "none"
+
+
+def _fitted(entry: FitImages | FitWords) -> str:
+    """What of a fit an entry is, with its weight: `mine+other*0.5`, `train*1`, `nouns.txt*0.1`."""
+    name = Path(entry.file).name if isinstance(entry, FitWords) else "+".join(entry.sources) or "train"
+    return f"{name.replace(' ', '_')}*{entry.weight:g}"
 
 
 def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.DataFrame:
@@ -167,6 +191,7 @@ def _neighbour_table(setting: str, found: Retrieval, val: pd.DataFrame) -> pd.Da
 def _write(
     run: Run,
     rows: list[dict[str, Any]],
+    dimensions: pd.DataFrame,
     neighbours: list[pd.DataFrame],
     embedded: Embedded,
     packed: PackedImages,
@@ -187,5 +212,7 @@ def _write(
             (folder / name).unlink(missing_ok=True)
     with whole_file(folder / "neighbours.parquet") as temporary:
         pd.concat(neighbours).to_parquet(temporary, index=False)
+    with whole_file(folder / DIMENSIONS) as temporary:
+        dimensions.to_csv(temporary, index=False)
     with whole_file(folder / "scores.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from guie.data.split import class_folds
 from guie.embed.retrieval import K, mean_of_domains
 from guie.embed.search import l2_normalised, search, vectors
 from guie.evaluate.id_tables import COLUMNS, NO_CLASS
@@ -80,23 +81,6 @@ def k_fold(ids: pd.DataFrame, n_folds: int = 4) -> list[Task]:
     """
     fold, class_id = class_folds(ids, n_folds), ids["class_id"].to_numpy()
     return [_among(f"fold {i}", np.flatnonzero((fold == i) | (class_id < 0)), ids) for i in range(n_folds)]
-
-
-def class_folds(ids: pd.DataFrame, n_folds: int) -> np.ndarray:
-    """The fold of each image's class, int64 [n_images]; -1 for no class.
-
-    Classes are dealt in turn within each domain, so that every fold has its share.
-
-    Raises:
-        ValueError: fewer classes than folds, or fewer than two folds.
-    """
-    classes = (
-        ids.loc[ids["class_id"] >= 0, ["domain", "class_id"]].drop_duplicates().sort_values(["domain", "class_id"])
-    )
-    if not 2 <= n_folds <= len(classes):
-        raise ValueError(f"{len(classes)} classes cannot be dealt to {n_folds} folds")
-    dealt = classes.drop_duplicates("class_id").assign(fold=lambda c: np.arange(len(c)) % n_folds)
-    return ids["class_id"].map(dealt.set_index("class_id")["fold"]).fillna(-1).to_numpy(dtype=np.int64)
 
 
 def solution_task(ids: pd.DataFrame, solution: dict[str, tuple[str, frozenset[str]]], usage: str = "") -> Task:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EMBEDDING_DIM = 64  # the contest's limit
+from guie.settings.embed import CONTEST_DIM
 
 
 def member(views: list[Tensor], by_size: Tensor, weight: float) -> Tensor:
@@ -33,29 +33,30 @@ def combined(members: list[Tensor], is_mean: bool, power: float) -> Tensor:
 
 
 def projected(joined: Tensor, center: Tensor, matrix: Tensor, has_unit_length: bool) -> Tensor:
-    """PCA: (joined - center) @ matrix.T, float32 [n, 64], L2-normalised if `has_unit_length`.
+    """PCA: (joined - center) @ matrix.T, float32 [n, dim], L2-normalised if `has_unit_length`.
 
     Args:
         joined: float32 [n, D].
         center: float32 [D].
-        matrix: float32 [64, D].
+        matrix: float32 [dim, D].
         has_unit_length: Whether the embeddings are L2-normalised.
     """
     embeddings = torch.matmul(joined - center, matrix.t())
     return F.normalize(embeddings, dim=1) if has_unit_length else embeddings
 
 
-def checked_projection(projection: tuple[Tensor, Tensor] | None, width: int) -> tuple[Tensor, Tensor]:
-    """Center [width] and matrix [64, width] in float32; without a projection, zeros and the identity.
+def checked_projection(
+    projection: tuple[Tensor, Tensor] | None, width: int, dim: int = CONTEST_DIM
+) -> tuple[Tensor, Tensor]:
+    """Center [width] and matrix [dim, width] in float32; without a projection, zeros and the identity.
 
     Raises:
-        ValueError: the projection has another width, or there is none and the width is not 64.
+        ValueError: the projection has another width, or there is none and the width is not `dim`.
     """
     center, matrix = projection if projection is not None else (torch.zeros(width), torch.eye(width))
-    if center.shape != (width,) or matrix.shape != (EMBEDDING_DIM, width):
+    if center.shape != (width,) or matrix.shape != (dim, width):
         raise ValueError(
             f"the towers give {width} numbers, the projection takes {list(center.shape)} and {list(matrix.shape)}; "
-            f"it must be [{width}] and [{EMBEDDING_DIM}, {width}]: set the final setting's pca_dim to {EMBEDDING_DIM} "
-            "and run door 07 again"
+            f"it must be [{width}] and [{dim}, {width}]: set the final setting's pca_dim to {dim} and run door 07 again"
         )
     return center.float().contiguous(), matrix.float().contiguous()

@@ -19,6 +19,7 @@ from guie.export.submission import final_scores
 from guie.export.take_away import MIN_COSINE, Taken
 from guie.export.torchscript import MAX_SIDE
 from guie.run import FOLDERS, Run, commit
+from guie.settings.fit import shares_described
 from guie.settings.recipe import Recipe
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -91,7 +92,6 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
     ladder = [("this model", facts.scores)]
     if facts.first.get("setting") != facts.scores.get("setting"):
         ladder.insert(0, (facts.first["setting"], facts.first))
-    no_domains = ("mp5_low", "mp5_high")
     recipe = facts.recipe
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters |= {"cell": _cell, "number": _number, "interval": _interval}
@@ -100,13 +100,9 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
         recipe=recipe,
         verdict=facts.verdict,
         n_refitted=facts.n_refitted,
-        scores={"dim": 64, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
+        scores={"dim": recipe.embed.dim, "n_queries": UNKNOWN, "n_index": UNKNOWN, "chosen_on": None} | facts.scores,
         ladder=[(name, {"mp5": None, "r1": None} | row) for name, row in ladder],
-        domains={
-            key.removeprefix("mp5_"): value
-            for key, value in facts.scores.items()
-            if key.startswith("mp5_") and key not in no_domains
-        },
+        domains=_by_domain(facts.scores),
         codes=[] if facts.code_loss is None else facts.code_loss.to_dict("records"),
         licences=[{"page": "", "n_images": UNKNOWN, "n_classes": UNKNOWN} | row for row in facts.licences],
         written=list(written),
@@ -116,8 +112,15 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
         min_cosine=MIN_COSINE,
         max_side=f"{MAX_SIDE:,}",
         sides=sorted({member.image_px for member in recipe.embed.final.members}),
-        domains_of_data=[_cell(domain) for domain in sorted({source.domain for source in recipe.data.sources})],
+        fitted_on=shares_described(recipe.embed.fit_on_of(recipe.embed.final)),
+        domains_of_data=[_cell(domain) for domain in recipe.data.domains_of_trained],
     )
+
+
+def _by_domain(scores: dict[str, Any]) -> dict[str, Any]:
+    """mP@5 of each domain, of a row of scores.csv."""
+    names = [name for name in scores if name.startswith("mp5_") and name not in ("mp5_low", "mp5_high")]
+    return {name.removeprefix("mp5_"): scores[name] for name in names}
 
 
 def _metadata(facts: Facts) -> str:

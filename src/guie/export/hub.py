@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from guie.export.assembly import EMBEDDING_DIM
 from guie.export.graph import FUNCTION, as_source
 from guie.files import load_weights, save_json, save_weights
 
@@ -29,7 +28,7 @@ MODULES = "modules.json"
 OLDEST = "5.4.0"  # of sentence-transformers: the first whose modules take images
 
 
-def save_hub(exported: ExportedProgram, folder: Path, card: str, facts: dict[str, Any]) -> None:
+def save_hub(exported: ExportedProgram, folder: Path, card: str, facts: dict[str, Any], dim: int) -> None:
     """Writes the folder's files; `modules.json`, without which nothing is loaded, is the one to move last.
 
     Args:
@@ -37,13 +36,14 @@ def save_hub(exported: ExportedProgram, folder: Path, card: str, facts: dict[str
         folder: An empty folder.
         card: The text of README.md.
         facts: Added to config.json, such as the recipe's name.
+        dim: Numbers of an embedding.
     """
-    source, tensors = as_source(exported, EMBEDDING_DIM)
+    source, tensors = as_source(exported, dim)
     save_weights(folder / WEIGHTS, tensors)
     texts = {GRAPH: source, MODULE.name: MODULE.read_text(encoding="utf-8"), "README.md": card}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    save_json(folder / "config.json", {"dim": EMBEDDING_DIM} | facts)
+    save_json(folder / "config.json", {"dim": dim} | facts)
     settings = {
         "model_type": "SentenceTransformer",
         "__version__": {"sentence_transformers": OLDEST, "pytorch": torch.__version__},
@@ -68,7 +68,7 @@ class HubFolder:
         self._tensors: dict[str, Tensor] = load_weights(folder / WEIGHTS)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """float32 [n, 64] of uint8 [n, 3, height, width]."""
+        """float32 [n, dim] of uint8 [n, 3, height, width]."""
         with torch.inference_mode():
             embeddings: np.ndarray = self._embed(torch.from_numpy(images), self._tensors).numpy()
         return embeddings

@@ -96,7 +96,7 @@ def _quiet() -> Iterator[None]:
 
 
 def onnx_embedder(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The function of an ONNX file in onnxruntime on the CPU: uint8 [n, 3, height, width] -> float32 [n, 64]."""
+    """The function of an ONNX file in onnxruntime on the CPU: uint8 [n, 3, height, width] -> float32 [n, dim]."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

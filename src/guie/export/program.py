@@ -21,6 +21,7 @@ from guie.export.assembly import checked_projection, combined, member, projected
 from guie.export.torchscript import MAX_SIDE
 from guie.files import whole_file
 from guie.model.neck import size_inputs
+from guie.settings.embed import CONTEST_DIM
 
 CUBIC = -0.5  # parameter of Keys' kernel, as in torch's antialiased interpolation
 GREY = 128.0
@@ -44,6 +45,7 @@ class Program(nn.Module):
         is_mean: bool = False,
         power: float = 1.0,
         has_unit_length: bool = True,
+        dim: int = CONTEST_DIM,
     ) -> None:
         """Arguments as of `build_submission`."""
         super().__init__()
@@ -54,14 +56,14 @@ class Program(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         with torch.no_grad():
             widths = [tower.module(torch.zeros(1, 3, tower.image_px, tower.image_px)).shape[1] for tower in towers]
-        center, matrix = checked_projection(projection, widths[0] if is_mean else sum(widths))
+        center, matrix = checked_projection(projection, widths[0] if is_mean else sum(widths), dim)
         self.register_buffer("center", center)
         self.register_buffer("matrix", matrix)
         for i, tower in enumerate(towers):
             self.register_buffer(f"size_matrix{i}", tower.size_matrix)
 
     def forward(self, images: Tensor) -> Tensor:
-        """float32 [n, 64] of uint8 [n, 3, height, width]."""
+        """float32 [n, dim] of uint8 [n, 3, height, width]."""
         sides = torch.stack(
             [torch.scalar_tensor(images.size(i), dtype=torch.float64, device=self.mean.device) for i in (2, 3)]
         )

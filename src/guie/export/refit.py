@@ -16,7 +16,6 @@ from torch import Tensor
 
 from guie.embed.accelerator import keep_float32
 from guie.embed.projection import Projection
-from guie.export.assembly import EMBEDDING_DIM
 from guie.export.submission import load_script, save_module
 
 TOLERANCE = 1e-4  # of each number of an embedding of length one, between the file and numpy
@@ -60,9 +59,9 @@ def open_model(path: Path, device: str = "cpu") -> Refittable:
     if not (hasattr(module, "center") and hasattr(module, "matrix")):
         raise ValueError(f"{path} was not written by door 08: it has no projection; name a saved_model.pt of a run")
     center, matrix = module.center.numpy(), module.matrix.numpy()
-    if matrix.shape == (EMBEDDING_DIM, EMBEDDING_DIM) and np.array_equal(matrix, np.eye(EMBEDDING_DIM)):
+    if np.array_equal(matrix, np.eye(len(center))):
         raise ValueError(
-            f"{path} does not end in a projection: its {EMBEDDING_DIM} numbers come from a trained head. To fit that "
+            f"{path} does not end in a projection: its {len(center)} numbers come from a trained head. To fit that "
             "one to your photos, train it: guie train PHOTOS; a refit is for models whose last row has a PCA"
         )
     opened = load_script(path).to(device)

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from guie.data.packed import PackedImages
+from guie.data.packed import images_of
 from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import PCA
 from guie.export.operators import unknown_to_1_11
@@ -31,17 +31,15 @@ from guie.files import save_json, whole_file
 from guie.machine import check_room
 from guie.model.normalisation import mean_std
 from guie.run import MODEL_NAME, PROJECT, Run, commit
+from guie.settings.embed import CONTEST_DIM
 from guie.settings.model import Model
+from guie.settings.recipe import Recipe
 from guie.shown import progress
 
 log = logging.getLogger(__name__)
 PROGRAM_NAME = "saved_model.pt2"
-CONTRACT = {
-    "input": "uint8 [1, 3, height, width], RGB, 0..255, any size",
-    "output": "float32 [1, 64], L2-normalised",
-    "call": "torch.jit.load('saved_model.pt').eval()(image) under torch.no_grad()",
-}
-RAW = {"output": "float32 [1, 64], of the length that the projection gives; the scores are those of unit vectors"}
+UNIT = "L2-normalised"
+RAW = "of the length that the projection gives; the scores are those of unit vectors"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Parity:
     Attributes:
         image_ids: Of the images.
         cosines: float64 [n_images], between the file's embedding and door 07's.
-        expected: float32 [n_images, 64], door 07's embeddings.
+        expected: float32 [n_images, dim], door 07's embeddings.
         seconds_per_image: Median of the exported file on the CPU, batch 1.
     """
 
@@ -111,9 +109,14 @@ def _compared_program(run: Run, towers: list[Tower], path: Path, images: dict[in
 def _copy_to_hand_in(run: Run, zip_path: Path) -> None:
     """Copies the zip of a run in the project's `artifacts/` to `submission/<recipe>/`.
 
-    A run in another folder must not replace the submission.
+    A run in another folder must not replace the submission, and neither must one whose embeddings the contest refuses.
     """
-    if run.out.parent == PROJECT / "artifacts":
+    if run.recipe.embed.dim != CONTEST_DIM:
+        log.warning(
+            "the embeddings have %d numbers, and the contest takes %d alone: %s is not for it",
+            run.recipe.embed.dim, CONTEST_DIM, zip_path.name,
+        )  # fmt: skip
+    elif run.out.parent == PROJECT / "artifacts":
         with whole_file(PROJECT / "submission" / run.recipe.name / zip_path.name) as temporary:
             shutil.copyfile(zip_path, temporary)
 
@@ -182,6 +185,7 @@ def assembly_of(run: Run) -> dict[str, Any]:
         "is_mean": final.combine == "mean",
         "power": final.power,
         "has_unit_length": run.recipe.export.has_unit_length,
+        "dim": run.recipe.embed.dim,
     }
 
 
@@ -211,7 +215,7 @@ def _parity_images(run: Run) -> dict[int, np.ndarray]:
     """Validation images at evenly spaced rows, uint8 [h, w, 3], by row of door 07's embeddings."""
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
     rows = np.unique(np.linspace(0, len(ids) - 1, min(run.recipe.export.n_parity_images, len(ids))).round().astype(int))
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
+    packed = images_of(run)
     return {int(row): packed.read(int(ids["pack_row"].iloc[row])) for row in rows}
 
 
@@ -299,7 +303,8 @@ def _card(
         "commit": commit(),
         "models": [
             _with_mean_std(model)
-            for model in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)
+            for member in dict.fromkeys(recipe.model_of(member.stage) for member in recipe.embed.final.members)
+            for model in member.each
         ],
         "setting": asdict(recipe.embed.final),
         "scores": scores,
@@ -311,7 +316,7 @@ def _card(
         "storage": recipe.export.storage,
         "torch": torch.__version__,
         "loaded_in": [torch.__version__],  # check_submission.py --card adds the version that it runs in
-        "contract": CONTRACT if recipe.export.has_unit_length else CONTRACT | RAW,
+        "contract": _contract(recipe),
         "parity": {
             "n_images": len(parity.cosines),
             "min_cosine": float(parity.cosines.min()),
@@ -320,6 +325,16 @@ def _card(
         "program_parity": None
         if program is None
         else {"n_images": len(program.cosines), "min_cosine": float(program.cosines.min())},
+    }
+
+
+def _contract(recipe: Recipe) -> dict[str, str]:
+    """How the file is called, and what it gives."""
+    length = UNIT if recipe.export.has_unit_length else RAW
+    return {
+        "input": "uint8 [1, 3, height, width], RGB, 0..255, any size",
+        "output": f"float32 [1, {recipe.embed.dim}], {length}",
+        "call": "torch.jit.load('saved_model.pt').eval()(image) under torch.no_grad()",
     }
 
 

@@ -18,7 +18,6 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from guie.errors import is_of_the_machine
-from guie.export.assembly import EMBEDDING_DIM
 from guie.export.formats import NEED_A_RUN, OF_A_MODEL
 from guie.export.hub import MODULES, HubFolder, save_hub
 from guie.export.onnx_file import onnx_embedder, save_onnx
@@ -27,6 +26,7 @@ from guie.export.submission import PROGRAM_NAME, assembly_of, cosines, load_scri
 from guie.files import digest_of_file, digest_of_tensors, staged
 from guie.run import DOORS, FOLDERS, MODEL_NAME, Run
 from guie.saved import is_run, saved_run
+from guie.settings.embed import CONTEST_DIM
 
 log = logging.getLogger(__name__)
 MIN_COSINE = 0.9999  # of an embedding to the TorchScript file's
@@ -47,7 +47,7 @@ class Exported:
         run: The run that it is from; None for a file alone.
         n_refitted: Photos to which `guie refit` fitted its projection; 0 for door 08's own file.
         images: Images by name, uint8 [3, height, width], on which formats are compared.
-        embeddings: The script's, float32 [n_images, 64].
+        embeddings: The script's, float32 [n_images, dim].
         seconds: Of the script on each image, float64 [n_images], on the CPU.
     """
 
@@ -124,10 +124,9 @@ def read_exported(path: Path) -> Exported:
             f"{file} is no whole file of door 08 ({type(error).__name__}: {first}); export it again, or name another "
             f"(torch {torch.__version__})"
         ) from error
-    if shape != (1, EMBEDDING_DIM):
-        raise ValueError(
-            f"{file} gives {list(shape)} for an image, a file of door 08 gives [1, {EMBEDDING_DIM}]; name another"
-        )
+    dim = len(script.matrix) if hasattr(script, "matrix") else CONTEST_DIM
+    if shape != (1, dim):
+        raise ValueError(f"{file} gives {list(shape)} for an image, a file of door 08 gives [1, {dim}]; name another")
     images = (_parity_images(run) if run else {}) | odd_images()
     embeddings, seconds = _embedded(_as_embedder(script), images)
     return Exported(file, script, run, n_refitted, images, embeddings, seconds)
@@ -183,7 +182,7 @@ def _as_embedder(module: Callable[[torch.Tensor], torch.Tensor]) -> Embedder:
 
 
 def _embedded(embed: Embedder, images: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings float32 [n, 64], one image at a time, and the seconds of each."""
+    """Embeddings float32 [n, dim], one image at a time, and the seconds of each."""
     embeddings, seconds = [], []
     for image in images.values():
         started = time.perf_counter()
@@ -265,7 +264,7 @@ def _written(
             save_onnx(program, scratch / last, facts)
             embed = onnx_embedder(scratch / last)
         else:
-            save_hub(program, scratch, card(), facts)
+            save_hub(program, scratch, card(), facts, exported.embeddings.shape[1])
             embed = HubFolder(scratch)
         files = {
             str((place / path.name).relative_to(folder)): path.stat().st_size for path in sorted(scratch.iterdir())

@@ -1,4 +1,4 @@
-"""The submission as one TorchScript module: a uint8 image of any size in, 64 floats out.
+"""The submission as one TorchScript module: a uint8 image of any size in, an embedding out.
 
 Each network is traced, because its input is always a square of one size. The wrapper is scripted, because its images
 have any size. torch.jit is deprecated as a whole, but the contest's scorer loads nothing else. This one warning is
@@ -21,7 +21,7 @@ from guie.export.assembly import checked_projection, combined, member, projected
 from guie.export.plain import PlainCalls
 from guie.files import digest_of_tensors
 from guie.model.neck import N_SIZES, size_inputs
-from guie.settings.embed import VIEWS
+from guie.settings.embed import CONTEST_DIM, VIEWS
 
 MAX_SIDE = 8192  # largest side in pixels that is tested
 TRACE_BATCHES = (1, 2, 7)
@@ -93,7 +93,7 @@ class _Submission(nn.Module):
 
     def set_constants(self, mean: Tensor, std: Tensor, center: Tensor, matrix: Tensor, size_matrix: Tensor) -> None:
         """Registers the constants as buffers, which follow the module to its device: mean and std [3], center [D],
-        matrix [64, D], size_matrix [D, 3]."""
+        matrix [dim, D], size_matrix [D, 3]."""
         self.register_buffer("mean", mean.view(1, 3, 1, 1))
         self.register_buffer("std", std.view(1, 3, 1, 1))
         self.register_buffer("center", center)
@@ -101,7 +101,7 @@ class _Submission(nn.Module):
         self.register_buffer("size_matrix", size_matrix)
 
     def forward(self, images: Tensor) -> Tensor:
-        """float32 [n, 64] of uint8 [n, 3, height, width] on any device."""
+        """float32 [n, dim] of uint8 [n, 3, height, width] on any device."""
         if images.dtype != torch.uint8 or images.dim() != 4 or images.size(1) != 3 or images.numel() == 0:
             raise ValueError(
                 "the input must be uint8 [n, 3, height, width] with at least one pixel; convert the image to RGB and "
@@ -145,6 +145,7 @@ def build_submission(
     is_mean: bool = False,
     power: float = 1.0,
     has_unit_length: bool = True,
+    dim: int = CONTEST_DIM,
 ) -> torch.jit.ScriptModule:
     """Builds the module that the contest's scorer loads.
 
@@ -156,18 +157,19 @@ def build_submission(
             on the CPU, in eval mode. Tensors of equal content are made to share memory.
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, of pixels in 0..1.
-        projection: Center, float [D], and matrix, float [64, D], of the PCA. D is the sum of all d, or d if towers are
-            averaged. None if D is 64 and there is no PCA.
+        projection: Center, float [D], and matrix, float [dim, D], of the PCA. D is the sum of all d, or d if towers are
+            averaged. None if D is `dim` and there is no PCA.
         pack_px: data.pack_px of the recipe, for towers that take the image's size.
         is_mean: Whether towers are averaged, not concatenated.
         power: Exponent of the power normalisation before the projection; 1 is none.
         has_unit_length: Whether the embeddings are L2-normalised.
+        dim: Numbers of an embedding; the contest takes 64 alone.
 
     Returns:
-        uint8 [n, 3, height, width] of any size -> float32 [n, 64].
+        uint8 [n, 3, height, width] of any size -> float32 [n, dim].
 
     Raises:
-        ValueError: a network is in training mode, its trace differs from it, or the widths do not give 64 numbers.
+        ValueError: a network is in training mode, its trace differs from it, or the widths do not give `dim` numbers.
     """
     _check_towers(towers)
     _share_equal_weights([tower.module for tower in towers])
@@ -178,7 +180,7 @@ def build_submission(
     numbers = _numbers_of_passes(towers, passes)
     wrapper = _Submission(resolutions, numbers, weights, pack_px, is_mean, power, has_unit_length)
     widths = [traces[id(tower.module), tower.image_px][1] for tower in towers]
-    center, matrix = checked_projection(projection, widths[0] if is_mean else sum(widths))
+    center, matrix = checked_projection(projection, widths[0] if is_mean else sum(widths), dim)
     wrapper.set_constants(torch.tensor(mean), torch.tensor(std), center, matrix, _size_matrix(towers, widths))
     with quiet_jit():
         return torch.jit.script(wrapper.eval())

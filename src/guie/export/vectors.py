@@ -18,28 +18,31 @@ import pyarrow.parquet as pq
 import torch
 
 from guie.embed.accelerator import keep_float32
-from guie.embed.codes import Codes, fit_codes, to_bits
-from guie.export.assembly import EMBEDDING_DIM
+from guie.embed.codes import Codes, fit_codes, has_bits, to_bits
 from guie.export.parts import PARTS, Part, Photo, computed
 from guie.files import save_json, whole_file
 
 log = logging.getLogger(__name__)
 PARQUET = "embeddings.parquet"
 ABOUT = "embeddings.json"
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("path", pa.string()),
-        ("label", pa.string()),
-        ("embedding", pa.list_(pa.float32(), EMBEDDING_DIM)),
-        ("int8", pa.list_(pa.int8(), EMBEDDING_DIM)),
-        ("binary", pa.binary(EMBEDDING_DIM // 8)),
-    ]
-)
+BINARY = "bit i is embedding[i] > 0; the highest bit first"
+
+
+def schema_of(dim: int) -> pa.Schema:
+    """The columns of embeddings of so many numbers; binary codes are whole bytes, else there are none."""
+    fields = [("id", pa.string()), ("path", pa.string()), ("label", pa.string())]
+    fields += [("embedding", pa.list_(pa.float32(), dim)), ("int8", pa.list_(pa.int8(), dim))]
+    return pa.schema([*fields, *([("binary", pa.binary(dim // 8))] if has_bits(dim) else [])])
 
 
 def save_vectors(
-    script: torch.jit.ScriptModule, digest: str, photos: Sequence[Photo], folder: Path, codes: Codes | None, device: str
+    script: torch.jit.ScriptModule,
+    dim: int,
+    digest: str,
+    photos: Sequence[Photo],
+    folder: Path,
+    codes: Codes | None,
+    device: str,
 ) -> list[tuple[str, str]]:
     """Writes embeddings.parquet and embeddings.json, which says how codes are read. Each is whole or absent.
 
@@ -47,6 +50,7 @@ def save_vectors(
 
     Args:
         script: The TorchScript module; photos go into it in full size.
+        dim: Numbers that it gives of a photo.
         digest: Of its file; parts of another file are not used.
         photos: In the order of the rows.
         folder: Where to write.
@@ -60,19 +64,19 @@ def save_vectors(
         ValueError: no photo can be read.
     """
     keep_float32()
-    read = computed(script.to(device), EMBEDDING_DIM, digest, photos, folder / PARTS)
+    read = computed(script.to(device), dim, digest, photos, folder / PARTS)
     reasons = [reason for part in read for reason in part.reasons]
     problems = [(photo.path, reason) for photo, reason in zip(photos, reasons, strict=True) if reason]
     if len(problems) == len(photos):
         raise ValueError(f"none of {len(photos)} photos can be read, {problems[0][0]} for one: {problems[0][1]}")
     codes = codes or fit_codes(np.concatenate([part.readable for part in read]))
     (folder / ABOUT).unlink(missing_ok=True)
-    _write(folder / PARQUET, photos, read, codes, digest)
+    _write(folder / PARQUET, photos, read, codes, schema_of(dim).with_metadata(_facts(digest, codes)))
     about = {
         "model_digest": digest,
         "n_photos": len(photos) - len(problems),
         "int8": {"scale": codes.scale, "meaning": "embedding / its length = int8 * scale"},
-        "binary": {"meaning": "bit i is embedding[i] > 0; the highest bit first"},
+        **({"binary": {"meaning": BINARY}} if has_bits(dim) else {}),
         "unread": [{"path": path, "reason": reason} for path, reason in problems],
     }
     save_json(folder / ABOUT, about)
@@ -80,10 +84,13 @@ def save_vectors(
     return problems
 
 
-def _write(path: Path, photos: Sequence[Photo], parts: Sequence[Part], codes: Codes, digest: str) -> None:
+def _facts(digest: str, codes: Codes) -> dict[str, str]:
+    """Noted in the parquet file."""
+    return {"model_digest": digest, "int8_scale": repr(codes.scale)}
+
+
+def _write(path: Path, photos: Sequence[Photo], parts: Sequence[Part], codes: Codes, schema: pa.Schema) -> None:
     """The parquet file, one row group for each part."""
-    facts = {"model_digest": digest, "int8_scale": repr(codes.scale)}
-    schema = SCHEMA.with_metadata(facts)
     first = 0
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:
@@ -96,13 +103,14 @@ def _write(path: Path, photos: Sequence[Photo], parts: Sequence[Part], codes: Co
 
 def _rows(photos: Sequence[Photo], embeddings: np.ndarray, codes: Codes, schema: pa.Schema) -> pa.Table:
     """The rows of some photos."""
-    bits = to_bits(embeddings)
+    dim = embeddings.shape[1]
     columns = [
         pa.array([str(uuid.uuid5(uuid.NAMESPACE_URL, photo.path)) for photo in photos], pa.string()),
         pa.array([photo.path for photo in photos], pa.string()),
         pa.array([photo.label for photo in photos], pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), EMBEDDING_DIM),
-        pa.FixedSizeListArray.from_arrays(pa.array(codes.to_int8(embeddings).ravel()), EMBEDDING_DIM),
-        pa.array([row.tobytes() for row in bits], pa.binary(EMBEDDING_DIM // 8)),
+        pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), dim),
+        pa.FixedSizeListArray.from_arrays(pa.array(codes.to_int8(embeddings).ravel()), dim),
     ]
+    if has_bits(dim):
+        columns.append(pa.array([row.tobytes() for row in to_bits(embeddings)], pa.binary(dim // 8)))
     return pa.Table.from_arrays(columns, schema=schema)

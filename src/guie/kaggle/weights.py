@@ -170,9 +170,9 @@ def _ending(path: Path) -> str:
 
 
 def _paths(recipe: Recipe, model: Model) -> Iterable[str]:
-    """The paths of the settings that are this model."""
-    if recipe.model == model:
-        yield "model"
-    for stage in recipe.stages.trained:
-        if stage.start.model == model:
-            yield f"stages.{stage.name}.start.model"
+    """The paths of the settings that are this model, alone or beside another."""
+    own = [(f"stages.{stage.name}.start.model", stage.start.model) for stage in recipe.stages.trained]
+    for path, found in [("model", recipe.model), *own]:
+        for i, each in enumerate(found.each if found else ()):
+            if each == model:
+                yield f"{path}.beside.{each.name}" if i else path

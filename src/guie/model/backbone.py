@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from guie.model.fitting import load_into
 from guie.model.libraries import build_network
+from guie.model.normalisation import mean_std
 from guie.model.patches import set_resolution
 from guie.model.pooling import pooled_tokens, take_feature
+from guie.model.side_by_side import SideBySide
 from guie.model.weights import read_weights
 from guie.settings.model import Model
 
@@ -91,6 +95,43 @@ def build_backbone(
     with torch.no_grad():
         backbone.feature_dim = backbone(torch.zeros(1, 3, image_px, image_px)).shape[1]
     return backbone
+
+
+def build_side_by_side(
+    model: Model,
+    image_px: int,
+    weights: Mapping[Model, Path] | None = None,
+    seed: int = 0,
+    patch_stride: int = 0,
+    has_tag_weights: bool = True,
+) -> Backbone:
+    """`build_backbone` of a model and of those beside it, as one backbone; of a single model, that.
+
+    Args:
+        model: The recipe's model section.
+        image_px: Side of the square input of all of them.
+        weights: Files of weights, by the backbone that they are for (`Model.each`).
+        seed: Of random weights.
+        patch_stride: Of transformers, see `set_resolution`.
+        has_tag_weights: Whether the weights of tags are fetched.
+
+    Raises:
+        ValueError: as `build_backbone`.
+    """
+    backbones = [
+        build_backbone(each, image_px, (weights or {}).get(each), seed, patch_stride, has_tag_weights)
+        for each in model.each
+    ]
+    if len(backbones) == 1:
+        return backbones[0]
+    network = SideBySide(backbones, [mean_std(each) for each in model.each])
+    return Backbone(network.eval(), sum(backbone.feature_dim for backbone in backbones))
+
+
+def parts_of(backbone: Backbone) -> list[Backbone]:
+    """The backbones that stand side by side in one; a single one is itself."""
+    network = backbone.network
+    return [cast(Backbone, part) for part in network.backbones] if isinstance(network, SideBySide) else [backbone]
 
 
 def folded(backbone: Backbone, image_px: int) -> Backbone:

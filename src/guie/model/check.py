@@ -38,8 +38,9 @@ def check_networks(recipe: Recipe) -> None:
         ValueError: the library does not have a name or tag; a network cannot have a feature, size or patch stride, or
             cannot leave out patches; or a PCA has more dimensions than its input. The message names the field.
     """
-    widths: dict[Model, int] = {}
-    for model, sizes in _sizes(recipe).items():
+    parts: dict[Model, int] = {}
+    asked = _sizes(recipe)
+    for model, sizes in _sizes_of_each(asked).items():
         with torch.device("meta"):
             network = build_network(model, has_tag_weights=False)
         _check_patch_drop(recipe, model, network)
@@ -54,9 +55,19 @@ def check_networks(recipe: Recipe) -> None:
             except ValueError as error:
                 raise ValueError(f"{field}: model.name {model.name!r}: {error}") from error
             with torch.no_grad():
-                widths[model] = backbone(torch.zeros(1, 3, image_px, image_px, device="meta")).shape[1]
-            log.debug("%s at %d px: %d features", model.name, image_px, widths[model])
-    _check_pca(recipe, widths)
+                parts[model] = backbone(torch.zeros(1, 3, image_px, image_px, device="meta")).shape[1]
+            log.debug("%s at %d px: %d features", model.name, image_px, parts[model])
+    known = [model for model in asked if all(each in parts for each in model.each)]
+    _check_pca(recipe, {model: sum(parts[each] for each in model.each) for model in known})
+
+
+def _sizes_of_each(asked: dict[Model, dict[tuple[int, int], str]]) -> dict[Model, dict[tuple[int, int], str]]:
+    """What `_sizes` gives, with backbones that stand side by side one by one."""
+    found: dict[Model, dict[tuple[int, int], str]] = {}
+    for model, sizes in asked.items():
+        for each in model.each:
+            found[each] = sizes | found.get(each, {})
+    return found
 
 
 def _check_patch_drop(recipe: Recipe, model: Model, network: Any) -> None:

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -157,23 +157,27 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
     prefixes = [prefix for prefix, n in found.items() if n == best]
     if len(prefixes) < 2:
         return prefixes[0] if prefixes else ""
+    if best <= len(own) // 2 or _are_alike(names, own, prefixes):
+        return min(prefixes, key=len)
+    averages = [prefix for prefix in prefixes if set(re.split(r"[._]", prefix)) & set(AVERAGES)]
+    if len(averages) != 1:
+        raise ValueError(
+            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save only "
+            "the one that you want"
+        )
+    log.info("weights %s: of %d copies the average is taken, %r", what, len(prefixes), averages[0])
+    return averages[0]
+
+
+def _are_alike(names: Mapping[str, Tensor], own: Collection[str], prefixes: Sequence[str]) -> bool:
+    """Whether the tensors under several prefixes are the same; those on the device `meta` have no numbers to tell."""
     first = {name.removeprefix(prefixes[0]): tensor for name, tensor in names.items() if name.startswith(prefixes[0])}
-    is_alike = all(
+    return all(
         first[name].is_meta or torch.equal(first[name], names[prefix + name])
         for prefix in prefixes[1:]
         for name in own
         if name in first and prefix + name in names
     )
-    averages = [prefix for prefix in prefixes if set(re.split(r"[._]", prefix)) & set(AVERAGES)]
-    if best > len(own) // 2 and not is_alike and len(averages) == 1:
-        log.info("weights %s: of %d copies the average is taken, %r", what, len(prefixes), averages[0])
-        return averages[0]
-    if best > len(own) // 2 and not is_alike:
-        raise ValueError(
-            f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save only "
-            "the one that you want"
-        )
-    return min(prefixes, key=len)
 
 
 def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:

@@ -54,9 +54,7 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
                 f"model.name {model.name!r} is not a model of timm {timm.__version__}; similar names: "
                 f"{', '.join(close) or 'none'}"
             )
-        tags = [
-            known.partition(".")[2] for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name
-        ]
+        tags = _timm_tags(name)
         if tag and tag not in tags:
             raise ValueError(
                 f"model.weights {model.weights!r}: timm has "
@@ -76,13 +74,18 @@ def _timm_network(model: Model, tag: str, has_tag_weights: bool) -> nn.Module:
         raise ValueError(f"model.name {model.name!r} of timm cannot be built: {_first_line(error)}") from error
 
 
+def _timm_tags(name: str) -> list[str]:
+    """The tags of timm's weights for a network."""
+    return [known.partition(".")[2] for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]
+
+
 def _check_timm_activation(model: Model, name: str, tag: str) -> None:
     """Raises ValueError where a tag's weights were trained with QuickGELU, and timm has a network of this name with it:
     timm only notes this in its configuration, and the features are wrong."""
     settings = timm.get_pretrained_cfg(f"{name}.{tag}")
     is_noted = any("quickgelu" in note.lower() for note in (settings and settings.notes) or ())
     other = name.replace("_clip_", "_clip_quickgelu_")
-    if is_noted and "quickgelu" not in name and f"{other}.{tag}" in timm.list_pretrained(f"{other}*"):
+    if is_noted and "quickgelu" not in name and tag in _timm_tags(other):
         raise ValueError(
             f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; set "
             f"model.name={other!r}"

@@ -19,6 +19,8 @@ from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from guie.model.side_by_side import SideBySide
+
 MAX_TRIES = 40  # most sizes that `sides_taken` tries
 
 
@@ -34,6 +36,10 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
         ValueError: the network has no patches, or the stride is not 1 to the patch's side; the image is smaller than a
             patch; or the network cannot take this size (the message names sizes that it takes).
     """
+    if isinstance(network, SideBySide):
+        for backbone in network.backbones:
+            set_resolution(backbone.network, image_px, patch_stride)
+        return
     network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
     if (
         isinstance(network, VisionTransformer)

@@ -15,6 +15,7 @@ from guie.recipe import (
     GrowingMargin,
     Member,
     Model,
+    Neck,
     OneCycle,
     Optim,
     Recipe,
@@ -29,6 +30,8 @@ from guie.recipe import (
 OFF_THE_SHELF, REDUCED, TRAINED = "off the shelf", "off the shelf, PCA-64", "trained"
 DIM = 64
 MARGIN_RAD = 0.3
+# Over unit features, started as their PCA: tests/benchmarks/universal.md has what this gains on domains of no training.
+NECK = Neck(dim=DIM, has_unit_input=True)
 VIT = load_recipe("demo").model  # the shipped one
 MAX_BAD_SHARE = 0.99  # photos that cannot be read are left out and named, however many they are
 CLASS_SHARE = 0.5  # of the classes, for validation by class
@@ -99,12 +102,13 @@ def _last_stage(wish: Wish) -> str:
 
 
 def _head(wish: Wish, name: str) -> Stage:
-    """A head-only stage on cached features."""
+    """A head-only stage on cached features. The neck starts as their PCA, class centres as means."""
     return Stage(
         name,
         trains="head",
         image_px=wish.image_px,
-        start=Start(fresh=HEAD),
+        start=Start(fresh=HEAD, has_pca_neck=True, has_mean_centers=True),
+        neck=NECK,
         objective=ArcFace(margin_rad=GrowingMargin(start=0.1, step=0.05, max=MARGIN_RAD)),
         optim=Optim(n_epochs=30, batch_size=128, lr=2e-3, schedule=OneCycle(warmup_share=0.3)),
         cost=Cost(n_cached_augmentations=1),
@@ -120,6 +124,7 @@ def _backbone_rows(wish: Wish) -> tuple[Stage, ...]:
         "s2_backbone",
         trains="backbone",
         image_px=wish.image_px,
+        neck=NECK,
         objective=ArcFace(margin_rad=MARGIN_RAD),
         optim=Optim(n_epochs=4, batch_size=32, lr=1e-4, schedule=OneCycle(warmup_share=0.2)),
         augment=Augment(flip=0.5, shift=0.08, scale=0.15, rotate_deg=8, brightness=0.2, color=0.1),

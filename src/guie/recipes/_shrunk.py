@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from guie.recipe import (
 )
 
 LARGEST_BATCH = 16
+LARGEST_PCA = 64  # directions of the small networks' features, and fewer than the drawn world has training images
 
 
 def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
@@ -46,16 +48,20 @@ def shrunk(recipe: Recipe, n_epochs: int = 2) -> Recipe:
     }
     sources = [source.name for source in tiny.data.sources]
 
+    def network(model: Model) -> Model:
+        first, *others = (networks[each] for each in model.each)
+        return replace(first, beside=tuple(others))
+
     def rows(phase: str) -> tuple[Row, ...]:
         of_phase = recipe.stages.of_phase(phase)
-        return tuple(_stage(row, networks, sources, n_epochs) if isinstance(row, Stage) else row for row in of_phase)
+        return tuple(_stage(row, network, sources, n_epochs) if isinstance(row, Stage) else row for row in of_phase)
 
     stages = Stages(head=rows("head"), backbone=rows("backbone"), highres=rows("highres"))
     settings = tuple(
         replace(row, members=tuple(replace(member, image_px=_px(member.image_px)) for member in row.members))
         for row in recipe.embed.settings
     )
-    small = replace(recipe, name=f"{recipe.name}_tiny", data=tiny.data, model=networks[recipe.model], stages=stages)
+    small = replace(recipe, name=f"{recipe.name}_tiny", data=tiny.data, model=network(recipe.model), stages=stages)
     return replace(small, embed=replace(recipe.embed, settings=settings)).validate()
 
 
@@ -71,7 +77,7 @@ def _is_transformer(recipe: Recipe) -> bool:
     return has_blocks or any(part in recipe.model.name.lower() for part in ("vit", "deit"))
 
 
-def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epochs: int) -> Stage:
+def _stage(stage: Stage, network: Callable[[Model], Model], sources: list[str], n_epochs: int) -> Stage:
     """The stage with small images, small batches and few epochs, on sources of the drawn world."""
     own = tuple(name for name in stage.sources if name in sources) or tuple(sources[1:2] if stage.sources else ())
     batch_size = min(stage.optim.batch_size, LARGEST_BATCH)
@@ -95,7 +101,11 @@ def _stage(stage: Stage, networks: dict[Model, Model], sources: list[str], n_epo
             n_cached_augmentations=min(stage.cost.n_cached_augmentations, 1),
             n_parts=min(stage.cost.n_parts, 2 if batch_size % 2 == 0 else 1),
         ),
-        start=replace(stage.start, model=networks[stage.start.model] if stage.start.model else None),
+        start=replace(
+            stage.start,
+            model=network(stage.start.model) if stage.start.model else None,
+            has_pca_neck=stage.start.has_pca_neck and stage.neck.dim <= LARGEST_PCA,
+        ),
         retain=replace(stage.retain, generic=tuple(sources[:1] if stage.retain.generic else ())),
         sampling=sampling,
         sources=own,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -14,14 +14,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from guie.done import read_done
-from guie.run import DOORS, FOLDERS, PHASE_FOLDERS, Run
-from guie.settings.data import RESERVED_DOMAINS
+from guie.run import DIMENSIONS, DOORS, FOLDERS, PHASE_FOLDERS, Run
+from guie.settings.data import RESERVED_DOMAINS, UNLABELLED
 from guie.settings.recipe import Recipe
 
 TEXT_COLUMNS = ("setting", "members", "views", "projection", "commit")
 SCORE_COLUMNS = (*TEXT_COLUMNS, "dim", "n_queries", "n_index", "mp5", "r1", "seed")
 POINT_COLUMNS = ("step", "loss", "lr")
 CURVE_COLUMNS = ("epoch", "step", "loss", "lr", "images_per_s", "seconds", "val_mp5", "val_r1")
+DIMENSION_COLUMNS = ("dim", "code", "n_bytes", "mp5", "mp5_low", "mp5_high", "loss", "p", "is_exported")
 CLASS_COLUMNS = ("source", "domain", "split", "n_images", "n_rows")
 DUPLICATE_COLUMNS = ("image_id", "twin", "split", "twin_split", "is_same_file", "outcome")
 SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33, 65, 129)  # images a class: 1, 2, 3-4, 5-8, ... more than 128
@@ -81,6 +82,7 @@ class DataSummary:
         sizes_by_source: Source -> images of each of its training classes, int64, the largest first.
         problems: step, source, path, reason of everything that could not be used.
         duplicates: Columns of `DUPLICATE_COLUMNS`; None where door 03 left no list.
+        unlabelled: Source without labels -> its packed images.
     """
 
     groups: pd.DataFrame | None
@@ -88,6 +90,7 @@ class DataSummary:
     sizes_by_source: dict[str, np.ndarray]
     problems: pd.DataFrame
     duplicates: pd.DataFrame | None
+    unlabelled: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything the report shows except what needs images or other runs."""
+    """Everything the report shows except what needs images or other runs.
+
+    Attributes:
+        dimensions: Has DIMENSION_COLUMNS; None where door 07 left none.
+    """
 
     recipe: Recipe
     commit: str
@@ -121,6 +128,7 @@ class Facts:
     stages: tuple[StageCurves, ...]
     data: DataSummary
     steps: tuple[Step, ...]
+    dimensions: pd.DataFrame | None = None
 
 
 def collect(run: Run) -> Facts:
@@ -133,7 +141,25 @@ def collect(run: Run) -> Facts:
     scores = read_scores(run)
     commit = str(scores.table["commit"].iloc[scores.final])
     stages = read_stages(run)
-    return Facts(run.recipe, commit, scores, stages, read_data(run), read_steps(run, stages))
+    dimensions = read_dimensions(run.out)
+    return Facts(run.recipe, commit, scores, stages, read_data(run), read_steps(run, stages), dimensions)
+
+
+def read_dimensions(out: Path) -> pd.DataFrame | None:
+    """What other widths and codes of the exported embedding score; None where an older door 07 left no such file.
+
+    Raises:
+        ValueError: it lacks a column or has no row.
+    """
+    path = out / FOLDERS[7] / DIMENSIONS
+    table = _csv(path)
+    if table is None:
+        return None
+    missing = [name for name in DIMENSION_COLUMNS if name not in table.columns]
+    if missing or table.empty:
+        remedy = f"open door 07 again with the same options: python {DOORS[7]} --force ..."
+        raise ValueError(f"{path} has {len(table)} rows and lacks the columns {missing}; {remedy}")
+    return table
 
 
 def read_scores(run: Run) -> Scores:
@@ -187,13 +213,14 @@ def read_data(run: Run) -> DataSummary:
     problems = _problems(run.out)
     duplicates = _parquet(run.out / FOLDERS[3] / "duplicates.parquet", DUPLICATE_COLUMNS)
     if classes is None:
-        return DataSummary(None, {}, {}, problems, duplicates)
+        return DataSummary(None, {}, {}, problems, duplicates, _unlabelled(run.out))
     counted = {"n_classes": ("n_images", "size"), "n_images": ("n_images", "sum"), "n_rows": ("n_rows", "sum")}
     groups = classes.groupby(["domain", "source", "split"], sort=True).agg(**counted)
     train = classes[classes["split"] == "train"]
     sizes = {str(source): of.to_numpy() for source, of in train.groupby("source", sort=True)["n_images"]}
     by_source = {source: np.sort(of)[::-1] for source, of in sizes.items()}
-    return DataSummary(groups.reset_index(), _class_sizes(train["n_images"]), by_source, problems, duplicates)
+    class_sizes = _class_sizes(train["n_images"])
+    return DataSummary(groups.reset_index(), class_sizes, by_source, problems, duplicates, _unlabelled(run.out))
 
 
 def read_steps(run: Run, stages: Sequence[StageCurves]) -> tuple[Step, ...]:
@@ -299,6 +326,16 @@ def _problems(out: Path) -> pd.DataFrame:
         source = packed["image_id"].str.split("/").str[0]
         found.append(packed.assign(step=FOLDERS[3], source=source)[columns])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+
+def _unlabelled(out: Path) -> dict[str, int]:
+    """The packed images of each source without labels."""
+    path = out / FOLDERS[3] / "index.parquet"
+    if not path.is_file():
+        return {}
+    index = pd.read_parquet(path, columns=["source", "split"])
+    counts = index["source"][index["split"] == UNLABELLED].value_counts(sort=False)
+    return {str(source): int(n) for source, n in counts.items()}
 
 
 def _class_sizes(n_images: pd.Series) -> dict[str, int]:

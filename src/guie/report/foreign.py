@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.evaluate.foreign_table import SUMMARY_COLUMNS
+from guie.evaluate.foreign_table import SUMMARY_COLUMNS, last_row, rows_of
 from guie.run import FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY
 
 COMPARED = "compared.csv"
@@ -30,7 +30,12 @@ class Foreign:
     @property
     def rows(self) -> list[str]:
         """The rows of the ladder."""
-        return list(dict.fromkeys(self.summary["row"]))
+        return rows_of(self.summary)
+
+    @property
+    def last(self) -> str:
+        """The row that the recipe exports."""
+        return last_row(self.summary)
 
     def lines(self, row: str, domain: str = "") -> pd.DataFrame:
         """The lines of a row, by their side."""

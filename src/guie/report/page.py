@@ -24,12 +24,14 @@ from guie.report.runs import Compared, read_runs
 from guie.report.sections import domains, ladder, settings
 from guie.report.sections_cost import cost
 from guie.report.sections_data import data
+from guie.report.sections_dimensions import dimensions_text
 from guie.report.sections_embedding import embedding
 from guie.report.sections_foreign import foreign
 from guie.report.sections_gallery import classes, gallery
 from guie.report.sections_runs import compared
 from guie.report.sections_training import training
 from guie.run import Run
+from guie.settings.fit import shares_described
 
 MAX_MB = 10
 log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ def write_report(run: Run, compare: Sequence[Path] = (), folder: Path | None = N
     if report.verdict is not None:
         log.info("%s", report.verdict.sentence)
     log.info("%s", ladder_text(scores))
+    if report.facts.dimensions is not None:
+        log.info("%s", dimensions_text(report.facts.dimensions))
     log.info("report: %s (%.1f MB, %d queries)", path, megabytes, n_queries)
     final = scores.table.iloc[scores.final]
     return {
@@ -150,7 +154,7 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
         *never_seen,
         *others,
         ("training", "Training", training(facts.stages)),
-        ("embedding", "Embedding", embedding(report.embedding)),
+        ("embedding", "Embedding", embedding(report.embedding, facts.dimensions)),
         ("gallery", "Neighbours", gallery(report.gallery)),
         *by_class,
         ("data", "Data", data(facts.data)),
@@ -160,9 +164,11 @@ def _sections(report: Report) -> list[tuple[str, str, Markup]]:
 
 
 def _ladder(report: Report) -> Markup:
-    is_unseen = report.facts.recipe.data.val_by == "class"
+    recipe = report.facts.recipe
+    is_unseen = recipe.data.val_by == "class"
     is_of_another = report.verdict is not None and report.verdict.is_unseen and not is_unseen
-    return ladder(report.facts.scores, is_unseen, is_of_another)
+    fitted_on = shares_described(recipe.embed.fit_on_of(recipe.embed.final))
+    return ladder(report.facts.scores, is_unseen, is_of_another, fitted_on)
 
 
 def _write_pictures(folder: Path, report: Report) -> None:

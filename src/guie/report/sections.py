@@ -42,13 +42,14 @@ def ladder_keys(scores: Scores) -> list[tuple[str, str]]:
     return keys
 
 
-def ladder(scores: Scores, is_unseen: bool, is_of_another: bool = False) -> Markup:
+def ladder(scores: Scores, is_unseen: bool, is_of_another: bool = False, fitted_on: str = "") -> Markup:
     """Every setting of door 07 as bars and as a table.
 
     Args:
         scores: The ladder.
         is_unseen: Whether training saw none of the classes.
         is_of_another: Whether the head quotes the score of another training, see `guie.embed.verdict`.
+        fitted_on: What the final projection was fitted on.
     """
     rows = _ladder_rows(scores)
     was_estimated = "mp5_low" in scores.table
@@ -61,6 +62,7 @@ def ladder(scores: Scores, is_unseen: bool, is_of_another: bool = False) -> Mark
         keys=ladder_keys(scores),
         rows=rows,
         pca_share=scores.pca_share,
+        fitted_on=fitted_on,
         has_p="p_vs_previous" in scores.table,
         has_choice=any(row["chosen_on"] for row in rows),
         no_interval=NO_INTERVAL[0].upper() + NO_INTERVAL[1:] if was_estimated and not _has_interval(scores) else "",
@@ -131,9 +133,9 @@ def _recipe_in_short(recipe: Recipe, steps: Sequence[Step]) -> list[tuple[str, s
     data = recipe.data
     filled_up = f", filled up to {data.fill_per_class}" if data.fill_per_class else ""
     return [
-        ("backbone", f"{model.library} {model.name}"),
-        ("weights", model.weights or "random"),
-        ("pixels", _pixels(model, steps)),
+        ("backbone", " beside ".join(f"{each.library} {each.name}" for each in model.each)),
+        ("weights", ", ".join(each.weights or "random" for each in model.each)),
+        ("pixels", _pixels(model, steps) + ("; the backbones beside it by their own" if model.beside else "")),
         ("training classes", f"{data.min_per_class} to {data.max_per_class} images each{filled_up}"),
         ("validation", f"{data.val_class_share:.0%} of the classes of each domain"),
         ("packed images", f"shorter side {data.pack_px} px, JPEG quality {data.jpeg_quality}"),

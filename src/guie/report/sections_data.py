@@ -33,6 +33,7 @@ OUTCOMES = {
     "left training": "in training and in validation: the training copy was left out",
     "two labels": "with two labels, both in training or both in validation: kept, and worth a look",
     "same label": "twice in one class: kept",
+    "left the unlabelled": "without a label and in validation: the unlabelled copy was left out",
 }
 
 
@@ -76,6 +77,7 @@ def data(summary: DataSummary) -> Markup:
         "data.html",
         head=HEAD,
         sets=rows,
+        unlabelled=[(source, count_text(n)) for source, n in sorted(summary.unlabelled.items())],
         styles=[""] * (len(rows) - 1) + ["total"] if rows else [],
         sizes_title=SIZES,
         sizes=sizes_chart(summary),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from guie.report.charts import Line, line_chart
@@ -12,6 +13,7 @@ from guie.report.charts_map import map_chart, marker_key
 from guie.report.embedding import TILE_PX, Embedding, Map
 from guie.report.geometry import Similarities, bin_centres
 from guie.report.markup import filled
+from guie.report.sections_dimensions import dimension_rows
 
 BINS_DRAWN = 100
 SIZE = (380, 230)
@@ -46,7 +48,7 @@ def energy_keys(embedding: Embedding) -> list[tuple[str, str]]:
     """Styles of the energy's chart and what they mean."""
     keys = [("one", "embedding")]
     if embedding.pca_shares is not None:
-        keys.append(("two", "training features, as the PCA keeps them"))
+        keys.append(("two", "features that the PCA was fitted on, as it keeps them"))
     return keys
 
 
@@ -68,8 +70,8 @@ def map_svg(drawn: Map) -> Markup:
     return map_chart("Map of the embedding", drawn.points)
 
 
-def embedding(found: Embedding | None) -> Markup:
-    """What the exported embedding of the validation images looks like."""
+def embedding(found: Embedding | None, dimensions: pd.DataFrame | None = None) -> Markup:
+    """What the exported embedding of the validation images looks like, and what other widths and codes of it score."""
     if found is None:
         return filled("embedding.html", is_known=False)
     shares = found.spectrum.shares
@@ -83,6 +85,7 @@ def embedding(found: Embedding | None) -> Markup:
         energy={"title": ENERGY, "chart": energy_chart(found), "legend": energy_keys(found)},
         pairs=None if found.similarities is None else _pairs(found.similarities),
         map=_map(found.map),
+        dimensions=[] if dimensions is None else dimension_rows(dimensions),
     )
 
 

@@ -27,14 +27,14 @@ def rows_chart(found: Foreign) -> Markup:
 
 def domains_chart(found: Foreign) -> Markup:
     """Both scores of each domain, of the last row."""
-    rows = [_bars(found, found.rows[-1], domain, domain) for domain in found.domains]
+    rows = [_bars(found, found.last, domain, domain) for domain in found.domains]
     return bar_chart("mP@5 of each domain, seen and never seen", rows, "mP@5")
 
 
 def foreign_charts(found: Foreign) -> dict[str, Markup]:
     """The charts as files of their own, by name."""
     name = "foreign_head" if found.is_head_only else "foreign"
-    last = f"By domain: {found.rows[-1]}"
+    last = f"By domain: {found.last}"
     return {name: keyed(rows_chart(found), "", KEYS), f"{name}_domains": keyed(domains_chart(found), last, KEYS)}
 
 
@@ -46,16 +46,16 @@ def foreign(parts: Sequence[Foreign]) -> Markup:
 def _part(found: Foreign) -> dict[str, Any]:
     whole = found.summary[found.summary["domain"] == ""]
     names = [(row, row, "") for row in found.rows]
-    domains = [(domain, found.rows[-1], domain) for domain in found.domains]
+    domains = [(domain, found.last, domain) for domain in found.domains]
     return {
         "is_head_only": found.is_head_only,
         "n_pairs": int(whole["n_pairs"].max()),
-        "last": found.rows[-1],
+        "last": found.last,
         "chart": rows_chart(found),
         "domains_chart": domains_chart(found),
         "rows": [_cells(found, *name) for name in names],
         "domains": [_cells(found, *name) for name in domains],
-        "styles": [""] * (len(names) - 1) + ["final"],
+        "styles": ["final" if row == found.last else "" for row in found.rows],
         "gains": _gains(found),
         "against": "" if found.compared is None else str(found.compared["against"].iloc[0]),
     }

@@ -26,7 +26,8 @@ class Source:
         name: What its rows are called in the manifest's `source` column.
         kind: Its layout: the name of a module in `guie.data.sources`.
         folder: Where it lies, relative to the data root.
-        domain: The domain its images belong to; scores are averaged over domains with equal weight.
+        domain: The domain its images belong to; scores are averaged over domains with equal weight. Of an unlabelled
+            source it is a word for tables alone.
         licence: Its images' licence, where that is not the one known of its kind (`data_prep/00_fetch.py` lists those).
         is_commercial: Whether that licence allows commercial use; counts only with `licence`.
     """
@@ -37,6 +38,11 @@ class Source:
     domain: str
     licence: str = ""
     is_commercial: bool = False
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether its images have no labels: no score asks about them, and only stages that name them train on them."""
+        return self.kind == UNLABELLED
 
     def check(self, at: str) -> None:
         """Raises ValueError for a name or a domain that results could not be called by."""
@@ -139,6 +145,8 @@ class Data:
         """Raises ValueError where names stand twice or name no source, and for numbers that contradict each other."""
         if not self.sources:
             raise ValueError(f"{at}.sources is empty; name at least one data set")
+        if all(source.is_unlabelled for source in self.sources):
+            raise ValueError(f"{at}.sources are all of the kind {UNLABELLED!r}; add one with labels, to train and ask")
         names = [source.name for source in self.sources]
         check_unique(f"{at}.sources", names)
         check_unique(f"{at}.limits", [limit.name for limit in self.limits])
@@ -149,3 +157,21 @@ class Data:
             for name in own:
                 if name not in names:
                     raise ValueError(f"{at}.{field} names {name!r}, which is no source; {nearest(name, names)}")
+                if any(source.is_unlabelled for source in self.sources if source.name == name):
+                    raise ValueError(f"{at}.{field} names {name!r}, whose images have no labels; leave it out there")
+
+    @property
+    def names_of_trained(self) -> list[str]:
+        """The names of the sources that stages train on: neither distractors nor unlabelled."""
+        sources = [source for source in self.sources if not source.is_unlabelled]
+        return [source.name for source in sources if source.name not in self.distractors]
+
+    @property
+    def names_of_unlabelled(self) -> list[str]:
+        """The names of the sources without labels."""
+        return [source.name for source in self.sources if source.is_unlabelled]
+
+    @property
+    def domains_of_trained(self) -> list[str]:
+        """The domains of the sources with labels, sorted."""
+        return sorted({source.domain for source in self.sources if not source.is_unlabelled})

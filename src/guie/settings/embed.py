@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guie.settings.fields import check_unique, within
+from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords
 from guie.settings.names import PRETRAINED
 
 View = Literal["plain", "flip", "crop", "pad", "aspect", "aspect_pad"]
 Views = tuple[View, ...]
+CONTEST_DIM = 64  # numbers of an embedding that the contest takes; of more it scores none
 VIEWS: tuple[str, ...] = typing.get_args(View)
 
 
@@ -85,7 +87,8 @@ class Setting:
     Attributes:
         name: The row's name in `scores.csv`.
         members: Their L2-normalised, weighted outputs are combined.
-        pca_dim: PCA to this many dimensions, fitted on training images; 0 keeps the combination.
+        pca_dim: PCA to this many dimensions, fitted on training images unless fit_on says otherwise; 0 keeps the
+            combination.
         whiten: Exponent of whitening: component i is divided by std_i ** whiten (0 none, 1 full).
         combine: `concatenate`, or `mean` of outputs of one width.
         power: Before PCA each number x becomes sign(x) |x| ** power; 1 leaves it.
@@ -93,6 +96,7 @@ class Setting:
         is_chosen_on_validation: One of its values was picked by looking at validation scores, so that its own score is
             too good; `scores.csv`, report and tables mark it. What follows from the stages (keeps_best, greedy soups)
             is marked without it.
+        fit_on: What this row's PCA is fitted on; empty is as embed.fit_on.
     """
 
     name: str
@@ -103,9 +107,10 @@ class Setting:
     power: float = within(1.0, low=0.01, high=1.0)
     post: PostProcess = PostProcess()
     is_chosen_on_validation: bool = False
+    fit_on: tuple[FitImages | FitWords, ...] = ()
 
     def check(self, at: str) -> None:
-        """Raises ValueError without a member, and where lengths are mixed without PCA."""
+        """Raises ValueError without a member, and where lengths are mixed or something is fitted without PCA."""
         if not self.members:
             raise ValueError(f"{at}.members is empty")
         if self.post.length_mix and not self.pca_dim:
@@ -113,6 +118,8 @@ class Setting:
                 f"{at}.post.length_mix is {self.post.length_mix}, which needs pca_dim: members are combined with "
                 "length one"
             )
+        if self.fit_on and not self.pca_dim:
+            raise ValueError(f"{at}.fit_on says what a PCA is fitted on, and this row has none; set pca_dim")
 
 
 @dataclass(frozen=True)
@@ -125,12 +132,22 @@ class Embed:
         precision: In which backbones compute cached features: auto (half on a card, float32 on a CPU), float32, or
             bfloat16, for transformers on a CPU with AMX.
         storage: Of cached features on the disk; bfloat16 halves the bytes and rounds to 3 significant digits.
+        fit_on: What the PCA of each row is fitted on, each entry with a weight; empty is the training images, each
+            counted once. `tests/benchmarks/universal.md` has what the images of a new domain gain there.
+        dim: Numbers of the exported embedding, which the last setting must give. The contest takes 64 and no others;
+            more keep more of a domain that no training image shows.
     """
 
     settings: tuple[Setting, ...]
     batch_size: int = within(32, low=1, high=10**6)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     storage: Literal["float32", "bfloat16"] = "float32"
+    fit_on: tuple[FitImages | FitWords, ...] = ()
+    dim: int = within(CONTEST_DIM, low=1, high=10**5)
+
+    def fit_on_of(self, setting: Setting) -> FitOn:
+        """What the PCA of a row is fitted on."""
+        return setting.fit_on or self.fit_on or TRAINING
 
     def check(self, at: str) -> None:
         """Raises ValueError without a setting, or where two have one name."""

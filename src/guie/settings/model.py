@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from guie.settings.fields import check_range
@@ -40,6 +40,8 @@ class Model:
         std: Standard deviation of each channel, of pixels in 0..1.
         own_normalisation_of: `mean` and `std` may differ from the library's where this repeats `weights`: they are
             stated for these weights and no others.
+        beside: Further backbones whose features stand beside this one's, each divided by its length first: one head
+            over several families. All see squares of the stage's side; they stay frozen.
     """
 
     library: Literal["timm", "open_clip"]
@@ -50,6 +52,12 @@ class Model:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     own_normalisation_of: str = ""
+    beside: tuple[Model, ...] = field(default=(), repr=False)  # keys of older caches have no such word
+
+    @property
+    def each(self) -> tuple[Model, ...]:
+        """The backbones one by one; a single one is itself."""
+        return (replace(self, beside=()), *self.beside) if self.beside else (self,)
 
     @property
     def weights_tag(self) -> str:
@@ -73,6 +81,11 @@ class Model:
             raise ValueError(
                 f"{at}.weights is {self.weights!r}, must be a file ({endings}), {PRETRAINED_TAG}TAG, or empty for "
                 "random weights"
+            )
+        names = [model.name for model in self.each]
+        if any(model.beside for model in self.beside) or len(set(names)) < len(names):
+            raise ValueError(
+                f"{at}.beside: the backbones are {', '.join(names)}; each stands there once, and has none beside itself"
             )
         check_range(f"{at}.mean", self.mean, 0, 1)
         check_range(f"{at}.std", self.std, 1e-6, 1)

@@ -8,17 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from guie.settings.data import UNLABELLED, Data
-from guie.settings.embed import Embed, Export, Member, PostProcess, Setting
+from guie.settings.data import Data
+from guie.settings.embed import CONTEST_DIM, Embed, Export, Member, PostProcess, Setting
 from guie.settings.fields import check, nearest, within
+from guie.settings.fit import FitWords, check_joint_space, check_sources
 from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
 from guie.settings.plain import plain, plain_at
 from guie.settings.sampling import PerClass
 from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
-
-EXPORTED_DIM = 64  # the contest's limit
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Recipe:
         return self.model
 
     def chosen_on_validation(self, setting: Setting) -> tuple[str, ...]:
-        """What of a setting was chosen by validation scores, in the rows' order.
+        """What of a setting was chosen by the validation images' scores, in the rows' order.
 
         Returns:
             `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`, `INTERPOLATION: share`.
@@ -92,20 +91,21 @@ class Recipe:
         behind = self.behind(member.stage for member in setting.members)
         reasons = ["the setting"] if setting.is_chosen_on_validation else []
         for row in self.stages:
-            if row.name in behind and (chosen := row.chosen_on_validation):
+            is_reported = self.stage(row.name).left_out is None  # else it was chosen by training classes
+            if row.name in behind and is_reported and (chosen := row.chosen_on_validation):
                 reasons.append(f"{row.name}: {chosen}")
         return tuple(reasons)
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """All backbones, the recipe's first."""
+        """All backbones, the recipe's first; those that stand side by side one by one."""
         own = [stage.start.model for stage in self.stages.trained if stage.start.model]
-        return tuple(dict.fromkeys([self.model, *own]))
+        return tuple(dict.fromkeys(model for wanted in (self.model, *own) for model in wanted.each))
 
     @property
     def train_sources(self) -> tuple[str, ...]:
         """The names of the data sets that may train."""
-        return tuple(source.name for source in self.data.sources if source.name not in self.data.distractors)
+        return tuple(self.data.names_of_trained)
 
     def seen_sources(self, stage: Stage) -> set[str]:
         """The data sets whose images a stage's objective sees; they decide its classes."""
@@ -160,18 +160,19 @@ class Recipe:
             seen.append(row)
         for setting in self.embed.settings:
             self._check_combination(setting)
+            self._check_fit_on(setting)
         self._check_final()
 
     def _check_sources(self, stage: Stage) -> None:
         at = f"stages.{stage.name}"
         if stage.neck.has_size and self.data.pack_square:
             raise ValueError(f"{at}.neck.has_size needs data.pack_square off, or all images have one size")
-        names = self.train_sources
+        names = [*self.train_sources, *self.data.names_of_unlabelled]
         for name in stage.sources:
             if name not in names:
                 raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
         self._check_unlabelled(stage)
-        own = stage.sources or names
+        own = stage.sources or self.train_sources
         for name in stage.retain.generic:
             if name not in own:
                 raise ValueError(f"{at}.retain.generic names {name!r}, no data set of its own; {nearest(name, own)}")
@@ -180,8 +181,8 @@ class Recipe:
 
     def _check_unlabelled(self, stage: Stage) -> None:
         """Raises ValueError where a stage takes images without labels, and the objective or the sampling needs them."""
-        unlabelled = [source.name for source in self.data.sources if source.kind == UNLABELLED]
-        found = [name for name in stage.sources if name in unlabelled]
+        seen = [name for name in stage.sources if name not in stage.retain.generic]
+        found = [name for name in seen if name in self.data.names_of_unlabelled]
         if not found:
             return
         kind, at = type(stage.objective).__name__, f"stages.{stage.name}.sources names {found[0]!r}"
@@ -199,6 +200,11 @@ class Recipe:
 
     def _check_start(self, stage: Stage, seen: list[Row]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)
+        if not stage.is_backbone_frozen and self.model_of(stage.name).beside:
+            raise ValueError(
+                f"{at}.trains is {stage.trains!r}, but its backbone is several side by side (model.beside), which stay "
+                "frozen; take 'head', 'neck' or 'objective'"
+            )
         model = stage.start.model
         if model and parent != PRETRAINED:
             raise ValueError(
@@ -230,6 +236,8 @@ class Recipe:
             return
         if self.seen_sources(before) != self.seen_sources(stage):
             raise ValueError(f"{at}.sources are others than {parent}'s, and so are the classes; {remedy}")
+        if before.left_out != stage.left_out:
+            raise ValueError(f"{at}.left_out is another than {parent}'s, and so are the classes; {remedy}")
         own, other = stage.objective.state_shape(), before.objective.state_shape()
         if own != other:
             text = f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)})"
@@ -241,7 +249,7 @@ class Recipe:
             if name not in names:
                 raise ValueError(f"{at}.of names {name!r}, which is no earlier stage; {nearest(name, names)}")
             first, other = self.stage(soup.of[0]), self.stage(name)
-            for field in ("image_px", "patch_stride", "sources"):
+            for field in ("image_px", "patch_stride", "sources", "left_out"):
                 if getattr(first, field) != getattr(other, field):
                     raise ValueError(
                         f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has "
@@ -282,6 +290,21 @@ class Recipe:
         if all(dims) and setting.pca_dim > width:
             raise ValueError(f"{at}.pca_dim is {setting.pca_dim}, more than the {width} numbers that its members give")
 
+    def _check_fit_on(self, setting: Setting) -> None:
+        at, fit_on = f"embed.settings.{setting.name}", self.embed.fit_on_of(setting)
+        if setting.fit_on or self.embed.fit_on:
+            where = f"{at}.fit_on" if setting.fit_on else "embed.fit_on"
+            check_sources(where, fit_on, [*self.data.names_of_trained, *self.data.names_of_unlabelled])
+        if setting.pca_dim and any(isinstance(entry, FitWords) for entry in fit_on):
+            for member in setting.members:
+                check_joint_space(at, member.stage, member.output, self.model_of(member.stage), self._mover(member))
+
+    def _mover(self, member: Member) -> str:
+        """The first row that trained the member's backbone; '' where none did."""
+        behind = self.behind([member.stage])
+        moved = (row for row in self.stages.trained if row.name in behind and not row.is_backbone_frozen)
+        return next((row.name for row in moved), "")
+
     def _width(self, member: Member) -> int:
         """Numbers of a member's output; 0 for a feature, whose width the backbone tells."""
         return self.stage(member.stage).neck.dim if member.output == "embedding" else 0
@@ -296,10 +319,13 @@ class Recipe:
                 "time can neither "
                 "expand, augment nor re-rank, nor does it mix lengths; let a setting without post stand last"
             )
-        if width != EXPORTED_DIM:
+        dim = self.embed.dim
+        if width != dim:
+            why = " (the contest's limit)" if dim == CONTEST_DIM else ""
+            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
             raise ValueError(
-                f"embed.settings.{final.name} is exported and must give {EXPORTED_DIM} numbers (the contest's limit); "
-                f"set its pca_dim to {EXPORTED_DIM}"
+                f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
+                f"{dim}{other}"
             )
 
 

@@ -121,6 +121,24 @@ class Validation:
     keeps_best: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One of several shares of the training classes; each domain's classes are dealt to the shares in turn.
+
+    Attributes:
+        number: From 0.
+        of: How many shares there are.
+    """
+
+    number: int = within(low=0, high=99)
+    of: int = within(4, low=2, high=100)
+
+    def check(self, at: str) -> None:
+        """Raises ValueError for a share that there is not."""
+        if self.number >= self.of:
+            raise ValueError(f"{at}.number is {self.number}; of {self.of} folds the numbers are 0 to {self.of - 1}")
+
+
 @dataclass(frozen=True)
 class Stage:
     """A row that trains.
@@ -139,10 +157,13 @@ class Stage:
         augment: Random changes to training images.
         cost: What changes time and memory.
         validation: When it is scored.
-        sources: The data sets that it trains on; empty is all that have labels. Sets without labels train only where
-            they are named here, and the objective needs no labels (`KeepCosines`). Its classes are those of these alone.
+        sources: The data sets that it trains on; empty is all that have labels. Its classes are those of these alone.
+            Sets without labels train where they are named here, and the objective needs no labels (`KeepCosines`).
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
             overlap (1st place: 12 of 14).
+        left_out: Training classes that the stage does not train on. It is validated on them, instead of on the
+            validation images: a choice of the epoch, or of a setting, then looks at no class that is reported. Source:
+            Musgrave et al., A Metric Learning Reality Check, ECCV 2020, arXiv 2003.08505 (4 folds).
     """
 
     name: str
@@ -160,6 +181,7 @@ class Stage:
     validation: Validation = Validation()
     sources: tuple[str, ...] = ()
     patch_stride: int = within(0, low=0, high=4096)
+    left_out: Fold | None = None
 
     @property
     def is_backbone_frozen(self) -> bool:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from guie.data.packed import PackedImages
+from guie.data.packed import PackedImages, images_of
 from guie.done import is_done, mark_done, read_done, remove_damaged
 from guie.embed.accelerator import make_accelerator, precision_of
-from guie.embed.ensemble import check_rows, load_backbone, stage_weights
+from guie.embed.ensemble import load_backbone, stage_weights
 from guie.embed.features import Encoder, FeatureStore
+from guie.embed.fitted import check_rows
 from guie.errors import memory_remedy
 from guie.files import save_weights
 from guie.model.check import check_models
@@ -59,8 +60,8 @@ def train_phase(run: Run, phase: str) -> dict[str, Any]:
     accelerator = make_accelerator(run.device, precision_of(run.device))
     is_first = phase == "head"  # door 04 is the first that needs the models
     mean, std = check_models(run.recipe) if is_first else mean_std(run.recipe.model)
-    packed = PackedImages(run.folder(3), run.recipe.data.foreign_domain)
-    check_rows(run.recipe, packed)
+    packed = images_of(run)
+    check_rows(run, packed)
     rows, results = run.recipe.stages.of_phase(phase), []
     for row in rows:
         with memory_remedy(less_memory(run.recipe.stage(row.name))):

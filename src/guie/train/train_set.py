@@ -6,8 +6,10 @@ import logging
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from guie.data.packed import PackedImages
+from guie.data.split import class_folds
 from guie.settings.data import UNLABELLED
 from guie.settings.recipe import Recipe
 from guie.settings.sampling import PerClass
@@ -16,6 +18,38 @@ from guie.train.schedule import class_batches, epoch_order, n_steps_of, sample_w
 
 log = logging.getLogger(__name__)
 MOST_LEFT_OUT = 0.1  # of a data set's images, where batches are of one data set and of one group
+
+
+def train_rows(index: pd.DataFrame, stage: Stage) -> np.ndarray:
+    """The rows of the pack that a stage trains on, int64 [n]: its sources, less the fold that it leaves out."""
+    return np.flatnonzero(_is_of_sources(index, stage) & ~_is_left_out(index, stage))
+
+
+def val_rows(index: pd.DataFrame, stage: Stage) -> np.ndarray:
+    """The rows of the pack that a stage is validated on, int64 [n]: the validation images, or the training images of
+    the fold that it leaves out."""
+    if stage.left_out is None:
+        return np.flatnonzero(index["split"] == "val")
+    is_generic = index["source"].isin(stage.retain.generic).to_numpy()
+    return np.flatnonzero(_is_of_sources(index, stage) & _is_left_out(index, stage) & ~is_generic)
+
+
+def _is_of_sources(index: pd.DataFrame, stage: Stage) -> np.ndarray:
+    """Whether each row is a training image of the stage's sources, or one without a label of a source that it names;
+    bool [n]."""
+    is_named = index["source"].isin(stage.sources)
+    is_train, is_unlabelled = (index["split"] == split for split in ("train", UNLABELLED))
+    return ((is_train & (is_named | (not stage.sources))) | (is_unlabelled & is_named)).to_numpy()
+
+
+def _is_left_out(index: pd.DataFrame, stage: Stage) -> np.ndarray:
+    """Whether each row is a training image of the fold that the stage leaves out, bool [n]. The folds are of all
+    training classes, so that they are the same for stages of other sources."""
+    found = np.zeros(len(index), dtype=bool)
+    if stage.left_out is not None:
+        is_train = (index["split"] == "train").to_numpy()
+        found[is_train] = class_folds(index[is_train], stage.left_out.of) == stage.left_out.number
+    return found
 
 
 def labelled(class_ids: np.ndarray, is_generic: np.ndarray) -> tuple[np.ndarray, int]:
@@ -53,9 +87,7 @@ class TrainSet:
         """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes
         for its batches."""
         index = packed.index
-        is_named = index["source"].isin(stage.sources)
-        is_train, is_unlabelled = (index["split"] == split for split in ("train", UNLABELLED))
-        self.rows = np.flatnonzero((is_train & (is_named | (not stage.sources))) | (is_unlabelled & is_named))
+        self.rows = train_rows(index, stage)
         if not len(self.rows):
             where = f" in {', '.join(stage.sources)}" if stage.sources else ""
             raise ValueError(

@@ -1,17 +1,17 @@
-"""Retrieval scores of a model on the validation images."""
+"""Retrieval scores of a model on the validation images, or on the classes that its stage leaves out."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from guie.embed.ensemble import rows_of
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.retrieval import retrieve, summarise
 from guie.embed.sizes import sized
 from guie.model.embedder import Embedder
 from guie.run import Run
 from guie.settings.stage import Stage
+from guie.train.train_set import val_rows
 
 
 def validated(run: Run, stage: Stage, model: Embedder, store: FeatureStore, is_kept: bool) -> dict[str, float]:
@@ -27,7 +27,7 @@ def validated(run: Run, stage: Stage, model: Embedder, store: FeatureStore, is_k
     Returns:
         mp5, r1 and their values by domain.
     """
-    rows = rows_of(store.packed, "val")
+    rows = val_rows(store.packed.index, stage)
     encoder = Encoder.of(model.backbone, run.recipe.model_of(stage.name), stage.image_px, stage.patch_stride)
     features = store.get(encoder, "plain", rows)
     inputs = sized(features, store.packed, rows, stage.neck)

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from scipy.special import ndtr
 
 from guie.embed import pca
-from guie.embed.ensemble import Combined, embed, load_backbone, load_neck
+from guie.embed.ensemble import Combined, load_backbone, load_neck
+from guie.embed.fitted import embed
 from guie.recipe import Member, Setting, load_recipe
 from guie.run import Run
 

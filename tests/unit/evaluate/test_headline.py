@@ -30,7 +30,7 @@ import pandas as pd
 import pytest
 import torch
 
-from guie.embed.ensemble import Embedded
+from guie.embed.fitted import Embedded
 from guie.embed.retrieval import retrieve, summarise
 from guie.evaluate import ladder
 from guie.evaluate.protocols import merged, scored, summary
@@ -86,20 +86,22 @@ def test_of_validation_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "Encoder", SimpleNamespace(of=lambda *arguments: None))
     monkeypatch.setattr(validation, "sized", lambda features, packed, rows, neck: features)
     run = SimpleNamespace(recipe=SimpleNamespace(model_of=lambda name: None))
-    stage = SimpleNamespace(name="s1", image_px=64, patch_stride=0, neck=None)
+    stage = SimpleNamespace(name="s1", image_px=64, patch_stride=0, neck=None, left_out=None)
     model = SimpleNamespace(backbone=None, neck=torch.nn.Identity())
     assert_is_headline(validation.validated(run, stage, model, store, is_kept=True))  # type: ignore[arg-type]
 
 
 def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, ids = images()
-    monkeypatch.setattr(ladder, "PackedImages", lambda folder: SimpleNamespace(index=ids))
+    monkeypatch.setattr(ladder, "PackedImages", lambda *_: SimpleNamespace(index=ids))
     monkeypatch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
     monkeypatch.setattr(
         ladder, "embed", lambda run, setting, features: Embedded({"val": vectors, "train": np.ones((2, 4))})
     )
+    monkeypatch.setattr(ladder, "_dimensions", lambda *arguments: pd.DataFrame())
     recipe = SimpleNamespace(
         embed=Embed(settings=(Setting("only", (Member("pretrained", 64),)),)),
+        data=SimpleNamespace(foreign_domain=""),
         seed=0,
         chosen_on_validation=lambda setting: (),
     )

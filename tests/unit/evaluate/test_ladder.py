@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guie.embed.ensemble import Embedded
+from guie.embed.fitted import Embedded
 from guie.embed.retrieval import retrieve
 from guie.evaluate import ladder
 from guie.evaluate.intervals import paired_p
@@ -42,18 +42,20 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
     by_name = {setting.name: vectors for setting, vectors in zip(names, embeddings, strict=True)}
     recipe = SimpleNamespace(
         embed=Embed(settings=names),
+        data=SimpleNamespace(foreign_domain=""),
         seed=3,
         chosen_on_validation=lambda setting: ("the setting",) * (setting.name == "the same"),
     )
     run = SimpleNamespace(device="cpu", recipe=recipe, folder=lambda number: folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "PackedImages", lambda folder: packed())
+        patch.setattr(ladder, "PackedImages", lambda *_: packed())
         patch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
         patch.setattr(
             ladder,
             "embed",
             lambda run, setting, features: Embedded({"val": by_name[setting.name], "train": np.ones((2, 8))}),
         )
+        patch.setattr(ladder, "_dimensions", lambda *arguments: pd.DataFrame({"dim": [8]}))
         final = ladder.score_ladder(run)  # type: ignore[arg-type]
     table = pd.read_csv(folder / "scores.csv")
     assert final == {"mp5": table["mp5"].iloc[-1], "r1": table["r1"].iloc[-1], "n_settings": 4}
@@ -63,6 +65,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
 
 def check_files(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
+        "dimensions.csv",
         "neighbours.parquet",
         "scores.csv",
         "train_embeddings.npy",

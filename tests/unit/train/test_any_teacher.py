@@ -19,7 +19,20 @@ from torch import Tensor, nn
 from guie.data.packed import PackedImages
 from guie.files import load_weights
 from guie.recipe import HEAD as FRESH
-from guie.recipe import Augment, Contrastive, KeepCosines, KoLeo, Model, PerClass, Recipe, Stages, Start, Sum, Weighted
+from guie.recipe import (
+    Augment,
+    Contrastive,
+    KeepCosines,
+    KoLeo,
+    Model,
+    PerClass,
+    Recipe,
+    Retain,
+    Stages,
+    Start,
+    Sum,
+    Weighted,
+)
 from guie.run import Run
 from guie.train.stage import train_row
 from guie.train.train_set import TrainSet
@@ -207,6 +220,8 @@ def test_stage_that_needs_labels_refuses_images_without() -> None:
     own = ("photos", RECIPE.data.sources[0].name)
     with_photos(sources=own, objective=KeepCosines(of="timm_teacher")).validate()
     with_photos(sources=own, objective=Sum(terms=(KeepCosines(of="timm_teacher"), KoLeo()))).validate()
+    generic = Retain(features_weight=1.0, generic=("photos",))
+    with_photos(sources=own, trains="backbone", objective=Contrastive(), retain=generic).validate()
     words = "stages.timm_student.sources names 'photos', whose images have no labels, which "
     for objective in (Contrastive(), Sum(terms=(KeepCosines(), Contrastive()))):
         with pytest.raises(ValueError, match=f"{words}{type(objective).__name__} needs; KeepCosines needs none"):

@@ -15,7 +15,8 @@ from test_trainer import HEAD, apart, out, trained, undisturbed  # noqa: F401  (
 from guie import run as run_module
 from guie.data.packed import PackedImages
 from guie.done import read_done
-from guie.embed.ensemble import check_rows, note_pretrained
+from guie.embed.ensemble import note_pretrained
+from guie.embed.fitted import check_rows
 from guie.files import load_state, save_json
 from guie.model.backbone import Backbone
 from guie.recipe import Model, Setting, load_recipe
@@ -160,7 +161,7 @@ def test_pca_of_too_few_images_is_told_before_anything_is_trained(out: Path, mon
         settings = tuple(replace(row, pca_dim=dim if row.pca_dim else 0) for row in WORLD.embed.settings)
         recipe = changed(WORLD, embed__settings=settings)
         if not is_told:
-            check_rows(recipe, PackedImages(out / "03_packed"))
+            check_rows(Run(recipe, out, out), PackedImages(out / "03_packed"))
             continue
         said = rf"TTA, re-ranked.pca_dim is {n}, which needs more than {n} training images; the pack has {n}"
         with pytest.raises(ValueError, match=said):

@@ -1,0 +1,178 @@
+"""Final embeddings of a setting, and what its PCA is fitted on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from guie.data.packed import PackedImages
+from guie.data.words import read_words
+from guie.embed.ensemble import Combined, Features, rows_of
+from guie.embed.pca import PCA, Moments, blocks, mixed, moments_of, pca_of, with_spread
+from guie.embed.postprocess import length_mixed
+from guie.embed.words import embedded_words
+from guie.run import Run
+from guie.settings.data import UNLABELLED
+from guie.settings.embed import Setting
+from guie.settings.fit import TRAINING, FitImages, FitWords, described
+from guie.shown import cut
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a setting gives for all images.
+
+    Attributes:
+        by_split: Final embeddings, float32 [n_images, dim], L2-normalised or length-mixed. Without a PCA there is only
+            the split `val`.
+        pca: The projection; None without one.
+        moments: Of the combined outputs that it was fitted on; None without a PCA.
+    """
+
+    by_split: dict[str, np.ndarray]
+    pca: PCA | None = None
+    moments: Moments | None = None
+
+
+def embed(run: Run, setting: Setting, features: Features) -> Embedded:
+    """Final embeddings of a setting. Its PCA never sees a validation image."""
+    rows = {"val": Combined(run, setting, features, "val")}
+    if not setting.pca_dim:
+        return Embedded({"val": rows["val"].whole()})
+    rows["train"] = Combined(run, setting, features, "train")
+    moments = _Fit(run, setting, features, rows["train"]).moments()
+    pca = pca_of(moments, setting.pca_dim, setting.whiten)
+    projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
+    typical = float(np.linalg.norm(projected["train"], axis=1).mean())
+    final = {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}
+    return Embedded(final, pca, moments)
+
+
+def check_rows(run: Run, packed: PackedImages) -> None:
+    """Checks before training what door 07 needs after it: a PCA needs more images or words than dimensions.
+
+    Raises:
+        ValueError: there are too few, or a source that is to be fitted on has none.
+        FileNotFoundError: there is no such file of words.
+    """
+    embed = run.recipe.embed
+    for row in embed.settings:
+        if row.pca_dim:
+            entries = embed.fit_on_of(row)
+            ns = [_n_of(run, packed, row, entry) for entry in entries]
+            if row.pca_dim >= sum(ns):
+                raise ValueError(_too_few(row, sum(ns), entries == TRAINING))
+
+
+def _n_of(run: Run, packed: PackedImages, row: Setting, entry: FitImages | FitWords) -> int:
+    """How many images or words an entry has.
+
+    Raises:
+        ValueError: fewer than two, or a source without images.
+        FileNotFoundError: there is no such file of words.
+    """
+    if isinstance(entry, FitWords):
+        return len(read_words(run, entry.file))
+    own = packed.index[packed.index["split"].isin(("train", UNLABELLED))]
+    for source in entry.sources:
+        if not (own["source"] == source).any():
+            raise ValueError(
+                f"embed.settings.{row.name} is fitted on {source}, of which the pack has no image to fit on; take it "
+                "out of fit_on, or see what doors 02 and 03 left out (data.licence, data.val_class_share)"
+            )
+    return sum(len(places) for places in places_of(packed, entry.sources).values())
+
+
+def _too_few(row: Setting, n: int, is_default: bool) -> str:
+    at = f"embed.settings.{row.name}"
+    if is_default:
+        return (
+            f"{at}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} training images; the pack has {n}. "
+            "Add images, lower data.val_class_share, or set a smaller pca_dim"
+        )
+    return (
+        f"{at}.pca_dim is {row.pca_dim}, which needs more than {row.pca_dim} images and words to fit on; fit_on names "
+        f"{n}. Name more, or set a smaller pca_dim"
+    )
+
+
+def places_of(packed: PackedImages, sources: Iterable[str]) -> dict[str, np.ndarray]:
+    """Which images of a pack a PCA is fitted on, for some sources.
+
+    Args:
+        packed: The images.
+        sources: Names of sources; none stands for all training images.
+
+    Returns:
+        For each split that has any, `train` and `unlabelled`, the positions among its images, int64 [n].
+    """
+    names = set(sources)
+    found = {}
+    for split in ("train", UNLABELLED) if names else ("train",):
+        of_split = packed.index["source"].to_numpy(str)[rows_of(packed, split)]
+        chosen = np.flatnonzero(np.isin(of_split, list(names))) if names else np.arange(len(of_split))
+        if len(chosen):
+            found[split] = chosen
+    return found
+
+
+class _Some:
+    """Some rows of combined outputs, read a few at a time."""
+
+    def __init__(self, rows: Combined, places: np.ndarray) -> None:
+        """`places` is int64 [n], ascending positions."""
+        self.rows, self.places = rows, places
+        self.shape = (len(places), rows.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.rows[self.places[rows]]
+
+
+class _Fit:
+    """What one setting's PCA is fitted on."""
+
+    def __init__(self, run: Run, setting: Setting, features: Features, train: Combined) -> None:
+        self.run, self.setting, self.features, self.train = run, setting, features, train
+
+    def moments(self) -> Moments:
+        """Mean and covariance of the images and words, each entry with its share.
+
+        Words add to the covariance alone. Without any images the mean is that of the training images.
+        """
+        entries = self.run.recipe.embed.fit_on_of(self.setting)
+        if entries == TRAINING:
+            return moments_of([self.train], self.setting.pca_dim)
+        images = [(self._of_images(entry), entry.weight) for entry in entries if isinstance(entry, FitImages)]
+        words = [(self._of_words(entry), entry.weight) for entry in entries if isinstance(entry, FitWords)]
+        self._tell(entries, [moments.n for moments, _ in (*images, *words)])
+        if not images:
+            return with_spread(moments_of([self.train]), 0.0, words)
+        return with_spread(mixed(images), sum(weight for _, weight in images), words)
+
+    def _of_images(self, entry: FitImages) -> Moments:
+        if not entry.sources:
+            return moments_of([self.train])
+        packed = PackedImages(self.run.folder(3), self.run.recipe.data.foreign_domain)
+        places = places_of(packed, entry.sources)
+        parts = []
+        for split, chosen in places.items():
+            rows = self.train if split == "train" else Combined(self.run, self.setting, self.features, split)
+            parts.append(_Some(rows, chosen))
+        return moments_of(parts)
+
+    def _of_words(self, entry: FitWords) -> Moments:
+        return moments_of([embedded_words(self.run, self.setting, entry)])
+
+    def _tell(self, entries: tuple[FitImages | FitWords, ...], ns: list[int]) -> None:
+        ordered = sorted(entries, key=lambda entry: isinstance(entry, FitWords))  # as the numbers are
+        whole = sum(entry.weight for entry in entries)
+        told = [f"{entry.weight / whole:.0%} {n:,} {described(entry)}" for entry, n in zip(ordered, ns, strict=True)]
+        log.info("%s: PCA fitted on %s", cut(self.setting.name, 30), ", ".join(told))

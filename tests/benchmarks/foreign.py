@@ -1,0 +1,299 @@
+"""Leave one domain out with the whole pipeline: minibench today, and beside it what is to help a domain never seen.
+
+Each row is a recipe, and its folds are made by `guie foreign`: four domains, each left out in turn, for every seed. A
+row differs from the one in its brackets by one ingredient. Form `backbone` trains minibench's doors 04 and 05: the
+head, the backbone at 160 px, the head again, and one of 512 numbers whose PCA is exported. Form `head` trains heads
+alone, on the pretrained backbone; form `whole` is all of minibench, door 06 too.
+
+Finished folds are skipped, so the script may be broken off and started again. Seeds come one after the other: after the
+first, the table has all rows.
+
+Run: python tests/benchmarks/foreign.py --data-root ../shared/data --out artifacts/foreign --plan   what is left
+     python tests/benchmarks/foreign.py --data-root ../shared/data --out artifacts/foreign --seeds 0 1 2
+     python tests/benchmarks/foreign.py --out artifacts/foreign --table-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from guie.cli.foreign_results import QUERIES
+from guie.cli.main import main as guie
+from guie.errors import run_to_the_end
+from guie.evaluate.foreign_table import NEVER_SEEN, SEEN, compared, fold_scores, last_row, refits, summary
+from guie.files import whole_file
+from guie.own.recipe_text import recipe_text
+from guie.recipe import HEAD, ArcFace, Interpolate, KeepCosines, Member, Recipe, Setting, Stage, Stages, Sum
+from guie.recipes.minibench import BOTH
+from guie.recipes.minibench import RECIPE as MINIBENCH
+from guie.run import FOREIGN, PROJECT
+
+HERE = Path(__file__).resolve().parent
+DOMAINS = sorted({source.domain for source in MINIBENCH.data.sources})
+TUNED = "s2_backbone_160"
+# Minutes of a fold on two cores, where none is finished yet: three quarters of minibench's (minibench.md).
+MINUTES = {"head": 5, "backbone": 25, "whole": 45}
+Change = Callable[[Recipe], Recipe]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe.
+
+    Attributes:
+        name: In the table.
+        slug: Of its folder.
+        base: The name of the row that it is compared with; '' for none.
+        change: What it makes of minibench.
+    """
+
+    name: str
+    slug: str
+    base: str
+    change: Change
+
+
+def stages_of(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
+    """The recipe with every stage that trains changed."""
+    phases = {
+        phase: tuple(change(row) if isinstance(row, Stage) else row for row in recipe.stages.of_phase(phase))
+        for phase in ("head", "backbone", "highres")
+    }
+    return replace(recipe, stages=Stages(**phases))
+
+
+def unit_pca(recipe: Recipe) -> Recipe:
+    """Necks over unit features; a fresh one starts as their PCA."""
+
+    def change(stage: Stage) -> Stage:
+        is_fresh = stage.start.fresh == HEAD
+        start = replace(stage.start, has_pca_neck=is_fresh)
+        return replace(stage, neck=replace(stage.neck, has_unit_input=True), start=start)
+
+    return stages_of(recipe, change)
+
+
+def class_means(recipe: Recipe) -> Recipe:
+    """Fresh class centres start as the means of their classes."""
+
+    def change(stage: Stage) -> Stage:
+        return replace(stage, start=replace(stage.start, has_mean_centers=stage.start.fresh == HEAD))
+
+    return stages_of(unit_pca(recipe), change)
+
+
+def keeps_cosines(recipe: Recipe, trains: tuple[str, ...], weight: float = 100.0) -> Recipe:
+    """Cosines are kept beside the class loss, while the named parts train."""
+
+    def change(stage: Stage) -> Stage:
+        kept = KeepCosines(weight=weight if stage.trains in trains else 0.0)
+        assert isinstance(stage.objective, ArcFace)
+        return replace(stage, objective=Sum(terms=(stage.objective, kept)))  # of one shape in all stages
+
+    return stages_of(class_means(recipe), change)
+
+
+def interpolated(recipe: Recipe) -> Recipe:
+    """Heads stand on a backbone that lies half way between the pretrained and the tuned one."""
+    between = Interpolate("s2_between", of=TUNED)
+    changed = stages_of(
+        class_means(recipe),
+        lambda stage: replace(stage, start=replace(stage.start, of=between.name)) if stage.start.of == TUNED else stage,
+    )
+    tuned, *later = changed.stages.backbone
+    return replace(changed, stages=replace(changed.stages, backbone=(tuned, between, *later)))
+
+
+ROWS = (
+    Row("minibench today", "today", "", lambda recipe: recipe),
+    Row("unit features, PCA start", "pca", "minibench today", unit_pca),
+    Row("+ class means", "means", "unit features, PCA start", class_means),
+    Row("+ KeepCosines(100), head", "keep_head", "+ class means", lambda r: keeps_cosines(r, ("head",))),
+    Row("+ the same, backbone too", "keep", "+ class means", lambda r: keeps_cosines(r, ("head", "backbone"))),
+    Row("+ Interpolate(.5)", "between", "+ class means", interpolated),
+)
+
+
+def of_form(form: str) -> Recipe:
+    """minibench, as far as the form trains it. The exported setting ends in a PCA, which a refit can fit anew."""
+    if form == "whole":
+        return MINIBENCH
+    wide = Setting("wide head, flip, PCA-64", (Member("s4_wide_head_224", 224, BOTH),), pca_dim=64)
+    stages = replace(MINIBENCH.stages, highres=())
+    settings = (*MINIBENCH.embed.settings[1:4], wide)
+    if form == "head":
+        head = replace(stages.backbone[2], name="s4_wide_head_224", start=replace(stages.head[0].start))
+        stages, settings = Stages(head=(*stages.head, head)), (*MINIBENCH.embed.settings[1:3], wide)
+    return replace(MINIBENCH, stages=stages, embed=replace(MINIBENCH.embed, settings=settings)).validate()
+
+
+def rows_of(arguments: argparse.Namespace) -> list[Row]:
+    """The chosen rows, as far as the form can tell them apart."""
+    told_apart = [row for row in ROWS if arguments.form != "head" or row.slug not in ("keep", "between")]
+    return [row for row in told_apart if not arguments.rows or row.slug in arguments.rows]
+
+
+def folder_of(out: Path, form: str, row: Row) -> Path:
+    """Where `guie foreign` leaves a row's folds."""
+    return out / f"{form}_{row.slug}" / FOREIGN
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Makes all folds that are not there, seed by seed.
+
+    Raises:
+        ValueError: a fold failed; the line above says why.
+    """
+    # Packed images are taken over from the first row's folds, whose name the recipe of every row has.
+    form = replace(of_form(arguments.form), name=f"{arguments.form}_{ROWS[0].slug}")
+    for n in range(1, len(arguments.seeds) + 1):
+        for row in rows_of(arguments):
+            file = folder_of(arguments.out, arguments.form, row).parent / "minibench.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(file) as temporary:
+                temporary.write_text(recipe_text(row.change(form).validate(), row.name), encoding="utf-8")
+            print(f"\n=== {row.name}", flush=True)
+            words = [file, "--name", file.parent.name, "--data-root", arguments.data_root, "--out", arguments.out]
+            words += ["--refit", "--seeds", *arguments.seeds[:n], "--domains", *arguments.domains]
+            if guie(["foreign", *map(str, words)]):
+                raise ValueError(f"{row.name} stopped; the line above says why. The same command goes on")
+
+
+def plan(arguments: argparse.Namespace) -> str:
+    """What is left, in minutes: of the mean of finished folds, else of `MINUTES`."""
+    lines, total = [], 0.0
+    for row in rows_of(arguments):
+        folder = folder_of(arguments.out, arguments.form, row)
+        folds = [folder / f"seed{seed}_without_{name}" for seed in arguments.seeds for name in arguments.domains]
+        done = [fold for fold in folds if (fold / "never_seen/done.json").is_file()]
+        each = statistics.mean(map(minutes_of, done)) if done else MINUTES[arguments.form]
+        total += each * (len(folds) - len(done))
+        lines.append(f"{row.name:<40} {len(done):3} of {len(folds)} folds, {each:5.1f} min each")
+    return "\n".join([*lines, f"left: about {total:.0f} min, {total / 60:.1f} h"])
+
+
+def minutes_of(fold: Path) -> float:
+    """What the doors of a fold, and its answers, took; of the images, which are shared, nothing."""
+    marks = [json.loads(path.read_text()) for path in fold.glob("*/done.json") if path.parent.name > "04"]
+    return sum(float(mark["seconds"]) for mark in marks) / 60
+
+
+def table(arguments: argparse.Namespace) -> tuple[str, pd.DataFrame]:
+    """The page, and the score of every fold."""
+    found = {}
+    for row in rows_of(arguments):
+        path = folder_of(arguments.out, arguments.form, row) / QUERIES
+        if path.is_file():
+            found[row.name] = pd.read_parquet(path)
+    if not found:
+        raise ValueError(f"{arguments.out} holds no finished row of form {arguments.form}; run without --table-only")
+    scores = pd.concat(fold_scores(own).assign(recipe=name) for name, own in found.items())
+    return "\n".join([*_head(arguments, found), *_rows(found), "", *_refits(found), ""]), scores
+
+
+def _head(arguments: argparse.Namespace, found: dict[str, pd.DataFrame]) -> list[str]:
+    first = next(iter(found.values()))
+    folds = first[["seed", "left_out"]].drop_duplicates()
+    seeds = " ".join(map(str, sorted(folds["seed"].unique())))
+    return [
+        "# Leave one domain out, the whole pipeline",
+        "",
+        f"`python tests/benchmarks/foreign.py --data-root ../shared/data --form {arguments.form} --seeds {seeds}`: "
+        f"{len(folds)} folds",
+        f"({', '.join(sorted(folds['left_out'].unique()))} left out in turn). mP@5 of the exported 64 numbers. Queries "
+        "and index are all",
+        "validation images of all domains, the same in every fold. The gain is over the row in brackets, on the same",
+        "queries, with its 95 % interval over the folds (Student's t; seeds share images, so it is somewhat too",
+        "narrow) and, in parentheses, by resampling classes.",
+        "",
+        "| row | domain never seen | gain | domains seen | gain |",
+        "|---|---|---|---|---|",
+    ]
+
+
+def _rows(found: dict[str, pd.DataFrame]) -> list[str]:
+    lines = []
+    for row in ROWS:
+        if row.name not in found:
+            continue
+        own = found[row.name]
+        means = summary(own[own["row"] == last_row(own)]).set_index("side")["mean"]
+        gains = pd.DataFrame(columns=["row", "side"])
+        if row.base in found:
+            gains = compared(found[row.base], own, (row.base, row.name))
+        cells = [row.name + (f" [{row.base}]" if row.base else "")]
+        for side in (NEVER_SEEN, SEEN):
+            line = gains[(gains["row"] == "last row") & (gains["side"] == side)]
+            cells += [_short(f"{means[side]:.3f}"), _gain(line.iloc[0]) if len(line) else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _refits(found: dict[str, pd.DataFrame]) -> list[str]:
+    lines = [
+        "`refit` fits the PCA of the exported row anew, half to the images of the other half of the foreign domain's",
+        "classes, without their labels:",
+        "",
+        "| row | never seen, before | after | gain | domains seen, gain |",
+        "|---|---|---|---|---|",
+    ]
+    for name, own in found.items():
+        gains = refits(own)
+        gains = gains[gains["row"] == last_row(own)].set_index("side") if len(gains) else gains
+        if len(gains):
+            never = gains.loc[NEVER_SEEN]
+            cells = [name, *(_short(f"{never[when]:.3f}") for when in ("before", "after")), _gain(never)]
+            lines.append(f"| {' | '.join([*cells, _gain(gains.loc[SEEN])])} |")
+    return lines
+
+
+def _gain(line: pd.Series) -> str:
+    def between(kind: str) -> str:
+        low, high = line[f"{kind}_low"], line[f"{kind}_high"]
+        return "–" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
+
+    return _short(f"{line['mean']:+.3f}, {between('fold')} ({between('class')})")
+
+
+def _short(text: str) -> str:
+    return text.replace("0.", ".")
+
+
+def main() -> None:
+    """Measures what is left, and writes the table."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
+    p.add_argument("--out", type=Path, default=PROJECT / "artifacts/foreign", help="where the folds go")
+    p.add_argument("--form", choices=MINUTES, default="backbone", help="what is trained (default: backbone)")
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--domains", nargs="+", default=DOMAINS, choices=DOMAINS, help="to leave out (default: all)")
+    p.add_argument("--rows", nargs="+", choices=[row.slug for row in ROWS], help="only these (default: all)")
+    p.add_argument("--page", type=Path, default=HERE / "foreign.md", help="the table, with a .csv of the same name")
+    p.add_argument("--plan", action="store_true", help="print what is left, and end")
+    p.add_argument("--table-only", action="store_true", help="write the table of what is there, and end")
+    arguments = p.parse_args()
+    arguments.out = arguments.out.resolve()
+    if arguments.plan:
+        print(plan(arguments))
+        return
+    if not arguments.table_only:
+        measure(arguments)
+    text, scores = table(arguments)
+    with whole_file(arguments.page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    with whole_file(arguments.page.with_suffix(".csv")) as temporary:
+        scores.to_csv(temporary, index=False)
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(run_to_the_end(main, "foreign.py"))

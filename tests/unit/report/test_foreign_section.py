@@ -1,0 +1,104 @@
+"""The section about domains never seen: that it holds the numbers of guie foreign, and is there only with them."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from door_bench import made_bench
+from fake_run import DOMAINS, make_fake_run
+from foreign_queries import ROWS, invented
+from html_page import Page
+
+from guie.cli.foreign_results import write_results
+from guie.report.collect import collect
+from guie.report.foreign import read_foreign
+from guie.report.gallery import NO_MIXUPS, Gallery
+from guie.report.page import Report, read_report, render
+from guie.report.pictures import raster
+from guie.report.sections_foreign import foreign_charts
+from guie.run import Run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_fake_run(tmp_path_factory.mktemp("fake"))
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    shutil.copytree(finished.out, tmp_path / "run")
+    return Run(finished.recipe, finished.data_root, tmp_path / "run")
+
+
+def has_section(page: Page) -> bool:
+    return "foreign" in [attributes.get("id") for attributes in page.all("section")]
+
+
+def words_of(page: Page) -> str:
+    return " ".join(" ".join(page.texts).split())
+
+
+def shown(run: Run) -> Page:
+    """The page without what takes longest."""
+    page = Page(render(Report(collect(run), Gallery((), NO_MIXUPS), None, (), foreign=read_foreign(run.out))))
+    assert page.open == []
+    return page
+
+
+def test_no_section_without_results(run: Run):
+    assert read_report(run).foreign == () and not has_section(shown(run))
+
+
+def test_section_has_the_numbers_side_by_side(run: Run):
+    base, better = invented(DOMAINS), invented(DOMAINS, gain=0.02)
+    (run.out / "foreign").mkdir()
+    write_results(run.out / "foreign", better, ("base <run>", base))
+    page = shown(run)
+    assert has_section(page)
+    summary = pd.read_csv(run.out / "foreign/summary.csv", keep_default_na=False)
+    text = words_of(page)
+    for row in ROWS:
+        own = summary[(summary["row"] == row) & (summary["domain"] == "")].set_index("side")
+        numbers = [f"{float(own.loc[side, 'mean']):.3f}" for side in ("seen", "never seen")]
+        numbers.append(f"{float(own.loc['difference', 'mean']):+.3f}")
+        assert " ".join(numbers) in text, (row, numbers)
+    assert "Gained over base <run>, on the same queries" in text and "+0.020" in text
+    assert "12 pairs of a seed and a domain" in text
+    assert "Only the stages of the first phase" not in text
+
+
+def test_head_alone_stands_beside_the_whole_recipe(run: Run):
+    for name in ("foreign", "foreign_head"):
+        (run.out / name).mkdir()
+        write_results(run.out / name, invented(DOMAINS, seeds=(0,)), None)
+    parts = read_foreign(run.out)
+    assert [part.is_head_only for part in parts] == [False, True]
+    assert "only the stages of the first phase were trained" in words_of(shown(run))
+    charts = {name: chart for part in parts for name, chart in foreign_charts(part).items()}
+    assert set(charts) == {"foreign", "foreign_domains", "foreign_head", "foreign_head_domains"}
+    assert all(min(raster(chart).size) > 100 for chart in charts.values())
+
+
+def test_one_fold_has_no_difference_and_no_interval_over_folds(run: Run):
+    (run.out / "foreign").mkdir()
+    queries = invented(DOMAINS, seeds=(0,), rows=("last",))
+    write_results(run.out / "foreign", queries[queries["left_out"] == DOMAINS[0]], None)
+    assert "last" in words_of(shown(run))
+
+
+def test_damaged_summary_is_told(run: Run):
+    (run.out / "foreign").mkdir()
+    (run.out / "foreign/summary.csv").write_text("row,side\n")
+    with pytest.raises(ValueError, match=r"summary.csv is damaged .*; the same guie foreign writes it again"):
+        read_foreign(run.out)
+
+
+def test_report_is_made_again_when_there_are_new_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for bench in made_bench(tmp_path, monkeypatch):
+        assert bench.open_all() == [*range(1, 10)] and bench.open_all() == []
+        summary = bench.out(9).parent / "foreign/summary.csv"
+        for text in ("one", "two"):
+            summary.parent.mkdir(exist_ok=True)
+            summary.write_text(text)
+            assert bench.open_all() == [9] and bench.open_all() == []

@@ -1,0 +1,85 @@
+"""The benchmark of domains never seen: its rows are recipes that the doors take; its page has the numbers of folds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from foreign_queries import invented
+
+from guie.evaluate.foreign_table import compared, refits
+from guie.own.recipe_text import recipe_text
+from guie.recipe import HEAD, Interpolate, Sum, load_recipe
+from guie.run import PROJECT
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "tests/benchmarks"))
+
+
+def options(out: Path, form: str = "backbone", **words: object) -> argparse.Namespace:
+    given = {"form": form, "seeds": [0, 1], "domains": ["clothing", "emoji"], "rows": None, "data_root": out}
+    return argparse.Namespace(out=out, **given | words)
+
+
+def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
+    import foreign
+
+    for form in foreign.MINUTES:
+        base, found = foreign.of_form(form), []
+        for row in foreign.rows_of(options(tmp_path, form)):
+            recipe = row.change(base).validate()
+            path = tmp_path / f"{row.slug}.py"
+            path.write_text(recipe_text(recipe, row.name))
+            assert load_recipe(str(path)) == recipe
+            assert recipe.embed.final.pca_dim == 64  # which a refit needs
+            assert recipe not in found
+            found.append(recipe)
+        assert len(found) == (4 if form == "head" else 6)
+    for stage in found[1].stages.trained:  # of the whole pipeline
+        assert stage.neck.has_unit_input and stage.start.has_pca_neck == (stage.start.fresh == HEAD)
+    assert not any(stage.start.has_mean_centers for stage in found[1].stages.trained)
+    kept = {stage.name: stage.objective.terms[1].weight for stage in found[3].stages.trained
+            if isinstance(stage.objective, Sum)}  # fmt: skip
+    assert {name for name, weight in kept.items() if weight == 0} == {"s2_backbone_160", "s6_backbone_288"}
+    between = next(row for row in found[5].stages if isinstance(row, Interpolate))
+    assert [stage.name for stage in found[5].stages.trained if stage.start.of == between.name] == [
+        "s3_head_224", "s4_wide_head_224", "s5_head_288"]  # fmt: skip
+
+
+def test_plan_counts_what_is_left_in_minutes(tmp_path: Path):
+    import foreign
+
+    given = options(tmp_path)
+    assert "left: about 600 min, 10.0 h" in foreign.plan(given)  # six rows of four folds, 25 min each
+    fold = foreign.folder_of(tmp_path, "backbone", foreign.ROWS[0]) / "seed0_without_emoji"
+    for name, seconds in (("03_packed", 9999), ("04_head", 60), ("05_backbone", 500), ("never_seen", 40)):
+        (fold / name).mkdir(parents=True)
+        (fold / name / "done.json").write_text(json.dumps({"seconds": seconds}))
+    told = foreign.plan(given)
+    assert "  1 of 4 folds,  10.0 min each" in told and "left: about 530 min" in told  # 5 x 4 x 25 + 3 x 10
+
+
+def test_page_has_the_gains_of_each_row_over_its_base(tmp_path: Path):
+    import foreign
+
+    rows = ("off the shelf, PCA-64", "wide", "wide, refitted")
+    base, better = invented(["clothing", "emoji"], rows=rows), invented(["clothing", "emoji"], rows=rows, gain=0.03)
+    for row, queries in zip(foreign.ROWS, (base, better), strict=False):
+        folder = foreign.folder_of(tmp_path, "backbone", row)
+        folder.mkdir(parents=True)
+        queries.to_parquet(folder / "queries.parquet", index=False)
+    text, scores = foreign.table(options(tmp_path))
+    gain = compared(base, better, ("a", "b")).iloc[1]
+    expected = f"{gain['mean']:+.3f}, {gain['fold_low']:+.3f} to {gain['fold_high']:+.3f}".replace("0.", ".")
+    assert expected.startswith("+.030") and expected in text
+    again = refits(better).set_index("side").loc["never seen"]
+    assert f"| {again['before']:.3f} | {again['after']:.3f} |".replace("0.", ".") in text
+    assert len(scores) == 2 * 3 * 2 * 2 * 3  # recipes, seeds, folds, domains, rows
+    assert isinstance(scores, pd.DataFrame) and set(scores["recipe"]) == {row.name for row in foreign.ROWS[:2]}
+    with pytest.raises(ValueError, match="holds no finished row of form head"):
+        foreign.table(options(tmp_path, "head"))
