@@ -37,7 +37,8 @@ def write_unlabelled(folder: Path, manifests: Path, sources: Sequence[Source]) -
     write_manifest(folder / FILE, rows.sort_values("image_id", ignore_index=True), BALANCED_COLUMNS)
     counts = {source.name: len(part) for source, part in zip(own, parts, strict=True)}
     for name, n in counts.items():
-        log.info("%s: %s images without labels; nothing trains on them, and no score asks about them", name, f"{n:,}")
+        text = "%s: %s images without labels; no score asks about them, and only stages that name them train on them"
+        log.info(text, name, f"{n:,}")
     return counts
 
 

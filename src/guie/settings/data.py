@@ -41,7 +41,7 @@ class Source:
 
     @property
     def is_unlabelled(self) -> bool:
-        """Whether its images have no labels: no stage trains on them, and no score asks about them."""
+        """Whether its images have no labels: no score asks about them, and only stages that name them train on them."""
         return self.kind == UNLABELLED
 
     def check(self, at: str) -> None:

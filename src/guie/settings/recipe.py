@@ -16,6 +16,7 @@ from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
 from guie.settings.plain import plain, plain_at
+from guie.settings.sampling import PerClass
 from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
 
 
@@ -166,16 +167,29 @@ class Recipe:
         at = f"stages.{stage.name}"
         if stage.neck.has_size and self.data.pack_square:
             raise ValueError(f"{at}.neck.has_size needs data.pack_square off, or all images have one size")
-        names = self.train_sources
+        names = [*self.train_sources, *self.data.names_of_unlabelled]
         for name in stage.sources:
             if name not in names:
                 raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
-        own = stage.sources or names
+        self._check_unlabelled(stage)
+        own = stage.sources or self.train_sources
         for name in stage.retain.generic:
             if name not in own:
                 raise ValueError(f"{at}.retain.generic names {name!r}, no data set of its own; {nearest(name, own)}")
         if not self.seen_sources(stage):
             raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")
+
+    def _check_unlabelled(self, stage: Stage) -> None:
+        """Raises ValueError where a stage takes images without labels, and the objective or the sampling needs them."""
+        seen = [name for name in stage.sources if name not in stage.retain.generic]
+        found = [name for name in seen if name in self.data.names_of_unlabelled]
+        if not found:
+            return
+        kind, at = type(stage.objective).__name__, f"stages.{stage.name}.sources names {found[0]!r}"
+        if stage.objective.needs_labels:
+            raise ValueError(f"{at}, whose images have no labels, which {kind} needs; KeepCosines needs none")
+        if isinstance(stage.sampling, PerClass):
+            raise ValueError(f"{at}, whose images have no labels, which PerClass draws by; take sampling=Weighted")
 
     def _check_teachers(self, stage: Stage, seen: list[Row]) -> None:
         names = [row.name for row in seen]

@@ -157,7 +157,8 @@ class Stage:
         augment: Random changes to training images.
         cost: What changes time and memory.
         validation: When it is scored.
-        sources: The data sets that it trains on; empty is all. Its classes are those of these alone.
+        sources: The data sets that it trains on; empty is all that have labels. Its classes are those of these alone.
+            Sets without labels train where they are named here, and the objective needs no labels (`KeepCosines`).
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
             overlap (1st place: 12 of 14).
         left_out: Training classes that the stage does not train on. It is validated on them, instead of on the

@@ -10,6 +10,8 @@ from guie.embed.features import Encoder, FeatureStore
 from guie.embed.sizes import sized
 from guie.settings.stage import Stage
 
+BLOCK = 1 << 14  # rows embedded at once: 75 MB of 1,152 numbers
+
 
 def taught_by(stage: Stage, store: FeatureStore, rows: np.ndarray) -> dict[str, np.ndarray]:
     """The embeddings of plain images by each teacher of a stage, float32 [n_rows, dim], by the teacher's name.
@@ -30,6 +32,10 @@ def _embeddings(name: str, store: FeatureStore, rows: np.ndarray) -> np.ndarray:
     teacher, model = run.recipe.stage(name), run.recipe.model_of(name)
     backbone = load_backbone(run, name, teacher.image_px, teacher.patch_stride).to(store.accelerator.device)
     encoder = Encoder.of(backbone, model, teacher.image_px, teacher.patch_stride)
-    inputs = sized(store.get(encoder, "plain", rows), store.packed, rows, teacher.neck)
-    embeddings: np.ndarray = load_neck(run, name)(torch.from_numpy(np.array(inputs))).float().numpy()
-    return embeddings
+    features, neck = store.get(encoder, "plain", rows), load_neck(run, name)
+    found = []
+    for start in range(0, len(rows), BLOCK):  # a large teacher's features of all images would not fit into memory
+        block = slice(start, start + BLOCK)
+        inputs = sized(features[block], store.packed, rows[block], teacher.neck)
+        found.append(neck(torch.from_numpy(np.array(inputs))).float().numpy())
+    return np.concatenate(found)

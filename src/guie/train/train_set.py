@@ -10,6 +10,7 @@ import pandas as pd
 
 from guie.data.packed import PackedImages
 from guie.data.split import class_folds
+from guie.settings.data import UNLABELLED
 from guie.settings.recipe import Recipe
 from guie.settings.sampling import PerClass
 from guie.settings.stage import Stage
@@ -34,9 +35,11 @@ def val_rows(index: pd.DataFrame, stage: Stage) -> np.ndarray:
 
 
 def _is_of_sources(index: pd.DataFrame, stage: Stage) -> np.ndarray:
-    """Whether each row is a training image of the stage's sources, bool [n]."""
-    is_own = index["source"].isin(stage.sources) | (not stage.sources)
-    return ((index["split"] == "train") & is_own).to_numpy()
+    """Whether each row is a training image of the stage's sources, or one without a label of a source that it names;
+    bool [n]."""
+    is_named = index["source"].isin(stage.sources)
+    is_train, is_unlabelled = (index["split"] == split for split in ("train", UNLABELLED))
+    return ((is_train & (is_named | (not stage.sources))) | (is_unlabelled & is_named)).to_numpy()
 
 
 def _is_left_out(index: pd.DataFrame, stage: Stage) -> np.ndarray:

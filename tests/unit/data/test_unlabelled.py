@@ -113,7 +113,10 @@ def test_licences_name_the_folder_and_the_log_its_images(
     with caplog.at_level(logging.INFO, "guie"):
         logging.getLogger("guie").propagate = True
         run = doors(raw, tmp_path, LABELLED, MINE)
-    assert "mine: 12 images without labels; nothing trains on them, and no score asks about them" in caplog.messages
+    assert (
+        "mine: 12 images without labels; no score asks about them, and only stages that name them train on them"
+        in caplog.messages
+    )
     rows = {row["source"]: row for row in json.loads((run.folder(2) / "licences.json").read_text())}
     assert (rows["mine"]["n_images"], rows["mine"]["n_classes"], rows["mine"]["licence"]) == (12, 0, "CC0")
     merge_and_balance(Run(recipe_around(Data((LABELLED,))), raw, tmp_path))

@@ -1,6 +1,7 @@
 """Any folder of images without labels, at any depth: `<folder>/.../<image>`.
 
-No stage trains on such images and no score asks about them. `embed.fit_on` may name them for the PCA.
+No score asks about such images. `embed.fit_on` may name them for the PCA, and the `sources` of a stage whose objective
+needs no labels may name them for training.
 """
 
 from __future__ import annotations

@@ -115,6 +115,11 @@ class Sum(Kind):
         """See `Kind`."""
         return tuple(dict.fromkeys(name for term in self.terms for name in term.teachers))
 
+    @property
+    def needs_labels(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.needs_labels for term in self.terms)
+
     def check_batch(self, at: str, n_classes: int) -> None:
         """See `Kind`."""
         for i, term in enumerate(self.terms):
