@@ -27,7 +27,7 @@ from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
 from guie.embed.views import normalise, to_square
-from guie.evaluate.foreign import Joined, asked_features, check_domains
+from guie.evaluate.foreign import Stacked, asked_features, check_domains
 from guie.recipe import Member, Stages, load_recipe
 from guie.run import PROJECT, Run
 
@@ -415,14 +415,14 @@ def test_pack_without_a_domain(world: World):
         PackedImages(world.folder / "seed3/03_packed", "hat")
 
 
-def test_joined_rows_are_those_of_its_parts():
+def test_stacked_rows_are_those_of_its_parts():
     parts = [np.arange(6.0).reshape(3, 2), np.arange(8.0).reshape(4, 2) + 100]
-    joined, whole = Joined(parts), np.concatenate(parts)
-    assert len(joined) == 7
+    stacked, whole = Stacked(parts), np.concatenate(parts)
+    assert len(stacked) == 7
     for first in range(8):
         for last in range(first, 9):
-            assert np.array_equal(joined[first:last], whole[first:last])
-    assert np.array_equal(joined[:], whole)
+            assert np.array_equal(stacked[first:last], whole[first:last])
+    assert np.array_equal(stacked[:], whole)
     seen = []
     features = asked_features(lambda member, view, split: seen.append(split) or parts[split == NEVER])
     assert np.array_equal(features(Member("s1", 32), "plain", "val")[:], whole) and seen == ["val", NEVER]
