@@ -208,7 +208,7 @@ def _head(arguments: argparse.Namespace, found: dict[str, pd.DataFrame]) -> list
         "# Leave one domain out, the whole pipeline",
         "",
         f"`python tests/benchmarks/foreign.py --data-root ../shared/data --form {arguments.form} --seeds {seeds}`: "
-        f"{len(folds)} folds",
+        f"{len(folds)} fold{'s' * (len(folds) > 1)}",
         f"({', '.join(sorted(folds['left_out'].unique()))} left out in turn). mP@5 of the exported 64 numbers. Queries "
         "and index are all",
         "validation images of all domains, the same in every fold. The gain is over the row in brackets, on the same",
