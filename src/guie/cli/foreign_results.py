@@ -104,9 +104,8 @@ def tell(found: Results, folder: Path) -> None:
     whole = found.summary[found.summary["domain"] == ""]
     rows = rows_of(whole)
     exported = last_row(whole)
-    print(
-        f"\nmP@5, mean of {found.n_folds} fold{'s' * (found.n_folds > 1)}; change with its 95 % interval for other classes"
-    )
+    folds = f"{found.n_folds} fold{'s' * (found.n_folds > 1)}"
+    print(f"\nmP@5, mean of {folds}; change with its 95 % interval for other classes")
     print("\n".join(_side_by_side(whole, rows, "row", width, exported)))
     last = found.summary[(found.summary["row"] == exported) & (found.summary["domain"] != "")]
     print(f"\n{exported}, by domain")
