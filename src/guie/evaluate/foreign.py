@@ -19,6 +19,7 @@ from guie.embed.ensemble import Combined, Features, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
 from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.halves import Halves
+from guie.embed.joined import Joined
 from guie.embed.pca import blocks, mixed, moments_of, pca_of
 from guie.embed.retrieval import mean_of_domains, retrieve
 from guie.embed.sizes import Sized
@@ -32,10 +33,10 @@ QUERIES = "queries.parquet"
 LEAST_CLASSES = 2  # of a domain that is asked about: of one, the spread between its classes is unknown
 
 
-class Joined:
+class Stacked:
     """Features of several splits, one after the other, read from the disk when they are asked for."""
 
-    def __init__(self, parts: Sequence[np.ndarray | Halves | Sized]) -> None:
+    def __init__(self, parts: Sequence[np.ndarray | Halves | Joined | Sized]) -> None:
         """Takes parts of one width."""
         self._parts = parts
         self._starts = np.cumsum([0, *map(len, parts)]).tolist()
@@ -54,12 +55,12 @@ class Joined:
 def asked_features(features: Features) -> Features:
     """The same features, but `val` stands for everything that is asked about: `ASKED`."""
 
-    def of_asked(member: Member, view: str, split: str) -> np.ndarray | Halves | Sized | Joined:
+    def of_asked(member: Member, view: str, split: str) -> np.ndarray | Halves | Sized | Joined | Stacked:
         if split != "val":
             return features(member, view, split)
-        return Joined([features(member, view, own) for own in ASKED])
+        return Stacked([features(member, view, own) for own in ASKED])
 
-    return cast(Features, of_asked)  # Combined reads slices of rows alone, which Joined has, too
+    return cast(Features, of_asked)  # Combined reads slices of rows alone, which Stacked has, too
 
 
 def ask(run: Run, folder: Path, share: float = 0.0) -> dict[str, float]:

@@ -27,7 +27,7 @@ from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
 from guie.embed.views import normalise, to_square
-from guie.evaluate.foreign import Joined, asked_features, check_domains
+from guie.evaluate.foreign import Stacked, asked_features, check_domains
 from guie.recipe import Member, Stages, load_recipe
 from guie.run import PROJECT, Run
 
@@ -417,7 +417,7 @@ def test_pack_without_a_domain(world: World):
 
 def test_joined_rows_are_those_of_its_parts():
     parts = [np.arange(6.0).reshape(3, 2), np.arange(8.0).reshape(4, 2) + 100]
-    joined, whole = Joined(parts), np.concatenate(parts)
+    joined, whole = Stacked(parts), np.concatenate(parts)
     assert len(joined) == 7
     for first in range(8):
         for last in range(first, 9):
