@@ -76,7 +76,8 @@ INPUTS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (2,), **EARLIER, 8: (2,
 LISTED = "csv_list"  # the kind of source whose files stand in a list
 PHASES = {4: "head", 5: "backbone", 6: "highres"}
 BACKBONE = ("start.model", "image_px", "patch_stride")  # of a stage: they decide how its backbone is built
-CHOICES = ("validation.keeps_best",)  # of a stage: whether its weights were chosen by validation score; door 07 says so
+# Of a stage: whether its weights were chosen by validation score, or by classes left out of training; door 07 says so.
+CHOICES = ("validation.keeps_best", "left_out")
 
 
 def reads(recipe: Recipe, number: int) -> tuple[str, ...]:

@@ -238,7 +238,15 @@ class Recorder:
 
         for kind in {type(part) for part in parts_of(self.recipe)} - {Stages}:
             monkeypatch.setattr(kind, "__getattribute__", read, raising=False)
-        for name in ("digest", "row", "stage", "parent", "ancestors", "to_json"):  # digests, and look-ups by name
+        for name in (
+            "digest",
+            "row",
+            "stage",
+            "parent",
+            "ancestors",
+            "behind",
+            "to_json",
+        ):  # digests, and look-ups by name
             monkeypatch.setattr(Recipe, name, self.paused(getattr(Recipe, name)))
         monkeypatch.setattr(
             Recipe, "models", property(self.paused(Recipe.models.fget))

@@ -44,7 +44,7 @@ def rows() -> dict[str, np.ndarray]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     table = [(split, SOURCE[split][i % len(SOURCE[split])]) for split, n in sorted(N.items()) for i in range(n)]
     index = pd.DataFrame(table, columns=["split", "source"])
-    monkeypatch.setattr(fitted, "PackedImages", lambda *_: type("Pack", (), {"index": index}))
+    monkeypatch.setattr(fitted, "images_of", lambda _: type("Pack", (), {"index": index}))
     recipe = small_recipe()
     sources = (*(Source(name, "class_folders", name, "x") for name in "ab"),
                *(Source(name, "unlabelled", name, "x") for name in ("mine", "theirs")))  # fmt: skip
