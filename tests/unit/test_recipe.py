@@ -278,7 +278,7 @@ def as_default(kind: type) -> Any:
         ("stages.s1_head.optim=AdamW", r"takes no single value"),
         ("stages.s1_head.optim=Optim", r"it has no default for n_epochs, batch_size, lr; write a recipe file"),
         ("seed.deeper=1", r"there is no 'deeper', since the part before it is a single value"),
-        ("embed.pca_dim=3", r"Embed has no field 'pca_dim'; known: settings, batch_size, precision"),
+        ("embed.pca_dim=3", r"Embed has no field 'pca_dim'; did you mean 'dim'?"),
         ("seed=1.5", r"seed=1.5: takes a whole number"),
         ("seed=", r"takes a whole number"),
         ("stages.s1_head.optim.lr=fast", r"lr=fast: takes a number"),

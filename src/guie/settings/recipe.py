@@ -200,6 +200,9 @@ class Recipe:
 
     def _check_start(self, stage: Stage, seen: list[Row]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)
+        known = [PRETRAINED, *(row.name for row in seen)]
+        if parent not in known:
+            raise ValueError(f"{at}.start.of is {parent!r}, which is no earlier stage; {nearest(parent, known)}")
         if not stage.is_backbone_frozen and self.model_of(stage.name).beside:
             raise ValueError(
                 f"{at}.trains is {stage.trains!r}, but its backbone is several side by side (model.beside), which stay "
@@ -219,11 +222,6 @@ class Recipe:
                     f"fresh objective: fresh={HEAD}"
                 )
             return
-        names = [row.name for row in seen]
-        if parent not in names:
-            raise ValueError(
-                f"{at}.start.of is {parent!r}, which is no earlier stage; {nearest(parent, [PRETRAINED, *names])}"
-            )
         self._check_parts(stage, self.stage(parent), parent)
 
     def _check_parts(self, stage: Stage, before: Stage, parent: str) -> None:

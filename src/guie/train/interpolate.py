@@ -11,6 +11,7 @@ from guie.embed.ensemble import load_backbone, stage_weights
 from guie.embed.features import FeatureStore
 from guie.run import Run
 from guie.settings.mixed import Interpolate
+from guie.settings.stage import Stage
 from guie.train.model import Model
 from guie.train.sharding import of_process_0
 from guie.train.validation import validated
@@ -35,6 +36,13 @@ def interpolated(start: dict[str, Tensor], tuned: dict[str, Tensor], share: floa
     return tuned | between
 
 
+def _ends(run: Run, row: Interpolate, stage: Stage) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of the start's backbone, in the tuned one's shape, and all of the tuned row's; by name."""
+    model = run.recipe.model_of(row.name)
+    backbone = load_backbone(run, row.start, stage.image_px, stage.patch_stride, model)
+    return {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}, stage_weights(run, row.of)
+
+
 def interpolate_weights(run: Run, row: Interpolate, model: Model, store: FeatureStore) -> dict[str, float]:
     """Fills `model` with the row's weights: those of its share, or of the share that validation chooses.
 
@@ -47,10 +55,8 @@ def interpolate_weights(run: Run, row: Interpolate, model: Model, store: Feature
     Returns:
         The `share` that was taken.
     """
-    stage, backbone_model = run.recipe.stage(row.name), run.recipe.model_of(row.name)
-    tuned = {name: tensor.cpu() for name, tensor in stage_weights(run, row.of).items()}
-    backbone = load_backbone(run, row.start, stage.image_px, stage.patch_stride, backbone_model)
-    start = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    stage = run.recipe.stage(row.name)
+    start, tuned = _ends(run, row, stage)
     if all(torch.equal(tensor, tuned[name]) for name, tensor in start.items()):
         log.warning("stage %s: %s and %s have one and the same backbone", row.name, row.start, row.of)
 

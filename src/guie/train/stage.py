@@ -208,13 +208,8 @@ def _trained(
 ) -> tuple[Trainer, Model]:
     """Trains the stage; returns the trainer, and the model with all of its weights in this process."""
     accelerator = store.accelerator
-    if stage.cost.has_grad_checkpoints:
-        enable_gradient_checkpointing(model.backbone.network)
-    if stage.cost.patch_drop:
-        drop_patches(model.backbone.network, stage.cost.patch_drop)
+    _open(stage, model)
     _warn_of_single_images(stage, train_set)
-    model.open(stage)
-    freeze_early_blocks(model, stage)
     batches = _batches(run, stage, model, train_set, store)
     start = None
     if stage.retain.features_weight:
@@ -236,6 +231,16 @@ def _trained(
     trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, Curves(place), **words)
     trainer.run()
     return trainer, _whole(model, plain, accelerator)
+
+
+def _open(stage: Stage, model: Model) -> None:
+    """Lets the parts train that the stage trains, at the cost that it sets."""
+    if stage.cost.has_grad_checkpoints:
+        enable_gradient_checkpointing(model.backbone.network)
+    if stage.cost.patch_drop:
+        drop_patches(model.backbone.network, stage.cost.patch_drop)
+    model.open(stage)
+    freeze_early_blocks(model, stage)
 
 
 def _batches(run: Run, stage: Stage, model: Model, train_set: TrainSet, store: FeatureStore) -> Batches:

@@ -106,10 +106,10 @@ def test_validation_chooses_the_share(run: Run):
 def test_share_is_the_one_that_process_0_chooses(run: Run, monkeypatch: pytest.MonkeyPatch):
     """Another process may score otherwise; of equal scores the first named share is taken."""
     tied = Interpolate("tied", of="tuned", shares=(1.0, 0.0))
-    recipe = changed(run.recipe, stages=Stages(head=(TUNED, tied)))
+    other = replace(run, recipe=changed(run.recipe, stages=Stages(head=(TUNED, tied))))
     monkeypatch.setattr(interpolate, "of_process_0", lambda value, accelerator: 0.5)
-    train_row(replace(run, recipe=recipe), tied, PackedImages(run.folder(3)), Accelerator(cpu=True))
-    assert metrics_of(run, "tied")["share"] == 1.0
+    train_row(other, tied, PackedImages(run.folder(3)), Accelerator(cpu=True))
+    assert metrics_of(other, "tied")["share"] == 1.0
 
 
 def test_features_of_the_ends_stay_in_the_cache_and_those_of_other_shares_do_not(run: Run):
