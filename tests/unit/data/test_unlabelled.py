@@ -136,11 +136,11 @@ def test_labels_are_not_asked_of_it(data: object, told: str) -> None:
         recipe_around(data())  # type: ignore[operator]
 
 
-def test_stage_cannot_name_it() -> None:
+def test_stage_that_needs_labels_cannot_name_it() -> None:
     recipe = recipe_around(Data((LABELLED, MINE)))
     optim = Optim(n_epochs=1, batch_size=4, lr=1e-3)
     stage = Stage("s1", trains="head", start=Start(fresh=HEAD), optim=optim, sources=("mine",))
-    with pytest.raises(ValueError, match=r"stages.s1.sources names 'mine', which is no source to train on"):
+    with pytest.raises(ValueError, match=r"stages.s1.sources names 'mine', whose images have no labels, which ArcFace"):
         type(recipe)("t", recipe.data, recipe.model, type(recipe.stages)(head=(stage,)), recipe.embed).validate()
 
 
