@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guie.data.packed import PackedImages
+from guie.data.packed import PackedImages, images_of
 from guie.data.words import read_words
 from guie.embed.ensemble import Combined, Features, rows_of
 from guie.embed.pca import PCA, Moments, blocks, mixed, moments_of, pca_of, with_spread
@@ -160,7 +160,7 @@ class _Fit:
     def _of_images(self, entry: FitImages) -> Moments:
         if not entry.sources:
             return moments_of([self.train])
-        packed = PackedImages(self.run.folder(3), self.run.recipe.data.foreign_domain)
+        packed = images_of(self.run)
         places = places_of(packed, entry.sources)
         parts = []
         for split, chosen in places.items():

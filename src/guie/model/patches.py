@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
     """
     if isinstance(network, SideBySide):
         for backbone in network.backbones:
-            set_resolution(backbone.network, image_px, patch_stride)
+            set_resolution(cast(nn.Module, backbone.network), image_px, patch_stride)
         return
     network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
     if (

@@ -12,6 +12,7 @@ from guie.embed.features import FeatureStore
 from guie.run import Run
 from guie.settings.mixed import Interpolate
 from guie.train.model import Model
+from guie.train.sharding import of_process_0
 from guie.train.validation import validated
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def interpolate_weights(run: Run, row: Interpolate, model: Model, store: Feature
     for share in row.shares if len(row.shares) > 1 else ():
         fill(share)
         is_end = share in (0.0, 1.0)  # another row's own backbone, whose features door 07 may ask for
-        scores[share] = validated(run, stage, model, store, is_kept=is_end)["mp5"]
+        mp5 = validated(run, stage, model, store, is_kept=is_end)["mp5"]
+        scores[share] = of_process_0(mp5, store.accelerator)  # cards may round differently, and all must choose alike
         log.info("stage %s: %g of %s has mP@5 %.4f", row.name, share, row.of, scores[share])
     chosen = max(scores, key=lambda share: scores[share]) if scores else row.shares[0]
     fill(chosen)

@@ -14,9 +14,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from guie.embed.halves import Halves
+from guie.embed.joined import Joined
 from guie.settings.retain import Retain
 from guie.train.objectives.base import Batch, Objective
 from guie.train.sharding import full_tensor
+
+Stored = np.ndarray | Halves | Joined  # features in the cache, read by rows
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Retained:
     """
 
     settings: Retain
-    features: np.ndarray | Halves | None
+    features: Stored | None
     is_generic: np.ndarray | None
     weights: dict[str, Tensor]
 
@@ -87,7 +90,7 @@ class Retained:
 
 
 def retained(
-    settings: Retain, features: np.ndarray | Halves | None, is_generic: np.ndarray, trained: dict[str, Tensor]
+    settings: Retain, features: Stored | None, is_generic: np.ndarray, trained: dict[str, Tensor]
 ) -> Retained | None:
     """What holds a stage's backbone, before its first step; None where nothing does.
 

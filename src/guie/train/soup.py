@@ -14,6 +14,7 @@ from guie.embed.features import FeatureStore
 from guie.run import Run
 from guie.settings.mixed import Soup
 from guie.train.model import Model
+from guie.train.sharding import of_process_0
 from guie.train.validation import validated
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ def average_weights(run: Run, soup: Soup, model: Model, store: FeatureStore) -> 
 
     def score_of(names: Sequence[str]) -> float:
         fill(names)
-        return validated(run, stage, model, store, is_kept=len(names) == 1)["mp5"]  # door 07 may ask for those of a row
+        is_row = len(names) == 1  # whose features door 07 may ask for
+        mp5 = validated(run, stage, model, store, is_kept=is_row)["mp5"]
+        return of_process_0(mp5, store.accelerator)  # cards may round differently, and all must choose alike
 
     if not soup.is_greedy:
         fill(soup.of)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from guie.own.recipe_text import recipe_text
-from guie.own.recipes import REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
+from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, scored_recipe
 from guie.recipe import Recipe, load_recipe
 
 NAMES = sorted(p.stem for p in (Path(__file__).parents[3] / "src/guie/recipes").glob("[a-z]*.py"))
@@ -39,3 +39,14 @@ def test_exported_setting_is_the_better_one_and_nothing_else_changes():
     assert set(trained.embed.settings) == set(reduced.embed.settings)
     assert [row.name for row in trained.stages] == ["s1_head", "s2_backbone", "s3_head"]
     assert trained.embed.final.members[0].stage == "s3_head"
+
+
+def test_heads_start_from_the_tower_and_all_stages_have_one_neck():
+    """The backbone's stage goes on with the head before it, so a neck of another shape would be refused."""
+    stages = scored_recipe(Wish("mine", has_backbone=True), by_class=True).stages.trained
+    assert [(row.start.has_pca_neck, row.start.has_mean_centers) for row in stages] == [
+        (True, True),
+        (False, False),
+        (True, True),
+    ]
+    assert len({row.neck for row in stages}) == 1 and stages[0].neck.has_unit_input and stages[0].neck.dim == DIM

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from guie.files import load_weights
 from guie.model.backbone import build_backbone
 from guie.recipe import HEAD, Interpolate, Recipe, Stages, Start
 from guie.run import Run
+from guie.train import interpolate
 from guie.train.interpolate import interpolated
 from guie.train.row_inputs import inputs_of
 from guie.train.stage import train_row
@@ -99,6 +101,15 @@ def test_validation_chooses_the_share(run: Run):
     best = max(scores.values())
     found = metrics_of(run, "chosen")
     assert len(set(scores.values())) > 1 and found["val_mp5"] == best and scores[found["share"]] == best
+
+
+def test_share_is_the_one_that_process_0_chooses(run: Run, monkeypatch: pytest.MonkeyPatch):
+    """Another process may score otherwise; of equal scores the first named share is taken."""
+    tied = Interpolate("tied", of="tuned", shares=(1.0, 0.0))
+    recipe = changed(run.recipe, stages=Stages(head=(TUNED, tied)))
+    monkeypatch.setattr(interpolate, "of_process_0", lambda value, accelerator: 0.5)
+    train_row(replace(run, recipe=recipe), tied, PackedImages(run.folder(3)), Accelerator(cpu=True))
+    assert metrics_of(run, "tied")["share"] == 1.0
 
 
 def test_features_of_the_ends_stay_in_the_cache_and_those_of_other_shares_do_not(run: Run):

@@ -1,6 +1,7 @@
 """Soups: the mean by hand, what is refused, and what a greedy one takes in."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -37,9 +38,10 @@ def test_unequal_models_are_refused(other: dict[str, torch.Tensor], complaint: s
         averaged([{"w": torch.zeros(2)}, other])
 
 
-@pytest.mark.parametrize(("is_greedy", "expected"), [(False, 0.8), (True, 2.0)])
+# Process 0 may score otherwise than this one, and all must take the same: with one score for all it takes in every row.
+@pytest.mark.parametrize(("is_greedy", "of_0", "expected"), [(False, None, 0.8), (True, None, 2.0), (True, 0.5, 0.8)])
 def test_greedy_soup_takes_in_what_does_not_lower_the_score(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_greedy: bool, expected: float
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_greedy: bool, of_0: float | None, expected: float
 ):
     """Weights 3, 1, -1.6 and nearness to 2: the best alone is 1 (it scores .7), with 3 it is 2, with the third .8."""
     weights = {"a": 3.0, "b": 1.0, "c": -1.6}
@@ -60,10 +62,13 @@ def test_greedy_soup_takes_in_what_does_not_lower_the_score(
     monkeypatch.setattr(soup, "stage_weights", lambda run, name: {"w": torch.tensor(weights[name])})
     monkeypatch.setattr(soup, "read_done", lambda folder: {"metrics": {"mp5": known[folder.name]}})
     monkeypatch.setattr(soup, "validated", scores)
+    if of_0 is not None:
+        monkeypatch.setattr(soup, "of_process_0", lambda value, accelerator: of_0)
     fields = {"recipe": load_recipe("fourth_place"), "stage_folder": lambda self, name: tmp_path / name}
     run = cast(Run, type("FakeRun", (), fields)())
+    store = cast(FeatureStore, SimpleNamespace(accelerator=SimpleNamespace(num_processes=1)))
     model, row = FakeModel(), Soup("soup_h", of=("a", "b", "c"), is_greedy=is_greedy)
-    soup.average_weights(run, row, cast(Model, model), cast(FeatureStore, None))
+    soup.average_weights(run, row, cast(Model, model), store)
     assert model.value == pytest.approx(expected)
 
 
