@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from guie.model.embedder import Embedder
+from guie.model.patch_drop import drop_patches
+from guie.model.pooling import enable_gradient_checkpointing
 from guie.settings.optim import Adam, BlockFactors, LayerDecay, Sgd
 from guie.settings.stage import Stage
 from guie.train.model import Model
@@ -56,6 +58,20 @@ def n_blocks_of(model: Embedder) -> int:
     return 1 + max(
         (int(found[1]) for name, _ in model.backbone.named_parameters() if (found := BLOCK.match(name))), default=-1
     )
+
+
+def open_parts(model: Model, stage: Stage) -> None:
+    """Prepares a model for a stage: what its backbone recomputes and leaves out, and which parameters train.
+
+    Raises:
+        ValueError: the backbone has no gradient checkpointing, no patches to leave out, or not so many blocks.
+    """
+    if stage.cost.has_grad_checkpoints:
+        enable_gradient_checkpointing(model.backbone.network)
+    if stage.cost.patch_drop:
+        drop_patches(model.backbone.network, stage.cost.patch_drop)
+    model.open(stage)
+    freeze_early_blocks(model, stage)
 
 
 def freeze_early_blocks(model: Embedder, stage: Stage) -> None:

@@ -23,8 +23,6 @@ from guie.errors import memory_remedy
 from guie.files import save_weights
 from guie.model.check import check_models
 from guie.model.normalisation import mean_std
-from guie.model.patch_drop import drop_patches
-from guie.model.pooling import enable_gradient_checkpointing
 from guie.run import Run, keep_conditions
 from guie.seeds import seed_of
 from guie.settings.mixed import Interpolate, Soup
@@ -35,7 +33,7 @@ from guie.train.batches import Batches, FeatureBatches, ImageBatches, less_memor
 from guie.train.curves import Curves, write_curves
 from guie.train.interpolate import interpolate_weights
 from guie.train.model import Model, build_model, load_parts
-from guie.train.parameters import blocks_of, freeze_early_blocks
+from guie.train.parameters import blocks_of, open_parts
 from guie.train.retain import retained
 from guie.train.row_inputs import inputs_of, plan_of, read_of, settings_of
 from guie.train.sharding import full_tensor, is_sharded, own_part, shard
@@ -208,8 +206,8 @@ def _trained(
 ) -> tuple[Trainer, Model]:
     """Trains the stage; returns the trainer, and the model with all of its weights in this process."""
     accelerator = store.accelerator
-    _open(stage, model)
     _warn_of_single_images(stage, train_set)
+    open_parts(model, stage)
     batches = _batches(run, stage, model, train_set, store)
     start = None
     if stage.retain.features_weight:
@@ -231,16 +229,6 @@ def _trained(
     trainer = Trainer(stage, run.recipe.seed, model, batches, train_set, checkpoint, validate, Curves(place), **words)
     trainer.run()
     return trainer, _whole(model, plain, accelerator)
-
-
-def _open(stage: Stage, model: Model) -> None:
-    """Lets the parts train that the stage trains, at the cost that it sets."""
-    if stage.cost.has_grad_checkpoints:
-        enable_gradient_checkpointing(model.backbone.network)
-    if stage.cost.patch_drop:
-        drop_patches(model.backbone.network, stage.cost.patch_drop)
-    model.open(stage)
-    freeze_early_blocks(model, stage)
 
 
 def _batches(run: Run, stage: Stage, model: Model, train_set: TrainSet, store: FeatureStore) -> Batches:

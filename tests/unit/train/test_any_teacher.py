@@ -204,6 +204,8 @@ def test_stage_trains_on_images_without_labels_where_it_names_them(run: Run) -> 
     both = TrainSet(RECIPE, named, packed)
     assert len(photos) > 3 and set(unnamed.rows) == set(all_rows) - set(photos)
     assert set(both.rows) == set(all_rows)
+    own = TrainSet(RECIPE, changed(STUDENTS["timm"], sources=(others[1],)), packed)
+    assert len(own.rows) and not set(own.rows) & set(photos)
     drawn = both.rows[both.step_items(0).ravel()]
     assert set(drawn) & set(photos)
 
