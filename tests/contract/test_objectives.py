@@ -618,5 +618,5 @@ def test_proxies_boundaries_masks_and_adversaries_are_not_decayed_and_class_cent
 
 def test_every_kind_is_built_from_a_stage() -> None:
     for row in ROWS.values():
-        objective = build_objective(changed(STAGE, objective=row), WIDTH, COUNTS, LABELS)
+        objective = build_objective(changed(STAGE, objective=row), WIDTH, COUNTS, LABELS, {"teacher": WIDTH})
         assert all(p.requires_grad for p in objective.parameters())

@@ -217,7 +217,7 @@ def mark_stage(bench: Bench) -> Path:
     recipe = load_recipe(str(bench.recipe))
     stage = bench.out(4) / "s1"
     stage.mkdir(parents=True)
-    read = ("model", "data.limits", "embed.precision", "embed.storage", "seed", "stages.s1")
+    read = ("model", "data.limits", "data.foreign_domain", "embed.precision", "embed.storage", "seed", "stages.s1")
     digest = recipe.digest(*read, augmentation=versions.AUGMENTATION, extraction=versions.EXTRACTION)
     mark = {"settings": digest, "read": recipe.values_of(read) | {versions.CODE: versions.OF_WEIGHTS}, "seconds": 1.0}
     (stage / "done.json").write_text(json.dumps(mark | {"inputs": {}, "outputs": {}, "metrics": {}}))

@@ -173,10 +173,13 @@ def test_wrong_types_outside_the_stages() -> None:
         (replace(recipe, stages=Stages(head=list(head))), "stages.head is [Stage("),
         (
             replace(recipe, stages=Stages(head=list(head))),
-            "must be a tuple of Stages or Soups: write (...) instead of [...]",
+            "must be a tuple of Stages or Soups or Interpolates: write (...) instead of [...]",
         ),
         (replace(recipe, stages=Stages(backbone=head[0])), "stages.backbone is Stage("),
-        (replace(recipe, stages=Stages(backbone=head[0])), "must be a tuple of Stages or Soups: write (Stage("),
+        (
+            replace(recipe, stages=Stages(backbone=head[0])),
+            "must be a tuple of Stages or Soups or Interpolates: write (Stage(",
+        ),
         (replace(recipe, seed="0"), "seed is '0' (str)"),
         (
             replace(recipe, model=Model("timm", "x", mean=(0.5, 0.5))),

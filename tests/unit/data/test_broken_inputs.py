@@ -93,6 +93,7 @@ TREES: dict[str, dict[str, str]] = {
         "a/1.jpg": JPG, "a/2.jpg": JPG,
     },
     "class_folders": {"x/1.jpg": JPG, "y/2.jpg": JPG},
+    "unlabelled": {"1.jpg": JPG, "y/2.jpg": JPG},
     "grocery_store": {
         "classes.csv": "Class Name (str),Class ID (int),Coarse\nApple,0,f\n",
         "train.txt": "train/1.jpg, 0, 0\n", "val.txt": "val/2.jpg, 0, 0\n",
@@ -106,6 +107,7 @@ TREES: dict[str, dict[str, str]] = {
 BY_FOLDER = (
     "aliproducts",
     "class_folders",
+    "unlabelled",
     "fashion200k",
     "gpr1200",
     "rp2k",

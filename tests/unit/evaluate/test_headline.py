@@ -93,7 +93,7 @@ def test_of_validation_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, ids = images()
-    monkeypatch.setattr(ladder, "PackedImages", lambda *_: SimpleNamespace(index=ids))
+    monkeypatch.setattr(ladder, "images_of", lambda run: SimpleNamespace(index=ids))
     monkeypatch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
     monkeypatch.setattr(
         ladder, "embed", lambda run, setting, features: Embedded({"val": vectors, "train": np.ones((2, 4))})

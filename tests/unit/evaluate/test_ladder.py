@@ -48,7 +48,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
     )
     run = SimpleNamespace(device="cpu", recipe=recipe, folder=lambda number: folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "PackedImages", lambda *_: packed())
+        patch.setattr(ladder, "images_of", lambda run: packed())
         patch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
         patch.setattr(
             ladder,

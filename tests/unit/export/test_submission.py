@@ -122,7 +122,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     pd.DataFrame({"setting": ["first", "final"], "mp5": [0.1, 0.7], "mp5_toys": [None, 0.7]}).to_csv(
         folder / "scores.csv", index=False
     )
-    monkeypatch.setattr(submission, "PackedImages", Pack)
+    monkeypatch.setattr(submission, "images_of", lambda run: Pack(run.folder(3)))
     monkeypatch.setattr(submission, "PROJECT", tmp_path / "project")
     monkeypatch.setattr(submission, "load_tower", load_tower)
     return run

@@ -141,6 +141,7 @@ WINNERS = (
     "fifth_place",
     "sixth_place",
     "kaggle_t4",
+    "relational_13th",
 )
 LITERATURE = (
     *("irt_o", "irt_l", "irt_r", "berton_low_vram", "berton_high_vram", "roth_margin_rho", "proxy_anchor"),
@@ -151,7 +152,7 @@ LITERATURE = (
 PIXELS_OF = (
     dict.fromkeys(WINNERS, CLIP)
     | dict.fromkeys(LITERATURE, IMAGENET)
-    | dict.fromkeys(("demo", "guie_2026", "minibench", "tiny", "unifex_2024"), HALF)
+    | dict.fromkeys(("demo", "guie_2026", "infusing", "minibench", "small_student", "tiny", "unifex_2024"), HALF)
 )
 
 
@@ -160,7 +161,7 @@ def test_every_recipe_has_its_pixels():
     assert names == sorted(PIXELS_OF)
     for name in names:
         for model in load_recipe(name).models:
-            expected = IMAGENET if "dinov2" in model.name and name == "guie_2026" else PIXELS_OF[name]
+            expected = IMAGENET if "dinov2" in model.name else PIXELS_OF[name]
             assert np.allclose(mean_std(model), expected, atol=1e-6), name
         assert mean_std(shrunk(load_recipe(name)).model) == HALF
 

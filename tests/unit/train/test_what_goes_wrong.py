@@ -70,7 +70,8 @@ def test_one_image_of_a_class_in_a_batch_is_refused_where_positives_are_needed()
 def test_classes_of_one_image_are_counted(
     caplog: pytest.LogCaptureFixture, sampling: PerClass | Weighted, what: str
 ) -> None:
-    train_set = cast(Any, SimpleNamespace(labels=np.array([0, 0, 1, 2, 2, 3]), n_classes=4))
+    labels = np.array([0, 0, 1, 2, 2, 3])
+    train_set = cast(Any, SimpleNamespace(labels=labels, n_classes=4, is_generic=np.zeros(6, bool)))
     stage = changed(STAGE, objective=SupCon(), sampling=sampling)
     with caplog.at_level(logging.WARNING, "guie"):
         _warn_of_single_images(changed(stage, objective=ArcFace()), train_set)
