@@ -42,8 +42,8 @@ Each fold is a run of its own below artifacts/NAME/foreign: what is finished
 is not done again, and an interrupted command goes on. Packed images are shared.
 Writes there: foreign.csv, the score of every seed, fold, domain and row;
 summary.csv, the means with their 95 % intervals, for other classes of these
-domains, and over the folds; queries.parquet; foreign.svg. They are of the folds
-that the command names. The report of the run artifacts/NAME shows them. With
+domains, and for other domains (of one domain alone, for other seeds);
+queries.parquet; foreign.svg. They are of the folds that the command names. The report of the run artifacts/NAME shows them. With
 --refit also refits.csv, with --against compared.csv: what is gained, with both
 intervals.
 """

@@ -18,6 +18,7 @@ from guie.evaluate.foreign_table import (
     compared,
     fold_scores,
     last_row,
+    of_others,
     refits,
     rows_of,
     summary,
@@ -133,7 +134,7 @@ def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int
 
 
 def _gains(lines: pd.DataFrame, width: int) -> list[str]:
-    cells = [("", "domains", "gained", "other classes", "other folds")]
+    cells = [("", "domains", "gained", "other classes", of_others(lines))]
     for line in lines.to_dict("records"):
         both = (_between(line, "class"), _between(line, "fold"))
         cells.append((line["row"], line["side"], _signed(line["mean"]), *both))

@@ -1,7 +1,8 @@
 """Scores of domains seen and never seen over all folds and seeds, their differences, and two intervals of each.
 
-The intervals answer two questions. Over the pairs of a seed and a fold (Student's t): would other trainings, without
-other domains, tell the same? By resampling classes (`guie.evaluate.intervals`; a class counts once, however many seeds
+The intervals answer two questions. Over the domains (Student's t of their means over the seeds; a domain counts once,
+because its seeds share its images): would other domains tell the same? Of a single domain it is over the seeds: would
+other splits and trainings? By resampling classes (`guie.evaluate.intervals`; a class counts once, however many seeds
 asked about it): would other classes of these domains?
 """
 
@@ -25,14 +26,16 @@ QUERY = ["seed", "domain", "image_id"]  # what tells a query of a row
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and domains, with equal weight.
+    """A mean over domains, with equal weight, of each domain's mean over the seeds.
 
     Attributes:
         mean: The mean.
         class_low: Lower end of the 95 % interval for other classes; NaN where a domain has a single class.
         class_high: Its upper end.
-        fold_low: Lower end of the 95 % interval over the pairs of a seed and a domain; NaN for a single pair.
+        fold_low: Lower end of the 95 % interval over the domains, or over the seeds of a single domain; NaN where there
+            is one of both.
         fold_high: Its upper end.
+        n_domains: Domains; with 1 the interval is over the seeds.
         n_pairs: Pairs of a seed and a domain.
         n_classes: Classes that were asked about.
     """
@@ -42,6 +45,7 @@ class Estimate:
     class_high: float
     fold_low: float
     fold_high: float
+    n_domains: int
     n_pairs: int
     n_classes: int
 
@@ -82,13 +86,15 @@ def estimate(values: pd.Series, asked: pd.DataFrame, limits: tuple[float, float]
     pairs = values.groupby([asked["seed"], asked["domain"]]).mean()
     classes, domains = asked["class"].to_numpy(str), asked["domain"].to_numpy(str)
     low, high = class_interval(values.to_numpy(np.float64), classes, domains, limits=limits)
-    fold_low, fold_high = student_interval(pairs.to_numpy())
+    of_domains = pairs.groupby("domain").mean()
+    fold_low, fold_high = student_interval((of_domains if len(of_domains) > 1 else pairs).to_numpy())
     return Estimate(
-        mean=float(pairs.mean()),
+        mean=float(of_domains.mean()),
         class_low=low,
         class_high=high,
         fold_low=fold_low,
         fold_high=fold_high,
+        n_domains=len(of_domains),
         n_pairs=len(pairs),
         n_classes=len(set(zip(domains, classes, strict=True))),
     )
@@ -100,6 +106,12 @@ def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, fl
         return math.nan, math.nan
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def of_others(lines: pd.DataFrame) -> str:
+    """What the intervals over the folds are of, for the head of their column."""
+    is_one = lines["n_domains"] == 1
+    return "other seeds" if is_one.all() else "other domains or seeds" if is_one.any() else "other domains"
 
 
 def rows_of(queries: pd.DataFrame) -> list[str]:

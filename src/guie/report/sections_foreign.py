@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guie.evaluate.foreign_table import DIFFERENCE, NEVER_SEEN, SEEN
+from guie.evaluate.foreign_table import DIFFERENCE, NEVER_SEEN, SEEN, of_others
 from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.charts_joined import keyed
 from guie.report.foreign import Foreign
@@ -50,6 +50,8 @@ def _part(found: Foreign) -> dict[str, Any]:
     return {
         "is_head_only": found.is_head_only,
         "n_pairs": int(whole["n_pairs"].max()),
+        "of_rows": of_others(whole),
+        "of_gains": "" if found.compared is None else of_others(found.compared),
         "last": found.last,
         "chart": rows_chart(found),
         "domains_chart": domains_chart(found),

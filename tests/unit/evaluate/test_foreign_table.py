@@ -12,6 +12,7 @@ from guie.evaluate.foreign_table import (
     estimate,
     fold_scores,
     last_row,
+    of_others,
     refits,
     sides,
     student_interval,
@@ -121,6 +122,26 @@ def test_exported_row_is_none_that_was_fitted_to_the_foreign_domain():
     found = compared(before, after, ("old", "new"))
     assert found["row"].tolist() == ["last row"] * 2 + ["head"] * 2 + ["PCA"] * 2
     assert found["mean"].tolist() == pytest.approx([0.01] * 6)
+
+
+def test_interval_over_domains_takes_the_seeds_of_a_domain_as_one():
+    """Twenty seeds that say the same of three domains are three observations; of one domain, twenty of its own."""
+    queries = invented(("a", "b", "c"), seeds=range(20), rows=("last",))
+    both = sides(queries)
+    change = (both["never seen"] - both["seen"]).groupby([both["domain"], both["seed"]]).mean()
+    means = [change[domain].mean() for domain in "abc"]
+    line = summary(queries).set_index("side").loc["difference"]
+    expected = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
+    assert (line["fold_low"], line["fold_high"]) == pytest.approx(expected)
+    assert (line["mean"], line["n_domains"], line["n_pairs"]) == (pytest.approx(np.mean(means)), 3, 60)
+    own = by_domain(queries, "last").query("domain == 'b' and side == 'difference'").iloc[0]
+    expected = stats.t.interval(0.95, 19, change["b"].mean(), stats.sem(change["b"]))
+    assert (own["fold_low"], own["fold_high"]) == pytest.approx(expected) and own["n_domains"] == 1
+
+
+def test_column_of_intervals_says_what_they_are_over():
+    heads = [of_others(pd.DataFrame({"n_domains": ns})) for ns in ((3, 3), (1, 1), (2, 1))]
+    assert heads == ["other domains", "other seeds", "other domains or seeds"]
 
 
 def test_gain_of_a_refit_is_that_of_its_own_row():
