@@ -212,8 +212,8 @@ def _head(arguments: argparse.Namespace, found: dict[str, pd.DataFrame]) -> list
         f"({', '.join(sorted(folds['left_out'].unique()))} left out in turn). mP@5 of the exported 64 numbers. Queries "
         "and index are all",
         "validation images of all domains, the same in every fold. The gain is over the row in brackets, on the same",
-        "queries, with its 95 % interval over the domains (Student's t of their means over the seeds; of one domain, over",
-        "the seeds) and, in parentheses, by resampling classes.",
+        "queries, with its 95 % interval over the domains (Student's t of their means over the seeds; of one domain,",
+        "over the seeds) and, in parentheses, by resampling classes.",
         "",
         "| row | domain never seen | gain | domains seen | gain |",
         "|---|---|---|---|---|",

@@ -43,7 +43,8 @@ is not done again, and an interrupted command goes on. Packed images are shared.
 Writes there: foreign.csv, the score of every seed, fold, domain and row;
 summary.csv, the means with their 95 % intervals, for other classes of these
 domains, and for other domains (of one domain alone, for other seeds);
-queries.parquet; foreign.svg. They are of the folds that the command names. The report of the run artifacts/NAME shows them. With
+queries.parquet; foreign.svg. They are of the folds that the command names. The
+report of the run artifacts/NAME shows them, if its settings are the same. With
 --refit also refits.csv, with --against compared.csv: what is gained, with both
 intervals.
 """

@@ -108,6 +108,8 @@ def tell(found: Results, folder: Path) -> None:
     folds = f"{found.n_folds} fold{'s' * (found.n_folds > 1)}"
     print(f"\nmP@5, mean of {folds}; change with its 95 % interval for other classes")
     print("\n".join(_side_by_side(whole, rows, "row", width, exported)))
+    if DIFFERENCE not in set(whole["side"]):
+        print(f"{SEEN} and {NEVER_SEEN} are of different domains here; leave out two or more (--domains) to compare")
     last = found.summary[(found.summary["row"] == exported) & (found.summary["domain"] != "")]
     print(f"\n{exported}, by domain")
     print("\n".join(_side_by_side(last, list(dict.fromkeys(last["domain"])), "domain", width)))

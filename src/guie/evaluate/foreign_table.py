@@ -127,13 +127,15 @@ def last_row(queries: pd.DataFrame) -> str:
 def summary(queries: pd.DataFrame) -> pd.DataFrame:
     """A line for each row of the ladder and each of seen, never seen and their difference; see `SUMMARY_COLUMNS`.
 
-    The column domain is '' for all domains together. The difference is of the queries that both kinds of folds were
-    asked; of one fold alone there is none.
+    The column domain is '' for all domains together. All three are of the queries that both kinds of folds were asked.
+    Where there is none, as of one fold alone, there is no difference, and the two sides are of different queries.
     """
     compared = sides(queries)
     lines = []
     for row in rows_of(queries):
         own = compared[compared["row"] == row]
+        is_both = own[[SEEN, NEVER_SEEN]].notna().all(axis=1)
+        own = own[is_both] if is_both.any() else own
         change = own[NEVER_SEEN] - own[SEEN]
         sought = ((SEEN, own[SEEN], (0.0, 1.0)), (NEVER_SEEN, own[NEVER_SEEN], (0.0, 1.0)))
         for name, values, limits in (*sought, (DIFFERENCE, change, (-1.0, 1.0))):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.evaluate.foreign_table import SUMMARY_COLUMNS, last_row, rows_of
+from guie.evaluate.foreign_table import DIFFERENCE, SUMMARY_COLUMNS, last_row, rows_of
 from guie.run import FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY
 
 COMPARED = "compared.csv"
@@ -36,6 +36,11 @@ class Foreign:
     def last(self) -> str:
         """The row that the recipe exports."""
         return last_row(self.summary)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether no query was asked of both kinds of folds, so that both scores are of different domains."""
+        return DIFFERENCE not in set(self.summary["side"])
 
     def lines(self, row: str, domain: str = "") -> pd.DataFrame:
         """The lines of a row, by their side."""

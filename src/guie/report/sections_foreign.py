@@ -49,6 +49,7 @@ def _part(found: Foreign) -> dict[str, Any]:
     domains = [(domain, found.last, domain) for domain in found.domains]
     return {
         "is_head_only": found.is_head_only,
+        "is_apart": found.is_apart,
         "n_pairs": int(whole["n_pairs"].max()),
         "of_rows": of_others(whole),
         "of_gains": "" if found.compared is None else of_others(found.compared),

@@ -63,6 +63,19 @@ def test_one_fold_alone_has_no_difference():
     assert dict(zip(found["side"], found["mean"], strict=True)) == pytest.approx({"seen": 0.9, "never seen": 0.3})
 
 
+def test_both_sides_are_of_the_domains_that_were_left_out():
+    """With two of three domains left out, the third is easy, and would lift the seen side alone."""
+    queries = invented(("a", "b", "c"), rows=("last",))
+    queries.loc[queries["domain"] == "c", "precision"] = 1.0
+    queries = queries[queries["left_out"] != "c"]
+    means = queries.groupby(["domain", "is_never"])["precision"].mean()
+    found = summary(queries).set_index("side")["mean"]
+    assert found["seen"] == pytest.approx((means["a", False] + means["b", False]) / 2)
+    assert found["never seen"] == pytest.approx((means["a", True] + means["b", True]) / 2)
+    assert found["difference"] == pytest.approx(found["never seen"] - found["seen"])
+    assert by_domain(queries, "last").query("domain == 'c'")["side"].tolist() == ["seen"]
+
+
 def test_scores_of_folds_by_hand():
     found = fold_scores(BY_HAND).set_index(["left_out", "domain"])
     assert found["mp5"].to_dict() == pytest.approx({("a", "a"): 0.3, ("a", "b"): 0.9, ("b", "a"): 0.6, ("b", "b"): 0.7})

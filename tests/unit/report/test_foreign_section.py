@@ -10,7 +10,7 @@ from fake_run import DOMAINS, make_fake_run
 from foreign_queries import ROWS, invented
 from html_page import Page
 
-from guie.cli.foreign_results import write_results
+from guie.cli.foreign_results import tell, write_results
 from guie.report.collect import collect
 from guie.report.foreign import read_foreign
 from guie.report.gallery import NO_MIXUPS, Gallery
@@ -65,6 +65,7 @@ def test_section_has_the_numbers_side_by_side(run: Run):
         assert " ".join(numbers) in text, (row, numbers)
     assert "Gained over base <run>, on the same queries" in text and "+0.020" in text
     assert "12 pairs of a seed and a domain" in text
+    assert "are of different domains here" not in text and "95 %, other domains" in text
     assert "Only the stages of the first phase" not in text
 
 
@@ -80,11 +81,17 @@ def test_head_alone_stands_beside_the_whole_recipe(run: Run):
     assert all(min(raster(chart).size) > 100 for chart in charts.values())
 
 
-def test_one_fold_has_no_difference_and_no_interval_over_folds(run: Run):
+def test_one_fold_has_no_difference_and_no_interval_over_folds(run: Run, capsys: pytest.CaptureFixture[str]):
     (run.out / "foreign").mkdir()
     queries = invented(DOMAINS, seeds=(0,), rows=("last",))
-    write_results(run.out / "foreign", queries[queries["left_out"] == DOMAINS[0]], None)
-    assert "last" in words_of(shown(run))
+    found = write_results(run.out / "foreign", queries[queries["left_out"] == DOMAINS[0]], None)
+    page = shown(run)
+    assert has_section(page) and "Seen and never seen are of different domains here" in words_of(page)
+    means = found.summary[found.summary["domain"] == ""].set_index("side")["mean"]
+    cells = " ".join(["last", *(f"{means[side]:.3f}" for side in ("seen", "never seen")), "–", "–", "–"])
+    assert cells in words_of(page)
+    tell(found, run.out)
+    assert "seen and never seen are of different domains here" in capsys.readouterr().out
 
 
 def test_damaged_summary_is_told(run: Run):
