@@ -27,7 +27,7 @@ from guie.kept import made_otherwise
 from guie.launch import choose_device
 from guie.options import parser
 from guie.own.training import open_doors
-from guie.recipe import PRETRAINED, Recipe, Stages, load_recipe
+from guie.recipe import Recipe, load_recipe
 from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything
 from guie.saved import RECIPE_FILE
 
@@ -91,21 +91,6 @@ def run_name(seed: int, domain: str = "") -> str:
     if own != domain:  # two domains may differ in such a character alone
         own += f"_{hashlib.sha256(domain.encode()).hexdigest()[:6]}"
     return f"seed{seed}_without_{own}" if domain else f"seed{seed}"
-
-
-def head_only(recipe: Recipe) -> Recipe:
-    """The recipe with its first phase alone, on the pretrained backbone, and the settings that need no more.
-
-    Raises:
-        ValueError: it has no such stage, or no setting that asks it.
-    """
-    stages = Stages(head=recipe.stages.head)
-    known = {PRETRAINED, *(row.name for row in stages)}
-    settings = tuple(row for row in recipe.embed.settings if {member.stage for member in row.members} <= known)
-    if not stages.head or not settings:
-        what = "stage in stages.head" if not stages.head else "setting in embed.settings whose members are head stages"
-        raise ValueError(f"--head-only: recipe {recipe.name} has no {what}; leave the option out")
-    return replace(recipe, stages=stages, embed=replace(recipe.embed, settings=settings)).validate()
 
 
 def check_not_made_otherwise(plan: Plan) -> None:

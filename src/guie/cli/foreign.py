@@ -113,7 +113,7 @@ def foreign(arguments: argparse.Namespace) -> None:
         folds = list(all_folds(plan, seeds, arguments.domains, bool(plan.share)))
         _make(plan, folds)
         queries = queries_of(plan, folds)
-        found = write_results(plan.folder, queries, against)
+        found = write_results(plan.folder, plan.recipe, queries, against)
     tell(found, plan.folder)
 
 
@@ -123,8 +123,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         ValueError: see `foreign`.
     """
-    from guie.cli.folds import Plan, head_only, load_plain
+    from guie.cli.folds import Plan, load_plain
     from guie.evaluate.foreign import can_refit
+    from guie.evaluate.foreign_recipe import head_only
 
     whole = recipe = load_plain(arguments.recipe, arguments.set)
     if any(text.startswith(NAMES) for text in arguments.set):

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from guie.evaluate.foreign import QUERIES
+from guie.evaluate.foreign_recipe import read_by_folds
 from guie.evaluate.foreign_table import (
     DIFFERENCE,
     NEVER_SEEN,
@@ -23,11 +24,12 @@ from guie.evaluate.foreign_table import (
     rows_of,
     summary,
 )
-from guie.files import whole_file
-from guie.report.foreign import COMPARED, Foreign
+from guie.files import save_json, whole_file
+from guie.recipe import Recipe
+from guie.report.foreign import Foreign
 from guie.report.pictures import standalone
 from guie.report.sections_foreign import foreign_charts
-from guie.run import FOREIGN_SUMMARY
+from guie.run import FOREIGN_COMPARED, FOREIGN_RECIPE, FOREIGN_SUMMARY
 from guie.shown import Style, table, window_columns
 
 SCORES, REFITS = "foreign.csv", "refits.csv"
@@ -74,12 +76,19 @@ def read_against(run: Path, folder: Path) -> tuple[str, pd.DataFrame]:
     return found.resolve().parent.name, pd.read_parquet(found / QUERIES)
 
 
-def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.DataFrame] | None) -> Results:
-    """Writes the tables and the chart; see the command's --help."""
+def write_results(
+    folder: Path, recipe: Recipe, queries: pd.DataFrame, against: tuple[str, pd.DataFrame] | None
+) -> Results:
+    """Writes the tables and the chart; see the command's --help.
+
+    Raises:
+        ValueError: the folds do not compare with those of `against`; all but that table is written.
+    """
     rows = rows_of(queries)
     parts = [summary(queries), *(by_domain(queries, row) for row in rows)]
     whole = pd.concat(parts, ignore_index=True)
-    found = None if against is None else compared(against[1], queries, (against[0], folder.parent.name))
+    (folder / FOREIGN_RECIPE).unlink(missing_ok=True)  # the report shows nothing that a kill has left half written
+    (folder / FOREIGN_COMPARED).unlink(missing_ok=True)
     with whole_file(folder / QUERIES) as temporary:
         queries.to_parquet(temporary, index=False)
     _write_csv(folder / SCORES, fold_scores(queries))
@@ -87,14 +96,15 @@ def write_results(folder: Path, queries: pd.DataFrame, against: tuple[str, pd.Da
     (folder / REFITS).unlink(missing_ok=True)
     if len(gained):
         _write_csv(folder / REFITS, gained)
-    (folder / COMPARED).unlink(missing_ok=True)
-    if found is not None and against is not None:
-        found = found.assign(against=against[0])
-        _write_csv(folder / COMPARED, found)
     _write_csv(folder / FOREIGN_SUMMARY, whole)
-    for name, chart in foreign_charts(Foreign(whole, found)).items():
+    for name, chart in foreign_charts(Foreign(whole)).items():
         with whole_file(folder / f"{name}.svg") as temporary:
             temporary.write_text(standalone(chart), encoding="utf-8")
+    save_json(folder / FOREIGN_RECIPE, read_by_folds(recipe))
+    found = None
+    if against is not None:
+        found = compared(against[1], queries, (against[0], folder.parent.name)).assign(against=against[0])
+        _write_csv(folder / FOREIGN_COMPARED, found)
     n_folds = len(queries[["seed", "left_out"]].drop_duplicates())
     return Results(whole, found, gained, against[0] if against else "", n_folds)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from guie.evaluate.foreign_recipe import head_only, read_by_folds
 from guie.evaluate.foreign_table import DIFFERENCE, SUMMARY_COLUMNS, last_row, rows_of
-from guie.run import FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY
+from guie.run import FOREIGN, FOREIGN_COMPARED, FOREIGN_HEAD, FOREIGN_RECIPE, FOREIGN_SUMMARY
+from guie.settings.recipe import Recipe
 
-COMPARED = "compared.csv"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class Foreign:
         return [name for name in dict.fromkeys(self.summary["domain"]) if name]
 
 
-def read_foreign(out: Path) -> tuple[Foreign, ...]:
-    """What there is of the whole recipe, and of its head alone.
+def read_foreign(out: Path, recipe: Recipe) -> tuple[Foreign, ...]:
+    """What there is of the whole recipe, and of its head alone; of other settings nothing, and the log says so.
 
     Raises:
         ValueError: a summary lacks a column.
@@ -62,14 +66,31 @@ def read_foreign(out: Path) -> tuple[Foreign, ...]:
     found = []
     for name in (FOREIGN, FOREIGN_HEAD):
         path = out / name / FOREIGN_SUMMARY
-        if path.is_file():
+        if path.is_file() and _is_of(path.parent, recipe):
             summary = pd.read_csv(path, dtype={"domain": str, "row": str}, keep_default_na=False, na_values={
                 column: [""] for column in SUMMARY_COLUMNS if column not in ("domain", "row", "side")
             })  # fmt: skip
             missing = [column for column in SUMMARY_COLUMNS if column not in summary]
             if missing or summary.empty:
                 raise ValueError(f"{path} is damaged (it lacks {missing}); the same guie foreign writes it again")
-            other = path.with_name(COMPARED)
+            other = path.with_name(FOREIGN_COMPARED)
             compared = pd.read_csv(other) if other.is_file() else None
             found.append(Foreign(summary, compared, name == FOREIGN_HEAD))
     return tuple(found)
+
+
+def _is_of(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folds in a folder are those of a recipe, whatever its name and its seed."""
+    try:
+        made = json.loads((folder / FOREIGN_RECIPE).read_text(encoding="utf-8"))
+        own = read_by_folds(head_only(recipe) if folder.name == FOREIGN_HEAD else recipe)
+    except FileNotFoundError:
+        log.warning("%s is not shown: its command has not finished; the same guie foreign goes on", folder)
+        return False
+    except ValueError as error:  # damaged, or no stage that --head-only could train
+        log.warning("%s is not shown: %s", folder, error)
+        return False
+    apart = [path for path, value in own.items() if not isinstance(made, dict) or made.get(path) != value]
+    if apart:
+        log.warning("%s is not shown: it is of other settings than this run (%s)", folder, ", ".join(apart))
+    return not apart

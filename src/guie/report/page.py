@@ -101,7 +101,7 @@ def read_report(run: Run, compare: Sequence[Path] = ()) -> Report:
     facts = collect(run)
     runs = read_runs(run, facts, compare)
     verdict = read_verdict(run.out, run.recipe)
-    return Report(facts, read_gallery(run), read_embedding(run), runs, verdict, read_foreign(run.out))
+    return Report(facts, read_gallery(run), read_embedding(run), runs, verdict, read_foreign(run.out, run.recipe))
 
 
 def render(report: Report) -> str:

@@ -22,12 +22,13 @@ from sklearn import decomposition
 from small_run import picture
 
 from guie.cli import folds
-from guie.cli.folds import head_only, run_name
+from guie.cli.folds import run_name
 from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
 from guie.embed.views import normalise, to_square
 from guie.evaluate.foreign import Stacked, asked_features, check_domains
+from guie.evaluate.foreign_recipe import head_only
 from guie.recipe import Member, Stages, load_recipe
 from guie.run import PROJECT, Run
 
