@@ -224,13 +224,32 @@ def all_folds(plan: Plan, seeds: list[int], domains: list[str], is_refit: bool) 
     """The folds of all seeds; their images are packed first, so that what cannot be is told before hours of training.
 
     Raises:
-        ValueError: see `guie.evaluate.foreign.check_domains`.
+        ValueError: see `guie.evaluate.foreign.check_domains`, `guie.embed.fitted.check_rows` and
+            `guie.train.train_set.TrainSet`.
+        FileNotFoundError: a file of words that a PCA is fitted on is missing.
     """
     from guie.evaluate.foreign import check_domains
 
     for seed in seeds:
         for domain in check_domains(packed_index(plan, seed), domains, is_refit, seed):
-            yield Fold(seed, domain)
+            fold = Fold(seed, domain)
+            _check_trainable(plan, fold)
+            yield fold
+
+
+def _check_trainable(plan: Plan, fold: Fold) -> None:
+    """Raises what doors 04 and 07 would, where too few images are left without the domain."""
+    from guie.embed.fitted import check_rows
+    from guie.train.train_set import TrainSet
+
+    run = plan.run(fold.seed, fold.domain)
+    packed = PackedImages(plan.run(fold.seed).folder(3), fold.domain)
+    try:
+        check_rows(run, packed)
+        for stage in run.recipe.stages.trained:
+            TrainSet(run.recipe, stage, packed)
+    except ValueError as error:
+        raise ValueError(f"{fold}: {error}") from error
 
 
 def load_plain(name: str, overrides: list[str]) -> Recipe:

@@ -66,7 +66,7 @@ def check_rows(run: Run, packed: PackedImages) -> None:
             entries = embed.fit_on_of(row)
             ns = [_n_of(run, packed, row, entry) for entry in entries]
             if row.pca_dim >= sum(ns):
-                raise ValueError(_too_few(row, sum(ns), entries == TRAINING))
+                raise ValueError(_too_few(row, sum(ns), entries == TRAINING) + run.recipe.data.told_of_foreign)
 
 
 def _n_of(run: Run, packed: PackedImages, row: Setting, entry: FitImages | FitWords) -> int:
@@ -84,6 +84,7 @@ def _n_of(run: Run, packed: PackedImages, row: Setting, entry: FitImages | FitWo
             raise ValueError(
                 f"embed.settings.{row.name} is fitted on {source}, of which the pack has no image to fit on; take it "
                 "out of fit_on, or see what doors 02 and 03 left out (data.licence, data.val_class_share)"
+                + run.recipe.data.told_of_foreign
             )
     return sum(len(places) for places in places_of(packed, entry.sources).values())
 

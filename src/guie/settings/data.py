@@ -172,6 +172,11 @@ class Data:
         return [source.name for source in self.sources if source.is_unlabelled]
 
     @property
+    def told_of_foreign(self) -> str:
+        """The end of a message about images that are missing, where a domain is left out; else ''."""
+        return f" (data.foreign_domain leaves {self.foreign_domain!r} out)" if self.foreign_domain else ""
+
+    @property
     def domains_of_trained(self) -> list[str]:
         """The domains of the sources with labels, sorted."""
         return sorted({source.domain for source in self.sources if not source.is_unlabelled})

@@ -91,7 +91,8 @@ class TrainSet:
         if not len(self.rows):
             where = f" in {', '.join(stage.sources)}" if stage.sources else ""
             raise ValueError(
-                f"no training image is left after balancing{where}; lower data.min_per_class or data.val_class_share"
+                f"stages.{stage.name}: no training image is left after balancing{where}; lower data.min_per_class or "
+                f"data.val_class_share{recipe.data.told_of_foreign}"
             )
         index = index.iloc[self.rows]
         self.is_generic = index["source"].isin(stage.retain.generic).to_numpy()

@@ -29,7 +29,7 @@ from guie.embed.ensemble import load_backbone, load_neck
 from guie.embed.views import normalise, to_square
 from guie.evaluate.foreign import Stacked, asked_features, check_domains
 from guie.evaluate.foreign_recipe import head_only
-from guie.recipe import Member, Stages, load_recipe
+from guie.recipe import FitImages, Member, Stages, load_recipe
 from guie.run import PROJECT, Run
 
 REFITTED = f"{PCA}, refitted"
@@ -357,6 +357,32 @@ def test_what_cannot_be_is_told_in_one_line(
     words = [world.file, "--data-root", world.data, "--out", tmp_path]
     assert complaint in refusal(capsys, foreign(monkeypatch, *words, *more))
     assert not [*tmp_path.glob("*/*/*/04_head")]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("sources", "stages.s1_head: no training image is left after balancing in maps"),
+        ("fit_on", f"embed.settings.{PCA} is fitted on maps, of which the pack has no image"),
+        ("pca_dim", f"embed.settings.{PCA}.pca_dim is 33, which needs more than 33 training images; the pack has 32"),
+    ],
+)
+def test_fold_that_a_door_would_refuse_is_told_before_any_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    change: str, complaint: str,
+):  # fmt: skip
+    """The recipe itself is sound: only without the domain too little is left of what it names."""
+    recipe = world_recipe()
+    stage, (first, last) = recipe.stages.head[0], recipe.embed.settings
+    if change == "sources":
+        recipe = replace(recipe, stages=Stages(head=(replace(stage, sources=("maps",)),)))
+    else:
+        own = {"fit_on": (FitImages(("maps",)),)} if change == "fit_on" else {"pca_dim": 33}
+        recipe = replace(recipe, embed=replace(recipe.embed, settings=(replace(first, **own), last)))
+    file = write_recipe(tmp_path, recipe.validate())
+    told = refusal(capsys, foreign(monkeypatch, file, "--data-root", world.data, "--out", tmp_path))
+    assert complaint in told and "seed 3, without " in told and "(data.foreign_domain leaves '" in told
+    assert not [*tmp_path.glob("world/foreign/seed*/04_head")]
 
 
 def test_against_itself_is_refused(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
