@@ -237,6 +237,15 @@ def all_folds(plan: Plan, seeds: list[int], domains: list[str], is_refit: bool) 
             yield fold
 
 
+def asked_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
+    """What folds will be asked, with the columns seed and left_out; see `guie.evaluate.foreign.to_be_asked`."""
+    from guie.evaluate.foreign import to_be_asked
+
+    of_seed = {fold.seed: to_be_asked(PackedImages(plan.run(fold.seed).folder(3)).index) for fold in folds}
+    parts = [of_seed[fold.seed].assign(seed=fold.seed, left_out=fold.domain) for fold in folds]
+    return pd.concat(parts, ignore_index=True)
+
+
 def _check_trainable(plan: Plan, fold: Fold) -> None:
     """Raises what doors 04 and 07 would, where too few images are left without the domain."""
     from guie.embed.fitted import check_rows

@@ -93,12 +93,13 @@ def foreign(arguments: argparse.Namespace) -> None:
 
     Raises:
         ValueError: options that do not go together, a domain that cannot be left out, finished folds of other settings,
-            or a door that failed.
+            another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
-    from guie.cli.folds import all_folds, check_not_made_otherwise, queries_of
+    from guie.cli.folds import all_folds, asked_of, check_not_made_otherwise, queries_of
     from guie.cli.foreign_results import read_against, tell, write_results
     from guie.done import locked
+    from guie.evaluate.foreign_table import check_comparable
 
     set_up_logging(None)
     logging.getLogger("guie").setLevel(logging.WARNING)  # what doors and folds say is in their own log.txt
@@ -111,6 +112,8 @@ def foreign(arguments: argparse.Namespace) -> None:
         print(f"images of {len(seeds)} seed{'s' * (len(seeds) > 1)}", flush=True)
         _write_recipe(plan)
         folds = list(all_folds(plan, seeds, arguments.domains, bool(plan.share)))
+        if against is not None:
+            check_comparable(against[1], asked_of(plan, folds), (against[0], plan.recipe.name))
         _make(plan, folds)
         queries = queries_of(plan, folds)
         found = write_results(plan.folder, plan.recipe, queries, against)

@@ -131,6 +131,20 @@ def _answers(row: str, vectors: np.ndarray, asked: pd.DataFrame, post: PostProce
     )
 
 
+def to_be_asked(index: pd.DataFrame) -> pd.DataFrame:
+    """What every fold of a seed will be asked, before anything is trained: image_id, class, domain, and whether
+    something is relevant, `is_query`."""
+    asked = index[index["split"] == "val"]
+    return pd.DataFrame(
+        {
+            "image_id": asked["image_id"],
+            "class": asked["source"] + "/" + asked["source_label"],
+            "domain": asked["domain"],
+            "is_query": asked.groupby("class_id")["class_id"].transform("size") >= 2,
+        }
+    )
+
+
 def check_domains(index: pd.DataFrame, chosen: Sequence[str], is_refit: bool, seed: int) -> list[str]:
     """The domains that can be left out, in alphabetical order.
 

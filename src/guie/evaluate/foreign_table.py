@@ -204,6 +204,23 @@ def compared(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) 
     return pd.DataFrame(lines)
 
 
+def check_comparable(before: pd.DataFrame, asked: pd.DataFrame, names: tuple[str, str]) -> None:
+    """Checks before a training what `compared` needs after it.
+
+    Args:
+        before: Queries of all folds of the recipe that is compared with.
+        asked: What the folds of the other will be asked: seed, left_out, and see `guie.evaluate.foreign.to_be_asked`.
+        names: Of the two, for messages.
+
+    Raises:
+        ValueError: they have no fold in common, or will be asked other queries in one.
+    """
+    first, second = _of_shared_folds(before, asked[asked["is_query"]], names)
+    keys = [*QUERY, "class"]
+    first = first[np.isfinite(first["precision"])]
+    _matched(first[keys].drop_duplicates(), second[keys].drop_duplicates(), names)
+
+
 def refits(queries: pd.DataFrame) -> pd.DataFrame:
     """What each refitted row gains over the same row without the foreign domain's images; columns as of `compared`.
 
@@ -253,14 +270,14 @@ def _matched(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) 
     """Both, a line for each query, with the suffixes `_before` and `_after`.
 
     Raises:
-        ValueError: they were asked other queries.
+        ValueError: they are asked other queries.
     """
     keys = [*QUERY, "class"]
     both = before.merge(after, on=keys, suffixes=("_before", "_after"), how="outer", indicator=True)
     n_apart = int((both["_merge"] != "both").sum())
     if n_apart:
         raise ValueError(
-            f"{names[0]} and {names[1]} were asked other queries ({n_apart} of {len(both)} are of one alone): compare "
+            f"{names[0]} and {names[1]} are asked other queries ({n_apart} of {len(both)} are of one alone): compare "
             "recipes with the same data.sources, data.val_* and images"
         )
     return both

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from changing import changed
 from foreign_world import DOMAINS, LAST, N_CLASSES, N_IMAGES, PCA, draw, foreign, world_recipe, write_recipe
 from PIL import Image
 from safetensors.numpy import load_file
@@ -27,7 +28,7 @@ from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
 from guie.embed.views import normalise, to_square
-from guie.evaluate.foreign import Stacked, asked_features, check_domains
+from guie.evaluate.foreign import Stacked, asked_features, check_domains, to_be_asked
 from guie.evaluate.foreign_recipe import head_only
 from guie.recipe import FitImages, Member, Stages, load_recipe
 from guie.run import PROJECT, Run
@@ -383,6 +384,34 @@ def test_fold_that_a_door_would_refuse_is_told_before_any_training(
     told = refusal(capsys, foreign(monkeypatch, file, "--data-root", world.data, "--out", tmp_path))
     assert complaint in told and "seed 3, without " in told and "(data.foreign_domain leaves '" in told
     assert not [*tmp_path.glob("world/foreign/seed*/04_head")]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"seeds": 5}, "world and other have no fold in common: seed 3 without cups, "),
+        ({"data__val_class_share": 0.75}, r"world and other are asked other queries (24 of 72 are of one alone)"),
+    ],
+)
+def test_run_that_does_not_compare_is_told_before_any_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    change: dict[str, float], complaint: str,
+):  # fmt: skip
+    seed = str(change.pop("seeds", 3))
+    file = write_recipe(tmp_path, changed(world_recipe(), name="other", **change))
+    words = ["--data-root", world.data, "--out", tmp_path, "--seeds", seed, "--against", world.out / "world"]
+    assert complaint in refusal(capsys, foreign(monkeypatch, file, *words))
+    assert not [*tmp_path.glob("other/foreign/seed*/04_head")]
+
+
+def test_what_will_be_asked_is_what_was_asked(world: World):
+    """Of all folds of the world: a check before the training agrees with the comparison after it."""
+    for seed in (3, 4):
+        found = to_be_asked(PackedImages(world.folder / f"seed{seed}/03_packed").index).set_index("image_id")
+        for domain in DOMAINS:
+            own = answers(world, seed, domain, LAST)
+            assert found.loc[own.index, "class"].equals(own["class"]) and len(found) == len(own)
+            assert found.loc[own.index, "is_query"].equals(own["precision"].notna().rename("is_query"))
 
 
 def test_against_itself_is_refused(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -116,7 +116,7 @@ def test_what_cannot_be_compared_is_told():
     with pytest.raises(ValueError, match=r"old and new have no fold in common: seed 0 without a, .*; seed 5 without a"):
         compared(before, invented(("a", "b"), seeds=(5,)), ("old", "new"))
     fewer = before[before["image_id"] != "a/0/0"]
-    with pytest.raises(ValueError, match=r"old and new were asked other queries \(1 of 144 are of one alone\)"):
+    with pytest.raises(ValueError, match=r"old and new are asked other queries \(1 of 144 are of one alone\)"):
         compared(before, fewer, ("old", "new"))
 
 
