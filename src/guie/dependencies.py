@@ -15,7 +15,7 @@ from guie.done import damages, fingerprint, outputs_digest, read_done, readers
 from guie.files import digest_of_file
 from guie.launch import device_kind
 from guie.options import command
-from guie.run import FOLDERS, FOREIGN, FOREIGN_HEAD, FOREIGN_SUMMARY, Run
+from guie.run import FOLDERS, FOREIGN, FOREIGN_COMPARED, FOREIGN_HEAD, FOREIGN_RECIPE, FOREIGN_SUMMARY, Run
 from guie.settings.fit import FitWords
 from guie.settings.names import OF_WEIGHTS, PRETRAINED
 from guie.settings.recipe import Recipe
@@ -135,8 +135,11 @@ def input_digests(run: Run, number: int, arguments: argparse.Namespace) -> dict[
     if number == 9:
         compared = (folder.resolve() for folder in arguments.compare)
         inputs |= {f"--compare {folder}": outputs_digest(folder / FOLDERS[7]) for folder in compared}
-        summaries = {name: run.out / name / FOREIGN_SUMMARY for name in (FOREIGN, FOREIGN_HEAD)}
-        inputs |= {name: digest_of_file(path) for name, path in summaries.items() if path.is_file()}
+        folders = (FOREIGN, FOREIGN_HEAD)
+        names = [
+            f"{folder}/{name}" for folder in folders for name in (FOREIGN_SUMMARY, FOREIGN_COMPARED, FOREIGN_RECIPE)
+        ]
+        inputs |= {name: digest_of_file(run.out / name) for name in names if (run.out / name).is_file()}
     return inputs
 
 

@@ -130,8 +130,15 @@ def test_damaged_summary_is_told(run: Run):
 def test_report_is_made_again_when_there_are_new_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for bench in made_bench(tmp_path, monkeypatch):
         assert bench.open_all() == [*range(1, 10)] and bench.open_all() == []
-        summary = bench.out(9).parent / "foreign/summary.csv"
-        for text in ("one", "two"):
-            summary.parent.mkdir(exist_ok=True)
-            summary.write_text(text)
-            assert bench.open_all() == [9] and bench.open_all() == []
+        for name in (
+            "foreign/summary.csv",
+            "foreign/compared.csv",
+            "foreign/of_recipe.json",
+            "foreign_head/compared.csv",
+        ):
+            path = bench.out(9).parent / name
+            for text in ("one", "two"):
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+                assert [bench.open(9) for _ in range(2)] == [0, 0] and bench.calls == [9], (name, text)
+                bench.calls.clear()
