@@ -30,6 +30,7 @@ from guie.own.training import open_doors
 from guie.recipe import Recipe, load_recipe
 from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything
 from guie.saved import RECIPE_FILE
+from guie.settings.fit import FitImages
 
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
 TRAINING = (4, 5, 6)
@@ -220,7 +221,7 @@ def _arguments(plan: Plan, run: Run) -> argparse.Namespace:
     return parser(None).parse_args(words)
 
 
-def all_folds(plan: Plan, seeds: list[int], domains: list[str], is_refit: bool) -> Iterator[Fold]:
+def all_folds(plan: Plan, seeds: list[int], domains: list[str]) -> Iterator[Fold]:
     """The folds of all seeds; their images are packed first, so that what cannot be is told before hours of training.
 
     Raises:
@@ -228,10 +229,11 @@ def all_folds(plan: Plan, seeds: list[int], domains: list[str], is_refit: bool) 
             `guie.train.train_set.TrainSet`.
         FileNotFoundError: a file of words that a PCA is fitted on is missing.
     """
-    from guie.evaluate.foreign import check_domains
+    from guie.evaluate.foreign import check_domains, n_refit
 
+    needed = n_refit(plan.recipe.embed, plan.share)
     for seed in seeds:
-        for domain in check_domains(packed_index(plan, seed), domains, is_refit, seed):
+        for domain in check_domains(packed_index(plan, seed), domains, needed, seed):
             fold = Fold(seed, domain)
             _check_trainable(plan, fold)
             yield fold
@@ -244,6 +246,16 @@ def asked_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
     of_seed = {fold.seed: to_be_asked(PackedImages(plan.run(fold.seed).folder(3)).index) for fold in folds}
     parts = [of_seed[fold.seed].assign(seed=fold.seed, left_out=fold.domain) for fold in folds]
     return pd.concat(parts, ignore_index=True)
+
+
+def unlabelled_in_all(recipe: Recipe) -> list[str]:
+    """The unlabelled sources in use that no fold leaves out, because no labelled source is of their domain."""
+    used = {name for stage in recipe.stages.trained for name in (*stage.sources, *stage.retain.generic)}
+    for setting in recipe.embed.settings:
+        entries = recipe.embed.fit_on_of(setting) if setting.pca_dim else ()
+        used |= {name for entry in entries if isinstance(entry, FitImages) for name in entry.sources}
+    apart = {source.name for source in recipe.data.sources if source.domain not in recipe.data.domains_of_trained}
+    return [name for name in recipe.data.names_of_unlabelled if name in used & apart]
 
 
 def _check_trainable(plan: Plan, fold: Fold) -> None:

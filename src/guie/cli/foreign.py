@@ -96,7 +96,7 @@ def foreign(arguments: argparse.Namespace) -> None:
             another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
-    from guie.cli.folds import all_folds, asked_of, check_not_made_otherwise, queries_of
+    from guie.cli.folds import all_folds, asked_of, check_not_made_otherwise, queries_of, unlabelled_in_all
     from guie.cli.foreign_results import read_against, tell, write_results
     from guie.done import locked
     from guie.evaluate.foreign_table import check_comparable
@@ -111,7 +111,9 @@ def foreign(arguments: argparse.Namespace) -> None:
             check_not_made_otherwise(plan)
         print(f"images of {len(seeds)} seed{'s' * (len(seeds) > 1)}", flush=True)
         _write_recipe(plan)
-        folds = list(all_folds(plan, seeds, arguments.domains, bool(plan.share)))
+        if kept := unlabelled_in_all(plan.recipe):
+            print(f"every fold sees the unlabelled images of {', '.join(kept)}: no labelled source is of that domain")
+        folds = list(all_folds(plan, seeds, arguments.domains))
         if against is not None:
             check_comparable(against[1], asked_of(plan, folds), (against[0], plan.recipe.name))
         _make(plan, folds)

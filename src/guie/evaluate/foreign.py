@@ -26,7 +26,7 @@ from guie.embed.sizes import Sized
 from guie.evaluate.foreign_table import REFITTED
 from guie.files import whole_file
 from guie.run import Run
-from guie.settings.embed import Member, PostProcess, Setting
+from guie.settings.embed import Embed, Member, PostProcess, Setting
 
 ASKED = ("val", NEVER)
 QUERIES = "queries.parquet"
@@ -101,6 +101,14 @@ def can_refit(setting: Setting) -> bool:
     return bool(setting.pca_dim) and setting.post == PostProcess()
 
 
+def n_refit(embed: Embed, share: float) -> int:
+    """How many images of the foreign domain a refit needs: two for a covariance; where they count alone, more than the
+    PCA has dimensions."""
+    if not share:
+        return 0
+    return 2 if share < 1 else 1 + max((row.pca_dim for row in embed.settings if can_refit(row)), default=1)
+
+
 def _refitted(run: Run, setting: Setting, features: Features, embedded: Embedded, share: float) -> np.ndarray:
     """Embeddings, float32 [n_asked, dim], by the PCA that `guie refit` would fit to the images that are given."""
     assert embedded.moments is not None
@@ -145,13 +153,13 @@ def to_be_asked(index: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def check_domains(index: pd.DataFrame, chosen: Sequence[str], is_refit: bool, seed: int) -> list[str]:
+def check_domains(index: pd.DataFrame, chosen: Sequence[str], n_refit: int, seed: int) -> list[str]:
     """The domains that can be left out, in alphabetical order.
 
     Args:
         index: Of a pack in which no domain is foreign.
         chosen: Those that are wanted; empty for all that have a class to ask about.
-        is_refit: Whether each must have images for a refit, too.
+        n_refit: Images of other classes that each must have for a refit; 0 for none.
         seed: By which the classes were chosen, for messages.
 
     Raises:
@@ -169,7 +177,7 @@ def check_domains(index: pd.DataFrame, chosen: Sequence[str], is_refit: bool, se
             f"--domains names {unknown[0]!r}, of which there is no image; there are {', '.join(table.index)}"
         )
     names = sorted(set(chosen) or set(table.index[table["n_asked"] > 0]))
-    for name, problem in _problems(table, names, is_refit):
+    for name, problem in _problems(table, names, n_refit):
         raise ValueError(
             f"domain {name}, seed {seed}: {problem}; change data.val_class_share or data.min_per_class, or leave it "
             f"out of --domains: {' '.join(other for other in names if other != name) or 'no other is left'}"
@@ -191,7 +199,7 @@ def _counts(index: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(counts, index=names).fillna(0).astype(int)
 
 
-def _problems(table: pd.DataFrame, names: Sequence[str], is_refit: bool) -> Iterator[tuple[str, str]]:
+def _problems(table: pd.DataFrame, names: Sequence[str], n_refit: int) -> Iterator[tuple[str, str]]:
     """Pairs of a domain that cannot be left out and the reason."""
     for name in names:
         own, others = table.loc[name], table.drop(index=name)
@@ -199,5 +207,5 @@ def _problems(table: pd.DataFrame, names: Sequence[str], is_refit: bool) -> Iter
             yield name, f"{own['n_asked']} class of two or more images can be asked about, {LEAST_CLASSES} are needed"
         if others["n_trained"].sum() < LEAST_CLASSES:
             yield name, f"the others have {others['n_trained'].sum()} classes to train on, {LEAST_CLASSES} are needed"
-        if is_refit and own["n_given"] < 2:
-            yield name, f"a refit needs two images of its other classes, there are {own['n_given']}"
+        if own["n_given"] < n_refit:
+            yield name, f"a refit needs {n_refit} images of its other classes, there are {own['n_given']}"

@@ -27,7 +27,8 @@ class Source:
         kind: Its layout: the name of a module in `guie.data.sources`.
         folder: Where it lies, relative to the data root.
         domain: The domain its images belong to; scores are averaged over domains with equal weight. Of an unlabelled
-            source it is a word for tables alone.
+            source it is no domain of the scores, but `Data.foreign_domain` leaves its images out by this word, too:
+            give it that of the labelled source that shows the same things.
         licence: Its images' licence, where that is not the one known of its kind (`data_prep/00_fetch.py` lists those).
         is_commercial: Whether that licence allows commercial use; counts only with `licence`.
     """
@@ -108,8 +109,8 @@ class Data:
             images.
         val_fold: Which of the disjoint shares is for validation: with a share of .2 the folds 0 to 4 are a
             cross-validation.
-        foreign_domain: Domain of which nothing is trained on, fitted on or validated with; '' is none. `guie foreign`
-            sets it. It changes no image that is packed, only what the doors after the packing read of them.
+        foreign_domain: Domain of which nothing is trained on, fitted on or validated with, unlabelled images included;
+            '' is none. `guie foreign` sets it. It changes no image that is packed, only what the doors after the packing read of them.
         licence: `any`, or `commercial`: sources whose licence is not known to allow commercial use are left out.
         pack_px: Shorter side of a packed image; smaller images are left as they are.
         pack_square: Packed images are squares of pack_px, whatever their aspect, as training squashes them.

@@ -23,14 +23,14 @@ from sklearn import decomposition
 from small_run import picture
 
 from guie.cli import folds
-from guie.cli.folds import run_name
+from guie.cli.folds import run_name, unlabelled_in_all
 from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
 from guie.embed.views import normalise, to_square
 from guie.evaluate.foreign import Stacked, asked_features, check_domains, to_be_asked
 from guie.evaluate.foreign_recipe import head_only
-from guie.recipe import FitImages, Member, Stages, load_recipe
+from guie.recipe import FitImages, Member, Retain, Source, Stages, load_recipe
 from guie.run import PROJECT, Run
 
 REFITTED = f"{PCA}, refitted"
@@ -348,6 +348,10 @@ def test_folds_of_other_settings_are_not_replaced_unasked(
         (("--set", "data.val_by=image"), "--set data.val_by=class"),
         (("--set", "data.foreign_domain=hats"), "name the domains with --domains"),
         (("--set", f"embed.settings.{PCA}.pca_dim=0", "--refit"), "no setting of recipe world ends in a PCA"),
+        (
+            ("--set", f"embed.settings.{PCA}.pca_dim=16", "--refit", "1"),
+            "domain cups, seed 3: a refit needs 17 images of its other classes, there are 16",
+        ),
         (("--set", "data.val_class_share=0.1"), "domain cups, seed 3: 1 class of two or more images"),
     ],
 )
@@ -445,7 +449,7 @@ def index_of(rows: pd.DataFrame) -> pd.DataFrame:
 )
 def test_domains_that_cannot_be_left_out(rows: pd.DataFrame, chosen: list[str], complaint: str):
     with pytest.raises(ValueError) as error:
-        check_domains(index_of(rows), chosen, False, 7)
+        check_domains(index_of(rows), chosen, 0, 7)
     assert complaint in str(error.value)
 
 
@@ -453,12 +457,12 @@ def test_domain_that_only_distracts_is_not_left_out_unasked():
     distractors = pd.DataFrame([("c", "val", 50 + i, 1) for i in range(4)], columns=INDEX.columns)
     more = pd.DataFrame([("b", "train", 20, 3)], columns=INDEX.columns)
     index = index_of(pd.concat([INDEX, more, distractors], ignore_index=True))
-    assert check_domains(index, [], False, 7) == ["a", "b"]
+    assert check_domains(index, [], 0, 7) == ["a", "b"]
     with pytest.raises(ValueError, match="domain c, seed 7: 0 class"):
-        check_domains(index, ["c"], False, 7)
-    with pytest.raises(ValueError, match="a refit needs two images of its other classes, there are 1"):
+        check_domains(index, ["c"], 0, 7)
+    with pytest.raises(ValueError, match="a refit needs 2 images of its other classes, there are 1"):
         one = INDEX[(INDEX["domain"] == "b") | (INDEX["split"] == "val") | (INDEX["class_id"] == 1)]
-        check_domains(index_of(pd.concat([one, more])), ["a"], True, 7)
+        check_domains(index_of(pd.concat([one, more])), ["a"], 2, 7)
 
 
 def test_pack_without_a_domain(world: World):
@@ -494,6 +498,24 @@ def test_head_only_keeps_what_the_first_phase_can_answer():
     recipe = world_recipe()
     with pytest.raises(ValueError, match=r"has no stage in stages\.head"):
         head_only(replace(recipe, stages=Stages(backbone=recipe.stages.head)))
+
+
+def test_unlabelled_images_that_every_fold_sees_are_told():
+    """Of six sources without labels: five in use, of which two have a domain that is never left out."""
+    recipe = world_recipe()
+    names = ("in_stage", "generic", "in_fit", "unused", "of_hats", "of_all")
+    domains = ("any", "hats", "photos", "any", "hats", "maps")
+    more = tuple(Source(name, "unlabelled", name, domain) for name, domain in zip(names, domains, strict=True))
+    stage = replace(recipe.stages.head[0], sources=("cups", "in_stage", "of_all"), retain=Retain(generic=("generic",)))
+    fit = (FitImages(), FitImages(("in_fit", "of_hats")))
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, sources=(*recipe.data.sources, *more)),
+        stages=Stages(head=(stage,)),
+        embed=replace(recipe.embed, fit_on=fit),
+    )
+    assert unlabelled_in_all(recipe) == ["in_stage", "in_fit"]
+    assert unlabelled_in_all(world_recipe()) == []
 
 
 def test_names_of_folds_are_folders_and_differ():

@@ -150,7 +150,7 @@ def test_no_domain_is_left_out_for_them(both: tuple[Run, Run]) -> None:
     labelled = index[index["split"] != "unlabelled"]
     others = labelled.assign(domain="food", class_id=labelled["class_id"] + 100)
     own = pd.concat([labelled, others, index[index["split"] == "unlabelled"].assign(domain="photos")])
-    assert check_domains(own, [], True, 0) == ["food", "toys"]
+    assert check_domains(own, [], 2, 0) == ["food", "toys"]
     alone = pd.concat([labelled, index[index["split"] == "unlabelled"].assign(domain="photos")])
     with pytest.raises(ValueError, match="are of one domain"):
-        check_domains(alone, [], False, 0)
+        check_domains(alone, [], 0, 0)
