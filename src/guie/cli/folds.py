@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import logging
 import re
 import shutil
 import time
@@ -28,9 +29,10 @@ from guie.launch import choose_device
 from guie.options import parser
 from guie.own.training import open_doors
 from guie.recipe import Recipe, load_recipe
-from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything
+from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything, set_up_logging
 from guie.saved import RECIPE_FILE
 from guie.settings.fit import FitImages
+from guie.shown import FILE, ONLY
 
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
 TRAINING = (4, 5, 6)
@@ -151,7 +153,12 @@ def answer(plan: Plan, fold: Fold) -> None:
     numbers = TRAINING if _has_images_of(run, images) else (*IMAGES, *TRAINING)
     open_doors(numbers, plan.file, plan.folder, plan.options(run), is_forced=False)
     _ask(plan, run)
-    shutil.rmtree(run.cache, ignore_errors=True)  # gigabytes that a finished fold does not need
+    drop_cache(plan, fold)
+
+
+def drop_cache(plan: Plan, fold: Fold) -> None:
+    """Removes gigabytes that a finished fold does not need."""
+    shutil.rmtree(plan.run(fold.seed, fold.domain).cache, ignore_errors=True)
 
 
 def queries_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
@@ -197,13 +204,32 @@ def _ask(plan: Plan, run: Run) -> None:
         return
     folder.mkdir(exist_ok=True)
     (folder / "done.json").unlink(missing_ok=True)
-    run = replace(run, device=choose_device(plan.device))
-    seed_everything(run.recipe.seed)
-    keep_freed_memory()
-    metrics = ask(run, folder, plan.share)
+    with _logged(folder):
+        run = replace(run, device=choose_device(plan.device))
+        seed_everything(run.recipe.seed)
+        keep_freed_memory()
+        metrics = ask(run, folder, plan.share)
     read = read_values(run.recipe, 7) | {"refit share": plan.share}
     mark_done(run, folder, "answers", settings, inputs, started, metrics, read)
     print(f"  {'asks':<34} {time.time() - started:6.1f} s", flush=True)
+
+
+@contextlib.contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """What is said meanwhile stands in the folder's log.txt, and warnings also in the terminal."""
+    set_up_logging(folder)
+    root = logging.getLogger("guie")
+    for handler in root.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)
+    try:
+        yield
+    except Exception:
+        root.info("the fold stopped here", exc_info=True, extra={ONLY: FILE})
+        raise
+    finally:
+        set_up_logging(None)
+        root.setLevel(logging.WARNING)
 
 
 def _settings(plan: Plan, run: Run) -> str:

@@ -174,9 +174,11 @@ def _write_recipe(plan: Plan) -> None:
 
 def _make(plan: Plan, folds: list[Fold]) -> None:
     """Makes what is not finished, and tells how long the rest may take."""
-    from guie.cli.folds import answer, is_answered
+    from guie.cli.folds import answer, drop_cache, is_answered
 
     waiting = [fold for fold in folds if not is_answered(plan, fold)]
+    for fold in set(folds) - set(waiting):
+        drop_cache(plan, fold)  # which a kill after the answers has left
     if len(waiting) < len(folds):
         print(f"{len(folds) - len(waiting)} of {len(folds)} folds are finished already", flush=True)
     started = time.time()

@@ -34,18 +34,19 @@ guie refit artifacts/demo my_photos --to my_refit
 guie refit saved_model.pt my_photos --to my_refit
 """
 DESCRIPTION = """\
-Fits the last step of a trained model, the projection to 64 numbers, to your
+Fits the last step of a trained model, the projection to its embedding, to your
 own photos. No labels and no training: the networks stay as they are, and the
 photos go through them once. It helps where your photos show other things than
-the model was trained on. It needs 130 photos; some hundreds are better. The
-model must end in a PCA, as ensembles do: the head of guie train is fitted to
-your photos by training.
+the model was trained on. It needs 130 photos for an embedding of 64 numbers
+(twice as many photos as numbers, and two); some hundreds are better. The model
+must end in a PCA, as ensembles do: the head of guie train is fitted to your
+photos by training.
 
 First half of the photos fits a trial, and the other half tells what it keeps:
-spectrum, the share of the variance among the photos that 64 numbers hold; and
-neighbours, how many of the five nearest by all numbers are among the five
-nearest by 64. Where photos have labels, whole labels are left out of the trial,
-and mP@5 is told, too. Then all photos are fitted on.
+spectrum, the share of the variance among the photos that the embedding holds;
+and neighbours, how many of the five nearest by all numbers are among the five
+nearest by the embedding. Where photos have labels, whole labels are left out of
+the trial, and mP@5 is told, too. Then all photos are fitted on.
 
 Writes saved_model.pt, checked, and refit.json; guie search my_photos --model
 my_refit --serve shows what it finds. If the trial is no better than the model

@@ -1,7 +1,7 @@
 """An exported model whose projection is fitted anew: its networks stay, and only two buffers of the file change.
 
-The model of door 08 ends in a PCA that saw the training images alone. On images of another kind most of what a 64-d
-embedding loses is lost there.
+The model of door 08 ends in a PCA that was fitted to the training images, or to what `embed.fit_on` names. On images of
+another kind most of what an embedding of so few numbers loses is lost there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 does where a fold cannot be."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -158,6 +159,19 @@ def weights(run: Run) -> dict[str, np.ndarray]:
     return load_file(run.out / "04_head/s1_head/final.safetensors")
 
 
+def test_what_is_asked_keeps_a_log(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = (world.folder / "seed3_without_hats/never_seen/log.txt").read_text()
+    assert "INFO guie.embed" in log
+    with pytest.raises(MemoryError), folds._logged(tmp_path):
+        logging.getLogger("guie.embed").info("an extraction begins")
+        logging.getLogger("guie.embed").warning("no memory is left")
+        raise MemoryError("of the machine")
+    kept = (tmp_path / "log.txt").read_text()
+    assert "an extraction begins" in kept and "Traceback" in kept and "MemoryError: of the machine" in kept
+    told = capsys.readouterr().out
+    assert "no memory is left" in told and "an extraction begins" not in told and "Traceback" not in told
+
+
 def test_fold_is_trained_as_if_the_domain_were_not_on_the_disk(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -236,6 +250,9 @@ def test_finished_folds_are_not_made_again_and_images_are_packed_once(
 ):
     before = {path: path.stat().st_mtime_ns for path in world.folder.glob("seed*/*/done.json")}
     table = (world.folder / "foreign.csv").read_bytes()
+    left = world.folder / "seed3_without_hats/cache/features.npy"  # as a kill after the answers leaves it
+    left.parent.mkdir()
+    left.write_bytes(b"gigabytes")
     assert len(before) == 2 * (3 + 3 * 7)  # the images of two seeds; six folds of six doors and their answers
     assert foreign(monkeypatch, world.file, *world.words, "--seeds", "3", "4", "--refit") == 0
     told = capsys.readouterr().out
