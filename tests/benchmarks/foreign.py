@@ -188,7 +188,11 @@ def minutes_of(fold: Path) -> float:
 
 
 def table(arguments: argparse.Namespace) -> tuple[str, pd.DataFrame]:
-    """The page, and the score of every fold."""
+    """The page, and the score of every fold: of those of --seeds and --domains that every row has finished.
+
+    Raises:
+        ValueError: there is none.
+    """
     found = {}
     for row in rows_of(arguments):
         path = folder_of(arguments.out, arguments.form, row) / QUERIES
@@ -196,6 +200,17 @@ def table(arguments: argparse.Namespace) -> tuple[str, pd.DataFrame]:
             found[row.name] = pd.read_parquet(path)
     if not found:
         raise ValueError(f"{arguments.out} holds no finished row of form {arguments.form}; run without --table-only")
+    shared = {(seed, domain) for seed in arguments.seeds for domain in arguments.domains}
+    for own in found.values():
+        shared &= set(zip(own["seed"], own["left_out"], strict=True))
+    if not shared:
+        raise ValueError(
+            f"the finished rows have no fold of --seeds and --domains in common ({', '.join(found)}); name rows that "
+            "have one with --rows, or run without --table-only"
+        )
+    for name, own in found.items():
+        is_shared = [fold in shared for fold in zip(own["seed"], own["left_out"], strict=True)]
+        found[name] = own[is_shared]
     scores = pd.concat(fold_scores(own).assign(recipe=name) for name, own in found.items())
     return "\n".join([*_head(arguments, found), *_rows(found), "", *_refits(found), ""]), scores
 
@@ -208,7 +223,7 @@ def _head(arguments: argparse.Namespace, found: dict[str, pd.DataFrame]) -> list
         "# Leave one domain out, the whole pipeline",
         "",
         f"`python tests/benchmarks/foreign.py --data-root ../shared/data --form {arguments.form} --seeds {seeds}`: "
-        f"{len(folds)} fold{'s' * (len(folds) > 1)}",
+        f"{len(folds)} fold{'s' * (len(folds) > 1)} that every row has",
         f"({', '.join(sorted(folds['left_out'].unique()))} left out in turn). mP@5 of the exported 64 numbers. Queries "
         "and index are all",
         "validation images of all domains, the same in every fold. The gain is over the row in brackets, on the same",

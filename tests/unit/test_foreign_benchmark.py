@@ -83,3 +83,25 @@ def test_page_has_the_gains_of_each_row_over_its_base(tmp_path: Path):
     assert isinstance(scores, pd.DataFrame) and set(scores["recipe"]) == {row.name for row in foreign.ROWS[:2]}
     with pytest.raises(ValueError, match="holds no finished row of form head"):
         foreign.table(options(tmp_path, "head"))
+
+
+def test_page_is_of_the_folds_that_all_rows_have(tmp_path: Path):
+    """A row of fewer seeds, of which one is not asked for; the means are of its folds in every row."""
+    import foreign
+
+    domains = ["clothing", "emoji", "logos"]
+    base, better = invented(domains, seeds=(0, 1, 2)), invented(domains, seeds=(0, 2), gain=0.03)
+    better = better[better["left_out"] != "logos"]
+    for row, queries in zip(foreign.ROWS, (base, better), strict=False):
+        folder = foreign.folder_of(tmp_path, "backbone", row)
+        folder.mkdir(parents=True)
+        queries.to_parquet(folder / "queries.parquet", index=False)
+    text, scores = foreign.table(options(tmp_path, seeds=[0, 1], domains=domains))
+    assert set(zip(scores["seed"], scores["left_out"], strict=True)) == {(0, "clothing"), (0, "emoji")}
+    last = base[(base["row"] == "ensemble, flip, PCA-64") & (base["seed"] == 0) & base["is_never"]]
+    means = last[last["left_out"] != "logos"].groupby("left_out")["precision"].mean()
+    assert (
+        f"| minibench today | {means.mean():.3f} |".replace("0.", ".") in text and "2 folds that every row has" in text
+    )
+    with pytest.raises(ValueError, match=r"have no fold of --seeds and --domains in common \(minibench today, unit"):
+        foreign.table(options(tmp_path, seeds=[1], domains=domains))
