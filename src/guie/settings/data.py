@@ -110,7 +110,8 @@ class Data:
         val_fold: Which of the disjoint shares is for validation: with a share of .2 the folds 0 to 4 are a
             cross-validation.
         foreign_domain: Domain of which nothing is trained on, fitted on or validated with, unlabelled images included;
-            '' is none. `guie foreign` sets it. It changes no image that is packed, only what the doors after the packing read of them.
+            '' is none. `guie foreign` sets it. It changes no image that is packed, only what the doors after the
+            packing read of them.
         licence: `any`, or `commercial`: sources whose licence is not known to allow commercial use are left out.
         pack_px: Shorter side of a packed image; smaller images are left as they are.
         pack_square: Packed images are squares of pack_px, whatever their aspect, as training squashes them.
