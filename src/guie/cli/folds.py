@@ -37,6 +37,7 @@ from guie.shown import FILE, ONLY
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
 TRAINING = (4, 5, 6)
 ANSWERS = "never_seen"  # in a fold's folder, beside those of its doors
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def _ask(plan: Plan, run: Run) -> None:
         seed_everything(run.recipe.seed)
         keep_freed_memory()
         metrics = ask(run, folder, plan.share)
+        log.info("asked: mP@5 %.3f never seen, %.3f seen", metrics["never"], metrics["seen"])
     read = read_values(run.recipe, 7) | {"refit share": plan.share}
     mark_done(run, folder, "answers", settings, inputs, started, metrics, read)
     print(f"  {'asks':<34} {time.time() - started:6.1f} s", flush=True)

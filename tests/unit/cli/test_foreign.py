@@ -160,8 +160,10 @@ def weights(run: Run) -> dict[str, np.ndarray]:
 
 
 def test_what_is_asked_keeps_a_log(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    log = (world.folder / "seed3_without_hats/never_seen/log.txt").read_text()
-    assert "INFO guie.embed" in log
+    own = answers(world, 3, "hats", LAST)
+    never = own.loc[own["is_never"], "precision"].mean()
+    written = (world.folder / "seed3_without_hats/never_seen/log.txt").read_text()
+    assert f"INFO guie.cli.folds: asked: mP@5 {never:.3f} never seen" in written
     with pytest.raises(MemoryError), folds._logged(tmp_path):
         logging.getLogger("guie.embed").info("an extraction begins")
         logging.getLogger("guie.embed").warning("no memory is left")
