@@ -172,6 +172,6 @@ class Data:
         return [source.name for source in self.sources if source.is_unlabelled]
 
     @property
-    def domains_of_trained(self) -> list[str]:
-        """The domains of the sources with labels, sorted."""
+    def domains_with_labels(self) -> list[str]:
+        """The domains of the sources with labels, distractors included, sorted."""
         return sorted({source.domain for source in self.sources if not source.is_unlabelled})

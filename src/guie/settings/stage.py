@@ -138,6 +138,10 @@ class Fold:
         if self.number >= self.of:
             raise ValueError(f"{at}.number is {self.number}; of {self.of} folds the numbers are 0 to {self.of - 1}")
 
+    def __str__(self) -> str:
+        """`fold 1 of 4`."""
+        return f"fold {self.number} of {self.of}"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -247,6 +251,11 @@ class Stage:
             raise ValueError(
                 f"{at}.retain.generic: {type(self.objective).__name__} looks at all images between the steps, those of "
                 "generic sets included; take an objective of each batch alone, or generic=()"
+            )
+        if self.retain.generic and self.neck.has_norm and not self.is_neck_frozen:
+            raise ValueError(
+                f"{at}.retain.generic: the batch norm of the neck would take its mean and variance from the generic "
+                "images, too; take neck.has_norm=False, trains='backbone', which keeps the neck, or generic=()"
             )
 
     def _check_objective(self, at: str) -> None:
