@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.data import Data
@@ -15,9 +15,10 @@ from guie.settings.fit import FitWords, check_joint_space, check_sources
 from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
+from guie.settings.neck import shape_of
 from guie.settings.plain import plain, plain_at
 from guie.settings.sampling import PerClass
-from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
+from guie.settings.stage import HEAD, Row, Stage, Stages
 
 
 @dataclass(frozen=True)
@@ -346,9 +347,3 @@ class Recipe:
 def _worded(state_shape: tuple[Any, ...]) -> str:
     """`centers 3`, of what `Kind.state_shape` gives."""
     return " ".join(map(str, state_shape))
-
-
-def shape_of(neck: Neck) -> Neck:
-    """What of a neck decides the shapes of its weights and what they mean: all but the rates of its dropouts."""
-    rates = (0.0,) * (len(neck.dropouts) if neck.is_branched else 1)
-    return replace(neck, dropouts=rates)

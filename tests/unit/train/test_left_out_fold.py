@@ -175,10 +175,8 @@ def test_stage_trains_without_its_fold_and_keeps_the_epoch_that_is_best_on_it(
         return retrieve(embeddings, class_ids)
 
     monkeypatch.setattr(validation, "retrieve", noted)
-    run, packed = (
-        Run(changed(WORLD, stages=Stages(head=(stage,))), out, out, device="cpu"),
-        PackedImages(out / "03_packed"),
-    )
+    run = Run(changed(WORLD, stages=Stages(head=(stage,))), out, out, device="cpu")
+    packed = PackedImages(run.folder(3))
     with caplog.at_level(logging.INFO, "guie"):
         result = train_row(run, stage, packed, Accelerator(cpu=True))
     train = packed.index[packed.index["split"] == "train"]
