@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from guie.settings.stage import Neck as NeckSettings
+from guie.settings.neck import Neck as NeckSettings
 from guie.settings.stage import Stage
 from guie.train.gradient import StepInputs
 from guie.train.model import Model, build_model

@@ -43,6 +43,7 @@ from guie.settings.model import PRETRAINED_TAG as PRETRAINED_TAG
 from guie.settings.model import Model as Model
 from guie.settings.moved import GONE, KINDS, new_path
 from guie.settings.names import PRETRAINED as PRETRAINED
+from guie.settings.neck import Neck as Neck
 from guie.settings.objective import *  # noqa: F403 (its __all__ names the kinds)
 from guie.settings.optim import Adam as Adam
 from guie.settings.optim import AdamW as AdamW
@@ -57,13 +58,12 @@ from guie.settings.optim import Sgd as Sgd
 from guie.settings.optim import Steps as Steps
 from guie.settings.recipe import Recipe as Recipe
 from guie.settings.retain import Retain as Retain
+from guie.settings.sampling import Fold as Fold
 from guie.settings.sampling import PerClass as PerClass
 from guie.settings.sampling import Weighted as Weighted
 from guie.settings.stage import HEAD as HEAD
 from guie.settings.stage import PHASES as PHASES
 from guie.settings.stage import Cost as Cost
-from guie.settings.stage import Fold as Fold
-from guie.settings.stage import Neck as Neck
 from guie.settings.stage import Part as Part
 from guie.settings.stage import Row as Row
 from guie.settings.stage import Stage as Stage

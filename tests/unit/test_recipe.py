@@ -29,6 +29,8 @@ from guie.recipe import (
     DrawnWorld,
     Embed,
     Export,
+    FitImages,
+    FitWords,
     GrowingMargin,
     HierarchicalDivide,
     Interpolate,
@@ -460,6 +462,7 @@ def test_old_fields_that_are_gone_are_gone(kind: type):
 GREY = (0.5, 0.5, 0.5)
 VIT = Model("timm", "test_vit")
 NORM = Neck(has_norm=True)
+TOWERS_GENERIC = Retain(features_weight=1.0, generic=("towers",))
 SINGLE = Optim(n_epochs=1, batch_size=1, lr=0.1)
 BROKEN: list[tuple[Change, str]] = [
     (at(embed__precision="int8"), "embed.precision is 'int8', must be one of auto, float32, bfloat16"),
@@ -676,7 +679,18 @@ BROKEN: list[tuple[Change, str]] = [
             replace(S2, sources=("shoes",), start=Start(fresh=("objective",))),
             Soup("soup", of=("s1_head", "s2_backbone")),
         ),
-        "stages.soup: s2_backbone.sources is ('shoes',), s1_head has (); a soup is of alike models",
+        "stages.soup: s2_backbone's classes are those of shoes, s1_head's of shoes, towers; a soup is of alike models",
+    ),
+    (
+        rows(
+            replace(S2, retain=TOWERS_GENERIC, start=Start(fresh=("objective",))),
+            Soup("a", of=("s1_head", "s2_backbone")),
+        ),
+        "stages.a: s2_backbone's classes are those of shoes, s1_head's of shoes, towers; a soup is of alike models",
+    ),
+    (
+        s2(trains="all", neck=NORM, retain=TOWERS_GENERIC),
+        "stages.s2_backbone.retain.generic: the batch norm of the neck would take its mean and variance from the",
     ),
     (
         rows(replace(S2, neck=Neck(dim=32), start=Start(fresh=HEAD)), Soup("soup", of=("s1_head", "s2_backbone"))),
@@ -884,6 +898,16 @@ def test_validate_takes_the_ends_of_a_range(change: str):
         s1(start__has_mean_centers=True),
         rows(replace(S2, neck=NORM, optim=SINGLE), head=(replace(S1, neck=NORM),)),  # a frozen neck has its statistics
         rows(S2, Soup("soup", of=("s1_head", "s2_backbone"), is_greedy=True)),
+        rows(replace(S2, sources=("towers", "shoes")), Soup("soup", of=("s1_head", "s2_backbone"))),  # all, by name
+        rows(  # the classes of both are those that the objective sees
+            replace(S2, retain=TOWERS_GENERIC),
+            Soup("soup", of=("s1_head", "s2_backbone")),
+            head=(replace(S1, sources=("shoes",)),),
+        ),
+        rows(  # a frozen neck has its statistics
+            replace(S2, neck=NORM, retain=TOWERS_GENERIC, start=Start(fresh=("objective",))),
+            head=(replace(S1, neck=NORM),),
+        ),
         rows(S2, Soup("soup", of=("s1_head",)), replace(S2, name="after", start=Start(of="soup"))),
         rows(S2, Soup("soup", of=("s1_head",)), Soup("of_soups", of=("soup", "s2_backbone"))),
         rows(S2, Interpolate("between", of="s2_backbone")),
@@ -1179,6 +1203,24 @@ def test_what_was_chosen_on_validation_is_found_in_all_ancestors() -> None:
     assert found("between") == found("last") == ("between: share",) and found("half") == ("best: best epoch",)
     assert found("pretrained", is_chosen_on_validation=True) == ("the setting",)
     assert found("best", is_chosen_on_validation=True) == ("the setting", "best: best epoch")
+
+
+def test_teacher_moves_no_backbone_of_its_student() -> None:
+    """Words are embedded by the text tower, beside which a frozen student's backbone still stands, and no soup of a
+    moved one."""
+    student = replace(S1, name="s3", start=Start(of="pretrained", fresh=HEAD), objective=KeepCosines(of="s2_backbone"))
+    soup = Soup("s4", of=("s1_head", "s2_backbone"))
+    recipe = replace(rows(S2, student, soup)(a_recipe()), model=Model("open_clip", "ViT-B-32", "pretrained:openai"))
+
+    def fitted(name: str) -> Recipe:
+        member = Member(name, 64, output="feature")
+        setting = Setting("only", (member,), pca_dim=64, fit_on=(FitImages(), FitWords()))
+        return replace(recipe, embed=Embed((setting,))).validate()
+
+    assert fitted("s1_head") and fitted("s3")
+    for name in ("s2_backbone", "s4"):
+        with pytest.raises(ValueError, match=f"of member {name} s2_backbone trained its backbone away"):
+            fitted(name)
 
 
 def test_recipes_that_choose_on_validation_say_so() -> None:

@@ -282,7 +282,7 @@ def unlabelled_in_all(recipe: Recipe) -> list[str]:
     for setting in recipe.embed.settings:
         entries = recipe.embed.fit_on_of(setting) if setting.pca_dim else ()
         used |= {name for entry in entries if isinstance(entry, FitImages) for name in entry.sources}
-    apart = {source.name for source in recipe.data.sources if source.domain not in recipe.data.domains_of_trained}
+    apart = {source.name for source in recipe.data.sources if source.domain not in recipe.data.domains_with_labels}
     return [name for name in recipe.data.names_of_unlabelled if name in used & apart]
 
 

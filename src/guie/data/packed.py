@@ -13,12 +13,14 @@ from PIL import Image
 from guie.data.manifest import BALANCED_COLUMNS, read_manifest
 from guie.errors import is_of_the_machine
 from guie.run import Run
+from guie.settings.data import UNLABELLED
 from guie.settings.fields import nearest
 
 PLACE_COLUMNS = ("shard", "offset", "size", "width", "height", "original_width", "original_height")
 INDEX_COLUMNS = (*BALANCED_COLUMNS, "repeats", *PLACE_COLUMNS)
 NEVER = "never"  # split of a foreign domain's validation images: asked about, never seen
 GIVEN = "given"  # split of its training images: not trained on; a refit may see them, without labels
+HIDDEN = "hidden"  # split of images without labels whose source names it: neither trained on, fitted on nor given
 
 
 class PackedImages:
@@ -28,8 +30,8 @@ class PackedImages:
 
     Args:
         folder: A run's `03_packed`.
-        foreign_domain: See `guie.settings.data.Data`. Its images are in neither `train` nor `val`, but in `NEVER` and
-            `GIVEN`; the rows keep their order.
+        foreign_domain: See `guie.settings.data.Data`. Its images are in neither `train`, `val` nor `unlabelled`, but in
+            `NEVER`, `GIVEN` and `HIDDEN`; the rows keep their order.
 
     Attributes:
         index: One row per image, sorted by (split, class_id, image_id) as they were packed; columns as in
@@ -37,7 +39,7 @@ class PackedImages:
 
     Raises:
         FileNotFoundError: the folder has no index.
-        ValueError: no image is of the foreign domain, or no other one can be trained on.
+        ValueError: no image with a label is of the foreign domain, or no other one can be trained on.
     """
 
     def __init__(self, folder: Path, foreign_domain: str = "") -> None:
@@ -101,15 +103,16 @@ def _without(index: pd.DataFrame, domain: str) -> pd.Series:
     """The splits of the images where nothing of a domain may be seen.
 
     Raises:
-        ValueError: no image is of this domain, or no other one can be trained on.
+        ValueError: no image with a label is of this domain, or no other one can be trained on.
     """
     is_foreign = index["domain"] == domain
-    if not is_foreign.any():
-        there = sorted(index["domain"].unique())
+    is_unlabelled = index["split"] == UNLABELLED
+    if not (is_foreign & ~is_unlabelled).any():
+        there = sorted(index["domain"][~is_unlabelled].unique())
         raise ValueError(f"data.foreign_domain is {domain!r}, of which there is no image; {nearest(domain, there)}")
     if not (~is_foreign & (index["split"] == "train")).any():
         raise ValueError(
             f"data.foreign_domain is {domain!r}, and no other domain has a training image: nothing is left to train on"
         )
-    own = np.where(index["split"] == "val", NEVER, GIVEN)
+    own = np.select([index["split"] == "val", is_unlabelled], [NEVER, HIDDEN], GIVEN)
     return index["split"].mask(is_foreign, pd.Series(own, index.index))

@@ -86,14 +86,29 @@ class FeatureStore:
         cache, backbone = self.run.cache, encoder.backbone
         return extract(cache, request, backbone, self.packed, rows, self.accelerator, batch_size, change, other_views)
 
-    def forget(self, encoder: Encoder, view: str, rows: np.ndarray) -> None:
-        """Deletes features that are not needed again. All processes must call it."""
+    def cached(self, encoder: Encoder, view: str, rows: np.ndarray) -> frozenset[str]:
+        """The keys of these features that are in the cache now; backbones side by side have one each."""
+        if encoder.parts:
+            return frozenset(key for part in encoder.parts for key in self.cached(part, view, rows))
+        key = self._request(encoder, view, rows).key
+        return frozenset((key,) if (self.run.cache / f"{key}.npy").is_file() else ())
+
+    def forget(self, encoder: Encoder, view: str, rows: np.ndarray, but: frozenset[str] = frozenset()) -> None:
+        """Deletes features that are not needed again. All processes must call it.
+
+        Args:
+            encoder: The backbone.
+            view: As for `get`.
+            rows: As for `get`.
+            but: Keys of features that stay, from `cached`; those of process 0 count.
+        """
         for part in encoder.parts:
-            self.forget(part, view, rows)
+            self.forget(part, view, rows, but)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process and not encoder.parts:
-            for ending in (".json", ".npy"):
-                (self.run.cache / f"{self._request(encoder, view, rows).key}{ending}").unlink()
+            key = self._request(encoder, view, rows).key
+            for ending in (".json", ".npy") if key not in but else ():
+                (self.run.cache / f"{key}{ending}").unlink()
         # without this, another process could still see a deleted file when the same backbone is scored again
         self.accelerator.wait_for_everyone()
 

@@ -14,7 +14,7 @@ from guie.data.packed import PackedImages
 from guie.embed.halves import Halves
 from guie.embed.joined import Joined
 from guie.model.neck import N_SIZES, n_sizes, size_inputs
-from guie.settings.stage import Neck
+from guie.settings.neck import Neck
 
 
 def sizes_of(packed: PackedImages, rows: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guie.settings.stage import Neck as NeckSettings
+from guie.settings.neck import Neck as NeckSettings
 
 N_SIZES = 3
 

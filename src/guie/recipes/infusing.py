@@ -13,7 +13,9 @@ plain fine-tuning +31, -6 and -12.7; with both terms +29.9, -.1 and -.9.
 
 Different here:
 - The class loss sees the 64-d embedding of a linear layer, which is exported. Theirs sees the tower's 768 numbers.
-- The generic set is any folder of images: put one into `imagenet/`, with a folder for each class.
+- The generic set is any folder of images: put one into `imagenet/`, with a folder for each class. At most
+  60,000 of its images train, as many as SOP has: as the two sets take turns, an epoch sees each image of SOP once,
+  however large the folder is.
 - The row `s2_between` is no part of it: WiSE-FT (arXiv 2109.01903) goes back a part of the way to the loaded tower.
 - The last epoch is kept. Theirs is the best one of both sets' validation.
 
@@ -29,6 +31,7 @@ from guie.recipe import (
     Data,
     Embed,
     Interpolate,
+    Limit,
     Member,
     Model,
     Neck,
@@ -71,6 +74,7 @@ RECIPE = Recipe(
     name="infusing",
     data=Data(
         sources=(SOP, Source("imagenet", "class_folders", "imagenet", "generic")),
+        limits=(Limit("imagenet", n_images=60_000),),
         max_per_class=NO_CAP,
         val_class_share=0.5,
         pack_px=256,

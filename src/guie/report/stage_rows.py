@@ -54,7 +54,7 @@ def _trained(recipe: Recipe, stage: Stage) -> list[str | int]:
         stage.name,
         recipe.parent(stage),
         recipe.stages.phase_of(stage.name),
-        stage.trains,
+        stage.trains if stage.left_out is None else f"{stage.trains}; its scores are those of {stage.left_out}",
         stage.image_px,
         stage.patch_stride,
         optim.n_epochs,

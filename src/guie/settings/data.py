@@ -179,6 +179,6 @@ class Data:
         return f" (data.foreign_domain leaves {self.foreign_domain!r} out)" if self.foreign_domain else ""
 
     @property
-    def domains_of_trained(self) -> list[str]:
-        """The domains of the sources with labels, sorted."""
+    def domains_with_labels(self) -> list[str]:
+        """The domains of the sources with labels, distractors included, sorted."""
         return sorted({source.domain for source in self.sources if not source.is_unlabelled})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.data import Data
@@ -15,9 +15,10 @@ from guie.settings.fit import FitWords, check_joint_space, check_sources
 from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import PRETRAINED, check_name
+from guie.settings.neck import shape_of
 from guie.settings.plain import plain, plain_at
 from guie.settings.sampling import PerClass
-from guie.settings.stage import HEAD, Neck, Row, Stage, Stages
+from guie.settings.stage import HEAD, Row, Stage, Stages
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,15 @@ class Recipe:
             found.append(self.parent(self.row(found[-1])))
         return found[:-1]
 
-    def behind(self, names: Iterable[str]) -> set[str]:
-        """The rows of these names and all rows that their weights come from, those that are averaged included."""
+    def behind(self, names: Iterable[str], has_teachers: bool = True) -> set[str]:
+        """The rows of these names and all rows on which their weights depend.
+
+        These are the rows that they start from, that are averaged and that teach them, those behind these, and so on.
+
+        Args:
+            names: `pretrained` counts for nothing.
+            has_teachers: Without, only rows that weights are taken from: a teacher gives none.
+        """
         found: set[str] = set()
         waiting = list(names)
         while waiting:
@@ -70,7 +78,7 @@ class Recipe:
             if name != PRETRAINED and name not in found:
                 found.add(name)
                 row = self.row(name)
-                waiting += [self.parent(row), *row.reads]
+                waiting += [self.parent(row), *(row.reads if has_teachers or not isinstance(row, Stage) else ())]
         return found
 
     def model_of(self, name: str) -> Model:
@@ -102,14 +110,9 @@ class Recipe:
         own = [stage.start.model for stage in self.stages.trained if stage.start.model]
         return tuple(dict.fromkeys(model for wanted in (self.model, *own) for model in wanted.each))
 
-    @property
-    def train_sources(self) -> tuple[str, ...]:
-        """The names of the data sets that may train."""
-        return tuple(self.data.names_of_trained)
-
     def seen_sources(self, stage: Stage) -> set[str]:
         """The data sets whose images a stage's objective sees; they decide its classes."""
-        return set(stage.sources or self.train_sources) - set(stage.retain.generic)
+        return set(stage.sources or self.data.names_of_trained) - set(stage.retain.generic)
 
     def validate(self) -> Recipe:
         """Returns itself. Raises ValueError with path, value and remedy at the first field that cannot be."""
@@ -167,12 +170,12 @@ class Recipe:
         at = f"stages.{stage.name}"
         if stage.neck.has_size and self.data.pack_square:
             raise ValueError(f"{at}.neck.has_size needs data.pack_square off, or all images have one size")
-        names = [*self.train_sources, *self.data.names_of_unlabelled]
+        names = [*self.data.names_of_trained, *self.data.names_of_unlabelled]
         for name in stage.sources:
             if name not in names:
                 raise ValueError(f"{at}.sources names {name!r}, which is no source to train on; {nearest(name, names)}")
         self._check_unlabelled(stage)
-        own = stage.sources or self.train_sources
+        own = stage.sources or self.data.names_of_trained
         for name in stage.retain.generic:
             if name not in own:
                 raise ValueError(f"{at}.retain.generic names {name!r}, no data set of its own; {nearest(name, own)}")
@@ -180,16 +183,24 @@ class Recipe:
             raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")
 
     def _check_unlabelled(self, stage: Stage) -> None:
-        """Raises ValueError where a stage takes images without labels, and the objective or the sampling needs them."""
-        seen = [name for name in stage.sources if name not in stage.retain.generic]
-        found = [name for name in seen if name in self.data.names_of_unlabelled]
-        if not found:
-            return
-        kind, at = type(stage.objective).__name__, f"stages.{stage.name}.sources names {found[0]!r}"
-        if stage.objective.needs_labels:
-            raise ValueError(f"{at}, whose images have no labels, which {kind} needs; KeepCosines needs none")
-        if isinstance(stage.sampling, PerClass):
-            raise ValueError(f"{at}, whose images have no labels, which PerClass draws by; take sampling=Weighted")
+        """Raises ValueError where a stage takes images without labels, and the objective or the sampling needs them.
+
+        Those of a generic set are drawn as the others are, though the objective does not see them.
+        """
+        at, sampling = f"stages.{stage.name}.sources names", stage.sampling
+        for name in stage.sources:
+            if name not in self.data.names_of_unlabelled:
+                continue
+            if stage.objective.needs_labels and name not in stage.retain.generic:
+                kind = type(stage.objective).__name__
+                raise ValueError(
+                    f"{at} {name!r}, whose images have no labels, which {kind} needs; KeepCosines needs none"
+                )
+            if isinstance(sampling, PerClass) or sampling.power != 0.0:
+                raise ValueError(
+                    f"{at} {name!r}, whose images have no labels, by which {type(sampling).__name__} with power "
+                    f"{sampling.power:g} draws: they would count as one class; take sampling=Weighted(power=0.0)"
+                )
 
     def _check_teachers(self, stage: Stage, seen: list[Row]) -> None:
         names = [row.name for row in seen]
@@ -247,12 +258,18 @@ class Recipe:
             if name not in names:
                 raise ValueError(f"{at}.of names {name!r}, which is no earlier stage; {nearest(name, names)}")
             first, other = self.stage(soup.of[0]), self.stage(name)
-            for field in ("image_px", "patch_stride", "sources", "left_out"):
+            for field in ("image_px", "patch_stride", "left_out"):
                 if getattr(first, field) != getattr(other, field):
                     raise ValueError(
                         f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has "
                         f"{getattr(first, field)!r}; a soup is of alike models"
                     )
+            seen_by_first, seen_by_other = (sorted(self.seen_sources(stage)) for stage in (first, other))
+            if seen_by_first != seen_by_other:
+                raise ValueError(
+                    f"{at}: {name}'s classes are those of {', '.join(seen_by_other)}, {soup.of[0]}'s of "
+                    f"{', '.join(seen_by_first)}; a soup is of alike models"
+                )
             of_first, of_other = ((shape_of(s.neck), s.objective.state_shape()) for s in (first, other))
             if of_first != of_other:
                 raise ValueError(
@@ -299,7 +316,7 @@ class Recipe:
 
     def _mover(self, member: Member) -> str:
         """The first row that trained the member's backbone; '' where none did."""
-        behind = self.behind([member.stage])
+        behind = self.behind([member.stage], has_teachers=False)
         moved = (row for row in self.stages.trained if row.name in behind and not row.is_backbone_frozen)
         return next((row.name for row in moved), "")
 
@@ -330,9 +347,3 @@ class Recipe:
 def _worded(state_shape: tuple[Any, ...]) -> str:
     """`centers 3`, of what `Kind.state_shape` gives."""
     return " ".join(map(str, state_shape))
-
-
-def shape_of(neck: Neck) -> Neck:
-    """What of a neck decides the shapes of its weights and what they mean: all but the rates of its dropouts."""
-    rates = (0.0,) * (len(neck.dropouts) if neck.is_branched else 1)
-    return replace(neck, dropouts=rates)

@@ -1,10 +1,32 @@
-"""How the images of a batch are drawn."""
+"""Which classes a stage leaves out, and how the images of a batch are drawn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from guie.settings.fields import within
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One of several shares of the training classes; each domain's classes are dealt to the shares in turn.
+
+    Attributes:
+        number: From 0.
+        of: How many shares there are.
+    """
+
+    number: int = within(low=0, high=99)
+    of: int = within(4, low=2, high=100)
+
+    def check(self, at: str) -> None:
+        """Raises ValueError for a share that there is not."""
+        if self.number >= self.of:
+            raise ValueError(f"{at}.number is {self.number}; of {self.of} folds the numbers are 0 to {self.of - 1}")
+
+    def __str__(self) -> str:
+        """`fold 1 of 4`."""
+        return f"fold {self.number} of {self.of}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ from guie.settings.fields import check_unique, rows, within
 from guie.settings.mixed import Interpolate, Soup
 from guie.settings.model import Model
 from guie.settings.names import check_row_name
+from guie.settings.neck import Neck
 from guie.settings.objective import ArcFace, ObjectiveSettings
 from guie.settings.optim import Optim
 from guie.settings.retain import Retain
-from guie.settings.sampling import PerClass, Weighted
+from guie.settings.sampling import Fold, PerClass, Weighted
 
 PHASES = ("head", "backbone", "highres")  # of doors 04, 05 and 06
 Part = Literal["neck", "objective"]
@@ -42,45 +43,6 @@ class Start:
     model: Model | None = None
     has_mean_centers: bool = False
     has_pca_neck: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Neck:
-    """The projection from the backbone's feature to the embedding.
-
-    Attributes:
-        dim: Numbers of an embedding.
-        dropouts: Rates of the dropouts before the last layer; of several the outputs are averaged (4th place: .1 to
-            .5).
-        is_branched: Each dropout has linear layers of its own (3rd place: twenty).
-        has_unit_input: The feature is divided by its length first. A PCA of unit features keeps more of a domain that
-            it was not fitted on than one of features of their own lengths.
-        has_norm: Batch norm without weights of its own comes first (5th and 6th place).
-        norm_eps: What the batch norm adds to the variance (5th place: 1e-6).
-        has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the backbone
-            is frozen.
-        hidden_dim: Width of a layer before the last, with a GELU; 0 is none.
-        has_bias: Of the last layer.
-    """
-
-    dim: int = within(64, low=1, high=10**5)
-    dropouts: tuple[float, ...] = within((0.2,), low=0.0, high=0.99)
-    is_branched: bool = False
-    has_unit_input: bool = False
-    has_norm: bool = False
-    norm_eps: float = within(1e-5, low=1e-12, high=1.0)
-    has_size: bool = False
-    hidden_dim: int = within(0, low=0, high=10**5)
-    has_bias: bool = True
-
-    def check(self, at: str) -> None:
-        """Raises ValueError without a dropout (its rate may be 0), and for size inputs with a hidden layer."""
-        if not self.dropouts:
-            raise ValueError(f"{at}.dropouts is empty; without dropout it is (0.0,)")
-        if self.has_size and self.hidden_dim:
-            raise ValueError(f"{at}.has_size excludes hidden_dim, which is {self.hidden_dim}")
-        if self.has_size and self.has_unit_input:
-            raise ValueError(f"{at}.has_size excludes has_unit_input: the image's size is no part of a direction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,24 +83,6 @@ class Validation:
     keeps_best: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fold:
-    """One of several shares of the training classes; each domain's classes are dealt to the shares in turn.
-
-    Attributes:
-        number: From 0.
-        of: How many shares there are.
-    """
-
-    number: int = within(low=0, high=99)
-    of: int = within(4, low=2, high=100)
-
-    def check(self, at: str) -> None:
-        """Raises ValueError for a share that there is not."""
-        if self.number >= self.of:
-            raise ValueError(f"{at}.number is {self.number}; of {self.of} folds the numbers are 0 to {self.of - 1}")
-
-
 @dataclass(frozen=True)
 class Stage:
     """A row that trains.
@@ -158,7 +102,8 @@ class Stage:
         cost: What changes time and memory.
         validation: When it is scored.
         sources: The data sets that it trains on; empty is all that have labels. Its classes are those of these alone.
-            Sets without labels train where they are named here, and the objective needs no labels (`KeepCosines`).
+            Sets without labels train where they are named here, if the objective needs no labels (`KeepCosines`) and
+            the sampling none (`Weighted(power=0.0)`).
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
             overlap (1st place: 12 of 14).
         left_out: Training classes that the stage does not train on. It is validated on them, instead of on the
@@ -247,6 +192,11 @@ class Stage:
             raise ValueError(
                 f"{at}.retain.generic: {type(self.objective).__name__} looks at all images between the steps, those of "
                 "generic sets included; take an objective of each batch alone, or generic=()"
+            )
+        if self.retain.generic and self.neck.has_norm and not self.is_neck_frozen:
+            raise ValueError(
+                f"{at}.retain.generic: the batch norm of the neck would take its mean and variance from the generic "
+                "images, too; take neck.has_norm=False, trains='backbone', which keeps the neck, or generic=()"
             )
 
     def _check_objective(self, at: str) -> None:

@@ -144,9 +144,14 @@ def _noted(folder: Path, name: str, accelerator: Accelerator) -> dict[str, Any]:
 
 def _scores(run: Run, row: Row, model: Model, store: FeatureStore) -> dict[str, float]:
     """The validation scores of the row's result, as they are noted and logged."""
-    found = validated(run, run.recipe.stage(row.name), model, store, is_kept=True)
+    stage = run.recipe.stage(row.name)
+    found = validated(run, stage, model, store, is_kept=True)
     scores = {name: round(value, 6) for name, value in found.items()}
-    log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", row.name, scores["mp5"], scores["r1"])
+    if stage.left_out is None:
+        log.info("stage %s: validation mP@5 %.3f, R@1 %.3f", row.name, scores["mp5"], scores["r1"])
+    else:
+        text = "stage %s: mP@5 of %s %.3f, R@1 %.3f; these are training classes that it left out"
+        log.info(text, row.name, stage.left_out, scores["mp5"], scores["r1"])
     return scores
 
 

@@ -48,11 +48,17 @@ def _is_left_out(index: pd.DataFrame, stage: Stage) -> np.ndarray:
     found = np.zeros(len(index), dtype=bool)
     if stage.left_out is not None:
         is_train = (index["split"] == "train").to_numpy()
-        found[is_train] = class_folds(index[is_train], stage.left_out.of) == stage.left_out.number
+        try:
+            folds = class_folds(index[is_train], stage.left_out.of)
+        except ValueError as error:
+            raise ValueError(
+                f"stages.{stage.name}.left_out.of: {error}; take a smaller number, or add classes"
+            ) from error
+        found[is_train] = folds == stage.left_out.number
     return found
 
 
-def labelled(class_ids: np.ndarray, is_generic: np.ndarray) -> tuple[np.ndarray, int]:
+def labelled(class_ids: np.ndarray, is_generic: np.ndarray, withheld: str = "") -> tuple[np.ndarray, int]:
     """Labels that count from 0, int64 [n], and how many classes the objective sees.
 
     The classes that it sees come first, in the order of their ids, then those of generic images alone.
@@ -60,16 +66,30 @@ def labelled(class_ids: np.ndarray, is_generic: np.ndarray) -> tuple[np.ndarray,
     Args:
         class_ids: int [n].
         is_generic: bool [n], the images that the objective does not see.
+        withheld: What else may be why none is left, for the message.
 
     Raises:
         ValueError: it would see none.
     """
     known = np.unique(class_ids[~is_generic])
     if not len(known):
-        raise ValueError("only images of generic sets are left to train on; raise data.limits of the others")
+        raise ValueError(f"only images of generic sets are left to train on{withheld}; raise data.limits of the others")
     classes = np.concatenate([known, np.setdiff1d(class_ids[is_generic], known)])
     order = np.argsort(classes)
     return order[np.searchsorted(classes, class_ids, sorter=order)].astype(np.int64), len(known)
+
+
+def _check_fold(index: pd.DataFrame, stage: Stage) -> None:
+    """Raises ValueError where the fold that a stage leaves out has no class of two images: a query needs another image
+    of its class."""
+    if stage.left_out is None:
+        return
+    counts = np.unique(index["class_id"].to_numpy()[val_rows(index, stage)], return_counts=True)[1]
+    if not (counts > 1).any():
+        raise ValueError(
+            f"stages.{stage.name}.left_out: {stage.left_out} has no class of two images, so the stage could not be "
+            "validated; take another number, or a smaller left_out.of"
+        )
 
 
 class TrainSet:
@@ -84,19 +104,20 @@ class TrainSet:
     """
 
     def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
-        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, or too few classes
-        for its batches."""
-        index = packed.index
+        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, too few classes for
+        its batches, or none that its left-out fold could ask about."""
+        index, withheld = packed.index, recipe.data.told_of_foreign
         self.rows = train_rows(index, stage)
         if not len(self.rows):
             where = f" in {', '.join(stage.sources)}" if stage.sources else ""
             raise ValueError(
                 f"stages.{stage.name}: no training image is left after balancing{where}; lower data.min_per_class or "
-                f"data.val_class_share{recipe.data.told_of_foreign}"
+                f"data.val_class_share{withheld}"
             )
+        _check_fold(index, stage)
         index = index.iloc[self.rows]
         self.is_generic = index["source"].isin(stage.retain.generic).to_numpy()
-        self.labels, self.n_classes = labelled(index["class_id"].to_numpy(), self.is_generic)
+        self.labels, self.n_classes = labelled(index["class_id"].to_numpy(), self.is_generic, withheld)
         self.image_ids = index["image_id"].to_numpy()
         self.repeats = index["repeats"].to_numpy()
         weights = {limit.name: limit.weight for limit in recipe.data.limits}

@@ -16,6 +16,7 @@ from guie.data.build import build_manifests
 from guie.data.packed import PackedImages
 from guie.data.packing import pack_images
 from guie.data.sources.unlabelled import build
+from guie.embed.fitted import places_of
 from guie.evaluate.foreign import check_domains
 from guie.recipe import HEAD, Data, Limit, Optim, Source, Stage, Start
 from guie.run import Run
@@ -121,6 +122,24 @@ def test_licences_name_the_folder_and_the_log_its_images(
     assert (rows["mine"]["n_images"], rows["mine"]["n_classes"], rows["mine"]["licence"]) == (12, 0, "CC0")
     merge_and_balance(Run(recipe_around(Data((LABELLED,))), raw, tmp_path))
     assert not (run.folder(2) / "unlabelled.parquet").exists()
+
+
+def test_images_without_labels_of_a_foreign_domain_are_neither_seen_nor_given(
+    both: tuple[Run, Run], tmp_path: Path
+) -> None:
+    """The folder names the domain of half of the classes, which is foreign; or a domain of its own, which cannot be."""
+    index = PackedImages(both[1].folder(3)).index
+    index.loc[index["class_id"] % 2 == 1, "domain"] = "any"
+    index.to_parquet(tmp_path / "index.parquet")
+    packed = PackedImages(tmp_path, "any")
+    before, after = index["split"].to_numpy(), packed.index["split"].to_numpy()
+    named = {"train": "given", "val": "never", "unlabelled": "hidden"}
+    is_foreign = (index["domain"] == "any").to_numpy()
+    assert after.tolist() == [named[x] if own else x for x, own in zip(before, is_foreign, strict=True)]
+    assert set(after) == {"train", "val", *named.values()}
+    assert places_of(PackedImages(tmp_path), ["mine"]).keys() == {"unlabelled"} and not places_of(packed, ["mine"])
+    with pytest.raises(ValueError, match="foreign_domain is 'any', of which there is no image; known: toys"):
+        PackedImages(both[1].folder(3), "any")
 
 
 @pytest.mark.parametrize(

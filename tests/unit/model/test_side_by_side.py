@@ -107,6 +107,11 @@ def test_forgotten_features_are_deleted_of_each(run: Run):
     before = {path.name for path in run.cache.iterdir()}
     store.get(encoder, "plain", rows)
     assert len(list(run.cache.glob("*.npy"))) == len([name for name in before if name.endswith(".npy")]) + 2
+    after = {path.name for path in run.cache.iterdir()}
+    known = store.cached(encoder, "plain", rows)
+    assert {f"{key}.npy" for key in known} == {name for name in after - before if name.endswith(".npy")}
+    store.forget(encoder, "plain", rows, but=known)
+    assert {path.name for path in run.cache.iterdir()} == after
     store.forget(encoder, "plain", rows)
     assert {path.name for path in run.cache.iterdir()} == before
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from guie.embed.accelerator import make_accelerator
 from guie.model.neck import Neck
 from guie.seeds import seed_of
+from guie.settings.neck import Neck as NeckSettings
 from guie.settings.objective import ArcFace, ClassMargin
-from guie.settings.stage import Neck as NeckSettings
 from guie.train.gradient import Position, StepInputs, gradient
 from guie.train.model import Model
 from guie.train.objectives.base import Batch, Look, Objective

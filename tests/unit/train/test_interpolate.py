@@ -105,16 +105,21 @@ def test_validation_chooses_the_share(run: Run):
 
 def test_share_is_the_one_that_process_0_chooses(run: Run, monkeypatch: pytest.MonkeyPatch):
     """Another process may score otherwise; of equal scores the first named share is taken."""
-    tied = Interpolate("tied", of="tuned", shares=(1.0, 0.0))
+    tied = Interpolate("tied", of="tuned", shares=(1.0, 0.5))
     other = replace(run, recipe=changed(run.recipe, stages=Stages(head=(TUNED, tied))))
     monkeypatch.setattr(interpolate, "of_process_0", lambda value, accelerator: 0.5)
     train_row(other, tied, PackedImages(run.folder(3)), Accelerator(cpu=True))
     assert metrics_of(other, "tied")["share"] == 1.0
 
 
-def test_features_of_the_ends_stay_in_the_cache_and_those_of_other_shares_do_not(run: Run):
-    """Door 07 may ask for the ends, which are other rows' own; a share that was tried and not taken is no row's."""
-    assert len(list(run.cache.glob("*.npy"))) == 2 + (metrics_of(run, "chosen")["share"] == 0.25)
+def test_features_of_rows_stay_in_the_cache_and_those_of_other_shares_do_not(run: Run):
+    """Door 07 may ask for those of `tuned`, `at_start` and `third`, though `chosen` tries all three after them; a share
+    that was tried and not taken is no row's."""
+    assert len(list(run.cache.glob("*.npy"))) == 3
+    tried = Interpolate("tried", of="tuned", shares=(0.7, 0.8))
+    other = replace(run, recipe=changed(run.recipe, stages=Stages(head=(TUNED, tried))))
+    train_row(other, tried, PackedImages(run.folder(3)), Accelerator(cpu=True))
+    assert len(list(run.cache.glob("*.npy"))) == 4
 
 
 def test_equal_backbones_are_told(run: Run, caplog: pytest.LogCaptureFixture):

@@ -1,16 +1,29 @@
 """A stage that leaves out a fold of its training classes trains on the others and is validated on that fold alone."""
 
+import csv
+import logging
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate import Accelerator
+from changing import changed
+from small_world import WORLD, copied
 from torch import nn
 
-from guie.recipe import Fold, Setting, Stages, load_recipe
-from guie.train.train_set import train_rows, val_rows
+from guie.data.packed import PackedImages
+from guie.embed.retrieval import retrieve
+from guie.files import load_weights
+from guie.recipe import Fold, Retain, Setting, Stages, Validation, load_recipe
+from guie.report.stage_rows import COLUMNS, stage_rows
+from guie.run import Run
+from guie.train import validation
+from guie.train.stage import train_row
+from guie.train.train_set import TrainSet, train_rows, val_rows
 from guie.train.validation import validated
 
 TINY = load_recipe("tiny")
@@ -83,6 +96,41 @@ def test_what_a_fold_chose_was_not_chosen_by_what_is_reported():
         assert recipe.chosen_on_validation(setting) == expected
 
 
+def train_set_of(index: pd.DataFrame, **fields: Any) -> TrainSet:
+    """The training set of STAGE over all sources, where no domain or domain `a` is foreign."""
+    foreign = fields.pop("foreign_domain", "")
+    recipe = replace(TINY, data=replace(TINY.data, foreign_domain=foreign))
+    index = index.assign(image_id=np.arange(len(index)).astype(str), repeats=1)
+    return TrainSet(recipe, replace(STAGE, sources=(), **fields), SimpleNamespace(index=index))  # type: ignore[arg-type]
+
+
+def test_a_fold_that_cannot_be_asked_is_refused_before_it_trains():
+    assert train_set_of(index_of(n_images=2), left_out=Fold(number=1, of=4)).n_classes == 7
+    told = r"left_out: fold 1 of 4 has no class of two images, .*; take another number, or a smaller left_out.of"
+    with pytest.raises(ValueError, match=rf"stages.{STAGE.name}.{told}"):
+        train_set_of(index_of(n_images=1), left_out=Fold(number=1, of=4))
+    told = "left_out.of: 10 classes cannot be dealt to 11 folds; take a smaller number, or add classes"
+    with pytest.raises(ValueError, match=f"stages.{STAGE.name}.{told}"):
+        train_set_of(index_of(), left_out=Fold(number=1, of=11))
+
+
+def test_too_few_images_beside_a_foreign_domain_name_it():
+    index, told = index_of(), r"\(data.foreign_domain leaves 'a' out\)"
+    given = index.assign(split=index["split"].mask(index["domain"] == "a", "given"))
+    with pytest.raises(ValueError, match=f"no training image is left after balancing {told}"):
+        train_set_of(index.assign(split="given"), foreign_domain="a")
+    with pytest.raises(ValueError, match=f"only images of generic sets are left to train on {told}"):
+        train_set_of(given, foreign_domain="a", retain=Retain(features_weight=1.0, generic=("two",)))
+    with pytest.raises(ValueError, match="are left to train on;"):
+        train_set_of(index, retain=Retain(features_weight=1.0, generic=("one", "two")))
+
+
+def test_report_says_where_scores_are_those_of_a_fold():
+    stages = Stages(head=(STAGE, replace(STAGE, name="less", left_out=Fold(number=1, of=4))))
+    trains = [row[COLUMNS.index("trains")] for row in stage_rows(replace(TINY, stages=stages))]
+    assert trains == [STAGE.trains, f"{STAGE.trains}; its scores are those of fold 1 of 4"]
+
+
 class _Store:
     """A store whose features are the classes' numbers as unit vectors in a plane, and which notes what is asked for."""
 
@@ -106,3 +154,39 @@ def test_a_stage_is_scored_on_its_fold():
     scores = validated(run, stage, model, store, is_kept=True)  # type: ignore[arg-type]
     assert store.asked[0].tolist() == np.flatnonzero(index["class_id"].isin((4, 3))).tolist()
     assert scores["mp5"] == 1.0
+
+
+def test_stage_trains_without_its_fold_and_keeps_the_epoch_that_is_best_on_it(
+    packed_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Centres are those of the other fold's classes; the scores of all epochs are those of its own."""
+    out = copied(packed_world, tmp_path)
+    stage = changed(
+        WORLD.stage("s1_head"),
+        left_out=Fold(number=0, of=2),
+        validation=Validation(every_epochs=1, keeps_best=True),
+        optim__n_epochs=3,
+        optim__lr=0.3,
+    )
+    asked: list[set[int]] = []
+
+    def noted(embeddings: np.ndarray, class_ids: np.ndarray) -> Any:
+        asked.append(set(class_ids.tolist()))
+        return retrieve(embeddings, class_ids)
+
+    monkeypatch.setattr(validation, "retrieve", noted)
+    run = Run(changed(WORLD, stages=Stages(head=(stage,))), out, out, device="cpu")
+    packed = PackedImages(run.folder(3))
+    with caplog.at_level(logging.INFO, "guie"):
+        result = train_row(run, stage, packed, Accelerator(cpu=True))
+    train = packed.index[packed.index["split"] == "train"]
+    in_order = [c for _, own in sorted(train.groupby("domain")["class_id"]) for c in sorted(set(own))]
+    assert len(in_order) == len(set(in_order)) > 10
+    centers = load_weights(run.stage_folder(stage.name) / "final.safetensors")["objective.centers"]
+    assert len(centers) == len(in_order[1::2]) < len(in_order)
+    assert len(asked) == 4 and all(classes == set(in_order[::2]) for classes in asked)
+    with (run.stage_folder(stage.name) / "metrics.csv").open() as handle:
+        by_epoch = [float(row["val_mp5"]) for row in csv.DictReader(handle)]
+    assert len(set(by_epoch)) > 1 and result["mp5"] == pytest.approx(max(by_epoch), abs=1e-6)
+    assert f"stage {stage.name}: mP@5 of fold 0 of 2 {result['mp5']:.3f}" in caplog.text
+    assert "validation mP@5" not in caplog.text
