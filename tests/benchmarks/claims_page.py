@@ -15,6 +15,7 @@ from guie.files import whole_file
 
 OPENING = "<!-- conclusions: written by hand, kept by claims.py -->"
 CLOSING = "<!-- /conclusions -->"
+SOME_SEEDS = "not all seeds yet"
 COMMAND = "python tests/benchmarks/claims.py --data-root ../shared/data"
 FAMILIES = {
     "layers": "Which layers, which rates",
@@ -29,8 +30,8 @@ FAMILIES = {
 }
 INTRODUCTION = f"""# What the field claims, measured
 
-`{COMMAND}`: {{processors}}; code {{commits}}; {{minutes}} CPU minutes in all.
-One row again: `{COMMAND} --claim NAME --again`, which prints it and changes no file.
+`{COMMAND}`: {{processors}}; code {{commits}}; {{minutes}} CPU minutes
+in all. `--claim NAME --again` measures one row anew, prints it and changes no file; `--list` names all claims.
 
 Each row is a claim that somebody has published, and a comparison here: minibench's four small domains (7,935 real
 images, half of the classes unseen), and if nothing else is said a 64-d head on the cached features of an ImageNet
@@ -89,7 +90,7 @@ def row_of(claim: Claim, rows: pd.DataFrame, found: Found) -> list[str]:
         expected = f"alike ± {_number(claim.small)}"
     elif claim.than:
         expected = f"{claim.expected} than {_number(claim.than)}"
-    verdict = found.verdict(claim)
+    verdict = found.verdict(claim) if found.n_seeds == len(claim.seeds) else SOME_SEEDS
     return [
         f"`{claim.name}` {claim.says}",
         claim.source,
@@ -104,16 +105,19 @@ def row_of(claim: Claim, rows: pd.DataFrame, found: Found) -> list[str]:
 
 
 def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFrame, conclusions: str) -> str:
-    verdicts = pd.Series([own.verdict(claim) for claim in claims if (own := found.get(claim.name))])
+    whole = [claim for claim in claims if claim.name in found and found[claim.name].n_seeds == len(claim.seeds)]
+    verdicts = pd.Series([found[claim.name].verdict(claim) for claim in whole])
     told = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.value_counts().items())
     n_missing = len(claims) - len(found)
-    open_ones = f" {n_missing} further claims are written down and not measured yet." if n_missing else ""
+    n_some = len(found) - len(whole)
+    open_ones = f"\n{n_some} have no verdict yet, since not all of their seeds are there." if n_some else ""
+    open_ones += f"\n{n_missing} further claims are written down and not measured yet." if n_missing else ""
     lines = [
         INTRODUCTION.format(
             processors=", ".join(sorted(rows["processor"].unique())),
             commits=", ".join(rows["commit"].unique()),
             minutes=round(rows["cpu_s"].sum() / 60),
-            counts=f"{len(found)} claims are measured: {told}.{open_ones}",
+            counts=f"{len(whole)} claims are measured: {told}.{open_ones}",
         ),
         f"{OPENING}{conclusions}{CLOSING}",
     ]
