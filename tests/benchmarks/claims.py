@@ -1,0 +1,157 @@
+"""What the field claims about training image retrieval, each claim measured by one comparison; claims.md has the table.
+
+A claim is a declarative row (claims_training.py, claims_data.py, claims_embedding.py, claims_methods.py,
+claims_tricks.py): who says it, the two sides that are compared here, and what is expected. The rule of the verdicts is
+in claims_types.py. A finished (claim, seed) is a line of claims/FAMILY.csv and is skipped, so the script may be broken
+off and started again; a line of another set-up of the claim stays in the file and does not count.
+
+Run: python tests/benchmarks/claims.py --list
+     python tests/benchmarks/claims.py --data-root ../shared/data                   all that is left
+     python tests/benchmarks/claims.py --data-root ../shared/data --claim flip      one claim
+     python tests/benchmarks/claims.py --claim flip --again                         measure it anew; writes no file
+     python tests/benchmarks/claims.py --table-only                                 claims.md and charts
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from claims_data import DATA
+from claims_embedding import DIMENSION, GEOMETRY
+from claims_methods import FAMILIES, OBJECTIVES, SHIFT
+from claims_page import FAMILIES as TITLES
+from claims_page import found_of, write_page
+from claims_statistics import STATISTICS, NotMeasuredError
+from claims_training import LAYERS, SAMPLING
+from claims_tricks import TRICKS
+from claims_types import SEEDS, Claim
+from claims_work import Bench, class_error, digest
+from objectives_parts import Files, NotReadyError
+from objectives_results import Results, code_commit, processor
+from objectives_training import CannotTrainError
+
+from guie.errors import run_to_the_end
+from guie.run import PROJECT
+
+HERE = Path(__file__).resolve().parent
+CLAIMS: tuple[Claim, ...] = (
+    *LAYERS,
+    *SAMPLING,
+    *DATA,
+    *DIMENSION,
+    *OBJECTIVES,
+    *GEOMETRY,
+    *FAMILIES,
+    *TRICKS,
+    *SHIFT,
+)
+VALUES = ("base", "other", "value", "class_error", "cpu_s")
+
+
+def main() -> None:
+    """Measures what is left, and writes the page."""
+    arguments = parser().parse_args()
+    wanted = [claim for claim in CLAIMS if not arguments.claim or claim.name in arguments.claim]
+    wanted = [claim for claim in wanted if not arguments.family or claim.family in arguments.family]
+    if arguments.list:
+        for claim in wanted:
+            print(f"{claim.family:<11} {claim.name:<32} {claim.says}")
+        return
+    if arguments.again:
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = arguments.out.resolve()
+            measure(wanted, arguments.data_root, scratch, Path(folder), arguments.seeds)
+            tell(wanted, rows_in(Path(folder), wanted))
+        return
+    if not arguments.table_only:
+        measure(wanted, arguments.data_root, arguments.out.resolve(), HERE / "claims", arguments.seeds)
+        tell(wanted, rows_in(HERE / "claims", wanted))
+    print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--claim", nargs="+", choices=[claim.name for claim in CLAIMS], metavar="NAME", help="these alone")
+    p.add_argument("--family", nargs="+", choices=list(TITLES), help="the claims of these families alone")
+    p.add_argument("--list", action="store_true", help="print the claims and end")
+    p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
+    p.add_argument("--out", type=Path, default=PROJECT / "artifacts/objectives", help="packed images and features")
+    p.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    p.add_argument("--again", action="store_true", help="measure anew what is asked for, print it, write no file")
+    p.add_argument("--table-only", action="store_true", help="write the page of what is there and end")
+    return p
+
+
+def file_of(folder: Path, family: str) -> Results:
+    """The CSV file of a family."""
+    return Results(folder / f"{family}.csv", ("claim", "seed", "setup"), VALUES)
+
+
+def setup_of(claim: Claim) -> str:
+    """A digest of what decides a claim's values."""
+    return digest(claim.base, claim.other, claim.metric, claim.statistic)
+
+
+def rows_in(folder: Path, claims: Sequence[Claim]) -> pd.DataFrame:
+    """The rows of some claims, of their set-ups as they are now."""
+    tables = [file_of(folder, family).read() for family in TITLES]
+    rows = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    setups = {claim.name: setup_of(claim) for claim in claims}
+    return rows[rows["setup"] == rows["claim"].map(setups)]
+
+
+def measure(claims: Sequence[Claim], data_root: Path, out: Path, folder: Path, seeds: Sequence[int]) -> None:
+    """All rows that are not there yet, seed by seed, because the images of a seed stay in memory."""
+    bench = Bench(data_root, out, Files(HERE), is_kept=folder == HERE / "claims")
+    marks = {"commit": code_commit(), "processor": processor()}
+    jobs = [(claim, seed) for seed in seeds for claim in claims if seed in claim.seeds]
+    jobs = [(claim, seed) for claim, seed in jobs if not _is_there(folder, claim, seed)]
+    for i, (claim, seed) in enumerate(jobs):
+        if _is_there(folder, claim, seed):  # another process was faster
+            continue
+        began = time.time()
+        try:
+            row = measured(bench, claim, seed)
+        except CannotTrainError as error:
+            row = {"problem": " ".join(str(error).split())}
+        except (NotMeasuredError, NotReadyError) as error:
+            print(f"{i + 1} of {len(jobs)}: {claim.name}, seed {seed}: not yet: {error}", flush=True)
+            continue
+        key = {"claim": claim.name, "seed": seed, "setup": setup_of(claim)}
+        file_of(folder, claim.family).add({**key, **row, "row_s": round(time.time() - began, 2), **marks})
+        print(f"{i + 1} of {len(jobs)}: {claim.name}, seed {seed}: {row.get('problem') or row['value']}", flush=True)
+
+
+def _is_there(folder: Path, claim: Claim, seed: int) -> bool:
+    return len(file_of(folder, claim.family).find(claim=claim.name, seed=seed, setup=setup_of(claim))) > 0
+
+
+def measured(bench: Bench, claim: Claim, seed: int) -> dict[str, float]:
+    """Both sides, the value and its standard error over classes, and the CPU seconds of both trainings."""
+    if claim.statistic:
+        return {"value": round(STATISTICS[claim.statistic](bench.files, seed), 6), "cpu_s": 0.0}
+    assert claim.base is not None and claim.other is not None
+    base, other = bench.asked(claim.base, seed), bench.asked(claim.other, seed)
+    sides = [side.value(claim.metric) for side in (base, other)]
+    found = {"base": sides[0], "other": sides[1], "value": sides[1] - sides[0]}
+    found["class_error"] = class_error(base, other, claim.metric)
+    return {name: round(value, 6) for name, value in found.items()} | {"cpu_s": round(base.cpu_s + other.cpu_s, 2)}
+
+
+def tell(claims: Sequence[Claim], rows: pd.DataFrame) -> None:
+    """Prints a line for each claim that has two seeds."""
+    for claim in claims:
+        if found := found_of(claim, rows):
+            verdict = found.verdict(claim)
+            print(f"{claim.name}: {found.mean:+.4f} ± {found.half:.4f}, expected {claim.expected}: {verdict}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_to_the_end(main, "claims.py"))

@@ -1,0 +1,186 @@
+"""Claims about what is trained, and about the images of a batch."""
+
+from __future__ import annotations
+
+from claims_stages import all_weights, head, in_batches, on_the_vit
+from claims_types import Arm, Claim
+from objectives_settings import VIT_RECIPE
+
+from guie.recipe import PerClass, Stage, Weighted
+
+BERTON = "Berton et al., arXiv 2503.13045"
+ROTH = "Roth et al., ICML 2020, arXiv 2002.08473"
+GUIE = "GUIE 2022"
+ON_VIT = "The shipped ViT-Ti at 112 px, 2 epochs of batches of 64; the source's towers are 15 to 100 times as large."
+EQUAL_STEPS = "All sides have 600 steps."
+
+
+def _vit(*stages: Stage) -> Arm:
+    return Arm(stages, model=VIT_RECIPE.model, has_first_split=True)
+
+
+LAYERS = (
+    Claim(
+        "full_tuning",
+        "layers",
+        says="Training all weights is better than training a head on a frozen backbone.",
+        source=BERTON,
+        setup="base: the head; other: the head, then all weights",
+        base=_vit(on_the_vit()),
+        other=_vit(on_the_vit(), all_weights()),
+        note=ON_VIT,
+    ),
+    Claim(
+        "all_blocks",
+        "layers",
+        says="Training all blocks is better than training the last ones.",
+        source=BERTON,
+        setup="base: the last 4 of 12 blocks; other: all",
+        base=_vit(on_the_vit(), all_weights(open_blocks=4)),
+        other=_vit(on_the_vit(), all_weights()),
+        note=ON_VIT,
+    ),
+    Claim(
+        "split_rates",
+        "layers",
+        says="A backbone rate far below the head's is better than one rate for both.",
+        source=f"{GUIE}, 2nd place, arXiv 2210.08735: .670 to .713",
+        setup="base: both .001; other: the backbone 2e-4",
+        base=_vit(on_the_vit(), all_weights(1.0)),
+        other=_vit(on_the_vit(), all_weights(0.2)),
+        note=ON_VIT,
+    ),
+    Claim(
+        "smallest_rate",
+        "layers",
+        says="A backbone rate of a thousandth of the head's is better than one of a hundredth.",
+        source=f"{GUIE}, 2nd place: .707 above .700 (.01 lower still); 6th place took it, too",
+        setup="base: factor .01; other: factor .001",
+        base=_vit(on_the_vit(), all_weights(0.01)),
+        other=_vit(on_the_vit(), all_weights(0.001)),
+        note=ON_VIT,
+    ),
+    Claim(
+        "head_first",
+        "layers",
+        says="A head that is trained first protects the backbone: naive unfreezing is worse.",
+        source=f"{GUIE}, 1st and 2nd place; LP-FT, Kumar et al., ICLR 2022",
+        setup="base: all weights with a fresh head; other: the head first, then all",
+        base=_vit(all_weights(is_first=True)),
+        other=_vit(on_the_vit(), all_weights()),
+        note=f"{ON_VIT} The other side has 20 epochs of the head on cached features more.",
+    ),
+    Claim(
+        "fixed_head",
+        "layers",
+        says="While the backbone trains, the head should be fixed.",
+        source=f"{GUIE}, 1st place",
+        setup="base: the head, then all weights; other: the head, then the backbone alone at the same rate",
+        base=_vit(on_the_vit(), all_weights()),
+        other=_vit(on_the_vit(), all_weights(trains="backbone")),
+        note=ON_VIT,
+    ),
+)
+
+
+def _per_class(objective: str, n: int) -> Arm:
+    return Arm((head(objective, sampling=PerClass(images_per_class=n, power=-0.5)),))
+
+
+SAMPLING = (
+    Claim(
+        "one_per_class_arcface",
+        "sampling",
+        says="Classification losses are best with one image per class in a batch.",
+        source=BERTON,
+        setup="ArcFace; base: 4 images per class; other: 1",
+        base=_per_class("ArcFace", 4),
+        other=_per_class("ArcFace", 1),
+    ),
+    Claim(
+        "one_per_class_softmax",
+        "sampling",
+        says="Classification losses are best with one image per class in a batch.",
+        source=BERTON,
+        setup="Softmax; base: 4 images per class; other: 1",
+        base=_per_class("Softmax", 4),
+        other=_per_class("Softmax", 1),
+    ),
+    Claim(
+        "few_per_class_ms",
+        "sampling",
+        says="Contrastive losses are best with 2 to 4 images per class.",
+        source=BERTON,
+        setup="MultiSimilarity; base: 16 images per class; other: 4",
+        base=_per_class("MultiSimilarity", 16),
+        other=_per_class("MultiSimilarity", 4),
+    ),
+    Claim(
+        "few_per_class_contrastive",
+        "sampling",
+        says="Contrastive losses are best with 2 to 4 images per class.",
+        source=BERTON,
+        setup="Contrastive; base: 16 images per class; other: 4",
+        base=_per_class("Contrastive", 16),
+        other=_per_class("Contrastive", 4),
+    ),
+    Claim(
+        "two_per_class_margin",
+        "sampling",
+        says="Two images per class are best for pair losses.",
+        source=ROTH,
+        setup="MarginLoss; base: 8 images per class; other: 2",
+        base=_per_class("MarginLoss", 8),
+        other=_per_class("MarginLoss", 2),
+    ),
+    Claim(
+        "small_batch",
+        "sampling",
+        says="Below batches of 256 margin losses are better than contrastive ones.",
+        source=BERTON,
+        setup="batches of 32; base: MultiSimilarity; other: CosFace",
+        base=Arm((in_batches("MultiSimilarity", 32),)),
+        other=Arm((in_batches("CosFace", 32),)),
+        note=EQUAL_STEPS,
+    ),
+    Claim(
+        "large_batch",
+        "sampling",
+        says="From batches of 256 on contrastive losses are better than margin losses.",
+        source=BERTON,
+        setup="batches of 512; base: CosFace; other: MultiSimilarity",
+        base=Arm((in_batches("CosFace", 512),)),
+        other=Arm((in_batches("MultiSimilarity", 512),)),
+        note=EQUAL_STEPS,
+    ),
+    Claim(
+        "contrastive_needs_batch",
+        "sampling",
+        says="Contrastive losses gain from larger batches.",
+        source=BERTON,
+        setup="MultiSimilarity; base: batches of 32; other: 512",
+        base=Arm((in_batches("MultiSimilarity", 32),)),
+        other=Arm((in_batches("MultiSimilarity", 512),)),
+        note=f"{EQUAL_STEPS} The other side sees 16 times as many images.",
+    ),
+    Claim(
+        "balance",
+        "sampling",
+        says="Classes drawn alike often are better than images drawn alike often.",
+        source=f"{GUIE}, 2nd place: at least 20 images a class, at most 100",
+        setup="ArcFace, images one by one; base: power 0; other: power -1",
+        base=Arm((head(sampling=Weighted(power=0.0)),)),
+        other=Arm((head(sampling=Weighted(power=-1.0)),)),
+        note="Resampling alone: the 2nd place also dropped classes with fewer than three images.",
+    ),
+    Claim(
+        "one_source",
+        "sampling",
+        says="Batches of one data set in turn are better than mixed ones.",
+        source="UnED's round robin, Ypsilantis et al., ICCV 2023, arXiv 2309.01858",
+        setup="ArcFace; base: mixed batches; other: batches of one data set",
+        base=Arm((head(sampling=Weighted()),)),
+        other=Arm((head(sampling=Weighted(is_of_one_source=True)),)),
+        note="One classifier over all classes; UnED's baseline has one for each data set.",
+    ),
+)

@@ -1,0 +1,362 @@
+"""Makes the two sides of a claim: trains what they train, embeds the unseen classes, and asks the same queries."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from claims_types import NO_POST, Arm, Images, Projected
+from objectives_parts import Files
+from objectives_results import code_commit
+from objectives_settings import HEAD_PX, RECIPE, head_stage, settings_of
+from objectives_training import UNSEEN, Trained, World, retrieval, trained, val_features, with_seed, world_of
+
+from guie.data.packed import PackedImages
+from guie.embed.codes import fit_codes, signs, to_bits
+from guie.embed.ensemble import rows_of
+from guie.embed.pca import fit_pca
+from guie.embed.postprocess import length_mixed, ranked
+from guie.embed.retrieval import K, host_precision, mean_of_domains
+from guie.embed.search import l2_normalised
+from guie.embed.sizes import sized
+from guie.evaluate.geometry import density, spectral_decay
+from guie.evaluate.intervals import ClassSums, class_sums
+from guie.files import save_json, whole_file
+from guie.recipe import PostProcess, Stage
+from guie.train.model import Model as TrainedModel
+from guie.train.soup import averaged
+
+Embed = Callable[[np.ndarray], np.ndarray]  # rows of the pack, int64 [n], to float32 [n, dim]
+OF_QUERIES = ("mp5", "r1", "map_at_r")
+OF_EMBEDDING = ("spectral_decay", "density")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one side of a claim scores with one seed.
+
+    Attributes:
+        queries: class_id, domain and the metrics of each query, in the order of the validation images.
+        shape: spectral_decay and density of the embeddings.
+        cpu_s: CPU seconds of the training.
+    """
+
+    queries: pd.DataFrame
+    shape: dict[str, float]
+    cpu_s: float
+
+    def value(self, metric: str) -> float:
+        """The mean over domains of a metric of the queries, or a number of the embedding; `mp5@fruits` is of the
+        queries of one domain."""
+        if metric in OF_EMBEDDING:
+            return self.shape[metric]
+        name, _, domain = metric.partition("@")
+        asked = self.queries[self.queries["domain"] == domain] if domain else self.queries
+        return mean_of_domains(asked[name].to_numpy(), asked["domain"].to_numpy())[0]
+
+
+def class_error(base: Asked, other: Asked, metric: str) -> float:
+    """The standard error of `other - base` over other classes of the same kind; NaN for numbers of the embedding.
+
+    The difference of a domain is a ratio of sums over its classes, so its variance comes by linearisation.
+
+    Source: Cochran 1977, section 6.3.
+    """
+    if metric in OF_EMBEDDING:
+        return float("nan")
+    name, _, domain = metric.partition("@")
+    queries = base.queries[["class_id", "domain"]].assign(by=other.queries[name] - base.queries[name])
+    if domain:
+        queries = queries[queries["domain"] == domain]
+    sums = class_sums(*(queries[column].to_numpy() for column in ("by", "class_id", "domain")))
+    domains = np.unique(sums.domain)
+    return float(np.sqrt(sum(_variance(sums, number) for number in domains)) / len(domains))
+
+
+def _variance(sums: ClassSums, domain: int) -> float:
+    here = sums.domain == domain
+    total, n = sums.total[here], sums.n_queries[here]
+    rest = total - total.sum() / n.sum() * n
+    return float((rest**2).sum() * len(n) / (len(n) - 1) / n.sum() ** 2)
+
+
+def digest(*nodes: Any) -> str:
+    """First 10 hex digits of a hash over settings. A field with its default does not count: a field that later code
+    adds changes no digest."""
+    return hashlib.sha256(json.dumps([_told(node) for node in nodes]).encode()).hexdigest()[:10]
+
+
+def _told(node: Any) -> Any:
+    """Settings as JSON, without the fields that have their defaults."""
+    if isinstance(node, tuple):
+        return [_told(item) for item in node]
+    if not is_dataclass(node):
+        return node
+    defaults = {field.name: field.default for field in fields(node) if field.default is not MISSING}
+    values = {field.name: getattr(node, field.name) for field in fields(node)}
+    stated = {name: _told(value) for name, value in values.items() if name not in defaults or defaults[name] != value}
+    return {"kind": type(node).__name__, **stated}
+
+
+class Bench:
+    """Worlds of images and features, and what arms have scored in them."""
+
+    def __init__(self, data_root: Path, out: Path, files: Files, is_kept: bool = True) -> None:
+        """Data sets are in `data_root`, images, features and scores go to `out`; `files` has the search's choices.
+
+        Scores of an earlier start are read, unless `is_kept` is False.
+        """
+        self.data_root, self.out, self.files, self.is_kept = data_root, out, files, is_kept
+        self._worlds: dict[tuple[str, int, int], World] = {}
+
+    def asked(self, arm: Arm, seed: int) -> Asked:
+        """The scores of an arm, made or read from an earlier start with the same code and settings."""
+        folder = self.out / "claims" / f"{digest(arm)}_{seed}_{code_commit()}"
+        queries, noted = folder / "queries.parquet", folder / "noted.json"
+        if self.is_kept and noted.is_file():
+            told = json.loads(noted.read_text(encoding="utf-8"))
+            return Asked(pd.read_parquet(queries), told["shape"], told["cpu_s"])
+        found = self._ask(arm, seed, folder)
+        with whole_file(queries) as temporary:
+            found.queries.to_parquet(temporary)
+        save_json(noted, {"shape": found.shape, "cpu_s": found.cpu_s})  # last: it says that the folder is whole
+        return found
+
+    def _ask(self, arm: Arm, seed: int, folder: Path) -> Asked:
+        folder.mkdir(parents=True, exist_ok=True)
+        world = self._world(arm, seed)
+        val = rows_of(world.packed, "val")
+        with _cpu() as clock:
+            embed = self._embedded(arm, seed, folder)
+        embeddings = embed(val)
+        ids = world.packed.index.iloc[val]
+        unit = l2_normalised(embeddings)
+        intra, inter = density(unit, ids["class_id"].to_numpy())
+        shape = {"spectral_decay": spectral_decay(unit), "density": intra / inter}
+        return Asked(_queries(embeddings, ids, arm.post), shape, clock[0])
+
+    def _embedded(self, arm: Arm, seed: int, folder: Path) -> Embed:
+        """What makes embeddings of images, with what the arm does after its networks."""
+        world = self._world(arm, seed)
+        parts = [self._network(arm, seed, folder)]
+        parts += [self._network(other, seed, folder / f"joined{i}") for i, other in enumerate(arm.joined)]
+
+        def joined(rows: np.ndarray) -> np.ndarray:
+            return np.concatenate([l2_normalised(part(rows)) for part in parts], axis=1)
+
+        embed = joined if arm.joined else parts[0]
+        train = np.flatnonzero((_changed(world, arm.images, seed).index["split"] == "train").to_numpy())
+        if arm.projected is not None:
+            embed = _projected(embed, arm.projected, train)
+        if arm.post.length_mix:
+            embed = _mixed(embed, arm.post.length_mix, train)
+        return _coded(embed, arm.code, train) if arm.code else embed
+
+    def _network(self, arm: Arm, seed: int, folder: Path) -> Embed:
+        """What makes embeddings of images, by one network."""
+        world = self._world(arm, seed)
+        stages = self._stages(arm, seed)
+        if not stages:
+            return lambda rows: _mean_of_views(world, arm, lambda features: features, rows)
+        packed = _changed(world, arm.images, seed)
+        if any(not stage.is_backbone_frozen for stage in stages):
+            own = replace(world, encoder=replace(world.encoder, backbone=copy.deepcopy(world.encoder.backbone)))
+            model = _in_turn(own, packed, stages, folder).model
+            return lambda rows: _of_moved(own, model, rows)
+        models = [_in_turn(world, packed, _numbered(stages, i), folder).model for i in range(arm.n_averaged)]
+        necks = averaged([model.neck.state_dict() for model in models])
+        models[0].neck.load_state_dict(necks)
+        neck = models[0].neck.eval()
+        shape = stages[-1].neck
+
+        def embed(rows: np.ndarray) -> np.ndarray:
+            def of(features: np.ndarray) -> np.ndarray:
+                with torch.no_grad():
+                    found: np.ndarray = neck(torch.from_numpy(sized(features, world.packed, rows, shape))).numpy()
+                return found
+
+            return _mean_of_views(world, arm, of, rows)
+
+        return embed
+
+    def _stages(self, arm: Arm, seed: int) -> tuple[Stage, ...]:
+        if not arm.objective:
+            return arm.stages
+        objective, lr = settings_of(arm.objective)[self.files.chosen(seed, arm.objective)]
+        stage = head_stage(arm.objective, objective, lr)
+        n_epochs = round(stage.optim.n_epochs * arm.time)
+        return (replace(stage, optim=replace(stage.optim, n_epochs=n_epochs)),)
+
+    def _world(self, arm: Arm, seed: int) -> World:
+        """The images of a seed, with the features of the arm's backbone at its resolution; seed 0's features serve all
+        seeds, and those of one other seed are kept."""
+        stages = self._stages(arm, seed)
+        px = arm.image_px or (stages[-1].image_px if stages else HEAD_PX)
+        recipe = RECIPE if arm.model is None else replace(RECIPE, model=arm.model)
+        if arm.has_first_split and seed:
+            world = self._world(replace(arm, image_px=px), 0)
+            return replace(world, run=replace(world.run, recipe=with_seed(recipe, seed)))
+        key = (recipe.model.name, px, seed)
+        if key not in self._worlds:
+            first = self._world(arm, 0) if seed else None
+            self._worlds = {known: world for known, world in self._worlds.items() if known[2] in (0, seed)}
+            self._worlds[key] = world_of(with_seed(recipe, seed), px, self.data_root, self.out, first)
+        return self._worlds[key]
+
+
+@contextmanager
+def _cpu() -> Iterator[list[float]]:
+    """The CPU seconds of a block, all threads together, as the only member of a list."""
+    taken = [0.0]
+    began = time.process_time()
+    yield taken
+    taken[0] = time.process_time() - began
+
+
+def _numbered(stages: tuple[Stage, ...], i: int) -> tuple[Stage, ...]:
+    """The stages of the i-th of several trainings: their names, and so their random numbers, differ."""
+    return tuple(replace(stage, name=f"{stage.name}_{i}") for stage in stages) if i else stages
+
+
+def _in_turn(world: World, packed: PackedImages, stages: tuple[Stage, ...], folder: Path) -> Trained:
+    """Trains one stage after the other. What a later one starts anew is built as the first one's is."""
+    found = trained(world, packed, stages[0], folder)
+    for stage in stages[1:]:
+        if stage.start.fresh:
+            raise ValueError(f"{stage.name}: these stages go on with all weights")
+        found = trained(world, packed, stage, folder, found.model)
+    return found
+
+
+def _mean_of_views(world: World, arm: Arm, of: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+    outputs = [of(world.features[view][rows]) for view in arm.views]
+    return np.asarray(np.mean(outputs, axis=0), np.float32)
+
+
+def _of_moved(world: World, model: TrainedModel, rows: np.ndarray) -> np.ndarray:
+    """Embeddings of validation images by a model whose backbone has been trained."""
+    if not np.array_equal(rows, rows_of(world.packed, "val")):
+        raise ValueError("a moved backbone embeds the validation images alone here")
+    features = val_features(world, world.packed, model, world.encoder.image_px)
+    model.neck.eval()
+    with torch.no_grad():
+        found: np.ndarray = model.neck(torch.from_numpy(features)).numpy()
+    return found
+
+
+def _projected(embed: Embed, how: Projected, train: np.ndarray) -> Embed:
+    """The same after a PCA that is fitted on the training images."""
+
+    def prepared(rows: np.ndarray) -> np.ndarray:
+        return l2_normalised(embed(rows)) if how.is_unit else embed(rows)
+
+    pca = fit_pca(prepared(train), how.dim, how.whiten)
+    return lambda rows: pca.transform(prepared(rows))[:, : how.n_first or how.dim]
+
+
+def _mixed(embed: Embed, mix: float, train: np.ndarray) -> Embed:
+    """The same with mixed lengths, as door 07 mixes them."""
+    typical = float(np.linalg.norm(embed(train), axis=1).mean())
+    return lambda rows: length_mixed(embed(rows), mix, typical)
+
+
+def _coded(embed: Embed, code: str, train: np.ndarray) -> Embed:
+    """What the codes of embeddings stand for."""
+    if code == "bits":
+        return lambda rows: signs(to_bits(embed(rows)))
+    codes = fit_codes(embed(train))
+    return lambda rows: codes.from_int8(codes.to_int8(embed(rows)))
+
+
+def _queries(embeddings: np.ndarray, ids: pd.DataFrame, post: PostProcess) -> pd.DataFrame:
+    """class_id, domain and the metrics of each image, which searches all others; with post-processing mp5 alone."""
+    if post == NO_POST:
+        return retrieval(embeddings, ids)[["class_id", "domain", *OF_QUERIES]].reset_index(drop=True)
+    rows, _ = ranked(embeddings, K, post)
+    classes = ids["class_id"].to_numpy()
+    is_correct = (rows >= 0) & (classes[rows] == classes[:, None])
+    n_others = pd.Series(classes).groupby(classes).transform("size").to_numpy() - 1
+    table = ids[["class_id", "domain"]].reset_index(drop=True)
+    return table.assign(mp5=host_precision(is_correct, n_others))
+
+
+def _changed(world: World, images: Images, seed: int) -> PackedImages:
+    """The images with other training images or labels; those that go belong to no split."""
+    if images == Images():
+        return world.packed
+    index = world.packed.index
+    rng = np.random.default_rng([seed, int(digest(images), 16)])
+    stays = (index["split"] == "train").to_numpy().copy()
+    if images.domains:
+        stays &= index["domain"].isin(images.domains).to_numpy()
+    if images.class_share < 1:
+        stays &= np.isin(index["class_id"].to_numpy(), _some_classes(index[stays], images.class_share, rng))
+    if images.image_share < 1:
+        stays = _some_images(index["class_id"].to_numpy(), stays, images.image_share, rng)
+    split = np.where(index["split"] == "train", np.where(stays, "train", UNSEEN), index["split"])
+    classes = index["class_id"].to_numpy().copy()
+    if images.wrong_share:
+        rows = np.flatnonzero(stays)
+        classes[rows] = wrong_labels(
+            classes[rows], world.features["plain"][rows], images.wrong_share, images.is_confusable, rng
+        )
+    changed = copy.copy(world.packed)
+    changed.index = index.assign(split=split, class_id=classes)
+    return changed
+
+
+def _some_classes(train: pd.DataFrame, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Some classes of each domain, at random."""
+    kept = []
+    for _, of_domain in train.groupby("domain", sort=True):
+        classes = np.unique(of_domain["class_id"].to_numpy())
+        kept.append(rng.choice(classes, max(2, round(share * len(classes))), replace=False))
+    return np.concatenate(kept)
+
+
+def _some_images(classes: np.ndarray, stays: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Some images of each class, at random; at least two, where it has them. bool [n]."""
+    kept = np.zeros(len(stays), dtype=bool)
+    for label in np.unique(classes[stays]):
+        rows = np.flatnonzero(stays & (classes == label))
+        n = min(len(rows), max(2, round(share * len(rows))))
+        kept[rng.choice(rows, n, replace=False)] = True
+    return kept
+
+
+def wrong_labels(
+    classes: np.ndarray, features: np.ndarray, share: float, is_confusable: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Labels of which a share is wrong, int64 [n].
+
+    Args:
+        classes: int64 [n], the right ones.
+        features: float [n, dim].
+        share: Of the images; which ones is random.
+        is_confusable: A wrong label is the class with the nearest mean feature (by cosine), else any other class.
+        rng: Draws both.
+    """
+    names, own = np.unique(classes, return_inverse=True)
+    wrong = rng.choice(len(classes), round(share * len(classes)), replace=False)
+    if is_confusable:
+        sums = np.zeros((len(names), features.shape[1]))
+        np.add.at(sums, own, l2_normalised(features))
+        means = l2_normalised(sums)
+        cosines = means @ means.T
+        np.fill_diagonal(cosines, -np.inf)
+        new = cosines.argmax(axis=1)[own[wrong]]
+    else:
+        new = (own[wrong] + rng.integers(1, len(names), len(wrong))) % len(names)
+    found = own.copy()
+    found[wrong] = new
+    return names[found]

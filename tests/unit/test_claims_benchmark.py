@@ -1,0 +1,203 @@
+"""What claims.py rests on: its rule of verdicts, its standard errors, the changes of training images; and that each
+claim is a comparison that can be trained."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from guie.recipe import Embed, Member, Setting, Stages
+from guie.run import PROJECT
+
+BENCHMARKS = PROJECT / "tests/benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def claim_of(**values: Any) -> Any:
+    from claims_types import Arm, Claim
+
+    return Claim("name", "tricks", "says", "source", "setup", Arm(), Arm(code="int8"), **values)
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "verdict"),
+    [
+        ("more", 0.001, 0.004, "reproduced"),
+        ("more", -0.02, 0.004, "contradicted"),  # a gain of .005 is excluded
+        ("more", -0.02, 0.006, "undecided"),
+        ("more", -0.02, -0.01, "contradicted"),
+        ("less", -0.03, -0.01, "reproduced"),
+        ("less", -0.004, 0.02, "contradicted"),
+        ("less", -0.006, 0.02, "undecided"),
+        ("no more", -0.02, 0.004, "reproduced"),
+        ("no more", 0.001, 0.02, "contradicted"),
+        ("no more", -0.02, 0.006, "undecided"),
+        ("alike", -0.004, 0.004, "reproduced"),
+        ("alike", -0.004, 0.006, "undecided"),
+        ("alike", 0.006, 0.02, "contradicted"),
+        ("alike", -0.02, -0.006, "contradicted"),
+    ],
+)
+def test_verdict_follows_the_rule(expected: Any, low: float, high: float, verdict: str) -> None:
+    from claims_types import Found
+
+    found = Found((low + high) / 2, (high - low) / 2, 5)
+    assert found.verdict(claim_of(expected=expected)) == verdict
+    # the same about a value that is compared with .9
+    shifted = Found(found.mean + 0.9, found.half, 5)
+    assert shifted.verdict(claim_of(expected=expected, than=0.9)) == verdict
+
+
+def test_interval_counts_seeds_and_classes():
+    """Three seeds, worked out by hand: variance .0001, squared errors .0004 on average, t(2, .975) = 4.303."""
+    from claims_types import Found
+
+    found = Found.of([0.01, 0.02, 0.03], [0.02, 0.02, 0.02])
+    assert found.mean == pytest.approx(0.02)
+    assert found.half == pytest.approx(4.3027 * np.sqrt((0.0001 + 0.0004) / 3), rel=1e-4)
+    alone = Found.of([0.01, 0.02, 0.03], [np.nan] * 3)
+    assert alone.half == pytest.approx(4.3027 * np.sqrt(0.0001 / 3), rel=1e-4)
+    with pytest.raises(ValueError, match="two seeds"):
+        Found.of([0.1], [0.1])
+
+
+def test_standard_error_is_that_of_resampled_classes():
+    """Against a bootstrap over classes: each domain's classes are drawn with replacement, 4,000 times."""
+    from claims_work import Asked, class_error
+
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(2, 9, 60)
+    class_id = np.repeat(np.arange(60), sizes)
+    domain = np.where(class_id < 40, "a", "b")
+    shift = rng.normal(0, 0.2, 60)[class_id]
+    base = rng.random(len(class_id))
+    tables = [pd.DataFrame({"class_id": class_id, "domain": domain, "mp5": values}) for values in (base, base + shift)]
+    sides = [Asked(table, {}, 0.0) for table in tables]
+    sums = pd.Series(shift).groupby(class_id).sum().to_numpy()
+    draws = []
+    for _ in range(4000):
+        means = []
+        for first, last in ((0, 40), (40, 60)):
+            drawn = rng.integers(first, last, last - first)
+            means.append(sums[drawn].sum() / sizes[drawn].sum())
+        draws.append(np.mean(means))
+    assert class_error(*sides, "mp5") == pytest.approx(np.std(draws), rel=0.08)
+    assert np.isnan(class_error(*sides, "density"))
+    of_b = class_error(*sides, "mp5@b")
+    assert of_b != class_error(*sides, "mp5")
+    assert sides[1].value("mp5@b") == pytest.approx(tables[1][domain == "b"]["mp5"].mean())
+
+
+def test_wrong_labels_are_wrong_and_as_many_as_asked_for():
+    from claims_work import wrong_labels
+
+    rng = np.random.default_rng(1)
+    names = np.array([3, 7, 8, 20])
+    classes = np.repeat(names, 50)
+    centers = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.9, 0.3]])
+    features = centers[np.searchsorted(names, classes)] + rng.normal(0, 0.01, (200, 3))
+    random = wrong_labels(classes, features, 0.3, False, np.random.default_rng(2))
+    assert (random != classes).sum() == 60 and set(random) <= set(names)
+    assert len({(a, b) for a, b in zip(classes, random, strict=True) if a != b}) == 12  # every pair occurs
+    confused = wrong_labels(classes, features, 0.3, True, np.random.default_rng(2))
+    pairs = {(int(a), int(b)) for a, b in zip(classes, confused, strict=True) if a != b}
+    assert pairs == {(3, 7), (7, 3), (8, 20), (20, 8)}  # the nearest means
+
+
+def world_of_classes() -> Any:
+    """Two domains of ten classes with six training images each, and as many validation classes."""
+    class_id = np.repeat(np.arange(40), 6)
+    index = pd.DataFrame(
+        {
+            "class_id": class_id,
+            "domain": np.where(class_id % 2 == 0, "a", "b"),
+            "split": np.where(class_id < 20, "train", "val"),
+        }
+    )
+    features = np.random.default_rng(0).normal(size=(len(index), 8)).astype(np.float32)
+    return SimpleNamespace(packed=SimpleNamespace(index=index), features={"plain": features})
+
+
+def test_fewer_classes_images_and_domains_leave_the_queries_alone():
+    from claims_types import Images
+    from claims_work import UNSEEN, _changed
+
+    world = world_of_classes()
+    before = world.packed.index.copy()
+    for images in (Images(class_share=0.5), Images(image_share=0.5), Images(domains=("a",)), Images(wrong_share=0.5)):
+        index = _changed(world, images, seed=3).index
+        is_val = before["split"] == "val"
+        assert index[is_val].equals(before[is_val])
+        assert set(index["split"]) <= {"train", "val", UNSEEN}
+        again = _changed(world, images, seed=3).index
+        assert index.equals(again) and not index.equals(before)
+    assert world.packed.index.equals(before)
+    train = _changed(world, Images(class_share=0.5), 0).index.query("split == 'train'")
+    assert train.groupby("domain")["class_id"].nunique().tolist() == [5, 5] and len(train) == 60
+    train = _changed(world, Images(image_share=0.5), 0).index.query("split == 'train'")
+    assert (train["class_id"].value_counts() == 3).all() and train["class_id"].nunique() == 20
+    train = _changed(world, Images(domains=("a",)), 0).index.query("split == 'train'")
+    assert set(train["domain"]) == {"a"} and len(train) == 60
+    changed = _changed(world, Images(wrong_share=0.25), 0).index
+    assert (changed["class_id"] != before["class_id"]).sum() == 30
+
+
+def test_digest_ignores_defaults_and_nothing_else():
+    from claims_types import Arm, Projected
+    from claims_work import digest
+
+    assert digest(Arm(projected=Projected(64))) == digest(Arm(projected=Projected(64, whiten=0.0)))
+    found = {digest(Arm()), digest(Arm(code="bits")), digest(Arm(projected=Projected(64))), digest(Arm(), Arm())}
+    assert len(found) == 4
+
+
+def arms_of(claim: Any) -> list[Any]:
+    """Both sides, and what stands beside them."""
+    sides = [side for side in (claim.base, claim.other) if side is not None]
+    return [*sides, *(other for side in sides for other in side.joined)]
+
+
+def test_every_claim_can_be_measured():
+    from claims import CLAIMS, setup_of
+    from claims_page import FAMILIES
+    from claims_statistics import STATISTICS
+    from objectives_settings import OBJECTIVES, RECIPE
+
+    assert len(CLAIMS) >= 40
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.family for claim in CLAIMS} == set(FAMILIES)
+    for claim in CLAIMS:
+        assert claim.says.endswith(".") and claim.source and claim.setup, claim.name
+        assert bool(claim.statistic) == (claim.base is None) == (claim.other is None), claim.name
+        assert claim.statistic in STATISTICS or not claim.statistic, claim.name
+        assert claim.base != claim.other or claim.statistic, claim.name
+        assert len(claim.seeds) >= 5
+        for arm in arms_of(claim):
+            assert arm.objective in OBJECTIVES or not arm.objective, claim.name
+            if arm.stages:
+                last = Setting(
+                    "last",
+                    (Member(arm.stages[-1].name, arm.stages[-1].image_px),),
+                    pca_dim=64 * (arm.stages[-1].neck.dim != 64),
+                )
+                model = arm.model or RECIPE.model
+                replace(RECIPE, model=model, stages=Stages(head=arm.stages), embed=Embed((last,))).validate()
+    opposite = {"flip", "flip_not", "sub_centers", "sub_centers_not", "fewer_classes", "fewer_classes_64d"}
+    setups = [setup_of(claim) for claim in CLAIMS if claim.name not in opposite]
+    assert len(set(setups)) == len(setups)  # but for those that two sources tell otherwise
+
+
+def test_rows_of_another_setup_do_not_count(tmp_path: Any) -> None:
+    from claims import file_of, rows_in, setup_of
+
+    claim = claim_of()
+    values = {"claim": claim.name, "seed": 0, "value": 0.1, "class_error": 0.1, "cpu_s": 1.0}
+    file_of(tmp_path, "tricks").add({**values, "setup": "another"}, {**values, "setup": setup_of(claim), "value": 0.2})
+    assert rows_in(tmp_path, [claim])["value"].tolist() == [0.2]
