@@ -1,4 +1,4 @@
-"""The options of the doors' command lines, and the command lines that the doors suggest."""
+"""The options of the doors' command lines, the values that options share, and the commands that the doors suggest."""
 
 from __future__ import annotations
 
@@ -98,6 +98,21 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
             help="other finished runs, which the report shows beside this one",
         )
     return p
+
+
+def share(text: str) -> float:
+    """The value of an option that is a share of something.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number above 0 and at most 1.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0 and at most 1")
+    return value
 
 
 def command(number: int, arguments: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ off and started again; a line of another set-up of the claim stays in the file a
 Run: python tests/benchmarks/claims.py --list
      python tests/benchmarks/claims.py --data-root ../shared/data                   all that is left
      python tests/benchmarks/claims.py --data-root ../shared/data --claim flip      one claim
-     python tests/benchmarks/claims.py --claim flip --again                         measure it anew; writes no file
+     python tests/benchmarks/claims.py --claim flip --again                         measure it anew; changes no file
      python tests/benchmarks/claims.py --table-only                                 claims.md and charts
 """
 
@@ -25,15 +25,15 @@ import pandas as pd
 from claims_data import DATA
 from claims_embedding import DIMENSION, GEOMETRY
 from claims_methods import FAMILIES, OBJECTIVES, SHIFT
-from claims_page import FAMILIES as TITLES
-from claims_page import found_of, write_page
+from claims_page import TITLES, found_of, verdict_of, write_page
 from claims_statistics import STATISTICS, NotMeasuredError
 from claims_training import LAYERS, SAMPLING
 from claims_tricks import TRICKS
 from claims_types import SEEDS, Claim
-from claims_work import Bench, class_error, digest
+from claims_work import SCRIPTS, Bench, class_error, digest, n_freedom
 from objectives_parts import Files, NotReadyError
 from objectives_results import Results, code_commit, processor
+from objectives_settings import settings_of
 from objectives_training import CannotTrainError
 
 from guie.errors import run_to_the_end
@@ -51,7 +51,7 @@ CLAIMS: tuple[Claim, ...] = (
     *TRICKS,
     *SHIFT,
 )
-VALUES = ("base", "other", "value", "class_error", "cpu_s")
+VALUES = ("base", "other", "value", "error", "n_freedom", "base_cpu_s", "other_cpu_s")
 
 
 def main() -> None:
@@ -65,12 +65,13 @@ def main() -> None:
         return
     if arguments.again:
         with tempfile.TemporaryDirectory() as folder:
-            scratch = arguments.out.resolve()
-            measure(wanted, arguments.data_root, scratch, Path(folder), arguments.seeds)
+            bench = Bench(arguments.data_root, arguments.out.resolve(), Path(folder, "arms"), Files(HERE))
+            measure(wanted, bench, Path(folder), arguments.seeds)
             tell(wanted, rows_in(Path(folder), wanted))
         return
     if not arguments.table_only:
-        measure(wanted, arguments.data_root, arguments.out.resolve(), HERE / "claims", arguments.seeds)
+        out = arguments.out.resolve()
+        measure(wanted, Bench(arguments.data_root, out, out / "claims", Files(HERE)), HERE / "claims", arguments.seeds)
         tell(wanted, rows_in(HERE / "claims", wanted))
     print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
 
@@ -84,7 +85,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
     p.add_argument("--out", type=Path, default=PROJECT / "artifacts/objectives", help="packed images and features")
     p.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    p.add_argument("--again", action="store_true", help="measure anew what is asked for, print it, write no file")
+    p.add_argument(
+        "--again",
+        action="store_true",
+        help="measure anew what is asked for, print it, change no file; a statistic is computed from the same rows",
+    )
     p.add_argument("--table-only", action="store_true", help="write the page of what is there and end")
     return p
 
@@ -95,8 +100,9 @@ def file_of(folder: Path, family: str) -> Results:
 
 
 def setup_of(claim: Claim) -> str:
-    """A digest of what decides a claim's values."""
-    return digest(claim.base, claim.other, claim.metric, claim.statistic)
+    """A digest of what decides a claim's values, with the settings among which a search chose."""
+    searched = tuple(tuple(settings_of(arm.objective).items()) for arm in claim.arms if arm.objective)
+    return digest(claim.base, claim.other, claim.metric, claim.statistic, searched)
 
 
 def rows_in(folder: Path, claims: Sequence[Claim]) -> pd.DataFrame:
@@ -107,10 +113,9 @@ def rows_in(folder: Path, claims: Sequence[Claim]) -> pd.DataFrame:
     return rows[rows["setup"] == rows["claim"].map(setups)]
 
 
-def measure(claims: Sequence[Claim], data_root: Path, out: Path, folder: Path, seeds: Sequence[int]) -> None:
-    """All rows that are not there yet, seed by seed, because the images of a seed stay in memory."""
-    bench = Bench(data_root, out, Files(HERE), is_kept=folder == HERE / "claims")
-    marks = {"commit": code_commit(), "processor": processor()}
+def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence[int]) -> None:
+    """All rows that `folder` lacks, seed by seed, because the images of a seed stay in memory."""
+    marks = {"commit": code_commit(*SCRIPTS), "processor": processor()}
     jobs = [(claim, seed) for seed in seeds for claim in claims if seed in claim.seeds]
     jobs = [(claim, seed) for claim, seed in jobs if not _is_there(folder, claim, seed)]
     for i, (claim, seed) in enumerate(jobs):
@@ -134,22 +139,26 @@ def _is_there(folder: Path, claim: Claim, seed: int) -> bool:
 
 
 def measured(bench: Bench, claim: Claim, seed: int) -> dict[str, float]:
-    """Both sides, the value and its standard error over classes, and the CPU seconds of both trainings."""
+    """Both sides, the value with its standard error and its degrees of freedom, and the CPU seconds of each side."""
     if claim.statistic:
-        return {"value": round(STATISTICS[claim.statistic](bench.files, seed), 6), "cpu_s": 0.0}
-    assert claim.base is not None and claim.other is not None
-    base, other = bench.asked(claim.base, seed), bench.asked(claim.other, seed)
-    sides = [side.value(claim.metric) for side in (base, other)]
-    found = {"base": sides[0], "other": sides[1], "value": sides[1] - sides[0]}
-    found["class_error"] = class_error(base, other, claim.metric)
-    return {name: round(value, 6) for name, value in found.items()} | {"cpu_s": round(base.cpu_s + other.cpu_s, 2)}
+        found = STATISTICS[claim.statistic](bench.files, seed)
+        return {"value": round(found.value, 6), "error": round(found.error, 6), "n_freedom": found.n_freedom}
+    base, other = (bench.asked(arm, seed) for arm in claim.arms)
+    sides = {"base": base.value(claim.metric), "other": other.value(claim.metric)}
+    value, error = sides["other"] - sides["base"], class_error(base, other, claim.metric)
+    return {
+        **{name: round(number, 6) for name, number in {**sides, "value": value, "error": error}.items()},
+        "n_freedom": n_freedom(base, claim.metric),
+        "base_cpu_s": round(base.cpu_s, 2),
+        "other_cpu_s": round(other.cpu_s, 2),
+    }
 
 
 def tell(claims: Sequence[Claim], rows: pd.DataFrame) -> None:
-    """Prints a line for each claim that has two seeds."""
+    """Prints a line for each claim that has two seeds; a verdict where it has all."""
     for claim in claims:
         if found := found_of(claim, rows):
-            verdict = found.verdict(claim)
+            verdict = verdict_of(claim, found)
             print(f"{claim.name}: {found.mean:+.4f} ± {found.half:.4f}, expected {claim.expected}: {verdict}")
 
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 from claims_data import ARC, CONTRASTIVE
 from claims_stages import head
 from claims_training import BERTON, GUIE, ROTH
-from claims_types import Arm, Claim, Projected
-from objectives_settings import VIT_PX, VIT_RECIPE
+from claims_types import OURS, Arm, Claim, Projected
+from objectives_settings import BETA, VIT_PX, VIT_RECIPE
+
+from guie.recipe import RhoMargin
 
 IRT = "El-Nouby et al., IRT, arXiv 2102.05644"
 MUSGRAVE = "Musgrave et al., ECCV 2020, arXiv 2003.08505"
@@ -16,13 +18,14 @@ RAW = Arm()
 WIDE = Arm((head("ArcFace", dim=512),))
 PCA_64 = replace(RAW, projected=Projected(64))
 NO_CLASS_ERROR = "The interval is over the seeds alone."
+OVER_OBJECTIVES = "The interval is for other objectives. Those more than .1 below the median are left out."
 DIMENSION = (
     Claim(
         "direct_64",
         "dimension",
         says="A head of 64 numbers is better than a wider one that is reduced afterwards.",
         source=f"{GUIE}, 9th place: about +.01 over 256 numbers and pooling",
-        setup="ArcFace; base: 256-d, then PCA-64; other: 64-d",
+        setup="ArcFace of scale 64; base: 256-d, then PCA-64; other: 64-d",
         base=Arm((head("ArcFace", dim=256),), projected=Projected(64)),
         other=ARC,
         note="PCA instead of the source's average pooling.",
@@ -45,23 +48,24 @@ DIMENSION = (
         setup="no training; base: PCA-256; other: PCA-256, whitened",
         base=replace(RAW, projected=Projected(256)),
         other=replace(RAW, projected=Projected(256, whiten=1.0)),
-        expected="alike",
+        expected="no less",
         small=0.01,
     ),
     Claim(
         "half_whitening",
         "dimension",
         says="Whitening by half is better than none.",
-        source="this project's minibench recipe",
+        source=f"{OURS}, minibench's recipe",
         setup="no training; base: PCA-64; other: PCA-64, whitened by the exponent .5",
         base=PCA_64,
         other=replace(RAW, projected=Projected(64, whiten=0.5)),
+        note="The exponent was chosen by the validation score of seed 0.",
     ),
     Claim(
         "unit_features",
         "dimension",
         says="PCA of L2-normalised features is better than PCA of features of their own lengths.",
-        source="this project, shared/facts/universal_64d.md: +.011 on domains never seen",
+        source=f"{OURS}, shared/facts/universal_64d.md: +.011 on domains never seen",
         setup="no training; base: PCA-64 of raw features; other: of unit features",
         base=replace(RAW, projected=Projected(64, is_unit=False)),
         other=PCA_64,
@@ -71,10 +75,10 @@ DIMENSION = (
         "dimension",
         says="Short vectors keep most of it.",
         source=f"{IRT}; {BERTON}",
-        setup="ArcFace head of 512 numbers and its PCA; base: all 512 components; other: the first 64",
+        setup="ArcFace of scale 64, 512-d, and its PCA; base: all 512 components; other: the first 64",
         base=replace(WIDE, projected=Projected(512)),
         other=replace(WIDE, projected=Projected(512, n_first=64)),
-        expected="alike",
+        expected="no less",
         small=0.02,
     ),
     Claim(
@@ -82,18 +86,18 @@ DIMENSION = (
         "dimension",
         says="The first 16 components keep most of it.",
         source=f"{IRT}",
-        setup="ArcFace head of 64 numbers and its PCA; base: all 64 components; other: the first 16",
+        setup="ArcFace of scale 64, 64-d, and its PCA; base: all 64 components; other: the first 16",
         base=replace(ARC, projected=Projected(64)),
         other=replace(ARC, projected=Projected(64, n_first=16)),
-        expected="alike",
+        expected="no less",
         small=0.05,
     ),
     Claim(
         "wider_128",
         "dimension",
         says="128 numbers are better than 64.",
-        source="this project, shared/facts/universal_64d.md",
-        setup="ArcFace; base: 64-d; other: 128-d",
+        source=f"{OURS}, shared/facts/universal_64d.md",
+        setup="ArcFace of scale 64; base: 64-d; other: 128-d",
         base=ARC,
         other=Arm((head("ArcFace", dim=128),)),
     ),
@@ -101,11 +105,11 @@ DIMENSION = (
         "width_saturates",
         "dimension",
         says="Above 128 numbers the score hardly grows.",
-        source=f"{ROTH}; {MUSGRAVE}",
-        setup="ArcFace; base: 128-d; other: 512-d",
+        source="common knowledge; no paper was found that says it",
+        setup="ArcFace of scale 64; base: 128-d; other: 512-d",
         base=Arm((head("ArcFace", dim=128),)),
         other=WIDE,
-        expected="alike",
+        expected="no more",
         small=0.01,
     ),
     Claim(
@@ -113,20 +117,20 @@ DIMENSION = (
         "dimension",
         says="int8 numbers cost nothing.",
         source="sentence-transformers' documentation: 1 to 2 % of 1,024 numbers",
-        setup="ArcFace, 64-d; base: float; other: int8 with one scale",
+        setup="ArcFace of scale 64, 64-d; base: float; other: int8 with one scale",
         base=ARC,
         other=replace(ARC, code="int8"),
-        expected="alike",
+        expected="no less",
     ),
     Claim(
         "bits",
         "dimension",
         says="One bit a number costs little.",
         source="sentence-transformers' documentation: 5 to 15 % of 1,024 numbers",
-        setup="ArcFace, 64-d; base: float; other: signs",
+        setup="ArcFace of scale 64, 64-d; base: float; other: signs",
         base=ARC,
         other=replace(ARC, code="bits"),
-        expected="alike",
+        expected="no less",
         small=0.05,
         note="64 numbers, not 1,024.",
     ),
@@ -142,7 +146,7 @@ GEOMETRY = (
         statistic="mP@5 and rho",
         expected="less",
         small=0.2,
-        note=f"{NO_CLASS_ERROR} Objectives more than .1 below the median are left out.",
+        note=OVER_OBJECTIVES,
     ),
     Claim(
         "embedding_density",
@@ -152,24 +156,25 @@ GEOMETRY = (
         setup="rank correlation of mP@5 with the density over the searched objectives",
         statistic="mP@5 and density",
         small=0.2,
-        note=f"{NO_CLASS_ERROR} Objectives more than .1 below the median are left out.",
+        note=OVER_OBJECTIVES,
     ),
     Claim(
         "rho_regularisation",
         "geometry",
         says="rho-regularisation gains.",
-        source=f"{ROTH}: 63.1 to 64.9 on CUB, 79.9 to 82.4 on Cars",
+        source=f"{ROTH}: 63.1 to 64.9 on CUB, 79.9 to 82.4 on Cars; 78.4 to 77.6 on SOP",
         setup="each with its own search; base: MarginLoss; other: RhoMargin",
         base=Arm(objective="MarginLoss"),
         other=Arm(objective="RhoMargin"),
+        note="As in the source, beta starts at 1.2 and at .6; the search tries both for MarginLoss alone.",
     ),
     Claim(
         "rho_spreads",
         "geometry",
         says="rho-regularisation makes the spectrum flatter.",
         source=ROTH,
-        setup="published settings, metric rho; base: MarginLoss; other: RhoMargin",
-        base=Arm((head("MarginLoss"),)),
+        setup="RhoMargin, metric rho; base: no tuple is turned round; other: three of ten",
+        base=Arm((head(RhoMargin(beta_lr_factor=BETA, flip_share=0.0)),)),
         other=Arm((head("RhoMargin"),)),
         metric="spectral_decay",
         expected="less",
@@ -209,6 +214,7 @@ GEOMETRY = (
         metric="spectral_decay",
         expected="less",
         small=0.01,
-        note=f"{NO_CLASS_ERROR} The ViT was distilled, without labels, from this MobileNetV2.",
+        note=f"{NO_CLASS_ERROR} The ViT was distilled, without labels, from this MobileNetV2, and in "
+        "seeds 1 to 4 on images of unseen classes. Its head has 192 inputs, the other 1,280.",
     ),
 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,17 @@ from claims_types import NO_POST, Arm, Images, Projected
 from objectives_parts import Files
 from objectives_results import code_commit
 from objectives_settings import HEAD_PX, RECIPE, head_stage, settings_of
-from objectives_training import UNSEEN, Trained, World, retrieval, trained, val_features, with_seed, world_of
+from objectives_training import (
+    UNSEEN,
+    Trained,
+    World,
+    cpu_seconds,
+    retrieval,
+    trained,
+    val_features,
+    with_seed,
+    world_of,
+)
 
 from guie.data.packed import PackedImages
 from guie.embed.codes import fit_codes, signs, to_bits
@@ -39,6 +47,7 @@ from guie.train.soup import averaged
 Embed = Callable[[np.ndarray], np.ndarray]  # rows of the pack, int64 [n], to float32 [n, dim]
 OF_QUERIES = ("mp5", "r1", "map_at_r")
 OF_EMBEDDING = ("spectral_decay", "density")
+SCRIPTS = ("tests/benchmarks/claims*.py", "tests/benchmarks/universal.py")
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Asked:
     Attributes:
         queries: class_id, domain and the metrics of each query, in the order of the validation images.
         shape: spectral_decay and density of the embeddings.
-        cpu_s: CPU seconds of the training.
+        cpu_s: CPU seconds of training and embedding, this process' and its image loaders'; without packing, and without
+            the backbone's features that all arms share.
     """
 
     queries: pd.DataFrame
@@ -90,6 +100,15 @@ def _variance(sums: ClassSums, domain: int) -> float:
     return float((rest**2).sum() * len(n) / (len(n) - 1) / n.sum() ** 2)
 
 
+def n_freedom(asked: Asked, metric: str) -> int:
+    """Degrees of freedom of `class_error`: the classes less one of each domain; 1 for numbers of the embedding."""
+    if metric in OF_EMBEDDING:
+        return 1
+    _, _, domain = metric.partition("@")
+    queries = asked.queries[asked.queries["domain"] == domain] if domain else asked.queries
+    return int(queries["class_id"].nunique() - queries["domain"].nunique())
+
+
 def digest(*nodes: Any) -> str:
     """First 10 hex digits of a hash over settings. A field with its default does not count: a field that later code
     adds changes no digest."""
@@ -111,19 +130,17 @@ def _told(node: Any) -> Any:
 class Bench:
     """Worlds of images and features, and what arms have scored in them."""
 
-    def __init__(self, data_root: Path, out: Path, files: Files, is_kept: bool = True) -> None:
-        """Data sets are in `data_root`, images, features and scores go to `out`; `files` has the search's choices.
-
-        Scores of an earlier start are read, unless `is_kept` is False.
-        """
-        self.data_root, self.out, self.files, self.is_kept = data_root, out, files, is_kept
+    def __init__(self, data_root: Path, out: Path, kept: Path, files: Files) -> None:
+        """Data sets are in `data_root`, packed images and features in `out`, what arms have scored in `kept`; `files`
+        has the search's choices."""
+        self.data_root, self.out, self.kept, self.files = data_root, out, kept, files
         self._worlds: dict[tuple[str, int, int], World] = {}
 
     def asked(self, arm: Arm, seed: int) -> Asked:
         """The scores of an arm, made or read from an earlier start with the same code and settings."""
-        folder = self.out / "claims" / f"{digest(arm)}_{seed}_{code_commit()}"
+        folder = self.kept / f"{digest(arm, self._stages(arm, seed))}_{seed}_{code_commit(*SCRIPTS)}"
         queries, noted = folder / "queries.parquet", folder / "noted.json"
-        if self.is_kept and noted.is_file():
+        if noted.is_file():
             told = json.loads(noted.read_text(encoding="utf-8"))
             return Asked(pd.read_parquet(queries), told["shape"], told["cpu_s"])
         found = self._ask(arm, seed, folder)
@@ -135,15 +152,17 @@ class Bench:
     def _ask(self, arm: Arm, seed: int, folder: Path) -> Asked:
         folder.mkdir(parents=True, exist_ok=True)
         world = self._world(arm, seed)
+        for other in arm.joined:
+            self._world(other, seed)  # its features, before the clock starts
         val = rows_of(world.packed, "val")
-        with _cpu() as clock:
-            embed = self._embedded(arm, seed, folder)
-        embeddings = embed(val)
+        began = cpu_seconds()
+        embeddings = self._embedded(arm, seed, folder)(val)
+        cpu_s = cpu_seconds() - began
         ids = world.packed.index.iloc[val]
         unit = l2_normalised(embeddings)
         intra, inter = density(unit, ids["class_id"].to_numpy())
         shape = {"spectral_decay": spectral_decay(unit), "density": intra / inter}
-        return Asked(_queries(embeddings, ids, arm.post), shape, clock[0])
+        return Asked(_queries(embeddings, ids, arm.post), shape, cpu_s)
 
     def _embedded(self, arm: Arm, seed: int, folder: Path) -> Embed:
         """What makes embeddings of images, with what the arm does after its networks."""
@@ -169,6 +188,8 @@ class Bench:
         if not stages:
             return lambda rows: _mean_of_views(world, arm, lambda features: features, rows)
         packed = _changed(world, arm.images, seed)
+        n_times = len(rows_of(world.packed, "train")) / len(rows_of(packed, "train"))
+        stages = tuple(_as_long(stage, n_times) for stage in stages)
         if any(not stage.is_backbone_frozen for stage in stages):
             own = replace(world, encoder=replace(world.encoder, backbone=copy.deepcopy(world.encoder.backbone)))
             model = _in_turn(own, packed, stages, folder).model
@@ -194,8 +215,7 @@ class Bench:
             return arm.stages
         objective, lr = settings_of(arm.objective)[self.files.chosen(seed, arm.objective)]
         stage = head_stage(arm.objective, objective, lr)
-        n_epochs = round(stage.optim.n_epochs * arm.time)
-        return (replace(stage, optim=replace(stage.optim, n_epochs=n_epochs)),)
+        return (_as_long(stage, arm.time),)
 
     def _world(self, arm: Arm, seed: int) -> World:
         """The images of a seed, with the features of the arm's backbone at its resolution; seed 0's features serve all
@@ -214,13 +234,9 @@ class Bench:
         return self._worlds[key]
 
 
-@contextmanager
-def _cpu() -> Iterator[list[float]]:
-    """The CPU seconds of a block, all threads together, as the only member of a list."""
-    taken = [0.0]
-    began = time.process_time()
-    yield taken
-    taken[0] = time.process_time() - began
+def _as_long(stage: Stage, factor: float) -> Stage:
+    """The stage with so many times its epochs."""
+    return replace(stage, optim=replace(stage.optim, n_epochs=round(stage.optim.n_epochs * factor)))
 
 
 def _numbered(stages: tuple[Stage, ...], i: int) -> tuple[Stage, ...]:
@@ -230,11 +246,11 @@ def _numbered(stages: tuple[Stage, ...], i: int) -> tuple[Stage, ...]:
 
 def _in_turn(world: World, packed: PackedImages, stages: tuple[Stage, ...], folder: Path) -> Trained:
     """Trains one stage after the other. What a later one starts anew is built as the first one's is."""
-    found = trained(world, packed, stages[0], folder)
+    found = trained(world, packed, stages[0], folder / stages[0].name)
     for stage in stages[1:]:
         if stage.start.fresh:
             raise ValueError(f"{stage.name}: these stages go on with all weights")
-        found = trained(world, packed, stage, folder, found.model)
+        found = trained(world, packed, stage, folder / stage.name, found.model)
     return found
 
 
@@ -297,6 +313,9 @@ def _changed(world: World, images: Images, seed: int) -> PackedImages:
     index = world.packed.index
     rng = np.random.default_rng([seed, int(digest(images), 16)])
     stays = (index["split"] == "train").to_numpy().copy()
+    if images.min_images:
+        n_images = index["class_id"].map(index.loc[stays, "class_id"].value_counts())
+        stays &= (n_images >= images.min_images).to_numpy()
     if images.domains:
         stays &= index["domain"].isin(images.domains).to_numpy()
     if images.class_share < 1:

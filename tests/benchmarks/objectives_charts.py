@@ -18,6 +18,7 @@ RULES = """text{fill:var(--ink);font:12px sans-serif}
 .soft{fill:var(--soft);font-size:11px}
 .head{font-weight:700;font-size:13px}
 .grid{stroke:var(--grid)}
+.zero{stroke:var(--soft)}
 .paper{fill:var(--paper)}
 .line-hollow{stroke:var(--soft);stroke-width:1.5}
 .line-full{stroke:var(--accent);stroke-width:1.5}
@@ -46,13 +47,14 @@ def document(height: float, name: str, *content: str) -> str:
     return f"{opening}<style>{style}</style>{ground}{head}{Markup('').join(content)}</svg>\n"
 
 
-def dot_chart(name: str, rows: Sequence[str], parts: Mapping[str, Dots]) -> str:
-    """A line for each row, with a dot and its interval for each part.
+def dot_chart(name: str, rows: Sequence[str], parts: Mapping[str, Dots], over: str = "seeds") -> str:
+    """A line for each row, with a dot and its interval for each part; where there is a 0, its line is stronger.
 
     Args:
         name: What the chart shows.
         rows: From top to bottom; those that no part has are left out.
         parts: What a dot stands for, to its dots; at most two.
+        over: What the intervals are over.
     """
     rows = [row for row in rows if any(row in dots for dots in parts.values())]
     found = [(value, 0.0 if math.isnan(half) else half) for dots in parts.values() for value, half in dots.values()]
@@ -61,7 +63,7 @@ def dot_chart(name: str, rows: Sequence[str], parts: Mapping[str, Dots]) -> str:
     marks = ticks(min(value - half for value, half in near), max(value + half for value, half in near), 6)
     scale = (WIDTH - LEFT - RIGHT) / (marks[-1] - marks[0])
     bottom = TOP + ROW * len(rows)
-    drawn = [*_axis(marks, scale, bottom), *_legend(list(parts))]
+    drawn = [*_axis(marks, scale, bottom), *_legend(list(parts), over)]
     for i, row in enumerate(rows):
         y = TOP + ROW * (i + 0.5)
         drawn.append(element("text", row, x=LEFT - 10, y=y + 4, text_anchor="end"))
@@ -76,18 +78,18 @@ def _axis(marks: Sequence[float], scale: float, bottom: float) -> list[Markup]:
     parts = []
     for mark in marks:
         x = LEFT + (mark - marks[0]) * scale
-        parts.append(element("line", class_="grid", x1=x, x2=x, y1=TOP, y2=bottom))
+        parts.append(element("line", class_="grid" if mark else "zero", x1=x, x2=x, y1=TOP, y2=bottom))
         parts.append(element("text", number(mark), class_="soft", x=x, y=bottom + 16, text_anchor="middle"))
     return parts
 
 
-def _legend(parts: Sequence[str]) -> list[Markup]:
+def _legend(parts: Sequence[str], over: str) -> list[Markup]:
     drawn = []
     for i, part in enumerate(parts):
         x = 12 + i * 150
         drawn.append(element("circle", class_=STYLES[i], cx=float(x + 6), cy=42.0, r=4))
         drawn.append(element("text", part, x=x + 16, y=46))
-    drawn.append(element("text", "line: 95 % interval over seeds", class_="soft", x=12 + len(parts) * 150, y=46))
+    drawn.append(element("text", f"line: 95 % interval over {over}", class_="soft", x=12 + len(parts) * 150, y=46))
     return drawn
 
 

@@ -69,6 +69,9 @@ class Results:
     def add(self, *added: dict[str, Any]) -> None:
         """Writes rows that belong together, all or none. Columns that one lacks are empty.
 
+        Where a row with the key of one of them is there already, because another process was faster, nothing is
+        written.
+
         Raises:
             ValueError: one has a column that the file has not.
         """
@@ -77,6 +80,8 @@ class Results:
         with _locked(self.path.parent):
             new = pd.DataFrame(list(added), columns=self.columns)
             rows = self.read()
+            if len(rows) and new[list(self.key)].merge(rows[list(self.key)]).size:
+                return
             rows = pd.concat([rows, new], ignore_index=True) if len(rows) else new
             with whole_file(self.path) as temporary:
                 rows.to_csv(temporary, index=False)
@@ -95,11 +100,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @functools.cache
-def code_commit() -> str:
-    """The commit, with `+` if the source or these scripts have changes; what they write does not count."""
+def code_commit(*scripts: str) -> str:
+    """The commit, with `+` if the source, the scripts of objectives.py or those named, as git patterns, have changes;
+    what they write does not count."""
     git = ["git", "-C", str(PROJECT)]
     page = ":(exclude)src/guie/recipes/OBJECTIVES.md"
-    paths = ["src", "data_prep", "weights", "tests/benchmarks/objectives*.py", page]
+    paths = ["src", "data_prep", "weights", "tests/benchmarks/objectives*.py", *scripts, page]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
         changes = subprocess.run(

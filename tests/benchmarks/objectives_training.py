@@ -196,7 +196,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
     )
     _forget_peak()
     before = peak_memory()
-    began = _cpu_seconds()
+    began = cpu_seconds()
     key = repr((stage, recipe.seed, code_commit()))  # other code may have other buffers
     checkpoint = Checkpoint(folder / "last.pt", key, stage.name, world.accelerator)
     try:
@@ -207,7 +207,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
         if LOADER in str(error):  # images that are gone or damaged are no result
             raise
         raise CannotTrainError(str(error)) from error
-    found = Trained(model, (_cpu_seconds() - began) / n_left, (peak_memory() - before) / 1e6)
+    found = Trained(model, (cpu_seconds() - began) / n_left, (peak_memory() - before) / 1e6)
     world.accelerator.free_memory()
     (folder / "last.pt").unlink(missing_ok=True)
     return found
@@ -217,7 +217,7 @@ def _unscored() -> dict[str, float]:
     raise RuntimeError("stages of this benchmark are scored after their end")
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Of this process, and of those that it started and that have ended. Other programs on the cores do not count."""
     of_children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + of_children.ru_utime + of_children.ru_stime

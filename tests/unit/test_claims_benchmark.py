@@ -39,6 +39,11 @@ def claim_of(**values: Any) -> Any:
         ("no more", -0.02, 0.004, "reproduced"),
         ("no more", 0.001, 0.02, "contradicted"),
         ("no more", -0.02, 0.006, "undecided"),
+        ("no more", 0.001, 0.004, "contradicted"),  # as "more" is reproduced
+        ("no less", -0.004, 0.02, "reproduced"),
+        ("no less", -0.004, -0.001, "reproduced"),  # a loss, and none that matters
+        ("no less", -0.02, -0.001, "contradicted"),
+        ("no less", -0.006, 0.02, "undecided"),
         ("alike", -0.004, 0.004, "reproduced"),
         ("alike", -0.004, 0.006, "undecided"),
         ("alike", 0.006, 0.02, "contradicted"),
@@ -56,16 +61,36 @@ def test_verdict_follows_the_rule(expected: Any, low: float, high: float, verdic
 
 
 def test_interval_counts_seeds_and_classes():
-    """Three seeds, worked out by hand: variance .0001, squared errors .0004 on average, t(2, .975) = 4.303."""
+    """Three seeds, worked out by hand: variance .0001, squared errors .0004; t(2) = 4.3027, t(10) = 2.2281."""
     from claims_types import Found
 
-    found = Found.of([0.01, 0.02, 0.03], [0.02, 0.02, 0.02])
-    assert found.mean == pytest.approx(0.02)
-    assert found.half == pytest.approx(4.3027 * np.sqrt((0.0001 + 0.0004) / 3), rel=1e-4)
-    alone = Found.of([0.01, 0.02, 0.03], [np.nan] * 3)
+    values = [0.01, 0.02, 0.03]
+    alone = Found.of(values, [np.nan] * 3, 100, 0.5)
+    assert alone.mean == pytest.approx(0.02)
     assert alone.half == pytest.approx(4.3027 * np.sqrt(0.0001 / 3), rel=1e-4)
+    steady = Found.of([0.02] * 3, [0.02] * 3, 10, 0.5)
+    assert steady.half == pytest.approx(2.2281 * np.sqrt(0.5 * 0.0004), rel=1e-4)  # however many seeds
+    both = Found.of(values, [0.02] * 3, 10, 1.0)
+    # (1/30000 + 4/10000)^2 / ((1/30000)^2 / 2 + (4/10000)^2 / 10) = 11.345 degrees of freedom, t = 2.1928
+    assert both.half == pytest.approx(2.1928 * np.sqrt(0.0001 / 3 + 0.0004), rel=1e-3)
+    assert Found.of([0.02] * 3, [0.0] * 3, 10, 1.0).half == 0
     with pytest.raises(ValueError, match="two seeds"):
-        Found.of([0.1], [0.1])
+        Found.of([0.1], [0.1], 10, 1.0)
+
+
+def test_interval_has_the_truth_as_often_as_it_says():
+    """600 studies of five seeds, each of which asks about half of 60 classes: 95 % of the intervals have the truth."""
+    from claims_types import Found
+
+    rng = np.random.default_rng(0)
+    n_true = 0
+    for _ in range(600):
+        by_class = rng.normal(0.01, 0.05, 60)
+        halves = [by_class[rng.permutation(60)[:30]] + rng.normal(0, 0.003) for _ in range(5)]
+        values, errors = [half.mean() for half in halves], [half.std(ddof=1) / np.sqrt(30) for half in halves]
+        found = Found.of(values, errors, 29, 0.5)
+        n_true += abs(found.mean - 0.01) < found.half
+    assert 0.92 < n_true / 600 < 0.98  # with all of the squared error over the seeds' number it is .87
 
 
 def test_standard_error_is_that_of_resampled_classes():
@@ -131,7 +156,8 @@ def test_fewer_classes_images_and_domains_leave_the_queries_alone():
 
     world = world_of_classes()
     before = world.packed.index.copy()
-    for images in (Images(class_share=0.5), Images(image_share=0.5), Images(domains=("a",)), Images(wrong_share=0.5)):
+    fewer = (Images(class_share=0.5), Images(image_share=0.5), Images(domains=("a",)))
+    for images in (*fewer, Images(wrong_share=0.5)):
         index = _changed(world, images, seed=3).index
         is_val = before["split"] == "val"
         assert index[is_val].equals(before[is_val])
@@ -147,6 +173,10 @@ def test_fewer_classes_images_and_domains_leave_the_queries_alone():
     assert set(train["domain"]) == {"a"} and len(train) == 60
     changed = _changed(world, Images(wrong_share=0.25), 0).index
     assert (changed["class_id"] != before["class_id"]).sum() == 30
+    world.packed.index = before.drop(index=[0, 1, 6])  # the first class has four training images, the second five
+    train = _changed(world, Images(min_images=5), 0).index.query("split == 'train'")
+    assert sorted(train["class_id"].unique()) == list(range(1, 20)) and (train["class_id"] == 1).sum() == 5
+    assert not (_changed(world, Images(min_images=7), 0).index["split"] == "train").any()
 
 
 def test_digest_ignores_defaults_and_nothing_else():
@@ -166,13 +196,13 @@ def arms_of(claim: Any) -> list[Any]:
 
 def test_every_claim_can_be_measured():
     from claims import CLAIMS, setup_of
-    from claims_page import FAMILIES
+    from claims_page import TITLES
     from claims_statistics import STATISTICS
     from objectives_settings import OBJECTIVES, RECIPE
 
     assert len(CLAIMS) >= 40
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
-    assert {claim.family for claim in CLAIMS} == set(FAMILIES)
+    assert {claim.family for claim in CLAIMS} == set(TITLES)
     for claim in CLAIMS:
         assert claim.says.endswith(".") and claim.source and claim.setup, claim.name
         assert bool(claim.statistic) == (claim.base is None) == (claim.other is None), claim.name
@@ -189,6 +219,10 @@ def test_every_claim_can_be_measured():
                 )
                 model = arm.model or RECIPE.model
                 replace(RECIPE, model=model, stages=Stages(head=arm.stages), embed=Embed((last,))).validate()
+        if claim.name.startswith(("few_per_class", "two_per_class")):
+            assert all(arm.images.min_images >= arm.stages[0].sampling.images_per_class for arm in claim.arms), (
+                claim.name
+            )
     opposite = {"flip", "flip_not", "sub_centers", "sub_centers_not", "fewer_classes", "fewer_classes_64d"}
     setups = [setup_of(claim) for claim in CLAIMS if claim.name not in opposite]
     assert len(set(setups)) == len(setups)  # but for those that two sources tell otherwise
@@ -198,6 +232,97 @@ def test_rows_of_another_setup_do_not_count(tmp_path: Any) -> None:
     from claims import file_of, rows_in, setup_of
 
     claim = claim_of()
-    values = {"claim": claim.name, "seed": 0, "value": 0.1, "class_error": 0.1, "cpu_s": 1.0}
+    values = {"claim": claim.name, "seed": 0, "value": 0.1, "error": 0.1, "base_cpu_s": 1.0}
     file_of(tmp_path, "tricks").add({**values, "setup": "another"}, {**values, "setup": setup_of(claim), "value": 0.2})
     assert rows_in(tmp_path, [claim])["value"].tolist() == [0.2]
+
+
+def test_a_row_that_another_process_wrote_is_not_written_twice(tmp_path: Any) -> None:
+    from claims import file_of
+
+    for value in (0.1, 0.2):
+        file_of(tmp_path, "tricks").add({"claim": "flip", "seed": 3, "setup": "one", "value": value})
+    file_of(tmp_path, "tricks").add({"claim": "flip", "seed": 4, "setup": "one", "value": 0.3})
+    assert file_of(tmp_path, "tricks").read()["value"].tolist() == [0.1, 0.3]
+
+
+def test_methods_have_the_time_that_objectives_csv_says() -> None:
+    """A base loss trains for so many more epochs as its method's epochs are longer."""
+    from claims_methods import FAMILIES
+
+    rows = pd.read_csv(BENCHMARKS / "objectives.csv").query("part == 'published'")
+    seconds = rows.groupby("objective")["epoch_s"].median()
+    for claim in FAMILIES:
+        base, other = claim.base.objective, claim.other.objective
+        assert claim.base.time == pytest.approx(seconds[other] / seconds[base], abs=0.08), claim.name
+
+
+def test_fewer_images_are_trained_on_for_as_many_steps() -> None:
+    """Half of the images, and so twice the epochs; what the trainer would be given."""
+    import claims_work
+    from claims_data import ARC, HALF_CLASSES
+
+    world = world_of_classes()
+    world.run = SimpleNamespace(recipe=None)
+    given: list[tuple[int, int]] = []
+
+    def noted(_: Any, packed: Any, stages: Any, __: Any) -> Any:
+        given.append((stages[0].optim.n_epochs, int((packed.index["split"] == "train").sum())))
+        raise InterruptedError
+
+    bench = claims_work.Bench(BENCHMARKS, BENCHMARKS, BENCHMARKS, SimpleNamespace())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "_world", lambda *_: world)
+        patch.setattr(claims_work, "_in_turn", noted)
+        for arm in (ARC, replace(ARC, images=HALF_CLASSES)):
+            with pytest.raises(InterruptedError):
+                bench._network(arm, 0, BENCHMARKS)
+    assert given == [(20, 120), (40, 60)]
+
+
+def test_two_metrics_that_order_alike_are_not_apart(tmp_path: Any) -> None:
+    """Both metrics see the same quality through noise of their own: the agreement across is that of each alone. A
+    metric that orders by something else is apart."""
+    from claims_statistics import STATISTICS
+    from objectives_parts import Files
+    from objectives_settings import OBJECTIVES
+
+    rng = np.random.default_rng(0)
+    quality, other = rng.normal(size=(2, len(OBJECTIVES)))
+    files = Files(tmp_path)
+    for seed in range(5):
+        noise = rng.normal(0, 0.5, (3, len(OBJECTIVES)))
+        for i, name in enumerate(OBJECTIVES):
+            scores = {"mp5": 0.5, "map_at_r": quality[i] + noise[0, i], "r1": quality[i] + noise[1, i]}
+            scores["nmi"] = other[i] + noise[2, i]
+            key = dict.fromkeys(files.main.key, "") | {"part": "tuned", "seed": seed, "objective": name}
+            files.main.add({**key, **scores})
+    alike, apart = (STATISTICS[f"{metric} and MAP@R"](files, 0) for metric in ("R@1", "NMI"))
+    assert abs(alike.value) < 0.1 and apart.value < -0.5
+    assert 0 < alike.error < 0.15 and alike.n_freedom == len(OBJECTIVES) - 1
+
+
+def test_correlation_has_the_error_of_fishers_transformation() -> None:
+    """The bootstrap's standard error of a rank correlation beside (1 - r^2) sqrt((1 + r^2 / 2) / (n - 3))."""
+    from claims_statistics import _spearman, resampled
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=200)
+    table = pd.DataFrame({"x": x, "y": x + rng.normal(size=200)})
+    found = resampled(table, lambda rows: _spearman(rows["x"], rows["y"]))
+    by_hand = (1 - found.value**2) * np.sqrt((1 + found.value**2 / 2) / 197)
+    assert found.error == pytest.approx(by_hand, rel=0.2)
+
+
+def test_statistic_asks_for_all_rows(tmp_path: Any) -> None:
+    from claims_statistics import STATISTICS, NotMeasuredError
+    from objectives_parts import Files
+
+    files = Files(tmp_path)
+    with pytest.raises(NotMeasuredError, match="rows of part tuned and seed 0"):
+        STATISTICS["mP@5 and rho"](files, 0)
+    files.main.add(
+        {**dict.fromkeys(files.main.key, ""), "part": "tuned", "seed": 0, "objective": "ArcFace", "mp5": 0.5}
+    )
+    with pytest.raises(NotMeasuredError, match="lacks"):
+        STATISTICS["quartiles apart"](files, 0)

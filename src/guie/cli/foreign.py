@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.machine import check_names, check_writable
-from guie.options import NAMES
+from guie.options import NAMES, share
 from guie.run import FOREIGN, FOREIGN_HEAD, default_out, set_up_logging
 from guie.settings.names import check_name
 from guie.shown import painted
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="leave out only these (default: each)")
     p.add_argument("--head-only", action="store_true", help="train the stages of the first phase only: quick")
     p.add_argument(
-        "--refit", type=_share, nargs="?", const=0.5, default=0.0, metavar="SHARE",
+        "--refit", type=share, nargs="?", const=0.5, default=0.0, metavar="SHARE",
         help="a further row for each that ends in a PCA: fitted as guie refit does, to the other classes' images of "
         "the domain left out, without labels; SHARE is theirs in the fit (default .5)",
     )  # fmt: skip
@@ -70,16 +70,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--replace", action="store_true", help="make folds anew that are finished with other settings")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (default)")
     return p
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0 and at most 1")
-    return share
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.files import digest_of_file, save_json, staged
 from guie.machine import check_names, check_writable
+from guie.options import share
 from guie.own.look import check_apart, check_device
 from guie.own.photos import Photos, pairs, print_problems, read_photos
 from guie.run import FOLDERS, MODEL_NAME, commit, set_up_logging
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("photos", type=Path, metavar="FOLDER|CSV", help="your photos, with or without labels")
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
-        "--share", type=_share, default=0.5, metavar="S",
+        "--share", type=share, default=0.5, metavar="S",
         help="of your photos in what is fitted on; the rest is what the model was fitted on (default .5). Of a file "
         "without its run the photos count alone, whatever S is",
     )  # fmt: skip
@@ -70,16 +71,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--anyway", action="store_true", help="write it even if the trial is worse")
     p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     return p
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0 and at most 1")
-    return share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
