@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from claims_constructed import CONSTRUCTED
 from claims_data import DATA
 from claims_embedding import DIMENSION, GEOMETRY
 from claims_methods import FAMILIES, OBJECTIVES, SHIFT
@@ -51,6 +52,7 @@ CLAIMS: tuple[Claim, ...] = (
     *TRICKS,
     *SHIFT,
 )
+MEASURES = {**STATISTICS, **CONSTRUCTED}
 VALUES = ("base", "other", "value", "error", "n_freedom", "base_cpu_s", "other_cpu_s")
 
 
@@ -141,7 +143,7 @@ def _is_there(folder: Path, claim: Claim, seed: int) -> bool:
 def measured(bench: Bench, claim: Claim, seed: int) -> dict[str, float]:
     """Both sides, the value with its standard error and its degrees of freedom, and the CPU seconds of each side."""
     if claim.statistic:
-        found = STATISTICS[claim.statistic](bench.files, seed)
+        found = MEASURES[claim.statistic](bench.files, seed)
         return {"value": round(found.value, 6), "error": round(found.error, 6), "n_freedom": found.n_freedom}
     base, other = (bench.asked(arm, seed) for arm in claim.arms)
     sides = {"base": base.value(claim.metric), "other": other.value(claim.metric)}

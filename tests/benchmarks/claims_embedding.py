@@ -162,7 +162,7 @@ GEOMETRY = (
         "rho_regularisation",
         "geometry",
         says="rho-regularisation gains.",
-        source=f"{ROTH}: 63.1 to 64.9 on CUB, 79.9 to 82.4 on Cars; 78.4 to 77.6 on SOP",
+        source=f"{ROTH}: 63.1 to 64.9 on CUB, 79.9 to 82.4 on Cars; 78.4 to 77.6 on SOP (from memory)",
         setup="each with its own search; base: MarginLoss; other: RhoMargin",
         base=Arm(objective="MarginLoss"),
         other=Arm(objective="RhoMargin"),

@@ -151,6 +151,19 @@ OBJECTIVES = (
     ),
     *(
         Claim(
+            f"{metric.lower().replace('@', '')}_constructed",
+            "objectives",
+            says=f"{metric} can miss what MAP@R sees.",
+            source=f"{MUSGRAVE}, figure 2",
+            setup=f"two built embeddings for which {metric} is 1; MAP@R where {how}, less that of narrow groups",
+            statistic=f"{metric} sees no difference, constructed",
+            expected="less",
+            note="Built, not trained (claims_constructed.py): it shows what can be, not what is.",
+        )
+        for metric, how in (("R@1", "classes are scattered in pairs"), ("NMI", "classes touch"))
+    ),
+    *(
+        Claim(
             name,
             "objectives",
             says=says,

@@ -58,7 +58,7 @@ NOT_DONE = """
 ## Not done
 
 Named by the field and not measured here: rates of the classifier and of the backbone as a series, alternating head and
-backbone for many turns, max and GeM pooling, overlapping patches, splits of growing FID (ooDML) with training on each.
+backbone for many turns, splits of growing FID (ooDML) with training on each.
 """
 
 

@@ -10,7 +10,7 @@ from claims_embedding import RAW
 from claims_stages import MARGIN_RAD, SCALE, WINNERS, head
 from claims_training import GUIE
 from claims_types import OURS, Arm, Claim, Projected
-from objectives_settings import HEAD_PX, VIT_RECIPE
+from objectives_settings import HEAD_PX, VIT_PX, VIT_RECIPE
 
 from guie.recipe import ArcFace, ClassMargin, Constant, GrowingMargin, PostProcess, Softmax
 
@@ -20,6 +20,11 @@ SMALLER_PX = 160
 TO_64 = Projected(64)
 WINNERS_HEAD = "ArcFace of scale 30"
 SCALE_64 = "ArcFace of scale 64"
+
+
+def _pooled(feature: Any) -> Arm:
+    """The shipped ViT's tokens, pooled."""
+    return Arm(image_px=VIT_PX, model=replace(VIT_RECIPE.model, feature=feature))
 
 
 def _with(**changes: Any) -> Arm:
@@ -186,6 +191,31 @@ SEARCH_TIME = (
         base=replace(BASE, image_px=HEAD_PX),
         other=replace(BASE, image_px=240),
         small=0.0015,
+    ),
+    *(
+        _trick(
+            f"pooling_{pooling}",
+            f"{name} is better than the mean of the patch tokens.",
+            source,
+            f"the shipped ViT at {VIT_PX} px, no training; base: mean; other: {pooling}",
+            base=_pooled("mean"),
+            other=_pooled(pooling),
+            note="The ViT was distilled with its class token: for that token the comparison is not fair to the others.",
+        )
+        for pooling, name, source in (
+            ("cls", "The class token", "Berton et al., arXiv 2503.13045"),
+            ("gem", "Generalised-mean pooling", "Radenovic et al., TPAMI 2019; asked by IRT, arXiv 2102.05644"),
+            ("max", "Max pooling", "asked by IRT, arXiv 2102.05644"),
+        )
+    ),
+    _trick(
+        "overlap",
+        "Overlapping patches help.",
+        f"{GUIE}, 1st place: 14 px wide, one every 12",
+        "the shipped ViT, no training; base: 144 px, patches of 16 px side by side; other: 148 px, one every 12 px",
+        base=Arm(image_px=144, model=VIT_RECIPE.model),
+        other=Arm(image_px=148, patch_stride=12, model=VIT_RECIPE.model),
+        note="144 tokens instead of 81, and so at least 1.8 times the work. The source fine-tuned with them.",
     ),
     _trick(
         "resolutions",

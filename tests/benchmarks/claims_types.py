@@ -94,6 +94,7 @@ class Arm:
         time: Factor on that stage's number of epochs.
         images: What it is trained on.
         image_px: Side of the square at which images are embedded; 0 is that of the last stage.
+        patch_stride: Pixels from one patch of a transformer to the next, where nothing is trained; 0: side by side.
         model: A backbone other than minibench's.
         has_first_split: Every seed has the classes of seed 0 as unseen ones. The shipped ViT needs it: it was distilled
             on the training images of that split, so other splits would ask about images that it has seen.
@@ -110,6 +111,7 @@ class Arm:
     time: float = 1.0
     images: Images = Images()
     image_px: int = 0
+    patch_stride: int = 0
     model: Model | None = None
     has_first_split: bool = False
     views: tuple[str, ...] = ("plain",)

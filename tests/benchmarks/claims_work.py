@@ -40,11 +40,12 @@ from guie.embed.sizes import sized
 from guie.evaluate.geometry import density, spectral_decay
 from guie.evaluate.intervals import ClassSums, class_sums
 from guie.files import save_json, whole_file
-from guie.recipe import PostProcess, Stage
+from guie.recipe import Model, PostProcess, Stage
 from guie.train.model import Model as TrainedModel
 from guie.train.soup import averaged
 
 Embed = Callable[[np.ndarray], np.ndarray]  # rows of the pack, int64 [n], to float32 [n, dim]
+Encoded = tuple[Model, int, int]  # a backbone, the side of its images, its patch stride
 OF_QUERIES = ("mp5", "r1", "map_at_r")
 OF_EMBEDDING = ("spectral_decay", "density")
 SCRIPTS = ("tests/benchmarks/claims*.py", "tests/benchmarks/universal.py")
@@ -134,7 +135,7 @@ class Bench:
         """Data sets are in `data_root`, packed images and features in `out`, what arms have scored in `kept`; `files`
         has the search's choices."""
         self.data_root, self.out, self.kept, self.files = data_root, out, kept, files
-        self._worlds: dict[tuple[str, int, int], World] = {}
+        self._worlds: dict[tuple[Encoded, int], World] = {}
 
     def asked(self, arm: Arm, seed: int) -> Asked:
         """The scores of an arm, made or read from an earlier start with the same code and settings."""
@@ -226,11 +227,12 @@ class Bench:
         if arm.has_first_split and seed:
             world = self._world(replace(arm, image_px=px), 0)
             return replace(world, run=replace(world.run, recipe=with_seed(recipe, seed)))
-        key = (recipe.model.name, px, seed)
+        key = ((recipe.model, px, arm.patch_stride), seed)
         if key not in self._worlds:
             first = self._world(arm, 0) if seed else None
-            self._worlds = {known: world for known, world in self._worlds.items() if known[2] in (0, seed)}
-            self._worlds[key] = world_of(with_seed(recipe, seed), px, self.data_root, self.out, first)
+            self._worlds = {known: world for known, world in self._worlds.items() if known[1] in (0, seed)}
+            own = with_seed(recipe, seed)
+            self._worlds[key] = world_of(own, px, self.data_root, self.out, first, patch_stride=arm.patch_stride)
         return self._worlds[key]
 
 

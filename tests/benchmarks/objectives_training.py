@@ -82,7 +82,13 @@ class World:
 
 
 def world_of(
-    recipe: Recipe, image_px: int, data_root: Path, out: Path, first: World | None = None, has_features: bool = True
+    recipe: Recipe,
+    image_px: int,
+    data_root: Path,
+    out: Path,
+    first: World | None = None,
+    has_features: bool = True,
+    patch_stride: int = 0,
 ) -> World:
     """The images of `recipe.seed`, packed and with their features.
 
@@ -93,6 +99,7 @@ def world_of(
         out: Where the doors write, a folder for each seed.
         first: A world with features of the same backbone: images with the same bytes are not extracted again.
         has_features: Whether features are wanted at all.
+        patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
     """
     keep_freed_memory()
     folder = out / f"seed{recipe.seed}"
@@ -102,7 +109,11 @@ def world_of(
         subprocess.run(command, check=True, stdout=sys.stderr)
     run = Run(recipe.validate(), data_root.resolve(), (folder / recipe.name).resolve(), "cpu")
     accelerator = make_accelerator("cpu")
-    encoder = first.encoder if first else Encoder.of(load_backbone(run, "pretrained", image_px), recipe.model, image_px)
+    if first:
+        encoder = first.encoder
+    else:
+        backbone = load_backbone(run, "pretrained", image_px, patch_stride)
+        encoder = Encoder.of(backbone, recipe.model, image_px, patch_stride)
     world = World(run, PackedImages(run.folder(3)), encoder, accelerator)
     if has_features:
         world.features = _features(world, first)
