@@ -13,6 +13,7 @@ Run, some minutes:
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -187,7 +188,8 @@ def queries(place: Place, step: str) -> None:
     photos = sorted(str(path) for path in place.drawn.rglob("*.jpg"))
     chosen = random.Random(0).sample(photos, place.sizes.n_queries)
     cost, text = guie(place, step, "search", place.drawn, "--no-update", "--csv", "--query", *chosen)
-    n_answers = sum(line.count(",") >= 4 for line in text.splitlines()) - 1  # less the heading
+    answers = text.partition("query,rank,path,label,cosine\n")[2]  # after what the command says of its index
+    n_answers = len(list(csv.reader(answers.splitlines())))
     if n_answers != 10 * len(chosen):
         raise SystemExit(f"error: {len(chosen)} queries have {n_answers} answers; see {place.out / step}.log")
     place.rows.add(step, cost, len(chosen))
