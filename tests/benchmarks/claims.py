@@ -1,9 +1,10 @@
 """What the field claims about training image retrieval, each claim measured by one comparison; claims.md has the table.
 
 A claim is a declarative row (claims_training.py, claims_data.py, claims_embedding.py, claims_methods.py,
-claims_tricks.py): who says it, the two sides that are compared here, and what is expected. The rule of the verdicts is
-in claims_types.py. A finished (claim, seed) is a line of claims/FAMILY.csv and is skipped, so the script may be broken
-off and started again; a line of another set-up of the claim stays in the file and does not count.
+claims_tricks.py, claims_shift.py): who says it, the two sides that are compared here, and what is expected. The rule of
+the verdicts is in claims_types.py. A finished (claim, seed) is a line of claims/FAMILY.csv and is skipped, so the
+script may be broken off and started again; a line of another set-up of the claim stays in the file and does not count.
+Several may run at once with different --family.
 
 Run: python tests/benchmarks/claims.py --list
      python tests/benchmarks/claims.py --data-root ../shared/data                   all that is left
@@ -25,8 +26,9 @@ import pandas as pd
 from claims_constructed import CONSTRUCTED
 from claims_data import DATA
 from claims_embedding import DIMENSION, GEOMETRY
-from claims_methods import FAMILIES, OBJECTIVES, SHIFT
+from claims_methods import FAMILIES, OBJECTIVES
 from claims_page import TITLES, found_of, verdict_of, write_page
+from claims_shift import SHIFT
 from claims_statistics import STATISTICS, NotMeasuredError
 from claims_training import LAYERS, SAMPLING
 from claims_tricks import TRICKS
@@ -68,14 +70,18 @@ def main() -> None:
     if arguments.again:
         with tempfile.TemporaryDirectory() as folder:
             bench = Bench(arguments.data_root, arguments.out.resolve(), Path(folder, "arms"), Files(HERE))
-            measure(wanted, bench, Path(folder), arguments.seeds)
+            failed = measure(wanted, bench, Path(folder), arguments.seeds)
             tell(wanted, rows_in(Path(folder), wanted))
-        return
-    if not arguments.table_only:
-        out = arguments.out.resolve()
-        measure(wanted, Bench(arguments.data_root, out, out / "claims", Files(HERE)), HERE / "claims", arguments.seeds)
-        tell(wanted, rows_in(HERE / "claims", wanted))
-    print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
+    else:
+        failed = []
+        if not arguments.table_only:
+            out = arguments.out.resolve()
+            bench = Bench(arguments.data_root, out, out / "claims", Files(HERE))
+            failed = measure(wanted, bench, HERE / "claims", arguments.seeds)
+            tell(wanted, rows_in(HERE / "claims", wanted))
+        print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
+    if failed:
+        raise SystemExit(f"error: no row of {', '.join(failed)}: see above")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,11 +121,16 @@ def rows_in(folder: Path, claims: Sequence[Claim]) -> pd.DataFrame:
     return rows[rows["setup"] == rows["claim"].map(setups)]
 
 
-def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence[int]) -> None:
-    """All rows that `folder` lacks, seed by seed, because the images of a seed stay in memory."""
+def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence[int]) -> list[str]:
+    """Makes all rows that `folder` lacks, seed by seed, because the images of a seed stay in memory.
+
+    Returns:
+        The names of claims that an error kept from a row.
+    """
     marks = {"commit": code_commit(*SCRIPTS), "processor": processor()}
     jobs = [(claim, seed) for seed in seeds for claim in claims if seed in claim.seeds]
     jobs = [(claim, seed) for claim, seed in jobs if not _is_there(folder, claim, seed)]
+    failed: list[str] = []
     for i, (claim, seed) in enumerate(jobs):
         if _is_there(folder, claim, seed):  # another process was faster
             continue
@@ -131,9 +142,14 @@ def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence
         except (NotMeasuredError, NotReadyError) as error:
             print(f"{i + 1} of {len(jobs)}: {claim.name}, seed {seed}: not yet: {error}", flush=True)
             continue
+        except ValueError as error:  # one row that is wrong does not end all others
+            print(f"error: {claim.name}, seed {seed}: {error}", file=sys.stderr, flush=True)
+            failed.append(claim.name)
+            continue
         key = {"claim": claim.name, "seed": seed, "setup": setup_of(claim)}
         file_of(folder, claim.family).add({**key, **row, "row_s": round(time.time() - began, 2), **marks})
         print(f"{i + 1} of {len(jobs)}: {claim.name}, seed {seed}: {row.get('problem') or row['value']}", flush=True)
+    return list(dict.fromkeys(failed))
 
 
 def _is_there(folder: Path, claim: Claim, seed: int) -> bool:

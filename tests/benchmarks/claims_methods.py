@@ -1,10 +1,10 @@
-"""Claims about objectives, families of methods, and what a domain that was never seen loses."""
+"""Claims about objectives and families of methods."""
 
 from __future__ import annotations
 
 from claims_embedding import MUSGRAVE
 from claims_training import ROTH
-from claims_types import OURS, Arm, Claim, Expected
+from claims_types import Arm, Claim, Expected
 
 SEARCHED = "each with the same small search on folds of the training classes"
 COST = (
@@ -275,64 +275,5 @@ FAMILIES = (
         base="Softmax",
         other="MessagePassing",
         time=1.5,
-    ),
-)
-UNSEEN_DOMAIN = "Each of four domains is left out in turn; the interval is for other domains (universal.md)."
-
-
-def _left_out(name: str, says: str, source: str, statistic: str, expected: Expected = "more") -> Claim:
-    return Claim(
-        name,
-        "shift",
-        says=says,
-        source=source,
-        setup=f"a domain that nothing was fitted on; {statistic.partition(',')[0]}",
-        statistic=statistic,
-        expected=expected,
-        note=UNSEEN_DOMAIN,
-        is_known=True,
-    )
-
-
-INFUSING = "Infusing, arXiv 2508.12137: +31 in the domain, -6 outside"
-OURS_64D = f"{OURS}, shared/facts/universal_64d.md"
-SHIFT = (
-    _left_out(
-        "head_forgets",
-        "A trained head loses domains that it never saw, against the tower's features.",
-        INFUSING,
-        "head and features, never seen",
-        expected="less",
-    ),
-    _left_out(
-        "head_forgets_more",
-        "It loses them against PCA of the same width, too.",
-        OURS_64D,
-        "head and PCA, never seen",
-        expected="less",
-    ),
-    _left_out(
-        "pca_start",
-        "A head that starts from PCA keeps more of them than one with a random start.",
-        OURS_64D,
-        "PCA start, never seen",
-    ),
-    _left_out(
-        "distillation_keeps",
-        "Distilling the tower's cosines keeps more of them.",
-        "13th place of GUIE; Infusing",
-        "distillation, never seen",
-    ),
-    _left_out(
-        "refit",
-        "A projection refitted on unlabelled images of the new domain gains there.",
-        OURS_64D,
-        "refit, never seen",
-    ),
-    _left_out(
-        "width_keeps",
-        "128 numbers keep more of a new domain than 64.",
-        OURS_64D,
-        "width, never seen",
     ),
 )

@@ -27,7 +27,7 @@ TITLES = {
     "geometry": "Geometry",
     "families": "Families of methods, time counted",
     "tricks": "Tricks",
-    "shift": "A domain that was never seen",
+    "shift": "Far classes, and a domain that was never seen",
 }
 INTRODUCTION = f"""# What the field claims, measured
 
@@ -57,8 +57,7 @@ before the rule was written: its sign is no prediction.
 NOT_DONE = """
 ## Not done
 
-Named by the field and not measured here: rates of the classifier and of the backbone as a series, alternating head and
-backbone for many turns, splits of growing FID (ooDML) with training on each.
+Named by the field and not measured here: the classifier's own rate, and head and backbone alternating for many turns.
 """
 
 
@@ -120,7 +119,7 @@ def row_of(claim: Claim, rows: pd.DataFrame, found: Found) -> list[str]:
         claim.setup + (f" *{claim.note}*" if claim.note else ""),
         *sides,
         f"{_signed(found.mean)} ± {_number(found.half)}",
-        f"{expected}, {_number(claim.small)}",
+        f"{expected}, {_number(claim.small, n_digits=4 if claim.small * 1000 % 1 else 3)}",
         f"**{verdict}**" if verdict == REPRODUCED else verdict,
         str(found.n_seeds),
         f"{own[['base_cpu_s', 'other_cpu_s']].sum().sum() / 60:.1f}",
@@ -156,10 +155,17 @@ def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFram
             lines += [f"| {heads} |", "|" + "---|" * len(heads.split("|"))]
             lines += ["| " + " | ".join(row_of(claim, rows, found[claim.name])) + " |" for claim in measured]
             lines.append("")
-        if rest := [claim.name for claim in own if claim.name not in found]:
-            text = f"Not measured yet: {', '.join(f'`{name}`' for name in rest)}."
-            lines += textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
+        for text in _not_found([claim.name for claim in own if claim.name not in found], rows):
+            lines += ["", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)]
     return "\n".join(lines) + f"\n{NOT_DONE}"
+
+
+def _not_found(names: Sequence[str], rows: pd.DataFrame) -> list[str]:
+    """Sentences about claims without a row of the table."""
+    problems = rows.dropna(subset=["problem"]).groupby("claim")["problem"].first()
+    texts = [f"Could not be trained: `{name}`: {problems[name]}" for name in names if name in problems.index]
+    rest = [f"`{name}`" for name in names if name not in problems.index]
+    return [*texts, *([f"Not measured yet: {', '.join(rest)}."] if rest else [])]
 
 
 def _verdicts(claims: Sequence[Claim], found: Mapping[str, Found]) -> str:
@@ -174,7 +180,8 @@ def _cpu_s(claims: Sequence[Claim], rows: pd.DataFrame) -> float:
     by_name = {claim.name: claim for claim in claims}
     for row in rows.to_dict("records"):
         for arm, seconds in zip(by_name[row["claim"]].arms, (row["base_cpu_s"], row["other_cpu_s"]), strict=False):
-            taken[digest(arm), row["seed"]] = seconds
+            if not math.isnan(seconds):  # it could be trained
+                taken[digest(arm), row["seed"]] = seconds
     return sum(taken.values())
 
 
@@ -188,8 +195,10 @@ def _dots(claims: Sequence[Claim], found: Mapping[str, Found]) -> dict[str, tupl
     }
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+def _number(value: float, n_digits: int = 3) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:.{n_digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
 
 
 def _signed(value: float) -> str:

@@ -109,32 +109,38 @@ def _correlation(of: str, and_of: str) -> Statistic:
 
 
 def _apart(of: str, and_of: str) -> Statistic:
-    """How much worse two columns, each `PART NAME`, agree about the order of objectives than each agrees with itself.
-
-    Between two seeds even one metric orders objectives otherwise. So both agreements are between different seeds: the
-    value of a seed is the mean, over the others, of the rank correlation of one column here and the other there, less
-    that of a column here and the same there. 0 says that both columns order alike.
-    """
+    """The disagreement of two columns, each `PART NAME`, about the order of objectives."""
 
     def statistic(files: Files, seed: int) -> Value:
         columns = {f"{column} {s}": _column(files, *column.split(), s) for column in (of, and_of) for s in SEEDS}
         kept = [_without_collapsed(_column(files, "tuned", "mp5", s)) for s in SEEDS]
         table = pd.DataFrame(columns)[np.logical_and.reduce(kept)].dropna()
-
-        def agreement(rows: pd.DataFrame, one: str, two: str, other: int) -> float:
-            return _spearman(rows[f"{one} {seed}"], rows[f"{two} {other}"])
-
-        def apart(rows: pd.DataFrame) -> float:
-            found = []
-            for other in [s for s in SEEDS if s != seed]:
-                across = [agreement(rows, of, and_of, other), agreement(rows, and_of, of, other)]
-                alone = [agreement(rows, of, of, other), agreement(rows, and_of, and_of, other)]
-                found.append(np.mean(across) - np.mean(alone))
-            return float(np.mean(found))
-
-        return resampled(table, apart)
+        return resampled(table, lambda rows: disagreement(rows, of, and_of, seed))
 
     return statistic
+
+
+def disagreement(rows: pd.DataFrame, of: str, and_of: str, seed: int) -> float:
+    """How much worse two metrics agree about an order than each agrees with itself; 0 says that both order alike.
+
+    Between two seeds even one metric orders objectives otherwise. So both agreements are between different seeds: the
+    rank correlation of one metric here and the other there, less that of a metric here and the same there (of both the
+    geometric mean, since the noise of both lowers the former). The mean over the other seeds.
+
+    Args:
+        rows: A row for each objective, with columns `METRIC SEED`.
+        of: The one metric.
+        and_of: The other.
+        seed: Here.
+
+    Source: Spearman 1904, on correlations of measurements with error.
+    """
+    found = []
+    for other in [s for s in SEEDS if s != seed]:
+        pairs = [(of, and_of), (and_of, of), (of, of), (and_of, and_of)]
+        across, back, *alone = (_spearman(rows[f"{here} {seed}"], rows[f"{there} {other}"]) for here, there in pairs)
+        found.append((across + back) / 2 - np.sqrt(np.prod(np.maximum(alone, 0.0))))
+    return float(np.mean(found))
 
 
 def _papers_and_ours(files: Files, seed: int) -> Value:

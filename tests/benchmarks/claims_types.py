@@ -10,7 +10,8 @@ The rule:
   half of e^2 stays however many seeds there are; where all seeds ask about the same sample, all of it stays.
 * The mean of n values has a 95 % interval: mean +- t * sqrt(s^2 / n + share * e^2). s^2 is the variance between the
   seeds, share is 1/2 or 1, and t is Student's with the degrees of freedom of Satterthwaite (1946).
-* `small` is the smallest difference that matters: .005 of mP@5, or half of the claimed gain where that is less.
+* `small` is the smallest difference that matters: .005 of mP@5, half of the claimed gain where that is less, or what
+  the row says.
 * `more`: reproduced if the whole interval lies above `than`; else contradicted if it lies below `than + small`, so
   that a gain that matters is excluded; else undecided. `less` is the mirror image.
 * `no more`: the same interval, and the verdicts exchanged: what helps for one winner did not help for another.
@@ -40,6 +41,8 @@ SEEDS = (0, 1, 2, 3, 4)
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "undecided"
 NO_POST = PostProcess()
 Expected = Literal["more", "less", "alike", "no more", "no less"]
+Rung = Literal["", "start", "swap", "remove"]
+RUNGS: tuple[Rung, ...] = ("start", "swap", "remove")
 OURS = "this project"  # begins the source of what was found here
 
 
@@ -97,7 +100,10 @@ class Arm:
         patch_stride: Pixels from one patch of a transformer to the next, where nothing is trained; 0: side by side.
         model: A backbone other than minibench's.
         has_first_split: Every seed has the classes of seed 0 as unseen ones. The shipped ViT needs it: it was distilled
-            on the training images of that split, so other splits would ask about images that it has seen.
+            on the training images of that split, so other splits ask about images that it has seen. Where it is not
+            trained, all seeds would then have one value: such rows take the other splits, and say so.
+        rung: The classes of each domain are split by a ladder of growing distance (`guie.evaluate.shift`): at random,
+            after all swaps, or with the nearer half removed, too. '' keeps the seed's own split.
         views: Averaged, see `guie.settings.embed.Member`.
         n_averaged: Trainings with other random numbers whose weights are averaged.
         joined: Further arms, whose unit embeddings stand beside this one's.
@@ -114,6 +120,7 @@ class Arm:
     patch_stride: int = 0
     model: Model | None = None
     has_first_split: bool = False
+    rung: Rung = ""
     views: tuple[str, ...] = ("plain",)
     n_averaged: int = 1
     joined: tuple[Arm, ...] = ()
@@ -136,7 +143,7 @@ class Claim:
         other: What is claimed to be better, worse or alike.
         expected: `other` scores more, less, alike, no more, or no less, see the rule above.
         metric: A column of the queries (mp5, r1, map_at_r), `mp5@DOMAIN` for the queries of one domain, or
-            spectral_decay or density of the embedding.
+            spectral_decay or density of the embedding; frechet, the distance between the sides of a rung.
         small: A difference below it does not matter.
         than: What the value is compared with.
         statistic: Name of a function of claims_statistics.py that gives the value instead of two arms; its rows come
@@ -170,7 +177,8 @@ class Claim:
     @property
     def share_that_stays(self) -> float:
         """Of the squared standard error over what was sampled, see the rule above."""
-        return 0.5 if self.arms and not any(arm.has_first_split for arm in self.arms) else 1.0
+        is_same = any(arm.has_first_split or arm.rung in ("swap", "remove") for arm in self.arms)
+        return 1.0 if is_same or not self.arms else 0.5
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from claims_types import NO_POST, Arm, Images, Projected
+from claims_types import NO_POST, RUNGS, Arm, Images, Projected, Rung
 from objectives_parts import Files
 from objectives_results import code_commit
 from objectives_settings import HEAD_PX, RECIPE, head_stage, settings_of
@@ -39,15 +40,17 @@ from guie.embed.search import l2_normalised
 from guie.embed.sizes import sized
 from guie.evaluate.geometry import density, spectral_decay
 from guie.evaluate.intervals import ClassSums, class_sums
+from guie.evaluate.shift import ShiftSplit, shift_splits
 from guie.files import save_json, whole_file
-from guie.recipe import Model, PostProcess, Stage
+from guie.recipe import Model, PostProcess, Stage, Stages
 from guie.train.model import Model as TrainedModel
+from guie.train.schedule import n_steps_of
 from guie.train.soup import averaged
 
 Embed = Callable[[np.ndarray], np.ndarray]  # rows of the pack, int64 [n], to float32 [n, dim]
 Encoded = tuple[Model, int, int]  # a backbone, the side of its images, its patch stride
 OF_QUERIES = ("mp5", "r1", "map_at_r")
-OF_EMBEDDING = ("spectral_decay", "density")
+OF_EMBEDDING = ("spectral_decay", "density", "frechet")
 SCRIPTS = ("tests/benchmarks/claims*.py", "tests/benchmarks/universal.py")
 
 
@@ -57,7 +60,7 @@ class Asked:
 
     Attributes:
         queries: class_id, domain and the metrics of each query, in the order of the validation images.
-        shape: spectral_decay and density of the embeddings.
+        shape: spectral_decay and density of the embeddings, and the frechet distance of a rung.
         cpu_s: CPU seconds of training and embedding, this process' and its image loaders'; without packing, and without
             the backbone's features that all arms share.
     """
@@ -136,6 +139,7 @@ class Bench:
         has the search's choices."""
         self.data_root, self.out, self.kept, self.files = data_root, out, kept, files
         self._worlds: dict[tuple[Encoded, int], World] = {}
+        self._ladders: dict[int, list[list[ShiftSplit]]] = {}  # by seed, for each domain
 
     def asked(self, arm: Arm, seed: int) -> Asked:
         """The scores of an arm, made or read from an earlier start with the same code and settings."""
@@ -151,10 +155,12 @@ class Bench:
         return found
 
     def _ask(self, arm: Arm, seed: int, folder: Path) -> Asked:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a start that was broken off, whose seconds nobody noted
+        folder.mkdir(parents=True)
         world = self._world(arm, seed)
-        for other in arm.joined:
-            self._world(other, seed)  # its features, before the clock starts
+        for other in (arm, *arm.joined):  # features, before the clock starts
+            self._world(other, seed)
+            self._taught(other, seed)
         val = rows_of(world.packed, "val")
         began = cpu_seconds()
         embeddings = self._embedded(arm, seed, folder)(val)
@@ -163,6 +169,9 @@ class Bench:
         unit = l2_normalised(embeddings)
         intra, inter = density(unit, ids["class_id"].to_numpy())
         shape = {"spectral_decay": spectral_decay(unit), "density": intra / inter}
+        if arm.rung:
+            splits = [on_rung(splits, arm.rung) for splits in self._ladders[seed]]
+            shape["frechet"] = float(np.mean([split.frechet for split in splits]))
         return Asked(_queries(embeddings, ids, arm.post), shape, cpu_s)
 
     def _embedded(self, arm: Arm, seed: int, folder: Path) -> Embed:
@@ -188,14 +197,19 @@ class Bench:
         stages = self._stages(arm, seed)
         if not stages:
             return lambda rows: _mean_of_views(world, arm, lambda features: features, rows)
-        packed = _changed(world, arm.images, seed)
-        n_times = len(rows_of(world.packed, "train")) / len(rows_of(packed, "train"))
-        stages = tuple(_as_long(stage, n_times) for stage in stages)
+        taught = self._taught(arm, seed)
+        packed = _changed(taught, arm.images, seed)
+        n_all, n_here = (len(rows_of(of, "train")) for of in (taught.packed, packed))
+        stages = tuple(_with_steps(stage, n_all, n_here) for stage in stages)
         if any(not stage.is_backbone_frozen for stage in stages):
-            own = replace(world, encoder=replace(world.encoder, backbone=copy.deepcopy(world.encoder.backbone)))
+            recipe = replace(taught.run.recipe, stages=Stages(head=stages))
+            backbone = copy.deepcopy(taught.encoder.backbone)
+            own = replace(
+                taught, run=replace(taught.run, recipe=recipe), encoder=replace(taught.encoder, backbone=backbone)
+            )
             model = _in_turn(own, packed, stages, folder).model
             return lambda rows: _of_moved(own, model, rows)
-        models = [_in_turn(world, packed, _numbered(stages, i), folder).model for i in range(arm.n_averaged)]
+        models = [_in_turn(taught, packed, _numbered(stages, i), folder).model for i in range(arm.n_averaged)]
         necks = averaged([model.neck.state_dict() for model in models])
         models[0].neck.load_state_dict(necks)
         neck = models[0].neck.eval()
@@ -211,34 +225,72 @@ class Bench:
 
         return embed
 
+    def _taught(self, arm: Arm, seed: int) -> World:
+        """The images that an arm is trained on, at the resolution of its last stage."""
+        return self._world(replace(arm, image_px=0), seed)
+
     def _stages(self, arm: Arm, seed: int) -> tuple[Stage, ...]:
         if not arm.objective:
             return arm.stages
         objective, lr = settings_of(arm.objective)[self.files.chosen(seed, arm.objective)]
         stage = head_stage(arm.objective, objective, lr)
-        return (_as_long(stage, arm.time),)
+        return (replace(stage, optim=replace(stage.optim, n_epochs=round(stage.optim.n_epochs * arm.time))),)
 
     def _world(self, arm: Arm, seed: int) -> World:
-        """The images of a seed, with the features of the arm's backbone at its resolution; seed 0's features serve all
-        seeds, and those of one other seed are kept."""
+        """The images of a seed, split as the arm asks, with the features of its backbone at its resolution."""
+        world = self._of_seed(arm, seed)
+        if not arm.rung:
+            return world
+        if seed not in self._ladders:
+            self._ladders = {seed: ladders(world)}
+        splits = [on_rung(splits, arm.rung) for splits in self._ladders[seed]]
+        classes = world.packed.index["class_id"]
+        split = np.full(len(classes), UNSEEN, dtype=object)
+        for side in ("train", "test"):
+            is_there = classes.isin(np.concatenate([getattr(of_domain, side) for of_domain in splits]))
+            split[is_there.to_numpy()] = "train" if side == "train" else "val"
+        packed = copy.copy(world.packed)
+        packed.index = world.packed.index.assign(split=split)
+        return replace(world, packed=packed)
+
+    def _of_seed(self, arm: Arm, seed: int) -> World:
+        """The images of a seed in its own split. Seed 0's features serve all seeds, and those of one other are kept."""
         stages = self._stages(arm, seed)
         px = arm.image_px or (stages[-1].image_px if stages else HEAD_PX)
         recipe = RECIPE if arm.model is None else replace(RECIPE, model=arm.model)
         if arm.has_first_split and seed:
-            world = self._world(replace(arm, image_px=px), 0)
+            world = self._of_seed(replace(arm, image_px=px), 0)
             return replace(world, run=replace(world.run, recipe=with_seed(recipe, seed)))
         key = ((recipe.model, px, arm.patch_stride), seed)
         if key not in self._worlds:
-            first = self._world(arm, 0) if seed else None
+            first = self._of_seed(arm, 0) if seed else None
             self._worlds = {known: world for known, world in self._worlds.items() if known[1] in (0, seed)}
             own = with_seed(recipe, seed)
             self._worlds[key] = world_of(own, px, self.data_root, self.out, first, patch_stride=arm.patch_stride)
         return self._worlds[key]
 
 
-def _as_long(stage: Stage, factor: float) -> Stage:
-    """The stage with so many times its epochs."""
-    return replace(stage, optim=replace(stage.optim, n_epochs=round(stage.optim.n_epochs * factor)))
+def ladders(world: World) -> list[list[ShiftSplit]]:
+    """For each domain the splits of growing distance: at random, after all swaps, and with half of the classes
+    removed. A step that moves the sides no farther apart is not there."""
+    index, found = world.packed.index, []
+    for _, of_domain in index.groupby("domain", sort=True):
+        rows = index.index.get_indexer(of_domain.index)
+        classes = of_domain["class_id"].to_numpy()
+        found.append(shift_splits(world.features["plain"][rows], classes, n_splits=3, seed=world.run.recipe.seed))
+    return found
+
+
+def on_rung(splits: list[ShiftSplit], rung: Rung) -> ShiftSplit:
+    """The last split that is no farther along than a rung."""
+    return [split for split in splits if RUNGS.index(split.how) <= RUNGS.index(rung)][-1]  # type: ignore[arg-type]
+
+
+def _with_steps(stage: Stage, n_all: int, n_here: int) -> Stage:
+    """The stage with so many epochs of `n_here` images that it has as many steps as with `n_all`."""
+    optim = stage.optim
+    n_times = n_steps_of(optim.batch_size, n_all) / n_steps_of(optim.batch_size, n_here)
+    return replace(stage, optim=replace(optim, n_epochs=round(optim.n_epochs * n_times)))
 
 
 def _numbered(stages: tuple[Stage, ...], i: int) -> tuple[Stage, ...]:

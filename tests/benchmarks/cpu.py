@@ -1,30 +1,44 @@
-"""Images a second of MobileNetV2 on the CPU: as a plain script does it, and with the settings of guie, side by side in
-one run.
+"""Images a second on the CPU: as a plain script has them, and with the settings of guie, side by side in one run.
 
-Each setting runs in its own process, several times in turn. The median is printed as a markdown table.
+Each setting runs in its own process, several times in turn. The medians are printed as markdown tables.
 
-Run, about five minutes:
+Run, about fifteen minutes on a machine with nothing else to do:
      python tests/benchmarks/cpu.py > tests/benchmarks/cpu.md
 """
 
+from __future__ import annotations
+
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from objectives_results import processor
+
+MODELS = {"MobileNetV2": ("mobilenetv2_100", 224), "ViT-Ti/16": ("vit_tiny_patch16_224", 112)}
 SETTINGS = {
     "a plain script": "",
     "+ channels last": "channels_last",
     "+ freed memory is kept": "channels_last keep",
     "+ batch norms folded (extraction only)": "channels_last keep fold",
 }
-BUSY = {"threads spin (default)": {}, "threads sleep (`OMP_WAIT_POLICY=PASSIVE`)": {"OMP_WAIT_POLICY": "PASSIVE"}}
+ALL = SETTINGS["+ batch norms folded (extraction only)"]
+WAITS = {
+    "sleep at once": "0",
+    "spin 1,000 times": "1000",
+    "spin 4,000 times": "4000",
+    "spin 300,000 times (libgomp's default)": "300000",
+}  # to GOMP_SPINCOUNT
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # variables
+SECONDS = 5.0  # of a measurement, after one batch to warm up
+BATCH = 32
 
 
-def measure(words: str, px: int, batch: int) -> tuple[float, float]:
+def measure(words: str, name: str) -> tuple[float, float]:
     """Images a second of (extraction, training step), in this process."""
     import torch
 
@@ -34,10 +48,11 @@ def measure(words: str, px: int, batch: int) -> tuple[float, float]:
 
     if "keep" in words:
         keep_freed_memory()
-    backbone = build_backbone(Model("timm", "mobilenetv2_100"), px)
+    network, px = MODELS[name]
+    backbone = build_backbone(Model("timm", network), px)
     layout = torch.channels_last if "channels_last" in words else torch.contiguous_format
     backbone = backbone.to(memory_format=layout)
-    pixels = torch.randn(batch, 3, px, px).contiguous(memory_format=layout)
+    pixels = torch.randn(BATCH, 3, px, px).contiguous(memory_format=layout)
     fast = folded(backbone, px) if "fold" in words else backbone.eval()
 
     def extract() -> None:
@@ -47,79 +62,87 @@ def measure(words: str, px: int, batch: int) -> tuple[float, float]:
     def step() -> None:
         backbone(pixels).square().mean().backward()
 
-    return rate(extract, batch), rate(step, batch)
+    return rate(extract), rate(step)
 
 
-def rate(work, batch: int, seconds: float = 6.0) -> float:
+def rate(work: Callable[[], None]) -> float:
+    """Images a second."""
     work()
     n, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    while time.perf_counter() - began < SECONDS:
         work()
-        n += batch
+        n += BATCH
     return n / (time.perf_counter() - began)
 
 
-def in_process(words: str, arguments: argparse.Namespace, env: dict[str, str]) -> tuple[float, float]:
-    command = [
-        sys.executable,
-        __file__,
-        "--one",
-        words or "plain",
-        "--px",
-        str(arguments.px),
-        "--batch",
-        str(arguments.batch),
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | env).stdout
+def in_process(words: str, model: str, spins: str | None = None) -> tuple[float, float]:
+    """The same in a process of its own; `spins` is its GOMP_SPINCOUNT, None is libgomp's default."""
+    command = [sys.executable, __file__, "--one", words or "plain", "--model", model]
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    if spins is not None:
+        environment["GOMP_SPINCOUNT"] = spins
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     extraction, training = told.split()
     return float(extraction), float(training)
 
 
+@contextmanager
+def busy(n: int) -> Iterator[None]:
+    """`n` other processes that compute all the time."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+
+
+def medians(rounds: list[tuple[float, float]]) -> tuple[float, float]:
+    """Of extraction, and of training steps."""
+    extraction, training = (statistics.median(values) for values in zip(*rounds, strict=True))
+    return extraction, training
+
+
 def main() -> None:
     """Prints the tables, or measures one setting."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--px", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--model", default="MobileNetV2", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.one:
-        print(*measure(arguments.one, arguments.px, arguments.batch))
+        print(*measure(arguments.one, arguments.model))
         return
     import torch
 
-    threads = torch.get_num_threads()
-    print(f"# MobileNetV2 on the CPU, {arguments.px} px, batch {arguments.batch}\n")
-    print(
-        f"`python tests/benchmarks/cpu.py`: {threads} threads, torch {torch.__version__}, {platform.machine()}, median "
-        f"of {arguments.rounds} rounds in turn.\n"
-    )
-    rows = {name: [in_process(words, arguments, {}) for _ in range(1)] for name, words in SETTINGS.items()}
-    for _ in range(arguments.rounds - 1):
+    print(f"# Backbones on the CPU, batches of {BATCH}\n")
+    machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"`python tests/benchmarks/cpu.py`: {machine};")
+    print(f"images a second, the median of {arguments.rounds} rounds in turn.\n\n## MobileNetV2 at 224 px\n")
+    print("| setting | extraction | ratio | training step | ratio |\n|---|---|---|---|---|")
+    rounds: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(arguments.rounds):
         for name, words in SETTINGS.items():
-            rows[name].append(in_process(words, arguments, {}))
-    print("| setting | extraction, images/s | ratio | training step, images/s | ratio |\n|---|---|---|---|---|")
-    first = [statistics.median(r[i] for r in rows["a plain script"]) for i in (0, 1)]
-    for name, values in rows.items():
-        extraction, training = (statistics.median(v[i] for v in values) for i in (0, 1))
-        print(
-            f"| {name} | {extraction:.1f} | {extraction / first[0]:.2f} | {training:.1f} | {training / first[1]:.2f} |"
-        )
-    print("\nThe same with one other busy process on the machine, as loader processes are (all other settings on):\n")
-    print("| setting | extraction, images/s | training step, images/s |\n|---|---|---|")
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        for name, env in BUSY.items():
-            values = [
-                in_process(SETTINGS["+ batch norms folded (extraction only)"], arguments, env)
-                for _ in range(arguments.rounds)
-            ]
-            print(
-                f"| {name} | {statistics.median(v[0] for v in values):.1f} | "
-                f"{statistics.median(v[1] for v in values):.1f} |"
-            )
-    finally:
-        busy.kill()
+            rounds.setdefault(name, []).append(in_process(words, "MobileNetV2"))
+    plain = medians(rounds["a plain script"])
+    for name, found in rounds.items():
+        ratios = [f"{value:.1f} | {value / base:.2f}" for value, base in zip(medians(found), plain, strict=True)]
+        print(f"| {name} | {' | '.join(ratios)} |")
+    print("\n## Threads that wait\n")
+    print("All settings on. *Beside another*: with one other busy process, as loader processes are.")
+    for model, (_, px) in MODELS.items():
+        print(f"\n### {model} at {px} px\n")
+        print("| a waiting thread | extraction, alone | beside another | training step, alone | beside another |")
+        print("|---|---|---|---|---|")
+        waits: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for _ in range(arguments.rounds):
+            for name, spins in WAITS.items():
+                for n in (0, 1):
+                    with busy(n):
+                        waits.setdefault((name, n), []).append(in_process(ALL, model, spins))
+        for name in WAITS:
+            alone, beside = medians(waits[name, 0]), medians(waits[name, 1])
+            print(f"| {name} | {alone[0]:.1f} | {beside[0]:.1f} | {alone[1]:.1f} | {beside[1]:.1f} |")
 
 
 if __name__ == "__main__":

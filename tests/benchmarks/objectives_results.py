@@ -24,6 +24,9 @@ COSTS = ("epoch_s", "memory_mb")
 ENDING = ("row_s", "problem", "commit", "processor")
 
 
+TEXTS = ("objective", "claim", "setup", "setting", "problem", "commit", "processor")  # never read as numbers
+
+
 @dataclass(frozen=True)
 class Results:
     """One of the files. Several processes may write to it.
@@ -51,7 +54,7 @@ class Results:
         """
         if not self.path.is_file():
             return pd.DataFrame(columns=self.columns)
-        rows = pd.read_csv(self.path, dtype=dict.fromkeys(("setting", "problem", "commit", "processor"), str))
+        rows = pd.read_csv(self.path, dtype=dict.fromkeys(TEXTS, str))
         if list(rows.columns) != self.columns:
             raise ValueError(
                 f"{self.path} has the columns {', '.join(rows.columns)}, and not {', '.join(self.columns)}: other code "

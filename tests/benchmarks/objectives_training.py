@@ -41,6 +41,7 @@ from guie.seeds import seed_of
 from guie.train.batches import Batches, FeatureBatches, ImageBatches
 from guie.train.curves import Curves
 from guie.train.model import Model, build_model
+from guie.train.parameters import open_parts
 from guie.train.state import Checkpoint
 from guie.train.train_set import TrainSet
 from guie.train.trainer import Trainer
@@ -198,7 +199,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
         labels = torch.from_numpy(train_set.labels)
         seed = seed_of(recipe.seed, stage.name)
         model = build_model(world.encoder.backbone, stage, torch.from_numpy(counts), labels, seed)
-    model.open(stage)
+    open_parts(model, stage)
     folder.mkdir(parents=True, exist_ok=True)
     batches: Batches = (
         FeatureBatches(stage, train_set, world, world.encoder)  # type: ignore[arg-type]

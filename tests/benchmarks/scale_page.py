@@ -173,8 +173,8 @@ def measured(rows: Rows) -> str:
         cells = (
             step,
             f"{int(row['n']):,}",
-            f"{rows.number(step):.3g}",
-            f"{rows.number(step, 'cpu_s'):.3g}",
+            figure(rows.number(step)),
+            figure(rows.number(step, "cpu_s")),
             f"{gigabytes:.2f}" if gigabytes else "",
             f"{disk:.1f}" if disk else "",
             row["load"],

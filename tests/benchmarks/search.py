@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from objectives_results import processor
 
 from guie.machine import n_cores, peak_memory
 from guie.run import PROJECT
@@ -47,9 +48,9 @@ def main() -> None:
     import torch
 
     words = " ".join(["python tests/benchmarks/search.py", *sys.argv[1:]])
-    print(f"# The index of guie search\n\n`{words}`, {n_cores()} cores, torch {torch.__version__}, faiss "
-          f"{faiss.__version__}. Memory is the peak of the process,\nwith the pages of mapped shards, which the system "
-          "takes back when it needs them.\n")  # fmt: skip
+    print(f"# The index of guie search\n\n`{words}`, {n_cores()} cores of {processor()},\ntorch {torch.__version__}, "
+          f"faiss {faiss.__version__}. Memory is the peak of the process, with the pages of mapped shards, which the\n"
+          "system takes back when it needs them.\n")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         arguments.folder = Path(folder)
         print_rows(arguments)
