@@ -44,7 +44,7 @@ seeds, both sides with the same seed and queries. The difference (other less bas
 a 95 % interval for other seeds and for other classes; correlations, for other objectives; shifts, for other domains.
 The number behind the expectation is the smallest difference that matters. *more*, *less*: reproduced if the whole
 interval is on the claimed side; contradicted if a difference that matters is excluded there. *no more*: the same, with
-the verdicts exchanged. *no less*: reproduced if a loss that matters is excluded; contradicted if there is a loss.
+the verdicts exchanged. *no less*: reproduced if a loss that matters is excluded; contradicted if one is certain.
 *alike*: reproduced if the whole interval is that near to 0, contradicted if all of it is farther. Every row that was
 run is here; none was run again until it fitted.
 

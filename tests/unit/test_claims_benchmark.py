@@ -42,7 +42,8 @@ def claim_of(**values: Any) -> Any:
         ("no more", 0.001, 0.004, "contradicted"),  # as "more" is reproduced
         ("no less", -0.004, 0.02, "reproduced"),
         ("no less", -0.004, -0.001, "reproduced"),  # a loss, and none that matters
-        ("no less", -0.02, -0.001, "contradicted"),
+        ("no less", -0.02, -0.001, "undecided"),
+        ("no less", -0.02, -0.006, "contradicted"),
         ("no less", -0.006, 0.02, "undecided"),
         ("alike", -0.004, 0.004, "reproduced"),
         ("alike", -0.004, 0.006, "undecided"),
