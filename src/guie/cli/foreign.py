@@ -96,7 +96,8 @@ def foreign(arguments: argparse.Namespace) -> None:
             another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
-    from guie.cli.folds import all_folds, asked_of, check_not_made_otherwise, queries_of, unlabelled_in_all
+    from guie.cli.fold_checks import all_folds, check_not_made_otherwise, unlabelled_in_all
+    from guie.cli.folds import asked_of, queries_of
     from guie.cli.foreign_results import read_against, tell, write_results
     from guie.done import locked
     from guie.evaluate.foreign_table import check_comparable
@@ -128,7 +129,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         ValueError: see `foreign`.
     """
-    from guie.cli.folds import Plan, load_plain
+    from guie.cli.fold_checks import load_plain
+    from guie.cli.folds import Plan
     from guie.evaluate.foreign import can_refit
     from guie.evaluate.foreign_recipe import head_only
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from guie.settings.fields import check_unique, within
-from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords
+from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords, check_sources
 from guie.settings.names import PRETRAINED
 
 View = Literal["plain", "flip", "crop", "pad", "aspect", "aspect_pad"]
@@ -154,6 +155,35 @@ class Embed:
         if not self.settings:
             raise ValueError(f"{at}.settings is empty; the last one is what door 08 exports")
         check_unique(f"{at}.settings", [row.name for row in self.settings])
+
+    def check_fit_on(self, setting: Setting, names: Sequence[str]) -> None:
+        """Raises ValueError where a row's PCA is fitted on a source that is none of `names`, or on one twice."""
+        if setting.fit_on or self.fit_on:
+            at = f"embed.settings.{setting.name}.fit_on" if setting.fit_on else "embed.fit_on"
+            check_sources(at, self.fit_on_of(setting), names)
+
+    def check_final(self, widths: Sequence[int]) -> None:
+        """Raises ValueError where the last setting cannot be exported.
+
+        Args:
+            widths: Numbers of its members' outputs; 0 where the backbone tells.
+        """
+        final, dim = self.final, self.dim
+        is_one = len(widths) == 1 or final.combine == "mean"
+        width = final.pca_dim or (widths[0] if is_one else 0)
+        if final.post != PostProcess():
+            raise ValueError(
+                f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a "
+                "time can neither expand, augment nor re-rank, nor does it mix lengths; let a setting without post "
+                "stand last"
+            )
+        if width != dim:
+            why = " (the contest's limit)" if dim == CONTEST_DIM else ""
+            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
+            raise ValueError(
+                f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
+                f"{dim}{other}"
+            )
 
     @property
     def final(self) -> Setting:

@@ -24,7 +24,8 @@ from sklearn import decomposition
 from small_run import picture
 
 from guie.cli import folds
-from guie.cli.folds import run_name, unlabelled_in_all
+from guie.cli.fold_checks import unlabelled_in_all
+from guie.cli.folds import run_name
 from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
