@@ -29,7 +29,7 @@ from guie.report.foreign import Foreign
 from guie.report.markup import NOTHING, score_text
 from guie.report.pictures import standalone
 from guie.report.sections_foreign import foreign_charts
-from guie.run import FOREIGN_COMPARED, FOREIGN_RECIPE, FOREIGN_SUMMARY
+from guie.run import FOREIGN, FOREIGN_COMPARED, FOREIGN_HEAD, FOREIGN_RECIPE, FOREIGN_SUMMARY
 from guie.shown import Style, table, window_columns
 
 SCORES, REFITS = "foreign.csv", "refits.csv"
@@ -68,8 +68,11 @@ def read_against(run: Path, folder: Path) -> tuple[str, pd.DataFrame]:
     places = [run / folder.name, run]
     found = next((place for place in places if (place / QUERIES).is_file()), None)
     if found is None:
+        how, other = ("with", FOREIGN) if folder.name == FOREIGN_HEAD else ("without", FOREIGN_HEAD)
+        also = f", or name {run / other} to compare with those folds" if (run / other / QUERIES).is_file() else ""
         raise FileNotFoundError(
-            f"--against {run}: no {folder.name}/{QUERIES} there; first finish guie foreign for that run"
+            f"--against {run}: no {folder.name}/{QUERIES} there; first finish guie foreign {how} --head-only for that "
+            f"run{also}"
         )
     if found.resolve() == folder.resolve():
         raise ValueError(f"--against {run} is this run itself; name this one's results with --name")

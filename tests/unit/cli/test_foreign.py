@@ -26,6 +26,7 @@ from small_run import picture
 from guie.cli import folds
 from guie.cli.fold_checks import unlabelled_in_all
 from guie.cli.folds import run_name
+from guie.cli.foreign_results import read_against
 from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
@@ -436,6 +437,38 @@ def test_what_will_be_asked_is_what_was_asked(world: World):
             own = answers(world, seed, domain, LAST)
             assert found.loc[own.index, "class"].equals(own["class"]) and len(found) == len(own)
             assert found.loc[own.index, "is_query"].equals(own["precision"].notna().rename("is_query"))
+
+
+def test_what_will_be_asked_by_hand():
+    """A class of one image asks nothing, though its image is searched; training images are none of it."""
+    rows = [
+        ("a1", "s", "x", "hats", "val", 1),
+        ("a2", "s", "x", "hats", "val", 1),
+        ("b1", "t", "x", "maps", "val", 2),
+        ("c1", "s", "z", "hats", "train", 3),
+        ("c2", "s", "z", "hats", "train", 3),
+    ]
+    index = pd.DataFrame(rows, columns=["image_id", "source", "source_label", "domain", "split", "class_id"])
+    assert to_be_asked(index).to_dict("list") == {
+        "image_id": ["a1", "a2", "b1"],
+        "class": ["s/x", "s/x", "t/x"],
+        "domain": ["hats", "hats", "maps"],
+        "is_query": [True, True, False],
+    }
+
+
+def test_remedy_for_absent_folds_says_how_they_are_made(tmp_path: Path):
+    """With or without --head-only, as the folds that they are compared with; and which folds are there."""
+    (tmp_path / "run/foreign").mkdir(parents=True)
+    (tmp_path / "run/foreign/queries.parquet").touch()
+    head, whole = (tmp_path / "mine" / name for name in ("foreign_head", "foreign"))
+    with pytest.raises(FileNotFoundError) as error:
+        read_against(tmp_path / "run", head)
+    told = str(error.value)
+    assert "no foreign_head/queries.parquet there; first finish guie foreign with --head-only for that run" in told
+    assert told.endswith(f", or name {tmp_path / 'run/foreign'} to compare with those folds")
+    with pytest.raises(FileNotFoundError, match=r"first finish guie foreign without --head-only for that run$"):
+        read_against(tmp_path / "none", whole)
 
 
 def test_against_itself_is_refused(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
