@@ -79,11 +79,22 @@ def all_folds(plan: Plan, seeds: list[int], domains: list[str]) -> Iterator[Fold
     for seed in seeds:
         for domain in check_domains(packed_index(plan, seed), domains, needed, seed):
             fold = Fold(seed, domain)
-            _check_trainable(plan, fold)
+            packed = PackedImages(plan.run(seed).folder(3), domain)
+            _check_trainable(plan, fold, packed)
+            _tell_withheld(plan, fold, packed)
             yield fold
 
 
-def _check_trainable(plan: Plan, fold: Fold) -> None:
+def _tell_withheld(plan: Plan, fold: Fold, packed: PackedImages) -> None:
+    """Prints which sources that fit_on names a fold's PCAs are fitted without."""
+    from guie.embed.fitted import withheld_sources
+
+    for row in plan.recipe.embed.settings:
+        if row.pca_dim and (names := withheld_sources(plan.recipe, row, packed.index)):
+            print(f"{fold}: {row.name} is not fitted on {', '.join(names)}", flush=True)
+
+
+def _check_trainable(plan: Plan, fold: Fold, packed: PackedImages) -> None:
     """Raises what doors 04 and 07 would, where too few images are left without the domain."""
     from guie.embed.fitted import check_rows
     from guie.train.train_set import TrainSet

@@ -389,7 +389,7 @@ def test_what_cannot_be_is_told_in_one_line(
     ("change", "complaint"),
     [
         ("sources", "stages.s1_head: no training image is left after balancing in maps"),
-        ("fit_on", f"embed.settings.{PCA} is fitted on maps, of which the pack has no image"),
+        ("fit_on", f"embed.settings.{PCA} is fitted on maps alone"),
         ("pca_dim", f"embed.settings.{PCA}.pca_dim is 33, which needs more than 33 training images; the pack has 32"),
     ],
 )
