@@ -106,4 +106,4 @@ def _check_trainable(plan: Plan, fold: Fold, packed: PackedImages) -> None:
         for stage in run.recipe.stages.trained:
             TrainSet(run.recipe, stage, packed)
     except ValueError as error:
-        raise ValueError(f"{fold}: {error}") from error
+        raise ValueError(f"{fold}: {error}; or leave {fold.domain} out of --domains") from error

@@ -207,5 +207,7 @@ def _problems(table: pd.DataFrame, names: Sequence[str], n_refit: int) -> Iterat
             yield name, f"{own['n_asked']} class of two or more images can be asked about, {LEAST_CLASSES} are needed"
         if others["n_trained"].sum() < LEAST_CLASSES:
             yield name, f"the others have {others['n_trained'].sum()} classes to train on, {LEAST_CLASSES} are needed"
+        if not others["n_asked"].sum():
+            yield name, "the others have no class of two or more images to validate the training with"
         if own["n_given"] < n_refit:
             yield name, f"a refit needs {n_refit} images of its other classes, there are {own['n_given']}"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import foreign_world
 import numpy as np
@@ -389,6 +390,8 @@ def test_what_cannot_be_is_told_in_one_line(
     ("change", "complaint"),
     [
         ("sources", "stages.s1_head: no training image is left after balancing in maps"),
+        ("generic", "stages.s1_head.retain.generic names maps, of which no image is left"),
+        ("pca_neck", "has_pca_neck needs more training images than the 40 of neck.dim; there are 32"),
         ("fit_on", f"embed.settings.{PCA} is fitted on maps alone"),
         ("pca_dim", f"embed.settings.{PCA}.pca_dim is 33, which needs more than 33 training images; the pack has 32"),
     ],
@@ -400,14 +403,19 @@ def test_fold_that_a_door_would_refuse_is_told_before_any_training(
     """The recipe itself is sound: only without the domain too little is left of what it names."""
     recipe = world_recipe()
     stage, (first, last) = recipe.stages.head[0], recipe.embed.settings
-    if change == "sources":
-        recipe = replace(recipe, stages=Stages(head=(replace(stage, sources=("maps",)),)))
-    else:
-        own = {"fit_on": (FitImages(("maps",)),)} if change == "fit_on" else {"pca_dim": 33}
-        recipe = replace(recipe, embed=replace(recipe.embed, settings=(replace(first, **own), last)))
-    file = write_recipe(tmp_path, recipe.validate())
+    changes: dict[str, dict[str, Any]] = {
+        "sources": {"stages__head": (replace(stage, sources=("maps",)),)},
+        "generic": {
+            "stages__head": (replace(stage, trains="all", retain=Retain(features_weight=1.0, generic=("maps",))),)
+        },
+        "pca_neck": {"stages__head": (changed(stage, neck__dim=40, start__has_pca_neck=True),), "embed__dim": 40},
+        "fit_on": {"embed__settings": (replace(first, fit_on=(FitImages(("maps",)),)), last)},
+        "pca_dim": {"embed__settings": (replace(first, pca_dim=33), last)},
+    }
+    file = write_recipe(tmp_path, changed(recipe, **changes[change]).validate())
     told = refusal(capsys, foreign(monkeypatch, file, "--data-root", world.data, "--out", tmp_path))
     assert complaint in told and "seed 3, without " in told and "(data.foreign_domain leaves '" in told
+    assert told.rstrip().endswith(" out of --domains")
     assert not [*tmp_path.glob("world/foreign/seed*/04_head")]
 
 
@@ -483,6 +491,12 @@ INDEX = pd.DataFrame(
 )
 
 
+# A domain that can be trained on, and whose validation classes have an image each.
+SINGLE = pd.DataFrame(
+    [("b", "train", 10, 5), ("b", "train", 11, 5), ("b", "val", 12, 1), ("b", "val", 13, 1)], columns=INDEX.columns
+)
+
+
 def index_of(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[rows.index.repeat(rows["n"])].reset_index(drop=True)
 
@@ -498,6 +512,11 @@ def index_of(rows: pd.DataFrame) -> pd.DataFrame:
             "domain a, seed 7: 1 class of two or more images can be asked about",
         ),
         (INDEX, ["a"], "domain a, seed 7: the others have 1 classes to train on, 2 are needed"),
+        (
+            pd.concat([INDEX[INDEX["domain"] == "a"], SINGLE], ignore_index=True),
+            ["a"],
+            "domain a, seed 7: the others have no class of two or more images to validate the training with",
+        ),
     ],
 )
 def test_domains_that_cannot_be_left_out(rows: pd.DataFrame, chosen: list[str], complaint: str):

@@ -97,7 +97,7 @@ def test_what_a_fold_chose_was_not_chosen_by_what_is_reported():
 
 
 def train_set_of(index: pd.DataFrame, **fields: Any) -> TrainSet:
-    """The training set of STAGE over all sources, where no domain or domain `a` is foreign."""
+    """The training set of STAGE over all sources, where no domain or `foreign_domain` is foreign."""
     foreign = fields.pop("foreign_domain", "")
     recipe = replace(TINY, data=replace(TINY.data, foreign_domain=foreign))
     index = index.assign(image_id=np.arange(len(index)).astype(str), repeats=1)
@@ -123,6 +123,18 @@ def test_too_few_images_beside_a_foreign_domain_name_it():
         train_set_of(given, foreign_domain="a", retain=Retain(features_weight=1.0, generic=("two",)))
     with pytest.raises(ValueError, match="are left to train on;"):
         train_set_of(index, retain=Retain(features_weight=1.0, generic=("one", "two")))
+
+
+def test_generic_sets_without_an_image_are_refused_before_the_term_changes_its_meaning():
+    """Without the check all images would carry the term of the features, those that the objective sees included."""
+    index, generic = index_of(), Retain(features_weight=1.0, generic=("two",))
+    assert train_set_of(index, retain=generic).is_generic.sum() == 15
+    hidden = index.assign(split=index["split"].mask(index["source"] == "two", "given"))
+    told = r"retain.generic names two, of which no image is left{}: nothing .*retain.generic=\(\)"
+    with pytest.raises(ValueError, match=told.format("")):
+        train_set_of(hidden, retain=generic)
+    with pytest.raises(ValueError, match=told.format(r" \(data.foreign_domain leaves 'b' out\)")):
+        train_set_of(hidden, foreign_domain="b", retain=generic)
 
 
 def test_report_says_where_scores_are_those_of_a_fold():
