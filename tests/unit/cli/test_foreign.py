@@ -31,10 +31,12 @@ from guie.cli.foreign_results import read_against
 from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
+from guie.embed.fitted import Embedded
+from guie.embed.pca import moments_of
 from guie.embed.views import normalise, to_square
-from guie.evaluate.foreign import Stacked, asked_features, check_domains, to_be_asked
+from guie.evaluate.foreign import Stacked, _refitted, asked_features, check_domains, to_be_asked
 from guie.evaluate.foreign_recipe import head_only
-from guie.recipe import FitImages, Member, Retain, Source, Stages, load_recipe
+from guie.recipe import FitImages, Member, Retain, Setting, Source, Stages, load_recipe
 from guie.run import PROJECT, Run
 
 REFITTED = f"{PCA}, refitted"
@@ -535,6 +537,29 @@ def test_domain_that_only_distracts_is_not_left_out_unasked():
     with pytest.raises(ValueError, match="a refit needs 2 images of its other classes, there are 1"):
         one = INDEX[(INDEX["domain"] == "b") | (INDEX["split"] == "val") | (INDEX["class_id"] == 1)]
         check_domains(index_of(pd.concat([one, more])), ["a"], 2, 7)
+
+
+def test_refit_counts_the_images_that_it_will_be_given():
+    """Of the foreign domain three training images; its forty without labels are hidden from a refit."""
+    more = pd.DataFrame([("b", "train", 20, 3), ("a", "unlabelled", -1, 40)], columns=INDEX.columns)
+    index = index_of(pd.concat([INDEX, more], ignore_index=True))
+    assert check_domains(index, ["a"], 3, 7) == ["a"]
+    with pytest.raises(ValueError, match=r"needs 4 images of its other classes, there are 3 .* below 1 needs 2"):
+        check_domains(index, ["a"], 4, 7)
+
+
+def test_refit_that_counts_alone_needs_more_images_than_dimensions():
+    rng = np.random.default_rng(0)
+    rows = {"given": rng.normal(size=(8, 12)).astype(np.float32), "val": rng.normal(size=(5, 12)).astype(np.float32)}
+    setting = Setting("s", (Member("pretrained", 32, output="feature"),), pca_dim=8)
+    embedded = Embedded({}, moments=moments_of(rng.normal(size=(40, 12))))
+
+    def refitted(share: float) -> np.ndarray:
+        return _refitted(cast(Run, None), setting, lambda member, view, split: rows[split], embedded, share)
+
+    assert refitted(0.99).shape == (5, 8)
+    with pytest.raises(ValueError, match="PCA to 8 dimensions needs more than 8 images"):
+        refitted(1.0)
 
 
 def test_pack_without_a_domain(world: World):
