@@ -54,7 +54,7 @@ def _is_left_out(index: pd.DataFrame, stage: Stage) -> np.ndarray:
             raise ValueError(
                 f"stages.{stage.name}.left_out.of: {error}; take a smaller number, or add classes"
             ) from error
-        found[is_train] = folds == stage.left_out.number
+        found[is_train] = folds == stage.left_out.number - 1
     return found
 
 
