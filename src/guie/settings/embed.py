@@ -136,7 +136,8 @@ class Embed:
         fit_on: What the PCA of each row is fitted on, each entry with a weight; empty is the training images, each
             counted once. `tests/benchmarks/universal.md` has what the images of a new domain gain there.
         dim: Numbers of the exported embedding, which the last setting must give. The contest takes 64 and no others;
-            more keep more of a domain that no training image shows.
+            more keep more of a domain that no training image shows. 0: nothing is exported, and the last setting may be
+            any.
     """
 
     settings: tuple[Setting, ...]
@@ -144,7 +145,7 @@ class Embed:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     storage: Literal["float32", "bfloat16"] = "float32"
     fit_on: tuple[FitImages | FitWords, ...] = ()
-    dim: int = within(CONTEST_DIM, low=1, high=10**5)
+    dim: int = within(CONTEST_DIM, low=0, high=10**5)
 
     def fit_on_of(self, setting: Setting) -> FitOn:
         """What the PCA of a row is fitted on."""
@@ -163,12 +164,14 @@ class Embed:
             check_sources(at, self.fit_on_of(setting), names)
 
     def check_final(self, widths: Sequence[int]) -> None:
-        """Raises ValueError where the last setting cannot be exported.
+        """Raises ValueError where the last setting is to be exported and cannot be.
 
         Args:
             widths: Numbers of its members' outputs; 0 where the backbone tells.
         """
         final, dim = self.final, self.dim
+        if not dim:
+            return
         is_one = len(widths) == 1 or final.combine == "mean"
         width = final.pca_dim or (widths[0] if is_one else 0)
         if final.post != PostProcess():
