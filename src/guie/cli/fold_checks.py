@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from guie.cli.folds import Fold, Plan, packed_index
+from guie.cli.folds import ANSWERS, REFIT_SHARE, Fold, Plan, answers_digest, answers_read, packed_index
 from guie.data.packed import PackedImages
-from guie.kept import made_otherwise
+from guie.done import read_done
+from guie.kept import difference, made_otherwise
 from guie.recipe import Recipe, load_recipe
 from guie.saved import RECIPE_FILE
 from guie.settings.fit import FitImages
@@ -44,16 +46,40 @@ def unlabelled_in_all(recipe: Recipe) -> list[str]:
     return [name for name in recipe.data.names_of_unlabelled if name in used & apart]
 
 
+def with_refit_of_folds(plan: Plan) -> Plan:
+    """The plan; where it asks for no refit and finished folds have one, with theirs, so that no row is lost."""
+    if plan.share:
+        return plan
+    marks = (read_done(folder / ANSWERS) or {} for folder in _folders(plan))
+    return replace(plan, share=max((mark.get("read", {}).get(REFIT_SHARE, 0.0) for mark in marks), default=0.0))
+
+
 def check_not_made_otherwise(plan: Plan) -> None:
-    """Raises ValueError where a fold that is there, whatever its seed and domain, holds results of other settings."""
-    for folder in sorted(plan.folder.glob("seed*_without_*")):
+    """Raises ValueError where a fold that is there, whatever its seed and domain, holds results of other settings.
+
+    Answers without a refit are of the same settings: those with one have their rows, too.
+    """
+    for folder in _folders(plan):
         seed, domain = _seed_and_domain(folder)
-        what = made_otherwise(folder, [plan.run(seed, domain).recipe])
+        recipe = plan.run(seed, domain).recipe
+        what = made_otherwise(folder, [recipe]) or _answered_otherwise(folder / ANSWERS, recipe, plan.share)
         if what:
             raise ValueError(
                 f"{folder} is finished with other settings ({what}); --name NAME makes other folds beside these, "
                 "--replace makes them anew"
             )
+
+
+def _folders(plan: Plan) -> list[Path]:
+    return sorted(plan.folder.glob("seed*_without_*"))
+
+
+def _answered_otherwise(folder: Path, recipe: Recipe, share: float) -> str:
+    """What of a fold's answers this recipe and this share of a refit would replace, for people; '' where nothing."""
+    mark = read_done(folder)
+    if mark is None or mark["settings"] in (answers_digest(recipe, 0.0), answers_digest(recipe, share)):
+        return ""
+    return f"{folder.name}: {difference(mark.get('read', {}), answers_read(recipe, share))}"
 
 
 def _seed_and_domain(folder: Path) -> tuple[int, str]:
@@ -100,7 +126,6 @@ def _check_trainable(plan: Plan, fold: Fold, packed: PackedImages) -> None:
     from guie.train.train_set import TrainSet
 
     run = plan.run(fold.seed, fold.domain)
-    packed = PackedImages(plan.run(fold.seed).folder(3), fold.domain)
     try:
         check_rows(run, packed)
         for stage in run.recipe.stages.trained:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,6 +34,7 @@ from guie.shown import FILE, ONLY
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
 TRAINING = (4, 5, 6)
 ANSWERS = "never_seen"  # in a fold's folder, beside those of its doors
+REFIT_SHARE = "refit share"  # among what the mark of the answers says that they read
 log = logging.getLogger(__name__)
 
 
@@ -113,7 +115,7 @@ def is_answered(plan: Plan, fold: Fold) -> bool:
     if read_done(run.out / ANSWERS) is None or not _has_images_of(run, images):
         return False
     with contextlib.suppress(ValueError):  # an earlier door is to run again
-        return is_done(run.out / ANSWERS, _settings(plan, run), _inputs(plan, run))
+        return is_done(run.out / ANSWERS, answers_digest(run.recipe, plan.share), _inputs(plan, run))
     return False
 
 
@@ -184,7 +186,7 @@ def _ask(plan: Plan, run: Run) -> None:
     from guie.evaluate.foreign import ask
 
     folder = run.out / ANSWERS
-    settings, inputs, started = _settings(plan, run), _inputs(plan, run), time.time()
+    settings, inputs, started = answers_digest(run.recipe, plan.share), _inputs(plan, run), time.time()
     if is_done(folder, settings, inputs):
         return
     folder.mkdir(exist_ok=True)
@@ -195,8 +197,7 @@ def _ask(plan: Plan, run: Run) -> None:
         keep_freed_memory()
         metrics = ask(run, folder, plan.share)
         log.info("asked: mP@5 %.3f never seen, %.3f seen", metrics["never"], metrics["seen"])
-    read = read_values(run.recipe, 7) | {"refit share": plan.share}
-    mark_done(run, folder, "answers", settings, inputs, started, metrics, read)
+    mark_done(run, folder, "answers", settings, inputs, started, metrics, answers_read(run.recipe, plan.share))
     print(f"  {'asks':<34} {time.time() - started:6.1f} s", flush=True)
 
 
@@ -218,8 +219,14 @@ def _logged(folder: Path) -> Iterator[None]:
         root.setLevel(logging.WARNING)
 
 
-def _settings(plan: Plan, run: Run) -> str:
-    return f"{settings_digest(run.recipe, 7)} refit {plan.share}"
+def answers_digest(recipe: Recipe, share: float) -> str:
+    """What tells a fold's answers from those of other settings."""
+    return f"{settings_digest(recipe, 7)} refit {share}"
+
+
+def answers_read(recipe: Recipe, share: float) -> dict[str, Any]:
+    """What `answers_digest` stands for, by name."""
+    return read_values(recipe, 7) | {REFIT_SHARE: share}
 
 
 def _inputs(plan: Plan, run: Run) -> dict[str, str]:

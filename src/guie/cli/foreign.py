@@ -96,7 +96,7 @@ def foreign(arguments: argparse.Namespace) -> None:
             another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
-    from guie.cli.fold_checks import all_folds, check_not_made_otherwise, unlabelled_in_all
+    from guie.cli.fold_checks import all_folds, check_not_made_otherwise, unlabelled_in_all, with_refit_of_folds
     from guie.cli.folds import asked_of, queries_of
     from guie.cli.foreign_results import read_against, tell, write_results
     from guie.done import locked
@@ -109,7 +109,10 @@ def foreign(arguments: argparse.Namespace) -> None:
     against = None if arguments.against is None else read_against(arguments.against, plan.folder)
     with locked(plan.folder):
         if not arguments.replace:
+            plan = with_refit_of_folds(plan)
             check_not_made_otherwise(plan)
+        if plan.share != arguments.refit:
+            print(f"with --refit {plan.share:g}, as the finished folds have it; --replace makes them anew without")
         print(f"images of {len(seeds)} seed{'s' * (len(seeds) > 1)}", flush=True)
         _write_recipe(plan)
         if kept := unlabelled_in_all(plan.recipe):
