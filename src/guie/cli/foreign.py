@@ -58,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--name", default="", help="of the results (default: the recipe's)")
     p.add_argument("--data-root", type=Path, help="folder of the raw data sets (default: GUIE_DATA or ./data)")
     p.add_argument("--out", type=Path, default=default_out(), help="where the results go (default: artifacts/)")
-    p.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the recipe's; three tell an interval")
+    p.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N",
+        help="default: the recipe's; of a single domain, two or more tell an interval",
+    )  # fmt: skip
     p.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="leave out only these (default: each)")
     p.add_argument("--head-only", action="store_true", help="train the stages of the first phase only: quick")
     p.add_argument(
