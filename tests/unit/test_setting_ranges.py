@@ -68,7 +68,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },  # 0 drew images singly, as Weighted does
     "Retain": {"features_weight": (0.0, 1e6), "weights_weight": (0.0, 1e9)},
     "Interpolate": {"shares": (0.0, 1.0)},
-    "Fold": {"number": (0, 99), "of": (2, 100)},
+    "Fold": {"number": (1, 100), "of": (2, 100)},
     "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000), "patch_drop": (0.0, 0.95)},
     "Validation": {"every_epochs": (0, 10**6)},
     # Of AUGMENT_HIGH:
