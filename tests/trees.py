@@ -246,7 +246,7 @@ def every_kind() -> Recipe:
         optim=replace(moves, method=Adam(), schedule=Steps(drops=(1,))),
         sampling=PerClass(images_per_class=4),
         sources=("a",),
-        left_out=Fold(number=0, of=100),
+        left_out=Fold(number=1, of=100),
     )
     backbone = replace(
         head,

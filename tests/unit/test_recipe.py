@@ -821,7 +821,7 @@ BROKEN: list[tuple[Change, str]] = [
     (final(pca_dim=0), "embed.settings.final is exported and must give 64 numbers"),
     (final(pca_dim=32), "set its pca_dim to 64, or embed.dim to 32, which is not for the contest"),
     (at(embed__dim=128), "embed.settings.final is exported and must give 128 numbers; set its pca_dim to 128"),
-    (at(embed__dim=0), "embed.dim is 0, must be 1 to 100000"),
+    (at(embed__dim=-1), "embed.dim is -1, must be 0 to 100000"),
     (final(whiten=1.5), "embed.settings.final.whiten is 1.5"),
     (member(stage="s2_backbon"), "no stage 's2_backbon'; did you mean 's2_backbone'"),
     (member(stage="s2_backbon", output="feature"), "no stage 's2_backbon'; did you mean 's2_backbone'"),
@@ -933,6 +933,8 @@ def test_validate_takes_the_ends_of_a_range(change: str):
             Interpolate("between", of="s2_backbone", start="s1_head"),
         ),
         rows(S2, Interpolate("between", of="s2_backbone"), replace(S2, name="after", start=Start(of="between"))),
+        at(embed__dim=0, embed__settings__final__pca_dim=0),  # nothing is exported
+        at(embed__dim=0, embed__settings__final__post=PostProcess(n_expanded=3)),
     ],
 )
 def test_validate_takes_what_fits_together(change: Change):

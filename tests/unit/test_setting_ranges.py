@@ -68,7 +68,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },  # 0 drew images singly, as Weighted does
     "Retain": {"features_weight": (0.0, 1e6), "weights_weight": (0.0, 1e9)},
     "Interpolate": {"shares": (0.0, 1.0)},
-    "Fold": {"number": (0, 99), "of": (2, 100)},
+    "Fold": {"number": (1, 100), "of": (2, 100)},
     "Cost": {"n_parts": (1, 10**4), "n_cached_augmentations": (0, 1000), "patch_drop": (0.0, 0.95)},
     "Validation": {"every_epochs": (0, 10**6)},
     # Of AUGMENT_HIGH:
@@ -117,7 +117,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },
     "Member": {"weight": (0.0, 1e3), "image_px": (8, 4096), "patch_stride": (0, 4096)},
     "Setting": {"pca_dim": (0, 10**5), "whiten": (0.0, 1.0), "power": (0.01, 1.0)},
-    "Embed": {"batch_size": (1, 10**6), "dim": (1, 10**5)},
+    "Embed": {"batch_size": (1, 10**6), "dim": (0, 10**5)},
     "FitImages": {"weight": (1e-6, 1e6)},
     "FitWords": {"weight": (1e-6, 1e6)},
     "Export": {"n_parity_images": (1, 10**6), "min_parity_cosine": (0.0, 1.0)},

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import logging
 import re
 import shutil
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,19 +24,17 @@ from guie.branch import take_over
 from guie.data.packed import PackedImages
 from guie.dependencies import input_digests, read_values, settings_digest
 from guie.done import MARK, is_done, mark_done, outputs_digest, read_done
-from guie.kept import made_otherwise
 from guie.launch import choose_device
 from guie.options import parser
 from guie.own.training import open_doors
-from guie.recipe import Recipe, load_recipe
+from guie.recipe import Recipe
 from guie.run import FOLDERS, Run, keep_freed_memory, seed_everything, set_up_logging
-from guie.saved import RECIPE_FILE
-from guie.settings.fit import FitImages
 from guie.shown import FILE, ONLY
 
 IMAGES = (1, 2, 3)  # the doors that the folds of a seed share
 TRAINING = (4, 5, 6)
 ANSWERS = "never_seen"  # in a fold's folder, beside those of its doors
+REFIT_SHARE = "refit share"  # among what the mark of the answers says that they read
 log = logging.getLogger(__name__)
 
 
@@ -97,27 +95,6 @@ def run_name(seed: int, domain: str = "") -> str:
     return f"seed{seed}_without_{own}" if domain else f"seed{seed}"
 
 
-def check_not_made_otherwise(plan: Plan) -> None:
-    """Raises ValueError where a fold that is there, whatever its seed and domain, holds results of other settings."""
-    for folder in sorted(plan.folder.glob("seed*_without_*")):
-        seed, domain = _seed_and_domain(folder)
-        what = made_otherwise(folder, [plan.run(seed, domain).recipe])
-        if what:
-            raise ValueError(
-                f"{folder} is finished with other settings ({what}); --name NAME makes other folds beside these, "
-                "--replace makes them anew"
-            )
-
-
-def _seed_and_domain(folder: Path) -> tuple[int, str]:
-    """What the doors of a fold were opened with; an impossible seed where its recipe.json does not tell."""
-    try:
-        recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"]
-        return int(recipe["seed"]), str(recipe["data"]["foreign_domain"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return -1, ""
-
-
 def packed_index(plan: Plan, seed: int) -> pd.DataFrame:
     """The index of a seed's packed images; doors 01 to 03 make it where it is not there.
 
@@ -138,7 +115,7 @@ def is_answered(plan: Plan, fold: Fold) -> bool:
     if read_done(run.out / ANSWERS) is None or not _has_images_of(run, images):
         return False
     with contextlib.suppress(ValueError):  # an earlier door is to run again
-        return is_done(run.out / ANSWERS, _settings(plan, run), _inputs(plan, run))
+        return is_done(run.out / ANSWERS, answers_digest(run.recipe, plan.share), _inputs(plan, run))
     return False
 
 
@@ -173,6 +150,15 @@ def queries_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def asked_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
+    """What folds will be asked, with the columns seed and left_out; see `guie.evaluate.foreign.to_be_asked`."""
+    from guie.evaluate.foreign import to_be_asked
+
+    of_seed = {fold.seed: to_be_asked(PackedImages(plan.run(fold.seed).folder(3)).index) for fold in folds}
+    parts = [of_seed[fold.seed].assign(seed=fold.seed, left_out=fold.domain) for fold in folds]
+    return pd.concat(parts, ignore_index=True)
+
+
 def _has_images_of(run: Run, images: Run) -> bool:
     """Whether a fold's packed images are those that its seed has now."""
     return outputs_digest(run.out / FOLDERS[3]) == outputs_digest(images.out / FOLDERS[3])
@@ -200,7 +186,7 @@ def _ask(plan: Plan, run: Run) -> None:
     from guie.evaluate.foreign import ask
 
     folder = run.out / ANSWERS
-    settings, inputs, started = _settings(plan, run), _inputs(plan, run), time.time()
+    settings, inputs, started = answers_digest(run.recipe, plan.share), _inputs(plan, run), time.time()
     if is_done(folder, settings, inputs):
         return
     folder.mkdir(exist_ok=True)
@@ -211,8 +197,7 @@ def _ask(plan: Plan, run: Run) -> None:
         keep_freed_memory()
         metrics = ask(run, folder, plan.share)
         log.info("asked: mP@5 %.3f never seen, %.3f seen", metrics["never"], metrics["seen"])
-    read = read_values(run.recipe, 7) | {"refit share": plan.share}
-    mark_done(run, folder, "answers", settings, inputs, started, metrics, read)
+    mark_done(run, folder, "answers", settings, inputs, started, metrics, answers_read(run.recipe, plan.share))
     print(f"  {'asks':<34} {time.time() - started:6.1f} s", flush=True)
 
 
@@ -234,8 +219,14 @@ def _logged(folder: Path) -> Iterator[None]:
         root.setLevel(logging.WARNING)
 
 
-def _settings(plan: Plan, run: Run) -> str:
-    return f"{settings_digest(run.recipe, 7)} refit {plan.share}"
+def answers_digest(recipe: Recipe, share: float) -> str:
+    """What tells a fold's answers from those of other settings."""
+    return f"{settings_digest(recipe, 7)} refit {share}"
+
+
+def answers_read(recipe: Recipe, share: float) -> dict[str, Any]:
+    """What `answers_digest` stands for, by name."""
+    return read_values(recipe, 7) | {REFIT_SHARE: share}
 
 
 def _inputs(plan: Plan, run: Run) -> dict[str, str]:
@@ -247,75 +238,3 @@ def _inputs(plan: Plan, run: Run) -> dict[str, str]:
 def _arguments(plan: Plan, run: Run) -> argparse.Namespace:
     words = ["--recipe", str(plan.file), "--out", str(plan.folder), *plan.options(run)]
     return parser(None).parse_args(words)
-
-
-def all_folds(plan: Plan, seeds: list[int], domains: list[str]) -> Iterator[Fold]:
-    """The folds of all seeds; their images are packed first, so that what cannot be is told before hours of training.
-
-    Raises:
-        ValueError: see `guie.evaluate.foreign.check_domains`, `guie.embed.fitted.check_rows` and
-            `guie.train.train_set.TrainSet`.
-        FileNotFoundError: a file of words that a PCA is fitted on is missing.
-    """
-    from guie.evaluate.foreign import check_domains, n_refit
-
-    needed = n_refit(plan.recipe.embed, plan.share)
-    for seed in seeds:
-        for domain in check_domains(packed_index(plan, seed), domains, needed, seed):
-            fold = Fold(seed, domain)
-            _check_trainable(plan, fold)
-            yield fold
-
-
-def asked_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
-    """What folds will be asked, with the columns seed and left_out; see `guie.evaluate.foreign.to_be_asked`."""
-    from guie.evaluate.foreign import to_be_asked
-
-    of_seed = {fold.seed: to_be_asked(PackedImages(plan.run(fold.seed).folder(3)).index) for fold in folds}
-    parts = [of_seed[fold.seed].assign(seed=fold.seed, left_out=fold.domain) for fold in folds]
-    return pd.concat(parts, ignore_index=True)
-
-
-def unlabelled_in_all(recipe: Recipe) -> list[str]:
-    """The unlabelled sources in use that no fold leaves out, because no labelled source is of their domain."""
-    used = {name for stage in recipe.stages.trained for name in (*stage.sources, *stage.retain.generic)}
-    for setting in recipe.embed.settings:
-        entries = recipe.embed.fit_on_of(setting) if setting.pca_dim else ()
-        used |= {name for entry in entries if isinstance(entry, FitImages) for name in entry.sources}
-    apart = {source.name for source in recipe.data.sources if source.domain not in recipe.data.domains_with_labels}
-    return [name for name in recipe.data.names_of_unlabelled if name in used & apart]
-
-
-def _check_trainable(plan: Plan, fold: Fold) -> None:
-    """Raises what doors 04 and 07 would, where too few images are left without the domain."""
-    from guie.embed.fitted import check_rows
-    from guie.train.train_set import TrainSet
-
-    run = plan.run(fold.seed, fold.domain)
-    packed = PackedImages(plan.run(fold.seed).folder(3), fold.domain)
-    try:
-        check_rows(run, packed)
-        for stage in run.recipe.stages.trained:
-            TrainSet(run.recipe, stage, packed)
-    except ValueError as error:
-        raise ValueError(f"{fold}: {error}") from error
-
-
-def load_plain(name: str, overrides: list[str]) -> Recipe:
-    """The recipe that the folds are of.
-
-    Raises:
-        ValueError: it names a foreign domain itself, or its validation images are of trained classes.
-    """
-    recipe = load_recipe(name, overrides)
-    if recipe.data.foreign_domain:
-        raise ValueError(
-            f"data.foreign_domain is {recipe.data.foreign_domain!r}; guie foreign sets it for each fold: name the "
-            "domains with --domains"
-        )
-    if recipe.data.val_by != "class":
-        raise ValueError(
-            f"data.val_by is {recipe.data.val_by!r}: then the others are asked about classes that were trained on, "
-            "which is no fair comparison; --set data.val_by=class"
-        )
-    return recipe

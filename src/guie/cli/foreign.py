@@ -58,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--name", default="", help="of the results (default: the recipe's)")
     p.add_argument("--data-root", type=Path, help="folder of the raw data sets (default: GUIE_DATA or ./data)")
     p.add_argument("--out", type=Path, default=default_out(), help="where the results go (default: artifacts/)")
-    p.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the recipe's; three tell an interval")
+    p.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N",
+        help="default: the recipe's; of a single domain, two or more tell an interval",
+    )  # fmt: skip
     p.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="leave out only these (default: each)")
     p.add_argument("--head-only", action="store_true", help="train the stages of the first phase only: quick")
     p.add_argument(
@@ -86,7 +89,8 @@ def foreign(arguments: argparse.Namespace) -> None:
             another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
-    from guie.cli.folds import all_folds, asked_of, check_not_made_otherwise, queries_of, unlabelled_in_all
+    from guie.cli.fold_checks import all_folds, check_not_made_otherwise, unlabelled_in_all, with_refit_of_folds
+    from guie.cli.folds import asked_of, queries_of
     from guie.cli.foreign_results import read_against, tell, write_results
     from guie.done import locked
     from guie.evaluate.foreign_table import check_comparable
@@ -98,7 +102,10 @@ def foreign(arguments: argparse.Namespace) -> None:
     against = None if arguments.against is None else read_against(arguments.against, plan.folder)
     with locked(plan.folder):
         if not arguments.replace:
+            plan = with_refit_of_folds(plan)
             check_not_made_otherwise(plan)
+        if plan.share != arguments.refit:
+            print(f"with --refit {plan.share:g}, as the finished folds have it; --replace makes them anew without")
         print(f"images of {len(seeds)} seed{'s' * (len(seeds) > 1)}", flush=True)
         _write_recipe(plan)
         if kept := unlabelled_in_all(plan.recipe):
@@ -118,7 +125,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         ValueError: see `foreign`.
     """
-    from guie.cli.folds import Plan, load_plain
+    from guie.cli.fold_checks import load_plain
+    from guie.cli.folds import Plan
     from guie.evaluate.foreign import can_refit
     from guie.evaluate.foreign_recipe import head_only
 

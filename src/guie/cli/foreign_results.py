@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -24,12 +22,14 @@ from guie.evaluate.foreign_table import (
     rows_of,
     summary,
 )
+from guie.evaluate.foreign_text import gain_texts
 from guie.files import save_json, whole_file
 from guie.recipe import Recipe
 from guie.report.foreign import Foreign
+from guie.report.markup import NOTHING, score_text
 from guie.report.pictures import standalone
 from guie.report.sections_foreign import foreign_charts
-from guie.run import FOREIGN_COMPARED, FOREIGN_RECIPE, FOREIGN_SUMMARY
+from guie.run import FOREIGN, FOREIGN_COMPARED, FOREIGN_HEAD, FOREIGN_RECIPE, FOREIGN_SUMMARY
 from guie.shown import Style, table, window_columns
 
 SCORES, REFITS = "foreign.csv", "refits.csv"
@@ -68,8 +68,11 @@ def read_against(run: Path, folder: Path) -> tuple[str, pd.DataFrame]:
     places = [run / folder.name, run]
     found = next((place for place in places if (place / QUERIES).is_file()), None)
     if found is None:
+        how, other = ("with", FOREIGN) if folder.name == FOREIGN_HEAD else ("without", FOREIGN_HEAD)
+        also = f", or name {run / other} to compare with those folds" if (run / other / QUERIES).is_file() else ""
         raise FileNotFoundError(
-            f"--against {run}: no {folder.name}/{QUERIES} there; first finish guie foreign for that run"
+            f"--against {run}: no {folder.name}/{QUERIES} there; first finish guie foreign {how} --head-only for that "
+            f"run{also}"
         )
     if found.resolve() == folder.resolve():
         raise ValueError(f"--against {run} is this run itself; name this one's results with --name")
@@ -138,8 +141,8 @@ def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int
     for name in names:
         own = lines[lines[column] == name].set_index("side")
         change = own.loc[DIFFERENCE] if DIFFERENCE in own.index else None
-        values = [_score(own["mean"].get(side, math.nan)) for side in (SEEN, NEVER_SEEN)]
-        gained = ["–", "–"] if change is None else [_signed(change["mean"]), _between(change, "class")]
+        values = [score_text(own["mean"].get(side)) for side in (SEEN, NEVER_SEEN)]
+        gained = [NOTHING, NOTHING] if change is None else gain_texts(change)[:2]
         cells.append((name, *values, *gained, f"{int(own['n_classes'].max())}"))
     styles: dict[tuple[int, int], Style] = {(names.index(marked) + 1, 2): "score"} if marked else {}
     return table(cells, width, styles=styles)
@@ -148,24 +151,10 @@ def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int
 def _gains(lines: pd.DataFrame, width: int) -> list[str]:
     cells = [("", "domains", "gained", "other classes", of_others(lines))]
     for line in lines.to_dict("records"):
-        both = (_between(line, "class"), _between(line, "fold"))
-        cells.append((line["row"], line["side"], _signed(line["mean"]), *both))
+        cells.append((line["row"], line["side"], *gain_texts(line)))
     return table(cells, width, left=(1,))
 
 
 def _write_csv(path: Path, lines: pd.DataFrame) -> None:
     with whole_file(path) as temporary:
         lines.to_csv(temporary, index=False)
-
-
-def _score(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
-
-
-def _between(line: pd.Series | dict[Any, Any], kind: str) -> str:
-    low, high = line[f"{kind}_low"], line[f"{kind}_high"]
-    return "–" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from guie.data.packed import PackedImages, images_of
+from guie.data.packed import GIVEN, HIDDEN, PackedImages, images_of
 from guie.data.words import read_words
 from guie.embed.ensemble import Combined, Features, rows_of
 from guie.embed.pca import PCA, Moments, blocks, mixed, moments_of, pca_of, with_spread
@@ -17,10 +18,14 @@ from guie.embed.words import embedded_words
 from guie.run import Run
 from guie.settings.data import UNLABELLED
 from guie.settings.embed import Setting
-from guie.settings.fit import TRAINING, FitImages, FitWords, described
+from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords, described, without
+from guie.settings.recipe import Recipe
 from guie.shown import cut
 
 log = logging.getLogger(__name__)
+FITTED = ("train", UNLABELLED)  # the splits that a PCA may be fitted on
+WITHHELD = (GIVEN, HIDDEN)  # what the foreign domain leaves out of them
+LEAST_FITTED = 2  # images or words of an entry of fit_on
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,13 @@ class Embedded:
             the split `val`.
         pca: The projection; None without one.
         moments: Of the combined outputs that it was fitted on; None without a PCA.
+        fit_on: What the PCA was fitted on, without what data.foreign_domain leaves out.
     """
 
     by_split: dict[str, np.ndarray]
     pca: PCA | None = None
     moments: Moments | None = None
+    fit_on: FitOn = TRAINING
 
 
 def embed(run: Run, setting: Setting, features: Features) -> Embedded:
@@ -45,40 +52,78 @@ def embed(run: Run, setting: Setting, features: Features) -> Embedded:
     if not setting.pca_dim:
         return Embedded({"val": rows["val"].whole()})
     rows["train"] = Combined(run, setting, features, "train")
-    moments = _Fit(run, setting, features, rows["train"]).moments()
+    moments, fit_on = _Fit(run, setting, features, rows["train"]).moments()
     pca = pca_of(moments, setting.pca_dim, setting.whiten)
     projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
     typical = float(np.linalg.norm(projected["train"], axis=1).mean())
     final = {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}
-    return Embedded(final, pca, moments)
+    return Embedded(final, pca, moments, fit_on)
 
 
 def check_rows(run: Run, packed: PackedImages) -> None:
-    """Checks before training what door 07 needs after it: a PCA needs more images or words than dimensions.
+    """Checks before training what door 07 needs after it: a PCA needs more images or words than dimensions, and each
+    entry of fit_on two for its covariance.
 
     Raises:
         ValueError: there are too few, or a source that is to be fitted on has none.
         FileNotFoundError: there is no such file of words.
     """
-    embed = run.recipe.embed
-    for row in embed.settings:
-        if row.pca_dim:
-            entries = embed.fit_on_of(row)
-            ns = [_n_of(run, packed, row, entry) for entry in entries]
-            if row.pca_dim >= sum(ns):
-                raise ValueError(_too_few(row, sum(ns), entries == TRAINING) + run.recipe.data.told_of_foreign)
+    for row in run.recipe.embed.settings:
+        if not row.pca_dim:
+            continue
+        entries = entries_of(run.recipe, row, packed.index)
+        ns = [_n_of(run, packed, row, entry) for entry in entries]
+        for entry, n in zip(entries, ns, strict=True):
+            if n < LEAST_FITTED and entries != TRAINING:
+                raise ValueError(
+                    f"embed.settings.{row.name} is fitted on {described(entry)}, of which the pack has {n}"
+                    f"{run.recipe.data.told_of_foreign}; a covariance needs {LEAST_FITTED}: add images, or take the "
+                    "entry out of fit_on"
+                )
+        if row.pca_dim >= sum(ns):
+            raise ValueError(_too_few(row, sum(ns), entries == TRAINING) + run.recipe.data.told_of_foreign)
+
+
+def withheld_sources(recipe: Recipe, setting: Setting, index: pd.DataFrame) -> list[str]:
+    """The sources that a row's fit_on names and of which data.foreign_domain leaves no image to fit on.
+
+    Args:
+        recipe: The row's.
+        setting: The row.
+        index: Of the packed images, in the splits that the foreign domain leaves them.
+    """
+    withheld, fitted = (set(index["source"][index["split"].isin(own)]) for own in (WITHHELD, FITTED))
+    entries = [entry for entry in recipe.embed.fit_on_of(setting) if isinstance(entry, FitImages)]
+    return [name for entry in entries for name in entry.sources if name in withheld - fitted]
+
+
+def entries_of(recipe: Recipe, setting: Setting, index: pd.DataFrame) -> FitOn:
+    """What a row's PCA is fitted on: its fit_on without the sources that data.foreign_domain leaves out. Arguments as
+    of `withheld_sources`.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    withheld = withheld_sources(recipe, setting, index)
+    entries = without(recipe.embed.fit_on_of(setting), withheld)
+    if not entries:
+        raise ValueError(
+            f"embed.settings.{setting.name} is fitted on {', '.join(withheld)} alone{recipe.data.told_of_foreign}; "
+            "name another source in fit_on, too"
+        )
+    return entries
 
 
 def _n_of(run: Run, packed: PackedImages, row: Setting, entry: FitImages | FitWords) -> int:
     """How many images or words an entry has.
 
     Raises:
-        ValueError: fewer than two, or a source without images.
+        ValueError: a source without images, or fewer than two words.
         FileNotFoundError: there is no such file of words.
     """
     if isinstance(entry, FitWords):
         return len(read_words(run, entry.file))
-    own = packed.index[packed.index["split"].isin(("train", UNLABELLED))]
+    own = packed.index[packed.index["split"].isin(FITTED)]
     for source in entry.sources:
         if not (own["source"] == source).any():
             raise ValueError(
@@ -114,7 +159,7 @@ def places_of(packed: PackedImages, sources: Iterable[str]) -> dict[str, np.ndar
     """
     names = set(sources)
     found = {}
-    for split in ("train", UNLABELLED) if names else ("train",):
+    for split in FITTED if names else ("train",):
         of_split = packed.index["source"].to_numpy(str)[rows_of(packed, split)]
         chosen = np.flatnonzero(np.isin(of_split, list(names))) if names else np.arange(len(of_split))
         if len(chosen):
@@ -143,28 +188,31 @@ class _Fit:
     def __init__(self, run: Run, setting: Setting, features: Features, train: Combined) -> None:
         self.run, self.setting, self.features, self.train = run, setting, features, train
 
-    def moments(self) -> Moments:
-        """Mean and covariance of the images and words, each entry with its share.
+    def moments(self) -> tuple[Moments, FitOn]:
+        """Mean and covariance of the images and words, each entry with its share; and these entries.
 
         Words add to the covariance alone. Without any images the mean is that of the training images.
         """
-        entries = self.run.recipe.embed.fit_on_of(self.setting)
-        if entries == TRAINING:
-            return moments_of([self.train], self.setting.pca_dim)
-        images = [(self._of_images(entry), entry.weight) for entry in entries if isinstance(entry, FitImages)]
+        recipe = self.run.recipe
+        if recipe.embed.fit_on_of(self.setting) == TRAINING:
+            return moments_of([self.train], self.setting.pca_dim), TRAINING
+        packed = images_of(self.run)
+        entries = entries_of(recipe, self.setting, packed.index)
+        images = [(self._of_images(entry, packed), entry.weight) for entry in entries if isinstance(entry, FitImages)]
         words = [(self._of_words(entry), entry.weight) for entry in entries if isinstance(entry, FitWords)]
         self._tell(entries, [moments.n for moments, _ in (*images, *words)])
+        if withheld := withheld_sources(recipe, self.setting, packed.index):
+            why = recipe.data.told_of_foreign
+            log.info("%s: not fitted on %s%s", cut(self.setting.name, 30), ", ".join(withheld), why)
         if not images:
-            return with_spread(moments_of([self.train]), 0.0, words)
-        return with_spread(mixed(images), sum(weight for _, weight in images), words)
+            return with_spread(moments_of([self.train]), 0.0, words), entries
+        return with_spread(mixed(images), sum(weight for _, weight in images), words), entries
 
-    def _of_images(self, entry: FitImages) -> Moments:
+    def _of_images(self, entry: FitImages, packed: PackedImages) -> Moments:
         if not entry.sources:
             return moments_of([self.train])
-        packed = images_of(self.run)
-        places = places_of(packed, entry.sources)
         parts = []
-        for split, chosen in places.items():
+        for split, chosen in places_of(packed, entry.sources).items():
             rows = self.train if split == "train" else Combined(self.run, self.setting, self.features, split)
             parts.append(_Some(rows, chosen))
         return moments_of(parts)

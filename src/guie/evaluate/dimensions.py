@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 NESTED = (16, 32, 64, 128)
 MOST_BYTES = 2 << 30  # of the validation images' outputs at full width, which are searched in memory
 FULL = "all, without PCA"
-FLOAT = "float32"
+FLOAT = "float32"  # the code of embeddings as they are; other codes stand under their names
 
 
 def dimension_table(

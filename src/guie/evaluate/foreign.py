@@ -31,6 +31,7 @@ from guie.settings.embed import Embed, Member, PostProcess, Setting
 ASKED = ("val", NEVER)
 QUERIES = "queries.parquet"
 LEAST_CLASSES = 2  # of a domain that is asked about: of one, the spread between its classes is unknown
+LEAST_GIVEN = 2  # images of a foreign domain that a PCA is refitted to: of one there is no covariance
 
 
 class Stacked:
@@ -102,17 +103,22 @@ def can_refit(setting: Setting) -> bool:
 
 
 def n_refit(embed: Embed, share: float) -> int:
-    """How many images of the foreign domain a refit needs: two for a covariance; where they count alone, more than the
-    PCA has dimensions."""
+    """How many images of the foreign domain a refit needs: `LEAST_GIVEN`; where they count alone, more than the PCA has
+    dimensions."""
     if not share:
         return 0
-    return 2 if share < 1 else 1 + max((row.pca_dim for row in embed.settings if can_refit(row)), default=1)
+    dims = (row.pca_dim for row in embed.settings if can_refit(row))
+    return LEAST_GIVEN if share < 1 else 1 + max(dims, default=1)
 
 
 def _refitted(run: Run, setting: Setting, features: Features, embedded: Embedded, share: float) -> np.ndarray:
-    """Embeddings, float32 [n_asked, dim], by the PCA that `guie refit` would fit to the images that are given."""
+    """Embeddings, float32 [n_asked, dim], by the PCA that `guie refit` would fit to the images that are given.
+
+    Raises:
+        ValueError: they count alone, and are no more than the PCA has dimensions.
+    """
     assert embedded.moments is not None
-    given = moments_of([Combined(run, setting, features, GIVEN)])
+    given = moments_of([Combined(run, setting, features, GIVEN)], setting.pca_dim if share == 1 else 1)
     pca = pca_of(mixed([(given, share), (embedded.moments, 1 - share)]), setting.pca_dim, setting.whiten)
     return np.concatenate([pca.transform(block) for block in blocks(Combined(run, setting, features, "val"))])
 
@@ -186,14 +192,14 @@ def check_domains(index: pd.DataFrame, chosen: Sequence[str], n_refit: int, seed
 
 
 def _counts(index: pd.DataFrame) -> pd.DataFrame:
-    """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (images that are not
-    for validation) of each domain that has labelled images."""
+    """n_asked (validation classes of two or more images), n_trained (training classes) and n_given (their images, which
+    a refit may see where the domain is left out) of each domain that has labelled images."""
     is_train, is_val = index["split"] == "train", index["split"] == "val"
     sizes = index[is_val].groupby(["domain", "class_id"]).size()
     counts = {
         "n_asked": (sizes >= 2).groupby("domain").sum(),
         "n_trained": index[is_train].groupby("domain")["class_id"].nunique(),
-        "n_given": index[~is_val].groupby("domain").size(),
+        "n_given": index[is_train].groupby("domain").size(),
     }
     names = sorted(index["domain"][is_train | is_val].unique())
     return pd.DataFrame(counts, index=names).fillna(0).astype(int)
@@ -207,5 +213,8 @@ def _problems(table: pd.DataFrame, names: Sequence[str], n_refit: int) -> Iterat
             yield name, f"{own['n_asked']} class of two or more images can be asked about, {LEAST_CLASSES} are needed"
         if others["n_trained"].sum() < LEAST_CLASSES:
             yield name, f"the others have {others['n_trained'].sum()} classes to train on, {LEAST_CLASSES} are needed"
+        if not others["n_asked"].sum():
+            yield name, "the others have no class of two or more images to validate the training with"
         if own["n_given"] < n_refit:
-            yield name, f"a refit needs {n_refit} images of its other classes, there are {own['n_given']}"
+            smaller = f" (a --refit below 1 needs {LEAST_GIVEN})" if own["n_given"] >= LEAST_GIVEN else ""
+            yield name, f"a refit needs {n_refit} images of its other classes, there are {own['n_given']}{smaller}"

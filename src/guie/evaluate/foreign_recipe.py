@@ -14,7 +14,8 @@ READ = ("model", "data", "stages", "embed.settings", "embed.fit_on", "embed.prec
 
 
 def head_only(recipe: Recipe) -> Recipe:
-    """The recipe with its first phase alone, on the pretrained backbone, and the settings that need no more.
+    """The recipe with its first phase alone, on the pretrained backbone, and the settings that need no more. It exports
+    nothing, so that the last of them may have any number of dimensions.
 
     Raises:
         ValueError: it has no such stage, or no setting that asks it.
@@ -25,7 +26,7 @@ def head_only(recipe: Recipe) -> Recipe:
     if not stages.head or not settings:
         what = "stage in stages.head" if not stages.head else "setting in embed.settings whose members are head stages"
         raise ValueError(f"--head-only: recipe {recipe.name} has no {what}; leave the option out")
-    return replace(recipe, stages=stages, embed=replace(recipe.embed, settings=settings)).validate()
+    return replace(recipe, stages=stages, embed=replace(recipe.embed, settings=settings, dim=0)).validate()
 
 
 def read_by_folds(recipe: Recipe) -> dict[str, Any]:

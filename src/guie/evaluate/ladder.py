@@ -52,7 +52,7 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
         found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
-        rows.append(_score_row(run, setting, embedded.by_split["val"], found, before, val))
+        rows.append(_score_row(run, setting, embedded, found, before, val))
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
@@ -90,14 +90,14 @@ def _log_scores(row: dict[str, Any]) -> None:
 
 
 def _score_row(
-    run: Run, setting: Setting, embeddings: np.ndarray, found: Retrieval, before: Retrieval | None, val: pd.DataFrame
+    run: Run, setting: Setting, embedded: Embedded, found: Retrieval, before: Retrieval | None, val: pd.DataFrame
 ) -> dict[str, Any]:
     """The setting's row of scores.csv.
 
     Args:
         run: The run, with its recipe.
         setting: What was scored.
-        embeddings: float32 [n_val, dim], of the validation images.
+        embedded: Its embeddings, of which those of the validation images are scored.
         found: Their retrieval results.
         before: The results of the setting before; None for the first.
         val: image_id, class_id and domain of the validation images.
@@ -106,7 +106,7 @@ def _score_row(
         f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members
     )
     views = " + ".join("/".join(m.views) for m in setting.members)
-    projection = _projection(setting, run.recipe.embed.fit_on_of(setting))
+    embeddings, projection = embedded.by_split["val"], _projection(setting, embedded.fit_on)
     row = {
         "setting": setting.name,
         "members": members,

@@ -112,7 +112,7 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
         min_cosine=MIN_COSINE,
         max_side=f"{MAX_SIDE:,}",
         sides=sorted({member.image_px for member in recipe.embed.final.members}),
-        fitted_on=shares_described(recipe.embed.fit_on_of(recipe.embed.final)),
+        fitted_on=shares_described(recipe.embed.fit_on_of(recipe.embed.final)) + recipe.data.told_of_foreign,
         domains_of_data=[_cell(domain) for domain in recipe.data.domains_with_labels],
     )
 

@@ -69,9 +69,13 @@ def export_submission(run: Run) -> dict[str, Any]:
         Largest cosine distance to door 07, seconds per image, sizes.
 
     Raises:
-        ValueError: an exported embedding is further from door 07's than `export.min_parity_cosine` allows, or
-            `export.n_parity_images` is below 1.
+        ValueError: an exported embedding is further from door 07's than `export.min_parity_cosine` allows,
+            `export.n_parity_images` is below 1, or the recipe exports nothing.
     """
+    if not run.recipe.embed.dim:
+        raise ValueError(
+            "embed.dim is 0, so nothing is exported; set it to the numbers that the last of embed.settings gives"
+        )
     if run.recipe.export.n_parity_images < 1:
         raise ValueError(f"export.n_parity_images is {run.recipe.export.n_parity_images}, must be at least 1")
     folder = run.folder(8)

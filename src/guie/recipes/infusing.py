@@ -13,9 +13,10 @@ plain fine-tuning +31, -6 and -12.7; with both terms +29.9, -.1 and -.9.
 
 Different here:
 - The class loss sees the 64-d embedding of a linear layer, which is exported. Theirs sees the tower's 768 numbers.
-- The generic set is any folder of images: put one into `imagenet/`, with a folder for each class. At most
-  60,000 of its images train, as many as SOP has: as the two sets take turns, an epoch sees each image of SOP once,
-  however large the folder is.
+- The generic set is any folder of images: put one into `imagenet/`, with a folder for each class. Put in some
+  120,000 images: half of its classes are for validation, as half of SOP's are, and at most 60,000 images of the
+  others train, as many as of SOP. As the two sets take turns, an epoch then sees each of these images once; with
+  fewer generic images it is shorter, and sees a part of SOP.
 - The row `s2_between` is no part of it: WiSE-FT (arXiv 2109.01903) goes back a part of the way to the loaded tower.
 - The last epoch is kept. Theirs is the best one of both sets' validation.
 

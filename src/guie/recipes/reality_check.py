@@ -51,10 +51,10 @@ def of_fold(number: int) -> Stage:
     """The model that leaves out one fold.
 
     Args:
-        number: From 0.
+        number: From 1.
     """
     return Stage(
-        f"s{number + 1}_fold",
+        f"s{number}_fold",
         trains="all",
         image_px=IMAGE_PX,
         start=Start(of="pretrained", fresh=HEAD),
@@ -76,7 +76,7 @@ def of_fold(number: int) -> Stage:
     )
 
 
-FOLDS = tuple(of_fold(number) for number in range(N_FOLDS))
+FOLDS = tuple(of_fold(number) for number in range(1, N_FOLDS + 1))
 MEMBERS = tuple(Member(stage.name, IMAGE_PX) for stage in FOLDS)
 
 RECIPE = Recipe(
@@ -87,7 +87,7 @@ RECIPE = Recipe(
     embed=Embed(
         settings=(
             Setting("off the shelf, 2048-d", (Member("pretrained", IMAGE_PX, output="feature"),)),
-            *(Setting(f"fold {i + 1}, 128-d", (member,)) for i, member in enumerate(MEMBERS)),
+            *(Setting(f"fold {number}, 128-d", (member,)) for number, member in enumerate(MEMBERS, start=1)),
             Setting("concatenated, 512-d", MEMBERS),
             Setting("concatenated, PCA-64", MEMBERS, pca_dim=64),
         )

@@ -63,12 +63,15 @@ class StageCurves:
         phase: head, backbone or highres.
         metrics: `metrics.csv`, a row an epoch; None where the stage left none.
         points: `curve.csv`, about 20 rows however many epochs there are; None where the stage left none.
+        fold: The training classes that it left out and was validated on, as `fold 1 of 4`; '' where it was validated on
+            the validation images.
     """
 
     name: str
     phase: str
     metrics: pd.DataFrame | None
     points: pd.DataFrame | None = None
+    fold: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,9 @@ def read_stages(run: Run) -> tuple[StageCurves, ...]:
     for stage in run.recipe.stages:
         phase = run.recipe.stages.phase_of(stage.name)
         folder = run.out / PHASE_FOLDERS[phase] / stage.name
-        result.append(StageCurves(stage.name, phase, _metrics(folder / "metrics.csv"), _points(folder / "curve.csv")))
+        fold = run.recipe.stage(stage.name).left_out
+        metrics, points = _metrics(folder / "metrics.csv"), _points(folder / "curve.csv")
+        result.append(StageCurves(stage.name, phase, metrics, points, str(fold or "")))
     return tuple(result)
 
 

@@ -167,7 +167,7 @@ def _ladder(report: Report) -> Markup:
     recipe = report.facts.recipe
     is_unseen = recipe.data.val_by == "class"
     is_of_another = report.verdict is not None and report.verdict.is_unseen and not is_unseen
-    fitted_on = shares_described(recipe.embed.fit_on_of(recipe.embed.final))
+    fitted_on = shares_described(recipe.embed.fit_on_of(recipe.embed.final)) + recipe.data.told_of_foreign
     return ladder(report.facts.scores, is_unseen, is_of_another, fitted_on)
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from guie.evaluate.dimensions import FLOAT
 from guie.report.collect import is_number
 from guie.report.markup import NOTHING, score_text
-
-FLOAT = "float32"  # the code of embeddings as they are; other codes stand under their names
 
 
 def dimension_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

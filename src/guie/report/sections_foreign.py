@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from guie.evaluate.foreign_table import DIFFERENCE, NEVER_SEEN, SEEN, of_others
+from guie.evaluate.foreign_text import gain_texts
 from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.charts_joined import keyed
 from guie.report.foreign import Foreign
@@ -85,24 +86,15 @@ def _cells(found: Foreign, label: str, row: str, domain: str) -> list[str]:
     means = [score_text(lines["mean"].get(side)) for side in STYLES]
     if DIFFERENCE not in lines.index:
         return [label, *means, NOTHING, NOTHING, NOTHING]
-    return [label, *means, *_change(lines.loc[DIFFERENCE])]
+    return [label, *means, *gain_texts(lines.loc[DIFFERENCE])]
 
 
 def _gains(found: Foreign) -> list[list[str]]:
     if found.compared is None:
         return []
     lines = found.compared.to_dict("records")
-    return [[line["row"], line["side"], *_means(line), *_change(line)] for line in lines]
+    return [[line["row"], line["side"], *_means(line), *gain_texts(line)] for line in lines]
 
 
 def _means(line: Any) -> list[str]:
     return [score_text(line[name]) for name in ("before", "after")]
-
-
-def _change(line: Any) -> list[str]:
-    return [f"{line['mean']:+.3f}", _between(line, "class"), _between(line, "fold")]
-
-
-def _between(line: Any, kind: str) -> str:
-    low, high = float(line[f"{kind}_low"]), float(line[f"{kind}_high"])
-    return f"{low:+.3f} to {high:+.3f}" if math.isfinite(low) and math.isfinite(high) else NOTHING

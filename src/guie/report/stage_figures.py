@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guie.report.collect import CURVE_COLUMNS, StageCurves
 from guie.report.palette import N_KINDS
@@ -46,10 +46,8 @@ class Group:
 
 
 LOSS = Figure("loss", (("loss", "loss", "one"),))
-FIGURES = (
-    Figure("learning rate", (("lr", "learning rate", "one"),), is_from_zero=True),
-    Figure("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), is_validation=True),
-)
+RATE = Figure("learning rate", (("lr", "learning rate", "one"),), is_from_zero=True)
+SCORES = Figure("validation", (("val_mp5", "mP@5", "one"), ("val_r1", "R@1", "two")), is_validation=True)
 # Of what an objective tells; a column belongs to the first group that has its name. Others have a chart of their own.
 GROUPS = (
     Group("terms of the loss", r"loss_(.+)"),
@@ -65,9 +63,11 @@ ACRONYMS = {"r1": "R@1", "nmi": "NMI"}
 
 
 def figures_of(stage: StageCurves) -> tuple[Figure, ...]:
-    """The charts of a stage: the loss, what its objective tells (every such column of `metrics.csv`), and `FIGURES`."""
+    """The charts of a stage: the loss, what its objective tells (every such column of `metrics.csv`), the learning
+    rate, and the scores, which are called by the fold where the stage left one out."""
     columns = () if stage.metrics is None else [name for name in stage.metrics.columns if name not in CURVE_COLUMNS]
-    return (LOSS, *_of_objective(columns), *FIGURES)
+    scores = replace(SCORES, title=stage.fold) if stage.fold else SCORES
+    return (LOSS, *_of_objective(columns), RATE, scores)
 
 
 def worded(column: str) -> str:

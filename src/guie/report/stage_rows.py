@@ -54,7 +54,7 @@ def _trained(recipe: Recipe, stage: Stage) -> list[str | int]:
         stage.name,
         recipe.parent(stage),
         recipe.stages.phase_of(stage.name),
-        stage.trains if stage.left_out is None else f"{stage.trains}; its scores are those of {stage.left_out}",
+        _with_fold(stage.trains, stage),
         stage.image_px,
         stage.patch_stride,
         optim.n_epochs,
@@ -73,5 +73,11 @@ def _mixed(recipe: Recipe, row: Soup | Interpolate) -> list[str | int]:
             kind = "greedy soup" if is_greedy else "soup"
         case Interpolate(shares=shares):
             kind = f"interpolation, {' or '.join(f'{share:g}' for share in shares)} tuned"
+    kind = _with_fold(kind, recipe.stage(row.name))
     start = [row.name, ", ".join(row.reads), recipe.stages.phase_of(row.name), kind]
     return [*start, *[""] * (len(COLUMNS) - len(start))]
+
+
+def _with_fold(trains: str, stage: Stage) -> str:
+    """What a row trains, and on which classes it is scored where its stage left some out."""
+    return trains if stage.left_out is None else f"{trains}; its scores are those of {stage.left_out}"

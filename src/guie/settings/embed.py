@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from guie.settings.fields import check_unique, within
-from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords
+from guie.settings.fit import TRAINING, FitImages, FitOn, FitWords, check_sources
 from guie.settings.names import PRETRAINED
 
 View = Literal["plain", "flip", "crop", "pad", "aspect", "aspect_pad"]
@@ -135,7 +136,8 @@ class Embed:
         fit_on: What the PCA of each row is fitted on, each entry with a weight; empty is the training images, each
             counted once. `tests/benchmarks/universal.md` has what the images of a new domain gain there.
         dim: Numbers of the exported embedding, which the last setting must give. The contest takes 64 and no others;
-            more keep more of a domain that no training image shows.
+            more keep more of a domain that no training image shows. 0: nothing is exported, and the last setting may be
+            any.
     """
 
     settings: tuple[Setting, ...]
@@ -143,7 +145,7 @@ class Embed:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     storage: Literal["float32", "bfloat16"] = "float32"
     fit_on: tuple[FitImages | FitWords, ...] = ()
-    dim: int = within(CONTEST_DIM, low=1, high=10**5)
+    dim: int = within(CONTEST_DIM, low=0, high=10**5)
 
     def fit_on_of(self, setting: Setting) -> FitOn:
         """What the PCA of a row is fitted on."""
@@ -154,6 +156,37 @@ class Embed:
         if not self.settings:
             raise ValueError(f"{at}.settings is empty; the last one is what door 08 exports")
         check_unique(f"{at}.settings", [row.name for row in self.settings])
+
+    def check_fit_on(self, setting: Setting, names: Sequence[str]) -> None:
+        """Raises ValueError where a row's PCA is fitted on a source that is none of `names`, or on one twice."""
+        if setting.fit_on or self.fit_on:
+            at = f"embed.settings.{setting.name}.fit_on" if setting.fit_on else "embed.fit_on"
+            check_sources(at, self.fit_on_of(setting), names)
+
+    def check_final(self, widths: Sequence[int]) -> None:
+        """Raises ValueError where the last setting is to be exported and cannot be.
+
+        Args:
+            widths: Numbers of its members' outputs; 0 where the backbone tells.
+        """
+        final, dim = self.final, self.dim
+        if not dim:
+            return
+        is_one = len(widths) == 1 or final.combine == "mean"
+        width = final.pca_dim or (widths[0] if is_one else 0)
+        if final.post != PostProcess():
+            raise ValueError(
+                f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a "
+                "time can neither expand, augment nor re-rank, nor does it mix lengths; let a setting without post "
+                "stand last"
+            )
+        if width != dim:
+            why = " (the contest's limit)" if dim == CONTEST_DIM else ""
+            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
+            raise ValueError(
+                f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
+                f"{dim}{other}"
+            )
 
     @property
     def final(self) -> Setting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guie.settings.fields import nearest, within
 from guie.settings.model import Model
@@ -58,6 +58,17 @@ def described(entry: FitImages | FitWords) -> str:
     if isinstance(entry, FitWords):
         return f"words of {entry.file}"
     return f"images of {' + '.join(entry.sources)}" if entry.sources else "training images"
+
+
+def without(fit_on: FitOn, sources: Sequence[str]) -> FitOn:
+    """What is left where some sources are not fitted on: an entry that names no other falls away, weight and all."""
+    left: list[FitImages | FitWords] = []
+    for entry in fit_on:
+        if isinstance(entry, FitWords) or not entry.sources:
+            left.append(entry)
+        elif own := tuple(name for name in entry.sources if name not in sources):
+            left.append(replace(entry, sources=own))
+    return tuple(left)
 
 
 def shares_described(fit_on: FitOn) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from guie.settings.fields import nearest
 
 PRETRAINED = "pretrained"  # the name of the stage that trained nothing: the backbone as it was loaded
 # Beside the row's own.
@@ -25,3 +28,9 @@ def check_row_name(at: str, name: str) -> None:
     check_name("stages.name", name)
     if name == PRETRAINED:
         raise ValueError(f"{at}: the name {PRETRAINED!r} is taken by the backbone as it is loaded")
+
+
+def check_earlier(place: str, name: str, earlier: Sequence[str]) -> None:
+    """Raises ValueError for a name that is none of the rows before; `place` begins the message."""
+    if name not in earlier:
+        raise ValueError(f"{place} {name!r}, which is no earlier stage; {nearest(name, earlier)}")

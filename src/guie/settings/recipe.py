@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from guie.settings.data import Data
-from guie.settings.embed import CONTEST_DIM, Embed, Export, Member, PostProcess, Setting
+from guie.settings.embed import Embed, Export, Member, Setting
 from guie.settings.fields import check, nearest, within
-from guie.settings.fit import FitWords, check_joint_space, check_sources
+from guie.settings.fit import FitWords, check_joint_space
 from guie.settings.mixed import Interpolate, Soup
+from guie.settings.mixing import Part, check_interpolation, check_soup
 from guie.settings.model import Model
-from guie.settings.names import PRETRAINED, check_name
+from guie.settings.names import PRETRAINED, check_earlier, check_name
 from guie.settings.neck import shape_of
 from guie.settings.plain import plain, plain_at
 from guie.settings.sampling import PerClass
@@ -149,22 +150,22 @@ class Recipe:
     def check(self, at: str) -> None:
         """Raises ValueError where sections contradict each other."""
         check_name("name", self.name)
-        seen: list[Row] = []
+        names: list[str] = []
         for row in self.stages:
             match row:
                 case Soup():
-                    self._check_soup(row, seen)
+                    self._check_soup(row, names)
                 case Interpolate():
-                    self._check_interpolation(row, seen)
+                    self._check_interpolation(row, names)
                 case _:
                     self._check_sources(row)
-                    self._check_teachers(row, seen)
-                    self._check_start(row, seen)
-            seen.append(row)
+                    self._check_teachers(row, names)
+                    self._check_start(row, names)
+            names.append(row.name)
         for setting in self.embed.settings:
             self._check_combination(setting)
             self._check_fit_on(setting)
-        self._check_final()
+        self.embed.check_final([self._width(member) for member in self.embed.final.members])
 
     def _check_sources(self, stage: Stage) -> None:
         at = f"stages.{stage.name}"
@@ -202,18 +203,13 @@ class Recipe:
                     f"{sampling.power:g} draws: they would count as one class; take sampling=Weighted(power=0.0)"
                 )
 
-    def _check_teachers(self, stage: Stage, seen: list[Row]) -> None:
-        names = [row.name for row in seen]
+    def _check_teachers(self, stage: Stage, names: list[str]) -> None:
         for name in stage.reads:
-            if name not in names:
-                at = f"stages.{stage.name}.objective"
-                raise ValueError(f"{at} is taught by {name!r}, which is no earlier stage; {nearest(name, names)}")
+            check_earlier(f"stages.{stage.name}.objective is taught by", name, names)
 
-    def _check_start(self, stage: Stage, seen: list[Row]) -> None:
+    def _check_start(self, stage: Stage, names: list[str]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)
-        known = [PRETRAINED, *(row.name for row in seen)]
-        if parent not in known:
-            raise ValueError(f"{at}.start.of is {parent!r}, which is no earlier stage; {nearest(parent, known)}")
+        check_earlier(f"{at}.start.of is", parent, [PRETRAINED, *names])
         if not stage.is_backbone_frozen and self.model_of(stage.name).beside:
             raise ValueError(
                 f"{at}.trains is {stage.trains!r}, but its backbone is several side by side (model.beside), which stay "
@@ -252,45 +248,19 @@ class Recipe:
             text = f"{at}.objective has weights of another shape than {parent}'s ({_worded(own)}, not {_worded(other)})"
             raise ValueError(f"{text}; {remedy}")
 
-    def _check_soup(self, soup: Soup, seen: list[Row]) -> None:
-        at, names = f"stages.{soup.name}", [row.name for row in seen]
+    def _check_soup(self, soup: Soup, names: list[str]) -> None:
         for name in soup.of:
-            if name not in names:
-                raise ValueError(f"{at}.of names {name!r}, which is no earlier stage; {nearest(name, names)}")
-            first, other = self.stage(soup.of[0]), self.stage(name)
-            for field in ("image_px", "patch_stride", "left_out"):
-                if getattr(first, field) != getattr(other, field):
-                    raise ValueError(
-                        f"{at}: {name}.{field} is {getattr(other, field)!r}, {soup.of[0]} has "
-                        f"{getattr(first, field)!r}; a soup is of alike models"
-                    )
-            seen_by_first, seen_by_other = (sorted(self.seen_sources(stage)) for stage in (first, other))
-            if seen_by_first != seen_by_other:
-                raise ValueError(
-                    f"{at}: {name}'s classes are those of {', '.join(seen_by_other)}, {soup.of[0]}'s of "
-                    f"{', '.join(seen_by_first)}; a soup is of alike models"
-                )
-            of_first, of_other = ((shape_of(s.neck), s.objective.state_shape()) for s in (first, other))
-            if of_first != of_other:
-                raise ValueError(
-                    f"{at}: {name} has another neck or another objective than {soup.of[0]}; a soup is of alike models"
-                )
-            if self.model_of(name) != self.model_of(soup.of[0]):
-                raise ValueError(
-                    f"{at}.of: {name} has another backbone than {soup.of[0]}; make a soup of each and concatenate them "
-                    "as members"
-                )
+            check_earlier(f"stages.{soup.name}.of names", name, names)
+        stages = {name: self.stage(name) for name in soup.of}
+        check_soup(
+            soup,
+            [Part(name, stages[name], self.model_of(name), self.seen_sources(stages[name])) for name in soup.of],
+        )
 
-    def _check_interpolation(self, row: Interpolate, seen: list[Row]) -> None:
-        at, names = f"stages.{row.name}", [other.name for other in seen]
-        for field, name, known in (("of", row.of, names), ("start", row.start, [PRETRAINED, *names])):
-            if name not in known:
-                raise ValueError(f"{at}.{field} is {name!r}, which is no earlier stage; {nearest(name, known)}")
-        if row.start != PRETRAINED and self.model_of(row.start) != self.model_of(row.of):
-            raise ValueError(
-                f"{at}.start: {row.start} has another backbone than {row.of}; name an earlier row of the same one, or "
-                f"{PRETRAINED!r}"
-            )
+    def _check_interpolation(self, row: Interpolate, names: list[str]) -> None:
+        check_earlier(f"stages.{row.name}.of is", row.of, names)
+        check_earlier(f"stages.{row.name}.start is", row.start, [PRETRAINED, *names])
+        check_interpolation(row, self.model_of(row.start), self.model_of(row.of))
 
     def _check_combination(self, setting: Setting) -> None:
         at = f"embed.settings.{setting.name}"
@@ -306,11 +276,9 @@ class Recipe:
             raise ValueError(f"{at}.pca_dim is {setting.pca_dim}, more than the {width} numbers that its members give")
 
     def _check_fit_on(self, setting: Setting) -> None:
-        at, fit_on = f"embed.settings.{setting.name}", self.embed.fit_on_of(setting)
-        if setting.fit_on or self.embed.fit_on:
-            where = f"{at}.fit_on" if setting.fit_on else "embed.fit_on"
-            check_sources(where, fit_on, [*self.data.names_of_trained, *self.data.names_of_unlabelled])
-        if setting.pca_dim and any(isinstance(entry, FitWords) for entry in fit_on):
+        self.embed.check_fit_on(setting, [*self.data.names_of_trained, *self.data.names_of_unlabelled])
+        if setting.pca_dim and any(isinstance(entry, FitWords) for entry in self.embed.fit_on_of(setting)):
+            at = f"embed.settings.{setting.name}"
             for member in setting.members:
                 check_joint_space(at, member.stage, member.output, self.model_of(member.stage), self._mover(member))
 
@@ -323,25 +291,6 @@ class Recipe:
     def _width(self, member: Member) -> int:
         """Numbers of a member's output; 0 for a feature, whose width the backbone tells."""
         return self.stage(member.stage).neck.dim if member.output == "embedding" else 0
-
-    def _check_final(self) -> None:
-        final = self.embed.final
-        is_one = len(final.members) == 1 or final.combine == "mean"
-        width = final.pca_dim or (self._width(final.members[0]) if is_one else 0)
-        if final.post != PostProcess():
-            raise ValueError(
-                f"embed.settings.{final.name}.post: the last setting is exported, and a file that sees one image at a "
-                "time can neither "
-                "expand, augment nor re-rank, nor does it mix lengths; let a setting without post stand last"
-            )
-        dim = self.embed.dim
-        if width != dim:
-            why = " (the contest's limit)" if dim == CONTEST_DIM else ""
-            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
-            raise ValueError(
-                f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
-                f"{dim}{other}"
-            )
 
 
 def _worded(state_shape: tuple[Any, ...]) -> str:

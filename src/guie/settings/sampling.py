@@ -12,17 +12,17 @@ class Fold:
     """One of several shares of the training classes; each domain's classes are dealt to the shares in turn.
 
     Attributes:
-        number: From 0.
+        number: From 1.
         of: How many shares there are.
     """
 
-    number: int = within(low=0, high=99)
+    number: int = within(low=1, high=100)
     of: int = within(4, low=2, high=100)
 
     def check(self, at: str) -> None:
         """Raises ValueError for a share that there is not."""
-        if self.number >= self.of:
-            raise ValueError(f"{at}.number is {self.number}; of {self.of} folds the numbers are 0 to {self.of - 1}")
+        if self.number > self.of:
+            raise ValueError(f"{at}.number is {self.number}; of {self.of} folds the numbers are 1 to {self.of}")
 
     def __str__(self) -> str:
         """`fold 1 of 4`."""

@@ -104,4 +104,4 @@ def retained(
         return None
     names = [name for name in trained if name.startswith("backbone.")] if settings.weights_weight else []
     weights = {name: trained[name].detach().clone() for name in names}
-    return Retained(settings, features, is_generic if is_generic.any() else None, weights)
+    return Retained(settings, features, is_generic if settings.generic else None, weights)

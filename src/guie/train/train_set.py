@@ -54,7 +54,7 @@ def _is_left_out(index: pd.DataFrame, stage: Stage) -> np.ndarray:
             raise ValueError(
                 f"stages.{stage.name}.left_out.of: {error}; take a smaller number, or add classes"
             ) from error
-        found[is_train] = folds == stage.left_out.number
+        found[is_train] = folds == stage.left_out.number - 1
     return found
 
 
@@ -77,6 +77,22 @@ def labelled(class_ids: np.ndarray, is_generic: np.ndarray, withheld: str = "") 
     classes = np.concatenate([known, np.setdiff1d(class_ids[is_generic], known)])
     order = np.argsort(classes)
     return order[np.searchsorted(classes, class_ids, sorter=order)].astype(np.int64), len(known)
+
+
+def _check_enough(n_images: int, stage: Stage, withheld: str) -> None:
+    """Raises ValueError where a stage has no training image, or no more than the PCA that its neck starts as has
+    dimensions; `withheld` is what else may be why, for the message."""
+    if not n_images:
+        where = f" in {', '.join(stage.sources)}" if stage.sources else ""
+        raise ValueError(
+            f"stages.{stage.name}: no training image is left after balancing{where}; lower data.min_per_class or "
+            f"data.val_class_share{withheld}"
+        )
+    if stage.start.has_pca_neck and n_images <= stage.neck.dim:
+        raise ValueError(
+            f"stages.{stage.name}.start.has_pca_neck needs more training images than the {stage.neck.dim} of neck.dim; "
+            f"there are {n_images}{withheld}. Add images, take a smaller neck.dim, or leave has_pca_neck out"
+        )
 
 
 def _check_fold(index: pd.DataFrame, stage: Stage) -> None:
@@ -104,19 +120,16 @@ class TrainSet:
     """
 
     def __init__(self, recipe: Recipe, stage: Stage, packed: PackedImages) -> None:
-        """Reads the pack's index; ValueError if it holds no training image of the stage's sources, too few classes for
-        its batches, or none that its left-out fold could ask about."""
+        """Reads the pack's index; ValueError if it holds no training image of the stage's sources or of its generic
+        sets, too few images for its PCA neck, too few classes for its batches, or none that its left-out fold could
+        ask about."""
         index, withheld = packed.index, recipe.data.told_of_foreign
         self.rows = train_rows(index, stage)
-        if not len(self.rows):
-            where = f" in {', '.join(stage.sources)}" if stage.sources else ""
-            raise ValueError(
-                f"stages.{stage.name}: no training image is left after balancing{where}; lower data.min_per_class or "
-                f"data.val_class_share{withheld}"
-            )
+        _check_enough(len(self.rows), stage, withheld)
         _check_fold(index, stage)
         index = index.iloc[self.rows]
         self.is_generic = index["source"].isin(stage.retain.generic).to_numpy()
+        self._check_generic(stage, withheld)
         self.labels, self.n_classes = labelled(index["class_id"].to_numpy(), self.is_generic, withheld)
         self.image_ids = index["image_id"].to_numpy()
         self.repeats = index["repeats"].to_numpy()
@@ -129,6 +142,17 @@ class TrainSet:
         self.source_names, self.sources = np.unique(index["source"].to_numpy(str), return_inverse=True)
         if stage.sampling.is_of_one_source:
             self._check_sources()
+
+    def _check_generic(self, stage: Stage, withheld: str) -> None:
+        """Raises ValueError where a stage names generic sets and no image of them trains: then nothing would carry the
+        term of the features."""
+        if stage.retain.generic and not self.is_generic.any():
+            raise ValueError(
+                f"stages.{stage.name}.retain.generic names {', '.join(stage.retain.generic)}, of which no image is "
+                f"left{withheld}: nothing would carry the term of the features. Name a set of which there are images "
+                "(data.licence and data.min_per_class leave some out), or take retain.generic=(), by which all images "
+                "carry the term"
+            )
 
     def _check_sources(self) -> None:
         """Raises ValueError where a batch needs more classes than one of the data sets has."""

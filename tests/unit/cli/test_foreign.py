@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import foreign_world
 import numpy as np
@@ -24,14 +25,18 @@ from sklearn import decomposition
 from small_run import picture
 
 from guie.cli import folds
-from guie.cli.folds import run_name, unlabelled_in_all
+from guie.cli.fold_checks import unlabelled_in_all
+from guie.cli.folds import run_name
+from guie.cli.foreign_results import read_against
 from guie.cli.main import main
 from guie.data.packed import GIVEN, NEVER, PackedImages
 from guie.embed.ensemble import load_backbone, load_neck
+from guie.embed.fitted import Embedded
+from guie.embed.pca import moments_of
 from guie.embed.views import normalise, to_square
-from guie.evaluate.foreign import Stacked, asked_features, check_domains, to_be_asked
+from guie.evaluate.foreign import Stacked, _refitted, asked_features, check_domains, to_be_asked
 from guie.evaluate.foreign_recipe import head_only
-from guie.recipe import FitImages, Member, Retain, Source, Stages, load_recipe
+from guie.recipe import FitImages, Member, Retain, Setting, Source, Stages, load_recipe
 from guie.run import PROJECT, Run
 
 REFITTED = f"{PCA}, refitted"
@@ -387,7 +392,9 @@ def test_what_cannot_be_is_told_in_one_line(
     ("change", "complaint"),
     [
         ("sources", "stages.s1_head: no training image is left after balancing in maps"),
-        ("fit_on", f"embed.settings.{PCA} is fitted on maps, of which the pack has no image"),
+        ("generic", "stages.s1_head.retain.generic names maps, of which no image is left"),
+        ("pca_neck", "has_pca_neck needs more training images than the 40 of neck.dim; there are 32"),
+        ("fit_on", f"embed.settings.{PCA} is fitted on maps alone"),
         ("pca_dim", f"embed.settings.{PCA}.pca_dim is 33, which needs more than 33 training images; the pack has 32"),
     ],
 )
@@ -398,14 +405,19 @@ def test_fold_that_a_door_would_refuse_is_told_before_any_training(
     """The recipe itself is sound: only without the domain too little is left of what it names."""
     recipe = world_recipe()
     stage, (first, last) = recipe.stages.head[0], recipe.embed.settings
-    if change == "sources":
-        recipe = replace(recipe, stages=Stages(head=(replace(stage, sources=("maps",)),)))
-    else:
-        own = {"fit_on": (FitImages(("maps",)),)} if change == "fit_on" else {"pca_dim": 33}
-        recipe = replace(recipe, embed=replace(recipe.embed, settings=(replace(first, **own), last)))
-    file = write_recipe(tmp_path, recipe.validate())
+    changes: dict[str, dict[str, Any]] = {
+        "sources": {"stages__head": (replace(stage, sources=("maps",)),)},
+        "generic": {
+            "stages__head": (replace(stage, trains="all", retain=Retain(features_weight=1.0, generic=("maps",))),)
+        },
+        "pca_neck": {"stages__head": (changed(stage, neck__dim=40, start__has_pca_neck=True),), "embed__dim": 40},
+        "fit_on": {"embed__settings": (replace(first, fit_on=(FitImages(("maps",)),)), last)},
+        "pca_dim": {"embed__settings": (replace(first, pca_dim=33), last)},
+    }
+    file = write_recipe(tmp_path, changed(recipe, **changes[change]).validate())
     told = refusal(capsys, foreign(monkeypatch, file, "--data-root", world.data, "--out", tmp_path))
     assert complaint in told and "seed 3, without " in told and "(data.foreign_domain leaves '" in told
+    assert told.rstrip().endswith(" out of --domains")
     assert not [*tmp_path.glob("world/foreign/seed*/04_head")]
 
 
@@ -437,6 +449,38 @@ def test_what_will_be_asked_is_what_was_asked(world: World):
             assert found.loc[own.index, "is_query"].equals(own["precision"].notna().rename("is_query"))
 
 
+def test_what_will_be_asked_by_hand():
+    """A class of one image asks nothing, though its image is searched; training images are none of it."""
+    rows = [
+        ("a1", "s", "x", "hats", "val", 1),
+        ("a2", "s", "x", "hats", "val", 1),
+        ("b1", "t", "x", "maps", "val", 2),
+        ("c1", "s", "z", "hats", "train", 3),
+        ("c2", "s", "z", "hats", "train", 3),
+    ]
+    index = pd.DataFrame(rows, columns=["image_id", "source", "source_label", "domain", "split", "class_id"])
+    assert to_be_asked(index).to_dict("list") == {
+        "image_id": ["a1", "a2", "b1"],
+        "class": ["s/x", "s/x", "t/x"],
+        "domain": ["hats", "hats", "maps"],
+        "is_query": [True, True, False],
+    }
+
+
+def test_remedy_for_absent_folds_says_how_they_are_made(tmp_path: Path):
+    """With or without --head-only, as the folds that they are compared with; and which folds are there."""
+    (tmp_path / "run/foreign").mkdir(parents=True)
+    (tmp_path / "run/foreign/queries.parquet").touch()
+    head, whole = (tmp_path / "mine" / name for name in ("foreign_head", "foreign"))
+    with pytest.raises(FileNotFoundError) as error:
+        read_against(tmp_path / "run", head)
+    told = str(error.value)
+    assert "no foreign_head/queries.parquet there; first finish guie foreign with --head-only for that run" in told
+    assert told.endswith(f", or name {tmp_path / 'run/foreign'} to compare with those folds")
+    with pytest.raises(FileNotFoundError, match=r"first finish guie foreign without --head-only for that run$"):
+        read_against(tmp_path / "none", whole)
+
+
 def test_against_itself_is_refused(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     told = refusal(capsys, foreign(monkeypatch, world.file, *world.words, "--against", world.out / "world"))
     assert "is this run itself" in told
@@ -446,6 +490,12 @@ INDEX = pd.DataFrame(
     [("a", split, i, n) for i, (split, n) in enumerate([("train", 2), ("train", 1), ("val", 2), ("val", 3)])]
     + [("b", split, 10 + i, n) for i, (split, n) in enumerate([("train", 5), ("val", 2), ("val", 1), ("val", 2)])],
     columns=["domain", "split", "class_id", "n"],
+)
+
+
+# A domain that can be trained on, and whose validation classes have an image each.
+SINGLE = pd.DataFrame(
+    [("b", "train", 10, 5), ("b", "train", 11, 5), ("b", "val", 12, 1), ("b", "val", 13, 1)], columns=INDEX.columns
 )
 
 
@@ -464,6 +514,11 @@ def index_of(rows: pd.DataFrame) -> pd.DataFrame:
             "domain a, seed 7: 1 class of two or more images can be asked about",
         ),
         (INDEX, ["a"], "domain a, seed 7: the others have 1 classes to train on, 2 are needed"),
+        (
+            pd.concat([INDEX[INDEX["domain"] == "a"], SINGLE], ignore_index=True),
+            ["a"],
+            "domain a, seed 7: the others have no class of two or more images to validate the training with",
+        ),
     ],
 )
 def test_domains_that_cannot_be_left_out(rows: pd.DataFrame, chosen: list[str], complaint: str):
@@ -482,6 +537,29 @@ def test_domain_that_only_distracts_is_not_left_out_unasked():
     with pytest.raises(ValueError, match="a refit needs 2 images of its other classes, there are 1"):
         one = INDEX[(INDEX["domain"] == "b") | (INDEX["split"] == "val") | (INDEX["class_id"] == 1)]
         check_domains(index_of(pd.concat([one, more])), ["a"], 2, 7)
+
+
+def test_refit_counts_the_images_that_it_will_be_given():
+    """Of the foreign domain three training images; its forty without labels are hidden from a refit."""
+    more = pd.DataFrame([("b", "train", 20, 3), ("a", "unlabelled", -1, 40)], columns=INDEX.columns)
+    index = index_of(pd.concat([INDEX, more], ignore_index=True))
+    assert check_domains(index, ["a"], 3, 7) == ["a"]
+    with pytest.raises(ValueError, match=r"needs 4 images of its other classes, there are 3 .* below 1 needs 2"):
+        check_domains(index, ["a"], 4, 7)
+
+
+def test_refit_that_counts_alone_needs_more_images_than_dimensions():
+    rng = np.random.default_rng(0)
+    rows = {"given": rng.normal(size=(8, 12)).astype(np.float32), "val": rng.normal(size=(5, 12)).astype(np.float32)}
+    setting = Setting("s", (Member("pretrained", 32, output="feature"),), pca_dim=8)
+    embedded = Embedded({}, moments=moments_of(rng.normal(size=(40, 12))))
+
+    def refitted(share: float) -> np.ndarray:
+        return _refitted(cast(Run, None), setting, lambda member, view, split: rows[split], embedded, share)
+
+    assert refitted(0.99).shape == (5, 8)
+    with pytest.raises(ValueError, match="PCA to 8 dimensions needs more than 8 images"):
+        refitted(1.0)
 
 
 def test_pack_without_a_domain(world: World):

@@ -101,6 +101,31 @@ def test_sources_of_one_entry_are_pooled_and_no_validation_image_counts(
     np.testing.assert_allclose(full(found), np.cov(pooled.T), atol=1e-7)
 
 
+def test_entries_lose_the_sources_of_a_foreign_domain_and_empty_ones_fall_away(
+    run: Run, rows: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sources `b` and `theirs` are of the domain that is left out; what is left keeps its weights."""
+    index = fitted.images_of(run).index
+    named = {"train": "given", "unlabelled": "hidden", "val": "val"}
+    is_gone = index["source"].isin(("b", "theirs"))
+    index = index.assign(split=index["split"].mask(is_gone, index["split"].map(named)))
+    monkeypatch.setattr(fitted, "images_of", lambda _: type("Pack", (), {"index": index}))
+    left = {"train": rows["train"][::2], "unlabelled": rows["unlabelled"][::2], "val": rows["val"]}
+    entries = (FitImages(("a", "b"), weight=3.0), FitImages(("theirs",), weight=9.0), FitImages(("mine",)))
+    setting = Setting("s", (MEMBER,), pca_dim=3, fit_on=entries)
+    recipe = replace(run.recipe, embed=Embed((setting, *run.recipe.embed.settings))).validate()
+    logging.getLogger("guie").propagate = True
+    with caplog.at_level(logging.INFO, "guie"):
+        found = embed(replace(run, recipe=recipe), setting, lambda member, view, split: left[split])
+    train, mine = unit(left["train"]), unit(left["unlabelled"])
+    assert found.moments is not None
+    np.testing.assert_allclose(found.moments.mean, 0.75 * train.mean(0) + 0.25 * mine.mean(0), atol=1e-7)
+    assert found.moments.n == 33 and found.fit_on == (FitImages(("a",), weight=3.0), FitImages(("mine",)))
+    assert "s: not fitted on b, theirs" in caplog.text
+    with pytest.raises(ValueError, match="s is fitted on b, theirs alone; name another source in fit_on"):
+        fitted_on(run, left, FitImages(("b", "theirs")))
+
+
 def test_one_entry_of_all_training_images_is_what_is_done_without_any(run: Run, rows: dict[str, np.ndarray]) -> None:
     said, silent = fitted_on(run, rows, FitImages(weight=7.0)), fitted_on(run, rows)
     assert said.n == silent.n == 40
@@ -289,12 +314,17 @@ def test_too_little_to_fit_on_is_told_before_anything_is_trained(made: Run, tmp_
     packed = PackedImages(made.folder(3))
     check_rows(made, packed)
 
-    def told(pca_dim: int, *entries: Any, root: Path = made.data_root) -> str:
+    def told(pca_dim: int, *entries: Any, root: Path = made.data_root, of: PackedImages = packed) -> str:
         row = replace(made.recipe.embed.settings[0], pca_dim=pca_dim, fit_on=entries)
         with pytest.raises((ValueError, FileNotFoundError)) as error:
-            check_rows(Run(replace(made.recipe, embed=Embed((row,))), root, made.out), packed)
+            check_rows(Run(replace(made.recipe, embed=Embed((row,))), root, made.out), of)
         return str(error.value)
 
+    single = PackedImages(made.folder(3))
+    single.index.loc[single.index["split"].tolist().index("unlabelled"), "source"] = "one"
+    assert "embed.settings.pca is fitted on images of one, of which the pack has 1; a covariance needs 2: add" in told(
+        4, FitImages(), FitImages(("one",)), of=single
+    )
     assert "needs more than 24 images and words to fit on; fit_on names 24" in told(24, FitImages(("mine",)))
     assert "needs more than 97 images and words to fit on; fit_on names 97" in told(
         97, FitWords(), FitImages(("mine",))

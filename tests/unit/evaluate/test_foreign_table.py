@@ -18,6 +18,7 @@ from guie.evaluate.foreign_table import (
     student_interval,
     summary,
 )
+from guie.evaluate.foreign_text import gain_texts
 from guie.evaluate.intervals import class_interval
 
 # seed, left out, image, class, domain, precision: two domains, a class each of two images; one image asks nothing.
@@ -165,3 +166,9 @@ def test_gain_of_a_refit_is_that_of_its_own_row():
     assert found["row"].tolist() == ["PCA", "PCA"]
     assert found["mean"].to_dict() == pytest.approx({"seen": -0.01, "never seen": 0.04})
     assert refits(plain).empty
+
+
+def test_gain_and_its_intervals_as_text():
+    ends = {"class_low": -0.0104, "class_high": 0.05, "fold_low": float("nan"), "fold_high": float("nan")}
+    assert gain_texts({"mean": 0.0234, **ends}) == ["+0.023", "-0.010 to +0.050", "–"]
+    assert gain_texts(pd.Series({"mean": -0.5, **ends, "fold_low": -1.0, "fold_high": 0.25}))[2] == "-1.000 to +0.250"

@@ -53,3 +53,10 @@ def test_verdict_is_of_its_recipe_alone_and_damage_is_none(tmp_path: Path):
     assert read_verdict(tmp_path, replace(TINY, seed=9)) is None
     (tmp_path / FILE).write_text('{"sentence": "cut')
     assert read_verdict(tmp_path, TINY) is None
+
+
+def test_card_names_the_domain_that_the_projection_was_fitted_without():
+    recipe = replace(TINY, data=replace(TINY.data, foreign_domain="toys"))
+    card = card_text(Facts(recipe, SCORES, SCORES, [], None, 30, None), [])
+    assert "fitted on training images (data.foreign_domain leaves 'toys' out)" in card
+    assert "data.foreign_domain" not in card_of(30)

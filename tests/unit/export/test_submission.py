@@ -258,6 +258,14 @@ def test_more_parity_images_than_there_are(run: Run) -> None:
         export_submission(submission.replace(run, recipe=none))
 
 
+def test_recipe_that_exports_nothing_is_told_and_what_is_there_stays(run: Run) -> None:
+    nothing = submission.replace(run.recipe, embed=submission.replace(run.recipe.embed, dim=0))
+    (run.folder(8) / "saved_model.pt").write_bytes(b"an earlier export")
+    with pytest.raises(ValueError, match=r"embed\.dim is 0, so nothing is exported"):
+        export_submission(submission.replace(run, recipe=nothing))
+    assert (run.folder(8) / "saved_model.pt").read_bytes() == b"an earlier export"
+
+
 def test_missing_inputs_name_door_07(run: Run) -> None:
     (run.folder(7) / "scores.csv").write_text("setting,mp5\nfirst,0.1\n")
     with pytest.raises(ValueError, match=r"no row 'final'; run door 07 again"):

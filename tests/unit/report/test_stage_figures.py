@@ -3,15 +3,18 @@
 import csv
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from changing import changed
 from fake_run import TOLD, make_fake_run
 
+from guie.recipe import Fold
 from guie.report.chart_files import charts
-from guie.report.collect import StageCurves, collect
+from guie.report.collect import StageCurves, collect, read_stages
 from guie.report.page import write_report
 from guie.report.sections_training import stage_charts, training
 from guie.report.stage_figures import figures_of
@@ -183,3 +186,12 @@ def test_report_of_a_damaged_column_still_comes(tmp_path: Path):
     table.assign(positive_cosine="?", loss_intra=float("inf")).to_csv(path, index=False)
     text = str(charts(collect(run), None, ())["training"])
     assert "s1_head: terms of the loss" in text and "s1_head: mean cosine of pairs" in text
+
+
+def test_scores_of_a_fold_that_was_left_out_are_called_by_it(run: Run):
+    """Not `validation`: they are of training classes."""
+    head = tuple(replace(row, left_out=Fold(number=2, of=4)) if row.name == "s1_head" else row
+                 for row in run.recipe.stages.head)  # fmt: skip
+    stages = read_stages(replace(run, recipe=changed(run.recipe, stages__head=head)))
+    titles = {stage.name: figures_of(stage)[-1].title for stage in stages}
+    assert titles.pop("s1_head") == "fold 2 of 4" and set(titles.values()) == {"validation"}

@@ -18,7 +18,7 @@ from torch import nn
 from guie.data.packed import PackedImages
 from guie.embed.retrieval import retrieve
 from guie.files import load_weights
-from guie.recipe import Fold, Retain, Setting, Stages, Validation, load_recipe
+from guie.recipe import Fold, Interpolate, Retain, Setting, Soup, Stages, Validation, load_recipe
 from guie.report.stage_rows import COLUMNS, stage_rows
 from guie.run import Run
 from guie.train import validation
@@ -47,7 +47,7 @@ def index_of(n_classes: int = 10, n_images: int = 3) -> pd.DataFrame:
 def test_four_folds_share_out_the_training_classes_of_each_domain():
     index = index_of()
     seen = []
-    for number in range(4):
+    for number in range(1, 5):
         stage = replace(STAGE, sources=(), left_out=Fold(number=number, of=4))
         trained, asked = train_rows(index, stage), val_rows(index, stage)
         assert set(index["split"].iloc[asked]) == {"train"}
@@ -55,7 +55,7 @@ def test_four_folds_share_out_the_training_classes_of_each_domain():
         classes = set(index["class_id"].iloc[asked])
         assert not classes & set(index["class_id"].iloc[trained])
         seen += sorted(classes)
-        assert classes == {c for i, c in enumerate(DEALT) if i % 4 == number}
+        assert classes == {c for i, c in enumerate(DEALT) if i % 4 == number - 1}
     assert sorted(seen) == list(range(10))
 
 
@@ -68,18 +68,19 @@ def test_without_a_fold_all_training_classes_train_and_the_validation_images_val
 
 def test_a_fold_is_of_the_stages_own_sources():
     index = index_of()
-    stage = replace(STAGE, sources=("two",), left_out=Fold(number=1, of=4))
+    stage = replace(STAGE, sources=("two",), left_out=Fold(number=2, of=4))
     assert set(index["class_id"].iloc[val_rows(index, stage)]) == {1, 9}  # as where all sources train
     assert set(index["class_id"].iloc[train_rows(index, stage)]) == {3, 5, 7}
 
 
 def test_a_number_beyond_the_folds_is_refused():
-    with pytest.raises(ValueError, match=r"left_out.number is 4; of 4 folds the numbers are 0 to 3"):
-        replace(TINY, stages=Stages(head=(replace(STAGE, left_out=Fold(number=4, of=4)),))).validate()
+    for number, told in ((5, "is 5; of 4 folds the numbers are 1 to 4"), (0, "is 0, must be 1 to 100")):
+        with pytest.raises(ValueError, match=f"left_out.number {told}"):
+            replace(TINY, stages=Stages(head=(replace(STAGE, left_out=Fold(number=number, of=4)),))).validate()
 
 
 def test_classes_of_another_fold_need_a_fresh_objective():
-    first = replace(STAGE, left_out=Fold(number=0, of=4))
+    first = replace(STAGE, left_out=Fold(number=1, of=4))
     second = replace(STAGE, name="s9_again", start=replace(STAGE.start, of=first.name, fresh=()), left_out=None)
     with pytest.raises(ValueError, match=r"stages.s9_again.left_out is another than .*fresh=\('objective',\)"):
         replace(TINY, stages=Stages(head=(first, second))).validate()
@@ -91,13 +92,13 @@ def test_what_a_fold_chose_was_not_chosen_by_what_is_reported():
 
     best = replace(STAGE, validation=replace(STAGE.validation, keeps_best=True, every_epochs=1))
     setting = Setting("last", (Member(best.name, best.image_px),))
-    for stage, expected in ((best, (f"{best.name}: best epoch",)), (replace(best, left_out=Fold(number=0)), ())):
+    for stage, expected in ((best, (f"{best.name}: best epoch",)), (replace(best, left_out=Fold(number=1)), ())):
         recipe = replace(TINY, stages=Stages(head=(stage,)), embed=replace(TINY.embed, settings=(setting,)))
         assert recipe.chosen_on_validation(setting) == expected
 
 
 def train_set_of(index: pd.DataFrame, **fields: Any) -> TrainSet:
-    """The training set of STAGE over all sources, where no domain or domain `a` is foreign."""
+    """The training set of STAGE over all sources, where no domain or `foreign_domain` is foreign."""
     foreign = fields.pop("foreign_domain", "")
     recipe = replace(TINY, data=replace(TINY.data, foreign_domain=foreign))
     index = index.assign(image_id=np.arange(len(index)).astype(str), repeats=1)
@@ -125,10 +126,27 @@ def test_too_few_images_beside_a_foreign_domain_name_it():
         train_set_of(index, retain=Retain(features_weight=1.0, generic=("one", "two")))
 
 
+def test_generic_sets_without_an_image_are_refused_before_the_term_changes_its_meaning():
+    """Without the check all images would carry the term of the features, those that the objective sees included."""
+    index, generic = index_of(), Retain(features_weight=1.0, generic=("two",))
+    assert train_set_of(index, retain=generic).is_generic.sum() == 15
+    hidden = index.assign(split=index["split"].mask(index["source"] == "two", "given"))
+    told = r"retain.generic names two, of which no image is left{}: nothing .*retain.generic=\(\)"
+    with pytest.raises(ValueError, match=told.format("")):
+        train_set_of(hidden, retain=generic)
+    with pytest.raises(ValueError, match=told.format(r" \(data.foreign_domain leaves 'b' out\)")):
+        train_set_of(hidden, foreign_domain="b", retain=generic)
+
+
 def test_report_says_where_scores_are_those_of_a_fold():
-    stages = Stages(head=(STAGE, replace(STAGE, name="less", left_out=Fold(number=1, of=4))))
-    trains = [row[COLUMNS.index("trains")] for row in stage_rows(replace(TINY, stages=stages))]
-    assert trains == [STAGE.trains, f"{STAGE.trains}; its scores are those of fold 1 of 4"]
+    less = replace(STAGE, name="less", left_out=Fold(number=1, of=4))
+    mixed = (Soup("soup", of=("less",)), Interpolate("between", of="less"), Soup("whole", of=(STAGE.name,)))
+    rows = stage_rows(replace(TINY, stages=Stages(head=(STAGE, less, *mixed))))
+    own = "; its scores are those of fold 1 of 4"
+    assert [row[COLUMNS.index("trains")] for row in rows] == [
+        *(STAGE.trains, f"{STAGE.trains}{own}"),
+        *(f"soup{own}", f"interpolation, 0.5 tuned{own}", "soup"),
+    ]
 
 
 class _Store:
@@ -148,7 +166,7 @@ class _Store:
 def test_a_stage_is_scored_on_its_fold():
     index = index_of()
     store = _Store(index)
-    stage = replace(STAGE, sources=(), left_out=Fold(number=2, of=4))
+    stage = replace(STAGE, sources=(), left_out=Fold(number=3, of=4))
     model = SimpleNamespace(backbone=nn.Linear(2, 2), neck=nn.Identity())
     run = SimpleNamespace(recipe=SimpleNamespace(model_of=lambda name: TINY.model))
     scores = validated(run, stage, model, store, is_kept=True)  # type: ignore[arg-type]
@@ -163,7 +181,7 @@ def test_stage_trains_without_its_fold_and_keeps_the_epoch_that_is_best_on_it(
     out = copied(packed_world, tmp_path)
     stage = changed(
         WORLD.stage("s1_head"),
-        left_out=Fold(number=0, of=2),
+        left_out=Fold(number=1, of=2),
         validation=Validation(every_epochs=1, keeps_best=True),
         optim__n_epochs=3,
         optim__lr=0.3,
@@ -188,5 +206,5 @@ def test_stage_trains_without_its_fold_and_keeps_the_epoch_that_is_best_on_it(
     with (run.stage_folder(stage.name) / "metrics.csv").open() as handle:
         by_epoch = [float(row["val_mp5"]) for row in csv.DictReader(handle)]
     assert len(set(by_epoch)) > 1 and result["mp5"] == pytest.approx(max(by_epoch), abs=1e-6)
-    assert f"stage {stage.name}: mP@5 of fold 0 of 2 {result['mp5']:.3f}" in caplog.text
+    assert f"stage {stage.name}: mP@5 of fold 1 of 2 {result['mp5']:.3f}" in caplog.text
     assert "validation mP@5" not in caplog.text

@@ -155,6 +155,14 @@ def test_frozen_weights_are_not_held() -> None:
     assert retained(Retain(), None, np.zeros(200, bool), dict(model.trained())) is None
 
 
+def test_batch_without_a_generic_image_does_not_carry_the_term_of_the_features() -> None:
+    """Where the settings name generic sets, none among the images is not the same as no such sets."""
+    model = held(GENERIC)
+    model.retained = retained(GENERIC, np.ones((200, WIDTH), np.float32), np.zeros(200, bool), dict(model.trained()))
+    _, terms = take_step(model, 0)
+    assert terms["kept_features"] == 0.0
+
+
 def test_classes_that_the_objective_sees_come_first() -> None:
     ids = np.array([40, 7, 7, 12, 3, 40, 12])
     is_generic = np.array([False, True, True, False, True, False, True])  # 12 is of both, and so it is seen
