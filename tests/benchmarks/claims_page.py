@@ -45,8 +45,8 @@ a 95 % interval for other seeds and for other classes; correlations, for other o
 The number behind the expectation is the smallest difference that matters. *more*, *less*: reproduced if the whole
 interval is on the claimed side; contradicted if a difference that matters is excluded there. *no more*: the same, with
 the verdicts exchanged. *no less*: reproduced if a loss that matters is excluded; contradicted if one is certain.
-*alike*: reproduced if the whole interval is that near to 0, contradicted if all of it is farther. Every row that was
-run is here; none was run again until it fitted.
+*alike*: reproduced if the whole interval is that near to 0, contradicted if all of it is farther. After the review all
+rows were measured anew, once; every one is here, and none was run again until it fitted.
 
 With so many claims some verdicts are luck: an interval misses the truth on one side in one of forty. Claims that share
 a side share its luck; many have the same five ArcFace heads as their base. **†** marks what this project found or knew
@@ -133,14 +133,14 @@ def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFram
     told = f"{_verdicts(unmarked, found)}. Of those marked †, {len(marked)}: {_verdicts(marked, found)}."
     n_missing = len(claims) - len(found)
     n_some = len(found) - len(whole)
-    open_ones = f"\n{n_some} have no verdict yet, since not all of their seeds are there." if n_some else ""
-    open_ones += f"\n{n_missing} further claims are written down and not measured yet." if n_missing else ""
+    open_ones = f" {n_some} have no verdict yet, since not all of their seeds are there." if n_some else ""
+    open_ones += f" {n_missing} further claims are written down and not measured yet." if n_missing else ""
     lines = [
         INTRODUCTION.format(
             processors=", ".join(sorted(rows["processor"].unique())),
             commits=", ".join(rows["commit"].unique()),
             minutes=round(_cpu_s(claims, rows) / 60),
-            counts=f"{len(unmarked)} claims of others are measured: {told}{open_ones}",
+            counts=textwrap.fill(f"{len(unmarked)} claims of others are measured: {told}{open_ones}", 120),
         ),
         f"{OPENING}{conclusions}{CLOSING}",
     ]
