@@ -195,9 +195,10 @@ def table(arguments: argparse.Namespace) -> tuple[str, pd.DataFrame]:
     """
     found = {}
     for row in rows_of(arguments):
-        path = folder_of(arguments.out, arguments.form, row) / QUERIES
-        if path.is_file():
-            found[row.name] = pd.read_parquet(path)
+        places = [folder_of(out, arguments.form, row) / QUERIES for out in (arguments.out, *arguments.beside)]
+        tables = [pd.read_parquet(place) for place in places if place.is_file()]
+        if tables:
+            found[row.name] = _without_repeats(tables)
     if not found:
         raise ValueError(f"{arguments.out} holds no finished row of form {arguments.form}; run without --table-only")
     shared = {(seed, domain) for seed in arguments.seeds for domain in arguments.domains}
@@ -213,6 +214,17 @@ def table(arguments: argparse.Namespace) -> tuple[str, pd.DataFrame]:
         found[name] = own[is_shared]
     scores = pd.concat(fold_scores(own).assign(recipe=name) for name, own in found.items())
     return "\n".join([*_head(arguments, found), *_rows(found), "", *_refits(found), ""]), scores
+
+
+def _without_repeats(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Queries of several folders as one table; a fold that two of them hold is that of the first."""
+    held: set[tuple[int, str]] = set()
+    parts = []
+    for own in tables:
+        folds = list(zip(own["seed"], own["left_out"], strict=True))
+        parts.append(own[[fold not in held for fold in folds]])
+        held |= set(folds)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _head(arguments: argparse.Namespace, found: dict[str, pd.DataFrame]) -> list[str]:
@@ -288,6 +300,14 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
     p.add_argument("--out", type=Path, default=PROJECT / "artifacts/foreign", help="where the folds go")
+    p.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="other folders of --out, whose folds the table counts, too: several processes or machines shared the work",
+    )
     p.add_argument("--form", choices=MINUTES, default="backbone", help="what is trained (default: backbone)")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--domains", nargs="+", default=DOMAINS, choices=DOMAINS, help="to leave out (default: all)")

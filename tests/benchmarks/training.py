@@ -13,8 +13,9 @@ starts.
 
 Run, 25 minutes for the first seed, 20 for each other:
      python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md
-On an accelerator, both sides in bf16 by autocast:
+On an accelerator, both sides in bf16 by autocast; or the backbone stages alone, in a minute:
      python tests/benchmarks/training.py --device cuda
+     python tests/benchmarks/training.py --device cuda --steps
 The ViT's steps alone, on one batch in memory; or with PASSIVE, as the doors have it:
      OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare
 """
@@ -87,6 +88,7 @@ def main() -> None:
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    p.add_argument("--steps", action="store_true", help="the backbone stages alone, of the first seed")
     p.add_argument("--bare", action="store_true", help="images/s of the ViT's steps alone, on one batch in memory")
     p.add_argument("--plain", nargs=5, metavar=("MODEL", "PACK", "WEIGHTS", "SEED", "START"), help=argparse.SUPPRESS)
     p.add_argument("--door-4", nargs=2, metavar=("START", "OPTIONS"), help=argparse.SUPPRESS)
@@ -97,25 +99,37 @@ def main() -> None:
     if arguments.plain:
         model, pack, weights, seed, start = arguments.plain
         device = torch.device(arguments.device)
-        print(json.dumps(plain(model, Path(pack), Path(weights), int(seed), float(start), device)))
+        has_head = model == "mobilenetv2" and not arguments.steps
+        print(json.dumps(plain(model, Path(pack), Path(weights), int(seed), float(start), device, has_head)))
         return
     if arguments.door_4:
         door_4_from(float(arguments.door_4[0]), json.loads(arguments.door_4[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
         places = Path(folder), arguments.data_root, arguments.device
+        if arguments.steps:
+            rows = {name: measured(*places, name, arguments.seeds[0], True, has_head=False) for name in MODELS}
+            print("\n".join([told_of(arguments.seeds[:1], arguments.device, " --steps"), *backbone_rows(rows)]))
+            return
         head = [measured(*places, "mobilenetv2", seed, seed == arguments.seeds[0]) for seed in arguments.seeds]
         vit = measured(*places, "vit", arguments.seeds[0], True)
     print(report(arguments.seeds, arguments.device, head, vit))
 
 
 def measured(
-    folder: Path, data_root: Path, device: str, name: str, seed: int, has_backbone_stage: bool
+    folder: Path,
+    data_root: Path,
+    device: str,
+    name: str,
+    seed: int,
+    has_backbone_stage: bool,
+    has_head: bool | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What the plain loop and the doors need for one seed: seconds, images/s, mP@5 from either start ("mp5 ours", "mp5
-    theirs")."""
+    theirs"). The head-only stage is compared, too, where `has_head` is true; None: for the MobileNetV2."""
     model, weights, more = MODELS[name]
-    n_epochs = N_EPOCHS if name == "mobilenetv2" else 1
+    has_head = name == "mobilenetv2" if has_head is None else has_head
+    n_epochs = N_EPOCHS if has_head else 1
     text = RECIPE.format(
         name=name,
         model=model,
@@ -158,7 +172,7 @@ def measured(
         ours["step"] = float(curve(run / "05_backbone/backbone")["images_per_s"][-1])  # the first epoch warms up
     file = Run(load_recipe(str(folder / f"{name}.py")), data_root.resolve(), run).weights_path(weights)
     theirs: dict[str, float] = {}
-    for start in STARTS if name == "mobilenetv2" else ("ours",):
+    for start in STARTS if has_head else ("ours",):
         command = [
             sys.executable,
             __file__,
@@ -170,13 +184,14 @@ def measured(
             str(file),
             str(seed),
             str(STARTS[start]),
+            *([] if has_head else ["--steps"]),
         ]
         told = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=environment_of_a_script()
         ).stdout
         found = json.loads(told.splitlines()[-1])
         theirs = found | theirs | {f"mp5 {start}": found.get("mp5", 0.0)}  # times are those of the first
-    if name == "mobilenetv2":  # last, since it makes the stage anew
+    if has_head:  # last, since it makes the stage anew
         subprocess.run(
             [sys.executable, __file__, "--door-4", str(STARTS["theirs"]), json.dumps([*options, "--force"])],
             check=True,
@@ -228,9 +243,11 @@ def plain_backbone(name: str, weights: Path) -> nn.Module:
     return backbone.requires_grad_(False).eval()
 
 
-def plain(name: str, pack: Path, weights: Path, seed: int, start: float, device: torch.device) -> dict[str, float]:
+def plain(
+    name: str, pack: Path, weights: Path, seed: int, start: float, device: torch.device, has_head: bool
+) -> dict[str, float]:
     """The loop of a notebook: torchvision's transforms and loader, everything forwarded in every epoch, fp32 on a CPU
-    and bf16 autocast on a card; `start` as in STARTS."""
+    and bf16 autocast on a card; `start` as in STARTS. Without `has_head` the steps of a backbone stage alone."""
     from pytorch_metric_learning.losses import ArcFaceLoss
     from torchvision import datasets, transforms
 
@@ -252,7 +269,7 @@ def plain(name: str, pack: Path, weights: Path, seed: int, start: float, device:
         neck = nn.Sequential(nn.Dropout(0.2), nn.Linear(backbone.num_features, 64)).to(device)
         loss = ArcFaceLoss(len(train.classes), 64, margin=float(np.degrees(MARGIN)), scale=30).to(device)
         loss.W.data.mul_(start)  # which starts with 1
-        if name == "vit":
+        if not has_head:
             return {"step": plain_steps(backbone, neck, loss, train, device)}
         optimizer = torch.optim.AdamW([*neck.parameters(), *loss.parameters()], lr=LR, weight_decay=1e-4)
         loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, **loading(device))
@@ -340,16 +357,10 @@ def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: An
     return N_STEPS * STEP_BATCH / (time.time() - began)
 
 
-def report(
-    seeds: list[int],
-    device: str,
-    head: list[tuple[dict[str, float], dict[str, float]]],
-    vit: tuple[dict[str, float], dict[str, float]],
-) -> str:
-    """The markdown of both tables."""
-    theirs, ours = ({key: statistics.mean(row[i][key] for row in head) for key in ("total", "epoch")} for i in (0, 1))
+def told_of(seeds: list[int], device: str, more: str = "") -> str:
+    """The heading, what was run, and the head of the table; `more` are further options."""
     on_card = device == "cuda"
-    options = f"--seeds {' '.join(map(str, seeds))}{' --device cuda' if on_card else ''}"
+    options = f"--seeds {' '.join(map(str, seeds))}{' --device cuda' if on_card else ''}{more}"
     told = f"""
     `python tests/benchmarks/training.py {options}`: {n_cores()} cores ({os.uname().machine}),
     {torch.cuda.get_device_name() if on_card else "no GPU"}, torch {torch.__version__}; images of minibench at {PX} px.
@@ -360,9 +371,33 @@ def report(
     sleep, compute convolutions channels last, and read small packed images. The plain loop has torch's defaults, and
     reads the same packed images as files.
     """
+    columns = "| | as people write it | doors 04 and 05 | ratio |\n|---|---|---|---|"
+    return f"# Training\n\n{paragraph(told)}\n\n{columns}"
+
+
+def backbone_rows(rows: dict[str, tuple[dict[str, float], dict[str, float]]]) -> list[str]:
+    """The lines of the table about backbone stages."""
+    names = {"mobilenetv2": "MobileNetV2", "vit": "ViT-Ti/16"}
+    lines = []
+    for name, (theirs, ours) in rows.items():
+        ratio = ours["step"] / theirs["step"]
+        lines.append(
+            f"| {names[name]}: backbone-only stage, images/s | {theirs['step']:.1f} | {ours['step']:.1f} | "
+            f"**{ratio:.2f} x** |"
+        )
+    return lines
+
+
+def report(
+    seeds: list[int],
+    device: str,
+    head: list[tuple[dict[str, float], dict[str, float]]],
+    vit: tuple[dict[str, float], dict[str, float]],
+) -> str:
+    """The markdown of both tables."""
+    theirs, ours = ({key: statistics.mean(row[i][key] for row in head) for key in ("total", "epoch")} for i in (0, 1))
     lines = [
-        f"# Training\n\n{paragraph(told)}\n",
-        "| | as people write it | doors 04 and 05 | ratio |\n|---|---|---|---|",
+        told_of(seeds, device),
         f"| MobileNetV2: head-only stage of {N_EPOCHS} epochs with its validation, caching included, s | "
         f"{theirs['total']:.0f} | {ours['total']:.1f} "
         f"| **{theirs['total'] / ours['total']:.1f} x** |",
@@ -371,12 +406,7 @@ def report(
     ]
     n_images = head[0][1]["n_images"]
     per_second = n_images / ours["epoch"]
-    for name, (plain_row, own_row) in (("MobileNetV2", head[0]), ("ViT-Ti/16", vit)):
-        ratio = own_row["step"] / plain_row["step"]
-        lines.append(
-            f"| {name}: backbone-only stage, images/s | {plain_row['step']:.1f} | {own_row['step']:.1f} | "
-            f"**{ratio:.2f} x** |"
-        )
+    lines += backbone_rows({"mobilenetv2": head[0], "vit": vit})
     hours = N_FIFTH * 1000 / per_second / 3600
     told = f"""
     An epoch of {n_images:,.0f} images in {ours["epoch"]:.3f} s is {per_second:,.0f} images/s. The 5th place's head saw
