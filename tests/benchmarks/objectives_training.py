@@ -185,6 +185,7 @@ class Trained:
         model: With its final weights.
         epoch_s: Seconds of CPU time an epoch, all threads and processes together.
         memory_mb: Largest resident memory while it trained, less that before, in 10^6 bytes; of this process alone.
+            NaN where no system tells it.
     """
 
     model: Model
@@ -220,8 +221,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
         if stage.is_backbone_frozen
         else ImageBatches(recipe, stage, packed, train_set, world.accelerator)
     )
-    _forget_peak()
-    before = peak_memory()
+    before = peak_memory() if _forget_peak() else float("nan")
     began = cpu_seconds()
     key = repr((stage, recipe.seed, code_commit()))  # other code may have other buffers
     checkpoint = Checkpoint(folder / "last.pt", key, stage.name, world.accelerator)
@@ -249,14 +249,15 @@ def cpu_seconds() -> float:
     return time.process_time() + of_children.ru_utime + of_children.ru_stime
 
 
-def _forget_peak() -> None:
-    """Gives freed memory back and lets the largest resident memory be counted anew.
-
-    Raises:
-        OSError: this is no Linux, whose /proc/self/clear_refs takes that order.
-    """
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def _forget_peak() -> bool:
+    """Gives freed memory back and lets the largest resident memory be counted anew. Returns whether that is possible:
+    it takes a Linux whose /proc/self/clear_refs takes that order, which a sandbox may lack."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def val_features(world: World, packed: PackedImages, model: Model, image_px: int) -> np.ndarray:
