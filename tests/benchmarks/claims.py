@@ -4,11 +4,12 @@ A claim is a declarative row (claims_training.py, claims_data.py, claims_embeddi
 claims_tricks.py, claims_shift.py): who says it, the two sides that are compared here, and what is expected. The rule of
 the verdicts is in claims_types.py. A finished (claim, seed) is a line of claims/FAMILY.csv and is skipped, so the
 script may be broken off and started again; a line of another set-up of the claim stays in the file and does not count.
-Several may run at once with different --family.
+Several may run at once with different --family or --seeds. Rows of one claim need one kind of device.
 
 Run: python tests/benchmarks/claims.py --list
      python tests/benchmarks/claims.py --data-root ../shared/data                   all that is left
      python tests/benchmarks/claims.py --data-root ../shared/data --claim flip      one claim
+     python tests/benchmarks/claims.py --family layers --device cuda --seeds 0      on a card
      python tests/benchmarks/claims.py --claim flip --again                         measure it anew; changes no file
      python tests/benchmarks/claims.py --table-only                                 claims.md and charts
 """
@@ -32,14 +33,15 @@ from claims_shift import SHIFT
 from claims_statistics import STATISTICS, NotMeasuredError
 from claims_training import LAYERS, SAMPLING
 from claims_tricks import TRICKS
-from claims_types import SEEDS, Claim
-from claims_work import SCRIPTS, Bench, class_error, digest, n_freedom
+from claims_types import SEEDS, Claim, digest
+from claims_work import SCRIPTS, Bench, class_error, n_freedom
 from objectives_parts import Files, NotReadyError
 from objectives_results import Results, code_commit, processor
 from objectives_settings import settings_of
 from objectives_training import CannotTrainError
 
 from guie.errors import run_to_the_end
+from guie.launch import choose_device
 from guie.run import PROJECT
 
 HERE = Path(__file__).resolve().parent
@@ -67,16 +69,17 @@ def main() -> None:
         for claim in wanted:
             print(f"{claim.family:<11} {claim.name:<32} {claim.says}")
         return
+    device = arguments.device if arguments.device == "cpu" else choose_device(arguments.device)
     if arguments.again:
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(arguments.data_root, arguments.out.resolve(), Path(folder, "arms"), Files(HERE))
+            bench = Bench(arguments.data_root, arguments.out.resolve(), Path(folder, "arms"), Files(HERE), device)
             failed = measure(wanted, bench, Path(folder), arguments.seeds)
             tell(wanted, rows_in(Path(folder), wanted))
     else:
         failed = []
         if not arguments.table_only:
             out = arguments.out.resolve()
-            bench = Bench(arguments.data_root, out, out / "claims", Files(HERE))
+            bench = Bench(arguments.data_root, out, out / "claims", Files(HERE), device)
             failed = measure(wanted, bench, HERE / "claims", arguments.seeds)
             tell(wanted, rows_in(HERE / "claims", wanted))
         print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
@@ -93,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
     p.add_argument("--out", type=Path, default=PROJECT / "artifacts/objectives", help="packed images and features")
     p.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="of networks; a card takes bf16")
     p.add_argument(
         "--again",
         action="store_true",
@@ -127,7 +131,7 @@ def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence
     Returns:
         The names of claims that an error kept from a row.
     """
-    marks = {"commit": code_commit(*SCRIPTS), "processor": processor()}
+    marks = {"commit": code_commit(*SCRIPTS), "processor": processor(bench.device)}
     jobs = [(claim, seed) for seed in seeds for claim in claims if seed in claim.seeds]
     jobs = [(claim, seed) for claim, seed in jobs if not _is_there(folder, claim, seed)]
     failed: list[str] = []

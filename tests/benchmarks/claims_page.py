@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from claims_types import OURS, REPRODUCED, Claim, Found
-from claims_work import digest
+from claims_types import OURS, REPRODUCED, Claim, Found, digest
 from objectives_charts import dot_chart
+from objectives_results import is_card
 
 from guie.files import whole_file
 
@@ -137,7 +137,7 @@ def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFram
     open_ones += f" {n_missing} further claims are written down and not measured yet." if n_missing else ""
     lines = [
         INTRODUCTION.format(
-            processors=", ".join(sorted(rows["processor"].unique())),
+            processors="; ".join(sorted(rows["processor"].unique())),
             commits=", ".join(rows["commit"].unique()),
             minutes=round(_cpu_s(claims, rows) / 60),
             counts=textwrap.fill(f"{len(unmarked)} claims of others are measured: {told}{open_ones}", 120),
@@ -155,9 +155,20 @@ def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFram
             lines += [f"| {heads} |", "|" + "---|" * len(heads.split("|"))]
             lines += ["| " + " | ".join(row_of(claim, rows, found[claim.name])) + " |" for claim in measured]
             lines.append("")
+        for text in _where(own, rows):
+            lines += ["", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)]
         for text in _not_found([claim.name for claim in own if claim.name not in found], rows):
             lines += ["", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)]
     return "\n".join(lines) + f"\n{NOT_DONE}"
+
+
+def _where(claims: Sequence[Claim], rows: pd.DataFrame) -> list[str]:
+    """A sentence about the processors of some claims, where the page has rows of several."""
+    own = sorted(rows.loc[rows["claim"].isin([claim.name for claim in claims]), "processor"].unique())
+    if not own or rows["processor"].nunique() == 1:
+        return []
+    on_card = " A card's own time is not in the CPU minutes." if any(map(is_card, own)) else ""
+    return [f"Measured on: {'; '.join(own)}.{on_card}"]
 
 
 def _not_found(names: Sequence[str], rows: pd.DataFrame) -> list[str]:

@@ -30,9 +30,11 @@ that the claim allows; now the loss must surely be larger than `small`. It makes
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -234,3 +236,21 @@ class Found:
             if claim.expected == "no more":
                 is_true, is_false = is_false, is_true
         return REPRODUCED if is_true else CONTRADICTED if is_false else UNDECIDED
+
+
+def digest(*nodes: Any) -> str:
+    """First 10 hex digits of a hash over settings. A field with its default does not count: a field that later code
+    adds changes no digest."""
+    return hashlib.sha256(json.dumps([_told(node) for node in nodes]).encode()).hexdigest()[:10]
+
+
+def _told(node: Any) -> Any:
+    """Settings as JSON, without the fields that have their defaults."""
+    if isinstance(node, tuple):
+        return [_told(item) for item in node]
+    if not is_dataclass(node):
+        return node
+    defaults = {own.name: own.default for own in fields(node) if own.default is not MISSING}
+    values = {own.name: getattr(node, own.name) for own in fields(node)}
+    stated = {name: _told(value) for name, value in values.items() if name not in defaults or defaults[name] != value}
+    return {"kind": type(node).__name__, **stated}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from claims_types import NO_POST, RUNGS, Arm, Images, Projected, Rung
+from claims_images import changed_images
+from claims_types import NO_POST, RUNGS, Arm, Projected, Rung, digest
 from objectives_parts import Files
 from objectives_results import code_commit
 from objectives_settings import HEAD_PX, RECIPE, head_stage, settings_of
@@ -22,7 +20,9 @@ from objectives_training import (
     UNSEEN,
     Trained,
     World,
+    after_neck,
     cpu_seconds,
+    embedded,
     retrieval,
     trained,
     val_features,
@@ -113,37 +113,20 @@ def n_freedom(asked: Asked, metric: str) -> int:
     return int(queries["class_id"].nunique() - queries["domain"].nunique())
 
 
-def digest(*nodes: Any) -> str:
-    """First 10 hex digits of a hash over settings. A field with its default does not count: a field that later code
-    adds changes no digest."""
-    return hashlib.sha256(json.dumps([_told(node) for node in nodes]).encode()).hexdigest()[:10]
-
-
-def _told(node: Any) -> Any:
-    """Settings as JSON, without the fields that have their defaults."""
-    if isinstance(node, tuple):
-        return [_told(item) for item in node]
-    if not is_dataclass(node):
-        return node
-    defaults = {field.name: field.default for field in fields(node) if field.default is not MISSING}
-    values = {field.name: getattr(node, field.name) for field in fields(node)}
-    stated = {name: _told(value) for name, value in values.items() if name not in defaults or defaults[name] != value}
-    return {"kind": type(node).__name__, **stated}
-
-
 class Bench:
     """Worlds of images and features, and what arms have scored in them."""
 
-    def __init__(self, data_root: Path, out: Path, kept: Path, files: Files) -> None:
+    def __init__(self, data_root: Path, out: Path, kept: Path, files: Files, device: str = "cpu") -> None:
         """Data sets are in `data_root`, packed images and features in `out`, what arms have scored in `kept`; `files`
-        has the search's choices."""
-        self.data_root, self.out, self.kept, self.files = data_root, out, kept, files
+        has the search's choices; networks are on `device`, as the doors name it."""
+        self.data_root, self.out, self.kept, self.files, self.device = data_root, out, kept, files, device
         self._worlds: dict[tuple[Encoded, int], World] = {}
         self._ladders: dict[int, list[list[ShiftSplit]]] = {}  # by seed, for each domain
 
     def asked(self, arm: Arm, seed: int) -> Asked:
-        """The scores of an arm, made or read from an earlier start with the same code and settings."""
-        folder = self.kept / f"{digest(arm, self._stages(arm, seed))}_{seed}_{code_commit(*SCRIPTS)}"
+        """The scores of an arm, made or read from an earlier start with the same code, settings and kind of device."""
+        on_card = "" if self.device == "cpu" else "_card"
+        folder = self.kept / f"{digest(arm, self._stages(arm, seed))}_{seed}_{code_commit(*SCRIPTS)}{on_card}"
         queries, noted = folder / "queries.parquet", folder / "noted.json"
         if noted.is_file():
             told = json.loads(noted.read_text(encoding="utf-8"))
@@ -184,7 +167,7 @@ class Bench:
             return np.concatenate([l2_normalised(part(rows)) for part in parts], axis=1)
 
         embed = joined if arm.joined else parts[0]
-        train = np.flatnonzero((_changed(world, arm.images, seed).index["split"] == "train").to_numpy())
+        train = np.flatnonzero((changed_images(world, arm.images, seed).index["split"] == "train").to_numpy())
         if arm.projected is not None:
             embed = _projected(embed, arm.projected, train)
         if arm.post.length_mix:
@@ -198,7 +181,7 @@ class Bench:
         if not stages:
             return lambda rows: _mean_of_views(world, arm, lambda features: features, rows)
         taught = self._taught(arm, seed)
-        packed = _changed(taught, arm.images, seed)
+        packed = changed_images(taught, arm.images, seed)
         n_all, n_here = (len(rows_of(of, "train")) for of in (taught.packed, packed))
         stages = tuple(_with_steps(stage, n_all, n_here) for stage in stages)
         if any(not stage.is_backbone_frozen for stage in stages):
@@ -212,14 +195,12 @@ class Bench:
         models = [_in_turn(taught, packed, _numbered(stages, i), folder).model for i in range(arm.n_averaged)]
         necks = averaged([model.neck.state_dict() for model in models])
         models[0].neck.load_state_dict(necks)
-        neck = models[0].neck.eval()
+        neck = models[0].neck
         shape = stages[-1].neck
 
         def embed(rows: np.ndarray) -> np.ndarray:
             def of(features: np.ndarray) -> np.ndarray:
-                with torch.no_grad():
-                    found: np.ndarray = neck(torch.from_numpy(sized(features, world.packed, rows, shape))).numpy()
-                return found
+                return after_neck(neck, sized(features, world.packed, rows, shape))
 
             return _mean_of_views(world, arm, of, rows)
 
@@ -266,7 +247,8 @@ class Bench:
             first = self._of_seed(arm, 0) if seed else None
             self._worlds = {known: world for known, world in self._worlds.items() if known[1] in (0, seed)}
             own = with_seed(recipe, seed)
-            self._worlds[key] = world_of(own, px, self.data_root, self.out, first, patch_stride=arm.patch_stride)
+            words = {"patch_stride": arm.patch_stride, "device": self.device}
+            self._worlds[key] = world_of(own, px, self.data_root, self.out, first, **words)
         return self._worlds[key]
 
 
@@ -318,10 +300,7 @@ def _of_moved(world: World, model: TrainedModel, rows: np.ndarray) -> np.ndarray
     if not np.array_equal(rows, rows_of(world.packed, "val")):
         raise ValueError("a moved backbone embeds the validation images alone here")
     features = val_features(world, world.packed, model, world.encoder.image_px)
-    model.neck.eval()
-    with torch.no_grad():
-        found: np.ndarray = model.neck(torch.from_numpy(features)).numpy()
-    return found
+    return embedded(model, features)
 
 
 def _projected(embed: Embed, how: Projected, train: np.ndarray) -> Embed:
@@ -358,78 +337,3 @@ def _queries(embeddings: np.ndarray, ids: pd.DataFrame, post: PostProcess) -> pd
     n_others = pd.Series(classes).groupby(classes).transform("size").to_numpy() - 1
     table = ids[["class_id", "domain"]].reset_index(drop=True)
     return table.assign(mp5=host_precision(is_correct, n_others))
-
-
-def _changed(world: World, images: Images, seed: int) -> PackedImages:
-    """The images with other training images or labels; those that go belong to no split."""
-    if images == Images():
-        return world.packed
-    index = world.packed.index
-    rng = np.random.default_rng([seed, int(digest(images), 16)])
-    stays = (index["split"] == "train").to_numpy().copy()
-    if images.min_images:
-        n_images = index["class_id"].map(index.loc[stays, "class_id"].value_counts())
-        stays &= (n_images >= images.min_images).to_numpy()
-    if images.domains:
-        stays &= index["domain"].isin(images.domains).to_numpy()
-    if images.class_share < 1:
-        stays &= np.isin(index["class_id"].to_numpy(), _some_classes(index[stays], images.class_share, rng))
-    if images.image_share < 1:
-        stays = _some_images(index["class_id"].to_numpy(), stays, images.image_share, rng)
-    split = np.where(index["split"] == "train", np.where(stays, "train", UNSEEN), index["split"])
-    classes = index["class_id"].to_numpy().copy()
-    if images.wrong_share:
-        rows = np.flatnonzero(stays)
-        classes[rows] = wrong_labels(
-            classes[rows], world.features["plain"][rows], images.wrong_share, images.is_confusable, rng
-        )
-    changed = copy.copy(world.packed)
-    changed.index = index.assign(split=split, class_id=classes)
-    return changed
-
-
-def _some_classes(train: pd.DataFrame, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Some classes of each domain, at random."""
-    kept = []
-    for _, of_domain in train.groupby("domain", sort=True):
-        classes = np.unique(of_domain["class_id"].to_numpy())
-        kept.append(rng.choice(classes, max(2, round(share * len(classes))), replace=False))
-    return np.concatenate(kept)
-
-
-def _some_images(classes: np.ndarray, stays: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Some images of each class, at random; at least two, where it has them. bool [n]."""
-    kept = np.zeros(len(stays), dtype=bool)
-    for label in np.unique(classes[stays]):
-        rows = np.flatnonzero(stays & (classes == label))
-        n = min(len(rows), max(2, round(share * len(rows))))
-        kept[rng.choice(rows, n, replace=False)] = True
-    return kept
-
-
-def wrong_labels(
-    classes: np.ndarray, features: np.ndarray, share: float, is_confusable: bool, rng: np.random.Generator
-) -> np.ndarray:
-    """Labels of which a share is wrong, int64 [n].
-
-    Args:
-        classes: int64 [n], the right ones.
-        features: float [n, dim].
-        share: Of the images; which ones is random.
-        is_confusable: A wrong label is the class with the nearest mean feature (by cosine), else any other class.
-        rng: Draws both.
-    """
-    names, own = np.unique(classes, return_inverse=True)
-    wrong = rng.choice(len(classes), round(share * len(classes)), replace=False)
-    if is_confusable:
-        sums = np.zeros((len(names), features.shape[1]))
-        np.add.at(sums, own, l2_normalised(features))
-        means = l2_normalised(sums)
-        cosines = means @ means.T
-        np.fill_diagonal(cosines, -np.inf)
-        new = cosines.argmax(axis=1)[own[wrong]]
-    else:
-        new = (own[wrong] + rng.integers(1, len(names), len(wrong))) % len(names)
-    found = own.copy()
-    found[wrong] = new
-    return names[found]

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
+from guie.embed.accelerator import precision_of
 from guie.files import whole_file
 from guie.run import PROJECT
 
@@ -80,7 +82,7 @@ class Results:
         """
         if unknown := {name for row in added for name in row} - set(self.columns):
             raise ValueError(f"{self.path.name} has no column {', '.join(sorted(unknown))}")
-        with _locked(self.path.parent):
+        with alone_in(self.path.parent):
             new = pd.DataFrame(list(added), columns=self.columns)
             rows = self.read()
             if len(rows) and new[list(self.key)].merge(rows[list(self.key)]).size:
@@ -91,14 +93,15 @@ class Results:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing in a folder while the block runs. The lock leaves no file behind."""
+def alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in such a block of a folder, and keeps others waiting. It leaves no file."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a forked process still has it open
         os.close(descriptor)
 
 
@@ -119,9 +122,15 @@ def code_commit(*scripts: str) -> str:
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
-def processor() -> str:
-    """The processor's name, as Linux tells it."""
+def processor(device: str = "cpu") -> str:
+    """The processor's name, as Linux tells it; a card's before it, and its precision behind."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    own = names[0] if names else platform.machine()
+    return own if device == "cpu" else f"{torch.cuda.get_device_name(device)}, {own}, {precision_of(device)}"
+
+
+def is_card(processor: str) -> bool:
+    """Whether a row's processor is a card."""
+    return processor.endswith((", bf16", ", fp16"))

@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from objectives_results import code_commit
+from objectives_results import alone_in, code_commit
 from sklearn.metrics import normalized_mutual_info_score
 
 from guie.data.packed import PackedImages
 from guie.data.split import class_folds
-from guie.embed.accelerator import make_accelerator
+from guie.embed.accelerator import make_accelerator, precision_of
 from guie.embed.ensemble import load_backbone, rows_of
 from guie.embed.features import Encoder, FeatureStore
 from guie.embed.retrieval import mean_of_domains
@@ -35,6 +35,7 @@ from guie.evaluate.geometry import density, k_means_clusters, spectral_decay
 from guie.evaluate.intervals import class_interval
 from guie.evaluate.protocols import merged, scored
 from guie.machine import peak_memory
+from guie.model.neck import Neck
 from guie.recipe import Recipe, Stage
 from guie.run import DOORS, PROJECT, Run, keep_freed_memory
 from guie.seeds import seed_of
@@ -62,8 +63,8 @@ class World:
     Attributes:
         run: Its recipe, and the folders of its images.
         packed: The images of both splits.
-        encoder: The backbone, as it was pretrained.
-        accelerator: The CPU.
+        encoder: The backbone, as it was pretrained, on the accelerator's device.
+        accelerator: The device and its precision.
         features: View to float32 [n_images, feature_dim], in the order of `packed`.
     """
 
@@ -90,8 +91,9 @@ def world_of(
     first: World | None = None,
     has_features: bool = True,
     patch_stride: int = 0,
+    device: str = "cpu",
 ) -> World:
-    """The images of `recipe.seed`, packed and with their features.
+    """The images of `recipe.seed`, packed and with their features. Other processes that want the same seed wait.
 
     Args:
         recipe: Data, backbone and seed.
@@ -101,25 +103,36 @@ def world_of(
         first: A world with features of the same backbone: images with the same bytes are not extracted again.
         has_features: Whether features are wanted at all.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
+        device: Of networks, `cpu` or `cuda`; a card computes in the precision that the doors take there. Images are
+            packed on the CPU.
     """
     keep_freed_memory()
     folder = out / f"seed{recipe.seed}"
+    with alone_in(folder):
+        _pack(recipe.seed, data_root, folder)
+        run = Run(recipe.validate(), data_root.resolve(), (folder / recipe.name).resolve(), device)
+        world = World(run, PackedImages(run.folder(3)), *_encoder(run, image_px, first, patch_stride))
+        if has_features:
+            world.features = _features(world, first)
+            gc.freeze()  # what stays is not looked at after each row
+    return world
+
+
+def _pack(seed: int, data_root: Path, folder: Path) -> None:
+    """Opens the doors that list and pack the images of a seed."""
     for door in (1, 2, 3):
         options = ["--recipe", str(SETTINGS), "--data-root", str(data_root), "--out", str(folder), "--device", "cpu"]
-        command = [sys.executable, str(PROJECT / DOORS[door]), *options, "--set", f"seed={recipe.seed}"]
+        command = [sys.executable, str(PROJECT / DOORS[door]), *options, "--set", f"seed={seed}"]
         subprocess.run(command, check=True, stdout=sys.stderr)
-    run = Run(recipe.validate(), data_root.resolve(), (folder / recipe.name).resolve(), "cpu")
-    accelerator = make_accelerator("cpu")
+
+
+def _encoder(run: Run, image_px: int, first: World | None, patch_stride: int) -> tuple[Encoder, Accelerator]:
+    """The run's pretrained backbone on its device, or that of another world."""
+    accelerator = make_accelerator(run.device, precision_of(run.device))
     if first:
-        encoder = first.encoder
-    else:
-        backbone = load_backbone(run, "pretrained", image_px, patch_stride)
-        encoder = Encoder.of(backbone, recipe.model, image_px, patch_stride)
-    world = World(run, PackedImages(run.folder(3)), encoder, accelerator)
-    if has_features:
-        world.features = _features(world, first)
-        gc.freeze()  # what stays is not looked at after each row
-    return world
+        return first.encoder, accelerator
+    backbone = load_backbone(run, "pretrained", image_px, patch_stride).to(accelerator.device)
+    return Encoder.of(backbone, run.recipe.model, image_px, patch_stride), accelerator
 
 
 def _features(world: World, first: World | None) -> dict[str, np.ndarray]:
@@ -172,6 +185,7 @@ class Trained:
         model: With its final weights.
         epoch_s: Seconds of CPU time an epoch, all threads and processes together.
         memory_mb: Largest resident memory while it trained, less that before, in 10^6 bytes; of this process alone.
+            NaN where no system tells it.
     """
 
     model: Model
@@ -199,6 +213,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
         labels = torch.from_numpy(train_set.labels)
         seed = seed_of(recipe.seed, stage.name)
         model = build_model(world.encoder.backbone, stage, torch.from_numpy(counts), labels, seed)
+        model = model.to(world.accelerator.device)
     open_parts(model, stage)
     folder.mkdir(parents=True, exist_ok=True)
     batches: Batches = (
@@ -206,8 +221,7 @@ def trained(world: World, packed: PackedImages, stage: Stage, folder: Path, mode
         if stage.is_backbone_frozen
         else ImageBatches(recipe, stage, packed, train_set, world.accelerator)
     )
-    _forget_peak()
-    before = peak_memory()
+    before = peak_memory() if _forget_peak() else float("nan")
     began = cpu_seconds()
     key = repr((stage, recipe.seed, code_commit()))  # other code may have other buffers
     checkpoint = Checkpoint(folder / "last.pt", key, stage.name, world.accelerator)
@@ -235,14 +249,15 @@ def cpu_seconds() -> float:
     return time.process_time() + of_children.ru_utime + of_children.ru_stime
 
 
-def _forget_peak() -> None:
-    """Gives freed memory back and lets the largest resident memory be counted anew.
-
-    Raises:
-        OSError: this is no Linux, whose /proc/self/clear_refs takes that order.
-    """
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def _forget_peak() -> bool:
+    """Gives freed memory back and lets the largest resident memory be counted anew. Returns whether that is possible:
+    it takes a Linux whose /proc/self/clear_refs takes that order, which a sandbox may lack."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def val_features(world: World, packed: PackedImages, model: Model, image_px: int) -> np.ndarray:
@@ -257,9 +272,15 @@ def val_features(world: World, packed: PackedImages, model: Model, image_px: int
 
 def embedded(model: Model, features: np.ndarray) -> np.ndarray:
     """float32 [n, dim], of features, float32 [n, feature_dim]."""
-    model.neck.eval()
+    return after_neck(model.neck, features)
+
+
+def after_neck(neck: Neck, features: np.ndarray) -> np.ndarray:
+    """float32 [n, dim], of what a neck takes, float32 [n, feature_dim (+ 3)], computed where the neck is."""
+    neck.eval()
+    device = next((tensor.device for tensor in neck.state_dict().values()), None)
     with torch.no_grad():
-        embeddings: np.ndarray = model.neck(torch.from_numpy(features)).numpy()
+        embeddings: np.ndarray = neck(torch.from_numpy(features).to(device)).cpu().numpy()
     return embeddings
 
 

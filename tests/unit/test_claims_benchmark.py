@@ -122,7 +122,7 @@ def test_standard_error_is_that_of_resampled_classes():
 
 
 def test_wrong_labels_are_wrong_and_as_many_as_asked_for():
-    from claims_work import wrong_labels
+    from claims_images import wrong_labels
 
     rng = np.random.default_rng(1)
     names = np.array([3, 7, 8, 20])
@@ -152,37 +152,36 @@ def world_of_classes() -> Any:
 
 
 def test_fewer_classes_images_and_domains_leave_the_queries_alone():
+    from claims_images import UNSEEN, changed_images
     from claims_types import Images
-    from claims_work import UNSEEN, _changed
 
     world = world_of_classes()
     before = world.packed.index.copy()
     fewer = (Images(class_share=0.5), Images(image_share=0.5), Images(domains=("a",)))
     for images in (*fewer, Images(wrong_share=0.5)):
-        index = _changed(world, images, seed=3).index
+        index = changed_images(world, images, seed=3).index
         is_val = before["split"] == "val"
         assert index[is_val].equals(before[is_val])
         assert set(index["split"]) <= {"train", "val", UNSEEN}
-        again = _changed(world, images, seed=3).index
+        again = changed_images(world, images, seed=3).index
         assert index.equals(again) and not index.equals(before)
     assert world.packed.index.equals(before)
-    train = _changed(world, Images(class_share=0.5), 0).index.query("split == 'train'")
+    train = changed_images(world, Images(class_share=0.5), 0).index.query("split == 'train'")
     assert train.groupby("domain")["class_id"].nunique().tolist() == [5, 5] and len(train) == 60
-    train = _changed(world, Images(image_share=0.5), 0).index.query("split == 'train'")
+    train = changed_images(world, Images(image_share=0.5), 0).index.query("split == 'train'")
     assert (train["class_id"].value_counts() == 3).all() and train["class_id"].nunique() == 20
-    train = _changed(world, Images(domains=("a",)), 0).index.query("split == 'train'")
+    train = changed_images(world, Images(domains=("a",)), 0).index.query("split == 'train'")
     assert set(train["domain"]) == {"a"} and len(train) == 60
-    changed = _changed(world, Images(wrong_share=0.25), 0).index
+    changed = changed_images(world, Images(wrong_share=0.25), 0).index
     assert (changed["class_id"] != before["class_id"]).sum() == 30
     world.packed.index = before.drop(index=[0, 1, 6])  # the first class has four training images, the second five
-    train = _changed(world, Images(min_images=5), 0).index.query("split == 'train'")
+    train = changed_images(world, Images(min_images=5), 0).index.query("split == 'train'")
     assert sorted(train["class_id"].unique()) == list(range(1, 20)) and (train["class_id"] == 1).sum() == 5
-    assert not (_changed(world, Images(min_images=7), 0).index["split"] == "train").any()
+    assert not (changed_images(world, Images(min_images=7), 0).index["split"] == "train").any()
 
 
 def test_digest_ignores_defaults_and_nothing_else():
-    from claims_types import Arm, Projected
-    from claims_work import digest
+    from claims_types import Arm, Projected, digest
 
     assert digest(Arm(projected=Projected(64))) == digest(Arm(projected=Projected(64, whiten=0.0)))
     found = {digest(Arm()), digest(Arm(code="bits")), digest(Arm(projected=Projected(64))), digest(Arm(), Arm())}
