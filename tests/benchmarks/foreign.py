@@ -1,4 +1,4 @@
-"""Leave one domain out with the whole pipeline: minibench today, and beside it what is to help a domain never seen.
+"""Leave one domain out with the whole pipeline: minibench as it was, and each step to what it is now.
 
 Each row is a recipe, and its folds are made by `guie foreign`: four domains, each left out in turn, for every seed. A
 row differs from the one in its brackets by one ingredient. Form `backbone` trains minibench's doors 04 and 05: the
@@ -71,6 +71,23 @@ def stages_of(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
     return replace(recipe, stages=Stages(**phases))
 
 
+def as_it_was(recipe: Recipe) -> Recipe:
+    """minibench without what it gained since: raw features, random starts, no cosines kept, four epochs at 160 px."""
+
+    def change(stage: Stage) -> Stage:
+        assert isinstance(stage.objective, Sum)
+        n_epochs = 4 if stage.name == TUNED else stage.optim.n_epochs
+        return replace(
+            stage,
+            start=replace(stage.start, has_pca_neck=False, has_mean_centers=False),
+            neck=replace(stage.neck, has_unit_input=False),
+            objective=stage.objective.terms[0],
+            optim=replace(stage.optim, n_epochs=n_epochs),
+        )
+
+    return stages_of(recipe, change)
+
+
 def unit_pca(recipe: Recipe) -> Recipe:
     """Necks over unit features; a fresh one starts as their PCA."""
 
@@ -114,12 +131,18 @@ def interpolated(recipe: Recipe) -> Recipe:
 
 
 ROWS = (
-    Row("minibench today", "today", "", lambda recipe: recipe),
-    Row("unit features, PCA start", "pca", "minibench today", unit_pca),
-    Row("+ class means", "means", "unit features, PCA start", class_means),
-    Row("+ KeepCosines(100), head", "keep_head", "+ class means", lambda r: keeps_cosines(r, ("head",))),
-    Row("+ the same, backbone too", "keep", "+ class means", lambda r: keeps_cosines(r, ("head", "backbone"))),
-    Row("+ Interpolate(.5)", "between", "+ class means", interpolated),
+    Row("minibench as it was", "was", "", as_it_was),
+    Row("unit features, PCA start", "pca", "minibench as it was", lambda r: unit_pca(as_it_was(r))),
+    Row("+ class means", "means", "unit features, PCA start", lambda r: class_means(as_it_was(r))),
+    Row("+ KeepCosines(100), head", "keep_head", "+ class means", lambda r: keeps_cosines(as_it_was(r), ("head",))),
+    Row(
+        "+ the same, backbone too",
+        "keep",
+        "+ KeepCosines(100), head",
+        lambda r: keeps_cosines(as_it_was(r), ("head", "backbone")),
+    ),
+    Row("+ eight epochs: minibench now", "now", "+ the same, backbone too", lambda recipe: recipe),
+    Row("class means, Interpolate(.5)", "between", "+ class means", lambda r: interpolated(as_it_was(r))),
 )
 
 
@@ -138,7 +161,7 @@ def of_form(form: str) -> Recipe:
 
 def rows_of(arguments: argparse.Namespace) -> list[Row]:
     """The chosen rows, as far as the form can tell them apart."""
-    told_apart = [row for row in ROWS if arguments.form != "head" or row.slug not in ("keep", "between")]
+    told_apart = [row for row in ROWS if arguments.form != "head" or row.slug not in ("keep", "now", "between")]
     return [row for row in told_apart if not arguments.rows or row.slug in arguments.rows]
 
 

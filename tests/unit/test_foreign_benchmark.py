@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,14 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(out: Path, form: str = "backbone", **words: object) -> argparse.Namespace:
-    given = {"form": form, "seeds": [0, 1], "domains": ["clothing", "emoji"], "rows": None, "data_root": out}
+    given = {
+        "form": form,
+        "seeds": [0, 1],
+        "domains": ["clothing", "emoji"],
+        "rows": None,
+        "data_root": out,
+        "beside": [],
+    }
     return argparse.Namespace(out=out, **given | words)
 
 
@@ -39,15 +47,20 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
             assert recipe.embed.final.pca_dim == 64  # which a refit needs
             assert recipe not in found
             found.append(recipe)
-        assert len(found) == (4 if form == "head" else 6)
+        assert len(found) == (4 if form == "head" else 7)
     for stage in found[1].stages.trained:  # of the whole pipeline
         assert stage.neck.has_unit_input and stage.start.has_pca_neck == (stage.start.fresh == HEAD)
     assert not any(stage.start.has_mean_centers for stage in found[1].stages.trained)
     kept = {stage.name: stage.objective.terms[1].weight for stage in found[3].stages.trained
             if isinstance(stage.objective, Sum)}  # fmt: skip
     assert {name for name, weight in kept.items() if weight == 0} == {"s2_backbone_160", "s6_backbone_288"}
-    between = next(row for row in found[5].stages if isinstance(row, Interpolate))
-    assert [stage.name for stage in found[5].stages.trained if stage.start.of == between.name] == [
+    assert found[5] == foreign.MINIBENCH
+    assert found[4] == replace(found[5], stages=found[4].stages)
+    epochs = {a.name: (a.optim.n_epochs, b.optim.n_epochs)
+              for a, b in zip(found[4].stages.trained, found[5].stages.trained, strict=True) if a != b}  # fmt: skip
+    assert epochs == {"s2_backbone_160": (4, 8)}  # and nothing else differs
+    between = next(row for row in found[6].stages if isinstance(row, Interpolate))
+    assert [stage.name for stage in found[6].stages.trained if stage.start.of == between.name] == [
         "s3_head_224", "s4_wide_head_224", "s5_head_288"]  # fmt: skip
 
 
@@ -55,13 +68,13 @@ def test_plan_counts_what_is_left_in_minutes(tmp_path: Path):
     import foreign
 
     given = options(tmp_path)
-    assert "left: about 600 min, 10.0 h" in foreign.plan(given)  # six rows of four folds, 25 min each
+    assert "left: about 700 min, 11.7 h" in foreign.plan(given)  # seven rows of four folds, 25 min each
     fold = foreign.folder_of(tmp_path, "backbone", foreign.ROWS[0]) / "seed0_without_emoji"
     for name, seconds in (("03_packed", 9999), ("04_head", 60), ("05_backbone", 500), ("never_seen", 40)):
         (fold / name).mkdir(parents=True)
         (fold / name / "done.json").write_text(json.dumps({"seconds": seconds}))
     told = foreign.plan(given)
-    assert "  1 of 4 folds,  10.0 min each" in told and "left: about 530 min" in told  # 5 x 4 x 25 + 3 x 10
+    assert "  1 of 4 folds,  10.0 min each" in told and "left: about 630 min" in told  # 6 x 4 x 25 + 3 x 10
 
 
 def test_page_has_the_gains_of_each_row_over_its_base(tmp_path: Path):
@@ -101,7 +114,30 @@ def test_page_is_of_the_folds_that_all_rows_have(tmp_path: Path):
     last = base[(base["row"] == "ensemble, flip, PCA-64") & (base["seed"] == 0) & base["is_never"]]
     means = last[last["left_out"] != "logos"].groupby("left_out")["precision"].mean()
     assert (
-        f"| minibench today | {means.mean():.3f} |".replace("0.", ".") in text and "2 folds that every row has" in text
+        f"| minibench as it was | {means.mean():.3f} |".replace("0.", ".") in text
+        and "2 folds that every row has" in text
     )
-    with pytest.raises(ValueError, match=r"have no fold of --seeds and --domains in common \(minibench today, unit"):
+    with pytest.raises(
+        ValueError, match=r"have no fold of --seeds and --domains in common \(minibench as it was, unit"
+    ):
         foreign.table(options(tmp_path, seeds=[1], domains=domains))
+
+
+def test_page_counts_the_folds_of_other_folders(tmp_path: Path):
+    """Two machines made a seed each, and one of them a fold that the other has, too: the first folder's counts."""
+    import foreign
+
+    domains = ["clothing", "emoji"]
+    whole = {"as": invented(domains, seeds=(0, 1)), "better": invented(domains, seeds=(0, 1), gain=0.03)}
+    for out, seeds in ((tmp_path / "a", (0,)), (tmp_path / "b", (0, 1))):
+        for row, queries in zip(foreign.ROWS, whole.values(), strict=False):
+            folder = foreign.folder_of(out, "backbone", row)
+            folder.mkdir(parents=True)
+            own = queries[queries["seed"].isin(seeds)]
+            if out.name == "b":
+                own = own.assign(precision=own["precision"].where(own["seed"] == 1, 0.0))
+            own.to_parquet(folder / "queries.parquet", index=False)
+    text, scores = foreign.table(options(tmp_path / "a", beside=[tmp_path / "b"]))
+    gain = compared(*whole.values(), ("a", "b")).iloc[1]
+    assert f"{gain['mean']:+.3f}, {gain['fold_low']:+.3f} to".replace("0.", ".") in text
+    assert set(zip(scores["seed"], scores["left_out"], strict=True)) == {(s, d) for s in (0, 1) for d in domains}
