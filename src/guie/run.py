@@ -26,8 +26,8 @@ from guie.settings.recipe import Recipe
 from guie.shown import FILE, ONLY, TERMINAL, painted, with_scores
 
 # Waiting OpenMP threads sleep instead of spinning. With loader processes or other programs on the same cores, spinning
-# costs MobileNetV2 two thirds of its images/s. OpenMP reads the variable once, when torch loads it. So no module
-# that is imported before this line may import torch.
+# costs a quarter to a half of the images/s (tests/benchmarks/cpu.md). OpenMP reads the variable once, when torch loads
+# it. So no module that is imported before this line may import torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 FOLDERS = {
