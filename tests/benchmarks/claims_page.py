@@ -29,11 +29,9 @@ TITLES = {
     "tricks": "Tricks",
     "shift": "Far classes, and a domain that was never seen",
 }
-INTRODUCTION = f"""# What the field claims, measured
+INTRODUCTION = """# What the field claims, measured
 
-`{COMMAND}`: {{processors}}; code {{commits}}; {{minutes}} CPU minutes
-of training and embedding, without packing, the backbone's features and the searches of objectives.py. `--list` names
-all claims; `--claim NAME --again` measures one anew, prints it and changes no file.
+{measured}
 
 A row is a claim, who makes it, and a comparison here: minibench's four small domains (7,935 real images, half of the
 classes unseen), and if nothing else is said a 64-d head on the cached features of an ImageNet MobileNetV2 at 224 px, 20
@@ -52,7 +50,7 @@ With so many claims some verdicts are luck: an interval misses the truth on one 
 a side share its luck; many have the same five ArcFace heads as their base. **†** marks what this project found or knew
 before the rule was written: its sign is no prediction.
 
-{{counts}}
+{counts}
 """
 NOT_DONE = """
 ## Not done
@@ -133,15 +131,18 @@ def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFram
     told = f"{_verdicts(unmarked, found)}. Of those marked †, {len(marked)}: {_verdicts(marked, found)}."
     n_missing = len(claims) - len(found)
     n_some = len(found) - len(whole)
-    open_ones = f" {n_some} have no verdict yet, since not all of their seeds are there." if n_some else ""
-    open_ones += f" {n_missing} further claims are written down and not measured yet." if n_missing else ""
+    open_ones = f" Without a verdict, since not all of their seeds are there: {n_some}." if n_some else ""
+    open_ones += f" Written down and not measured yet: {n_missing}." if n_missing else ""
+    n_comparisons = len({digest(claim.base, claim.other, claim.metric, claim.statistic) for claim in unmarked})
+    counts = f"{len(unmarked)} claims of others are measured by {n_comparisons} comparisons: {told}{open_ones}"
+    measured = (
+        f"`{COMMAND}`: {'; '.join(sorted(rows['processor'].unique()))}; code {', '.join(rows['commit'].unique())}; "
+        f"{_cpu_s(claims, rows) / 60:.0f} CPU minutes of training and embedding, without packing, the backbone's "
+        "features and the searches of objectives.py. `--list` names all claims; `--claim NAME --again` measures one "
+        "anew, prints it and changes no file."
+    )
     lines = [
-        INTRODUCTION.format(
-            processors="; ".join(sorted(rows["processor"].unique())),
-            commits=", ".join(rows["commit"].unique()),
-            minutes=round(_cpu_s(claims, rows) / 60),
-            counts=textwrap.fill(f"{len(unmarked)} claims of others are measured: {told}{open_ones}", 120),
-        ),
+        INTRODUCTION.format(measured=_wrapped(measured), counts=_wrapped(counts)),
         f"{OPENING}{conclusions}{CLOSING}",
     ]
     for family, title in TITLES.items():
@@ -154,12 +155,14 @@ def _page(claims: Sequence[Claim], found: Mapping[str, Found], rows: pd.DataFram
             heads = "claim | source | set-up | base | other | difference | expected | verdict | seeds | CPU min"
             lines += [f"| {heads} |", "|" + "---|" * len(heads.split("|"))]
             lines += ["| " + " | ".join(row_of(claim, rows, found[claim.name])) + " |" for claim in measured]
-            lines.append("")
-        for text in _where(own, rows):
-            lines += ["", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)]
-        for text in _not_found([claim.name for claim in own if claim.name not in found], rows):
-            lines += ["", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)]
+        missing = _not_found([claim.name for claim in own if claim.name not in found], rows)
+        for text in (*_where(own, rows), *missing):
+            lines += ["", _wrapped(text)]
     return "\n".join(lines) + f"\n{NOT_DONE}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _where(claims: Sequence[Claim], rows: pd.DataFrame) -> list[str]:
