@@ -4,7 +4,7 @@ A claim is a declarative row (claims_training.py, claims_data.py, claims_embeddi
 claims_tricks.py, claims_shift.py): who says it, the two sides that are compared here, and what is expected. The rule of
 the verdicts is in claims_types.py. A finished (claim, seed) is a line of claims/FAMILY.csv and is skipped, so the
 script may be broken off and started again; a line of another set-up of the claim stays in the file and does not count.
-Several may run at once with different --family or --seeds. Rows of one claim need one kind of device.
+Several may run at once with different --seeds. Rows of one claim are of one kind of device.
 
 Run: python tests/benchmarks/claims.py --list
      python tests/benchmarks/claims.py --data-root ../shared/data                   all that is left
@@ -36,7 +36,7 @@ from claims_tricks import TRICKS
 from claims_types import SEEDS, Claim, digest
 from claims_work import SCRIPTS, Bench, class_error, n_freedom
 from objectives_parts import Files, NotReadyError
-from objectives_results import Results, code_commit, processor
+from objectives_results import Results, alone_in, code_commit, is_card, processor
 from objectives_settings import settings_of
 from objectives_training import CannotTrainError
 
@@ -82,7 +82,8 @@ def main() -> None:
             bench = Bench(arguments.data_root, out, out / "claims", Files(HERE), device)
             failed = measure(wanted, bench, HERE / "claims", arguments.seeds)
             tell(wanted, rows_in(HERE / "claims", wanted))
-        print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
+        with alone_in(HERE):  # the last of several processes writes the page of all rows
+            print("wrote " + ", ".join(write_page(HERE, CLAIMS, rows_in(HERE / "claims", CLAIMS))))
     if failed:
         raise SystemExit(f"error: no row of {', '.join(failed)}: see above")
 
@@ -134,6 +135,10 @@ def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence
     marks = {"commit": code_commit(*SCRIPTS), "processor": processor(bench.device)}
     jobs = [(claim, seed) for seed in seeds for claim in claims if seed in claim.seeds]
     jobs = [(claim, seed) for claim, seed in jobs if not _is_there(folder, claim, seed)]
+    for claim in dict.fromkeys(claim for claim, _ in jobs):
+        if _is_of_another_device(folder, claim, marks["processor"]):
+            print(f"{claim.name}: its rows are of another kind of device; left out with --device {bench.device}")
+            jobs = [job for job in jobs if job[0] is not claim]
     failed: list[str] = []
     for i, (claim, seed) in enumerate(jobs):
         if _is_there(folder, claim, seed):  # another process was faster
@@ -158,6 +163,12 @@ def measure(claims: Sequence[Claim], bench: Bench, folder: Path, seeds: Sequence
 
 def _is_there(folder: Path, claim: Claim, seed: int) -> bool:
     return len(file_of(folder, claim.family).find(claim=claim.name, seed=seed, setup=setup_of(claim))) > 0
+
+
+def _is_of_another_device(folder: Path, claim: Claim, processor: str) -> bool:
+    """Whether a claim has rows of a card and this is none, or the other way round: they are not compared."""
+    rows = file_of(folder, claim.family).find(claim=claim.name, setup=setup_of(claim))
+    return any(is_card(of_row) != is_card(processor) for of_row in rows["processor"])
 
 
 def measured(bench: Bench, claim: Claim, seed: int) -> dict[str, float]:

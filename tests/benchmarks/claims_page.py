@@ -170,7 +170,7 @@ def _where(claims: Sequence[Claim], rows: pd.DataFrame) -> list[str]:
     own = sorted(rows.loc[rows["claim"].isin([claim.name for claim in claims]), "processor"].unique())
     if not own or rows["processor"].nunique() == 1:
         return []
-    on_card = " A card's own time is not in the CPU minutes." if any(map(is_card, own)) else ""
+    on_card = " CPU minutes beside a card do not count above." if any(map(is_card, own)) else ""
     return [f"Measured on: {'; '.join(own)}.{on_card}"]
 
 
@@ -189,7 +189,8 @@ def _verdicts(claims: Sequence[Claim], found: Mapping[str, Found]) -> str:
 
 
 def _cpu_s(claims: Sequence[Claim], rows: pd.DataFrame) -> float:
-    """CPU seconds of all sides; a side that several claims share counts once."""
+    """CPU seconds of all sides; a side that several claims share counts once. Those beside a card tell nothing."""
+    rows = rows[~rows["processor"].map(is_card)]
     taken: dict[tuple[str, int], float] = {}
     by_name = {claim.name: claim for claim in claims}
     for row in rows.to_dict("records"):

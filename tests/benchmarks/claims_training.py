@@ -13,8 +13,7 @@ ROTH = "Roth et al., ICML 2020, arXiv 2002.08473"
 GUIE = "GUIE 2022"
 ON_VIT = (
     f"The shipped ViT-Ti at {LAYERS_PX} px, 2 epochs of batches of 64; the source's towers are 15 to 100 times as "
-    "large. All seeds have the same unseen classes, because the ViT was distilled on the images of the others. On a "
-    "card the CPU minutes are those beside it."
+    "large. All seeds have the same unseen classes, because the ViT was distilled on the images of the others."
 )
 EQUAL_STEPS = "All sides have about 600 steps."
 

@@ -8,15 +8,14 @@ import functools
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from guie.embed.accelerator import precision_of
 from guie.files import whole_file
 from guie.run import PROJECT
 
@@ -98,7 +97,11 @@ def alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process at work in {folder}", file=sys.stderr, flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a forked process still has it open
@@ -128,7 +131,13 @@ def processor(device: str = "cpu") -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     own = names[0] if names else platform.machine()
-    return own if device == "cpu" else f"{torch.cuda.get_device_name(device)}, {own}, {precision_of(device)}"
+    if device == "cpu":
+        return own
+    import torch  # here: what a script imports before guie.run may not load torch, see there
+
+    from guie.embed.accelerator import precision_of
+
+    return f"{torch.cuda.get_device_name(device)}, {own}, {precision_of(device)}"
 
 
 def is_card(processor: str) -> bool:

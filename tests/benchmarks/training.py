@@ -13,7 +13,7 @@ starts.
 
 Run, 25 minutes for the first seed, 20 for each other:
      python tests/benchmarks/training.py --data-root ../shared/data > tests/benchmarks/training.md
-On an accelerator, both sides in bf16 by autocast; or the backbone stages alone, in a minute:
+On an accelerator, both sides in bf16 by autocast; or the backbone stages alone, in some minutes:
      python tests/benchmarks/training.py --device cuda
      python tests/benchmarks/training.py --device cuda --steps
 The ViT's steps alone, on one batch in memory; or with PASSIVE, as the doors have it:

@@ -223,3 +223,15 @@ def test_notebook_that_looks_shows_what_the_doors_left(
     assert said.count("<image/") >= n_pictures
     assert "<image/png>" in said and "<table" in said
     assert name in LOOKS
+
+
+def test_notebook_of_training_shows_stages_whose_objective_is_a_sum(
+    house: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """Their margin stands in a column with the term's name before it."""
+    run = shutil.copytree(house[0], tmp_path / "run")
+    for curve in run.glob("0*/*/metrics.csv"):
+        curve.write_text(curve.read_text().replace("margin_rad", "arcface_margin_rad", 1))
+    machine = Kaggle(tmp_path)
+    (machine.packages / "guie").symlink_to(PROJECT / "src/guie")
+    assert machine.run("look_at_training", {"GUIE_RUN": str(run)}).count("<image/png>") >= 2

@@ -246,6 +246,25 @@ def test_a_row_that_another_process_wrote_is_not_written_twice(tmp_path: Any) ->
     assert file_of(tmp_path, "tricks").find(setup=setup)["value"].tolist() == [0.1, 0.3]
 
 
+def test_rows_of_a_card_and_of_a_cpu_are_not_mixed(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from claims import file_of, measure, setup_of
+
+    claim, made = claim_of(), []
+    values = {"claim": claim.name, "setup": setup_of(claim), "value": 0.1, "processor": "NVIDIA H200, Xeon, bf16"}
+    file_of(tmp_path, "tricks").add({**values, "seed": 0})
+
+    class Bench:
+        device = "cpu"
+
+        def asked(self, arm: Any, seed: int) -> Any:
+            made.append(seed)
+            raise ValueError("made")
+
+    assert measure([claim], Bench(), tmp_path, [0, 1]) == [] and not made
+    assert f"{claim.name}: its rows are of another kind of device" in capsys.readouterr().out
+    assert measure([claim], Bench(), tmp_path / "empty", [0, 1]) == [claim.name] and made == [0, 1]
+
+
 def test_methods_have_the_time_that_objectives_csv_says() -> None:
     """A base loss trains for so many more epochs as its method's epochs are longer."""
     from claims_methods import FAMILIES

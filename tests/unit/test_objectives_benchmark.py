@@ -2,6 +2,9 @@
 no row is lost or made twice, and the search takes the best."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +152,25 @@ def test_rows_of_several_processes_are_all_kept(tmp_path: Path):
     rows = Files(tmp_path).search.read()
     assert sorted(zip(rows["seed"], rows["fold"], strict=True)) == [(seed, i) for seed in range(3) for i in range(5)]
     assert [path.name for path in tmp_path.iterdir()] == ["objectives_search.csv"]
+
+
+def test_threads_of_the_benchmarks_sleep_while_they_wait():
+    """guie.run says so to OpenMP, which listens once: when torch is loaded. Scripts import these modules before it."""
+    for module in ("objectives", "claims"):
+        script = (
+            f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+            "class Watch:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'torch':\n"
+            "            import os\n"
+            "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
+            f"sys.meta_path.insert(0, Watch())\nimport {module}"
+        )
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        told = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+        )
+        assert set(told.stdout.split()) <= {"PASSIVE"}, module
 
 
 def test_a_finished_row_is_not_made_again_and_a_failed_one_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from guie.settings.mixed import Interpolate, Soup
-from guie.settings.objective import ClassMargin, GrowingMargin, ObjectiveSettings
+from guie.settings.objective import ClassMargin, GrowingMargin, ObjectiveSettings, Sum
 from guie.settings.recipe import Recipe
 from guie.settings.stage import Stage
 
@@ -50,6 +50,7 @@ def margin_text(objective: ObjectiveSettings) -> str:
 
 def _trained(recipe: Recipe, stage: Stage) -> list[str | int]:
     optim, objective = stage.optim, stage.objective
+    terms = objective.terms if isinstance(objective, Sum) else (objective,)
     return [
         stage.name,
         recipe.parent(stage),
@@ -61,9 +62,9 @@ def _trained(recipe: Recipe, stage: Stage) -> list[str | int]:
         optim.batch_size,
         f"{optim.lr:g}",
         stage.neck.dim,
-        type(objective).__name__,
-        f"{objective.scale:g}" if hasattr(objective, "scale") else "",
-        margin_text(objective),
+        " + ".join(type(term).__name__ for term in terms),
+        next((f"{term.scale:g}" for term in terms if hasattr(term, "scale")), ""),
+        next(filter(None, map(margin_text, terms)), ""),
     ]
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from guie.data.packed import PackedImages
 from guie.embed.retrieval import retrieve
 from guie.files import load_weights
-from guie.recipe import Fold, Interpolate, Retain, Setting, Soup, Stages, Validation, load_recipe
+from guie.recipe import ArcFace, Fold, Interpolate, KoLeo, Retain, Setting, Soup, Stages, Sum, Validation, load_recipe
 from guie.report.stage_rows import COLUMNS, stage_rows
 from guie.run import Run
 from guie.train import validation
@@ -147,6 +147,12 @@ def test_report_says_where_scores_are_those_of_a_fold():
         *(STAGE.trains, f"{STAGE.trains}{own}"),
         *(f"soup{own}", f"interpolation, 0.5 tuned{own}", "soup"),
     ]
+
+
+def test_report_tells_scale_and_margin_of_a_sum():
+    objective = Sum(terms=(KoLeo(weight=0.5), ArcFace(scale=20.0, margin_rad=0.3)))
+    (row,) = stage_rows(replace(TINY, stages=Stages(head=(replace(STAGE, objective=objective),))))
+    assert row[-3:] == ["KoLeo + ArcFace", "20", "0.3 (rad)"]
 
 
 class _Store:
