@@ -1,4 +1,4 @@
-"""guie refit: an exported model whose projection is fitted to a person's own photos. No labels, no training."""
+"""The command `guie refit`: fits the projection of an exported model to a user's photos, without labels or training."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
         "--share", type=share, default=0.5, metavar="S",
-        help="of your photos in what is fitted on; the rest is what the model was fitted on (default .5). Of a file "
-        "without its run the photos count alone, whatever S is",
+        help="weight of your photos in the fit; the rest is the weight of the data that the model was fitted on "
+        "(default .5). For a file without its run only your photos are used, whatever S is",
     )  # fmt: skip
-    p.add_argument("--label-from", default="", metavar="REGEX", help="label, a group in each path")
+    p.add_argument("--label-from", default="", metavar="REGEX", help="searched in paths; its group is the label")
     p.add_argument("--anyway", action="store_true", help="write it even if the trial is worse")
     p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     return p
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refit(arguments: argparse.Namespace) -> None:
-    """Tries, tells and writes.
+    """Fits a trial projection, prints how it compares, and writes the refitted model.
 
     Raises:
         ValueError: options that do not go together, too few photos, or a trial that is no better.
