@@ -27,16 +27,16 @@ guie foreign minibench --data-root ../shared/data --seeds 0 1 2
 guie foreign mine.py --head-only --against artifacts/minibench
 """
 DESCRIPTION = """\
-Leaves one domain of a recipe out, trains on the others, and asks about all:
+Leaves one domain of a recipe out, trains on the others, and scores all domains:
 for every domain in turn, and every seed. The domain that is left out takes no
 part in training, in the choice of epochs, or in a PCA.
 
-The queries are the recipe's validation images of all domains; they are the
-index, too, and the same in every fold. So a domain's queries are asked of the
-model that never saw the domain, and of those that saw its other classes. A
-training image that is also a query of any domain is in no fold's training, as
-in the recipe's own run. Half of each domain's classes are asked about where
-data.val_class_share is .5; the others are what --refit may see.
+The recipe's validation images of all domains are both queries and index, the
+same in every fold. So the queries of a domain are scored by the model that
+never saw the domain, and by the models that saw its other classes. A training
+image that is also a query of any domain is in no fold's training, as in the
+recipe's own run. If data.val_class_share is .5, the queries are of half of each
+domain's classes; --refit may use the images of the other half.
 
 Each fold is a run of its own below artifacts/NAME/foreign: what is finished
 is not done again, and an interrupted command goes on. Packed images are shared.

@@ -43,11 +43,12 @@ the model was trained on. It needs 130 photos for an embedding of 64 numbers
 must end in a PCA, as ensembles do: the head of guie train is fitted to your
 photos by training.
 
-First half of the photos fits a trial, and the other half tells what it keeps:
-spectrum, the share of the variance among the photos that the embedding holds;
-and neighbours, how many of the five nearest by all numbers are among the five
-nearest by the embedding. Where photos have labels, whole labels are left out of
-the trial, and mP@5 is told, too. Then all photos are fitted on.
+First a trial projection is fitted to half of the photos and measured on the
+other half: spectrum is the share of the variance among the photos that the
+embedding keeps; neighbours is the share of each photo's five nearest by all
+numbers that are among its five nearest by the embedding. If photos have labels,
+whole labels are left out of the trial, and mP@5 is printed, too. Then the
+projection is fitted to all photos.
 
 Writes saved_model.pt, checked, and refit.json; guie search my_photos --model
 my_refit --serve shows what it finds. If the trial is no better than the model

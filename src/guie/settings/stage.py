@@ -201,7 +201,8 @@ class Stage:
             )
 
     def _check_objective(self, at: str) -> None:
-        """Raises ValueError where the objective does not suit what trains, the batches, or how it starts."""
+        """Raises ValueError where the objective does not fit `trains`, the batches that `sampling` draws, or
+        `start`."""
         objective, kind = self.objective, type(self.objective).__name__
         if self.trains == "objective" and not objective.has_weights:
             raise ValueError(f"{at}.trains is 'objective', but {kind} has no weights of its own; take trains='head'")
