@@ -1,4 +1,5 @@
-"""A run that --name names begins with what the recipe's own run has finished alike: it works only on what differs.
+"""Reuses results of the recipe's own run in a run made with --name: doors with equal settings and inputs are not run
+again.
 
 Large files are hard links: they take no room, and are never written in place (`guie.files`). Small ones are copies.
 """

@@ -77,7 +77,8 @@ def _finished(out: Path, number: int) -> list[Path]:
 
 
 def made_otherwise(out: Path, recipes: Sequence[Recipe]) -> str:
-    """What a run holds that none of some recipes has made: where its settings differ from those of the first.
+    """Finds results in a run that were made by none of the given recipes, and how their settings differ from the
+    first's.
 
     The marks of doors and stages decide, whatever files of recipes lie beside them.
 

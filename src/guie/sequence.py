@@ -1,4 +1,4 @@
-"""Answers that run.sh needs from Python, besides the doors. They go to stdout.
+"""Prints the values that run.sh needs from Python, besides the doors, to stdout.
 
 python -m guie.sequence recipe NAME|FILE.py [FIELD=VALUE ...]   its name, export.min_parity_cosine, data.val_by
                                                                 and embed.dim

@@ -38,7 +38,7 @@ def _trick(name: str, says: str, source: str, setup: str, *, base: Arm = BASE, o
 
 
 def _helps_or_not(name: str, yes: tuple[str, str], no: tuple[str, str], setup: str, **values: Any) -> tuple[Claim, ...]:
-    """One comparison that two sources tell otherwise: (what it says, who)."""
+    """Two claims from one comparison on which two sources disagree. `yes` and `no` are (the claim, its source)."""
     return (
         _trick(name, *yes, setup, **values),
         _trick(f"{name}_not", *no, setup, expected="no more", note=f"The same comparison as `{name}`.", **values),

@@ -1,5 +1,5 @@
-"""How often the 95 % interval of mP@5 holds the truth: simulated scores whose truth is known, at the shapes of
-minibench and demo and at smaller ones.
+"""Measures how often the 95 % interval of mP@5 contains the true mean. The scores are simulated, so their true mean is
+known; the numbers of classes and images are those of minibench and demo, and smaller ones.
 
 A class's chance of a hit is drawn from a beta distribution about its domain's score, so that the images of a class
 stand or fall together; each query then hits at m = min(images - 1, 5) ranks with that chance. The truth is the mean

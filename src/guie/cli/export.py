@@ -54,9 +54,11 @@ def parser() -> argparse.ArgumentParser:
         "model", type=Path, metavar="RUN|FILE", help="a run's folder, such as artifacts/demo, or a saved_model.pt"
     )
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
-    p.add_argument("--formats", type=_formats, metavar="A,B", help="some of the words above (default: all that can be)")
+    p.add_argument("--formats", type=_formats, metavar="A,B", help="some of the formats above (default: all possible)")
     p.add_argument("--photos", type=Path, metavar="FOLDER", help="for embeddings: photos, or a CSV with path,label")
-    p.add_argument("--label-from", default="", metavar="REGEX", help="for embeddings: label, a group in each path")
+    p.add_argument(
+        "--label-from", default="", metavar="REGEX", help="for embeddings: searched in paths; its group is the label"
+    )
     p.add_argument("--device", default="auto", help="for embeddings: cpu, cuda, or auto (default)")
     return p
 
@@ -143,7 +145,7 @@ def _done(exported: Exported, written: list[Taken], loss: pd.DataFrame | None) -
 
 
 def _codes(run: Run) -> Codes | None:
-    """The codes of a run's training embeddings; None where door 07 left none."""
+    """The codes fitted on a run's training embeddings; None where door 07 left no embeddings."""
     from guie.embed.codes import fit_codes
 
     path = run.out / FOLDERS[7] / "train_embeddings.npy"
@@ -151,7 +153,7 @@ def _codes(run: Run) -> Codes | None:
 
 
 def _code_loss(run: Run, codes: Codes) -> pd.DataFrame:
-    """What codes cost on the run's validation images."""
+    """The loss of mP@5 by int8 and binary codes on the run's validation images."""
     from guie.evaluate.code_loss import code_loss
 
     folder = run.out / FOLDERS[7]

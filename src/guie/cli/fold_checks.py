@@ -1,4 +1,4 @@
-"""What is checked of the folds of `guie foreign` before any of them is trained."""
+"""Checks of the folds of `guie foreign` that run before any fold is trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from guie.settings.fit import FitImages
 
 
 def load_plain(name: str, overrides: list[str]) -> Recipe:
-    """The recipe that the folds are of.
+    """Loads the recipe that the folds are made from.
 
     Raises:
         ValueError: it names a foreign domain itself, or its validation images are of trained classes.
@@ -47,7 +47,7 @@ def unlabelled_in_all(recipe: Recipe) -> list[str]:
 
 
 def with_refit_of_folds(plan: Plan) -> Plan:
-    """The plan; where it asks for no refit and finished folds have one, with theirs, so that no row is lost."""
+    """The plan. If it asks for no refit but finished folds have one, it gets their share, so that no row is lost."""
     if plan.share:
         return plan
     marks = (read_done(folder / ANSWERS) or {} for folder in _folders(plan))
@@ -55,9 +55,9 @@ def with_refit_of_folds(plan: Plan) -> Plan:
 
 
 def check_not_made_otherwise(plan: Plan) -> None:
-    """Raises ValueError where a fold that is there, whatever its seed and domain, holds results of other settings.
+    """Raises ValueError where any fold in the folder, whatever its seed and domain, holds results of other settings.
 
-    Answers without a refit are of the same settings: those with one have their rows, too.
+    Results without a refit count as the same settings, because results with a refit contain the same rows.
     """
     for folder in _folders(plan):
         seed, domain = _seed_and_domain(folder)
@@ -75,7 +75,8 @@ def _folders(plan: Plan) -> list[Path]:
 
 
 def _answered_otherwise(folder: Path, recipe: Recipe, share: float) -> str:
-    """What of a fold's answers this recipe and this share of a refit would replace, for people; '' where nothing."""
+    """Which settings of a fold's results differ from this recipe and this refit share, as text; '' where none
+    differs."""
     mark = read_done(folder)
     if mark is None or mark["settings"] in (answers_digest(recipe, 0.0), answers_digest(recipe, share)):
         return ""
@@ -83,7 +84,7 @@ def _answered_otherwise(folder: Path, recipe: Recipe, share: float) -> str:
 
 
 def _seed_and_domain(folder: Path) -> tuple[int, str]:
-    """What the doors of a fold were opened with; an impossible seed where its recipe.json does not tell."""
+    """The seed and the domain that a fold was run with; an impossible seed where its recipe.json cannot be read."""
     try:
         recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"]
         return int(recipe["seed"]), str(recipe["data"]["foreign_domain"])
@@ -92,7 +93,8 @@ def _seed_and_domain(folder: Path) -> tuple[int, str]:
 
 
 def all_folds(plan: Plan, seeds: list[int], domains: list[str]) -> Iterator[Fold]:
-    """The folds of all seeds; their images are packed first, so that what cannot be is told before hours of training.
+    """The folds of all seeds. Their images are packed first, so that impossible folds are reported before hours of
+    training.
 
     Raises:
         ValueError: see `guie.evaluate.foreign.check_domains`, `guie.embed.fitted.check_rows` and
@@ -112,7 +114,7 @@ def all_folds(plan: Plan, seeds: list[int], domains: list[str]) -> Iterator[Fold
 
 
 def _tell_withheld(plan: Plan, fold: Fold, packed: PackedImages) -> None:
-    """Prints which sources that fit_on names a fold's PCAs are fitted without."""
+    """Prints the sources of fit_on that a fold's PCAs are not fitted on."""
     from guie.embed.fitted import withheld_sources
 
     for row in plan.recipe.embed.settings:
@@ -121,7 +123,7 @@ def _tell_withheld(plan: Plan, fold: Fold, packed: PackedImages) -> None:
 
 
 def _check_trainable(plan: Plan, fold: Fold, packed: PackedImages) -> None:
-    """Raises what doors 04 and 07 would, where too few images are left without the domain."""
+    """Raises the errors of doors 04 and 07 early, where too few images are left without the domain."""
     from guie.embed.fitted import check_rows
     from guie.train.train_set import TrainSet
 

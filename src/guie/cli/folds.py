@@ -1,7 +1,9 @@
-"""The folds of `guie foreign`: each is a run of the doors 01 to 06 in a folder of its own, and its model's answers.
+"""Trains and scores the folds of `guie foreign`. A fold is a run of doors 01 to 06 in a folder of its own; then its
+model's retrieval results on the validation images of all domains are written.
 
-A fold differs from the recipe in its seed and in `data.foreign_domain` alone. Doors 01 to 03 do not read the latter:
-the images of a seed are read and packed once, and every fold takes them over as `guie.branch` does.
+A fold differs from the recipe in its seed and in `data.foreign_domain` alone. Doors 01 to 03 do not read
+`data.foreign_domain`. So the images are read and packed once per seed, and every fold of that seed reuses them as
+`guie.branch` does.
 """
 
 from __future__ import annotations
@@ -43,14 +45,15 @@ class Plan:
     """What all folds have in common.
 
     Attributes:
-        recipe: With no foreign domain; its seed does not count.
+        recipe: The recipe without a foreign domain; its seed is ignored.
         file: The same recipe as a file, for the doors.
         folder: Of all folds.
-        origins: Runs whose packed images are taken over where they are alike, theirs or those of their own folds.
+        origins: Runs whose packed images, or whose folds' packed images, are reused where settings and inputs are the
+            same.
         words: Options of every door, such as --device.
         data_root: See `Run`.
         device: cpu, cuda, cuda:1 or auto.
-        share: Of the given images in what a further row's PCA is fitted on; 0 makes no such row.
+        share: Weight of the left-out domain's other images in the fit of an additional row's PCA; 0 makes no such row.
     """
 
     recipe: Recipe
@@ -63,7 +66,7 @@ class Plan:
     share: float
 
     def run(self, seed: int, domain: str = "") -> Run:
-        """The run of a fold; without a domain that of the images of a seed."""
+        """The run of a fold; without a domain, the run that packs the images of a seed."""
         name = run_name(seed, domain)
         own = replace(self.recipe, name=name, seed=seed, data=replace(self.recipe.data, foreign_domain=domain))
         return Run(own, self.data_root, self.folder / name)
@@ -88,7 +91,8 @@ class Fold:
 
 
 def run_name(seed: int, domain: str = "") -> str:
-    """The name of a fold's run, which is its folder's; of the images of a seed without a domain."""
+    """The name of a fold's run, also of its folder; without a domain, the name of the run that packs a seed's
+    images."""
     own = re.sub(r"[^A-Za-z0-9_-]", "_", domain)
     if own != domain:  # two domains may differ in such a character alone
         own += f"_{hashlib.sha256(domain.encode()).hexdigest()[:6]}"
@@ -96,7 +100,7 @@ def run_name(seed: int, domain: str = "") -> str:
 
 
 def packed_index(plan: Plan, seed: int) -> pd.DataFrame:
-    """The index of a seed's packed images; doors 01 to 03 make it where it is not there.
+    """The index of a seed's packed images; where it is missing, doors 01 to 03 are run first.
 
     Raises:
         ValueError: a door failed; it has said why.
@@ -110,7 +114,7 @@ def packed_index(plan: Plan, seed: int) -> pd.DataFrame:
 
 
 def is_answered(plan: Plan, fold: Fold) -> bool:
-    """Whether a fold is finished, of the images that are there now."""
+    """Whether a fold is finished with the present settings and images."""
     run, images = (plan.run(fold.seed, domain) for domain in (fold.domain, ""))
     if read_done(run.out / ANSWERS) is None or not _has_images_of(run, images):
         return False
@@ -120,7 +124,7 @@ def is_answered(plan: Plan, fold: Fold) -> bool:
 
 
 def answer(plan: Plan, fold: Fold) -> None:
-    """Trains without a domain and asks about all, unless it is done.
+    """Trains a fold without its domain and writes its results on all domains, unless it is finished already.
 
     Raises:
         ValueError: a door failed; it has said why.
@@ -151,7 +155,8 @@ def queries_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
 
 
 def asked_of(plan: Plan, folds: list[Fold]) -> pd.DataFrame:
-    """What folds will be asked, with the columns seed and left_out; see `guie.evaluate.foreign.to_be_asked`."""
+    """The queries of folds, known before training, with the columns seed and left_out; see
+    `guie.evaluate.foreign.to_be_asked`."""
     from guie.evaluate.foreign import to_be_asked
 
     of_seed = {fold.seed: to_be_asked(PackedImages(plan.run(fold.seed).folder(3)).index) for fold in folds}
@@ -203,7 +208,7 @@ def _ask(plan: Plan, run: Run) -> None:
 
 @contextlib.contextmanager
 def _logged(folder: Path) -> Iterator[None]:
-    """What is said meanwhile stands in the folder's log.txt, and warnings also in the terminal."""
+    """While the block runs, log lines go to the folder's log.txt; warnings are shown in the terminal, too."""
     set_up_logging(folder)
     root = logging.getLogger("guie")
     for handler in root.handlers:
@@ -220,7 +225,7 @@ def _logged(folder: Path) -> Iterator[None]:
 
 
 def answers_digest(recipe: Recipe, share: float) -> str:
-    """What tells a fold's answers from those of other settings."""
+    """A digest of all settings that decide a fold's results."""
     return f"{settings_digest(recipe, 7)} refit {share}"
 
 

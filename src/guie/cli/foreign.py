@@ -1,4 +1,4 @@
-"""The command `guie foreign`: how good is a recipe on a domain that it has never seen?"""
+"""The command `guie foreign`: scores a recipe on domains that were left out of its training."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ guie foreign minibench --data-root ../shared/data --seeds 0 1 2
 guie foreign mine.py --head-only --against artifacts/minibench
 """
 DESCRIPTION = """\
-Leaves one domain of a recipe out, trains on the others, and asks about all:
+Leaves one domain of a recipe out, trains on the others, and scores all domains:
 for every domain in turn, and every seed. The domain that is left out takes no
 part in training, in the choice of epochs, or in a PCA.
 
-The queries are the recipe's validation images of all domains; they are the
-index, too, and the same in every fold. So a domain's queries are asked of the
-model that never saw the domain, and of those that saw its other classes. A
-training image that is also a query of any domain is in no fold's training, as
-in the recipe's own run. Half of each domain's classes are asked about where
-data.val_class_share is .5; the others are what --refit may see.
+The recipe's validation images of all domains are both queries and index, the
+same in every fold. So the queries of a domain are scored by the model that
+never saw the domain, and by the models that saw its other classes. A training
+image that is also a query of any domain is in no fold's training, as in the
+recipe's own run. If data.val_class_share is .5, the queries are of half of each
+domain's classes; --refit may use the images of the other half.
 
 Each fold is a run of its own below artifacts/NAME/foreign: what is finished
 is not done again, and an interrupted command goes on. Packed images are shared.
@@ -60,16 +60,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=default_out(), help="where the results go (default: artifacts/)")
     p.add_argument(
         "--seeds", type=int, nargs="+", metavar="N",
-        help="default: the recipe's; of a single domain, two or more tell an interval",
+        help="default: the recipe's; a single domain needs two or more for an interval",
     )  # fmt: skip
     p.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="leave out only these (default: each)")
     p.add_argument("--head-only", action="store_true", help="train the stages of the first phase only: quick")
     p.add_argument(
         "--refit", type=share, nargs="?", const=0.5, default=0.0, metavar="SHARE",
-        help="a further row for each that ends in a PCA: fitted as guie refit does, to the other classes' images of "
-        "the domain left out, without labels; SHARE is theirs in the fit (default .5)",
+        help="add a row for each setting that ends in a PCA: the PCA is fitted, as by guie refit, to images of the "
+        "left-out domain whose classes are not scored, without labels; SHARE is their weight in the fit (default .5)",
     )  # fmt: skip
-    p.add_argument("--against", type=Path, metavar="RUN", help="tell the difference from this run's folds, artifacts/X")
+    p.add_argument("--against", type=Path, metavar="RUN", help="compare with the folds of this run, artifacts/X")
     p.add_argument("--replace", action="store_true", help="make folds anew that are finished with other settings")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (default)")
     return p
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def foreign(arguments: argparse.Namespace) -> None:
-    """Makes the folds that are not there, and tells what all say.
+    """Trains the folds that are not finished, then prints and writes the results of all folds.
 
     Raises:
         ValueError: options that do not go together, a domain that cannot be left out, finished folds of other settings,
@@ -171,7 +171,7 @@ def _write_recipe(plan: Plan) -> None:
 
 
 def _make(plan: Plan, folds: list[Fold]) -> None:
-    """Makes what is not finished, and tells how long the rest may take."""
+    """Runs the unfinished folds, and prints an estimate of the remaining time."""
     from guie.cli.folds import answer, drop_cache, is_answered
 
     waiting = [fold for fold in folds if not is_answered(plan, fold)]

@@ -1,4 +1,4 @@
-"""What `guie foreign` writes and prints of its folds."""
+"""Writes and prints the results of `guie foreign`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCORES, REFITS = "foreign.csv", "refits.csv"
 
 @dataclass(frozen=True)
 class Results:
-    """What all folds say.
+    """The results of all folds.
 
     Attributes:
         summary: See `guie.evaluate.foreign_table.summary`; the column domain is '' for all domains together.
@@ -59,7 +59,7 @@ def read_against(run: Path, folder: Path) -> tuple[str, pd.DataFrame]:
 
     Args:
         run: Such as artifacts/minibench, or the folder of its folds.
-        folder: Of this command's folds, which may be called otherwise (--head-only).
+        folder: The folder of this command's folds; its name differs with --head-only.
 
     Raises:
         FileNotFoundError: it has none.
@@ -136,7 +136,7 @@ def tell(found: Results, folder: Path) -> None:
 
 
 def _side_by_side(lines: pd.DataFrame, names: list[str], column: str, width: int, marked: str = "") -> list[str]:
-    """A line for each name: what it scores on domains seen and never seen, and the difference; one may be marked."""
+    """A line for each name: its scores on domains seen and never seen, and their difference; one line may be marked."""
     cells: list[tuple[str, ...]] = [("", SEEN, NEVER_SEEN, "change", "95 %", "classes")]
     for name in names:
         own = lines[lines[column] == name].set_index("side")

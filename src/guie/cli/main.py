@@ -1,4 +1,4 @@
-"""The command `guie`: its own help, its version, and which module answers which word."""
+"""The command `guie`: its help, its version, and the table of commands with the module that runs each."""
 
 from __future__ import annotations
 

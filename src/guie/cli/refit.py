@@ -1,4 +1,4 @@
-"""guie refit: an exported model whose projection is fitted to a person's own photos. No labels, no training."""
+"""The command `guie refit`: fits the projection of an exported model to a user's photos, without labels or training."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ the model was trained on. It needs 130 photos for an embedding of 64 numbers
 must end in a PCA, as ensembles do: the head of guie train is fitted to your
 photos by training.
 
-First half of the photos fits a trial, and the other half tells what it keeps:
-spectrum, the share of the variance among the photos that the embedding holds;
-and neighbours, how many of the five nearest by all numbers are among the five
-nearest by the embedding. Where photos have labels, whole labels are left out of
-the trial, and mP@5 is told, too. Then all photos are fitted on.
+First a trial projection is fitted to half of the photos and measured on the
+other half: spectrum is the share of the variance among the photos that the
+embedding keeps; neighbours is the share of each photo's five nearest by all
+numbers that are among its five nearest by the embedding. If photos have labels,
+whole labels are left out of the trial, and mP@5 is printed, too. Then the
+projection is fitted to all photos.
 
 Writes saved_model.pt, checked, and refit.json; guie search my_photos --model
 my_refit --serve shows what it finds. If the trial is no better than the model
@@ -64,10 +65,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
         "--share", type=share, default=0.5, metavar="S",
-        help="of your photos in what is fitted on; the rest is what the model was fitted on (default .5). With 1 more "
-        "is gained on your photos and more is lost elsewhere. Of a file without its run the photos count alone",
+        help="weight of your photos in the fit; the rest is the weight of the data that the model was fitted on (default "
+        ".5). With 1 more is gained on your photos and more is lost elsewhere. Of a file without its run the photos "
+        "count alone",
     )  # fmt: skip
-    p.add_argument("--label-from", default="", metavar="REGEX", help="label, a group in each path")
+    p.add_argument("--label-from", default="", metavar="REGEX", help="searched in paths; its group is the label")
     p.add_argument("--anyway", action="store_true", help="write it even if the trial is worse")
     p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     return p
@@ -80,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refit(arguments: argparse.Namespace) -> None:
-    """Tries, tells and writes.
+    """Fits a trial projection, prints how it compares, and writes the refitted model.
 
     Raises:
         ValueError: options that do not go together, too few photos, or a trial that is no better.

@@ -55,7 +55,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def page_name(runs: Sequence[Path]) -> str:
-    """The folder of the page that sets runs beside this one: their names, and a digest of where they lie.
+    """The folder's name for the page that compares other runs with this one: their names, and a digest of their paths.
 
     Without the digest, the pages of two runs of one name (artifacts/demo and seed1/demo) would replace each other.
 

@@ -1,4 +1,5 @@
-"""Images without labels, between the doors: their rows after door 02, and copies of validation images among them."""
+"""Images without labels: the table that door 02 writes of them, and the search for copies of validation images among
+them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Asks a model that never saw one domain about all of them: queries and index are the same, whichever was left out.
+"""Scores a model that was trained without one domain on the validation images of all domains. Queries and index are the
+same, whichever domain was left out.
 
-Every validation image of every domain is a query, and all of them are the index. So the queries of a domain that this
-model never saw are also asked of the models that did see the domain, in the same index: what differs is the training.
+Every validation image of every domain is a query, and together they are the index. So the queries of a domain are
+scored by the model that never saw the domain and by the models that did. Index and queries are equal, so only the
+training differs.
 """
 
 from __future__ import annotations
@@ -65,13 +67,13 @@ def asked_features(features: Features) -> Features:
 
 
 def ask(run: Run, folder: Path, share: float = 0.0) -> dict[str, float]:
-    """Writes what every setting of a fold's ladder answers, as `queries.parquet`.
+    """Scores every setting of a fold's ladder on all queries, and writes the results as `queries.parquet`.
 
     Args:
         run: A run whose recipe names a `data.foreign_domain`, and whose stages have been trained.
         folder: Where to write.
-        share: Of the foreign domain's other images, without labels, in what the PCA of a further row is fitted on: one
-            for each setting that has a PCA and no post-processing. 0 adds no such row.
+        share: Weight of the foreign domain's other images, without labels, in the fit of a further row's PCA; with 1
+            they are its only images. Each setting with a PCA and without post-processing gets such a row. 0 adds none.
 
     Returns:
         never and seen: the last setting's mP@5 of the foreign domain, and its mean over the others.

@@ -1,4 +1,5 @@
-"""Of which settings the folds of `guie foreign` are: what tells results of one recipe from those of another."""
+"""The settings that the folds of `guie foreign` depend on. By them the results of one recipe are told from
+another's."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Scores of domains seen and never seen over all folds and seeds, their differences, and two intervals of each.
 
-The intervals answer two questions. Over the domains (Student's t of their means over the seeds; a domain counts once,
-because its seeds share its images): would other domains tell the same? Of a single domain it is over the seeds: would
-other splits and trainings? By resampling classes (`guie.evaluate.intervals`; a class counts once, however many seeds
-asked about it): would other classes of these domains?
+The first interval estimates the score on other domains. It is Student's t interval over the domains' means over the
+seeds; a domain counts once, because its seeds share its images. With a single domain it is over the seeds, and covers
+other splits and trainings. The second interval estimates the score on other classes of these domains. It resamples
+classes (`guie.evaluate.intervals`); a class counts once, however many seeds have queries of it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SUMMARY_COLUMNS = ("row", "dim", "side", *(field.name for field in fields(Estima
 
 
 def sides(queries: pd.DataFrame) -> pd.DataFrame:
-    """The precision of each query, asked of models that had seen its domain and of the one that had not.
+    """The precision of each query by the models that were trained on its domain, and by the one that was not.
 
     Args:
         queries: As `guie.evaluate.foreign.ask` writes them, of all folds, with the columns seed and left_out.
@@ -109,7 +109,7 @@ def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, fl
 
 
 def of_others(lines: pd.DataFrame) -> str:
-    """What the intervals over the folds are of, for the head of their column."""
+    """What the intervals over the folds generalise to, as the heading of their column."""
     is_one = lines["n_domains"] == 1
     return "other seeds" if is_one.all() else "other domains or seeds" if is_one.any() else "other domains"
 

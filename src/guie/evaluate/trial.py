@@ -1,4 +1,5 @@
-"""Does another projection suit some photos better? It is fitted on half of them, and asked about the other half."""
+"""Tests whether another projection suits some photos better: it is fitted to half of them and scored on the other
+half."""
 
 from __future__ import annotations
 

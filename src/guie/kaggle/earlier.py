@@ -68,7 +68,7 @@ def is_started_with(run: Path, recipe: str) -> bool:
 
 
 def check_settings(recipe: Recipe, run: Path | None) -> None:
-    """Checks that no door would refuse to go on: that what a run has finished was made with these settings.
+    """Checks that everything a run has finished was made with these settings; otherwise a door would refuse to go on.
 
     Args:
         recipe: As the session would start it.

@@ -1,4 +1,5 @@
-"""How a run of `guie train` is tied to a person's photos: the list of them, the link to them, and whose run it is."""
+"""Records in a run of `guie train` which photos it is made of (a list and a link), and checks that a later start has
+the same photos and settings."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ class Foreign:
 
 
 def read_foreign(out: Path, recipe: Recipe) -> tuple[Foreign, ...]:
-    """What there is of the whole recipe, and of its head alone; of other settings nothing, and the log says so.
+    """The finished results of `guie foreign` for this recipe, and for its first phase alone (--head-only). Results of
+    other settings are skipped with a warning.
 
     Raises:
         ValueError: a summary lacks a column.
@@ -80,7 +81,7 @@ def read_foreign(out: Path, recipe: Recipe) -> tuple[Foreign, ...]:
 
 
 def _is_of(folder: Path, recipe: Recipe) -> bool:
-    """Whether the folds in a folder are those of a recipe, whatever its name and its seed."""
+    """Whether the folds in a folder were made with a recipe's settings; its name and seed are ignored. Warns if not."""
     try:
         made = json.loads((folder / FOREIGN_RECIPE).read_text(encoding="utf-8"))
         own = read_by_folds(head_only(recipe) if folder.name == FOREIGN_HEAD else recipe)

@@ -1,4 +1,4 @@
-"""The section that sets domains that training saw beside one that it never saw."""
+"""The section that compares scores on domains seen in training with scores on a domain left out of it."""
 
 from __future__ import annotations
 

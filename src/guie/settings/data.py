@@ -26,9 +26,9 @@ class Source:
         name: What its rows are called in the manifest's `source` column.
         kind: Its layout: the name of a module in `guie.data.sources`.
         folder: Where it lies, relative to the data root.
-        domain: The domain its images belong to; scores are averaged over domains with equal weight. Of an unlabelled
-            source it is no domain of the scores, but `Data.foreign_domain` leaves its images out by this word, too:
-            give it that of the labelled source that shows the same things.
+        domain: The domain its images belong to; scores are averaged over domains with equal weight. An unlabelled
+            source has no score, but `Data.foreign_domain` leaves its images out by this name, too. So give it the
+            domain of the labelled source that shows the same kind of things.
         licence: Its images' licence, where that is not the one known of its kind (`data_prep/00_fetch.py` lists those).
         is_commercial: Whether that licence allows commercial use; counts only with `licence`.
     """
@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class DrawnWorld:
-    """Images that the project draws itself from the recipe's seed, in the layouts of real data sets.
+    """Synthetic images that the project draws from the recipe's seed, in the layouts of real data sets.
 
     Attributes:
         n_instances: Instances (classes) in each domain.
@@ -97,11 +97,11 @@ class Data:
 
     Attributes:
         sources: The data sets, each with its layout and folder.
-        drawn: Draw the world that `sources` reads first; None where the data sets are real.
+        drawn: Synthetic images to draw before `sources` are read; None where the data sets are real.
         min_per_class: Classes with fewer images leave training (2nd place: 3).
         max_per_class: At most so many images of a class are kept for training (2nd place: 100).
         fill_per_class: Classes below this many rows are repeated up to it (2nd place: 20); 0 is off.
-        limits: What is taken of sources that would drown the others.
+        limits: How much is taken of a source that would otherwise outnumber the others.
         distractors: Sources that are searched in validation and neither queried nor trained on.
         val_by: `class`: validation classes are never trained on; `image`: each training class lends images (seen-class
             validation).

@@ -25,8 +25,8 @@ class Member:
         stage: The stage whose weights it uses; `pretrained` is the backbone as loaded.
         image_px: Side of the square it sees.
         views: Views averaged: plain (squashed), flip (that, mirrored), crop (the central nine tenths), pad (in its own
-            aspect, on grey); and, as the 5th place chose them, aspect (crop if the image is square, else plain) with
-            aspect_pad (crop if square, else nine tenths padded).
+            aspect, on grey); and, as the 5th place chose them, aspect (crop if the image is square, else plain)
+            together with aspect_pad (crop if square, else the central nine tenths, padded).
         output: `embedding` (the neck's output) or `feature` (the backbone's).
         weight: Its share in the concatenation.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches

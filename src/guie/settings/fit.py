@@ -61,7 +61,7 @@ def described(entry: FitImages | FitWords) -> str:
 
 
 def without(fit_on: FitOn, sources: Sequence[str]) -> FitOn:
-    """What is left where some sources are not fitted on: an entry that names no other falls away, weight and all."""
+    """The entries without some sources. An entry that names no other source is dropped, together with its weight."""
     left: list[FitImages | FitWords] = []
     for entry in fit_on:
         if isinstance(entry, FitWords) or not entry.sources:

@@ -15,7 +15,7 @@ class Soup:
     Attributes:
         name: Also the folder of its results.
         of: The rows, all of one shape.
-        is_greedy: Begins with the row that scores best on validation and takes in each other that does not lower the
+        is_greedy: Starts with the row that scores best on validation and adds each other row that does not lower the
             score. Its validation score is then optimistic, because the choice was made by it.
     """
 

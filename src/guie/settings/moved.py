@@ -32,7 +32,7 @@ RENAMED = {
     "has_class_betas": "has_class_beta",
 }
 
-# What a stage no longer says, and what says it now.
+# Fields that a stage no longer has, and the fields that replace them.
 GONE = {
     "phase": "the phase follows from the place: Stages(head=(...), backbone=(...), highres=(...))",
     "soup": "a soup is a row of its own kind: Soup(name, of=(...))",

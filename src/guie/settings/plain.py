@@ -1,4 +1,4 @@
-"""Settings as JSON has them."""
+"""Turns settings into values that JSON can hold."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from guie.settings.recipe import Recipe
 def recipe_of(values: Any) -> Recipe:
     """The recipe whose `plain` form these values are.
 
-    Fields that the values lack have their defaults: an older version of the project had no such field.
+    Missing fields get their defaults, because a file of an older version of the project may lack them.
 
     Args:
         values: Dictionaries, lists, texts and numbers, as JSON gives them.

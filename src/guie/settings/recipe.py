@@ -83,7 +83,7 @@ class Recipe:
         return found
 
     def model_of(self, name: str) -> Model:
-        """The backbone of a row: of the first stage on the way back that has its own, else the recipe's."""
+        """The backbone of a row: its own, else that of its nearest ancestor that has one, else the recipe's."""
         while name != PRETRAINED:
             row = self.row(name)
             if isinstance(row, Stage) and row.start.model:
@@ -92,7 +92,7 @@ class Recipe:
         return self.model
 
     def chosen_on_validation(self, setting: Setting) -> tuple[str, ...]:
-        """What of a setting was chosen by the validation images' scores, in the rows' order.
+        """Which choices of a setting were made by the validation images' scores, in the rows' order.
 
         Returns:
             `the setting`, `STAGE: best epoch`, `SOUP: greedy soup`, `INTERPOLATION: share`.

@@ -9,21 +9,21 @@ from guie.settings.fields import within
 
 @dataclass(frozen=True, kw_only=True)
 class Retain:
-    """Two terms of the loss that hold a moving backbone to the stage's start: to the backbone as it is loaded where no
-    stage before has moved it.
+    """Two terms of the loss that hold a backbone that trains near its state at the start of the stage. That is the
+    backbone as it was loaded, where no earlier stage has trained it.
 
     Training gains on the domains that it sees and loses on others. Published for fine-tuned SigLIP and TIPS: +31 points
     in domain and -6 out of domain without these terms, +29.9 and -.1 with them.
 
     Attributes:
-        features_weight: Of the mean of (feature now - feature at the start)² over images and numbers,
-            both features of length 1 (published: 1000). Those at the start are of the plain images; they come from the
-            cache of features.
+        features_weight: Weight of the mean of (feature now - feature at the start)² over images and dimensions, both
+            features of length 1 (published: 1000). The features at the start are of the images without augmentation and
+            come from the feature cache.
         generic: The data sets whose images carry the term of the features alone: the objective does not see them, so
             their labels do not matter. They take part in the sampling as the others do; with `is_of_one_source` the
             sets take turns (published). Empty: all images carry both.
-        weights_weight: Of the squared distance of the weights to those at the start: the mean over each tensor of the
-            backbone that trains, summed over the tensors (published: 1e5).
+        weights_weight: Weight of the squared distance of the backbone's weights from those at the start: the mean over
+            each tensor that trains, summed over the tensors (published: 1e5).
 
     Source: Ypsilantis et al., Infusing fine-grained visual knowledge to vision-language models, ICCV workshops 2025,
     arXiv 2508.12137; the definitions are those of its code.

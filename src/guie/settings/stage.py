@@ -32,7 +32,8 @@ class Start:
         fresh: Parts that start anew. Everything else is loaded strictly.
         model: A backbone other than the recipe's, for a stage that starts from `pretrained`.
         has_mean_centers: Fresh class centres and proxies start as the means of their classes' embeddings instead of at
-            random; the backbone is frozen. Several of a class start near that mean, each moved its own way.
+            random; the backbone is frozen. Where a class has several centres, each starts near that mean with an offset
+            of its own.
         has_pca_neck: The fresh neck starts as the PCA of the training images' features instead of at random; the
             backbone is frozen. Class centres that start as means follow it. `tests/benchmarks/universal.md` has what
             this gains on a domain that no training image shows.
@@ -107,8 +108,8 @@ class Stage:
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
             overlap (1st place: 12 of 14).
         left_out: Training classes that the stage does not train on. It is validated on them, instead of on the
-            validation images: a choice of the epoch, or of a setting, then looks at no class that is reported. Source:
-            Musgrave et al., A Metric Learning Reality Check, ECCV 2020, arXiv 2003.08505 (4 folds).
+            validation images, so that an epoch or a setting is chosen without looking at the classes whose scores are
+            reported. Source: Musgrave et al., A Metric Learning Reality Check, ECCV 2020, arXiv 2003.08505 (4 folds).
     """
 
     name: str
@@ -145,7 +146,7 @@ class Stage:
 
     @property
     def chosen_on_validation(self) -> str:
-        """What of the weights was chosen by validation score, in words, or ''."""
+        """Which choice of the weights was made by validation score, in words, or ''."""
         return "best epoch" if self.validation.keeps_best else ""
 
     @property
@@ -200,7 +201,8 @@ class Stage:
             )
 
     def _check_objective(self, at: str) -> None:
-        """Raises ValueError where the objective does not suit what trains, the batches, or how it starts."""
+        """Raises ValueError where the objective does not fit `trains`, the batches that `sampling` draws, or
+        `start`."""
         objective, kind = self.objective, type(self.objective).__name__
         if self.trains == "objective" and not objective.has_weights:
             raise ValueError(f"{at}.trains is 'objective', but {kind} has no weights of its own; take trains='head'")

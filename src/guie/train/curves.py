@@ -1,6 +1,6 @@
-"""The curves of a stage: metrics.csv, a row an epoch; curve.csv, a row for each twentieth of the stage, so that a stage
-of one epoch has a curve, too; and the epochs for a tracker, by default TensorBoard: tensorboard --logdir
-artifacts/<recipe>/tensorboard."""
+"""Writes the curves of a stage: metrics.csv has a row for each epoch; curve.csv has a row for each twentieth of the
+stage, so that a stage of one epoch has a curve, too. The rows of metrics.csv also go to a tracker, by default
+TensorBoard: tensorboard --logdir artifacts/<recipe>/tensorboard."""
 
 from __future__ import annotations
 

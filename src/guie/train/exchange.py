@@ -1,4 +1,4 @@
-"""What travels between the processes of a step: gradients, and what all take from process 0."""
+"""Exchanges tensors between the processes of a training step: sums of gradients, and copies of process 0's tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def share_head(model: Model, accelerator: Accelerator) -> None:
 
 @torch.no_grad()
 def share(tensors: Iterable[Tensor], accelerator: Accelerator) -> None:
-    """Gives all processes process 0's tensors, in place; all processes must ask."""
+    """Copies process 0's tensors to all processes, in place; all processes must call it."""
     if accelerator.num_processes == 1:
         return
     for tensor in tensors:
@@ -30,14 +30,14 @@ def share(tensors: Iterable[Tensor], accelerator: Accelerator) -> None:
 
 
 def share_gradient_of_head(model: Model, accelerator: Accelerator) -> None:
-    """Process 0's gradient of the head for all: some kernels of cards add in random order, and heads would drift
-    apart."""
+    """Copies process 0's gradient of the head to all processes. Without this the copies of the head would drift apart,
+    because some CUDA kernels add in random order."""
     for gradients in _buckets(parameter for module in model.head for parameter in module.parameters()):
         _copy_back(broadcast(_flat(gradients)), gradients)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Gradients become their sum over the processes."""
+    """Replaces each gradient by its sum over the processes, in place."""
     if accelerator.num_processes == 1:
         return
     for gradients in _buckets(parameters):

@@ -1,4 +1,5 @@
-"""A loss or a weight that is no number stops the stage, with the images and what to try."""
+"""Stops a stage whose loss or weights are not finite. The error says what to try; for a loss it names the batch's
+images."""
 
 from __future__ import annotations
 

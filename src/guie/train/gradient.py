@@ -67,7 +67,8 @@ class Position:
 def gradient(
     model: Model, given: StepInputs, n_parts: int, position: Position, accelerator: Accelerator
 ) -> tuple[Batch | None, dict[str, float]]:
-    """Leaves the gradient of the whole batch in every parameter that trains, that of `Model.retained` included.
+    """Computes the gradient of the whole batch and stores it in every parameter that trains; it includes the terms of
+    `Model.retained`.
 
     Args:
         model: With its modes set; gradients must be None or zero.

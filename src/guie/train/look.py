@@ -1,4 +1,4 @@
-"""The training set as a model sees it while it trains: what an objective asks for between the steps."""
+"""Features and embeddings of the training set by the model in training, for objectives that need them between steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""When an objective's own state changes: as an epoch begins, and after a step; the same on all processes."""
+"""Calls an objective's updates at the start of an epoch and after a step, and keeps its state equal on all
+processes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from guie.train.sharding import ends_everywhere
 
 
 def begin_epoch(model: Model, start: Start, epoch: int, look: Look, seed: int, accelerator: Accelerator) -> None:
-    """Lets neck and objective prepare; then all processes have process 0's head.
+    """Lets neck and objective prepare for an epoch, then copies process 0's head to all processes.
 
     Args:
         model: Its head prepares.

@@ -11,7 +11,7 @@ from guie.train.objectives.base import Look
 
 
 class _Inputs:
-    """What a neck's linear layer takes of the plain views of all training images, read by rows."""
+    """The inputs of a neck's linear layer for all training images without augmentation, read by rows."""
 
     def __init__(self, neck: Neck, look: Look) -> None:
         self.neck, self.look = neck, look

@@ -24,8 +24,8 @@ Stored = np.ndarray | Halves | Joined  # features in the cache, read by rows
 
 @dataclass(frozen=True)
 class Retained:
-    """The stage's start, to which its backbone is held. Nothing here changes while it trains: a stage that resumes has
-    it again from the weights that it started from and from the cache of features.
+    """The state of the backbone at the stage's start, near which it is held. It is constant during training. So a stage
+    that resumes rebuilds it from the weights that it started from and from the feature cache.
 
     Attributes:
         settings: The weights of the two terms.
@@ -92,7 +92,7 @@ class Retained:
 def retained(
     settings: Retain, features: Stored | None, is_generic: np.ndarray, trained: dict[str, Tensor]
 ) -> Retained | None:
-    """What holds a stage's backbone, before its first step; None where nothing does.
+    """Makes the `Retained` of a stage before its first step; None where no term holds the backbone.
 
     Args:
         settings: The stage's.

@@ -1,4 +1,4 @@
-"""What the weights of a recipe's row follow from: settings, images, other rows."""
+"""Digests of everything that decides the weights of a recipe's row: settings, images, other rows' weights."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Weights, gradients and moments spread over the processes (FSDP2), for towers that one card cannot hold while they
-train."""
+"""Shards weights, gradients and optimizer moments over the processes (FSDP2), for backbones too large to train on one
+card."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def set_gradient_sync(module: nn.Module, is_on: bool) -> None:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor of which each process holds a part; all processes must ask."""
+    """The whole of a sharded tensor; all processes must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def of_process_0(value: float, accelerator: Accelerator) -> float:
-    """Process 0's value for all, so that what follows from it is the same everywhere; all processes must ask."""
+    """Process 0's value on every process, so that decisions based on it agree; all processes must call it."""
     if accelerator.num_processes == 1:
         return value
     return float(broadcast(torch.tensor([value], dtype=torch.float64, device=accelerator.device)))
 
 
 def is_so_for_all(is_so: bool, accelerator: Accelerator) -> bool:
-    """Whether something holds in every process; all processes must ask."""
+    """Whether a condition is true in every process; all processes must call it."""
     if accelerator.num_processes == 1:
         return is_so
     return int(accelerator.reduce(torch.tensor(int(is_so), device=accelerator.device))) == accelerator.num_processes
@@ -68,7 +68,8 @@ def is_so_for_all(is_so: bool, accelerator: Accelerator) -> bool:
 
 @contextlib.contextmanager
 def ends_everywhere(accelerator: Accelerator) -> Iterator[None]:
-    """A block that all processes run. Where it fails in one, the others end after it, too, instead of waiting for it.
+    """A block that all processes run. If it fails in one process, the others raise an error after it, too, instead of
+    waiting for ever.
 
     Inside the block no collective may follow the line that fails, unless it is in such a block itself.
 
@@ -101,11 +102,12 @@ def like(target: Tensor, value: Tensor) -> Tensor:
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's whole state on the CPU; all processes must ask, the first one gets it."""
+    """The optimizer's whole state on the CPU; all processes must call it, and only process 0 gets the state."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     return get_optimizer_state_dict(model, optimizer, options=options)
 
 
 def set_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Spreads what `optimizer_state` gave; every process brings the whole."""
+    """Loads the state that `optimizer_state` returned into a sharded optimizer; every process passes the whole
+    state."""
     set_optimizer_state_dict(model, optimizer, state, options=StateDictOptions(full_state_dict=True))

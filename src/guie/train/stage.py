@@ -1,4 +1,5 @@
-"""One row of a recipe: done already? start, train or average, validate, mark."""
+"""Runs one row of a recipe: skips it if it is finished, else loads the start weights, trains or averages, validates and
+writes the done-mark."""
 
 from __future__ import annotations
 
@@ -134,7 +135,8 @@ def _result(
 
 
 def _noted(folder: Path, name: str, accelerator: Accelerator) -> dict[str, Any]:
-    """What a finished row's mark says: its scores and seconds. The rows after it go on in its number of threads."""
+    """The scores and seconds in a finished row's done-mark. Sets torch's number of threads to the row's, for the rows
+    after it."""
     log.info("stage %s: already done", name)
     mark = read_done(folder)
     assert mark is not None

@@ -1,4 +1,5 @@
-"""What a stage must remember to go on exactly, and its checkpoint."""
+"""The state of a stage's training beside weights and optimizer, and the checkpoint from which the stage resumes
+exactly."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainState:
-    """Where a stage is, beside its weights and its optimizer.
+    """The progress of a stage: everything but its weights and its optimizer that a resumed training needs.
 
     Attributes:
         epoch: Of the next step, counted from 0.
@@ -36,7 +37,7 @@ class TrainState:
         points: A row of curve.csv for each twentieth of the stage.
         recent: Since the last of these points: sum of losses, steps.
         seconds: That the stage has taken, earlier starts included.
-        best: Of the validated epochs the best: epoch, mp5, weights; empty without `validation.keeps_best`.
+        best: The best validated epoch so far: epoch, mp5, weights; empty without `validation.keeps_best`.
         ema: The moving average of the trained weights, by name; empty without `optim.ema_decay`.
     """
 
@@ -89,7 +90,8 @@ class TrainState:
     def average(self, model: Model, ema_decay: float, step: int) -> None:
         """Takes the model's weights into the moving average, if there is one.
 
-        It forgets its start: at step t it weighs the last min(t, 1 / (1 - ema_decay)) steps.
+        The decay of step t is min(ema_decay, (1 + t) / (10 + t)). So the average forgets its start: it weighs about the
+        last (10 + t) / 9 steps, and at most the last 1 / (1 - ema_decay).
         """
         decay = min(ema_decay, (1 + step) / (10 + step))
         for name, average in self.ema.items():

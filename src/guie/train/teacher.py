@@ -1,4 +1,5 @@
-"""Another row as a teacher: its embeddings of the training images, whatever its backbone, size and width."""
+"""Computes the embeddings of the training images by a teacher: an earlier row of the recipe, of any backbone, image
+size and embedding width."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ BLOCK = 1 << 14  # rows embedded at once: 75 MB of 1,152 numbers
 def taught_by(stage: Stage, store: FeatureStore, rows: np.ndarray) -> dict[str, np.ndarray]:
     """The embeddings of plain images by each teacher of a stage, float32 [n_rows, dim], by the teacher's name.
 
-    All processes must ask. The teachers' features are those of the cache.
+    All processes must call it together. The teachers' backbone features are read from the feature cache; missing ones
+    are extracted.
 
     Args:
-        stage: Whose objective has the teachers.
-        store: Of the images of both splits.
+        stage: The stage whose objective names the teachers.
+        store: The feature store of the packed images.
         rows: int64 [n_rows], rows of the pack.
     """
     return {name: _embeddings(name, store, rows) for name in stage.reads}

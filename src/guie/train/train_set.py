@@ -206,11 +206,11 @@ class TrainSet:
         return self.sources if groups is None else self._large_enough(self._of_one_source(groups))
 
     def _of_one_source(self, groups: np.ndarray) -> np.ndarray:
-        """The groups, each parted by data set, int64 [n].
+        """Splits each group by data set; returns the new groups, int64 [n].
 
-        Data sets with too few classes for a batch in a group share batches there. If they have too few together, they
-        are left out of the group. But no data set loses more than `MOST_LEFT_OUT` of its images so: the groups where it
-        would stay whole.
+        If some data sets of a group have too few classes for a batch, they share batches in this group. If they have
+        too few classes even together, they are left out of the group. If a data set would lose more than
+        `MOST_LEFT_OUT` of its images in this way, the groups where it loses images are not split.
         """
         n = len(self.source_names)
         rest = groups * (n + 1) + n  # of each group, what is of several data sets

@@ -19,7 +19,7 @@ def validated(run: Run, stage: Stage, model: Embedder, store: FeatureStore, is_k
 
     Args:
         run: Whose recipe.
-        stage: Says resolution, patch stride and backbone.
+        stage: Gives resolution, patch stride and backbone.
         model: What is scored.
         store: Of the images of both splits; each process extracts its share.
         is_kept: Whether the features stay in the cache for door 07. Those that were there before stay anyway: they are

@@ -14,11 +14,12 @@ class Bier(Kind):
     """The embedding is cut into learners, trained as in boosting.
 
     A learner weights each pair by the slope of the loss at the cosine that the learners before it give together, so
-    that pairs which they get wrong weigh most.
+    that the pairs that those learners get wrong weigh most.
 
-    Learner m of M gets m / (1 + ... + M) of the embedding's numbers, as it has that weight in the ensemble. Adversaries
-    keep the learners apart. Ours: at test the embedding is the neck's output as it is, without the learners' weights;
-    the adversaries' outputs are normalised, which replaces the paper's penalty on their weights.
+    Learner m of M gets the share m / (1 + ... + M) of the embedding's dimensions, which is also its weight in the
+    ensemble. Adversaries keep the learners apart. Ours differs from the paper in two ways. At test time the embedding
+    is the neck's output as it is, without the learners' weights. The adversaries' outputs are normalised, which
+    replaces the paper's penalty on their weights.
 
     Attributes:
         n_learners: Slices of the embedding.
@@ -27,8 +28,8 @@ class Bier(Kind):
         negative_factor: How many times as steep the loss of a pair of two classes is, C.
         has_bounded_weights: A pair's weight is divided by its loss' largest slope, so that it is between 0 and 1 (ours;
             without it a pair of two classes weighs up to slope * negative_factor).
-        decorrelation_weight: Of the similarity between learners that the adversaries find; 0 is without adversaries.
-            The paper's could not be found.
+        decorrelation_weight: Weight of the similarity between learners that the adversaries find; 0 is without
+            adversaries. We could not find the paper's value.
         regressor_dim: Hidden width of an adversary.
         regressor_lr_factor: Factor of the stage's learning rate for the adversaries.
 

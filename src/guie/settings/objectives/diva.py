@@ -14,28 +14,28 @@ class Diva(Kind):
     """Slices of equal width for four tasks: discriminative, shared, intra and sample.
 
     Discriminative, shared and intra are the margin loss over triplets with two classes, three classes and one class.
-    Sample is contrast with other images: each image's own key against a queue of keys, weighted by their distance
-    (DaNCE). From each further slice an adversary predicts the first one; both slices learn to prevent that. A task of
-    weight 0 has no slice.
+    Sample is a contrastive loss (DaNCE): each image is compared with its own key and with a queue of other images'
+    keys, which are weighted by their distance. For each slice but the first, an adversary learns to predict the first
+    slice from it; both slices learn to prevent that. A task of weight 0 has no slice.
 
-    Ours: an image's key is the moving average of its own earlier embeddings, which were augmented differently, instead
-    of a momentum encoder's embedding of a second augmentation: no second pass is needed. Keys begin as the embeddings
-    of the plain images. Intra triplets are of three different images, so that a batch must hold three of a class;
-    the curve `intra_row_share` tells how many rows have such a triplet. At test the embedding is the neck's output as
-    it is: slices are not normalised on their own.
+    Ours differs from the paper in three ways. An image's key is the moving average of its own earlier embeddings, each
+    of another augmentation. The paper takes a momentum encoder's embedding of a second augmentation, which costs a
+    second forward pass. Keys start as the embeddings of the plain images. Intra triplets are of three different images,
+    so a batch must hold three images of a class; the curve `intra_row_share` is the share of rows that have such a
+    triplet. At test time the embedding is the neck's output as it is: slices are not normalised on their own.
 
     Attributes:
-        shared_weight: Of the task shared.
-        intra_weight: Of the task intra.
-        sample_weight: Of the task sample.
+        shared_weight: Weight of the task shared.
+        intra_weight: Weight of the task intra.
+        sample_weight: Weight of the task sample.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where each beta starts, the distance that separates pairs of one class from others.
-        beta_lr_factor: Factor of the stage's learning rate for the betas; 0 keeps them. Published are 5e-4 for a model
-            of 1e-5.
-        decorrelation_weight: Of the similarity between two slices that an adversary finds, rho.
+        beta_lr_factor: Factor of the stage's learning rate for the betas; 0 keeps them fixed. The published learning
+            rates are 5e-4 for the betas and 1e-5 for the model.
+        decorrelation_weight: Weight of the similarity between two slices that an adversary finds, rho.
         temperature: Divides the cosines of the task sample. Published runs took .01 with a momentum encoder's keys,
             which are nearer to their images than ours.
-        queue_size: Images whose keys an image is contrasted with; those of the last batches.
+        queue_size: Number of images, from the last batches, whose keys an image is compared with.
         key_momentum: Share of a key that stays when its image is seen again.
         regressor_dim: Hidden width of an adversary.
         regressor_lr_factor: Factor of the stage's learning rate for the adversaries.

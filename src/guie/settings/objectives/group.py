@@ -15,8 +15,8 @@ class GroupLoss(Kind):
     class.
 
     It is trained with the cross entropy of the probabilities before and after. Group Loss++ (Elezi et al., TPAMI 2022,
-    arXiv 2204.01509) trains the same way: what it adds belongs to the test (mirrored views, re-ranking, mixed lengths),
-    see `Views` and `PostProcess`. Logits of all classes are held, [batch, n_classes].
+    arXiv 2204.01509) trains the same way; its additions apply at test time only (mirrored views, re-ranking, mixed
+    lengths), see `Views` and `PostProcess`. Logits of all classes are held, [batch, n_classes].
 
     Attributes:
         temperature: The logits are divided by it before their softmax; published are 24 (CUB), 79 (Cars), 54 (SOP).

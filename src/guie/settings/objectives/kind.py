@@ -17,9 +17,10 @@ class Kind:
         has_centers: Its parameters are class centres or proxies, which may start as their classes' means.
         has_groups: It decides which images share a batch. A stage has at most one such objective.
         needs_positives: A batch must hold several rows of a class.
-        needs_labels: It has a notion of a class. One that has none may learn from images without labels.
-        needs_all_labels: It clusters, holds out or keeps keys of all training images, by their labels.
-        teachers: The rows whose embeddings it takes.
+        needs_labels: It uses labels. An objective that uses none may learn from images without labels.
+        needs_all_labels: It works on all training images by their labels: it clusters them, holds some out or keeps a
+            key of each.
+        teachers: The recipe's rows whose embeddings it learns from.
     """
 
     has_weights = False

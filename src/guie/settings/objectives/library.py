@@ -49,7 +49,7 @@ OF_CLASSES = (
     "SubCenterArcFaceLoss",
 )
 LOSSES = (*OF_PAIRS, *OF_BATCHES, *OF_CLASSES)
-# What the library has and this door refuses.
+# Losses that the library has and that are refused here, with the reason.
 REFUSED = {
     "CrossBatchMemory": "set the field memory instead",
     "DynamicSoftMarginLoss": "it changes a histogram whenever it is computed, outside of its state: a stage with it "

@@ -12,7 +12,8 @@ from guie.settings.objectives.kind import Kind
 @dataclass(frozen=True)
 class MessagePassing(Kind):
     """Two classifiers: one of the embeddings, one of embeddings to which the other images of the batch have sent
-    messages (a transformer over the batch, which does not know the labels). The second ends with training.
+    messages (a transformer over the batch, which does not know the labels). The second classifier is used in training
+    only.
 
     Attributes:
         n_layers: Rounds of messages; published are 1 (CUB, SOP, In-Shop) and 2 (Cars).

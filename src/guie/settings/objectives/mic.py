@@ -13,23 +13,25 @@ from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 class Mic(Kind):
     """The margin loss twice: of the embedding with classes, and of a second encoder with clusters of shared traits.
 
-    The clusters are made by k-means of the backbone's features, standardised within each class. An adversary predicts
-    the embedding from the second encoder; both encoders make that hard. The second encoder ends with the stage.
+    The clusters are made by k-means of the backbone's features, standardised within each class. An adversary learns to
+    predict the embedding from the second encoder's output; both encoders learn to prevent that. The second encoder is
+    dropped when the stage ends.
 
-    Ours: both encoders see the same batch, which is drawn by classes. An image without another of its cluster in the
-    batch teaches the second encoder nothing; the curve `trait_row_share` tells how many do.
+    Ours: both encoders see the same batch, which is drawn by classes. An image is an anchor of the second encoder's
+    triplets only if the batch holds another image of its cluster; the curve `trait_row_share` is the share of such
+    rows.
 
     Attributes:
         n_clusters: Clusters of traits; 0 is one for every 50 images, 100 at most (ours; the papers' runs took 30 to
             500).
         every_epochs: Epochs between two clusterings (ours).
         trait_dim: Numbers of the second encoder's embedding.
-        trait_weight: Of the second encoder's loss.
+        trait_weight: Weight of the second encoder's loss.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where beta starts, the distance that separates pairs of one class from others.
         beta_lr_factor: Factor of the stage's learning rate for beta; 0 keeps it. Published are 5e-4 for a model of
             1e-5.
-        decorrelation_weight: Of the similarity between the encoders that the adversary finds, gamma.
+        decorrelation_weight: Weight of the similarity between the encoders that the adversary finds, gamma.
         regressor_dim: Hidden width of the adversary.
         regressor_lr_factor: Factor of the stage's learning rate for the adversary.
 

@@ -13,20 +13,20 @@ from guie.settings.objectives.kind import BETA_LR_FACTOR, LARGEST_DISTANCE, Kind
 class SharingMatters(Kind):
     """The margin loss twice: of the embedding with classes, and of a second encoder with triplets of three classes.
 
-    Only a trait that many classes share survives such triplets. An adversary predicts the embedding from the second
-    encoder; both encoders make that hard. The second encoder ends with the stage, so that at test the embedding is the
-    first encoder's alone.
+    From such triplets the second encoder can learn only traits that many classes share. An adversary learns to predict
+    the embedding from the second encoder's output; both encoders learn to prevent that. The second encoder is dropped
+    when the stage ends, so the embedding at test time is the first encoder's alone.
 
     Ours: of the two other classes' images the positive is drawn uniformly and the negative by its distance.
 
     Attributes:
         shared_dim: Numbers of the second encoder's embedding.
-        shared_weight: Of the second encoder's loss.
+        shared_weight: Weight of the second encoder's loss.
         margin_distance: Half the width of the band around beta, alpha.
         beta_distance: Where beta starts, the distance that separates pairs of one class from others.
         beta_lr_factor: Factor of the stage's learning rate for beta; 0 keeps it. Published are 5e-4 for a model of
             1e-5.
-        decorrelation_weight: Of the similarity between the encoders that the adversary finds (ours).
+        decorrelation_weight: Weight of the similarity between the encoders that the adversary finds (ours).
         regressor_dim: Hidden width of the adversary.
         regressor_lr_factor: Factor of the stage's learning rate for the adversary.
 

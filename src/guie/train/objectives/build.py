@@ -1,4 +1,4 @@
-"""From the settings of an objective to its module: one row of `TABLE` for each kind."""
+"""Builds the module of an objective from its settings: `TABLE` has one row for each kind."""
 
 from __future__ import annotations
 

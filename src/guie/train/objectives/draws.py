@@ -1,4 +1,5 @@
-"""What an objective draws at random: numbers that follow from the step alone, so that a step can be computed again."""
+"""Random draws of the objectives. They depend on the step alone, so that a step can be computed again with the same
+draws."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ FEWEST = 4  # images of a class that holds out some: two held out, which find ea
 def choose_held_out(labels: Tensor, share: float, largest: int) -> Tensor:
     """Which images are held out, bool [n]: some of each class, drawn with torch's random generator.
 
-    At least two of a class, or none, so that each has another to find. Where that would be too many, classes are drawn.
+    Each class gives at least two images or none, so that each held-out image has another one to find. Where that would
+    be too many images, only some classes, drawn at random, give images.
 
     Args:
         labels: int64 [n].

@@ -1,7 +1,7 @@
-"""Losses that pytorch-metric-learning computes, with its traps guarded.
+"""Wraps losses of pytorch-metric-learning and guards against their pitfalls.
 
-Pairs and triplets are always chosen here and given to the library: left to itself it makes a cube of all triplets, and
-beside a memory takes a row's own place in the batch for a positive.
+Pairs and triplets are always chosen here and passed to the library. Otherwise the library builds a tensor of all
+triplets, [n, n, n], and with a memory it takes a row itself for one of its positives.
 """
 
 from __future__ import annotations

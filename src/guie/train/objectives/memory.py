@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def held_size(name: str, size: int, n_items: int) -> int:
     """How many embeddings a memory of a size holds: at most as many as there are training images.
 
-    A larger one would hold several embeddings of every image, the older ones of weights long gone.
+    A larger one would hold several embeddings of every image, the older ones computed with outdated weights.
 
     Args:
         name: Of the setting, for the warning.

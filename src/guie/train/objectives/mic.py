@@ -1,4 +1,4 @@
-"""MIC: the second encoder learns from clusters of traits that classes share."""
+"""MIC: a second encoder is trained on clusters of traits that several classes share."""
 
 from __future__ import annotations
 
