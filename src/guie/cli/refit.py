@@ -65,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
         "--share", type=share, default=0.5, metavar="S",
-        help="weight of your photos in the fit; the rest is the weight of the data that the model was fitted on (default "
-        ".5). With 1 more is gained on your photos and more is lost elsewhere. Of a file without its run the photos "
-        "count alone",
+        help="weight of your photos in the fit; the rest is the weight of the data that the model was fitted on "
+        "(default .5). With 1 more is gained on your photos and more is lost elsewhere. Of a file without its run the "
+        "photos count alone",
     )  # fmt: skip
     p.add_argument("--label-from", default="", metavar="REGEX", help="searched in paths; its group is the label")
     p.add_argument("--anyway", action="store_true", help="write it even if the trial is worse")
