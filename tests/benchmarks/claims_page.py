@@ -55,7 +55,7 @@ before the rule was written: its sign is no prediction.
 NOT_DONE = """
 ## Not done
 
-Named by the field and not measured here: the classifier's own rate, and head and backbone alternating for many turns.
+Named by the field and not measured here: head and backbone alternating for many turns.
 """
 
 

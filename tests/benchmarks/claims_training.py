@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from claims_stages import LAYERS_PX, all_weights, head, in_batches, on_the_vit
+from dataclasses import replace
+
+from claims_stages import LAYERS_PX, SCALE, WINNERS, all_weights, head, in_batches, on_the_vit
 from claims_types import Arm, Claim, Images
 from objectives_settings import VIT_RECIPE
 
-from guie.recipe import PerClass, Stage, Weighted
+from guie.recipe import ArcFace, CosFace, PerClass, Stage, Weighted
 
 BERTON = "Berton et al., arXiv 2503.13045"
 ROTH = "Roth et al., ICML 2020, arXiv 2002.08473"
@@ -20,6 +22,20 @@ EQUAL_STEPS = "All sides have about 600 steps."
 
 def _vit(*stages: Stage) -> Arm:
     return Arm(stages, model=VIT_RECIPE.model, has_first_split=True)
+
+
+def _classifier_rate(objective: ArcFace | CosFace, name: str) -> Claim:
+    return Claim(
+        f"classifier_rate_{name}",
+        "layers",
+        says="A classifier's rate should be far above that of the weights below it.",
+        source=f"{BERTON}: 1 beside 1e-6",
+        setup=f"{type(objective).__name__} of scale 30 on cached features, the neck at .001; base: centres at .001; "
+        "other: at .1",
+        base=Arm((head(objective),)),
+        other=Arm((head(replace(objective, center_lr_factor=100.0)),)),
+        note="The source's weights below are a whole backbone.",
+    )
 
 
 LAYERS = (
@@ -93,6 +109,8 @@ LAYERS = (
         other=_vit(on_the_vit(), all_weights(trains="backbone")),
         note=ON_VIT,
     ),
+    _classifier_rate(WINNERS, "arcface"),
+    _classifier_rate(CosFace(margin_cosine=0.35, scale=SCALE), "cosface"),
 )
 
 

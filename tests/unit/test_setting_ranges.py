@@ -17,6 +17,12 @@ from guie.recipe import CosFace, Recipe
 from guie.settings.objectives.kind import Kind
 
 MARGIN = (0.0, 1.57)
+CENTERS = {
+    "scale": (1e-3, 1e4),
+    "label_smoothing": (0.0, 0.99),
+    "n_sub_centers": (1, 100),
+    "center_lr_factor": (0.0, 1e6),
+}
 # By class and field. Of STAGE_RANGES and what stood beside it:
 RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "Recipe": {"seed": (0, 2**31 - 1)},
@@ -40,14 +46,9 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "Constant": {"warmup_share": (0.0, 1.0)},
     "LayerDecay": {"factor": (0.01, 1.0)},
     "BlockFactors": {"factors": (0.0, 1e3)},  # there was none; it is that of backbone_lr_factor
-    "ArcFace": {"margin_rad": MARGIN, "scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "n_sub_centers": (1, 100)},
-    "CosFace": {
-        "margin_cosine": MARGIN,
-        "scale": (1e-3, 1e4),
-        "label_smoothing": (0.0, 0.99),
-        "n_sub_centers": (1, 100),
-    },
-    "Softmax": {"scale": (1e-3, 1e4), "label_smoothing": (0.0, 0.99), "n_sub_centers": (1, 100)},
+    "ArcFace": {"margin_rad": MARGIN} | CENTERS,
+    "CosFace": {"margin_cosine": MARGIN} | CENTERS,
+    "Softmax": CENTERS,
     "GrowingMargin": {"start": MARGIN, "step": MARGIN, "max": MARGIN},
     "ClassMargin": {"low": MARGIN, "high": MARGIN, "power": (-10.0, 0.0)},
     "SemiHard": {"margin_distance": (0.0, 2.0)},
@@ -148,7 +149,7 @@ def test_every_number_has_the_range_that_it_had():
         assert numbers == own.keys() | OTHERWISE.get(kind.__name__, set()), kind
         ranges = {field.name: field.metadata["range"] for field in fields(kind) if "range" in field.metadata}
         assert ranges == own, kind
-    assert sum(map(len, RANGES.values())) == 107
+    assert sum(map(len, RANGES.values())) == 110
 
 
 def places() -> list[tuple[Leaf, float, float]]:

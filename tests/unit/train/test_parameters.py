@@ -10,7 +10,24 @@ from changing import changed
 from torch import nn
 
 from guie.model.backbone import Backbone
-from guie.recipe import Adam, AdamW, BlockFactors, LayerDecay, Optim, Sgd, Stage, Steps, SupCon
+from guie.recipe import (
+    Adam,
+    AdamW,
+    ArcFace,
+    BlockFactors,
+    CosFace,
+    KoLeo,
+    LayerDecay,
+    Optim,
+    Sgd,
+    Softmax,
+    SphereFace,
+    SphereFaceR,
+    Stage,
+    Steps,
+    Sum,
+    SupCon,
+)
 from guie.train.model import Model, build_model
 from guie.train.parameters import (
     block_of,
@@ -101,6 +118,24 @@ def test_optimizer_learns_the_rates_of_the_objective(towers: dict[str, nn.Module
     assert factors[id(model.objective.centers)] == 7.0
     assert {factors[id(p)] for p in model.neck.parameters()} == {1.0}
     assert {factors[id(p)] for p in model.backbone.parameters()} == {0.25}
+
+
+@pytest.mark.parametrize("kind", [ArcFace, CosFace, Softmax, SphereFace, SphereFaceR])
+def test_centres_of_a_classifier_learn_at_their_own_rate(towers: dict[str, nn.Module], kind: type):
+    """Alone and as a term of a sum: one step of SGD without decay moves the centres by 40 times the gradient."""
+    for objective in (kind(center_lr_factor=40.0), Sum(terms=(KoLeo(weight=0.1), kind(center_lr_factor=40.0)))):
+        stage = changed(STAGE, objective=objective, optim__method=Sgd(momentum=0.0), optim__lr=0.01)
+        stage = changed(stage, optim__weight_decay=0.0)
+        model = build_model(Backbone(towers["cnn"], 16), stage, torch.ones(5), torch.arange(5), 0).requires_grad_()
+        name = next(name for name, _ in model.named_parameters() if name.endswith("centers"))
+        centers = model.get_parameter(name)
+        before, gradient = centers.detach().clone(), torch.randn_like(centers)
+        optimizer = make_optimizer(model, stage)
+        for group in optimizer.param_groups:
+            group["lr"] = stage.optim.lr * group["lr_factor"]  # as the schedule does
+        centers.grad = gradient
+        optimizer.step()
+        torch.testing.assert_close(before - centers.detach(), 0.01 * 40 * gradient)
 
 
 def test_what_the_objective_names_is_not_decayed(towers: dict[str, nn.Module]):

@@ -68,6 +68,8 @@ class ArcFace(_Centers):
         scale: Factor of the cosines, s.
         label_smoothing: Share of the target that is spread over all classes.
         n_sub_centers: Centres of each class, of which the nearest counts (sub-centre ArcFace, ECCV 2020).
+        center_lr_factor: Factor of the stage's learning rate for the centres. Berton et al. (arXiv 2503.13045) train
+            them at a rate of 1 beside 1e-6.
 
     Source: Deng et al., arXiv 1801.07698, equation 3.
     """
@@ -76,6 +78,7 @@ class ArcFace(_Centers):
     scale: float = within(30.0, low=1e-3, high=1e4)
     label_smoothing: float = within(0.0, low=0.0, high=0.99)
     n_sub_centers: int = within(1, low=1, high=100)
+    center_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class CosFace(_Centers):
         scale: Factor of the cosines, s.
         label_smoothing: Share of the target that is spread over all classes.
         n_sub_centers: Centres of each class, of which the nearest counts.
+        center_lr_factor: Factor of the stage's learning rate for the centres.
 
     Source: Wang et al., arXiv 1801.09414, equation 4.
     """
@@ -95,6 +99,7 @@ class CosFace(_Centers):
     scale: float = within(30.0, low=1e-3, high=1e4)
     label_smoothing: float = within(0.0, low=0.0, high=0.99)
     n_sub_centers: int = within(1, low=1, high=100)
+    center_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class Softmax(_Centers):
         scale: Factor of the cosines, one over the temperature.
         label_smoothing: Share of the target that is spread over all classes.
         n_sub_centers: Centres of each class, of which the nearest counts.
+        center_lr_factor: Factor of the stage's learning rate for the centres.
 
     Source: Zhai and Wu, Classification is a strong baseline, BMVC 2019, arXiv 1811.12649.
     """
@@ -112,6 +118,7 @@ class Softmax(_Centers):
     scale: float = within(30.0, low=1e-3, high=1e4)
     label_smoothing: float = within(0.0, low=0.0, high=0.99)
     n_sub_centers: int = within(1, low=1, high=100)
+    center_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
 
 MarginSettings = ArcFace | CosFace | Softmax

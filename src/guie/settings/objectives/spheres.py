@@ -32,6 +32,7 @@ class SphereFace(_OneCenter):
         plain_weight_start: Weight of the plain cosine at step 0; 0, with `plain_weight_end` 0, trains with psi alone.
         plain_weight_decay: How fast that weight falls.
         plain_weight_end: Where it stops falling.
+        center_lr_factor: Factor of the stage's learning rate for the centres.
 
     Source: Liu et al., SphereFace, CVPR 2017, arXiv 1704.08063; the weights are those of its released settings.
     """
@@ -40,6 +41,7 @@ class SphereFace(_OneCenter):
     plain_weight_start: float = within(1000.0, low=0.0, high=1e6)
     plain_weight_decay: float = within(0.12, low=0.0, high=1e3)
     plain_weight_end: float = within(5.0, low=0.0, high=1e6)
+    center_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
     def check(self, at: str) -> None:
         """Raises ValueError where the weight of the plain cosine would have to rise."""
@@ -54,12 +56,14 @@ class SphereFaceR(_OneCenter):
     Attributes:
         angle_factor: How many times the angle counts (m).
         scale: Factor of the cosines, s.
+        center_lr_factor: Factor of the stage's learning rate for the centres.
 
     Source: Liu et al., SphereFace revived, TPAMI 2022, arXiv 2109.05565.
     """
 
     angle_factor: float = within(1.5, low=1.0, high=16.0)
     scale: float = within(30.0, low=1e-3, high=1e4)
+    center_lr_factor: float = within(1.0, low=0.0, high=1e6)
 
 
 SphereSettings = SphereFace | SphereFaceR

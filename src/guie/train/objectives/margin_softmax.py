@@ -70,6 +70,10 @@ class MarginSoftmax(CenterObjective):
         )
         return {"loss": loss}
 
+    def rates(self) -> dict[str, float]:
+        """See `Objective`."""
+        return {"centers": self.settings.center_lr_factor}
+
     def curves(self, epoch: int) -> dict[str, float]:
         """The margin of the epoch, or the mean over the classes; see `CenterObjective` for the rest."""
         if isinstance(self.settings, ArcFace):

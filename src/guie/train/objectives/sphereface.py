@@ -85,3 +85,7 @@ class SphereFaceSoftmax(CenterObjective):
         scale = s.scale if isinstance(s, SphereFaceR) else embeddings.norm(dim=1, keepdim=True)
         logits = scale * cosines.scatter(1, batch.labels[:, None], target)
         return {"loss": F.cross_entropy(logits, batch.labels)}
+
+    def rates(self) -> dict[str, float]:
+        """See `Objective`."""
+        return {"centers": self.settings.center_lr_factor}
