@@ -126,7 +126,12 @@ def test_sum_is_a_mean_of_parts_of_a_batch_only_where_all_are() -> None:
 
 
 def test_sum_of_real_kinds_is_the_sum_of_their_losses() -> None:
-    terms = (ThresholdConsistentMargin(memory=Memory(9)), KoLeo(weight=0.7), ArcFace(), ProxyGml(n_proxies=2))
+    terms = (
+        ThresholdConsistentMargin(memory=Memory(9)),
+        KoLeo(weight=0.7),
+        ArcFace(center_lr_factor=5.0),
+        ProxyGml(n_proxies=2),
+    )
     both = TABLE[Sum](Sum(terms=terms), SHAPE).double()
     x, labels = drawn(12, 4, 3)
     batch = batch_of(x, labels)
@@ -139,7 +144,7 @@ def test_sum_of_real_kinds_is_the_sum_of_their_losses() -> None:
         "thresholdconsistentmargin_pull", "thresholdconsistentmargin_push", "koleo_spread", "arcface_loss",
         "proxygml_rows", "proxygml_proxies",
     }  # fmt: skip
-    assert both.rates() == {"parts.proxygml.proxies": 300.0}
+    assert both.rates() == {"parts.arcface.centers": 5.0, "parts.proxygml.proxies": 300.0}
     assert both.curves(0).keys() >= {
         "thresholdconsistentmargin_memory_fill", "koleo_nearest_distance", "arcface_margin_rad",
         "proxygml_active_share",
