@@ -2,8 +2,9 @@
 
 Each row is a recipe, and its folds are made by `guie foreign`: four domains, each left out in turn, for every seed. A
 row differs from the one in its brackets by one ingredient. Form `backbone` trains minibench's doors 04 and 05: the
-head, the backbone at 160 px, the head again, and one of 512 numbers whose PCA is exported. Form `head` trains heads
-alone, on the pretrained backbone; form `whole` is all of minibench, door 06 too.
+head, the backbone at 160 px, the head again, and one of 512 numbers whose PCA is exported. Form `small` is the same
+with all images at 128 px and half the epochs of the backbone. Form `head` trains heads alone, on the pretrained
+backbone; form `whole` is all of minibench, door 06 too.
 
 Finished folds are skipped, so the script may be broken off and started again. Seeds come one after the other: after the
 first, the table has all rows.
@@ -39,9 +40,9 @@ from guie.run import FOREIGN, PROJECT
 
 HERE = Path(__file__).resolve().parent
 DOMAINS = sorted({source.domain for source in MINIBENCH.data.sources})
-TUNED = "s2_backbone_160"
 # Minutes of a fold on two cores, where none is finished yet: three quarters of minibench's (minibench.md).
-MINUTES = {"head": 5, "backbone": 25, "whole": 45}
+MINUTES = {"head": 5, "small": 5, "backbone": 25, "whole": 45}
+SMALL_PX = 128
 SLOWER = {"now": 1.4}  # times these minutes, of rows that train longer
 Change = Callable[[Recipe], Recipe]
 
@@ -73,11 +74,14 @@ def stages_of(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
 
 
 def as_it_was(recipe: Recipe) -> Recipe:
-    """minibench without what it gained since: raw features, random starts, no cosines kept, four epochs at 160 px."""
+    """minibench without what it gained since: raw features, random starts, no cosines kept, half the epochs."""
+    tuned = recipe.stages.backbone[0]
 
     def change(stage: Stage) -> Stage:
         assert isinstance(stage.objective, Sum)
-        n_epochs = 4 if stage.name == TUNED else stage.optim.n_epochs
+        n_epochs = stage.optim.n_epochs
+        if stage.name == tuned.name and stage.trains == "backbone":
+            n_epochs //= 2
         return replace(
             stage,
             start=replace(stage.start, has_pca_neck=False, has_mean_centers=False),
@@ -122,13 +126,14 @@ def keeps_cosines(recipe: Recipe, trains: tuple[str, ...], weight: float = 100.0
 
 def interpolated(recipe: Recipe) -> Recipe:
     """Heads stand on a backbone that lies half way between the pretrained and the tuned one."""
-    between = Interpolate("s2_between", of=TUNED)
+    tuned = recipe.stages.backbone[0].name
+    between = Interpolate("s2_between", of=tuned)
     changed = stages_of(
         class_means(recipe),
-        lambda stage: replace(stage, start=replace(stage.start, of=between.name)) if stage.start.of == TUNED else stage,
+        lambda stage: replace(stage, start=replace(stage.start, of=between.name)) if stage.start.of == tuned else stage,
     )
-    tuned, *later = changed.stages.backbone
-    return replace(changed, stages=replace(changed.stages, backbone=(tuned, between, *later)))
+    first, *later = changed.stages.backbone
+    return replace(changed, stages=replace(changed.stages, backbone=(first, between, *later)))
 
 
 ROWS = (
@@ -142,7 +147,7 @@ ROWS = (
         "+ KeepCosines(100), head",
         lambda r: keeps_cosines(as_it_was(r), ("head", "backbone")),
     ),
-    Row("+ eight epochs: minibench now", "now", "+ the same, backbone too", lambda recipe: recipe),
+    Row("+ twice the epochs: minibench now", "now", "+ the same, backbone too", lambda recipe: recipe),
     Row("class means, Interpolate(.5)", "between", "+ class means", lambda r: interpolated(as_it_was(r))),
 )
 
@@ -157,7 +162,30 @@ def of_form(form: str) -> Recipe:
     if form == "head":
         head = replace(stages.backbone[2], name="s4_wide_head_224", start=replace(stages.head[0].start))
         stages, settings = Stages(head=(*stages.head, head)), (*MINIBENCH.embed.settings[1:3], wide)
-    return replace(MINIBENCH, stages=stages, embed=replace(MINIBENCH.embed, settings=settings)).validate()
+    recipe = replace(MINIBENCH, stages=stages, embed=replace(MINIBENCH.embed, settings=settings))
+    return (small(recipe) if form == "small" else recipe).validate()
+
+
+def small(recipe: Recipe) -> Recipe:
+    """The recipe with every image at `SMALL_PX`, and half the epochs of the backbone."""
+
+    def named(name: str) -> str:
+        return name.replace("224", str(SMALL_PX)).replace("160", str(SMALL_PX))
+
+    def stage_at(stage: Stage) -> Stage:
+        n_epochs = stage.optim.n_epochs // (2 if stage.trains == "backbone" else 1)
+        start = replace(stage.start, of=named(stage.start.of))
+        optim = replace(stage.optim, n_epochs=n_epochs)
+        return replace(stage, name=named(stage.name), image_px=SMALL_PX, start=start, optim=optim)
+
+    def setting_at(setting: Setting) -> Setting:
+        members = [replace(member, stage=named(member.stage), image_px=SMALL_PX) for member in setting.members]
+        return replace(setting, members=tuple(members))
+
+    changed = stages_of(recipe, stage_at)
+    settings = tuple(map(setting_at, recipe.embed.settings))
+    data = replace(recipe.data, pack_px=SMALL_PX + SMALL_PX // 4)
+    return replace(changed, data=data, embed=replace(recipe.embed, settings=settings))
 
 
 def rows_of(arguments: argparse.Namespace) -> list[Row]:
