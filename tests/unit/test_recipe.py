@@ -712,7 +712,7 @@ BROKEN: list[tuple[Change, str]] = [
     ),
     (
         s2(start__model=VIT),
-        "stages.s2_backbone.start.model: only a stage that starts from 'pretrained' has a backbone of its own",
+        "stages.s2_backbone.start.model: only a stage that starts from 'pretrained' may name a backbone",
     ),
     (s1(start__model=replace(VIT, library="keras")), "stages.s1_head.start.model.library is 'keras', must be one of"),
     (at(model__mean=(0.4, 0.4, 0.4)), "model.mean is (0.4, 0.4, 0.4) and model.std is None: state both"),

@@ -195,12 +195,13 @@ class Recipe:
             if stage.objective.needs_labels and name not in stage.retain.generic:
                 kind = type(stage.objective).__name__
                 raise ValueError(
-                    f"{at} {name!r}, whose images have no labels, which {kind} needs; KeepCosines needs none"
+                    f"{at} {name!r}. Its images have no labels, and {kind} needs labels; KeepCosines does not"
                 )
             if isinstance(sampling, PerClass) or sampling.power != 0.0:
                 raise ValueError(
-                    f"{at} {name!r}, whose images have no labels, by which {type(sampling).__name__} with power "
-                    f"{sampling.power:g} draws: they would count as one class; take sampling=Weighted(power=0.0)"
+                    f"{at} {name!r}. Its images have no labels, and {type(sampling).__name__} with power "
+                    f"{sampling.power:g} draws by class: they would count as one class; take "
+                    "sampling=Weighted(power=0.0)"
                 )
 
     def _check_teachers(self, stage: Stage, names: list[str]) -> None:
@@ -218,8 +219,8 @@ class Recipe:
         model = stage.start.model
         if model and parent != PRETRAINED:
             raise ValueError(
-                f"{at}.start.model: only a stage that starts from {PRETRAINED!r} has a backbone of its own; {parent} "
-                "has its already"
+                f"{at}.start.model: only a stage that starts from {PRETRAINED!r} may name a backbone; this one takes "
+                f"the backbone of {parent}"
             )
         if parent == PRETRAINED:
             if set(stage.start.fresh) != set(HEAD):

@@ -159,7 +159,7 @@ def test_stage_that_needs_labels_cannot_name_it() -> None:
     recipe = recipe_around(Data((LABELLED, MINE)))
     optim = Optim(n_epochs=1, batch_size=4, lr=1e-3)
     stage = Stage("s1", trains="head", start=Start(fresh=HEAD), optim=optim, sources=("mine",))
-    with pytest.raises(ValueError, match=r"stages.s1.sources names 'mine', whose images have no labels, which ArcFace"):
+    with pytest.raises(ValueError, match=r"stages.s1.sources names 'mine'. Its images have no labels, and ArcFace"):
         type(recipe)("t", recipe.data, recipe.model, type(recipe.stages)(head=(stage,)), recipe.embed).validate()
 
 

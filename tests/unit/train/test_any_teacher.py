@@ -224,14 +224,14 @@ def test_stage_that_needs_labels_refuses_images_without() -> None:
     with_photos(sources=own, objective=Sum(terms=(KeepCosines(of="timm_teacher"), KoLeo()))).validate()
     generic = Retain(features_weight=1.0, generic=("photos",))
     with_photos(sources=own, trains="backbone", objective=Contrastive(), retain=generic).validate()
-    words = "stages.timm_student.sources names 'photos', whose images have no labels, "
+    words = "stages.timm_student.sources names 'photos'. Its images have no labels, and "
     for objective in (Contrastive(), Sum(terms=(KeepCosines(), Contrastive()))):
-        with pytest.raises(ValueError, match=f"{words}which {type(objective).__name__} needs; KeepCosines needs none"):
+        with pytest.raises(ValueError, match=f"{words}{type(objective).__name__} needs labels; KeepCosines does not"):
             with_photos(sources=own, objective=objective).validate()
     remedy = r"they would count as one class; take sampling=Weighted\(power=0.0\)"
     seen = {"objective": KeepCosines(of="timm_teacher")}
     hidden = {"trains": "backbone", "objective": Contrastive(), "retain": generic}
     for sampling in (PerClass(images_per_class=2), PerClass(images_per_class=2, power=0.0), Weighted()):
         for fields in (seen, hidden):
-            with pytest.raises(ValueError, match=f"{words}by which {type(sampling).__name__} with power .*{remedy}"):
+            with pytest.raises(ValueError, match=f"{words}{type(sampling).__name__} with power .*{remedy}"):
                 with_photos(sources=own, sampling=sampling, **fields).validate()
