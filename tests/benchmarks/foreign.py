@@ -21,7 +21,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,12 @@ DOMAINS = sorted({source.domain for source in MINIBENCH.data.sources})
 # Minutes of a fold on two cores, where none is finished yet: three quarters of minibench's (minibench.md).
 MINUTES = {"head": 5, "small": 5, "backbone": 25, "whole": 45}
 SMALL_PX = 128
+TRAINED = {  # what a form trains, on the page
+    "head": "Heads alone are trained, on the pretrained backbone.",
+    "small": f"Head, backbone, and a wide head with a PCA are trained; all images are at {SMALL_PX} px.",
+    "backbone": "Head, backbone at 160 px, and a wide head at 224 px with a PCA are trained.",
+    "whole": "All of minibench is trained.",
+}
 SLOWER = {"now": 1.4}  # times these minutes, of rows that train longer
 Change = Callable[[Recipe], Recipe]
 
@@ -75,12 +81,12 @@ def stages_of(recipe: Recipe, change: Callable[[Stage], Stage]) -> Recipe:
 
 def as_it_was(recipe: Recipe) -> Recipe:
     """minibench without what it gained since: raw features, random starts, no cosines kept, half the epochs."""
-    tuned = recipe.stages.backbone[0]
+    tuned = [stage.name for stage in recipe.stages.backbone[:1]]
 
     def change(stage: Stage) -> Stage:
         assert isinstance(stage.objective, Sum)
         n_epochs = stage.optim.n_epochs
-        if stage.name == tuned.name and stage.trains == "backbone":
+        if stage.name in tuned:
             n_epochs //= 2
         return replace(
             stage,
@@ -293,6 +299,7 @@ def _head(arguments: argparse.Namespace, found: dict[str, pd.DataFrame]) -> list
         "validation images of all domains, the same in every fold. The gain is over the row in brackets, on the same",
         "queries, with its 95 % interval over the domains (Student's t of their means over the seeds; of one domain,",
         "over the seeds) and, in parentheses, by resampling classes.",
+        TRAINED[arguments.form],
         "",
         "| row | domain never seen | gain | domains seen | gain |",
         "|---|---|---|---|---|",
@@ -307,14 +314,24 @@ def _rows(found: dict[str, pd.DataFrame]) -> list[str]:
         own = found[row.name]
         means = summary(own[own["row"] == last_row(own)]).set_index("side")["mean"]
         gains = pd.DataFrame(columns=["row", "side"])
-        if row.base in found:
-            gains = compared(found[row.base], own, (row.base, row.name))
-        cells = [row.name + (f" [{row.base}]" if row.base else "")]
+        base = base_of(row, found)
+        if base:
+            gains = compared(found[base], own, (base, row.name))
+        cells = [row.name + (f" [{base}]" if base else "")]
         for side in (NEVER_SEEN, SEEN):
             line = gains[(gains["row"] == "last row") & (gains["side"] == side)]
             cells += [_short(f"{means[side]:.3f}"), _gain(line.iloc[0]) if len(line) else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def base_of(row: Row, found: Collection[str]) -> str:
+    """The name of the nearest row that it stands on and that was measured; '' if there is none."""
+    bases = {other.name: other.base for other in ROWS}
+    base = row.base
+    while base and base not in found:
+        base = bases[base]
+    return base
 
 
 def _refits(found: dict[str, pd.DataFrame]) -> list[str]:

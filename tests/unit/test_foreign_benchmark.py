@@ -64,6 +64,29 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
         "s3_head_224", "s4_wide_head_224", "s5_head_288"]  # fmt: skip
 
 
+def test_small_form_has_small_images_and_half_the_epochs():
+    import foreign
+
+    recipe = foreign.of_form("small")
+    assert {stage.image_px for stage in recipe.stages.trained} == {128}
+    assert {member.image_px for setting in recipe.embed.settings for member in setting.members} == {128}
+    assert [stage.name for stage in recipe.stages.trained] == [
+        "s1_head_128", "s2_backbone_128", "s3_head_128", "s4_wide_head_128"]  # fmt: skip
+    epochs = [[stage.optim.n_epochs for stage in which.stages.trained] for which in (foreign.as_it_was(recipe), recipe)]
+    assert epochs == [[30, 2, 30, 30], [30, 4, 30, 30]]
+
+
+def test_gain_is_over_the_nearest_row_that_was_measured():
+    import foreign
+
+    names = {row.slug: row.name for row in foreign.ROWS}
+    now = next(row for row in foreign.ROWS if row.slug == "now")
+    assert foreign.base_of(now, names.values()) == names["keep"]
+    assert foreign.base_of(now, [names["was"], names["pca"], names["now"]]) == names["pca"]
+    assert foreign.base_of(now, [names["was"], names["now"]]) == names["was"]
+    assert foreign.base_of(foreign.ROWS[0], names.values()) == foreign.base_of(now, [names["now"]]) == ""
+
+
 def test_plan_counts_what_is_left_in_minutes(tmp_path: Path):
     import foreign
 
