@@ -24,12 +24,12 @@ OTHER_TRAINERS = {
 
 
 def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
-    """Returns an Accelerator for a device. Every setting is given here that accelerate would otherwise read from the
+    """Returns an Accelerator for a device. It sets everything that accelerate would otherwise read from the
     environment.
 
-    The environment's dynamo backend, gradient accumulation and mixed precision are not used; a log line says so for
-    each. A dynamo backend would rename the weights to `_orig_mod.*`. Gradient accumulation would divide every gradient;
-    a stage has its own `cost.n_parts`. float32 products and convolutions are computed without TF32.
+    The environment's dynamo backend, gradient accumulation and mixed precision are ignored, each with a log line. A
+    dynamo backend would rename the weights to `_orig_mod.*`. Gradient accumulation would divide every gradient; stages
+    use their own `cost.n_parts` instead. float32 products and convolutions are computed without TF32.
 
     Args:
         device: The run's device: `cpu`, `cuda` or `cuda:N`.
@@ -76,13 +76,14 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Accelerator:
 
 
 def keep_float32() -> None:
-    """Products and convolutions in float32 keep its digits; TF32, which cards take by themselves, has three."""
+    """Turns TF32 off for float32 products and convolutions. TF32 keeps three decimal digits, and GPUs may use it by
+    default."""
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
     torch.backends.cudnn.allow_tf32 = False  # torch's default computes float32 convolutions in TF32
 
 
 def _check_environment(mixed_precision: str) -> None:
-    """Logs what the environment asks for and does not get.
+    """Logs the settings of the environment that are ignored.
 
     Raises:
         ValueError: it asks for another kind of training.

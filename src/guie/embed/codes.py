@@ -3,10 +3,10 @@
 The scale is fitted on training embeddings, so that a photo's code never depends on the photos beside it.
 
 int8 has one scale for all dimensions. So the dot product of two codes is that of the embeddings times a constant, and a
-vector store may search the codes as they are. A scale for each dimension gains nothing where it is undone; where it is
-not, it weights the dimensions anew, which helped on one set and harmed on two. Bits are the signs of the numbers as
-they are: with the mean subtracted they were as good on one set and much worse on another, and worse on both after a
-rotation (`tests/benchmarks/take_away.md`).
+vector store can search the codes directly. A scale for each dimension gains nothing if the codes are scaled back before
+the search. If they are not, it changes the weights of the dimensions, which helped on one set and harmed on two. Bits
+are the signs of the unchanged numbers. With the mean subtracted first, they were as good on one set and much worse on
+another; after a rotation, they were worse on both (`tests/benchmarks/take_away.md`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ N_CANDIDATES = 100  # found by their bits before they are ordered by int8
 
 @dataclass(frozen=True)
 class Codes:
-    """What turns unit embeddings into codes.
+    """Converts unit embeddings to int8 codes and back.
 
     Attributes:
         scale: An int8 code of 1 stands for this much of an embedding's number.
@@ -44,15 +44,16 @@ class Codes:
 
 
 def fit_codes(embeddings: np.ndarray) -> Codes:
-    """The codes of embeddings like these.
+    """Fits the scale of the codes on embeddings.
 
     The scale maps the largest number to 127, so that none of these embeddings is clipped.
 
     Args:
-        embeddings: float [n, dim], n >= 1; normalised here. Of many, some are read, evenly spaced.
+        embeddings: float [n, dim], n >= 1; normalised here. If there are more than `N_FITTED`, only evenly spaced ones
+            are read.
 
     Raises:
-        ValueError: there is none, or one is not finite.
+        ValueError: there are no embeddings, or one is not finite.
     """
     if not len(embeddings):
         raise ValueError("codes are fitted on embeddings, and there are none")
@@ -63,7 +64,7 @@ def fit_codes(embeddings: np.ndarray) -> Codes:
 
 
 def has_bits(dim: int) -> bool:
-    """Whether embeddings of so many numbers have binary codes, which are whole bytes."""
+    """Whether embeddings of `dim` numbers have binary codes. These are whole bytes."""
     return dim % 8 == 0
 
 
@@ -81,8 +82,8 @@ def to_bits(embeddings: np.ndarray) -> np.ndarray:
 
 
 def signs(bits: np.ndarray) -> np.ndarray:
-    """float32 [n, dim] of -1 and 1, of codes uint8 [n, dim / 8]. Their cosine is 1 - 2 h / dim for a Hamming distance
-    of h."""
+    """Converts binary codes, uint8 [n, dim / 8], to float32 [n, dim] of -1 and 1. For a Hamming distance of h, the
+    cosine of two rows is 1 - 2 h / dim."""
     return np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1
 
 
@@ -95,8 +96,8 @@ def nearest_by_bits(queries: np.ndarray, index: np.ndarray, k: int) -> tuple[np.
         k: At most n_index are found.
 
     Returns:
-        Rows, int64 [n_queries, k'], and distances, int32 [n_queries, k'], k' = min(k, n_index). Of equal distances any
-        may come first.
+        Rows, int64 [n_queries, k'], and distances, int32 [n_queries, k'], k' = min(k, n_index). The order of equal
+        distances is not defined.
     """
     flat = faiss.IndexBinaryFlat(8 * index.shape[1])
     flat.add(np.ascontiguousarray(index))
@@ -114,7 +115,7 @@ def nearest_in_two_steps(bits: np.ndarray, int8: np.ndarray, k: int, n_candidate
         n_candidates: Candidates for each row.
 
     Returns:
-        int64 [n, k], nearest first, of equal products the lower row; -1 where there are fewer.
+        int64 [n, k], nearest first. The lower row comes first if products are equal; -1 where there are fewer.
     """
     found, _ = nearest_by_bits(bits, bits, n_candidates + 1)
     nearest = np.full((len(bits), k), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Members, their views and their combination, up to what a setting has before its PCA."""
+"""Members, their views and their combination: all steps of a setting before its PCA."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Tower:
     """One member as the export needs it.
 
     Attributes:
-        module: Pixels, float32 [n, 3, px, px], normalised by the mean and std of the recipe's backbone, to the output,
-            float32 [n, dim].
+        module: Maps pixels, float32 [n, 3, px, px], to the output, float32 [n, dim]. The pixels are normalised by the
+            mean and std of the recipe's backbone.
         image_px: Side of the square it sees.
         views: Views whose outputs are averaged.
         weight: Factor of its normalised output in the concatenation.
@@ -61,7 +61,7 @@ class Tower:
 def load_backbone(run: Run, stage: str, image_px: int, patch_stride: int = 0, model: Model | None = None) -> Backbone:
     """Returns the backbone of a stage, changed to another image size and patch stride.
 
-    A trained stage holds all weights of its backbone, so that those it started from need not be there any more.
+    A trained stage stores all weights of its backbone, so the files that it started from are no longer needed.
 
     Args:
         run: The run whose weights are read.
@@ -184,7 +184,8 @@ def rows_of(packed: PackedImages, split: str) -> np.ndarray:
 
 
 def joined(outputs: Sequence[np.ndarray], setting: Setting) -> np.ndarray:
-    """Members' weighted outputs, float32 [n, d] each, as a setting combines them: float32 [n, dim] before its PCA."""
+    """Combines the members' weighted outputs, float32 [n, d] each, as a setting says: float32 [n, dim], before its
+    PCA."""
     whole = l2_normalised(np.mean(outputs, axis=0) if setting.combine == "mean" else np.concatenate(outputs, axis=1))
     return whole if setting.power == 1.0 else power_normalised(whole, setting.power)
 

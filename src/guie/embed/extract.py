@@ -68,8 +68,8 @@ class FeatureRequest:
 
     @property
     def key(self) -> str:
-        """First 16 hex digits of the SHA-256 over all fields and the pixels' mean and std. These are the library's
-        where the recipe states none."""
+        """First 16 hex digits of the SHA-256 over all fields and the pixels' mean and std. If the recipe states no
+        mean and std, those of the library are used."""
         return hashlib.sha256(f"{self!r} {mean_std(self.model)}".encode()).hexdigest()[:16]
 
 
@@ -81,7 +81,7 @@ class Squares(Dataset[Tensor]):
         self.packed, self.rows, self.image_px, self.frame, self.change = packed, rows, image_px, frame_of(view), change
 
     def __len__(self) -> int:
-        """Images."""
+        """Number of images."""
         return len(self.rows)
 
     def __getitem__(self, i: int) -> Tensor:
@@ -185,7 +185,7 @@ def _open_parts(parts: list[Path], shape: tuple[int, int], is_half: bool, is_new
         parts: Their paths.
         shape: (n_rows, feature_dim) of each.
         is_half: Whether numbers are stored in bfloat16, not float32.
-        is_new: Whether to make them, in place of any that are there.
+        is_new: Whether to create the files. Existing ones are then overwritten.
 
     Raises:
         OSError: the disk is full.
@@ -339,7 +339,7 @@ def _is_whole(features: Path) -> bool:
     try:
         seal = json.loads(_seal_of(features).read_text(encoding="utf-8"))
         is_whole: bool = state_of(features) == seal["state"] or digest_of_file(features) == seal["digest"]
-    except FileNotFoundError:  # one of the two: not made yet, or the process was killed between them
+    except FileNotFoundError:  # features or seal: not made yet, or the process was killed between the two
         return False
     except (ValueError, KeyError, TypeError, OSError):  # the seal is not JSON, or has other fields
         is_whole = False

@@ -28,7 +28,7 @@ class Encoder:
         image_px: Side of the square that it sees.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side.
         digest: Digest of its weights when this encoder was made.
-        parts: The encoders of backbones that stand side by side in this one; empty for a single one.
+        parts: If several backbones stand side by side in this one, an encoder for each of them; otherwise empty.
     """
 
     backbone: Backbone
@@ -68,8 +68,8 @@ class FeatureStore:
     ) -> np.ndarray | Halves | Joined:
         """Features, float32 [n_rows, feature_dim], memory-mapped. Those that are not in the cache are extracted now.
 
-        Backbones that stand side by side are extracted one after the other, so that a row of the ladder with one of
-        them alone finds its features there.
+        Backbones that stand side by side are extracted one after the other. So a setting that uses one of them alone
+        finds its features in the cache.
 
         Args:
             encoder: The backbone.
@@ -100,7 +100,7 @@ class FeatureStore:
             encoder: The backbone.
             view: As for `get`.
             rows: As for `get`.
-            but: Keys of features that stay, from `cached`; those of process 0 count.
+            but: Keys of features to keep, from `cached`. Only the keys of process 0 are used.
         """
         for part in encoder.parts:
             self.forget(part, view, rows, but)

@@ -24,20 +24,20 @@ from guie.shown import cut
 
 log = logging.getLogger(__name__)
 FITTED = ("train", UNLABELLED)  # the splits that a PCA may be fitted on
-WITHHELD = (GIVEN, HIDDEN)  # what the foreign domain leaves out of them
-LEAST_FITTED = 2  # images or words of an entry of fit_on
+WITHHELD = (GIVEN, HIDDEN)  # the splits of images that data.foreign_domain keeps out of the fit
+LEAST_FITTED = 2  # least number of images or words in an entry of fit_on
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a setting gives for all images.
+    """The embeddings that a setting gives for all images, and its PCA.
 
     Attributes:
         by_split: Final embeddings, float32 [n_images, dim], L2-normalised or length-mixed. Without a PCA there is only
             the split `val`.
         pca: The projection; None without one.
-        moments: Of the combined outputs that it was fitted on; None without a PCA.
-        fit_on: What the PCA was fitted on, without what data.foreign_domain leaves out.
+        moments: Moments of the combined outputs that the PCA was fitted on; None without a PCA.
+        fit_on: The entries that the PCA was fitted on, without the sources that data.foreign_domain leaves out.
     """
 
     by_split: dict[str, np.ndarray]
@@ -61,11 +61,11 @@ def embed(run: Run, setting: Setting, features: Features) -> Embedded:
 
 
 def check_rows(run: Run, packed: PackedImages) -> None:
-    """Checks before training what door 07 needs after it: a PCA needs more images or words than dimensions, and each
-    entry of fit_on two for its covariance.
+    """Checks before training that door 07 will have enough images: a PCA needs more images or words than dimensions,
+    and each entry of fit_on needs two for its covariance.
 
     Raises:
-        ValueError: there are too few, or a source that is to be fitted on has none.
+        ValueError: there are too few, or a source in fit_on has no images.
         FileNotFoundError: there is no such file of words.
     """
     for row in run.recipe.embed.settings:
@@ -76,7 +76,7 @@ def check_rows(run: Run, packed: PackedImages) -> None:
         for entry, n in zip(entries, ns, strict=True):
             if n < LEAST_FITTED and entries != TRAINING:
                 raise ValueError(
-                    f"embed.settings.{row.name} is fitted on {described(entry)}, of which the pack has {n}"
+                    f"embed.settings.{row.name} is fitted on {described(entry)}, but the pack has {n}"
                     f"{run.recipe.data.told_of_foreign}; a covariance needs {LEAST_FITTED}: add images, or take the "
                     "entry out of fit_on"
                 )
@@ -85,12 +85,12 @@ def check_rows(run: Run, packed: PackedImages) -> None:
 
 
 def withheld_sources(recipe: Recipe, setting: Setting, index: pd.DataFrame) -> list[str]:
-    """The sources that a row's fit_on names and of which data.foreign_domain leaves no image to fit on.
+    """The sources in a row's fit_on that have no image left to fit on because of data.foreign_domain.
 
     Args:
-        recipe: The row's.
+        recipe: The recipe of the row.
         setting: The row.
-        index: Of the packed images, in the splits that the foreign domain leaves them.
+        index: Index of the packed images, with the splits after data.foreign_domain.
     """
     withheld, fitted = (set(index["source"][index["split"].isin(own)]) for own in (WITHHELD, FITTED))
     entries = [entry for entry in recipe.embed.fit_on_of(setting) if isinstance(entry, FitImages)]
@@ -98,8 +98,8 @@ def withheld_sources(recipe: Recipe, setting: Setting, index: pd.DataFrame) -> l
 
 
 def entries_of(recipe: Recipe, setting: Setting, index: pd.DataFrame) -> FitOn:
-    """What a row's PCA is fitted on: its fit_on without the sources that data.foreign_domain leaves out. Arguments as
-    of `withheld_sources`.
+    """What a row's PCA is fitted on: its fit_on without the sources that data.foreign_domain leaves out. The arguments
+    are those of `withheld_sources`.
 
     Raises:
         ValueError: nothing is left.
@@ -118,7 +118,7 @@ def _n_of(run: Run, packed: PackedImages, row: Setting, entry: FitImages | FitWo
     """How many images or words an entry has.
 
     Raises:
-        ValueError: a source without images, or fewer than two words.
+        ValueError: a source has no images, or a file has fewer than two words.
         FileNotFoundError: there is no such file of words.
     """
     if isinstance(entry, FitWords):
@@ -127,7 +127,7 @@ def _n_of(run: Run, packed: PackedImages, row: Setting, entry: FitImages | FitWo
     for source in entry.sources:
         if not (own["source"] == source).any():
             raise ValueError(
-                f"embed.settings.{row.name} is fitted on {source}, of which the pack has no image to fit on; take it "
+                f"embed.settings.{row.name} is fitted on {source}, but the pack has no image of it to fit on; take it "
                 "out of fit_on, or see what doors 02 and 03 left out (data.licence, data.val_class_share)"
                 + run.recipe.data.told_of_foreign
             )
@@ -148,14 +148,14 @@ def _too_few(row: Setting, n: int, is_default: bool) -> str:
 
 
 def places_of(packed: PackedImages, sources: Iterable[str]) -> dict[str, np.ndarray]:
-    """Which images of a pack a PCA is fitted on, for some sources.
+    """Positions of the images that a PCA is fitted on, for some sources.
 
     Args:
         packed: The images.
-        sources: Names of sources; none stands for all training images.
+        sources: Names of sources. Without names, all training images are used.
 
     Returns:
-        For each split that has any, `train` and `unlabelled`, the positions among its images, int64 [n].
+        For each of the splits `train` and `unlabelled` that has such images, their positions in the split, int64 [n].
     """
     names = set(sources)
     found = {}
@@ -189,9 +189,9 @@ class _Fit:
         self.run, self.setting, self.features, self.train = run, setting, features, train
 
     def moments(self) -> tuple[Moments, FitOn]:
-        """Mean and covariance of the images and words, each entry with its share; and these entries.
+        """Mean and covariance of the images and words, each entry weighted by its share; and the entries themselves.
 
-        Words add to the covariance alone. Without any images the mean is that of the training images.
+        Words contribute only to the covariance. Without any images the mean is that of the training images.
         """
         recipe = self.run.recipe
         if recipe.embed.fit_on_of(self.setting) == TRAINING:
@@ -221,7 +221,7 @@ class _Fit:
         return moments_of([embedded_words(self.run, self.setting, entry)])
 
     def _tell(self, entries: tuple[FitImages | FitWords, ...], ns: list[int]) -> None:
-        ordered = sorted(entries, key=lambda entry: isinstance(entry, FitWords))  # as the numbers are
+        ordered = sorted(entries, key=lambda entry: isinstance(entry, FitWords))  # in the order of `ns`
         whole = sum(entry.weight for entry in entries)
         told = [f"{entry.weight / whole:.0%} {n:,} {described(entry)}" for entry, n in zip(ordered, ns, strict=True)]
         log.info("%s: PCA fitted on %s", cut(self.setting.name, 30), ", ".join(told))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def to_halves(features: Tensor) -> np.ndarray:
-    """float32 [n, d] rounded to bfloat16, as the uint16 [n, d] of its bits."""
+    """Rounds float32 [n, d] to bfloat16 and returns the bits as uint16 [n, d]."""
     return features.to(torch.bfloat16).view(torch.uint16).numpy()
 
 

@@ -24,7 +24,7 @@ def n_workers(batch_bytes: int = 0, prefetch: int = 2, memory_share: float = 0.5
     Args:
         batch_bytes: Size of a batch.
         prefetch: Batches that each process keeps ready.
-        memory_share: Of the container's memory, for all of them.
+        memory_share: Share of the container's memory that all loader processes together may use.
     """
     n, limit = min(8, max(1, n_cores() // 2)), memory_limit()
     return n if limit is None else max(1, min(n, int(limit * memory_share) // (PROCESS_BYTES + prefetch * batch_bytes)))
@@ -64,7 +64,7 @@ def load_batches(
         num_workers=n,
         prefetch_factor=prefetch if n else None,
         collate_fn=_stacked if is_piped else None,
-        generator=torch.Generator(),  # how images are loaded must not change what is drawn elsewhere
+        generator=torch.Generator(),  # loading must not change the random numbers that are drawn elsewhere
     )
     for batch in loader:
         yield torch.from_numpy(batch) if is_piped else batch

@@ -14,7 +14,7 @@ from scipy.linalg import blas, eigh
 from guie.files import whole_file
 from guie.shown import progress
 
-MOMENTS = "moments.npz"  # in door 07's folder: of what its PCA was fitted on
+MOMENTS = "moments.npz"  # in door 07's folder: moments of what the PCA was fitted on
 CHUNK = 8192  # rows: 150 MB of 2,304 features in float64
 
 
@@ -117,10 +117,10 @@ def fit_pca(features: np.ndarray | Sequence[Rows], dim: int, whiten: float = 0.0
 
 @dataclass(frozen=True)
 class Moments:
-    """What a PCA needs to know of features.
+    """The statistics of features from which a PCA is computed.
 
     Attributes:
-        n: How many rows there were.
+        n: Number of rows.
         mean: float64 [n_features].
         covariance: float64 [n_features, n_features]; only the lower triangle is filled.
     """
@@ -146,7 +146,7 @@ class Moments:
 
 
 def moments_of(features: np.ndarray | Sequence[Rows], dim: int = 1, chunk: int = CHUNK) -> Moments:
-    """Mean and covariance in one pass; arguments and errors as of `fit_pca`."""
+    """Mean and covariance in one pass; arguments and errors are those of `fit_pca`."""
     shards: list[Rows] = [features] if isinstance(features, np.ndarray) else list(features)
     n, width = _shape_of(shards, dim)
     mean, scatter = _mean_and_scatter(shards, width, chunk)
@@ -154,7 +154,7 @@ def moments_of(features: np.ndarray | Sequence[Rows], dim: int = 1, chunk: int =
 
 
 def mixed(parts: Sequence[tuple[Moments, float]]) -> Moments:
-    """The moments of a mixture, in which each part has a share of the weight, however many rows it had.
+    """The moments of a mixture. The share of a part depends on its weight alone, not on its number of rows.
 
     Args:
         parts: Moments of equal width, each with its weight, at least 0; the sum is more than 0.
@@ -169,11 +169,12 @@ def mixed(parts: Sequence[tuple[Moments, float]]) -> Moments:
 
 
 def with_spread(moments: Moments, weight: float, others: Sequence[tuple[Moments, float]]) -> Moments:
-    """The moments with a covariance that others share in, each about its own mean; the mean stays.
+    """Mixes the covariances of other moments into some moments. Each covariance is about its own mean; the mean of the
+    result is that of `moments`.
 
     Args:
-        moments: What gives the mean.
-        weight: Its share of the covariance, relative to those of the others; may be 0 if there are others.
+        moments: The moments that give the mean.
+        weight: Their share of the covariance, relative to the shares of the others; may be 0 if there are others.
         others: Moments of equal width, each with its share.
     """
     if not others:
@@ -228,7 +229,7 @@ def _mean_and_scatter(shards: list[Rows], width: int, chunk: int) -> tuple[np.nd
         chunk: Rows read at a time.
 
     Returns:
-        float64 [width], and float64 [width, width], of which the lower triangle is filled.
+        float64 [width], and float64 [width, width] with only the lower triangle filled.
 
     Raises:
         ValueError: a feature that is not finite.

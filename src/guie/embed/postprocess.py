@@ -118,7 +118,7 @@ def _expanded(
 def _augmented(
     unit: np.ndarray, lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray, queries: np.ndarray
 ) -> np.ndarray:
-    """Augmented index images, float32 [n, c, dim]: each plus its weighted neighbours, of which the query is never one.
+    """Augmented index images, float32 [n, c, dim]: each plus its weighted neighbours, without the query.
 
     Args:
         unit: float32 [n_images, dim].
@@ -215,7 +215,8 @@ def _encoded(unit: np.ndarray, near: np.ndarray) -> sparse.csr_array:
 
 
 def _reciprocal(near: np.ndarray) -> list[np.ndarray]:
-    """For each image, itself and those of its neighbours that have it among their own neighbours."""
+    """For each image: the image itself and its reciprocal neighbours, which have the image among their own
+    neighbours."""
     sets: list[np.ndarray] = []
     for part in _parts(len(near), near.shape[1] ** 2):
         is_mutual = (near[near[part]] == np.arange(len(near))[part, None, None]).any(axis=2)

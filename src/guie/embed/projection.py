@@ -11,7 +11,7 @@ from guie.embed.pca import PCA
 
 @dataclass(frozen=True)
 class Projection:
-    """What a file of door 08 does last.
+    """The last operation of a file that door 08 writes.
 
     Attributes:
         center: float [D], subtracted from the joined outputs.
@@ -25,7 +25,7 @@ class Projection:
 
     @property
     def dim(self) -> int:
-        """Numbers of an embedding."""
+        """Number of dimensions of an embedding."""
         return len(self.matrix)
 
     def __call__(self, joined: np.ndarray) -> np.ndarray:
@@ -36,5 +36,5 @@ class Projection:
         return projected / np.linalg.norm(projected, axis=1, keepdims=True).clip(1e-12)
 
     def of(self, pca: PCA) -> Projection:
-        """The same with another PCA."""
+        """The same projection with another PCA."""
         return Projection(pca.mean_, pca.matrix, self.has_unit_length)

@@ -18,7 +18,7 @@ from guie.shown import progress
 
 BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
 SPARE = 3  # extra candidates; they show whether rounding in float32 may have left out a nearer row
-TIE_BLOCK = 4096  # index rows at a time in the second search, in float64, of queries where it may have
+TIE_BLOCK = 4096  # index rows at a time in the second search, in float64, for queries where it may have
 N_TIED = 1024  # queries at a time in the second search
 # Euclidean distances: the squares of ten million numbers of MAX_NUMBER add up to less than float32's largest number.
 MAX_NUMBER = 1e15
@@ -226,7 +226,7 @@ def _nearest(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tup
 
 
 def _candidates(queries: np.ndarray, index: Vectors, k: int, is_quiet: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """The k nearest by faiss, whose order of ties is not the rule's.
+    """The k nearest by faiss, which does not order ties by the rule.
 
     Returns:
         Similarities in descending order, float64 [n, k]; rows, int64 [n, k]; and the length of the longest index
@@ -253,8 +253,8 @@ def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.nda
     Args:
         queries: float32 [n, dim], prepared as the index is.
         index: The index.
-        numbers: int64 [n_pairs], which query each pair has.
-        rows: int64 [n_pairs], which index row.
+        numbers: int64 [n_pairs], the query of each pair.
+        rows: int64 [n_pairs], the index row of each pair.
 
     Returns:
         float64 [n_pairs].
@@ -271,8 +271,8 @@ def exact(queries: np.ndarray, index: Vectors, numbers: np.ndarray, rows: np.nda
 def _in_order(
     queries: np.ndarray, index: Vectors, near: np.ndarray, rows: np.ndarray, error: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities and rows, the nearest first; of equal similarities the lower row. Those too close to order are
-    computed again.
+    """Similarities and rows, the nearest first; of equal similarities the lower row. Similarities that are too close
+    to order are computed again.
 
     Args:
         queries: float32 [n, dim].
@@ -333,7 +333,7 @@ class _BestSoFar:
 
         Args:
             near: float64 [n_queries, n_rows], similarities to the block.
-            numbers: int64 [n_rows], index rows of the block, ascending and above all rows before.
+            numbers: int64 [n_rows], index rows of the block, ascending and larger than all rows of earlier blocks.
             slack: float64 [n_queries], twice the error of a similarity; 0 where all are exact.
         """
         floor = np.array([found.min() if len(found) >= self.k else -np.inf for found in self.keys]) - slack

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # of Fibonacci hashing, Knuth 1973, section 6.4
-N_DIGITS = 52  # binary digits of a float64, less one, as the bound on the sums is itself rounded
+N_DIGITS = 52  # binary digits of a float64, less one, because the bound on the sums is itself rounded
 NO_DIGIT = 10**6  # last digit of a row of zeros
 
 
@@ -43,7 +43,7 @@ def first_copies(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def last_digit(rows: np.ndarray) -> np.ndarray:
-    """The largest e of each row such that all its numbers are multiples of 2 ** e, int64 [n]; NO_DIGIT for a row of
+    """For each row the largest e such that all its numbers are multiples of 2 ** e, int64 [n]; NO_DIGIT for a row of
     zeros.
 
     Args:

@@ -10,19 +10,20 @@ from guie.files import save_json
 from guie.settings.recipe import Recipe
 
 FILE = "verdict.json"
-FEWEST = 30  # classes below which a score says too little to be quoted
+FEWEST = 30  # a score of fewer classes is too uncertain to be quoted
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether training helped, and the exported setting's score that says so.
+    """Whether training helped, and the score of the exported setting that shows it.
 
     Attributes:
-        sentence: For people.
-        mp5: Of the exported setting, in the comparison that decided.
-        n_classes: Classes of the queries.
-        is_unseen: Whether training saw none of these classes: a first training, of half of the classes, was scored.
-        recipe: Digest of the recipe that was exported. With another recipe the run is another one.
+        sentence: The verdict in words.
+        mp5: mP@5 of the exported setting in the comparison that decided.
+        n_classes: Number of classes of the queries.
+        is_unseen: Whether training saw none of these classes. The score is then that of a first training, on half of
+            the classes.
+        recipe: Digest of the recipe that was exported. The verdict does not apply to a run of another recipe.
     """
 
     sentence: str

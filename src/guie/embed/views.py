@@ -18,7 +18,7 @@ def to_square(images: Tensor, px: int, frame: str = "squash") -> Tensor:
         images: uint8 or float [n, 3, height, width], 0..255.
         px: Side of the square.
         frame: `squash` resizes the whole image, whatever its aspect. `crop` does so with the central nine tenths of
-            both sides. `pad` keeps the aspect of the whole image and fills up with grey. Two frames depend on the
+            both sides. `pad` keeps the aspect of the whole image and fills the rest with grey. Two frames depend on the
             image's aspect: `aspect` is crop for a square image (sides equal within a twentieth) and squash for any
             other; `aspect_pad` is crop for a square image and pads the central nine tenths of any other. The 5th place
             averaged these two.

@@ -1,4 +1,5 @@
-"""Words as rows beside images: embedded by the text towers of a setting's members, and combined as images are."""
+"""Embeddings of words, on which a PCA can be fitted. The members' text towers embed them; they are combined as images
+are."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from guie.settings.fit import FitWords
 
 
 def embedded_words(run: Run, setting: Setting, entry: FitWords) -> np.ndarray:
-    """The words as the setting's members give them before the PCA, float32 [n_words, dim], of length one.
+    """Embeddings of the words by the setting's members, before the PCA: float32 [n_words, dim], of length one.
 
     Raises:
         FileNotFoundError: there is no such file of words, or of weights.

@@ -19,8 +19,8 @@ def member(views: list[Tensor], by_size: Tensor, weight: float) -> Tensor:
 
     Args:
         views: Outputs of the network, float32 [n, d] each.
-        by_size: What the image's size adds, float32 [d] or [1, d]; zeros for necks that do not take it.
-        weight: The member's.
+        by_size: What the image's size adds, float32 [d] or [1, d]; zeros for necks that do not take the size.
+        weight: The weight of the member.
     """
     return F.normalize(torch.stack(views).mean(dim=0) + by_size, dim=1) * weight
 

@@ -28,17 +28,17 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says of a run.
+    """What a card says about a run.
 
     Attributes:
-        recipe: The run's.
-        scores: The exported row of scores.csv, by column; None where it is empty.
-        first: The first row, most often the tower as it was.
+        recipe: The recipe of the run.
+        scores: The exported row of scores.csv, by column; None for an empty cell.
+        first: The first row of scores.csv, most often the tower before training.
         licences: Rows of licences.json.
         code_loss: As `guie.evaluate.code_loss` returns it; None leaves the codes out.
-        n_classes: Validation classes of two images or more; 0 where it is not known.
-        verdict: What `guie train` found; None where the run is none of its.
-        n_refitted: Photos to which `guie refit` fitted the projection; 0 for the run's own.
+        n_classes: Validation classes of two images or more; 0 if it is not known.
+        verdict: What `guie train` found; None if the run is not from `guie train`.
+        n_refitted: Photos to which `guie refit` fitted the projection; 0 for the run's own projection.
     """
 
     recipe: Recipe
@@ -76,18 +76,18 @@ def facts_of(run: Run, code_loss: pd.DataFrame | None, n_refitted: int = 0) -> F
 
 
 def _n_classes(ids: Path) -> int:
-    """Validation classes of two images or more; 0 where door 07 left no ids."""
+    """Validation classes of two images or more; 0 if door 07 wrote no ids."""
     if not ids.is_file():
         return 0
     return int((pd.read_parquet(ids, columns=["class_id"])["class_id"].value_counts() >= 2).sum())
 
 
 def card_text(facts: Facts, written: Sequence[Taken]) -> str:
-    """README.md of the folder.
+    """The text of the folder's README.md.
 
     Args:
-        facts: Of the run.
-        written: Formats that lie beside the folder.
+        facts: Facts of the run.
+        written: Formats that were written beside the folder.
     """
     ladder = [("this model", facts.scores)]
     if facts.first.get("setting") != facts.scores.get("setting"):
@@ -118,7 +118,7 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
 
 
 def _by_domain(scores: dict[str, Any]) -> dict[str, Any]:
-    """mP@5 of each domain, of a row of scores.csv."""
+    """mP@5 of each domain, from a row of scores.csv."""
     names = [name for name in scores if name.startswith("mp5_") and name not in ("mp5_low", "mp5_high")]
     return {name.removeprefix("mp5_"): scores[name] for name in names}
 
@@ -126,7 +126,8 @@ def _by_domain(scores: dict[str, Any]) -> dict[str, Any]:
 def _metadata(facts: Facts) -> str:
     """The YAML at the head of the card, from which the hub makes its tags and its table of scores.
 
-    The score is the one that decided, where `guie train` compared. A score of fewer than `FEWEST` classes is left out.
+    If `guie train` compared settings, the score is that of its comparison. A score of fewer than `FEWEST` classes is
+    left out.
     """
     found = facts.verdict
     score = facts.scores.get("mp5") if found is None else found.mp5

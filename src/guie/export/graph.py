@@ -35,12 +35,12 @@ _CHECKS = (torch.ops.aten._assert_tensor_metadata.default,)
 def as_source(exported: ExportedProgram, dim: int) -> tuple[str, dict[str, Tensor]]:
     """Python source with one function, `embed(images, tensors)`, and the tensors that it takes, by name.
 
-    The source has no device in it: tensors are made where the images are. Tensors that the program never uses are left
-    out.
+    The source names no device: new tensors are made on the device of the images. Tensors that the program never uses
+    are left out.
 
     Args:
         exported: A program with one input, images, and one output, embeddings. It is not changed.
-        dim: Numbers of an embedding, for the source's docstring.
+        dim: Number of dimensions of an embedding, for the source's docstring.
 
     Raises:
         ValueError: the program has inputs or calls that cannot be written as source.
@@ -65,7 +65,7 @@ def _lifted(exported: ExportedProgram, graph: fx.Graph) -> dict[str, Tensor]:
     """Parameters, buffers and constants of a program, by the names of their placeholders in the graph.
 
     Raises:
-        ValueError: the program takes something else besides one input.
+        ValueError: the program has not exactly one input, or takes something else.
     """
     tensors: dict[str, Tensor] = {}
     names = {node.target: node.name for node in graph.nodes if node.op == "placeholder"}

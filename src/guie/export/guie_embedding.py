@@ -75,7 +75,7 @@ class ImageEmbedding(InputModule):
         return ["image"]
 
     def get_embedding_dimension(self) -> int:
-        """Numbers of an embedding."""
+        """Number of dimensions of an embedding."""
         return self.dim
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class ImageEmbedding(InputModule):
 
 
 def _pixels(image: Any) -> Tensor:
-    """An image as uint8 [3, height, width]: upright, transparency laid on white."""
+    """An image as uint8 [3, height, width]: upright, with transparent parts on white."""
     if isinstance(image, dict) and set(image) == {"image"}:
         image = image["image"]
     if isinstance(image, np.ndarray | Tensor):

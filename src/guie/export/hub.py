@@ -2,9 +2,9 @@
 
     SentenceTransformer(folder, trust_remote_code=True).encode(images)
 
-sentence-transformers runs code of a folder only if it is told so, since its version 6.0 for local folders too. No class
-of its own could load this model: views, members and the projection are ours. So the folder holds two short files of
-code that anyone can read, and its weights as safetensors, which hold none.
+sentence-transformers runs code of a folder only with `trust_remote_code`, since its version 6.0 for local folders too.
+None of its own classes can load this model, because views, members and the projection are ours. So the folder holds two
+short files of code that anyone can read, and its weights as safetensors, which hold no code.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ OLDEST = "5.4.0"  # of sentence-transformers: the first whose modules take image
 
 
 def save_hub(exported: ExportedProgram, folder: Path, card: str, facts: dict[str, Any], dim: int) -> None:
-    """Writes the folder's files; `modules.json`, without which nothing is loaded, is the one to move last.
+    """Writes the folder's files. The caller must move `modules.json` last: without it nothing is loaded.
 
     Args:
         exported: The program.
         folder: An empty folder.
         card: The text of README.md.
         facts: Added to config.json, such as the recipe's name.
-        dim: Numbers of an embedding.
+        dim: Number of dimensions of an embedding.
     """
     source, tensors = as_source(exported, dim)
     save_weights(folder / WEIGHTS, tensors)

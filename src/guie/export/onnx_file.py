@@ -1,10 +1,10 @@
 """The submission as an ONNX file: uint8 images of any size in, embeddings out, on any runtime that reads ONNX.
 
-The file is made from the program of `torch.export` (`guie.export.program`), whose resize is written as matrix products.
-So the whole preparation of an image is inside, and height, width and the number of images are free.
+The file is made from the program of `torch.export` (`guie.export.program`), which computes the resize by matrix
+products. So the file holds all preprocessing, and height, width and the number of images are free.
 
-The operator set is 18, in which torch's converter is written. A higher number would only be translated from it, and
-would exclude older runtimes: onnxruntime reads 18 since its version 1.14.
+The operator set is 18, the one in which torch's converter is written. A file of a higher set would only be translated
+from 18, and older runtimes could not read it: onnxruntime reads 18 since its version 1.14.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MAX_INSIDE = 1_500_000_000  # bytes of weights; an ONNX file is one protobuf mes
 def save_onnx(exported: ExportedProgram, path: Path, facts: dict[str, str]) -> None:
     """Writes an ONNX file.
 
-    Weights of more than 1.5 GB lie in a second file beside it, `<name>.data`, which ONNX calls external data.
+    Weights of more than 1.5 GB go into a second file beside it, `<name>.data`, which ONNX calls external data.
 
     Args:
         exported: The program.
-        path: Of the file.
+        path: Path of the file.
         facts: Stored in the file's metadata.
 
     Raises:
@@ -47,7 +47,7 @@ def save_onnx(exported: ExportedProgram, path: Path, facts: dict[str, str]) -> N
 
 
 def _converted(exported: ExportedProgram) -> Any:
-    """The program as torch's ONNXProgram, without the converter's notes: they hold paths of this machine.
+    """The program as torch's ONNXProgram, without the converter's metadata, which contains paths of this machine.
 
     Raises:
         ValueError: torch cannot convert it.
@@ -81,7 +81,7 @@ def _converted(exported: ExportedProgram) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the converter's notes on deprecated parts of torch; errors pass."""
+    """Silences the converter's warnings about deprecated parts of torch. Errors are still logged."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

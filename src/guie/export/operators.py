@@ -25,7 +25,7 @@ def unknown_to_1_11(path: Path) -> list[str]:
     """What keeps PyTorch 1.11 from loading the file at `path`, sorted: a newer file format, and operators that it does
     not know.
 
-    1.11 compiles all saved code when it loads a file, including branches that are never taken. So that code is searched
+    1.11 compiles all saved code when it loads a file, including branches that are never taken. So the code is searched
     as well as the graph.
     """
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,5 @@
-"""What an exported file gives for many photos, computed in parts that an interrupted start leaves for the next."""
+"""Embeddings of many photos by an exported file. They are computed in parts, which a start after an interruption
+reuses."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from guie.machine import n_cores
 from guie.shown import progress
 
 PARTS = ".embeddings"  # the folder of parts
-N_PART = 1024  # photos of a part; at most so many are computed again after an interruption
+N_PART = 1024  # photos in a part; at most this many are computed again after an interruption
 AHEAD = 4  # photos that each reading thread may be ahead
 
 
@@ -27,8 +28,8 @@ class Photo(NamedTuple):
     """A photo to embed.
 
     Attributes:
-        path: As it is written into the file.
-        label: '' without one.
+        path: Its path as written into the output.
+        label: Its label, or ''.
         file: Where it is.
     """
 
@@ -51,7 +52,7 @@ class Part:
 
     @property
     def is_read(self) -> np.ndarray:
-        """bool [n]."""
+        """Which photos can be read, bool [n]."""
         return np.array([not reason for reason in self.reasons], dtype=bool)
 
     @property
@@ -63,14 +64,14 @@ class Part:
 def computed(
     module: torch.jit.ScriptModule, width: int, digest: str, photos: Sequence[Photo], parts: Path
 ) -> list[Part]:
-    """All parts; those that an earlier start left are not computed again.
+    """All parts. Parts of an earlier start are not computed again.
 
     Args:
         module: uint8 [1, 3, height, width] to float [1, width].
-        width: Of its output.
-        digest: Of what decides the output; parts of another are not used.
-        photos: They go into the module in full size.
-        parts: The folder of parts; the caller removes it when it has what it needs.
+        width: Width of its output.
+        digest: Digest of what decides the output. Parts with another digest are not used.
+        photos: The photos; they go into the module in full size.
+        parts: The folder of parts. The caller removes it when it is no longer needed.
     """
     parts.mkdir(parents=True, exist_ok=True)
     names = []
@@ -86,7 +87,7 @@ def computed(
 
 
 def _key(digest: str, photos: Sequence[Photo]) -> str:
-    """Changes with the model, and with the name, size or time of any of the photos."""
+    """A key that changes with the model, and with the name, size or time of any photo."""
     sha = hashlib.sha256(digest.encode())
     for photo in photos:
         try:
@@ -113,7 +114,7 @@ def _part(module: torch.jit.ScriptModule, width: int, photos: Sequence[Photo], b
 
 
 def _images(files: Sequence[Path]) -> Iterator[np.ndarray | str]:
-    """Images, uint8 [h, w, 3], or why one cannot be read, in the order of the files."""
+    """For each file, in order: the image, uint8 [h, w, 3], or why it cannot be read."""
     n = n_cores()
     with ThreadPoolExecutor(n) as pool:
         waiting = [pool.submit(_image, file) for file in files[: AHEAD * n]]

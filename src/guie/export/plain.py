@@ -82,7 +82,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
 
 
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """As F.pad, with operators of 1.11, which has one for each mode."""
+    """As F.pad, with operators of 1.11. It has one operator for each mode."""
     sizes = [int(n) for n in pad]
     if mode == "constant":
         return torch.constant_pad_nd(x, sizes, value or 0.0)
@@ -142,7 +142,7 @@ PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {
 
 
 class PlainCalls(TorchFunctionMode):
-    """A context in which the functions in `PLAIN` are replaced by those beside them."""
+    """A context that replaces the functions in `PLAIN`: each key by its value."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -47,7 +47,7 @@ class Program(nn.Module):
         has_unit_length: bool = True,
         dim: int = CONTEST_DIM,
     ) -> None:
-        """Arguments as of `build_submission`."""
+        """Takes the arguments of `build_submission`."""
         super().__init__()
         self.networks = nn.ModuleList(tower.module for tower in towers)
         self.towers, self.pack_px = [(tower.image_px, tower.views, float(tower.weight)) for tower in towers], pack_px
@@ -80,7 +80,7 @@ class Program(nn.Module):
         return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
 
     def _by_size(self, i: int, sides: Tensor) -> Tensor:
-        """What the image's size adds to member i's output: float32 [1, d], or a zero. It is the size after door 03's
+        """What the image's size adds to member i's output: float32 [1, d], or a zero. The size is that after door 03's
         packing."""
         size_matrix = getattr(self, f"size_matrix{i}")
         if size_matrix is None:
@@ -130,12 +130,12 @@ def _weights(n: int, start: Tensor, length: Tensor, inner: Tensor, offset: Tenso
         n: Pixels of the image's side.
         start: First pixel of the part that is used.
         length: Pixels of this part.
-        inner: How many of the `px` this part fills.
-        offset: First of those.
+        inner: Number of the `px` pixels that this part fills.
+        offset: First of these pixels.
         px: Side of the square.
 
     Returns:
-        float32 [px, n], and which of the `px` are filled, bool [px].
+        float32 [px, n], and which of the `px` pixels are filled, bool [px].
 
     Source: R. Keys, Cubic convolution interpolation, 1981; the kernel is widened by the scale where an image is made
     smaller.
@@ -161,6 +161,6 @@ def export_program(program: Program) -> ExportedProgram:
 def save_program(exported: ExportedProgram, path: Path) -> None:
     """Writes a `.pt2` file, whole or not at all."""
     with whole_file(path) as temporary, temporary.open("wb") as handle, warnings.catch_warnings():
-        # of tensors that are parts of a larger one; all of ours are on the CPU
+        # a warning about tensors that are views of a larger one; all of ours are on the CPU
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
         torch.export.save(exported, handle)

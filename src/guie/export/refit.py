@@ -1,7 +1,7 @@
-"""An exported model whose projection is fitted anew: its networks stay, and only two buffers of the file change.
+"""Fits the projection of an exported model to other photos. The networks stay; only two buffers of the file change.
 
 The model of door 08 ends in a PCA that was fitted to the training images, or to what `embed.fit_on` names. On images of
-another kind most of what an embedding of so few numbers loses is lost there.
+another kind, most of the loss from so few dimensions arises in this PCA.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from guie.embed.accelerator import keep_float32
 from guie.embed.projection import Projection
 from guie.export.submission import load_script, save_module
 
-TOLERANCE = 1e-4  # of each number of an embedding of length one, between the file and numpy
+TOLERANCE = 1e-4  # largest difference between the file and numpy of a number of an embedding of length one
 
 
 @dataclass(frozen=True)
 class Refittable:
-    """An exported model, open before its projection.
+    """An exported model, whose outputs before the projection can be computed.
 
     Attributes:
         path: The saved_model.pt.
         projection: Its last step.
-        opened: A second copy of the file, which gives the joined outputs, float32 [n, D] of length one, of uint8 [n, 3,
-            height, width].
-        device: Where that copy computes.
+        opened: The model without its projection: uint8 [n, 3, height, width] to the joined outputs, float32 [n, D] of
+            length one.
+        device: Where `opened` computes.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Refittable:
 
     @property
     def width(self) -> int:
-        """Numbers before the projection."""
+        """Number of dimensions before the projection."""
         return len(self.projection.center)
 
 
@@ -52,7 +52,7 @@ def open_model(path: Path, device: str = "cpu") -> Refittable:
         device: Where its networks compute.
 
     Raises:
-        ValueError: it is of another maker, or does not end in a projection.
+        ValueError: it was not written by door 08, or does not end in a projection.
     """
     keep_float32()
     module = load_script(path)
@@ -74,12 +74,12 @@ def save_refitted(model: Refittable, projection: Projection, images: Sequence[np
 
     Args:
         model: The model.
-        projection: The other one, to as many numbers.
-        images: Of any sizes, uint8 [3, height, width], on which the file is compared with numpy.
-        path: Where to; another file than the model's.
+        projection: The other projection, to the same number of dimensions.
+        images: Images on which the file is compared with numpy, of any sizes, uint8 [3, height, width].
+        path: Where to write; not the model's own file.
 
     Returns:
-        The largest difference of a number of an embedding between the file and numpy.
+        The largest difference between the file and numpy, over all numbers of the embeddings.
 
     Raises:
         ValueError: they differ.
@@ -106,7 +106,7 @@ def save_refitted(model: Refittable, projection: Projection, images: Sequence[np
 
 
 def joined_outputs(model: Refittable, images: Tensor) -> np.ndarray:
-    """What the networks give before the projection, float32 [n, D] of length one, of uint8 [n, 3, height, width]."""
+    """The outputs before the projection, float32 [n, D] of length one, for uint8 [n, 3, height, width]."""
     with torch.no_grad():
         joined: np.ndarray = model.opened(images).float().cpu().numpy()
     return joined / np.linalg.norm(joined, axis=1, keepdims=True).clip(1e-12)

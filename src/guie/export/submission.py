@@ -47,10 +47,10 @@ class Parity:
     """Comparison of the exported file with door 07 on some validation images.
 
     Attributes:
-        image_ids: Of the images.
+        image_ids: Ids of the images.
         cosines: float64 [n_images], between the file's embedding and door 07's.
         expected: float32 [n_images, dim], door 07's embeddings.
-        seconds_per_image: Median of the exported file on the CPU, batch 1.
+        seconds_per_image: Median time of the exported file on the CPU, batch 1.
     """
 
     image_ids: list[str]
@@ -74,7 +74,7 @@ def export_submission(run: Run) -> dict[str, Any]:
     """
     if not run.recipe.embed.dim:
         raise ValueError(
-            "embed.dim is 0, so nothing is exported; set it to the numbers that the last of embed.settings gives"
+            "embed.dim is 0, so nothing is exported; set it to the dimensions of the last of embed.settings"
         )
     if run.recipe.export.n_parity_images < 1:
         raise ValueError(f"export.n_parity_images is {run.recipe.export.n_parity_images}, must be at least 1")
@@ -113,11 +113,11 @@ def _compared_program(run: Run, towers: list[Tower], path: Path, images: dict[in
 def _copy_to_hand_in(run: Run, zip_path: Path) -> None:
     """Copies the zip of a run in the project's `artifacts/` to `submission/<recipe>/`.
 
-    A run in another folder must not replace the submission, and neither must one whose embeddings the contest refuses.
+    A run in another folder must not replace the submission. Neither must a run whose embeddings the contest refuses.
     """
     if run.recipe.embed.dim != CONTEST_DIM:
         log.warning(
-            "the embeddings have %d numbers, and the contest takes %d alone: %s is not for it",
+            "the embeddings have %d dimensions, but the contest takes only %d: %s cannot be submitted to it",
             run.recipe.embed.dim, CONTEST_DIM, zip_path.name,
         )  # fmt: skip
     elif run.out.parent == PROJECT / "artifacts":
@@ -194,7 +194,7 @@ def assembly_of(run: Run) -> dict[str, Any]:
 
 
 def _n_bytes(module: torch.jit.ScriptModule) -> int:
-    """Bytes of its tensors; shared memory counts once."""
+    """Number of bytes of the module's tensors. Shared memory counts once."""
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in (*module.parameters(), *module.buffers())
@@ -216,7 +216,7 @@ def save_module(module: torch.jit.ScriptModule, path: Path) -> None:
 
 
 def _parity_images(run: Run) -> dict[int, np.ndarray]:
-    """Validation images at evenly spaced rows, uint8 [h, w, 3], by row of door 07's embeddings."""
+    """Evenly spaced validation images, uint8 [h, w, 3], by their row in door 07's embeddings."""
     ids = pd.read_parquet(run.folder(7) / "val_ids.parquet")
     rows = np.unique(np.linspace(0, len(ids) - 1, min(run.recipe.export.n_parity_images, len(ids))).round().astype(int))
     packed = images_of(run)
@@ -252,7 +252,7 @@ def load_script(model_path: Path) -> torch.jit.ScriptModule:
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosines of the rows of both, float64 [n]."""
+    """The cosine of each row of `a` with the same row of `b`, float64 [n]."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
@@ -274,8 +274,8 @@ def _check(parity: Parity, min_cosine: float) -> None:
 
 
 def _write_parity(folder: Path, images: dict[int, np.ndarray], parity: Parity) -> None:
-    """Writes the images as PNG and door 07's embeddings of them, as `submission/check_submission.py --expected` needs
-    them."""
+    """Writes the images as PNG and door 07's embeddings of them, in the form that `submission/check_submission.py
+    --expected` reads."""
     shutil.rmtree(folder, ignore_errors=True)
     names = [f"{i:03d}.png" for i in range(len(images))]
     for name, image in zip(names, images.values(), strict=True):
@@ -343,7 +343,7 @@ def _contract(recipe: Recipe) -> dict[str, str]:
 
 
 def _with_mean_std(model: Model) -> dict[str, Any]:
-    """The model's settings, with the mean and std by which its pixels are normalised."""
+    """The model's settings, with the mean and std that normalise its pixels."""
     mean, std = mean_std(model)
     return asdict(replace(model, mean=mean, std=std))
 

@@ -1,4 +1,4 @@
-"""Writes an exported model in other formats, each compared with the TorchScript file before it gets its name."""
+"""Writes an exported model in other formats. Each is compared with the TorchScript file before it gets its name."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from guie.saved import is_run, saved_run
 from guie.settings.embed import CONTEST_DIM
 
 log = logging.getLogger(__name__)
-MIN_COSINE = 0.9999  # of an embedding to the TorchScript file's
-ODD_SIZES = ((1, 1), (3, 7), (97, 64), (64, 700))  # height, width; that the size of an image is free is checked too
+MIN_COSINE = 0.9999  # least cosine between an embedding and that of the TorchScript file
+ODD_SIZES = ((1, 1), (3, 7), (97, 64), (64, 700))  # height, width; they check that an image may have any size
 ONNX_NAME = "model.onnx"
 HUB = "hub"  # the folder's name
 REFIT = "refit.json"  # what `guie refit` writes beside its file
@@ -42,13 +42,13 @@ class Exported:
     """What door 08 wrote.
 
     Attributes:
-        path: saved_model.pt.
-        script: It, loaded.
-        run: The run that it is from; None for a file alone.
+        path: Path of saved_model.pt.
+        script: The loaded file.
+        run: The run that it is from; None for a file without its run.
         n_refitted: Photos to which `guie refit` fitted its projection; 0 for door 08's own file.
         images: Images by name, uint8 [3, height, width], on which formats are compared.
-        embeddings: The script's, float32 [n_images, dim].
-        seconds: Of the script on each image, float64 [n_images], on the CPU.
+        embeddings: The script's embeddings of these images, float32 [n_images, dim].
+        seconds: The script's time for each image on the CPU, float64 [n_images].
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Exported:
 
     @property
     def digest(self) -> str:
-        """Of saved_model.pt."""
+        """Digest of saved_model.pt."""
         return digest_of_file(self.path)
 
 
@@ -70,12 +70,12 @@ class Taken:
     """One format that was written.
 
     Attributes:
-        format: Its word.
-        files: Names below the folder, with their bytes.
-        n_images: Compared with the TorchScript file.
-        min_cosine: The smallest.
-        max_difference: Largest difference of two numbers.
-        seconds_per_image: Median on the CPU, one image at a time.
+        format: Its name in `OF_A_MODEL`.
+        files: Number of bytes of each file, by its name below the folder.
+        n_images: Number of images on which it was compared with the TorchScript file.
+        min_cosine: The smallest cosine to the TorchScript file's embeddings.
+        max_difference: The largest difference of a number to the TorchScript file's embeddings.
+        seconds_per_image: Median time on the CPU, one image at a time.
     """
 
     format: str
@@ -87,11 +87,11 @@ class Taken:
 
     @property
     def megabytes(self) -> float:
-        """Of all its files; 10**6 bytes."""
+        """Size of all its files, in 10**6 bytes."""
         return sum(self.files.values()) / 1e6
 
     def as_data(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as a dict that JSON can store."""
         return asdict(self)
 
 
@@ -99,8 +99,8 @@ def read_exported(path: Path) -> Exported:
     """The exported model at a path.
 
     Args:
-        path: A run's folder, what `guie refit` wrote, or a saved_model.pt. The file of a run's 08_export brings its run
-            along, and so does a refit.
+        path: A run's folder, a folder or file that `guie refit` wrote, or a saved_model.pt. For a refit and for the
+            file in a run's 08_export, the run is found as well.
 
     Raises:
         FileNotFoundError: there is no such file, or the run has no 08_export yet.
@@ -140,7 +140,8 @@ def _of_run(path: Path) -> tuple[Run | None, Path]:
 
 
 def _refitted(path: Path) -> tuple[Run | None, Path, int] | None:
-    """The run, the file and the photos of a refit; None where the path is none, or its file was replaced since."""
+    """The run, the file and the number of photos of a refit. None if the path is not a refit, or if its file was
+    replaced later."""
     folder = path if path.is_dir() else path.parent
     note, file = folder / REFIT, folder / MODEL_NAME
     if not note.is_file() or not file.is_file() or (path.is_file() and path != file):
@@ -153,7 +154,7 @@ def _refitted(path: Path) -> tuple[Run | None, Path, int] | None:
 
 
 def _parity_images(run: Run) -> dict[str, np.ndarray]:
-    """The images that door 08 laid beside its file."""
+    """The images that door 08 wrote beside its file."""
     folder = run.out / FOLDERS[8] / "parity"
     images = {}
     for path in sorted(folder.glob("*.png")):
@@ -171,7 +172,7 @@ def odd_images() -> dict[str, np.ndarray]:
 
 
 def _as_embedder(module: Callable[[torch.Tensor], torch.Tensor]) -> Embedder:
-    """A function of arrays, of a module of torch."""
+    """Wraps a torch module as a function of arrays."""
 
     def embed(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -182,7 +183,7 @@ def _as_embedder(module: Callable[[torch.Tensor], torch.Tensor]) -> Embedder:
 
 
 def _embedded(embed: Embedder, images: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings float32 [n, dim], one image at a time, and the seconds of each."""
+    """Embeddings, float32 [n, dim], computed one image at a time, and the seconds that each took."""
     embeddings, seconds = [], []
     for image in images.values():
         started = time.perf_counter()
@@ -199,8 +200,8 @@ def take_away(
     Args:
         exported: The model.
         folder: Where to write: saved_model.pt, saved_model.pt2, model.onnx, hub/.
-        formats: Words of OF_A_MODEL.
-        card: Gives the text of the hub's model card, of what was written before it.
+        formats: Names from OF_A_MODEL.
+        card: Gives the text of the hub's model card, given the formats that were written before it.
 
     Raises:
         ValueError: a format needs the run and there is only a file, or its embeddings differ from the TorchScript
@@ -241,7 +242,7 @@ def _program(exported: Exported, run: Run) -> ExportedProgram:
 def _written(
     name: str, exported: Exported, folder: Path, program: ExportedProgram | None, card: Callable[[], str]
 ) -> Taken:
-    """Writes one format in a scratch folder and compares it; only then its files move to their place."""
+    """Writes one format into a scratch folder and compares it. Only then are its files moved into place."""
     place, last = {
         "torchscript": (folder, MODEL_NAME),
         "program": (folder, PROGRAM_NAME),
@@ -301,9 +302,9 @@ def described(taken: Taken) -> str:
 
 
 def share_tensors(modules: Sequence[nn.Module]) -> None:
-    """Lets parameters and buffers of equal content be one object, so that a program holds them once.
+    """Makes parameters and buffers of equal content one object, so that a program stores them once.
 
-    Members of an ensemble often have one backbone at two resolutions, loaded twice.
+    Members of an ensemble often have the same backbone at two resolutions, loaded twice.
     """
     first: dict[str, Any] = {}
     for module in modules:

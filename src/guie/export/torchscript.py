@@ -25,8 +25,8 @@ from guie.settings.embed import CONTEST_DIM, VIEWS
 
 MAX_SIDE = 8192  # largest side in pixels that is tested
 TRACE_BATCHES = (1, 2, 7)
-# Share of the largest output. The rounding of float32 is far below it; a branch or batch size that the trace has fixed
-# gives errors far above it.
+# As a share of the largest output. Rounding in float32 stays far below it; a branch or batch size that the trace has
+# fixed gives errors far above it.
 TRACE_TOLERANCE = 1e-3
 
 
@@ -121,8 +121,8 @@ class _Submission(nn.Module):
         return projected(combined(parts, self.is_mean, self.power), self.center, self.matrix, self.has_unit_length)
 
     def by_size(self, height: int, width: int) -> Tensor:
-        """What the image's size adds to the towers' outputs: float32 [D], zeros for necks that do not take it. It is
-        the size after door 03's packing."""
+        """What the image's size adds to the towers' outputs: float32 [D], zeros for necks that do not take the size.
+        The size is that after door 03's packing."""
         scale = min(1.0, self.pack_px / min(height, width))
         height, width = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         device = self.size_matrix.device
@@ -163,13 +163,14 @@ def build_submission(
         is_mean: Whether towers are averaged, not concatenated.
         power: Exponent of the power normalisation before the projection; 1 is none.
         has_unit_length: Whether the embeddings are L2-normalised.
-        dim: Numbers of an embedding; the contest takes 64 alone.
+        dim: Number of dimensions of an embedding; the contest takes only 64.
 
     Returns:
         uint8 [n, 3, height, width] of any size -> float32 [n, dim].
 
     Raises:
-        ValueError: a network is in training mode, its trace differs from it, or the widths do not give `dim` numbers.
+        ValueError: a network is in training mode, a trace differs from its network, or the widths do not give `dim`
+            dimensions.
     """
     _check_towers(towers)
     _share_equal_weights([tower.module for tower in towers])
@@ -187,7 +188,7 @@ def build_submission(
 
 
 def _traced(towers: Sequence[Tower]) -> _Traces:
-    """Traces every network once for each of its resolutions, however many towers have it."""
+    """Traces every network once for each of its resolutions, even if several towers use it."""
     traces: _Traces = {}
     for tower in towers:
         key = (id(tower.module), tower.image_px)
@@ -197,7 +198,7 @@ def _traced(towers: Sequence[Tower]) -> _Traces:
 
 
 def _passes_of(towers: Sequence[Tower], traces: _Traces) -> _Passes:
-    """Every forward that some tower needs, once, in the order of the towers."""
+    """Every forward that a tower needs, without repetition, in the order of the towers."""
     passes: _Passes = {}
     for tower in towers:
         network, _ = traces[id(tower.module), tower.image_px]
@@ -214,7 +215,7 @@ def _numbers_of_passes(towers: Sequence[Tower], passes: _Passes) -> list[list[in
 
 
 def _size_matrix(towers: Sequence[Tower], widths: Sequence[int]) -> Tensor:
-    """What the image's size adds to all towers, float32 [sum of widths, 3]; zeros for necks that do not take it."""
+    """The towers' size matrices, stacked: float32 [sum of widths, 3]; zeros for necks that do not take the size."""
     parts = []
     for tower, width in zip(towers, widths, strict=True):
         parts.append(torch.zeros(width, N_SIZES) if tower.size_matrix is None else tower.size_matrix)
@@ -299,9 +300,9 @@ def _check_towers(towers: Sequence[Tower]) -> None:
 
 
 def _share_equal_weights(modules: Sequence[nn.Module]) -> None:
-    """Lets tensors of equal content share one memory, because torch.jit.save writes each memory once.
+    """Makes tensors of equal content share one storage, because torch.jit.save writes each storage once.
 
-    Members of an ensemble often have one backbone at two resolutions, loaded twice. For a ViT-H this saves 2.5 GB.
+    Members of an ensemble often have the same backbone at two resolutions, loaded twice. For a ViT-H this saves 2.5 GB.
     """
     first: dict[str, Tensor] = {}
     for module in modules:

@@ -29,7 +29,8 @@ BINARY = "bit i is embedding[i] > 0; the highest bit first"
 
 
 def schema_of(dim: int) -> pa.Schema:
-    """The columns of embeddings of so many numbers; binary codes are whole bytes, else there are none."""
+    """The columns for embeddings of `dim` numbers. Binary codes are whole bytes; for other dims the column is left
+    out."""
     fields = [("id", pa.string()), ("path", pa.string()), ("label", pa.string())]
     fields += [("embedding", pa.list_(pa.float32(), dim)), ("int8", pa.list_(pa.int8(), dim))]
     return pa.schema([*fields, *([("binary", pa.binary(dim // 8))] if has_bits(dim) else [])])
@@ -44,21 +45,21 @@ def save_vectors(
     codes: Codes | None,
     device: str,
 ) -> list[tuple[str, str]]:
-    """Writes embeddings.parquet and embeddings.json, which says how codes are read. Each is whole or absent.
+    """Writes embeddings.parquet and embeddings.json, which says how to read the codes. Each is complete or absent.
 
-    Photos are computed in parts that are kept until the end, so an interrupted start goes on where it stopped.
+    Photos are computed in parts that are kept until the end, so that an interrupted start can be continued.
 
     Args:
         script: The TorchScript module; photos go into it in full size.
-        dim: Numbers that it gives of a photo.
-        digest: Of its file; parts of another file are not used.
-        photos: In the order of the rows.
+        dim: Number of dimensions of its embeddings.
+        digest: Digest of its file; parts of another file are not used.
+        photos: The photos, in the order of the rows.
         folder: Where to write.
         codes: Fitted on training embeddings; None fits them on these photos.
         device: Where to compute.
 
     Returns:
-        Path and reason of each photo that cannot be read; it has no row.
+        Path and reason of each photo that cannot be read. Such photos have no row.
 
     Raises:
         ValueError: no photo can be read.
@@ -68,7 +69,7 @@ def save_vectors(
     reasons = [reason for part in read for reason in part.reasons]
     problems = [(photo.path, reason) for photo, reason in zip(photos, reasons, strict=True) if reason]
     if len(problems) == len(photos):
-        raise ValueError(f"none of {len(photos)} photos can be read, {problems[0][0]} for one: {problems[0][1]}")
+        raise ValueError(f"none of {len(photos)} photos can be read, for example {problems[0][0]}: {problems[0][1]}")
     codes = codes or fit_codes(np.concatenate([part.readable for part in read]))
     (folder / ABOUT).unlink(missing_ok=True)
     _write(folder / PARQUET, photos, read, codes, schema_of(dim).with_metadata(_facts(digest, codes)))
@@ -85,12 +86,12 @@ def save_vectors(
 
 
 def _facts(digest: str, codes: Codes) -> dict[str, str]:
-    """Noted in the parquet file."""
+    """Metadata of the parquet file."""
     return {"model_digest": digest, "int8_scale": repr(codes.scale)}
 
 
 def _write(path: Path, photos: Sequence[Photo], parts: Sequence[Part], codes: Codes, schema: pa.Schema) -> None:
-    """The parquet file, one row group for each part."""
+    """Writes the parquet file, with one row group for each part."""
     first = 0
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:

@@ -1,4 +1,4 @@
-"""Backbones of timm and open_clip behind one interface: normalised pixels in, one feature vector an image out."""
+"""Backbones of timm and open_clip behind one interface: normalised pixels in, one feature vector per image out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Backbone(nn.Module):
     """A timm or open_clip network as a feature extractor. Its BatchNorm layers stay in eval mode even during training.
 
     Batch norm keeps its stored statistics while the weights are fine-tuned, because batches of 32 are too small to
-    estimate them again. In the shipped MobileNetV2 they were folded into the convolutions (`weights/README.md`).
+    estimate them again. In the shipped MobileNetV2 the batch norms were folded into the convolutions
+    (`weights/README.md`).
     `train()` therefore leaves batch norm layers in eval mode.
 
     Attributes:
@@ -76,8 +77,8 @@ def build_backbone(
         image_px: Side of the square input; position embeddings are interpolated to it.
         weights: A file of tensors under the library's own names (open_clip: of the image tower or of the whole model).
             None takes the tag in `model.weights`, or random weights.
-        seed: Of random weights.
-        patch_stride: Of a transformer, see `set_resolution`.
+        seed: Seed of random weights.
+        patch_stride: Patch stride of a transformer, see `set_resolution`.
         has_tag_weights: Whether the weights of a tag are fetched; see `build_network`.
 
     Raises:
@@ -105,14 +106,14 @@ def build_side_by_side(
     patch_stride: int = 0,
     has_tag_weights: bool = True,
 ) -> Backbone:
-    """`build_backbone` of a model and of those beside it, as one backbone; of a single model, that.
+    """Builds a model and the models beside it as one backbone. For a single model this is `build_backbone`.
 
     Args:
         model: The recipe's model section.
-        image_px: Side of the square input of all of them.
-        weights: Files of weights, by the backbone that they are for (`Model.each`).
-        seed: Of random weights.
-        patch_stride: Of transformers, see `set_resolution`.
+        image_px: Side of the square input of all backbones.
+        weights: A file of weights for each backbone that has one (`Model.each`).
+        seed: Seed of random weights.
+        patch_stride: Patch stride of transformers, see `set_resolution`.
         has_tag_weights: Whether the weights of tags are fetched.
 
     Raises:
@@ -129,7 +130,7 @@ def build_side_by_side(
 
 
 def parts_of(backbone: Backbone) -> list[Backbone]:
-    """The backbones that stand side by side in one; a single one is itself."""
+    """The backbones that stand side by side in `backbone`; for a single backbone, the backbone itself."""
     network = backbone.network
     return [cast(Backbone, part) for part in network.backbones] if isinstance(network, SideBySide) else [backbone]
 
@@ -137,7 +138,7 @@ def parts_of(backbone: Backbone) -> list[Backbone]:
 def folded(backbone: Backbone, image_px: int) -> Backbone:
     """A copy with the same features that is faster: its batch norms are folded into the convolutions before them.
 
-    MobileNetV2 at 224 px gives 1.3 times the images/s on a CPU. A norm that is listed after a convolution need not be
+    MobileNetV2 at 224 px gives 1.3 times the images/s on a CPU. A norm that is listed after a convolution is not always
     applied to its output, so the copy is compared with the original on random pixels. If they differ, or if there is
     nothing to fold, the backbone itself is returned, in eval mode.
     """
@@ -156,7 +157,7 @@ def folded(backbone: Backbone, image_px: int) -> Backbone:
         expected, got = backbone(pixels), copied(pixels)
     if float((expected - got).abs().max()) > 1e-3 * float(expected.abs().max()):
         log.warning(
-            "batch norms of %s could not be folded; features are extracted without", type(backbone.network).__name__
+            "batch norms of %s could not be folded; features are extracted with them", type(backbone.network).__name__
         )
         return backbone
     return copied

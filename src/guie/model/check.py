@@ -62,7 +62,7 @@ def check_networks(recipe: Recipe) -> None:
 
 
 def _sizes_of_each(asked: dict[Model, dict[tuple[int, int], str]]) -> dict[Model, dict[tuple[int, int], str]]:
-    """What `_sizes` gives, with backbones that stand side by side one by one."""
+    """What `_sizes` gives, with a separate entry for each of the backbones that stand side by side."""
     found: dict[Model, dict[tuple[int, int], str]] = {}
     for model, sizes in asked.items():
         for each in model.each:
@@ -116,7 +116,7 @@ def _runs_on_meta(network: Any) -> bool:
 
 
 def _sizes(recipe: Recipe) -> dict[Model, dict[tuple[int, int], str]]:
-    """For each network the pairs (image_px, patch_stride) that it must take, each with the first field that asks for
+    """For each network the pairs (image_px, patch_stride) that the recipe uses, each with the first field that sets
     it."""
     sizes: dict[Model, dict[tuple[int, int], str]] = {}
     for stage in recipe.stages.trained:

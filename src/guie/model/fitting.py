@@ -1,4 +1,4 @@
-"""Loads weights into a network: finds the prefix of their names, leaves classification heads out, and interpolates
+"""Loads weights into a network: finds the prefix of their names, leaves out classification heads, and interpolates
 position embeddings of another grid."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from guie.model.transformers_clip import as_open_clip
 
 log = logging.getLogger(__name__)
 
-# First parts of the names of modules after or beside a backbone; its feature does not depend on them.
+# First parts of the names of modules after or beside a backbone. The backbone's feature does not depend on them.
 HEADS = (
     "head",
     "heads",
@@ -45,7 +45,7 @@ HEADS = (
     "logit_scale",
     "logit_bias",
 )
-# Words of a prefix that mark the averaged copy of a network beside the trained one, as the keys in `WRAPPERS` do.
+# Words in a prefix that mark an averaged copy of the network, as some keys in `WRAPPERS` do.
 AVERAGES = ("ema", "teacher", "swa", "averaged")
 POSITIONS = ("pos_embed", "positional_embedding")
 STRANGE_NAMES = {
@@ -67,11 +67,11 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
     not have is left out.
 
     The prefix (`module.`, `backbone.`, `visual.`, `module.encoder_q.`, ...) is the one under which most of the
-    network's own names are found. Weights that do not fit go through timm's conversion for this network, if there is
+    network's own names are found. If the weights do not fit, timm's conversion for this network is tried, if there is
     one.
 
     Args:
-        network: Of timm, or the image tower of an open_clip model.
+        network: A timm network, or the image tower of an open_clip model.
         weights: By name.
         what: The file, for messages.
 
@@ -87,7 +87,7 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
 def fitted_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     """The weights under the network's own names, as `load_into` loads them; names and shapes are checked.
 
-    Both may lie on the device `meta`, without numbers: then only names and shapes are compared.
+    Both may be on the device `meta`, without values: then only names and shapes are compared.
 
     Raises:
         ValueError: as `load_into`, for anything but the numbers.
@@ -143,11 +143,11 @@ def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str)
 def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -> str:
     """The prefix under which most names of `own` are found; it is '' or ends in a dot.
 
-    Of several copies of the network the average is taken (`AVERAGES`), as from a training checkpoint's keys.
+    If there are several copies of the network, the averaged one is taken (`AVERAGES`), as in training checkpoints.
 
     Raises:
-        ValueError: several prefixes have equally many of them, more than half, their tensors differ, and there is not
-            one average.
+        ValueError: several prefixes have the same number of these names, more than half of all; their tensors differ;
+            and not exactly one of them is an average.
     """
     found: Counter[str] = Counter()
     for name in names:
@@ -170,7 +170,8 @@ def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -
 
 
 def _are_alike(names: Mapping[str, Tensor], own: Collection[str], prefixes: Sequence[str]) -> bool:
-    """Whether the tensors under several prefixes are the same; those on the device `meta` have no numbers to tell."""
+    """Whether the tensors under several prefixes are equal. On the device `meta`, without values, they count as
+    equal."""
     first = {name.removeprefix(prefixes[0]): tensor for name, tensor in names.items() if name.startswith(prefixes[0])}
     return all(
         first[name].is_meta or torch.equal(first[name], names[prefix + name])
@@ -181,7 +182,8 @@ def _are_alike(names: Mapping[str, Tensor], own: Collection[str], prefixes: Sequ
 
 
 def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
-    """A position embedding of another square grid, interpolated to the network's; anything else as it is."""
+    """Interpolates a position embedding of another square grid to the network's grid; returns other tensors as they
+    are."""
     if (
         own is None
         or tensor.shape == own.shape
@@ -199,10 +201,10 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _conversions(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The weights after each conversion of other projects' names that there is for this network.
+    """Yields the weights after each known conversion from other projects' names to those of this network.
 
-    timm converts for its own networks, also for those inside open_clip's wrapper; `as_open_clip` for open_clip's. timm
-    looks for whole names, so it is also given what lies below each prefix.
+    timm has conversions for its own networks, also inside open_clip's wrapper; `as_open_clip` is for open_clip's. timm
+    looks for whole names, so its conversion is also tried on the names below each prefix.
     """
     if type(network).__module__ == "open_clip.transformer":
         yield as_open_clip(weights)
@@ -225,8 +227,8 @@ def _conversions(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[
 def _timm_conversion(trunk: Any) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Any]] | None:
     """timm's conversion for a network: that of the module that defines its name, else that of its class's module.
 
-    Not for RADIO's own files and a VisionTransformer: timm interpolates their position embedding by what it knows of
-    the name, and without that the features are slightly others. NaFlexVit interpolates it itself.
+    It is not used for RADIO's own files and a VisionTransformer: timm interpolates their position embedding by settings
+    of the name, and without these the features differ slightly. NaFlexVit interpolates the embedding itself.
     """
     architecture = (getattr(trunk, "pretrained_cfg", None) or {}).get("architecture", "")
     if "radio" in architecture and type(trunk).__name__ != "NaFlexVit":
@@ -240,8 +242,8 @@ def _timm_conversion(trunk: Any) -> Callable[[dict[str, Tensor], nn.Module], dic
 
 
 def _long_prefixes(names: Collection[str], n_own: int) -> list[str]:
-    """'' and all prefixes of up to three words under which there are at least half as many names as the network has
-    tensors; short ones first."""
+    """'' and all prefixes of up to three words, short ones first. There are at least half as many names under a prefix
+    as the network has tensors."""
     found: Counter[str] = Counter()
     for name in names:
         pieces = name.split(".")
@@ -250,7 +252,7 @@ def _long_prefixes(names: Collection[str], n_own: int) -> list[str]:
 
 
 def _origin(weights: Collection[str]) -> str:
-    """A guess at the project whose names these are, as a sentence for the message."""
+    """A guess at the project that the names come from, as a sentence for the message."""
     for piece, whose in STRANGE_NAMES.items():
         if any(piece in name for name in weights):
             return f". The names look like {whose}: take the weights under the library's own names"
@@ -282,8 +284,8 @@ def _check_numbers(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wha
 
 
 def _has_plain_numbers(tensor: Tensor) -> bool:
-    """Whether a tensor holds floating-point numbers of two bytes or more, dense. Formats of one byte need scales, which
-    no network here uses."""
+    """Whether a tensor is dense and holds floating-point numbers of two bytes or more. Formats of one byte need scales,
+    which no network here uses."""
     return (
         tensor.is_floating_point()
         and tensor.dtype.itemsize > 1

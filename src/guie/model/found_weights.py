@@ -1,6 +1,6 @@
 """Finds files of weights for a backbone among others: by the names and shapes of their tensors, not by file names.
 
-Numbers are not read, and the network is built without any, so that a file of 4 GB takes a second or two.
+Only shapes are read, and the network is built without values, so that a file of 4 GB takes a second or two.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from guie.settings.model import PICKLED, Model
 
 ENDINGS = (".safetensors", *PICKLED)
 DEPTH = 7  # Kaggle mounts a model at input/models/<owner>/<model>/<framework>/<variation>/<version>
-MAX_ENTRIES = 1000  # a folder that holds more is one of images
-MAX_FOLDERS = 2000  # folders of one level that are read
-RUN_MARK = "recipe.json"  # in the folder of a run, whose files are trained weights and not pretrained ones
+MAX_ENTRIES = 1000  # a folder with more entries is taken for a folder of images
+MAX_FOLDERS = 2000  # most folders of one level that are read
+RUN_MARK = "recipe.json"  # marks the folder of a run. Its weights are trained ones, not pretrained ones
 
 
 def weights_in(places: Iterable[Path], skipped: Sequence[Path] = ()) -> list[Path]:
-    """All files that may hold weights, by their endings: the places themselves, or what lies below them.
+    """All files that may hold weights, by their endings: the places themselves, or files below them.
 
-    The highest folders come first. Folders of more than `MAX_ENTRIES` entries, those in `skipped`, which are data sets,
-    and the folders of runs are not searched. A run's trained weights have the names and shapes of the pretrained ones.
+    The highest folders come first. Three kinds of folders are not searched: those of more than `MAX_ENTRIES` entries,
+    those in `skipped`, and those of runs, since trained weights have the names and shapes of the pretrained ones.
 
     Args:
-        places: Files and folders. One that is named here is searched even if it is a run's.
-        skipped: Folders.
+        places: Files and folders. A folder named here is searched even if it is that of a run.
+        skipped: Folders of data sets.
     """
     found: list[Path] = []
     for place in places:
@@ -48,10 +48,11 @@ def weights_in(places: Iterable[Path], skipped: Sequence[Path] = ()) -> list[Pat
 
 
 def _below(top: Path, skipped: set[Path]) -> Iterator[Path]:
-    """Reads level by level, at most `MAX_FOLDERS` folders of each.
+    """Reads the folders level by level, at most `MAX_FOLDERS` of each level.
 
-    Of a level with more folders, those are read whose positions among their siblings, added up from `top` on, are the
-    smallest. So one large set does not take the turn of all that is attached beside it.
+    If a level has more, folders that come early among their siblings are read first: the positions of a folder and of
+    the folders above it, up to `top`, are added up, and the smallest sums are read. So one large data set does not keep
+    the folders beside it from being read.
     """
     level = [(0, top)]
     for _ in range(DEPTH):
@@ -70,15 +71,15 @@ def _below(top: Path, skipped: set[Path]) -> Iterator[Path]:
 def fitting_files(model: Model, files: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
     """Which files hold weights of a model's architecture.
 
-    Of several such files in one folder the first of these is taken, since they hold the same numbers in several forms:
+    Several such files in one folder hold the same weights in several formats, so only the first is taken. The order is:
     safetensors before pickles, then names with `open_clip` in them, then the alphabet.
 
     Args:
-        model: Of a recipe; its weights are not looked at.
+        model: The model of a recipe; its own weights are ignored.
         files: Files of weights.
 
     Returns:
-        The fitting files, at most one a folder, and why each other file does not fit, in one line.
+        The fitting files, at most one per folder; and for each other file, in one line, why it does not fit.
     """
     fitting: dict[Path, Path] = {}
     reasons: dict[Path, str] = {}
@@ -111,8 +112,8 @@ def _without_numbers(model: Model) -> nn.Module:
 
 
 def _other_than_configured(model: Model, folder: Path) -> str:
-    """What the configuration beside a file of weights says that their shapes do not: another activation or another
-    number of heads than open_clip's model has. '' if it says nothing else.
+    """Whether the configuration beside a file of weights contradicts open_clip's model in what shapes do not show: the
+    activation and the number of heads. Returns the difference as a text, or ''.
     """
     if model.library != "open_clip":
         return ""
@@ -123,17 +124,17 @@ def _other_than_configured(model: Model, folder: Path) -> str:
     if stated is not None and stated != has_quick_gelu:
         kinds = ("GELU", "QuickGELU")
         return (
-            f"the configuration in {folder} says {kinds[stated]}, and {model.name} has {kinds[has_quick_gelu]}, with "
-            "which these weights give wrong features"
+            f"the configuration in {folder} says {kinds[stated]}, but {model.name} has {kinds[has_quick_gelu]}; these "
+            "weights would give wrong features"
         )
     n_heads = next((m.num_heads for m in _without_numbers(model).modules() if isinstance(m, nn.MultiheadAttention)), 0)
     if n_stated and n_heads and n_stated != n_heads:
-        return f"the configuration in {folder} says {n_stated} attention heads, and {model.name} has {n_heads}"
+        return f"the configuration in {folder} says {n_stated} attention heads, but {model.name} has {n_heads}"
     return ""
 
 
 def _activation_and_heads(folder: Path) -> tuple[bool | None, int]:
-    """Whether a folder's configuration says QuickGELU (None: it says nothing), and the number of heads (0: nothing)."""
+    """Whether a folder's configuration says QuickGELU, and its number of heads; None and 0 if it does not say."""
     ours = _json(folder / "open_clip_config.json").get("model_cfg")
     if isinstance(ours, dict):
         return bool(ours.get("quick_gelu")), 0

@@ -80,8 +80,8 @@ def _timm_tags(name: str) -> list[str]:
 
 
 def _check_timm_activation(model: Model, name: str, tag: str) -> None:
-    """Raises ValueError where a tag's weights were trained with QuickGELU, and timm has a network of this name with it:
-    timm only notes this in its configuration, and the features are wrong."""
+    """Raises ValueError if a tag's weights were trained with QuickGELU and timm has a variant of this network with it.
+    timm only notes this in its configuration, and the features would be wrong."""
     settings = timm.get_pretrained_cfg(f"{name}.{tag}")
     is_noted = any("quickgelu" in note.lower() for note in (settings and settings.notes) or ())
     other = name.replace("_clip_", "_clip_quickgelu_")
@@ -113,7 +113,7 @@ def _tag_settings(model: Model, tag: str) -> dict[str, Any]:
     """open_clip's configuration of a tag.
 
     Raises:
-        ValueError: the tag is unknown, or its weights were trained with another activation than the model has.
+        ValueError: the tag is unknown, or its weights were trained with another activation than the model's.
     """
     import open_clip
 
@@ -128,7 +128,7 @@ def _tag_settings(model: Model, tag: str) -> dict[str, Any]:
         bool((values or {}).get("quick_gelu")) for values in (settings, open_clip.get_model_config(model.name))
     )
     other = f"{model.name}-quickgelu" if wanted else model.name.removesuffix("-quickgelu")
-    # open_clip only warns of another activation, and the features are wrong.
+    # open_clip only warns about another activation, and the features would be wrong.
     if wanted != own and other != model.name and other in open_clip.list_models():
         raise ValueError(
             f"model.name {model.name!r} has another activation than the weights {tag!r} were trained with; set "

@@ -27,7 +27,7 @@ def size_inputs(heights: Tensor, widths: Tensor) -> Tensor:
 
 
 def n_sizes(shape: NeckSettings) -> int:
-    """How many numbers of the image's size a neck of this shape takes beside the feature: 3 or 0."""
+    """Number of inputs for the image's size that a neck of this shape takes beside the feature: 3 or 0."""
     return N_SIZES if shape.has_size else 0
 
 
@@ -40,12 +40,12 @@ class UnitLength(nn.Module):
 
 
 class Neck(nn.Module):
-    """Optional division by the feature's length and batch norm without weights, then the mean of branches, each a
-    dropout and one or two linear layers.
+    """Optional L2 normalisation of the feature and batch norm without weights, then the mean of several branches. Each
+    branch is a dropout and one or two linear layers.
 
     GUIE's winners used these forms. 1st and 2nd place: one branch (dropout .2, Linear 64). 5th and 6th: batch norm
     before it. 4th: several dropouts that share one linear layer (multi-sample dropout). 3rd: twenty branches, each with
-    a layer of its own. In eval mode a neck without a hidden layer equals one linear layer, see `folded`.
+    its own layer. In eval mode a neck without a hidden layer equals one linear layer, see `folded`.
     """
 
     def __init__(self, feature_dim: int, shape: NeckSettings) -> None:
@@ -78,11 +78,11 @@ class Neck(nn.Module):
         return total / len(self.dropouts)
 
     def folded(self) -> nn.Module:
-        """The neck in eval mode as one `nn.Linear`, after a `UnitLength` if it takes unit features; with a hidden
-        layer, the neck itself in eval mode.
+        """The neck in eval mode as one `nn.Linear`, after a `UnitLength` if it takes unit features. A neck with a
+        hidden layer is returned as it is, in eval mode.
 
         The norm's statistics and the mean of the branches are merged into the weights in float64. The weights of a neck
-        of one layer without norm stay the same bit by bit.
+        of one layer without norm stay bitwise the same.
         """
         linears = self.linears
         if not linears:
@@ -106,7 +106,7 @@ class Neck(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The linear layers of a neck without a hidden layer: one, or one of each branch."""
+        """The linear layers of a neck without a hidden layer: one, or one for each branch."""
         layers = list(self.branches) if hasattr(self, "branches") else [self.linear]
         return [layer for layer in layers if isinstance(layer, nn.Linear)]
 

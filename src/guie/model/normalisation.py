@@ -1,4 +1,4 @@
-"""Mean and standard deviation by which pixels are normalised: the library's for these weights, unless the recipe states
+"""Mean and standard deviation that normalise pixels: those of the library for these weights, unless the recipe states
 others for exactly these weights."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 Channels = tuple[float, float, float]
 MeanStd = tuple[Channels, Channels]
-# For random weights if the library has no values: nothing was trained with others.
+# For random weights if the library has no values: nothing was trained with other values.
 OF_RANDOM: MeanStd = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TOLERANCE = 5e-4  # CLIP's numbers are often written with three or four decimals
 
@@ -23,12 +23,12 @@ TOLERANCE = 5e-4  # CLIP's numbers are often written with three or four decimals
 def mean_std(model: Model) -> MeanStd:
     """The mean and standard deviation of each channel, for pixels in 0..1, that `model` needs.
 
-    The library's configuration decides: that of the tag, or, for a file of weights, the values that all tags of this
-    name share.
+    They come from the library's configuration: that of the tag, or, for a file of weights, the values that all tags of
+    this name share.
 
     Raises:
-        ValueError: the recipe states values that the library does not have, without `own_normalisation_of` to confirm
-            them; or it states none, and the library has several for this name, or none.
+        ValueError: the recipe states values that the library does not have, and `own_normalisation_of` does not confirm
+            them; or the recipe states none, and the library has several for this name, or none.
     """
     stated = (model.mean, model.std) if model.mean and model.std else None
     if stated and (not model.weights or model.own_normalisation_of == model.weights):
@@ -57,8 +57,8 @@ def mean_std(model: Model) -> MeanStd:
 
 
 def log_normalisation(recipe: Recipe) -> MeanStd:
-    """Logs by what the pixels of each of the recipe's backbones are normalised, and where this comes from; returns the
-    recipe's own.
+    """Logs the mean and std of the pixels for each of the recipe's backbones, and where they come from; returns those
+    of the recipe's own backbone.
 
     Raises:
         ValueError: see `mean_std`.

@@ -1,7 +1,7 @@
-"""A transformer that leaves out patches while it trains, at the place that its library has for that.
+"""Makes a transformer leave out patches while it trains, by the patch-dropout layer of its library.
 
-Each image leaves out other patches at each step, the class and register tokens stay. A step then costs little more than
-the share of the tokens that is kept.
+For each image, other patches are left out at each step; the class and register tokens stay. The cost of a step falls to
+little more than the share of the tokens that is kept.
 
 Source: Li et al., Scaling language-image pre-training via masking (FLIP), CVPR 2023, arXiv 2212.00794.
 """
@@ -22,8 +22,8 @@ def drop_patches(network: Any, share: float) -> None:
     Of n patches max(1, int(n * (1 - share))) are kept, drawn by torch's generators.
 
     Args:
-        network: Of timm, or the image tower of an open_clip model.
-        share: 0 to less than 1.
+        network: A timm network, or the image tower of an open_clip model.
+        share: Share of the patches to leave out, 0 to less than 1.
 
     Raises:
         ValueError: the network has no tokens that could be left out.

@@ -1,8 +1,8 @@
 """Changes the resolution or patch stride of a transformer that is already built; its position embedding is
 interpolated.
 
-With a stride below the patch's side patches overlap. In its last stage the 1st place of GUIE changed its ViT-H/14 from
-224 px (16 x 16 tokens) to 290 px with a stride of 12 (24 x 24 tokens).
+If the stride is smaller than the patch's side, patches overlap. In its last stage the 1st place of GUIE changed its
+ViT-H/14 from 224 px (16 x 16 tokens) to 290 px with a stride of 12 (24 x 24 tokens).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAX_TRIES = 40  # most sizes that `sides_taken` tries
 
 
 def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> None:
-    """Changes resolution and patch stride in place; most convolutional networks take any resolution as they are.
+    """Changes resolution and patch stride in place. Most convolutional networks take any resolution unchanged.
 
     Args:
-        network: Of timm, or the image tower of an open_clip model.
+        network: A timm network, or the image tower of an open_clip model.
         image_px: Side of the square input.
         patch_stride: Pixels from one patch to the next; 0 is the patch's own side.
 
@@ -64,7 +64,7 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
 
 
 def n_tokens(image_px: int, patch_px: int, stride: int) -> int:
-    """Patches along one side."""
+    """Number of patches along one side."""
     return (image_px - patch_px) // stride + 1
 
 
@@ -101,8 +101,8 @@ def _set_timm_vit(network: VisionTransformer, patches: PatchEmbed, image_px: int
 
 
 def _set_timm_eva(network: Any, image_px: int, patch_stride: int) -> None:
-    """EVA-02, PE-core and DINOv3. Their rotary embedding spreads the tokens over the coordinates of its training, or
-    over -1 to 1; so overlapping patches lie closer together, and reach as far."""
+    """For EVA-02, PE-core and DINOv3. Their rotary embedding spreads the tokens over the range of coordinates of its
+    training, or over -1 to 1. So overlapping patches get closer coordinates, but cover the same range."""
     patches = network.patch_embed
     old = patches.grid_size
     side = _set_stride(patches.proj, image_px, patch_stride)
@@ -116,10 +116,10 @@ def _set_timm_eva(network: Any, image_px: int, patch_stride: int) -> None:
 
 
 def _set_naflex(network: Any, image_px: int, patch_stride: int) -> None:
-    """Its position embeddings follow from the grid of each batch. A linear layer that takes patches becomes the
-    convolution that computes the same of each patch."""
+    """For NaFlexVit, which computes its position embeddings from the grid of each batch. A linear layer on patches is
+    replaced by the equivalent convolution."""
     embeds = network.embeds
-    if embeds.is_linear:  # which cuts patches without overlap
+    if embeds.is_linear:  # it takes patches that were cut without overlap
         embeds.proj = _as_convolution(embeds)
         embeds.is_linear, embeds.flatten = False, True
     _set_stride(embeds.proj, image_px, patch_stride)
@@ -153,8 +153,8 @@ def _set_open_clip_vit(network: Any, image_px: int, patch_stride: int) -> None:
 
 
 def _set_open_clip_resnet(network: Any, image_px: int) -> None:
-    """Its attention pool has an embedding for the mean of the feature map and one for each place of it, of 32 x 32
-    pixels."""
+    """For open_clip's ResNet. Its attention pool has a position embedding for the mean of the feature map and one for
+    each position in the map, of 32 x 32 pixels."""
     old, new = (network.image_size + 1) // 32, (image_px + 1) // 32  # the stem rounds up
     if not new:
         raise ValueError(f"image_px is {image_px}, must be at least 32 for a {type(network).__name__}")
@@ -165,7 +165,7 @@ def _set_open_clip_resnet(network: Any, image_px: int) -> None:
 
 
 def _set_stride(patches: nn.Conv2d, image_px: int, patch_stride: int) -> int:
-    """Sets the stride of the convolution that cuts patches, and returns their number along a side."""
+    """Sets the stride of the convolution that cuts patches, and returns the number of patches along a side."""
     patch_px = patches.kernel_size[0]
     stride = patch_stride or patch_px
     if stride > patch_px:
@@ -181,7 +181,7 @@ def _resized_parameter(embedding: Tensor, old: tuple[int, int], new: tuple[int, 
 
 
 def _set_image_px(network: nn.Module, image_px: int) -> None:
-    """Sets the size of any other network by its own method, if it has one, and runs it once at this size."""
+    """Sets the input size of any other network by its own method, if it has one, and runs it once at this size."""
     try:
         _adapt(network, image_px, next(network.parameters()).device)
     except Exception as error:  # a wrong size makes networks raise anything, from AssertionError to RuntimeError
@@ -190,13 +190,13 @@ def _set_image_px(network: nn.Module, image_px: int) -> None:
             f"near this size it takes {', '.join(map(str, sides))} px; set one of them in image_px of stages and "
             "members"
             if sides
-            else "no size near this was found that it takes"
+            else "no size near this one was found that works"
         )
         raise ValueError(f"a {type(network).__name__} cannot take images of {image_px} px: {remedy}") from error
 
 
 def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
-    """Up to `n` sides near `image_px` that a network takes, sorted. They are tried on torch's meta device, which
+    """Up to `n` input sides near `image_px` that a network takes, sorted. They are tried on torch's meta device, which
     computes nothing."""
     with torch.no_grad():
         shapes = copy.deepcopy(network).to("meta")
@@ -215,8 +215,8 @@ def sides_taken(network: nn.Module, image_px: int, n: int = 3) -> list[int]:
 
 
 def _adapt(network: Any, image_px: int, device: torch.device) -> None:
-    """Calls `set_input_size` of a network that has a size, or that fails at this one. Raises whatever the network
-    raises at a size that it cannot take."""
+    """Calls `set_input_size` if the network has a fixed input size, or if it fails at `image_px`. Raises whatever the
+    network raises at a size that it cannot take."""
     native = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(network, "image_size", None)
     if hasattr(network, "set_input_size") and native not in (None, (image_px, image_px)):
         network.set_input_size(img_size=image_px)
@@ -230,7 +230,7 @@ def _adapt(network: Any, image_px: int, device: torch.device) -> None:
 
 
 def _try_size(network: nn.Module, image_px: int, device: torch.device) -> None:
-    """One pass in eval mode; raises whatever the network raises."""
+    """Runs one forward pass in eval mode; raises whatever the network raises."""
     is_training = network.training
     network.eval()
     try:

@@ -1,4 +1,4 @@
-"""Selects the output of a backbone that is its feature: the library's own, the one before a projection, or pooled
+"""Selects which output of a backbone is its feature: the library's own output, the one before a projection, or pooled
 tokens."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def take_feature(network: Any, feature: str) -> str:
     """Removes the layers of `network` that a feature does not need.
 
     Args:
-        network: Its weights are loaded.
+        network: The network, with its weights loaded.
         feature: See `Model.feature`.
 
     Returns:
@@ -55,8 +55,8 @@ def _refusal(network: Any, feature: str, why: str, instead: str) -> str:
 
 
 def _of_open_clip_vit(network: Any, feature: str) -> str:
-    """`take_feature` for open_clip's own vision transformer. It always has a class token. CoCa's also returns all
-    tokens; this is turned off unless they are pooled."""
+    """`take_feature` for open_clip's own vision transformer. It always has a class token. CoCa's transformer also
+    returns all tokens; this is turned off unless they are pooled."""
     network.output_tokens = False
     is_attentive = network.attn_pool is not None
     if not feature and network.pool_type == "none" and not is_attentive:
@@ -68,7 +68,7 @@ def _of_open_clip_vit(network: Any, feature: str) -> str:
             _refusal(
                 network,
                 feature,
-                "it pools its tokens by attention, with the last norm behind that",
+                "it pools its tokens by attention, with the last norm after that",
                 "'unprojected', the pooled tokens, or ''",
             )
         )
@@ -110,7 +110,7 @@ def _drop_projection(network: Any) -> None:
             _refusal(network, "unprojected", "it has no projection, and its output is the pooled tokens", "''")
         )
     else:
-        network.trunk.reset_classifier(0)  # leaves its pooling
+        network.trunk.reset_classifier(0)  # keeps its pooling
 
 
 def _of_timm(network: Any, feature: str) -> str:
@@ -131,12 +131,12 @@ def _of_timm(network: Any, feature: str) -> str:
 
 
 def _has_class_token(network: Any) -> bool:
-    """Whether a timm network has a class token; register tokens do not count. NaFlexVit's is in `embeds`."""
+    """Whether a timm network has a class token; register tokens do not count. NaFlexVit has it in `embeds`."""
     return any(getattr(part, "cls_token", None) is not None for part in (network, getattr(network, "embeds", None)))
 
 
 def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
-    """Pools the last layer's tokens (after its norm), or the places of its feature map, to one vector per image.
+    """Pools the last layer's tokens (after its norm), or the positions of its feature map, to one vector per image.
 
     Args:
         network: Prepared by `take_feature`.
@@ -147,7 +147,7 @@ def pooled_tokens(network: Any, pixels: Tensor, pooling: str) -> Tensor:
         float [n, d].
 
     Raises:
-        ValueError: a timm network has tokens of several widths, or none beside the class token.
+        ValueError: a timm network has tokens of several widths, or no tokens beside the class token.
     """
     network = getattr(network, "trunk", network)
     if type(network).__module__ == "open_clip.transformer":
@@ -185,8 +185,8 @@ def _timm_tokens(network: Any, output: Any, pooling: str) -> Tensor:
 
 
 def generalised_mean(tokens: Tensor) -> Tensor:
-    """GeM pooling, the cube root of the mean of cubes, with numbers clamped to at least 1e-6; float [n, t, d] -> [n,
-    d], computed in float32."""
+    """GeM pooling: the cube root of the mean of cubes, of numbers clamped to at least 1e-6. float [n, t, d] -> [n, d],
+    computed in float32."""
     return tokens.float().clamp(min=1e-6).pow(GEM_P).mean(1).pow(1 / GEM_P).to(tokens.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Several backbones that see the same image: their features stand side by side."""
+"""Several backbones that see the same image. Their features are concatenated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guie.model.normalisation import MeanStd
 
 
 class Renormalised(nn.Module):
-    """Pixels normalised by one mean and standard deviation, changed to what another network needs."""
+    """Converts pixels that are normalised by one mean and standard deviation to those of another network."""
 
     scale: Tensor
     shift: Tensor
@@ -30,9 +30,9 @@ class Renormalised(nn.Module):
 
 
 class SideBySide(nn.Module):
-    """Several backbones as one network: each feature is divided by its length, then they are concatenated.
+    """Several backbones as one network: each feature is L2-normalised, then they are concatenated.
 
-    Without the division the family with the longer features would decide all cosines.
+    Without the normalisation the backbone with the longest features would dominate all cosines.
     """
 
     def __init__(self, backbones: Sequence[nn.Module], pixels: Sequence[MeanStd]) -> None:

@@ -1,4 +1,4 @@
-"""Texts in the joint space of a language-image model: the text tower that open_clip has for an image tower."""
+"""Embeds texts in the joint space of a language-image model, by open_clip's text tower for an image tower."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from guie.model.weights import read_weights
 from guie.settings.model import Model
 from guie.shown import progress
 
-PART = 1024  # texts of a cached file; at most so many are computed again after an interruption
-BATCH = 64  # texts of a forward pass
+PART = 1024  # texts in a cached file; at most this many are computed again after an interruption
+BATCH = 64  # texts in a forward pass
 
 
 def text_embeddings(
     model: Model, weights: Path | None, texts: Sequence[str], cache: Path, device: str = "cpu"
 ) -> np.ndarray:
-    """Texts as the model's text tower embeds them, float32 [n, d], of length one; in float32 on any device.
+    """Embeddings of texts by the model's text tower, float32 [n, d], of length one. It computes in float32 on any
+    device.
 
     Args:
         model: An open_clip model.
         weights: A file with the weights of both towers; None takes the tag in `model.weights`.
         texts: Whole sentences.
-        cache: Folder of cached embeddings, in parts that an interrupted start leaves for the next.
+        cache: Folder of cached embeddings, in parts. After an interruption the next start reuses them.
         device: Where to compute.
 
     Raises:
@@ -98,7 +99,7 @@ def _text_tower(model: Model, weights: Path | None) -> tuple[nn.Module, Any]:
 
 @contextlib.contextmanager
 def _without_warning_of_random_weights() -> Iterator[None]:
-    """open_clip warns of a model that it built without weights, which is false where they are loaded afterwards."""
+    """Hides open_clip's warning about a model without weights, since we load the weights afterwards."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "initialized randomly" not in record.getMessage()
@@ -111,17 +112,17 @@ def _without_warning_of_random_weights() -> Iterator[None]:
 
 
 def _load(whole: nn.Module, path: Path) -> None:
-    """Loads the text tower's weights, strictly; those of the image tower are passed over.
+    """Loads the text tower's weights strictly and ignores those of the image tower.
 
     Raises:
-        ValueError: some are missing or have another shape.
+        ValueError: some of the text tower's weights are missing or have another shape.
     """
     found = {name.removeprefix("module."): tensor for name, tensor in read_weights(path).items()}
     wanted = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("visual.")}
     wrong = [name for name, tensor in wanted.items() if name not in found or found[name].shape != tensor.shape]
     if wrong:
         raise ValueError(
-            f"{path} lacks {len(wrong)} of {len(wanted)} weights of the text tower, {wrong[0]} for one: words need the "
+            f"{path} lacks {len(wrong)} of {len(wanted)} weights of the text tower, such as {wrong[0]}: words need the "
             "file of the whole model, in open_clip's own names; or take FitWords out of fit_on"
         )
     whole.load_state_dict({name: found[name] for name in wanted}, strict=False)

@@ -1,7 +1,7 @@
-"""CLIP's image tower under the names of Hugging Face's transformers, renamed to those of open_clip.
+"""Renames the weights of CLIP's image tower from the names of Hugging Face's transformers to those of open_clip.
 
-Source: the parameters of `transformers.CLIPVisionModelWithProjection` and of `open_clip.transformer.VisionTransformer`,
-which compute the same: `tests/unit/model/test_transformers_clip.py` compares their features.
+Source: the parameters of `transformers.CLIPVisionModelWithProjection` and of `open_clip.transformer.VisionTransformer`.
+Both compute the same: `tests/unit/model/test_transformers_clip.py` compares their features.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 TOWER = "vision_model."
 PROJECTION = "visual_projection.weight"
 LAYERS = f"{TOWER}encoder.layers."
-# Of the tower without its layers: transformers' name and open_clip's.
+# Tensors of the tower outside its layers: transformers' name and open_clip's name.
 OUTER = {
     "embeddings.class_embedding": "class_embedding",
     "embeddings.patch_embedding.weight": "conv1.weight",
@@ -24,7 +24,7 @@ OUTER = {
     "post_layernorm.weight": "ln_post.weight",
     "post_layernorm.bias": "ln_post.bias",
 }
-# Of a layer: the modules whose weight and bias are renamed.
+# Modules of a layer whose weight and bias are renamed.
 INNER = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",
@@ -36,7 +36,7 @@ JOINED = ("q_proj", "k_proj", "v_proj")  # one matrix in open_clip, in this orde
 
 
 def _prefix(names: Mapping[str, Tensor]) -> str | None:
-    """What stands before `vision_model.`; None if these are other names."""
+    """The prefix before `vision_model.`; None if the names are not those of transformers."""
     first = f"{LAYERS}0.self_attn.q_proj.weight"
     return next((name.removesuffix(first) for name in names if name.endswith(first)), None)
 
@@ -49,8 +49,8 @@ def as_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             projection, and open_clip's `proj` is then missing.
 
     Returns:
-        The tensors; {} if the names are others. Names in the tower that are not known are kept as they are, so that
-        loading complains of them.
+        The tensors; {} if the names are not those of transformers. Unknown names in the tower are kept as they are, so
+        that loading reports them.
     """
     prefix = _prefix(weights)
     if prefix is None:
@@ -69,7 +69,7 @@ def as_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _put_of_layer(found: dict[str, Tensor], inside: Mapping[str, Tensor], name: str) -> None:
-    """Puts a layer's tensor into `found`; queries, keys and values are joined when the queries come."""
+    """Puts a layer's tensor into `found`. Queries, keys and values are joined when the tensor of the queries comes."""
     number, _, inner = name.removeprefix(LAYERS).partition(".")
     module, _, kind = inner.rpartition(".")
     start = f"transformer.resblocks.{number}."

@@ -1,4 +1,4 @@
-"""Reads weights files: safetensors or torch.save's, with the weights themselves or (nested) training checkpoints."""
+"""Reads weights files, in safetensors or torch.save's format: a state dict, or a (nested) training checkpoint."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WRAPPERS = (
     "model_weights",
     "weights",
 )
-# Marks of torch.compile, FSDP and torch's checkpoint wrapper inside names.
+# Parts that torch.compile, FSDP and torch's checkpoint wrapper add to names.
 INNER_PREFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 PLAIN_BUILTINS = (
     "bool",
@@ -74,16 +74,16 @@ MAX_UNKNOWN = 100  # most unknown classes in a file; each takes one more try to 
 def read_weights(path: Path, only_shapes: bool = False) -> dict[str, Tensor]:
     """Reads a weights file: torch.save's format if its name ends in one of `PICKLED`, else safetensors.
 
-    In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested. Of a pickled file only
+    In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested. From a pickled file only
     tensors, numbers and texts are read. Objects of other classes (argparse.Namespace, numpy's numbers, dates,
-    OmegaConf's) become empty placeholders: none of their code runs.
+    OmegaConf's) become empty placeholders, and none of their code runs.
 
     Args:
         path: The file.
-        only_shapes: Read no numbers: the tensors lie on the device `meta`. It takes a second for files of gigabytes.
+        only_shapes: Read no values: the tensors are on the device `meta`. It takes a second for files of gigabytes.
 
     Returns:
-        The tensors by name, without the marks that torch.compile and FSDP leave inside names.
+        The tensors by name, without the parts that torch.compile and FSDP add to names.
 
     Raises:
         FileNotFoundError: no such file.
@@ -131,7 +131,7 @@ class _IgnoredList(_Ignored, list[Any]):
 
 
 class _IgnoredDict(_Ignored):
-    """A placeholder for dicts: torch's reader sets items of an OrderedDict, but of no class of our own."""
+    """A placeholder for dicts: an OrderedDict, because torch's reader sets items of no class of our own."""
 
     def __new__(cls, *arguments: Any, **words: Any) -> Any:
         """An empty dict."""
@@ -139,7 +139,7 @@ class _IgnoredDict(_Ignored):
 
 
 def _unpickled(path: Path, only_shapes: bool) -> Any:
-    """Reads a file by torch's weights_only reader, which calls nothing but functions that rebuild tensors, and
+    """Reads a file by torch's weights_only reader. It calls nothing but functions that rebuild tensors, and
     `_Ignored`."""
     ignored: dict[str, Any] = {"collections.defaultdict": _stand_in("collections.defaultdict", _IgnoredDict)}
     ignored |= {f"builtins.{name}": _stand_in(name, _Ignored) for name in PLAIN_BUILTINS}
@@ -168,10 +168,10 @@ def _stand_in(name: str, kind: type[_Ignored]) -> Any:
 
 
 def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
-    """A placeholder for the class at which torch's reader stopped, by its full name; {} if it may have none.
+    """A placeholder for the class at which torch's reader stopped, by its full name; {} if no placeholder is allowed.
 
-    Functions of builtins (exec, getattr), which torch names without their module, and modules that torch blocks (os,
-    sys) get no placeholder.
+    There is none for functions of builtins (exec, getattr), which torch names without their module, and none for
+    modules that torch blocks (os, sys).
     """
     if found := re.search(r"Unsupported global: GLOBAL (\S+) was not an allowed global", message):
         name = found[1]
@@ -215,7 +215,7 @@ def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor
         if weights:
             return weights, where
     tensors = {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
-    has_arrays = any(tensor.ndim for tensor in tensors.values())  # not only numbers, such as a decay or a counter
+    has_arrays = any(tensor.ndim for tensor in tensors.values())  # not only scalars, such as a decay or a counter
     return tensors if has_arrays else {}, place
 
 

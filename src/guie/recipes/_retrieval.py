@@ -17,12 +17,13 @@ RESNET50 = Model("timm", "resnet50", "pretrained:tv_in1k")  # 2048-d, 24 M param
 DEIT_S = Model("timm", "deit_small_patch16_224", "pretrained:fb_in1k", feature="cls")  # 384-d, 22 M parameters
 DINOV2_B = Model("timm", "vit_base_patch14_dinov2", "pretrained:lvd142m", feature="cls")  # 768-d, 86 M parameters
 
-# In the place of a crop of random size and aspect: moved by up to a tenth of the side, scaled by up to 30 %.
+# Instead of crops of random size and aspect, images are moved by up to a tenth of the side and scaled by up to 30 %.
 CROPS = Augment(flip=0.5, shift=0.1, scale=0.3)
 
 
 def ladder(model_dim: int, last: Stage) -> tuple[Setting, ...]:
-    """Three settings: the pretrained backbone, the last stage's embedding, and that reduced to the contest's 64-d.
+    """Three settings: the pretrained backbone, the last stage's embedding, and this embedding reduced to the contest's
+    64-d.
 
     Args:
         model_dim: Dimensions of the backbone's feature, for the first setting's name.

@@ -72,7 +72,7 @@ def _networks(recipe: Recipe, convolutions: str) -> tuple[str, ...]:
 
 
 def _is_transformer(recipe: Recipe) -> bool:
-    """Whether the recipe's backbone is one, by its name or by settings for patches or blocks."""
+    """Whether the recipe's backbone is a transformer, by its name or by settings for patches or blocks."""
     has_blocks = any(s.patch_stride or s.optim.open_blocks or s.optim.blocks for s in recipe.stages.trained)
     return has_blocks or any(part in recipe.model.name.lower() for part in ("vit", "deit"))
 
@@ -82,7 +82,7 @@ def _stage(stage: Stage, network: Callable[[Model], Model], sources: list[str], 
     own = tuple(name for name in stage.sources if name in sources) or tuple(sources[1:2] if stage.sources else ())
     batch_size = min(stage.optim.batch_size, LARGEST_BATCH)
     sampling = stage.sampling
-    n_classes = 2  # of a batch, at least
+    n_classes = 2  # least number of classes in a batch
     if isinstance(sampling, PerClass):
         sampling, batch_size = _per_class(sampling, batch_size, is_of_few=bool(own) or sampling.is_of_one_source)
         n_classes = batch_size // sampling.rows_per_class
@@ -113,17 +113,17 @@ def _stage(stage: Stage, network: Callable[[Model], Model], sources: list[str], 
 
 
 def _pools(model: Model) -> bool:
-    """Whether the backbone's feature is a pooling of its tokens, which the small transformers have, too."""
+    """Whether the backbone's feature is a pooling of its tokens. The small transformers have these features, too."""
     return model.feature in ("cls", "mean", "max", "gem")
 
 
 def _per_class(sampling: PerClass, batch_size: int, is_of_few: bool) -> tuple[PerClass, int]:
-    """At most four images of a class and two views, and a batch of no more classes than the drawn world has.
+    """Limits the sampling to four images of a class and two views, and the batch to the classes of the drawn world.
 
     Args:
-        sampling: The stage's.
-        batch_size: Its batch, already small.
-        is_of_few: A batch is of one data set.
+        sampling: The sampling of the stage.
+        batch_size: The batch size of the stage, already reduced.
+        is_of_few: Whether a batch comes from one data set.
     """
     views = min(sampling.views_per_image, 2) if batch_size % 2 == 0 else 1
     most = min(sampling.images_per_class, 4)
@@ -133,11 +133,11 @@ def _per_class(sampling: PerClass, batch_size: int, is_of_few: bool) -> tuple[Pe
 
 
 def _objective(objective: ObjectiveSettings, n_classes: int) -> ObjectiveSettings:
-    """The objective with memories, clusters and turns that fit a hundred images and a few steps.
+    """The objective with memories, clusters and intervals that fit a hundred images and a few steps.
 
     Args:
-        objective: The stage's.
-        n_classes: Classes of a batch.
+        objective: The objective of the stage.
+        n_classes: Number of classes in a batch.
     """
     match objective:
         case Sum(terms=terms):

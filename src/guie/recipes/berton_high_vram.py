@@ -6,7 +6,7 @@ with its miner) with two to four images of a class are best; the class token wit
 without a crop, RandAugment with three operations. The released code has the margin alone, without another loss. It
 stops after three epochs without a better score, or after 100.
 
-Published: its tables could not be read, so no number stands here.
+Published: its tables could not be read, so no number is given here.
 
 Different here:
 - A linear layer of the feature's width follows the class token, because every stage has a neck. It trains at 1e-4.

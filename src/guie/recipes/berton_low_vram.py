@@ -5,11 +5,11 @@ learning rate of 1e-6 for the backbone and about 1 for the classifier; below 256
 with one image of a class are best; the class token without projection is best. Adam, 224 px without a crop,
 RandAugment with three operations. It stops after three epochs without a better score, or after 100.
 
-Published: its tables could not be read, so no number stands here.
+Published: its tables could not be read, so no number is given here.
 
 Different here:
-- A linear layer of the feature's width follows the class token, because every stage has a neck. It and the centres
-  train at 1e-3; an optimizer of their own at 1.0 would be too fast for the layer.
+- A linear layer of the feature's width follows the class token, because every stage has a neck. The layer and the
+  centres train together at 1e-3. Theirs has a separate optimizer at 1.0 for the centres, too fast for the layer.
 - All 20 epochs run, and the best one is kept. Validation classes are half of all. Theirs are a fifth of the training
   classes.
 - The batch of 32 is ours, as are the margin (.35) and the scale (64).

@@ -1,9 +1,9 @@
 """bier: three learners in slices of the embedding, each for what the earlier ones miss (SOP .742).
 
 Source: M. Opitz et al., BIER, ICCV 2017, and Deep metric learning with BIER, TPAMI 2018, arXiv 1801.04815. 512-d in
-slices of 96, 160 and 256; slope 2, threshold .5, pairs of two classes 25 times as steep; adversaries with a hidden
+slices of 96, 160 and 256; slope 2 (25 times as steep for pairs of two classes), threshold .5; adversaries with a hidden
 layer of 512; learning rate 1e-5, weight decay 2e-4, batches of 32. The constants are from a listing, the equations from
-memory of the project's notes, not checked. The public code has the GPL and was not read.
+memory of the project's notes, not checked. The public code is under the GPL and was not read.
 
 Published: R@1 of A-BIER at 512-d .575 (CUB), .820 (Cars), .742 (SOP), .831 (In-Shop), from a third party's list.
 
@@ -11,7 +11,7 @@ Different here:
 - The backbone is ResNet-50. The slices are of 85, 171 and 256 numbers, in the ratio 1 to 2 to 3.
 - A pair's weight is divided by the loss' largest slope. The adversaries' outputs are normalised, which replaces the
   penalty on their weights. Their weight (100) is ours.
-- At test the embedding is taken as it is; theirs weights the slices.
+- At test the embedding is used as it is. Theirs weights the slices.
 - 40 epochs, Adam and four images of a class are ours.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 

@@ -1,9 +1,9 @@
 """diva: four tasks, each with a slice of the embedding, kept apart by adversaries (SOP .796).
 
 Source: T. Milbich et al., DiVA: Diverse visual feature aggregation for deep metric learning, ECCV 2020, arXiv
-2004.13458, and the README of its code, which has no licence and was not read. On SOP with ResNet-50: four slices of
-128-d, weights .2 of the three added tasks, 150 of the adversaries, 150 epochs, temperature .01, a queue of 70 batches,
-two images of a class.
+2004.13458, and the README of its code. The code has no licence and was not read. On SOP with ResNet-50: four slices of
+128-d, weight .2 for each of the three added tasks and 150 for the adversaries, 150 epochs, temperature .01, a queue of
+70 batches, two images of a class.
 
 Published: R@1 .692 (CUB), .876 (Cars), .796 (SOP) at 512-d, from memory of the project's notes, not checked. Users got
 .686 on CUB and .84 on Cars.
@@ -13,7 +13,7 @@ Different here:
 - Intra-class triplets are of three different images, so that a batch has four images of a class.
 - Optimizer and batch are those of `roth_margin_rho`, of the same group. The learning rate is constant; theirs drops to
   a fifth once on CUB and Cars.
-- At test the embedding is taken as it is; slices are not normalised on their own.
+- At test the embedding is used as it is; slices are not normalised one by one.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 
 Machine: one card of 16 GB (estimated). Score to expect: .796 in R@1 at 512-d, see above; not run by us.

@@ -11,7 +11,7 @@ arXiv 2109.04003) has .798 (SOP) at 512-d: `--set stages.s1_all.objective=Hierar
 
 Different here:
 - Four images of a class in a batch, so that a cluster needs 20 classes. Adam.
-- New clusters are numbered after the old ones that they overlap most. k-means is restarted ten times.
+- Each new cluster gets the number of the old one that it overlaps most. k-means is restarted ten times.
 - Crops of random size are replaced by moves and scalings.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 

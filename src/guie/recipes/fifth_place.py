@@ -5,7 +5,8 @@ github.com/riron1206/kaggle-Google-Universal-Image-Embedding-Competition-5th-Pla
 The neck is batch norm without weights (epsilon 1e-6) and Linear 64; the objective is ArcFace with margin .5. The
 optimizer is SAM (rho .05) around AdamW with learning rate 1e-2 and weight decay .1 on all weights; batches have 256
 images. Three epochs of warm-up are followed by a cosine to epoch 1,000. The last learning rate is 1e-4 in the write-up
-and 1e-6 in the code, which is followed. The best epoch by classes that were not trained on is kept; theirs was 650.
+and 1e-6 in the code; this recipe follows the code. The epoch with the best score on classes that were not trained on is
+kept; theirs was 650.
 Data: 5,000 landmark classes of at most 50 images, all of Products-10K, 3,030 images of Food-101.
 
 Different here:

@@ -5,15 +5,16 @@ Where the write-up and the released code disagree, this recipe follows the write
 momentum, weight decay 1.5e-4. (The code has an additive cosine margin of .55 and .65, no momentum and 1e-4; that is
 `first_place_released`.) The write-up gives only the ratio of the learning rates, so .02 and .02 / 80 are the code's. At
 280 and 290 px the write-up has fewer epochs and a lower learning rate, without numbers; here both are about half. Its
-first fine-tuning at 280 px (.703 to .705) is left out. Patches of 14 px stand one every 12 px at 290 px: that is the
-code's overlap of two pixels, where the write-up says four.
-The write-up ends with Products-10K alone. So the first cycle is on the seven other sets, as the code does it with six.
-All images of all classes are used, as theirs. They used the full Google Landmarks v2: give its train.csv alone, since
-train_clean.csv is preferred when it is there.
+first fine-tuning at 280 px (.703 to .705) is left out. At 290 px the patches of 14 px have a stride of 12 px. This is
+the code's overlap of two pixels; the write-up says four.
+The last stages of the write-up train on Products-10K alone. So the first cycle is on the seven other sets; the code
+does the same with six.
+All images of all classes are used, as in theirs. They used the full Google Landmarks v2. To use it, provide only its
+train.csv: train_clean.csv is preferred if it is there.
 
 Different here:
-- The momentum is not stated. With torch's momentum of .9 the code's learning rates, which it uses without momentum,
-  move the weights up to ten times as far.
+- The momentum is not stated. The code uses its learning rates without momentum; with torch's momentum of .9, as here,
+  they move the weights up to ten times as far.
 - A twentieth of each domain's classes is set aside for validation. They had no validation.
 - JPEG compression comes after the other changes. In the code it comes before the affine change.
 - Stages with a frozen backbone see each image in four cached views (one plain, one mirrored, two augmented). Theirs

@@ -2,12 +2,12 @@
 
 Source: github.com/ShihaoShao-GH/1st-Place-Solution-in-Google-Universal-Image-Embedding at c856c82.
 We have read the code, not run it. Its lists are reset half-way, its class counts are taken from image counts, and
-weights of one resolution are loaded into the model of another. This recipe is what the scripts mean to do. The
+weights of one resolution are loaded into the model of another. This recipe does what the scripts are meant to do. The
 objective is a cosine margin (CosFace) of scale 30: .55 on six sets without Products-10K, .65 on Products-10K alone. The
 optimizer is SGD without momentum and warm-up, with weight decay 1e-4 on all weights. The classifier is trained first,
-then the neck, then the backbone. Each higher resolution begins with everything on the six sets. H&M is prepared there
-but never used. All images of all classes are used. They used the full Google Landmarks v2: give its train.csv alone,
-since train_clean.csv is preferred when it is there.
+then the neck, then the backbone. Each higher resolution begins by training everything on the six sets. The code
+prepares H&M but never uses it. All images of all classes are used. They used the full Google Landmarks v2. To use it,
+provide only its train.csv: train_clean.csv is preferred if it is there.
 
 Different here:
 - Their batches of 256 and 32 images on each of four cards are batches of 1,024 and 128.

@@ -5,8 +5,8 @@ Source: M. Conde, I. Aerlic, S. Jegou, arXiv 2210.11141, Kaggle topic 359487, gi
 Each stage trains everything for one epoch with AdamW. The learning rate is 3e-4 for the head. For blocks 0-9, 10-19,
 20-25 and the rest it doubles from group to group, from 1.25e-6 to 1e-5. The neck is multi-sample dropout (.1 to .5) on
 a Linear 512 without bias. ArcFace has three centres a class, and margins from .05 to .5 by class frequency. Classes
-have at least 4 images, of which at most 50 are used; each of two sets gives 9,691 classes. The stages of a soup differ
-in augmentation (cut-out, AutoAugment, none), and one ViT-H trains for two epochs.
+have at least 4 images; at most 50 images of a class are used; each of two sets gives 9,691 classes. The stages of a
+soup differ in augmentation (cut-out, AutoAugment, none), and one ViT-H trains for two epochs.
 
 Different here:
 - AutoAugment is RandAugment, and the strengths of all changes are ours.

@@ -9,8 +9,8 @@ party's list. At each drop the released code goes back to the best epoch on the 
 Cars.
 
 Different here:
-- The backbone is ResNet-50, because timm has no BN-Inception. A linear layer of 1,024 numbers stands in the place of
-  BN-Inception's feature.
+- The backbone is ResNet-50, because timm has no BN-Inception. A linear layer of width 1,024 replaces BN-Inception's
+  feature.
 - The first fine-tuning is ten epochs of normalised softmax; theirs is not described.
 - Adam replaces RAdam. The last epoch counts. Crops of random size are replaced by moves and scalings.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.

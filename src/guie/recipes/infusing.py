@@ -1,24 +1,25 @@
-"""infusing: a SigLIP tuned on products and held to what it knew before (+29.9 in domain, -.1 out of it).
+"""infusing: a SigLIP tuned on products that keeps what it knew before (+29.9 in domain, -.1 out of it).
 
 Source: N. Ypsilantis et al., Infusing fine-grained visual knowledge to vision-language models, ICCV workshops 2025,
 arXiv 2508.12137, github.com/nikosips/infusing at 5a981f3 (scripts/full_method.sh, loss_utils.py). A ViT-B/16 trains
 with the softmax of cosines (NormFace, scale 16, no margin) on its own output, with Adam, learning rate 1e-3 for the
 class centres and 1e-5 for the tower, weight decay 1e-6, batches of 128. Data sets take turns: a batch of the set that
-is learned, then a batch of a generic set, a part of ImageNet. Generic images carry no class loss: the mean squared
-change of their features, weight 1000. In every step the squared distance of the weights to the loaded ones is added,
-weight 1e5. The example of its README trains three epochs on SOP.
+is learned, then a batch of a generic set, a part of ImageNet. Generic images have no class loss. Their loss is the mean
+squared change of their features, with weight 1000. In every step the squared distance of the weights to the loaded ones
+is added, with weight 1e5. The example of its README trains three epochs on SOP.
 
 Published, mean change of image-image retrieval in domain and out of domain, and of image-text retrieval out of domain:
 plain fine-tuning +31, -6 and -12.7; with both terms +29.9, -.1 and -.9.
 
 Different here:
 - The class loss sees the 64-d embedding of a linear layer, which is exported. Theirs sees the tower's 768 numbers.
-- The generic set is any folder of images: put one into `imagenet/`, with a folder for each class. Put in some
-  120,000 images: half of its classes are for validation, as half of SOP's are, and at most 60,000 images of the
-  others train, as many as of SOP. As the two sets take turns, an epoch then sees each of these images once; with
-  fewer generic images it is shorter, and sees a part of SOP.
-- The row `s2_between` is no part of it: WiSE-FT (arXiv 2109.01903) goes back a part of the way to the loaded tower.
-- The last epoch is kept. Theirs is the best one of both sets' validation.
+- The generic set can be any folder of images: put one into `imagenet/`, with a folder for each class. Use about
+  120,000 images: half of the classes are for validation, as with SOP, and at most 60,000 images of the other half
+  train, as many as of SOP. Because the two sets take turns, an epoch then sees each of these images once. With fewer
+  generic images an epoch is shorter, and sees only a part of SOP.
+- The row `s2_between` is added here: WiSE-FT (arXiv 2109.01903) moves the tuned tower part of the way back to the
+  loaded one.
+- The last epoch is kept. They keep the best one by the validation of both sets.
 
 Hours: not stated, on TPUs.
 Machine: one card of 24 GB (estimated). Score to expect: see above, in other measures; not run by us.

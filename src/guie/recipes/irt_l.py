@@ -5,12 +5,12 @@ unofficial repositories: AdamW at 3e-5, weight decay 5e-4, batches of 64 with tw
 The loss is the sum over pairs, with margin .5 for pairs of two classes.
 
 Published: the paper's own numbers for IRT_L were not found. An unofficial repository reports R@1 .737 (CUB), .836 (SOP)
-and .931 (In-Shop). The paper's best, with KoLeo, stands in `irt_r`.
+and .931 (In-Shop). The paper's best, with KoLeo, is in `irt_r`.
 
 Different here:
-- A linear layer follows the class token, because every stage has a neck. It is new and takes 3e-4.
-- The memory holds 12,000 embeddings, a fifth of the training set. The unofficial run on In-Shop has that share, filled
-  by a momentum encoder; ours is filled by the model itself.
+- A linear layer follows the class token, because every stage has a neck. It is new and trains at 3e-4.
+- The memory holds 12,000 embeddings, a fifth of the training set. The unofficial run on In-Shop has the same share, but
+  a momentum encoder fills the memory; here the model itself does.
 - Drop path (.1) is left out. Crops of random size are replaced by moves and scalings.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 

@@ -8,8 +8,8 @@ Published: the paper's numbers for IRT_O were not found. An unofficial repositor
 .313 (In-Shop).
 
 Different here:
-- A recipe trains at least one stage: one epoch of a linear layer on the frozen features, with the loss of `irt_l`. Its
-  row stands in the ladder beside the backbone's. The export does not use it.
+- A recipe must train at least one stage. Here it is one epoch of a linear layer on the frozen features, with the loss
+  of `irt_l`. The ladder has a row for it, beside the backbone's. The export does not use it.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 
 Machine: two cores suffice, a card is faster. Score to expect: .531 in R@1 at 384-d, see above; not run by us.

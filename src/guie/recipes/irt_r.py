@@ -7,7 +7,7 @@ Published: R@1 .766 (CUB), .842 (SOP), .919 (In-Shop) with a distilled DeiT-S at
 128-d .726, .834 and .911: from memory of the project's notes, not checked. An unofficial repository reports .737, .827
 and .905, and with the distilled DeiT-S .766, .827 and .907: there KoLeo helped neither SOP nor In-Shop.
 
-Different here: as in `irt_l`. The distilled backbone: `--set model.name=deit_small_distilled_patch16_224`.
+Different here: as in `irt_l`. `--set model.name=deit_small_distilled_patch16_224` takes the distilled backbone.
 
 Machine: one card of 16 GB (estimated). Score to expect: .827 to .842 in R@1 at 384-d, see above; not run by us.
 """

@@ -2,14 +2,14 @@
 
 Source: J. Seidenschwarz et al., Learning intra-batch connections for deep metric learning, ICML 2021, arXiv 2102.07753,
 and its released code. On SOP: 512-d, one round of messages with eight heads, temperature .605, label smoothing .1,
-batches of fifteen classes with six images each, RAdam at 2.5e-4 for 70 epochs, a tenth from 31 and from 51 on. At test
-the graph is left out.
+batches of fifteen classes with six images each, RAdam at 2.5e-4 for 70 epochs, with the rate divided by ten at epochs
+31 and 51. At test the graph is left out.
 
 Published: R@1 .703 (CUB), .881 (Cars), .814 (SOP), .928 (In-Shop), from the authors' README. A user got .67 to .68 on
 CUB. The released settings for SOP list the classifier's loss alone, without the graph's.
 
 Different here:
-- Both losses train, as in the paper: `--set stages.s1_all.objective.graph_weight=0` is the released settings.
+- Both losses train, as in the paper: `--set stages.s1_all.objective.graph_weight=0` gives the released settings.
 - Adam replaces RAdam. The last epoch counts; theirs goes back to the best one on the test set at each drop.
 - Crops of random size are replaced by moves and scalings.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.

@@ -8,9 +8,9 @@ clusters on SOP (30 to 100 on CUB and Cars), weight of the adversary 100 to 1,00
 Published: R@1 .661 (CUB), .826 (Cars), .772 (SOP), .882 (In-Shop), from a third party's list. A user got .561 on CUB.
 
 Different here:
-- Both encoders see one batch, which is drawn by classes. So there are 100 clusters: with 500, few images of a batch of
-  112 would have another of their cluster beside them.
-- Clusters are made anew every three epochs. The adversary's weight is 100.
+- Both encoders see the same batch, which is drawn by classes. So there are 100 clusters: with 500, few images in a
+  batch of 112 would share a cluster with another one.
+- Clusters are recomputed every three epochs. The adversary's weight is 100.
 - Optimizer, batch and epochs are those of `roth_margin_rho`, of the same authors; the threshold starts at 1.2.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 

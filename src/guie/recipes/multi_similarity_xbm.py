@@ -3,15 +3,15 @@
 Source: X. Wang et al., Multi-similarity loss, CVPR 2019, arXiv 1904.06627, for the loss and its miner (alpha 2, beta
 50, base .5, epsilon .1); X. Wang et al., Cross-batch memory for embedding learning, CVPR 2020, arXiv 1912.06798, and
 its released settings for the rest: 128-d, Adam at 1e-4, weight decay 5e-4, batches of 64 with four images of a class,
-35,000 steps, a memory of 55,000 that counts from step 1,000.
+35,000 steps, a memory of 55,000 that is used from step 1,000 on.
 
 Published: R@1 of the memory with the contrastive loss .806 (SOP), .913 (In-Shop), from a third party's list; of
 multi-similarity without a memory .657 (CUB), .841 (Cars), .782 (SOP) at 512-d, from the table of the ProxyGML paper.
-No number of both together was found.
+No score of both together was found.
 
 Different here:
-- Batch and memory are one set that each image is compared with. Theirs adds a loss of each, with equal weights
-  (from memory of the project's notes, not checked).
+- Each image is compared with batch and memory as one set. Theirs adds one loss on the batch and one on the memory, with
+  equal weights (from memory of the project's notes, not checked).
 - The learning rate is constant, because their schedule was not found.
 - Crops of random size are replaced by moves and scalings.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.

@@ -1,15 +1,15 @@
 """pads: the margin loss with negatives that a learned policy draws (SOP .765).
 
 Source: K. Roth, T. Milbich and B. Ommer, PADS: Policy-adapted sampling for visual similarity learning, CVPR 2020, arXiv
-2003.11113, and its released code. On SOP: the policy moves every 60 steps, the threshold starts at 1.2, 120 epochs; the
-policy's own Adam at .01; 29 bins from .1 to 1.4, which start with weight from .3 to .7; 10 to 15 % of each class'
-images are held out for the reward.
+2003.11113, and its released code. On SOP: the policy acts every 60 steps, the threshold starts at 1.2, 120 epochs; the
+policy has its own Adam at .01; 29 bins from .1 to 1.4, of which those from .3 to .7 have weight at the start; 10 to
+15 % of each class' images are held out for the reward.
 
 Published: R@1 .673 (CUB), .835 (Cars), .765 (SOP) with ResNet-50 at 128-d, from a third party's list. Its README warns
 of large differences between runs.
 
 Different here:
-- At most 2,000 images are held out, because each turn of the policy computes their embeddings anew.
+- At most 2,000 images are held out, because each action of the policy computes their embeddings again.
 - Optimizer and batch are those of `roth_margin_rho`, of the same authors.
 - Crops of random size are replaced by moves and scalings.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.

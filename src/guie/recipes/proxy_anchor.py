@@ -6,14 +6,14 @@ First the embedding and the proxies train alone, five epochs with ResNet-50. On 
 a quarter.
 
 Published: R@1 .691 (CUB), .864 (Cars), .792 (SOP), .919 (In-Shop) with BN-Inception at 512-d; .699 and .877 on CUB and
-Cars with ResNet-50. They are from the authors' README. A user got .79 to .81 on Cars with a newer torch.
+Cars with ResNet-50. These are from the authors' README. A user got .79 to .81 on Cars with a newer torch.
 
 Different here:
 - The backbone is ResNet-50, because timm has no BN-Inception. Its feature is the mean of the positions; theirs adds the
   maximum. Its batch norm is frozen; theirs trains on SOP.
 - The first five epochs see cached features of two augmented views.
-- 60 epochs, and a steady fall by a factor of .933 an epoch, a quarter in 20 epochs. Weight decay is 1e-4.
-- The gradient's norm is clipped at 10. Theirs clips each of its numbers there.
+- 60 epochs. The learning rate falls by a factor of .933 an epoch, to a quarter in 20 epochs. Weight decay is 1e-4.
+- The gradient's norm is clipped at 10. Theirs clips each number of the gradient at 10.
 - The export is reduced to 64-d, the contest's limit. Classes are split by the seed.
 
 Machine: one card of 24 GB (estimated). Score to expect: .792 in R@1 at 512-d, see above; not run by us.

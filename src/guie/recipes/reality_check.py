@@ -1,24 +1,23 @@
 """reality_check: four models of class-disjoint folds, scored one by one and concatenated (score not known).
 
 Source: Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020, arXiv 2003.08505, and the documentation
-of its benchmark: the training classes are dealt to four folds; each of four models trains on three of them and is
-validated on the fourth, by which its epoch is chosen; batches of 32 with four images of a class, 128-d, weight decay
-1e-4. `separated` is the mean of the scores of the four models, `concatenated` the score of their normalised 128-d
-embeddings side by side, 512-d. The margins of the contrastive loss are within the range that the source found by
-search.
+of its benchmark: the training classes are divided into four folds; each of four models trains on three of them, and its
+epoch is chosen by the score on the fourth; batches of 32 with four images of a class, 128-d, weight decay 1e-4.
+`separated` is the mean of the scores of the four models, `concatenated` the score of their normalised 128-d embeddings
+side by side, 512-d. The margins of the contrastive loss are within the range that the source found by search.
 
 Published (CUB, concatenated, from memory of the project's notes, not checked): contrastive R@1 .681 and MAP@R .265;
 the pretrained network .511 and .142. On Stanford Online Products its numbers are not in the notes.
 
 Different here:
-- ResNet-50 in the place of BN-Inception, which timm does not have.
-- Adam at 1e-5 in the place of RMSprop at 1e-6.
-- At most 30 epochs, of which the best on the fold is kept; the source ends a run when its fold no longer improves.
+- ResNet-50 instead of BN-Inception, which timm does not have.
+- Adam at 1e-5 instead of RMSprop at 1e-6.
+- The best of 30 epochs on the fold is kept. The source ends a run when its fold no longer improves.
 - Crops of random size are replaced by moves and scalings.
 - The classes are split by the seed. The export is the concatenation reduced to 64-d, the contest's limit.
 
-`separated` is the mean of the four rows `fold 1` to `fold 4` of `scores.csv`. No score of a validation class, which is
-what is reported, takes part in any choice.
+`separated` is the mean of the four rows `fold 1` to `fold 4` of `scores.csv`. The reported scores are those of the
+validation classes. They take part in no choice.
 
 Machine: one card of 16 GB (estimated). Score to expect: about .75 in R@1 for the concatenation, a guess; not run by us.
 """

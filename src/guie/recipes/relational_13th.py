@@ -4,22 +4,22 @@ Source: Kaggle topic 359341, github.com/StarrySky-SHT/GUIE-13th-place-solution a
 train_distill.py). The teacher is ViT-H/14 (1024-d), dropout .2, Linear 256 and batch norm with ArcFace (margin .5,
 scale 30). Its last 8 of 32 blocks train with Adam, weight decay 1e-6 and a learning rate of 1e-5, the head with 1e-3,
 along a cosine without warm-up, in batches of 640 (80 images, gradients of eight batches added). The student is the same
-tower as it is loaded, with Linear 256, Linear 64 and batch norms between. It sees no label: its loss is relational
-distillation (Park et al., CVPR 2019, arXiv 1904.05068), the distances of all pairs plus twice the angles of all
-triplets, to those of the teacher; learning rate 1e-5 for all that trains.
+pretrained tower, with Linear 256, Linear 64 and batch norms between. It sees no labels: its loss is relational
+distillation (Park et al., CVPR 2019, arXiv 1904.05068). It compares the distances of all pairs, plus twice the angles
+of all triplets, with those of the teacher. The learning rate is 1e-5 for all weights that train.
 
 Published, public and private: 64-d trained directly .644 and .654; the teacher's 256 numbers pooled to 64 .641
 (public); distilled .663 and .666.
 
 Different here:
-- The relations are cosines of all pairs (`KeepCosines`), which are neither distances nor angles.
+- The relations are cosines of all pairs (`KeepCosines`) instead of distances and angles.
 - The teacher sees plain images. Theirs sees the student's augmented ones.
 - The neck has no batch norm, and one linear layer of 64.
-- Data: Products-10K and 415 landmark classes, their two largest of six lists. Small lists of art, dishes, furniture and
-  storefronts are theirs alone.
-- Crops of 90 to 100 % of the area are shifts and changes of scale. Pixels are normalised as CLIP's, theirs as
-  ImageNet's.
-- 10 epochs, as the released file has; a later version of it has 50.
+- Data: Products-10K and 415 landmark classes, the two largest of their six lists. Their small lists of art, dishes,
+  furniture and storefronts are left out.
+- Crops of 90 to 100 % of the area are replaced by shifts and changes of scale. Pixels have CLIP's mean and std. Theirs
+  have ImageNet's.
+- 10 epochs, as in the released file; a later version of it has 50.
 
 Hours: not stated.
 Machine: one card of 40 GB or more (estimated). Score to expect: .666 on the private test, as published; not run by us.

@@ -2,18 +2,18 @@
 
 Source: X. Huang and Q. Li, arXiv 2210.08735, Kaggle topic 359525, github.com/XL-H/GUIE-2nd-Place-Solution at 9274914.
 The feature is the one before CLIP's projection, 1280-d. The neck is dropout .2 and Linear 64. The objective is ArcFace
-of scale 30, whose margin grows by .1 an epoch to .8. It starts at .1 in the write-up, which is followed, and at .3 in
-the code. Classes of fewer than 3 images are left out, at most 100 images of a class are kept, and small classes are
-filled up to 20 (a blog says 30). Of its 14 sets three have no reader here: DeepFashion2, LargeFineFoodAI and Food
-Recognition 2022. Images are packed as squares of 224 px, as theirs. Their cosine was laid out for ten epochs, of which
-two and one were run. It falls by 3 % in the second epoch, so the learning rate is constant here.
+of scale 30; its margin grows by .1 an epoch to .8. It starts at .1 in the write-up, as here, and at .3 in the code.
+Classes of fewer than 3 images are left out, at most 100 images of a class are kept, and small classes are filled up to
+20 (a blog says 30). Three of its 14 sets have no reader here: DeepFashion2, LargeFineFoodAI and Food Recognition 2022.
+Images are packed as squares of 224 px, as theirs. Their cosine schedule was planned for ten epochs, but the two stages
+ran for two epochs and one. It falls by 3 % in the second epoch, so the learning rate is constant here.
 
 Different here:
 - Validation is by class. Theirs is by image.
 - Learning rates change at each step. Theirs change once an epoch.
 - The last stage has the margin of a third epoch, .3, and the head's learning rate. Neither is stated.
 - The probabilities of the affine change and the cut-out are ours.
-- Biases and norms are decayed, as by AdamW without groups for them.
+- Weight decay also applies to biases and norms, as in AdamW without separate groups for them.
 
 Hours: more than 12 for an epoch on six cards of 40 to 48 GB, as the write-up says; public test .662 frozen, .670 with
 the margin, .713 with both learning rates.

@@ -3,12 +3,12 @@
 Source: S. Gkelios, A. Kastellos and S. Chatzichristofis, arXiv 2210.09377,
 github.com/soc12/6th-Place-Solution-to-Google-Universal-Image-Embedding.
 The neck is batch norm, dropout .2 and Linear 256. ArcFace has three centres a class. Its margins are .005 to .45 in the
-paper, and .05 to .50 in the code, which is followed. So are batches of 32, constant learning rates (head 1e-4, backbone
-1e-7), flip, brightness and contrast, an affine change, and JPEG. The optimizer is Adam, for four epochs, on about
-655,000 images of 43,625 classes. PCA reduces to 64-d.
+paper, and .05 to .50 in the code. This recipe follows the code, also in batches of 32, constant learning rates (head
+1e-4, backbone 1e-7), flip, brightness and contrast, an affine change, and JPEG. The optimizer is Adam, for four epochs,
+on about 655,000 images of 43,625 classes. PCA reduces to 64-d.
 
 Different here:
-- PCA is fitted on the training images. Theirs was fitted on 130,000 images that resemble the test's.
+- PCA is fitted on the training images. Theirs was fitted on 130,000 images that resemble the test images.
 - Pixels have CLIP's mean and std. Theirs have ImageNet's, in front of a CLIP backbone.
 - Which sets are used, and how many classes of each, is our guess at their numbers; the caps are the recipes' defaults.
 - Two of their changes are missing: a shift of the colours by up to 5 of 255, and a cut-out of small squares in a tenth

@@ -3,11 +3,11 @@
 The teacher is SigLIP 2 SO400M/14 (428 M parameters, 1152-d, Apache-2.0), frozen: a head of 64 numbers starts as the PCA
 of its unit features and learns with ArcFace, while `KeepCosines` holds the tower's geometry (tests/benchmarks/
 universal.md: +.014 on unseen classes, +.026 on a domain never seen, both of a MobileNetV2). The student is DINOv2
-ViT-S/14 with registers (22 M, 384-d, Apache-2.0). First its neck, then all of it learns the cosines between the
-teacher's embeddings; no label takes part in that. Most of its epochs see half of the patches (FLIP, arXiv 2212.00794),
-the last one sees all.
+ViT-S/14 with registers (22 M, 384-d, Apache-2.0). First its neck, then the whole network learns the cosines between the
+teacher's embeddings, without labels. Most of its epochs see half of the patches (FLIP, arXiv 2212.00794), the last one
+sees all.
 
-The teacher runs once over the plain images, on its way to the cache of features; the student never waits for it. Other
+The teacher runs once over the plain images, and its features are cached, so the student never waits for it. Other
 towers: `start.model` of s1_teacher, and `model`, take any name of timm or open_clip with its weights; mean and std are
 those of the library. Photos without labels: add `Source("photos", "unlabelled", FOLDER, "photos")` to `data.sources`,
 and name all sets in `sources` of the student's stages.

@@ -10,7 +10,7 @@ rate climbs to 8e-6 times the batch size, then falls by 7 % in each tenth. After
 Products-10K.
 
 Different here:
-- Batches of 1,600 and 64 images are ours, and therefore the head's learning rate.
+- Batches of 1,600 and 64 images are ours. The head's learning rate follows from them.
 - The strengths of the colour jitter are ours, since they are not stated.
 - The head's stage trains on three cached views.
 

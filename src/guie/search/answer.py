@@ -28,7 +28,7 @@ class Query:
     """An image to search with.
 
     Attributes:
-        name: How the user called it.
+        name: The name that the user gave.
         embedding: float32 [dim], of length 1; None if the image has none.
         own: int64: its own rows in the index.
         problem: Why it has no embedding, or ''.
@@ -73,14 +73,14 @@ def _read_query(file: Path, index: Index, embedder: Embedder) -> Query:
 
 
 def query_of(name: str, content: bytes, index: Index, embedder: Embedder, own: np.ndarray = NOWHERE) -> Query:
-    """The query of an image's bytes.
+    """Makes a query from an image's bytes.
 
     Args:
-        name: How it is called.
-        content: Its file.
+        name: Name of the query.
+        content: The bytes of the image's file.
         index: Where it will be searched.
         embedder: The model that made the index.
-        own: int64: its row in the index, if its place is known. Else all photos with the same bytes are its own.
+        own: int64: its row in the index, if known. If empty, all photos with the same bytes count as its own.
     """
     try:
         embeddings, reasons = embedder.embed([embedder.pixels(content)])
@@ -100,7 +100,7 @@ def own_row(file: Path, index: Index) -> np.ndarray:
 def answer(
     queries: Sequence[Query], index: Index, k: int, has_itself: bool = False, rows: range | None = None
 ) -> list[Answer]:
-    """The k nearest photos of each query that has an embedding; the others have none.
+    """The k nearest photos of each query. A query without an embedding gets none.
 
     Args:
         queries: From `read_queries`.
@@ -170,7 +170,7 @@ def as_csv(answers: Sequence[Answer], index: Index) -> str:
 
 
 def as_text(answers: Sequence[Answer], index: Index) -> str:
-    """For people: rank, cosine and path of each neighbour; the label where the path does not say it."""
+    """For people: rank, cosine and path of each neighbour, and its label if the path does not show it."""
     blocks = []
     for found in answers:
         if found.query.problem:
@@ -187,13 +187,14 @@ def as_text(answers: Sequence[Answer], index: Index) -> str:
 
 
 def for_people(path: str) -> str:
-    """A photo's path with the file's name as on disk; folders as the index has them, since they are searched by."""
+    """A photo's path as shown: the file's name as on disk, and the folders as in the index, since searches can name
+    them."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}{shown_name(name)}"
 
 
 def _fitted(path: str, n_more: int) -> str:
-    """The path, cut for the window: rank and cosine stand before it, and `n_more` characters behind it."""
+    """The path, cut to the window's width: rank and cosine come before it, and `n_more` characters after it."""
     width = window_columns()
     return cut(path, max(NARROWEST, width - len("   1  1.0000  ") - n_more)) if width else path
 

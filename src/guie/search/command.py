@@ -1,4 +1,4 @@
-"""The command `guie search`: indexes a folder of photos, finds the most alike, shows them on a page."""
+"""The command `guie search`: indexes a folder of photos, finds the most similar ones, and shows them on a page."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ guie search my_photos --query a.jpg   index a folder; the photos most alike
 guie search my_photos --serve         the same as a page on this machine
 """
 DESCRIPTION = """\
-A folder, or a CSV with the columns path,label, is indexed first; later only
-what is new or has changed is. The model is the newest run of these photos
-(guie train), else the shipped one; --model takes any exported file. The search
-is exact: cosines with all photos, of equal ones the first path first. Without
-a folder, guie search a.jpg asks an index that was made before.
+A folder, or a CSV with the columns path,label, is indexed first; later starts
+index only photos that are new or have changed. The model is that of the newest
+run on these photos (guie train), else the shipped one; --model takes any
+exported file. The search is exact: the query is compared with all photos by
+cosine; if cosines are equal, the first path comes first. Without a folder,
+guie search a.jpg searches an existing index.
 """
 SERVE = (
     "a page on 127.0.0.1; Ctrl-C ends it. Other computers cannot open it; other users of this computer can, and see "
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     asking.add_argument(
         "--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO", help="photos to search with"
     )
-    asking.add_argument("-k", type=int, help=f"how many of the most alike (default: {N_NEAREST})")
+    asking.add_argument("-k", type=int, help=f"number of most similar photos (default: {N_NEAREST})")
     asking.add_argument("--json", action="store_true", help="print one JSON document")
     asking.add_argument("--csv", action="store_true", help="print a table: query,rank,path,label,cosine")
     asking.add_argument(
@@ -59,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
     )
     pages = p.add_argument_group("pages")
     pages.add_argument("--serve", action="store_true", help=SERVE)
-    pages.add_argument("--port", type=int, help=f"of the page (default: {DEFAULT_PORT}, or a free one)")
+    pages.add_argument("--port", type=int, help=f"port of the page (default: {DEFAULT_PORT}, or a free one)")
     pages.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs no server")
-    pages.add_argument("--n-photos", type=int, help=f"photos on that page at most (default: {N_ON_PAGE})")
+    pages.add_argument("--n-photos", type=int, help=f"most photos on that page (default: {N_ON_PAGE})")
     index = p.add_argument_group("index")
     index.add_argument(
         "--model",
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"
     )
-    index.add_argument("--no-update", action="store_true", help="ask the index as it is, without looking for changes")
+    index.add_argument("--no-update", action="store_true", help="use the index as it is, without looking for changes")
     index.add_argument("--verify", action="store_true", help="compare the bytes of all photos, not only size and time")
     index.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     return p
@@ -107,7 +108,7 @@ def _work(
     """Indexes, answers, writes and serves what was asked for; returns the exit status."""
     from guie.search.session import Session  # torch is imported here, so that --help and mistakes answer at once
 
-    warnings.filterwarnings("ignore", module="PIL")  # odd EXIF; what cannot be read is told by name
+    warnings.filterwarnings("ignore", module="PIL")  # of odd EXIF; photos that cannot be read are reported by name
     shows_results = bool(queries)
     say = functools.partial(print, file=sys.stderr if shows_results else sys.stdout, flush=True)
     session = Session.open(arguments, photos, queries[0] if queries else None, say)
@@ -182,7 +183,7 @@ def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence
     if photos is None and (arguments.model or arguments.label_from or arguments.verify):
         raise ValueError("--model, --label-from and --verify are for indexing; name the folder of the photos, too")
     if arguments.no_update and (arguments.verify or arguments.model or arguments.label_from):
-        raise ValueError("--no-update asks the index as it is; leave out --verify, --model and --label-from")
+        raise ValueError("--no-update uses the index as it is; leave out --verify, --model and --label-from")
 
 
 def _check_effects(arguments: argparse.Namespace, queries: Sequence[Path]) -> None:

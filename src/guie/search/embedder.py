@@ -1,4 +1,4 @@
-"""What turns photos into embeddings for the search: an exported model, or a network off the shelf."""
+"""The models that embed photos for the search: an exported model, or a network off the shelf."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from guie.versions import EXTRACTION, REDUCTION
 EXPORTED = "exported model"
 OFF_THE_SHELF = "off the shelf"
 BATCH = 32  # photos at a time
-BATCH_OF_FULL_SIZE = 4  # of models that see photos in full: 36 MB each at 12 megapixels
+BATCH_OF_FULL_SIZE = 4  # for models that take photos in full size: 36 MB each at 12 megapixels
 log = logging.getLogger(__name__)
 
 
@@ -41,8 +41,8 @@ class ModelFile:
     Attributes:
         kind: `EXPORTED` or `OFF_THE_SHELF`.
         name: Path of the exported file; or the tower as `guie.own.towers` writes it.
-        digest: Digest of the file's bytes; of a tower, of its weights and of how it sees photos.
-        pack_px: Photos are made small as door 03 does, to at most so many pixels of the shorter side; 0 keeps the size.
+        digest: Digest of the file's bytes; for a tower, of its weights, its feature and its preprocessing.
+        pack_px: Photos are reduced as by door 03: the shorter side gets at most this many pixels. 0 keeps the size.
         is_given: Whether the user named it with --model.
         dim: Length of an embedding; 0 until a model is loaded.
     """
@@ -62,14 +62,14 @@ class ModelFile:
 
     @property
     def text(self) -> str:
-        """For messages."""
+        """The model's name for messages."""
         if self.kind == EXPORTED:
             return f"{EXPORTED} {self.name}"
         return f"{'the shipped ViT' if self.name == SHIPPED else self.name} off the shelf"
 
     @property
     def short(self) -> str:
-        """For pages that people send: as `text`, with names only. Of a run's file, the run's name stays."""
+        """As `text`, but without folders, for pages that people send. For a run's file the run's name is kept."""
         library, equals, file = ("", "", self.name) if self.kind == EXPORTED else self.name.rpartition("=")
         if not file.startswith("/"):
             return self.text
@@ -96,7 +96,7 @@ class Embedder:
         return BATCH if self.model.pack_px else BATCH_OF_FULL_SIZE
 
     def pixels(self, file: bytes) -> np.ndarray:
-        """The pixels that the model sees of an image's file: uint8 [height, width, 3], upright, RGB.
+        """Decodes an image's file to the pixels that the model takes: uint8 [height, width, 3], upright, RGB.
 
         Raises:
             ValueError: it cannot be read; the message says why in a few words.
@@ -120,7 +120,7 @@ class Embedder:
         return embeddings, reasons
 
     def _fill(self, embeddings: np.ndarray, reasons: list[str], images: Sequence[np.ndarray], rows: list[int]) -> None:
-        """Fills the rows of one batch. If the batch fails, its images go one by one, so that one costs no other."""
+        """Fills the rows of one batch. If it fails, its images are embedded one by one, so that only bad ones fail."""
         try:
             with torch.inference_mode():
                 found = self.network([images[i] for i in rows]).float().cpu().numpy()
@@ -145,13 +145,13 @@ def load_given(name: str, device: str, folders: Sequence[Path] = ()) -> Embedder
     """The model that the user named: an exported file, the folder of a run, or a tower such as `shipped`.
 
     Args:
-        name: As the user wrote it. A file of weights is told from an exported file by its contents.
+        name: As the user wrote it. The contents of a file decide whether it holds weights or an exported model.
         device: Where it computes.
         folders: Where files of weights are looked for, if only a file's name is given.
 
     Raises:
         FileNotFoundError: nothing is there, or the run has exported nothing yet.
-        ValueError: it is not a model that door 08 exports, or no tower.
+        ValueError: it is neither a model that door 08 exports nor a tower.
     """
     path = Path(name)
     written = re.sub(r"@\d+$", "", name)
@@ -166,7 +166,7 @@ def load_given(name: str, device: str, folders: Sequence[Path] = ()) -> Embedder
     if file is not None and is_torchscript(file):
         return _load_exported(file, device, is_given=True)
     if file is None and not written.endswith(".safetensors"):
-        return _load_exported(path, device, is_given=True)  # it says that nothing is there
+        return _load_exported(path, device, is_given=True)  # raises: the file does not exist
     try:
         return _load_tower(name, device, is_given=True, folders=folders)
     except ValueError as error:
@@ -223,7 +223,7 @@ def load_again(model: ModelFile, device: str) -> Embedder:
 
 
 def load_named(model: ModelFile, device: str, remedy: str) -> Embedder:
-    """The model that lies now where an index's model lay.
+    """The model that is now at the path of an index's model.
 
     Raises:
         FileNotFoundError: its file is gone; the message ends in the remedy.
@@ -250,7 +250,7 @@ def _load_tower(name: str, device: str, is_given: bool, folders: Sequence[Path] 
 
 
 def _lasting(found: Tower) -> str:
-    """The tower's name with the whole path of its file: it means the same in every directory."""
+    """The tower's name with the absolute path of its file, so that it is valid in every directory."""
     if found.weights is None or found.name.partition("@")[0] == SHIPPED:
         return found.name
     px = re.search(r"@\d+$", found.name)
@@ -273,17 +273,17 @@ def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:
         raise ValueError(f"{path} is no TorchScript file; name a {MODEL_NAME} that door 08 exported") from error
     network = Exported(module)
     dim = _dim_of(network, path)
-    # The module knows to what size its photos were packed; one of another maker sees them in full.
+    # Our modules store the size to which photos are reduced; a module from elsewhere takes them in full size.
     pack_px = int(getattr(module, "pack_px", 0))
     file = path.resolve()
     return Embedder(ModelFile(EXPORTED, str(file), digest_of_file(file), pack_px, is_given, dim), network)
 
 
 def _dim_of(network: Exported, path: Path) -> int:
-    """The length of the embeddings, by a trial.
+    """The length of the embeddings, from a trial run.
 
     Raises:
-        ValueError: the module does not take uint8 images of any size, or gives something else than one row for each.
+        ValueError: the module does not take uint8 images of any size, or does not give one row for each.
     """
     contract = "an exported model takes uint8 [1, 3, height, width] of any size and gives float [1, dim]"
     try:

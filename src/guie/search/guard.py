@@ -1,4 +1,4 @@
-"""Keeps other web sites away from the page: they may run in the same browser, but may not ask this server."""
+"""Keeps other web sites away from the page. They may run in the same browser, but their requests are refused."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from guie.errors import message
 from guie.search.embedder import Embedder, load_again
 from guie.search.store import HEADER, Index, open_index
 
-LOOK_S = 0.5  # between two looks at the header
-RETRY_S = 5.0  # after an index that could not be opened; loading a model may take as long
+LOOK_S = 0.5  # between two checks of the header
+RETRY_S = 5.0  # before an index that could not be opened is tried again; loading a model may take as long
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +66,7 @@ class LiveIndex:
         index: The index that is open.
         embedder: Its model.
         device: Where models compute.
-        clock: Seconds, for tests.
+        clock: Gives the time in seconds; tests replace it.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LiveIndex:
         self._state = self._look()
         self._looked = clock()
         self._failed: tuple[int, int] | None = None  # the state that could not be opened
-        self._tried = 0.0  # when
+        self._tried = 0.0  # the time of that attempt
         self._lock = threading.Lock()
 
     def shown(self) -> Shown:
@@ -106,7 +106,7 @@ class LiveIndex:
             before = self._shown
             is_same_model = index.header.model.key == before.embedder.model.key
             embedder = before.embedder if is_same_model else load_again(index.header.model, self._device)
-        except Exception as error:  # of any kind: torch raises its own. The page tells it and shows the old index
+        except Exception as error:  # any kind: torch raises its own. The page reports it and shows the old index
             self._failed, self._tried = state, self._clock()
             self.problem = f"the index on the disk cannot be opened: {message(error) or type(error).__name__}"
             log.warning("%s", self.problem)

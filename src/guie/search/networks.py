@@ -1,6 +1,7 @@
 """The forward passes of the search's models.
 
-timm and open_clip are imported where they are needed: they take seconds, and an exported model does without.
+timm and open_clip are imported only where they are needed: this takes seconds, and an exported model does not need
+them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ class Network(Protocol):
     """A forward pass."""
 
     def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
-        """float [n, dim] of uint8 [height, width, 3] each, of any sizes."""
+        """Embeds images, uint8 [height, width, 3] each, of any sizes: float [n, dim]."""
 
 
 class Exported:
-    """An exported file, uint8 [n, 3, height, width] -> float [n, dim]. Images of one size go together."""
+    """An exported file, uint8 [n, 3, height, width] -> float [n, dim]. Images of one size form one batch."""
 
     def __init__(self, module: torch.jit.ScriptModule) -> None:
         """Wraps a module in eval mode."""
@@ -41,7 +42,7 @@ class Exported:
 
 
 class OffTheShelf:
-    """The feature of a backbone, of images squashed to squares, as `guie look` scores it."""
+    """A backbone's feature of images that are squashed to squares, as `guie look` scores it."""
 
     def __init__(self, network: Tower, device: str) -> None:
         """Builds the backbone and loads its weights."""

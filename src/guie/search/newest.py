@@ -14,9 +14,9 @@ from guie.run import FOLDERS, MODEL_NAME
 
 
 def newest_export(source: Path, out: Path) -> Path | None:
-    """The file that the newest run of some photos has exported; None if there is none.
+    """The file that the newest run on some photos has exported; None if there is none.
 
-    A run is of these photos if `guie train` was given the same folder or the same list, or if they are a source in the
+    A run is on these photos if `guie train` was given the same folder or the same list, or if they are a source in the
     run's recipe.json. Two lists in one folder are different photos.
 
     Args:
@@ -45,6 +45,6 @@ def _is_of(run: Path, source: Path) -> bool:
 
 
 def _is_trained_on(run: Path, source: Path) -> bool:
-    """Whether a run of `guie train` is of a folder or list. One that keeps no note is of the folder that it links."""
+    """Whether a run of `guie train` is on a folder or list. A run without a note is on the folder that it links to."""
     noted = noted_source(run)
     return (run / LINKED).resolve() == source if noted is None else is_same(noted.get("photos", ""), source)

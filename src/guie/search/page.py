@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from guie.search.store import Index
 
-MAX_FOLDERS = 1000  # in the list of the page
+MAX_FOLDERS = 1000  # most folders in the page's list
 
 
 def page(name: str, data: dict[str, Any] | None = None) -> str:
@@ -38,7 +38,7 @@ def title(index: Index) -> str:
 
 
 def generation(index: Index) -> str:
-    """Tells one state of an index from the next."""
+    """A text that is different for each state of an index."""
     return f"{index.header.generation} {index.header.made}"
 
 

@@ -1,4 +1,4 @@
-"""What an update has embedded so far, on the disk. So an update that is killed goes on where it stopped.
+"""Keeps what an update has embedded so far on the disk, so that a killed update continues where it stopped.
 
 key              which model made the embeddings, see `ModelFile.key`
 rows.jsonl       a line for each photo: [path, size, mtime_ns, digest]
@@ -21,7 +21,7 @@ import pandas as pd
 from guie.files import full_disk_told, whole_file
 
 KNOWN_COLUMNS = ("path", "size", "mtime_ns", "digest")
-SYNC_S = 20.0  # how much work a power cut may cost; a killed process loses one batch
+SYNC_S = 20.0  # most work that a power cut may cost; a killed process loses one batch
 
 
 class Pending:
@@ -29,16 +29,16 @@ class Pending:
 
     Args:
         folder: Their folder; made if it is missing.
-        key: Of the model. What another model has left is removed.
+        key: Key of the model. Files of another model are removed.
         dim: Length of an embedding.
 
     Attributes:
-        table: `KNOWN_COLUMNS` of what an earlier start has embedded.
+        table: `KNOWN_COLUMNS` of the photos that an earlier start has embedded.
         embeddings: float32 [n, dim], in the order of that table.
     """
 
     def __init__(self, folder: Path, key: str, dim: int) -> None:
-        """Reads what is whole and cuts off what is not."""
+        """Reads the complete rows and cuts off the rest."""
         self.folder = folder
         self.dim = dim
         if folder.is_dir() and _text(folder / "key") != key:
@@ -59,7 +59,7 @@ class Pending:
         """
         with full_disk_told(self.folder), self._numbers.open("ab") as numbers, self._rows.open("ab") as lines:
             numbers.write(np.ascontiguousarray(embeddings, np.float32).tobytes())
-            numbers.flush()  # numbers first: a line stands for numbers that are there
+            numbers.flush()  # numbers first, so that every line has its numbers
             lines.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
             lines.flush()
             if time.monotonic() - self._synced > SYNC_S:
@@ -72,7 +72,7 @@ class Pending:
         return self._read()
 
     def remove(self) -> None:
-        """Removes the files, when an index holds what they held."""
+        """Removes the files, once their contents are in an index."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self) -> tuple[pd.DataFrame, np.ndarray]:

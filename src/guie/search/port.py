@@ -1,4 +1,4 @@
-"""The port of the search page. It is taken before the work begins, so that one in use is told at once."""
+"""The port of the search page. It is bound before the work begins, so that a port in use is reported at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
-BACKLOG = 1024  # connections that wait; those that come before the server has started are among them
+BACKLOG = 1024  # connections that may wait, including those made before the server has started
 
 
 def listen(port: int | None) -> socket.socket:

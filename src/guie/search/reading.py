@@ -23,9 +23,9 @@ class Photo:
     Attributes:
         path: Its path in the table.
         digest: Hash of its bytes; '' if they could not be read.
-        n_bytes: Their number.
-        embedding: float32 [dim], of length 1. None if its bytes were known already, or if it has none.
-        reason: Why it has none, or ''.
+        n_bytes: Number of its bytes.
+        embedding: float32 [dim], of length 1. None if its bytes were known already, or if it has no embedding.
+        reason: Why it has no embedding, or ''.
     """
 
     path: str

@@ -1,11 +1,11 @@
 """The page of `guie search --serve`: a web application on 127.0.0.1, which other computers cannot reach.
 
-It asks for no password: other users of this computer can open it, which help and README say. Other web sites in the
+It asks for no password, so other users of this computer can open it; help and README say so. Other web sites in the
 same browser cannot (`guie.search.guard`).
 
-Starlette and uvicorn: uploads are streamed and bounded before they are in memory, the check of the Host header is part
-of it, and its test client needs no port. A photo is named by an id that the server looks up; no path of a request is
-ever opened.
+Why Starlette and uvicorn: uploads are streamed, and their size is checked before they are in memory; Starlette can
+check the Host header, and its test client needs no port. A photo is named by an id that the server looks up; the server
+never opens a path from a request.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ N_UPLOADS = 4  # in memory at a time
 N_SEARCHES = 2  # at a time: each uses all cores
 N_NEAR = 24  # neighbours on the page
 MAX_NEAR = 200
-MAX_PHOTOS = 500  # of one answer of the grid
-UPLOAD_TYPES = ("application/octet-stream", "image/")  # no form of another site can send these without asking first
+MAX_PHOTOS = 500  # in one answer for the grid
+UPLOAD_TYPES = ("application/octet-stream", "image/")  # another site cannot send these without a CORS preflight
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def _in_one_line(endpoint: Endpoint) -> Endpoint:
-    """Answers errors as JSON in one line: 422 for those of the request, 500 for the rest, which is logged."""
+    """Answers errors as JSON in one line: 422 for errors in the request, 500 for all others, which are logged."""
 
     @wraps(endpoint)
     async def answered(request: Request) -> Response:
@@ -206,7 +206,7 @@ def _number(request: Request, name: str, default: int, low: int, high: int) -> i
 
 
 def _rows(shown: Shown, request: Request) -> range:
-    """The rows of the folder that the request names; all without one. A folder that is not there has none."""
+    """The rows of the folder that the request names, or all rows if it names none. An unknown folder has no rows."""
     folder = request.query_params.get("folder", "").rstrip("/")
     return shown.index.rows_of(f"{folder}/" if folder else "")
 

@@ -1,4 +1,4 @@
-"""Chooses index and model for one start of `guie search`, and tells what was done to the index."""
+"""Chooses index and model for one start of `guie search`, and reports what was done to the index."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Session:
 
     @classmethod
     def open(cls, arguments: argparse.Namespace, photos: Path | None, query: Path | None, say: Say) -> Session:
-        """Opens the index of `photos`, after an update; or the one that fits a query, as it is.
+        """Updates the index of `photos` and opens it. Without `photos`, the index that fits the query is opened as it
+        is; with --no-update, that of `photos` as well.
 
         Args:
             arguments: The options of `guie search`.
@@ -74,7 +75,7 @@ def _named_place(arguments: argparse.Namespace) -> Path | None:
 
 
 def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, root: Path, device: str) -> Embedder:
-    """The model of --model; else the one that was given when the index was made; else the one that is found."""
+    """The model of --model; else the one that was given when the index was made; else that of `load_found`."""
     if arguments.model:
         return load_given(arguments.model, device, weights_folders(root))
     try:
@@ -87,8 +88,8 @@ def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, root: Pa
 
 
 def _place_for(query: Path | None) -> Path:
-    """The index for a photo: the one made last of a folder that holds the photo, else of a folder in the current
-    directory, else of any.
+    """The index for a photo: the newest index of a folder that holds the photo; else the newest of a folder in the
+    current directory; else the newest of all.
 
     Raises:
         FileNotFoundError: there is none.

@@ -32,11 +32,11 @@ from guie.own.place import INDEXED, SEARCH, place_of_index
 from guie.search.embedder import ModelFile
 
 HEADER = INDEXED
-VERSION = 1  # of the layout
+VERSION = 1  # version of the layout
 PHOTO_COLUMNS = ("path", "label", "size", "mtime_ns", "digest")
-N_TRIES = 5  # to open an index that is replaced meanwhile
+N_TRIES = 5  # attempts to open an index while it is being replaced
 PLACE = SEARCH  # name of the index's folder
-PENDING = ".pending"  # in it
+PENDING = ".pending"  # name of a folder in the index's folder
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Header:
         generation: Name of the folder with the table and the shards.
         shards: Number of rows of each shard.
         made: When the generation was written, ISO 8601 with the zone.
-        version: Of the layout.
+        version: Version of the layout.
     """
 
     photos: str
@@ -106,11 +106,11 @@ class Index:
         return len(self.table)
 
     def file(self, row: int) -> Path:
-        """The photo of a row."""
+        """The file of the photo in a row."""
         return Path(self.header.root) / name_on_disk(str(self.table["path"].iloc[row]))
 
     def rows_of(self, path: str) -> range:
-        """The row of a path, or the rows of all photos below a folder whose path ends in `/`; '' is all."""
+        """The row of a path, or the rows of all photos below a folder, whose path ends in `/`; '' gives all rows."""
         if not path:
             return range(len(self))
         last = f"{path[:-1]}0" if path.endswith("/") else f"{path}\0"  # "0" is the character after "/"
@@ -122,7 +122,7 @@ class Index:
 
     @cached_property
     def folders(self) -> dict[str, int]:
-        """How many photos each folder holds, with the folders below it; without the root. Sorted by name."""
+        """Number of photos in each folder and the folders below it, sorted by name. The root is left out."""
         parents = self.table["path"].str.rpartition("/")[0].value_counts()
         counts: dict[str, int] = {}
         for parent, n in parents.items():
@@ -177,7 +177,7 @@ class Index:
 
 
 def default_place(photos: Path, out: Path) -> Path:
-    """The folder of the index of a folder of photos: `out`/NAME/search, beside what `guie look` writes."""
+    """The index's folder for a folder of photos: `out`/NAME/search, beside what `guie look` writes."""
     return place_of_index(photos, out)
 
 
@@ -202,7 +202,7 @@ def read_header(place: Path) -> Header:
 
 
 def open_index(place: Path) -> Index:
-    """Opens an index, also while it is replaced.
+    """Opens an index, even while an update replaces it.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -240,7 +240,7 @@ def _damaged(place: Path, error: Exception) -> str:
 
 
 def all_places(out: Path) -> list[tuple[Path, Header]]:
-    """All indexes in `out` that can be read, the one made last first."""
+    """All indexes in `out` that can be read, the newest first."""
     found = []
     for path in out.glob(f"*/{PLACE}/{HEADER}"):
         try:

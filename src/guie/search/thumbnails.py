@@ -12,8 +12,8 @@ from PIL import Image
 from guie.data.duplicates import content_hash
 from guie.data.image import load_image, read_file
 
-SMALL_PX = 256  # longer side, of the grid
-LARGE_PX = 1600  # of the enlarged photo
+SMALL_PX = 256  # longer side in the grid
+LARGE_PX = 1600  # longer side of the enlarged photo
 QUALITY = 80
 MAX_CACHED = 64 << 20  # bytes of JPEGs in memory
 N_AT_A_TIME = 2  # decoders; a photo of 90 megapixels takes 270 MB while it is decoded
@@ -46,8 +46,8 @@ class Thumbnails:
         """The JPEG of a photo.
 
         Args:
-            file: Where it lies.
-            digest: Of the bytes that were indexed.
+            file: Its path.
+            digest: Digest of the bytes that were indexed.
             longest_px: Longer side at most.
 
         Raises:

@@ -24,7 +24,7 @@ from guie.search.store import HEADER, PENDING, PHOTO_COLUMNS, Header, Index, ope
 from guie.search.writing import begin, check_own, write_generation
 from guie.shown import progress
 
-RECENT_NS = 2_000_000_000  # a file may change again within the resolution of its time, which is 2 s on FAT
+RECENT_NS = 2_000_000_000  # a later change may leave the file's time as it is: its resolution is 2 s on FAT
 UNSURE = -1  # as mtime_ns: the next update compares the bytes
 _Place = tuple[str, int, int]  # label, size and mtime_ns of a file
 
@@ -39,9 +39,9 @@ class Changes:
         n_changed: Of paths that hold other bytes now.
         n_removed: Of paths that are gone, or can no longer be read.
         n_embedded: Passed through the model by this start. Copies of known photos are not.
-        n_resumed: Passed through it by an earlier start that was interrupted.
-        anew: Why an index that was there was made anew, or ''.
-        seconds: How long it took.
+        n_resumed: Passed through the model by an earlier start that was interrupted.
+        anew: Why an existing index was rebuilt, or ''.
+        seconds: How long the update took.
     """
 
     n_photos: int
@@ -56,10 +56,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class _Pool:
-    """All embeddings that are known: of the old index, then those that are pending.
+    """All known embeddings: those of the old index, then the pending ones.
 
     Attributes:
-        table: `KNOWN_COLUMNS` and row, the embedding's number, of each; one row for each path, the latest.
+        table: `KNOWN_COLUMNS` and `row`, the number of the embedding. Each path has one row, the latest.
         by_digest: The number of an embedding for each digest.
         n: Number of embeddings.
     """
@@ -82,14 +82,15 @@ def update(
 ) -> tuple[Index, Changes]:
     """Brings the index in `place` up to date, and opens it.
 
-    A photo is taken over where path, size and time are the same. Else its bytes are compared, and only photos with
-    other bytes are embedded. The index is replaced whole. After an interruption the same call goes on.
+    The embedding of a photo is kept if path, size and time are unchanged. Otherwise its bytes are compared, and only
+    photos with other bytes are embedded. The index is replaced as a whole. After an interruption the same call
+    continues.
 
     Args:
         place: The index's folder; made if it is missing.
-        photos: What is there now.
+        photos: The photos that exist now.
         source: The folder or CSV that `photos` was read from.
-        embedder: The model. An index of another model is made anew.
+        embedder: The model. An index of another model is rebuilt.
         label_from: As given to `read_photos`.
         verify: Compare the bytes of all photos, not only sizes and times.
 
@@ -121,7 +122,8 @@ def update(
 
 
 def _old_index(place: Path, source: Path, embedder: Embedder) -> tuple[Index | None, str]:
-    """The index that is there, and why it must be made anew. None where there is none, or where it must.
+    """The existing index, and why it must be rebuilt, or ''. The index is None if there is none, or if it must be
+    rebuilt.
 
     Raises:
         ValueError: it is of other photos.
@@ -159,7 +161,7 @@ def _files(photos: Photos) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
 
 
 def _split(files: pd.DataFrame, pool: _Pool, verify: bool) -> tuple[pd.DataFrame, dict[str, _Place]]:
-    """The photos whose embedding is taken over, with digest and row; and those that must be read, by path."""
+    """The photos whose embedding is kept, with digest and row; and those that must be read, by path."""
     joined = files.merge(pool.table, on="path", how="left", suffixes=("", "_known"))
     is_same = (joined["size"] == joined["size_known"]) & (joined["mtime_ns"] == joined["mtime_ns_known"])
     is_same &= (joined["mtime_ns"] != UNSURE) & (not verify)
@@ -219,10 +221,10 @@ class _Row(NamedTuple):
 
 
 def _row(photo: Photo, place: _Place, number: int | None) -> _Row:
-    """The row of a photo that was read; `place` is its label, size and time before."""
+    """The row of a photo that was read; `place` is its label, and its size and time before it was read."""
     label, size, mtime_ns = place
     assert number is not None  # its bytes are known, or it was embedded
-    has_grown = photo.n_bytes != size  # between the two looks
+    has_grown = photo.n_bytes != size  # after `_files` noted the size
     return _Row(photo.path, label, photo.n_bytes, UNSURE if has_grown else mtime_ns, photo.digest, number)
 
 
@@ -239,7 +241,7 @@ def _not_taken(photos: Photos, problems: list[tuple[str, str]]) -> pd.DataFrame:
 
 
 def _is_same(old: Index, header: Header, table: pd.DataFrame, problems: pd.DataFrame) -> bool:
-    """Whether the index that is there would be written again."""
+    """Whether a new index would be the same as the existing one."""
     names = list(PHOTO_COLUMNS)
     is_header_same = replace(old.header, generation="", shards=(), made=header.made) == header
     return (

@@ -43,7 +43,7 @@ def check_own(place: Path) -> None:
 
 
 def _has_header(place: Path) -> bool:
-    """Whether `index.json` is that of an index; one of another program lacks these fields."""
+    """Whether `index.json` belongs to an index. The file of another program lacks these fields."""
     try:
         header = json.loads((place / HEADER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -61,7 +61,7 @@ def begin(place: Path) -> None:
 
 
 def write_generation(place: Path, header: Header, table: pd.DataFrame, problems: pd.DataFrame, pool: Vectors) -> None:
-    """Writes a new generation beside the others, lets the header name it, and removes the others.
+    """Writes a new generation beside the others, changes the header to name it, and removes the others.
 
     Args:
         place: The index's folder.

@@ -304,7 +304,7 @@ def test_texts_are_computed_once_and_a_damaged_part_again(
 def test_weights_without_a_text_tower_are_told(made: Run, clip: Path, tmp_path: Path) -> None:
     whole = open_clip.create_model("tiny-words").state_dict()
     save_file({name: own for name, own in whole.items() if name.startswith("visual.")}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"w.safetensors lacks .* weights of the text tower, positional_embedding"):
+    with pytest.raises(ValueError, match=r"w.safetensors lacks .* of the text tower, such as positional_embedding"):
         text.text_embeddings(made.recipe.model, tmp_path / "w.safetensors", ["a", "b"], tmp_path)
     with pytest.raises(ValueError, match="text tower of open_clip's no-such-model cannot be built"):
         text.text_embeddings(Model("open_clip", "no-such-model"), None, ["a"], tmp_path)
@@ -322,14 +322,14 @@ def test_too_little_to_fit_on_is_told_before_anything_is_trained(made: Run, tmp_
 
     single = PackedImages(made.folder(3))
     single.index.loc[single.index["split"].tolist().index("unlabelled"), "source"] = "one"
-    assert "embed.settings.pca is fitted on images of one, of which the pack has 1; a covariance needs 2: add" in told(
+    assert "embed.settings.pca is fitted on images of one, but the pack has 1; a covariance needs 2: add" in told(
         4, FitImages(), FitImages(("one",)), of=single
     )
     assert "needs more than 24 images and words to fit on; fit_on names 24" in told(24, FitImages(("mine",)))
     assert "needs more than 97 images and words to fit on; fit_on names 97" in told(
         97, FitWords(), FitImages(("mine",))
     )
-    assert "is fitted on other, of which the pack has no image" in told(4, FitImages(("other",)))
+    assert "is fitted on other, but the pack has no image" in told(4, FitImages(("other",)))
     assert f"the words {tmp_path / 'words.txt'} do not exist" in told(4, FitWords(), root=tmp_path)
     (tmp_path / "words.txt").write_text("# none\none\none\n")
     assert "has 1 words" in told(4, FitWords(), root=tmp_path)

@@ -89,7 +89,7 @@ def test_it_does_not_replace_the_submission(
     logging.getLogger("guie").propagate = True
     inside = Run(run.recipe, run.data_root, run.out.parent.parent / "artifacts/small")
     submission._copy_to_hand_in(inside, tmp_path / "submission.zip")
-    assert "the embeddings have 20 numbers, and the contest takes 64 alone" in caplog.text
+    assert "the embeddings have 20 dimensions, but the contest takes only 64" in caplog.text
     assert not (run.out.parent.parent / "submission").exists()
     usual = Run(small_recipe(), run.data_root, inside.out)
     submission._copy_to_hand_in(usual, tmp_path / "submission.zip")

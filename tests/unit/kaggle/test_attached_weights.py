@@ -207,8 +207,8 @@ def test_hugging_face_folder_is_found_and_gives_the_features_of_transformers(tmp
 @pytest.mark.parametrize(
     ("activation", "n_heads", "reason"),
     [
-        ("quick_gelu", 3, "says QuickGELU, and ViT-small-of-tests has GELU"),
-        ("gelu", 4, "says 4 attention heads, and .* 3"),
+        ("quick_gelu", 3, "says QuickGELU, but ViT-small-of-tests has GELU"),
+        ("gelu", 4, "says 4 attention heads, but .* 3"),
     ],
 )
 def test_configuration_beside_the_weights_is_heeded(
