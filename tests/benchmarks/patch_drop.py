@@ -1,7 +1,7 @@
 """Patches that are left out while the backbone trains (`cost.patch_drop`): what a stage then takes, and what it scores.
 
 The images are minibench's, the backbone is the project's ViT-Ti/16 at 144 px (81 patches). All rows start from the same
-head-only stage and train the backbone with that head fixed, as recipe `demo` does; a row may end with an epoch that
+head-only stage and train the backbone with that head fixed, in steps of 32 images; a row may end with an epoch that
 sees all patches. Seconds are those of the stages' steps, all of one run, so ratios are of the same machine in the same
 hour. Also a recipe, which the doors run: what is finished is skipped, so the script may be broken off and started
 again.
@@ -50,10 +50,12 @@ N_ROUNDS, BATCH = 12, 32
 def stages_of(name: str, share: float, n_epochs: int, n_whole: int) -> tuple[Stage, ...]:
     """A row's stages: with patches left out, and with all."""
     first = backbone(f"{name}_1" if n_whole else name, PX, n_epochs, LR)
-    first = replace(first, start=Start(of="s1_head"), cost=Cost(patch_drop=share))
+    optim = replace(first.optim, batch_size=BATCH)
+    first = replace(first, start=Start(of="s1_head"), cost=Cost(patch_drop=share), optim=optim)
     if not n_whole:
         return (first,)
-    return first, replace(backbone(name, PX, n_whole, LAST_LR), start=Start(of=first.name))
+    optim = replace(optim, n_epochs=n_whole, lr=LAST_LR)
+    return first, replace(first, name=name, start=Start(of=first.name), cost=Cost(), optim=optim)
 
 
 RECIPE = Recipe(
