@@ -57,7 +57,8 @@ RECIPE = replace(
     embed=replace(
         DEMO.embed,
         settings=(
-            *DEMO.embed.settings[:3],  # up to the head
+            *DEMO.embed.settings[:2],  # off the shelf
+            Setting("head-only", (Member("s1_head", 112),)),
             Setting("+ backbone-only, in turn with the head", (Member("s4_backbone", 112),)),
             Setting("+ 144 px, flip", (PLAIN,)),
             Setting("+ a stage at 148 px without overlap, flip", (Member("x8_backbone_148", 148, BOTH),)),

@@ -21,7 +21,7 @@ WHOLE = (
     "demo",
     "fifth_place",
     "fourth_place",
-)  # by default: turns and overlap; SAM, best epoch, sizes; soups, blocks, parts
+)  # by default: overlap; SAM, best epoch, sizes; soups, blocks, parts
 CHECKED = ("demo", "guie_2026")  # by the checker, too, in this process; door 08 has compared every export with door 07
 
 

@@ -72,6 +72,9 @@ def test_small_form_has_small_images_and_half_the_epochs():
     assert {member.image_px for setting in recipe.embed.settings for member in setting.members} == {128}
     assert [stage.name for stage in recipe.stages.trained] == [
         "s1_head_128", "s2_backbone_128", "s3_head_128", "s4_wide_head_128"]  # fmt: skip
+    assert recipe.data.pack_px == 160
+    changed = foreign.interpolated(foreign.as_it_was(recipe))
+    assert [row.of for row in changed.stages if isinstance(row, Interpolate)] == ["s2_backbone_128"]
     epochs = [[stage.optim.n_epochs for stage in which.stages.trained] for which in (foreign.as_it_was(recipe), recipe)]
     assert epochs == [[30, 2, 30, 30], [30, 4, 30, 30]]
 

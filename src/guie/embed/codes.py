@@ -115,7 +115,7 @@ def nearest_in_two_steps(bits: np.ndarray, int8: np.ndarray, k: int, n_candidate
         n_candidates: Candidates for each row.
 
     Returns:
-        int64 [n, k], nearest first. The lower row comes first if products are equal; -1 where there are fewer.
+        int64 [n, k], nearest first, of equal products the lower row; -1 where there are fewer.
     """
     found, _ = nearest_by_bits(bits, bits, n_candidates + 1)
     nearest = np.full((len(bits), k), -1, dtype=np.int64)

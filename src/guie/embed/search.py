@@ -18,7 +18,7 @@ from guie.shown import progress
 
 BLOCK = 131_072  # index rows searched at a time: 34 MB at 64-d
 SPARE = 3  # extra candidates; they show whether rounding in float32 may have left out a nearer row
-TIE_BLOCK = 4096  # index rows at a time in the second search, in float64, for queries where it may have
+TIE_BLOCK = 4096  # index rows at a time in the second search, in float64, where rounding may have left out a row
 N_TIED = 1024  # queries at a time in the second search
 # Euclidean distances: the squares of ten million numbers of MAX_NUMBER add up to less than float32's largest number.
 MAX_NUMBER = 1e15

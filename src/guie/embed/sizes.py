@@ -52,8 +52,8 @@ class Sized:
 def split_sizes(neck: nn.Linear) -> tuple[nn.Linear, Tensor]:
     """Splits a linear neck of features and sizes into a neck of features alone and the weights of the sizes.
 
-    The network can be traced because pixels are its only input. The contribution of the size is added where the image's
-    size is known.
+    Without the sizes, pixels are the network's only input, so that it can be traced. What the sizes contribute is added
+    where the image's size is known.
 
     Returns:
         The neck of features; and the weights of the sizes, float32 [embedding_dim, 3].

@@ -1,5 +1,4 @@
-"""Embeddings of words, on which a PCA can be fitted. The members' text towers embed them; they are combined as images
-are."""
+"""Embeddings of words, to fit a PCA on: by the text towers of a setting's members, combined as those of images are."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from guie.embed.accelerator import keep_float32
 from guie.embed.projection import Projection
 from guie.export.submission import load_script, save_module
 
-TOLERANCE = 1e-4  # largest difference between the file and numpy of a number of an embedding of length one
+# Largest difference of a number between the file and numpy, relative to the largest number if lengths are not one.
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def save_refitted(model: Refittable, projection: Projection, images: Sequence[np
         path: Where to write; not the model's own file.
 
     Returns:
-        The largest difference between the file and numpy, over all numbers of the embeddings.
+        The largest difference of a number between the file and numpy, as compared with `TOLERANCE`.
 
     Raises:
         ValueError: they differ.

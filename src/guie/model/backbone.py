@@ -28,9 +28,8 @@ class Backbone(nn.Module):
     """A timm or open_clip network as a feature extractor. Its BatchNorm layers stay in eval mode even during training.
 
     Batch norm keeps its stored statistics while the weights are fine-tuned, because batches of 32 are too small to
-    estimate them again. In the shipped MobileNetV2 the batch norms were folded into the convolutions
-    (`weights/README.md`).
-    `train()` therefore leaves batch norm layers in eval mode.
+    estimate them again: `train()` leaves batch norm layers in eval mode. The shipped MobileNetV2 has none, as its norms
+    were folded into the convolutions (`weights/README.md`).
 
     Attributes:
         feature_dim: Width of the feature vector.

@@ -67,8 +67,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
     not have is left out.
 
     The prefix (`module.`, `backbone.`, `visual.`, `module.encoder_q.`, ...) is the one under which most of the
-    network's own names are found. If the weights do not fit, timm's conversion for this network is tried, if there is
-    one.
+    network's own names are found. If the weights do not fit, the conversions for this network are tried: timm's, or
+    `as_open_clip`.
 
     Args:
         network: A timm network, or the image tower of an open_clip model.
@@ -242,8 +242,8 @@ def _timm_conversion(trunk: Any) -> Callable[[dict[str, Tensor], nn.Module], dic
 
 
 def _long_prefixes(names: Collection[str], n_own: int) -> list[str]:
-    """'' and all prefixes of up to three words, short ones first. There are at least half as many names under a prefix
-    as the network has tensors."""
+    """'' and the prefixes of up to three words that stand before at least half as many names as the network has
+    tensors; short ones first."""
     found: Counter[str] = Counter()
     for name in names:
         pieces = name.split(".")

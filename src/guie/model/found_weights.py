@@ -1,6 +1,6 @@
 """Finds files of weights for a backbone among others: by the names and shapes of their tensors, not by file names.
 
-Only shapes are read, and the network is built without values, so that a file of 4 GB takes a second or two.
+Only names and shapes are read, and the network is built without values, so that a file of 4 GB takes a second or two.
 """
 
 from __future__ import annotations
@@ -112,9 +112,8 @@ def _without_numbers(model: Model) -> nn.Module:
 
 
 def _other_than_configured(model: Model, folder: Path) -> str:
-    """Whether the configuration beside a file of weights contradicts open_clip's model in what shapes do not show: the
-    activation and the number of heads. Returns the difference as a text, or ''.
-    """
+    """How the configuration beside a file of weights contradicts open_clip's model in what shapes do not show, the
+    activation and the number of heads; '' if it does not."""
     if model.library != "open_clip":
         return ""
     import open_clip

@@ -1,6 +1,6 @@
-"""Makes a transformer leave out patches while it trains, by the patch-dropout layer of its library.
+"""Makes a transformer leave out patches while it trains: timm's patch dropout, where the network's library has its own.
 
-For each image, other patches are left out at each step; the class and register tokens stay. The cost of a step falls to
+At each step each image leaves out another random set of patches; class and register tokens stay. A step then costs
 little more than the share of the tokens that is kept.
 
 Source: Li et al., Scaling language-image pre-training via masking (FLIP), CVPR 2023, arXiv 2212.00794.

@@ -3,7 +3,7 @@
 Source: K. Roth et al., Revisiting training strategies, ICML 2020, arXiv 2002.08473, and its released code: ResNet-50
 with frozen batch norm, 128-d, Adam at 1e-5 without a schedule, weight decay 4e-4, batches of 112 with two images of a
 class, 100 epochs on SOP (150 on CUB and Cars). The threshold starts at .6 and learns at 5e-4. On SOP .15 of the tuples
-are flipped (their negative is an image of the same class), on CUB .3 to .4, on Cars .35.
+are flipped (the positive is the anchor, the negative an image of its class), on CUB .3 to .4, on Cars .35.
 
 Published: R@1 .649 (CUB), .824 (Cars), .776 (SOP); the margin loss without flips, with a threshold that starts at 1.2,
 has .631, .799 and .784. All are from memory of the project's notes, not checked, and of the best epoch on the test set.

@@ -1,4 +1,4 @@
-"""The command `guie search`: indexes a folder of photos, finds the most similar ones, and shows them on a page."""
+"""The command `guie search`: indexes a folder of photos, finds the photos most alike, and shows them on a page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     asking.add_argument(
         "--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO", help="photos to search with"
     )
-    asking.add_argument("-k", type=int, help=f"number of most similar photos (default: {N_NEAREST})")
+    asking.add_argument("-k", type=int, help=f"number of photos most alike (default: {N_NEAREST})")
     asking.add_argument("--json", action="store_true", help="print one JSON document")
     asking.add_argument("--csv", action="store_true", help="print a table: query,rank,path,label,cosine")
     asking.add_argument(
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     pages.add_argument("--serve", action="store_true", help=SERVE)
     pages.add_argument("--port", type=int, help=f"port of the page (default: {DEFAULT_PORT}, or a free one)")
     pages.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs no server")
-    pages.add_argument("--n-photos", type=int, help=f"most photos on that page (default: {N_ON_PAGE})")
+    pages.add_argument("--n-photos", type=int, help=f"most photos in that page's grid (default: {N_ON_PAGE})")
     index = p.add_argument_group("index")
     index.add_argument(
         "--model",

@@ -1,4 +1,4 @@
-"""Keeps other web sites away from the page. They may run in the same browser, but their requests are refused."""
+"""Keeps other web sites in the same browser away from the page: they may link to it; other requests are refused."""
 
 from __future__ import annotations
 

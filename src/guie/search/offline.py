@@ -32,8 +32,8 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     Args:
         path: The file.
         index: What is shown.
-        n_photos: Most photos on the page. If the index has more, evenly spaced ones in the order of the paths are
-            shown; neighbours can be any photos.
+        n_photos: Most photos in the grid. If the index has more, evenly spaced ones in the order of the paths are
+            shown. Their neighbours come from the whole index and are on the page, too.
         k: Neighbours of each.
         say: Prints a line for the user.
 
@@ -47,7 +47,7 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     with whole_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     megabytes = path.stat().st_size / 1e6
-    size = f"{megabytes:.1f} MB{', large for a mail: --n-photos takes fewer' if megabytes > MAX_MB else ''}"
+    size = f"{megabytes:.1f} MB{', large for a mail: set a smaller --n-photos' if megabytes > MAX_MB else ''}"
     part = f"{n:,} of {len(index):,} photos" if n < len(index) else f"all {n:,} photos"
     say(f"page: {path}, {part} with their {k} most alike, {size}")
     if n_lost := sum(not thumb for thumb in data["thumbs"].values()):

@@ -21,7 +21,7 @@ import pandas as pd
 from guie.files import full_disk_told, whole_file
 
 KNOWN_COLUMNS = ("path", "size", "mtime_ns", "digest")
-SYNC_S = 20.0  # most work that a power cut may cost; a killed process loses one batch
+SYNC_S = 20.0  # about the seconds of work that a power cut may cost; a killed process loses one batch
 
 
 class Pending:

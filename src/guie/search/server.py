@@ -3,9 +3,9 @@
 It asks for no password, so other users of this computer can open it; help and README say so. Other web sites in the
 same browser cannot (`guie.search.guard`).
 
-Why Starlette and uvicorn: uploads are streamed, and their size is checked before they are in memory; Starlette can
-check the Host header, and its test client needs no port. A photo is named by an id that the server looks up; the server
-never opens a path from a request.
+Why Starlette and uvicorn: uploads are streamed, so one that is too large is refused before all of it is in memory;
+Starlette checks the Host header, and its test client needs no port. A photo is named by an id that the server looks up;
+the server never opens a path from a request.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def _in_one_line(endpoint: Endpoint) -> Endpoint:
-    """Answers errors as JSON in one line: 422 for errors in the request, 500 for all others, which are logged."""
+    """Answers errors as JSON in one line: an HTTPException with its own status, a ValueError with 422, all others with
+    500 and a line in the log."""
 
     @wraps(endpoint)
     async def answered(request: Request) -> Response:

@@ -36,7 +36,7 @@ VERSION = 1  # version of the layout
 PHOTO_COLUMNS = ("path", "label", "size", "mtime_ns", "digest")
 N_TRIES = 5  # attempts to open an index while it is being replaced
 PLACE = SEARCH  # name of the index's folder
-PENDING = ".pending"  # name of a folder in the index's folder
+PENDING = ".pending"  # in the index's folder: what an interrupted update has embedded, see `guie.search.pending`
 
 
 @dataclass(frozen=True)

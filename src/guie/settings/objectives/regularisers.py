@@ -1,4 +1,4 @@
-"""Regularisers: terms beside another objective, and tuples of which some are turned round."""
+"""Regularisers: terms beside another objective, and tuples of which some are flipped."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class _Rho(Kind):
 
 @dataclass(frozen=True)
 class RhoMargin(_Rho):
-    """R-margin: distances of positives below a learned threshold, those of negatives above it; some tuples are turned
-    round.
+    """R-margin: distances of positives below a learned threshold, those of negatives above it; some tuples are
+    flipped.
 
     Attributes:
         margin_distance: Half the width of the band around the threshold that costs something (alpha).
@@ -82,7 +82,7 @@ class RhoMargin(_Rho):
         has_class_beta: Each class learns a threshold of its own.
         beta_lr_factor: Factor of the stage's learning rate for the threshold; 0 keeps it. Published are 5e-4 for a
             model of 1e-5.
-        flip_share: Probability that an anchor's tuple is turned round: .3 to .4 for CUB, .35 for Cars, .15 for SOP.
+        flip_share: Probability that an anchor's tuple is flipped: .3 to .4 for CUB, .35 for Cars, .15 for SOP.
         nearest_distance: A negative nearer than this is drawn as if it were so far.
         farthest_distance: A negative farther than this is drawn as if it were so near. Two random directions are
             sqrt(2) apart.
@@ -108,11 +108,11 @@ class RhoMargin(_Rho):
 
 @dataclass(frozen=True)
 class RhoTriplet(_Rho):
-    """R-triplet: the negative is farther from the anchor than the positive by a margin; some tuples are turned round.
+    """R-triplet: the negative is farther from the anchor than the positive by a margin; some tuples are flipped.
 
     Attributes:
         margin_distance: By how much farther.
-        flip_share: Probability that an anchor's tuple is turned round.
+        flip_share: Probability that an anchor's tuple is flipped.
         nearest_distance: A negative nearer than this is drawn as if it were so far.
         farthest_distance: A negative farther than this is drawn as if it were so near.
 
@@ -127,12 +127,12 @@ class RhoTriplet(_Rho):
 
 @dataclass(frozen=True)
 class RhoContrastive(_Rho):
-    """R-contrastive: positives nearer than one margin, negatives farther than another; some tuples are turned round.
+    """R-contrastive: positives nearer than one margin, negatives farther than another; some tuples are flipped.
 
     Attributes:
         positive_margin_distance: Positives nearer than this cost nothing.
         negative_margin_distance: Negatives farther than this cost nothing.
-        flip_share: Probability that an anchor's tuple is turned round.
+        flip_share: Probability that an anchor's tuple is flipped.
         nearest_distance: A negative nearer than this is drawn as if it were so far.
         farthest_distance: A negative farther than this is drawn as if it were so near.
 

@@ -1,4 +1,4 @@
-"""One positive and one negative for each anchor, and R-margin, R-triplet and R-contrastive, which turn some round."""
+"""One positive and one negative for each anchor, and R-margin, R-triplet and R-contrastive, which flip some."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def draw_tuples(unit: Tensor, labels: Tensor, settings: RhoSettings, generator: 
     With probability `flip_share` the positive is the anchor itself and the negative another row of its class.
     Otherwise the positive is another row of its class. The negative is of another class, drawn with weight one over the
     density of its distance, so that all distances are equally frequent. Rows without a positive have no tuple, nor have
-    those that are not turned round and lack a negative.
+    those that are not flipped and lack a negative.
 
     Args:
         unit: float [n, dim], rows of length one.
         labels: int64 [n].
-        settings: How often tuples are turned round, and which distances count as equal.
+        settings: How often tuples are flipped, and which distances count as equal.
         generator: On their device.
     """
     rows = torch.arange(len(labels), device=labels.device)[:, None]
     is_flipped = torch.rand(len(labels), 1, device=unit.device, generator=generator) < settings.flip_share
-    found = draw_equally(mates(labels), generator)  # the positive, or the negative where the tuple is turned round
+    found = draw_equally(mates(labels), generator)  # the positive, or the negative where the tuple is flipped
     distances = unit_distances(unit, unit)
     weights = log_inverse_density(distances, unit.shape[1], settings.nearest_distance, settings.farthest_distance)
     far = draw(weights, labels[:, None] != labels, generator)

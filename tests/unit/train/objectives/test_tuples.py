@@ -54,7 +54,7 @@ def test_near_negatives_are_drawn_by_the_density_of_their_distance() -> None:
 
 @every_kind
 def test_tuples_are_what_they_should_be(settings: RhoMargin | RhoTriplet | RhoContrastive) -> None:
-    """Every row with a positive is an anchor once; a share of them is turned round."""
+    """Every row with a positive is an anchor once; a share of them is flipped."""
     x, labels = drawn(60, 8, 12, 3)
     unit, n_turned, n_all, partners = F.normalize(x), 0, 0, set()
     generator = torch.Generator().manual_seed(1)
@@ -100,7 +100,7 @@ def cost_of(
 
 
 def test_costs_by_hand() -> None:
-    """F4; the first tuple is turned round, so that its positive distance is 0: facts/objectives.md 1.3 gives .4."""
+    """F4; the first tuple is flipped, so that its positive distance is 0: facts/objectives.md 1.3 gives .4."""
     (x, labels), turned, plain = F4, (0, 0, 1), (2, 3, 1)  # distances 0 and 1; sqrt(2) and .517638
     margin = RhoMargin(margin_distance=0.2, beta_distance=1.2)
     assert float(cost_of(margin, x, labels, [turned])) == pytest.approx(0.4, abs=1e-6)
