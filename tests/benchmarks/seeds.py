@@ -6,7 +6,7 @@ are skipped, so it may be broken off and started again.
 
 Run, 35 minutes a seed:
      python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds
-Run, 9 minutes a seed:
+Run, 10 minutes a seed on one core:
      python tests/benchmarks/seeds.py --recipe demo
 """
 
