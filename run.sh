@@ -14,7 +14,7 @@ usage: ./run.sh [options]           from raw images to submission.zip
                                     FOLDER, which trains nothing
 
 Without options it draws a small set of images itself and runs the recipe demo
-on it: about nine minutes on two cores. The first start installs what is needed
+on it: six to ten minutes on two cores. The first start installs what is needed
 into .venv (3 to 5 minutes, 7 GB); later starts begin at once. A door whose
 inputs and settings have not changed is skipped, so after an interruption just
 start again. What is finished with other settings is never replaced unasked.
