@@ -10,6 +10,7 @@ the server never opens a path from a request.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -245,7 +246,6 @@ def serve(index: Index, embedder: Embedder, listening: socket.socket, say: Say, 
         timeout_graceful_shutdown=3,
     )  # fmt: skip
     say(f"page: http://{HOST}:{listening.getsockname()[1]}/   (Ctrl-C ends it)")
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends all requests first; it raises none if SIGINT is ignored
         uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:  # uvicorn has ended all requests, then raises it again
-        say("the page is closed")
+    say("the page is closed")

@@ -1,11 +1,13 @@
 """The page's server: neighbours, uploads of any kind, other web sites, tricks with paths, an index replaced."""
 
+import contextlib
 import html
 import http.client
 import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -381,6 +383,30 @@ def test_real_server_answers_two_hundred_at_once_and_ends_with_ctrl_c(
     )
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors, rest) == (0, "", "the page is closed\n")
+
+
+def test_server_says_that_it_has_ended_where_a_background_shell_had_it_ignore_ctrl_c(photos: Path, embedder: Embedder):
+    """`command &` in a shell without job control starts processes that ignore SIGINT: it then raises nothing."""
+    command = [sys.executable, "-m", "guie", "search", str(photos), "--model", embedder.model.name, "--serve"]
+    process = subprocess.Popen(
+        ["sh", "-c", f"{shlex.join([*command, '--port', '0'])} & echo $!; wait"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"GUIE_OUT": str(photos.parent / "out"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    try:
+        line = next(line for line in process.stdout if line.startswith("page: "))
+        connection = http.client.HTTPConnection("127.0.0.1", int(line.split(":")[3].partition("/")[0]), timeout=60)
+        connection.request("GET", "/api/photos")  # once it answers, the server takes signals
+        assert connection.getresponse().status == 200
+        connection.close()
+        os.kill(pid, signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert (process.returncode, errors, rest) == (0, "", "the page is closed\n")
 
 
