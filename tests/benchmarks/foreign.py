@@ -34,7 +34,19 @@ from guie.errors import run_to_the_end
 from guie.evaluate.foreign_table import NEVER_SEEN, SEEN, compared, fold_scores, last_row, refits, summary
 from guie.files import whole_file
 from guie.own.recipe_text import recipe_text
-from guie.recipe import HEAD, ArcFace, Interpolate, KeepCosines, Member, Recipe, Setting, Stage, Stages, Sum
+from guie.recipe import (
+    HEAD,
+    PRETRAINED,
+    ArcFace,
+    Interpolate,
+    KeepCosines,
+    Member,
+    Recipe,
+    Setting,
+    Stage,
+    Stages,
+    Sum,
+)
 from guie.recipes.minibench import BOTH
 from guie.recipes.minibench import RECIPE as MINIBENCH
 from guie.run import FOREIGN, PROJECT
@@ -51,7 +63,9 @@ TRAINED = {  # what a form trains, on the page
     "backbone": "Trained: head, backbone at 160 px, the head again, and a wide head at 224 px that a PCA reduces.",
     "whole": "All of minibench is trained.",
 }
-SLOWER = {"now": 1.4}  # times these minutes, of rows that train longer
+SLOWER = dict.fromkeys(
+    ("now", "now_between", "now_beside", "now_both"), 1.4
+)  # times these minutes, of rows that train longer
 Change = Callable[[Recipe], Recipe]
 
 
@@ -138,13 +152,22 @@ def interpolated(recipe: Recipe) -> Recipe:
     tuned = recipe.stages.backbone[0].name
     between = Interpolate("s2_between", of=tuned)
     changed = stages_of(
-        class_means(recipe),
+        recipe,
         lambda stage: replace(stage, start=replace(stage.start, of=between.name)) if stage.start.of == tuned else stage,
     )
     first, *later = changed.stages.backbone
     return replace(changed, stages=replace(changed.stages, backbone=(first, between, *later)))
 
 
+def pretrained_beside(recipe: Recipe) -> Recipe:
+    """The exported setting has the pretrained backbone's features beside its own, before the PCA."""
+    *others, exported = recipe.embed.settings
+    beside = Member(PRETRAINED, exported.members[-1].image_px, BOTH, output="feature")
+    exported = replace(exported, name=f"{exported.name} + pretrained", members=(*exported.members, beside))
+    return replace(recipe, embed=replace(recipe.embed, settings=(*others, exported)))
+
+
+NOW = "+ twice the epochs: minibench now"
 ROWS = (
     Row("minibench as it was", "was", "", as_it_was),
     Row("unit features, PCA start", "pca", "minibench as it was", lambda r: unit_pca(as_it_was(r))),
@@ -156,9 +179,20 @@ ROWS = (
         "+ KeepCosines(100), head",
         lambda r: keeps_cosines(as_it_was(r), ("head", "backbone")),
     ),
-    Row("+ twice the epochs: minibench now", "now", "+ the same, backbone too", lambda recipe: recipe),
-    Row("class means, Interpolate(.5)", "between", "+ class means", lambda r: interpolated(as_it_was(r))),
+    Row(NOW, "now", "+ the same, backbone too", lambda recipe: recipe),
+    Row("class means, Interpolate(.5)", "between", "+ class means", lambda r: interpolated(class_means(as_it_was(r)))),
+    Row("minibench now, Interpolate(.5)", "now_between", NOW, interpolated),
+    Row("minibench now, pretrained features beside", "now_beside", NOW, pretrained_beside),
+    Row(
+        "minibench now, Interpolate(.5), pretrained features beside",
+        "now_both",
+        "minibench now, Interpolate(.5)",
+        lambda recipe: pretrained_beside(interpolated(recipe)),
+    ),
 )
+
+# A tuned backbone is what these rows change, or stand on.
+OF_THE_BACKBONE = {"keep", "now", "between", "now_between", "now_beside", "now_both"}
 
 
 def of_form(form: str) -> Recipe:
@@ -199,7 +233,7 @@ def small(recipe: Recipe) -> Recipe:
 
 def rows_of(arguments: argparse.Namespace) -> list[Row]:
     """The chosen rows, as far as the form can tell them apart."""
-    told_apart = [row for row in ROWS if arguments.form != "head" or row.slug not in ("keep", "now", "between")]
+    told_apart = [row for row in ROWS if arguments.form != "head" or row.slug not in OF_THE_BACKBONE]
     return [row for row in told_apart if not arguments.rows or row.slug in arguments.rows]
 
 

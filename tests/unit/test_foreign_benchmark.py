@@ -47,7 +47,7 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
             assert recipe.embed.final.pca_dim == 64  # which a refit needs
             assert recipe not in found
             found.append(recipe)
-        assert len(found) == (4 if form == "head" else 7)
+        assert len(found) == (4 if form == "head" else 10)
     for stage in found[1].stages.trained:  # of the whole pipeline
         assert stage.neck.has_unit_input and stage.start.has_pca_neck == (stage.start.fresh == HEAD)
     assert not any(stage.start.has_mean_centers for stage in found[1].stages.trained)
@@ -59,9 +59,16 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
     epochs = {a.name: (a.optim.n_epochs, b.optim.n_epochs)
               for a, b in zip(found[4].stages.trained, found[5].stages.trained, strict=True) if a != b}  # fmt: skip
     assert epochs == {"s2_backbone_160": (4, 8)}  # and nothing else differs
-    between = next(row for row in found[6].stages if isinstance(row, Interpolate))
-    assert [stage.name for stage in found[6].stages.trained if stage.start.of == between.name] == [
-        "s3_head_224", "s4_wide_head_224", "s5_head_288"]  # fmt: skip
+    for row in (6, 7):
+        between = next(stage for stage in found[row].stages if isinstance(stage, Interpolate))
+        assert [stage.name for stage in found[row].stages.trained if stage.start.of == between.name] == [
+            "s3_head_224", "s4_wide_head_224", "s5_head_288"]  # fmt: skip
+    assert found[6].embed == found[7].embed == found[5].embed
+    assert (found[8].stages, found[9].stages) == (found[5].stages, found[7].stages)
+    for row in (8, 9):
+        *own, beside = found[row].embed.final.members
+        assert tuple(own) == found[5].embed.final.members
+        assert (beside.stage, beside.output, beside.image_px) == ("pretrained", "feature", 288)
 
 
 def test_small_form_has_small_images_and_half_the_epochs():
@@ -73,7 +80,7 @@ def test_small_form_has_small_images_and_half_the_epochs():
     assert [stage.name for stage in recipe.stages.trained] == [
         "s1_head_128", "s2_backbone_128", "s3_head_128", "s4_wide_head_128"]  # fmt: skip
     assert recipe.data.pack_px == 160
-    changed = foreign.interpolated(foreign.as_it_was(recipe))
+    changed = foreign.interpolated(foreign.class_means(foreign.as_it_was(recipe)))
     assert [row.of for row in changed.stages if isinstance(row, Interpolate)] == ["s2_backbone_128"]
     epochs = [[stage.optim.n_epochs for stage in which.stages.trained] for which in (foreign.as_it_was(recipe), recipe)]
     assert epochs == [[30, 2, 30, 30], [30, 4, 30, 30]]
@@ -94,13 +101,15 @@ def test_plan_counts_what_is_left_in_minutes(tmp_path: Path):
     import foreign
 
     given = options(tmp_path)
-    assert "left: about 740 min, 12.3 h" in foreign.plan(given)  # six rows of four folds, 25 min each, and one of 35
+    assert "left: about 1160 min, 19.3 h" in foreign.plan(given)  # of four folds: six rows at 25 min each, four at 35
     fold = foreign.folder_of(tmp_path, "backbone", foreign.ROWS[0]) / "seed0_without_emoji"
     for name, seconds in (("03_packed", 9999), ("04_head", 60), ("05_backbone", 500), ("never_seen", 40)):
         (fold / name).mkdir(parents=True)
         (fold / name / "done.json").write_text(json.dumps({"seconds": seconds}))
     told = foreign.plan(given)
-    assert "  1 of 4 folds,  10.0 min each" in told and "left: about 670 min" in told  # 5 x 4 x 25 + 4 x 35 + 3 x 10
+    assert (
+        "  1 of 4 folds,  10.0 min each" in told and "left: about 1090 min" in told
+    )  # 5 x 4 x 25 + 4 x 4 x 35 + 3 x 10
 
 
 def test_page_has_the_gains_of_each_row_over_its_base(tmp_path: Path):
