@@ -26,16 +26,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from doors import open_doors
 from pages import paragraph
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from guie.data.packed import PackedImages
 from guie.embed.ensemble import rows_of
+from guie.errors import run_to_the_end
 from guie.machine import n_cores
 from guie.processes import process_pool
 from guie.recipe import Model
-from guie.run import DOORS, PROJECT, keep_freed_memory
+from guie.run import PROJECT, keep_freed_memory
 
 SIDE, PX, BATCH = 1200, 224, 32
 N_IMAGES = {"cpu": {"ViT-B-32": 512, "ViT-L-14": 64}, "cuda": {"ViT-B-32": 1024, "ViT-L-14": 1024}}
@@ -153,8 +155,7 @@ def pack(folder: Path) -> float:
         "--device",
         "cpu",
     ]
-    for door in (1, 2, 3):
-        subprocess.run([sys.executable, str(PROJECT / DOORS[door]), *options], check=True, stdout=sys.stderr)
+    open_doors((1, 2, 3), options, stdout=sys.stderr)
     return float(json.loads((folder / "bench/03_packed/done.json").read_text())["seconds"])
 
 
@@ -252,4 +253,4 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_to_the_end(main, "embed.py"))

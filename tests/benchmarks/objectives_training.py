@@ -10,7 +10,6 @@ import copy
 import ctypes
 import gc
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from doors import open_doors
 from objectives_results import alone_in, code_commit
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -37,7 +37,7 @@ from guie.evaluate.protocols import merged, scored
 from guie.machine import peak_memory
 from guie.model.neck import Neck
 from guie.recipe import Recipe, Stage
-from guie.run import DOORS, PROJECT, Run, keep_freed_memory
+from guie.run import Run, keep_freed_memory
 from guie.seeds import seed_of
 from guie.train.batches import Batches, FeatureBatches, ImageBatches
 from guie.train.curves import Curves
@@ -120,10 +120,8 @@ def world_of(
 
 def _pack(seed: int, data_root: Path, folder: Path) -> None:
     """Opens the doors that list and pack the images of a seed."""
-    for door in (1, 2, 3):
-        options = ["--recipe", str(SETTINGS), "--data-root", str(data_root), "--out", str(folder), "--device", "cpu"]
-        command = [sys.executable, str(PROJECT / DOORS[door]), *options, "--set", f"seed={seed}"]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+    options = ["--recipe", str(SETTINGS), "--data-root", str(data_root), "--out", str(folder), "--device", "cpu"]
+    open_doors((1, 2, 3), [*options, "--set", f"seed={seed}"], stdout=sys.stderr)
 
 
 def _encoder(run: Run, image_px: int, first: World | None, patch_stride: int) -> tuple[Encoder, Accelerator]:

@@ -14,15 +14,16 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import torch
+from doors import open_doors
 from pages import paragraph
 from scipy import stats
 
+from guie.errors import run_to_the_end
 from guie.recipe import RESERVED_DOMAINS, load_recipe
 from guie.report.sections_dimensions import dimension_rows
 from guie.run import DOORS, PROJECT
@@ -42,12 +43,10 @@ INTERVAL = (
 
 def run_seed(seed: int, arguments: argparse.Namespace) -> None:
     """Opens the nine doors with this seed."""
-    out = arguments.out / f"seed{seed}"
-    for door in DOORS.values():
-        options = ["--recipe", arguments.recipe, "--set", f"seed={seed}", "--out", str(out)]
-        if not load_recipe(arguments.recipe).data.drawn:
-            options += ["--data-root", str(arguments.data_root)]
-        subprocess.run([sys.executable, str(PROJECT / door), *options], check=True)
+    options = ["--recipe", arguments.recipe, "--set", f"seed={seed}", "--out", str(arguments.out / f"seed{seed}")]
+    if not load_recipe(arguments.recipe).data.drawn:
+        options += ["--data-root", str(arguments.data_root)]
+    open_doors(DOORS, options)
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
@@ -195,4 +194,4 @@ Seconds and largest resident memory of each door:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_to_the_end(main, "seeds.py"))

@@ -34,14 +34,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from doors import open_doors
 from pages import paragraph
 from torch import nn
 
 from guie.data.packed import PackedImages
 from guie.embed.retrieval import retrieve, summarise
+from guie.errors import run_to_the_end
 from guie.machine import n_cores
 from guie.recipe import load_recipe
-from guie.run import DOORS, FOLDERS, PROJECT, Run
+from guie.run import FOLDERS, PROJECT, Run
 
 PX, N_EPOCHS, BATCH, LR, MARGIN = 112, 10, 128, 2e-3, 0.3
 STARTS = {"ours": 0.01, "theirs": 1.0}  # standard deviation of the centres' numbers before the first step
@@ -158,8 +160,7 @@ def measured(
     ]
     for number in (1, 2, 3) if (out / "mobilenetv2").is_dir() else ():  # the same images
         shutil.copytree(out / "mobilenetv2" / FOLDERS[number], out / name / FOLDERS[number])
-    for door in (1, 2, 3, 4, 5) if has_backbone_stage else (1, 2, 3, 4):
-        subprocess.run([sys.executable, str(PROJECT / DOORS[door]), *options], check=True, stdout=sys.stderr)
+    open_doors((1, 2, 3, 4, 5) if has_backbone_stage else (1, 2, 3, 4), options, stdout=sys.stderr)
     run = out / name
     done = json.loads((run / "04_head/head/done.json").read_text())
     ours = {
@@ -427,4 +428,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_to_the_end(main, "training.py"))

@@ -37,7 +37,7 @@ class Facts:
         licences: Rows of licences.json.
         code_loss: As `guie.evaluate.code_loss` returns it; None leaves the codes out.
         n_classes: Validation classes of two images or more; 0 if it is not known.
-        verdict: What `guie train` found; None if the run is not from `guie train`.
+        verdict: What `guie train` found; None if it left no verdict on this recipe.
         n_refitted: Photos to which `guie refit` fitted the projection; 0 for the run's own projection.
     """
 
