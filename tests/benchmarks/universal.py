@@ -50,6 +50,7 @@ ROWS = {
     "PCA-128 of unit features": "PCA-64 of unit features",
     f"{REFIT}.25": "PCA-64 of unit features",
     f"{REFIT}.5": "PCA-64 of unit features",
+    f"{REFIT}.75": "PCA-64 of unit features",
     f"{REFIT}1": "PCA-64 of unit features",
     "ArcFace, random start": "",
     "ArcFace, PCA start": "ArcFace, random start",
