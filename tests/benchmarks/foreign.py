@@ -36,7 +36,6 @@ from guie.files import whole_file
 from guie.own.recipe_text import recipe_text
 from guie.recipe import (
     HEAD,
-    PRETRAINED,
     ArcFace,
     Interpolate,
     KeepCosines,
@@ -159,14 +158,6 @@ def interpolated(recipe: Recipe) -> Recipe:
     return replace(changed, stages=replace(changed.stages, backbone=(first, between, *later)))
 
 
-def pretrained_beside(recipe: Recipe) -> Recipe:
-    """The exported setting has the pretrained backbone's features beside its own, before the PCA."""
-    *others, exported = recipe.embed.settings
-    beside = Member(PRETRAINED, exported.members[-1].image_px, BOTH, output="feature")
-    exported = replace(exported, name=f"{exported.name} + pretrained", members=(*exported.members, beside))
-    return replace(recipe, embed=replace(recipe.embed, settings=(*others, exported)))
-
-
 NOW = "+ twice the epochs: minibench now"
 ROWS = (
     Row("minibench as it was", "was", "", as_it_was),
@@ -182,17 +173,9 @@ ROWS = (
     Row(NOW, "now", "+ the same, backbone too", lambda recipe: recipe),
     Row("class means, Interpolate(.5)", "between", "+ class means", lambda r: interpolated(class_means(as_it_was(r)))),
     Row("minibench now, Interpolate(.5)", "now_between", NOW, interpolated),
-    Row("minibench now, pretrained features beside", "now_beside", NOW, pretrained_beside),
-    Row(
-        "minibench now, Interpolate(.5), pretrained features beside",
-        "now_both",
-        "minibench now, Interpolate(.5)",
-        lambda recipe: pretrained_beside(interpolated(recipe)),
-    ),
 )
-
 # A tuned backbone is what these rows change, or stand on.
-OF_THE_BACKBONE = {"keep", "now", "between", "now_between", "now_beside", "now_both"}
+OF_THE_BACKBONE = {"keep", "now", "between", "now_between"}
 
 
 def of_form(form: str) -> Recipe:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from guie.report.svg import element, key, placed, svg, view_box
+from guie.report.svg import element, key, label_of, placed, svg, view_box
 
 TITLE_H = 20
 KEY_H = 16
@@ -18,7 +18,7 @@ def keyed(chart: str, title: str, keys: Sequence[tuple[str, str]]) -> Markup:
     head = TITLE_H * bool(title) + KEY_H * len(keys) + 4
     parts = [element("text", title, class_="label", x=8, y=15)] if title else []
     parts += _keys(keys, 0, head - KEY_H * len(keys) - 4)
-    return svg(width, height + head, title, *parts, placed(chart, 0, head))
+    return svg(width, height + head, title or label_of(chart), *parts, placed(chart, 0, head))
 
 
 def grid(
@@ -34,17 +34,18 @@ def grid(
         keys: Of each chart, a style and its meaning each; a chart of one line needs none. Empty: no chart has keys.
     """
     width, height = view_box(next(chart for row in charts for chart in row if chart))
-    parts = []
+    parts, named = [], []
     top = 0.0
     for i, (row, names) in enumerate(zip(charts, titles, strict=True)):
         own_keys = keys[i] if keys else [()] * len(row)
         for j, (chart, name) in enumerate(zip(row, names, strict=True)):
             if chart:
+                named.append(name)
                 parts.append(element("text", name, class_="label", x=j * width + 8, y=top + 14))
                 parts.append(placed(chart, j * width, top + TITLE_H))
                 parts += _keys(own_keys[j], j * width, top + TITLE_H + height)
         top += TITLE_H + height + KEY_H * max(map(len, own_keys))
-    return svg(width * max(map(len, charts)), top, "", *parts)
+    return svg(width * max(map(len, charts)), top, "; ".join(named), *parts)
 
 
 def _keys(keys: Sequence[tuple[str, str]], left: float, top: float) -> list[Markup]:

@@ -45,6 +45,11 @@ def view_box(chart: str) -> tuple[float, float]:
     return float(sides[2]), float(sides[3])
 
 
+def label_of(chart: str) -> str:
+    """What screen readers read of a chart."""
+    return Markup(str(chart).split('aria-label="', 1)[1].split('"', 1)[0]).unescape()
+
+
 def placed(chart: str, x: float, y: float) -> Markup:
     """A chart as an element of another one, with its upper left corner at (x, y)."""
     width, height = view_box(chart)

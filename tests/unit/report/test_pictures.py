@@ -107,6 +107,16 @@ def test_standalone_file_is_whole_and_knows_every_style():
     raster(chart)
 
 
+def test_standalone_file_is_named_for_screen_readers():
+    chart = charts.line_chart('a "t" & b', [charts.Line("y", "one", [0, 1], [0.0, 1.0])], "x")
+    named = {title: ET.fromstring(standalone(keyed(chart, title, []))) for title in ("", "own < title")}
+    assert {title: root.get("aria-label") for title, root in named.items()} == {
+        "": 'a "t" & b', "own < title": "own < title"}  # fmt: skip
+    assert (
+        ET.fromstring(grid([[chart, ""], [chart, chart]], [["a", "none"], ["b", "c"]])).get("aria-label") == "a; b; c"
+    )
+
+
 def test_grid_places_charts_in_rows_and_columns():
     chart = charts.line_chart("t", [charts.Line("y", "one", [0, 1], [0.0, 1.0])], "x")
     width, height = view_box(chart)
