@@ -73,7 +73,9 @@ def test_memory_and_disk(doc: str, recipe: Recipe, towers: list[torch.nn.Module]
     told(doc, rf"4 \* {(first + second) / 1e6:.0f} M bytes = {4 * (first + second) / 1e9:.1f} GB")
     hidden = towers[0].blocks[0].mlp.fc1.out_features  # type: ignore[index, union-attr]
     n_tokens = towers[0].set_input_size(img_size=224) or towers[0].patch_embed.num_patches  # type: ignore[operator]
-    told(doc, rf"{hidden:,} numbers", rf"{recipe.embed.batch_size * (n_tokens + 1) * hidden * 2 / 1e6:.0f} MB")
+    assert towers[0].num_prefix_tokens == 0  # no class token
+    told(doc, rf"{recipe.embed.batch_size} images of {n_tokens} tokens", rf"{hidden:,} numbers")
+    told(doc, rf"is {recipe.embed.batch_size * n_tokens * hidden * 2 / 1e6:.0f} MB")
     width, dim = sum(network.num_features for network in towers), recipe.stage("s3_both").neck.dim  # type: ignore[misc]
     told(doc, rf"{width:,} numbers become {dim}", rf"= {16 * (width + N_CLASSES) * dim / 1e6:.0f} MB")
     told(doc, rf"= {N_IMAGES * width * 2 * 2 / 1e9:.1f} GB; the")

@@ -469,6 +469,22 @@ def test_stages_that_are_broken_off_end_as_their_replay(
         compare(case, plan)
 
 
+def test_patches_left_out_are_the_same_after_a_stage_is_broken_off(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Plan("vit_head", "head", 1, 0.02)
+    dropped = Plan(
+        "dropped", "backbone", 2, 0.05, starts_from="vit_head", fresh=(), momentum=0.9, augment=AUGMENT,
+        patch_drop=0.4, n_parts=2,
+    )  # fmt: skip
+    case = Case(root, tmp_path, "test_vit", (head, dropped))
+    case.open(4)
+    break_off(case, 5, 3, monkeypatch)
+    case.open(5)
+    assert "resumes at epoch 1" in case.log(dropped)
+    compare(case, dropped)
+
+
 def break_off(case: Case, number: int, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupts a door after `n_steps` steps with a checkpoint each and one without: the clock leaps, so that each is
     due, and saving the next fails."""

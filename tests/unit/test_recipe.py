@@ -521,6 +521,18 @@ BROKEN: list[tuple[Change, str]] = [
         "model.feature is 'max pooled', must be one of '', unprojected, cls, mean, max, gem",
     ),
     (at(model__feature="unprojected"), "model.feature is 'unprojected', which open_clip's towers have"),
+    (
+        at(model__weights="pretrained:"),
+        "model.weights is 'pretrained:', without a tag; leave it empty for",
+    ),
+    (
+        at(model__name="resnet18.a1_in1k", model__weights=""),
+        "a tag stands in weights, not in the name; set model.name='resnet18' and model.weights='pretrained:a1_in1k',",
+    ),
+    (
+        at(model__name="resnet18.a1_in1k", model__weights="pretrained:a2_in1k"),
+        "set model.name='resnet18' and model.weights='pretrained:a2_in1k', or leave weights empty for random ones",
+    ),
     (at(model__weights="a.onnx"), "model.weights is 'a.onnx', must be a file (.safetensors, .pt,"),
     (at(model__mean=(0.5, 0.5, 1.5)), "model.mean is 1.5"),
     (at(model__std=(0.5, 0.0, 0.5)), "model.std is 0.0"),
@@ -868,6 +880,11 @@ def test_validate_names_field_value_and_range(broken: Change, complaint: str):
 )
 def test_what_excluded_each_other_has_no_field_together(kind: type, name: str):
     assert name not in {field.name for field in fields(kind)}
+
+
+def test_width_of_the_contest_is_not_called_another():
+    with pytest.raises(ValueError, match=r"set its pca_dim to 128, or embed\.dim to 64$"):
+        at(embed__dim=128)(a_recipe()).validate()
 
 
 @pytest.mark.parametrize(

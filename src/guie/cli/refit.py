@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,13 +60,18 @@ def parser() -> argparse.ArgumentParser:
     usage = "guie refit RUN|FILE FOLDER|CSV --to FOLDER [options]"
     p = ExamplesFirst(EXAMPLES, prog="guie refit", usage=usage, description=DESCRIPTION)
     p.add_argument("model", type=Path, metavar="RUN|FILE", help="a run, such as artifacts/demo, or a saved_model.pt")
-    p.add_argument("photos", type=Path, metavar="FOLDER|CSV", help="your photos, with or without labels")
+    p.add_argument(
+        "photos",
+        type=Path,
+        metavar="FOLDER|CSV",
+        help="your photos, with or without labels; a CSV needs the column path",
+    )
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
         "--share", type=share, default=0.5, metavar="S",
         help="weight of your photos in the fit; the rest is the weight of the data that the model was fitted on "
         "(default .5). With 1 more is gained on your photos and more is lost elsewhere. Of a file without its run the "
-        "photos count alone",
+        "photos count alone, and the result is not whitened",
     )  # fmt: skip
     p.add_argument("--label-from", default="", metavar="REGEX", help="searched in paths; its group is the label")
     p.add_argument("--anyway", action="store_true", help="write it even if the trial is worse")
@@ -103,13 +107,13 @@ def refit(arguments: argparse.Namespace) -> None:
     check_writable(folder, "--to")
     model = open_model(exported.path, choose_device(arguments.device))
     fit = _fit_of(exported, model, arguments.share)
-    photos = read_photos(arguments.photos, arguments.label_from)
+    photos = read_photos(arguments.photos, arguments.label_from, needs_labels=False)
     names, joined = _joined(model, photos, folder)
     labels = dict(zip(photos.table["path"], photos.table["label"], strict=True))
     trial = run_trial(
         joined, names, [labels[name] for name in names], model.projection, lambda rows: fit.projection(model, rows)
     )
-    _tell(trial, len(joined), fit)
+    _tell(trial, len(joined), fit, loses_whitening=model.is_whitened and not fit.whiten)
     if trial.is_worse and not arguments.anyway:
         raise ValueError(
             "the projection fitted to these photos is no better on the half that it did not see: keep the model as it "
@@ -120,7 +124,7 @@ def refit(arguments: argparse.Namespace) -> None:
 
 def _check_place(folder: Path, exported: Exported, photos: Path) -> None:
     """Raises ValueError where results would replace something else: the model itself, a run, or another refit."""
-    from guie.export.take_away import REFIT
+    from guie.export.take_away import REFIT, read_refit
 
     if exported.run is not None and folder.is_relative_to(exported.run.out):
         raise ValueError(f"--to {folder} is inside the run {exported.run.out}; choose a folder outside of it")
@@ -129,7 +133,7 @@ def _check_place(folder: Path, exported: Exported, photos: Path) -> None:
         return
     if file == exported.path:
         raise ValueError(f"--to {folder} holds the model itself, which stays as it is; choose another folder")
-    made = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    made = read_refit(note) if note.is_file() else {}
     if (made.get("digest_of_model"), made.get("photos")) != (exported.digest, safe_name(str(photos.resolve()))):
         what = f"a refit of {made['model']} to {made.get('photos')}" if made else f"a {MODEL_NAME} that is no refit"
         raise ValueError(f"--to {folder} holds {what}; choose another folder, or move that away")
@@ -162,7 +166,8 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
     """With what the run's door 07 left; of a file without its run the photos count alone, without whitening.
 
     Raises:
-        ValueError: the file was exported before door 07 fitted another projection.
+        ValueError: the file was exported before door 07 fitted another projection, or is a refit of a run that was made
+            anew since.
     """
     from guie.embed.pca import MOMENTS, PCA, Moments
 
@@ -170,7 +175,9 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
     if run is None:
         return Fit(None, 1.0, 0.0)
     folder, whiten = run.out / FOLDERS[7], run.recipe.embed.final.whiten
-    if not exported.n_refitted:
+    if exported.n_refitted:
+        _check_run_of_refit(exported.path, run.out / FOLDERS[8] / MODEL_NAME)
+    else:
         fitted = PCA.load(folder / "pca.npz").matrix
         if fitted.shape != model.projection.matrix.shape or not np.allclose(fitted, model.projection.matrix, atol=1e-4):
             raise ValueError(
@@ -179,6 +186,26 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
             )
     path = folder / MOMENTS
     return Fit(Moments.load(path), share, whiten) if path.is_file() else Fit(None, 1.0, whiten)
+
+
+def _check_run_of_refit(refitted: Path, own: Path) -> None:
+    """Checks that a refit and its run have the same networks: what the run left is of its own networks' outputs.
+
+    Args:
+        refitted: The refit's saved_model.pt.
+        own: The run's.
+
+    Raises:
+        ValueError: the run has been trained or exported anew since, or its file is gone.
+    """
+    from guie.export.refit import has_equal_networks
+
+    if not own.is_file() or not has_equal_networks(refitted, own):
+        raise ValueError(
+            f"{refitted} has other networks than its run, whose {own} was made anew since or is gone: name the run "
+            f"itself, or a copy of the refit's {MODEL_NAME} in a folder without refit.json, of which the photos count "
+            "alone"
+        )
 
 
 def _written(
@@ -225,9 +252,9 @@ def _joined(model: Refittable, photos: Photos, folder: Path) -> tuple[list[str],
 
     rows = [Photo(path, label, photos.file(path)) for path, label in photos.table.itertuples(index=False)]
     needed = 2 * (model.projection.dim + 1)
-    few = f"of which a trial on half of them needs {needed}; some hundreds are better"
+    few = f"but a refit with its trial needs {needed}; some hundreds are better"
     if len(rows) < needed:
-        raise ValueError(f"there are {len(rows)} photos, {few}")
+        raise ValueError(f"the number of photos is {len(rows)}, {few}")
     digest = hashlib.sha256(f"joined {digest_of_file(model.path)}".encode()).hexdigest()
     parts = computed(model.opened, model.width, digest, rows, folder / PARTS)
     reasons = [reason for part in parts for reason in part.reasons]
@@ -235,15 +262,18 @@ def _joined(model: Refittable, photos: Photos, folder: Path) -> tuple[list[str],
     print_problems([*pairs(photos.problems), *problems], "not taken")
     joined = l2_normalised(np.concatenate([part.readable for part in parts]))
     if len(joined) < needed:
-        raise ValueError(f"{len(joined)} photos can be read, {few}")
+        raise ValueError(f"the number of photos that can be read is {len(joined)}, {few}")
     return [row.path for row, reason in zip(rows, reasons, strict=True) if not reason], joined
 
 
-def _tell(trial: Trial, n_photos: int, fit: Fit) -> None:
+def _tell(trial: Trial, n_photos: int, fit: Fit, loses_whitening: bool) -> None:
     """Prints the trial as a table."""
     print(f"{n_photos} photos; {trial.n_fitted} fit the trial, {trial.n_held_out} tell")
     if fit.before is None:
         print("what the model was fitted on is not known here: the photos count alone")
+        if loses_whitening:
+            print("the model is whitened, by how much is not known: the refit is not whitened.")
+            print("Name the run instead of the file to keep the whitening")
     else:
         print(f"of what is fitted on, the photos are {fit.share:.0%}")
     if n_photos < FEW:

@@ -17,9 +17,11 @@ from torch import Tensor
 from guie.embed.accelerator import keep_float32
 from guie.embed.projection import Projection
 from guie.export.submission import load_script, save_module
+from guie.files import digest_of_tensors
 
 # Largest difference of a number between the file and numpy, relative to the largest number if lengths are not one.
 TOLERANCE = 1e-4
+OF_PROJECTION = ("center", "matrix")  # the buffers of the file that a refit changes
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Refittable:
     def width(self) -> int:
         """Number of dimensions before the projection."""
         return len(self.projection.center)
+
+    @property
+    def is_whitened(self) -> bool:
+        """Whether the components of the projection have different lengths, as whitening gives them."""
+        lengths = np.linalg.norm(self.projection.matrix.astype(np.float64), axis=1)
+        return bool(lengths.max() > 1.001 * lengths.min())
 
 
 def open_model(path: Path, device: str = "cpu") -> Refittable:
@@ -68,6 +76,20 @@ def open_model(path: Path, device: str = "cpu") -> Refittable:
     opened = load_script(path).to(device)
     opened.matrix, opened.center = torch.eye(len(center), device=device), torch.zeros(len(center), device=device)
     return Refittable(path, Projection(center.copy(), matrix.copy(), bool(module.has_unit_length)), opened, device)
+
+
+def has_equal_networks(path: Path, other: Path) -> bool:
+    """Whether two files of door 08 give the same outputs before their projections, which may differ.
+
+    Args:
+        path: A saved_model.pt.
+        other: Another one.
+    """
+    digests = set()
+    for file in (path, other):
+        tensors = load_script(file).state_dict()
+        digests.add(digest_of_tensors({name: own for name, own in tensors.items() if name not in OF_PROJECTION}))
+    return len(digests) == 1
 
 
 def save_refitted(model: Refittable, projection: Projection, images: Sequence[np.ndarray], path: Path) -> float:

@@ -34,6 +34,7 @@ ODD_SIZES = ((1, 1), (3, 7), (97, 64), (64, 700))  # height, width; they check t
 ONNX_NAME = "model.onnx"
 HUB = "hub"  # the folder's name
 REFIT = "refit.json"  # what `guie refit` writes beside its file
+REFIT_FIELDS = {"model", "digest_of_model", "photos", "run", "n_photos", "digest"}  # those that are read again
 Embedder = Callable[[np.ndarray], np.ndarray]
 
 
@@ -146,11 +147,26 @@ def _refitted(path: Path) -> tuple[Run | None, Path, int] | None:
     note, file = folder / REFIT, folder / MODEL_NAME
     if not note.is_file() or not file.is_file() or (path.is_file() and path != file):
         return None
-    noted = json.loads(note.read_text(encoding="utf-8"))
+    noted = read_refit(note)
     if noted["digest"] != digest_of_file(file):
         return None
     run = Path(noted["run"] or "")
     return saved_run(run) if noted["run"] and is_run(run) else None, file, int(noted["n_photos"])
+
+
+def read_refit(note: Path) -> dict[str, Any]:
+    """What `guie refit` wrote into its refit.json.
+
+    Raises:
+        ValueError: the file is damaged, or another program's.
+    """
+    try:
+        noted = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        noted = None
+    if not isinstance(noted, dict) or not noted.keys() >= REFIT_FIELDS:
+        raise ValueError(f"{note} is damaged, or not written by guie refit; move it away")
+    return noted
 
 
 def _parity_images(run: Run) -> dict[str, np.ndarray]:

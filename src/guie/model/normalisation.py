@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from guie.settings.model import Model
 from guie.settings.recipe import Recipe
@@ -93,14 +94,18 @@ def _timm_tags(model: Model) -> list[tuple[str, MeanStd]]:
         default = timm.get_pretrained_cfg(name)
         pretrained = [known for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]
         names = sorted(pretrained, key=lambda known: known.partition(".")[2] != (default.tag if default else ""))
-    settings = [
-        (
-            known.partition(".")[2],
-            timm.get_pretrained_cfg(known, allow_unregistered=False) if timm.is_model(name) else None,
-        )
-        for known in names
-    ]
+    settings = [(known.partition(".")[2], _timm_settings(known)) for known in names]
     return [(tag, _pair(values.mean, values.std)) for tag, values in settings if values is not None]
+
+
+def _timm_settings(name: str) -> Any:
+    """timm's configuration of a name with its tag; None where it has none."""
+    import timm
+
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
+    except RuntimeError:  # an unknown tag
+        return None
 
 
 def _open_clip_tags(model: Model) -> list[tuple[str, MeanStd]]:

@@ -29,14 +29,16 @@ def drop_patches(network: Any, share: float) -> None:
         ValueError: the network has no tokens that could be left out.
     """
     network = getattr(network, "trunk", network)  # open_clip's wrapper of a timm network
+    is_training = network.training
     if isinstance(network, VisionTransformer):
-        network.patch_drop = PatchDropout(share, num_prefix_tokens=network.num_prefix_tokens)
+        network.patch_drop = PatchDropout(share, num_prefix_tokens=network.num_prefix_tokens).train(is_training)
     elif isinstance(network, Eva | NaFlexVit):  # their rotary embedding needs the places of the kept patches
-        network.patch_drop = PatchDropoutWithIndices(share, num_prefix_tokens=network.num_prefix_tokens)
+        dropping = PatchDropoutWithIndices(share, num_prefix_tokens=network.num_prefix_tokens)
+        network.patch_drop = dropping.train(is_training)
     elif type(network).__module__ == "open_clip.transformer" and hasattr(network, "patch_dropout"):
-        network.patch_dropout = PatchDropout(share)  # open_clip's own draws on the CPU
+        network.patch_dropout = PatchDropout(share).train(is_training)  # open_clip's own draws on the CPU
     else:
         raise ValueError(
-            f"a {type(network).__name__} cannot leave out patches (plain vision transformers, EVA and NaFlexViT can); "
+            f"a {type(network).__name__} cannot leave out patches (plain vision transformers, EVA and NaFlexVit can); "
             "set patch_drop to 0"
         )

@@ -57,7 +57,8 @@ def set_resolution(network: nn.Module, image_px: int, patch_stride: int = 0) -> 
         _set_open_clip_resnet(network, image_px)
     elif patch_stride:
         raise ValueError(
-            f"patch_stride is {patch_stride}, but a {type(network).__name__} has no patches to overlap; leave it at 0"
+            f"patch_stride is {patch_stride}, but a {type(network).__name__} cannot cut overlapping patches (plain "
+            "vision transformers, EVA and NaFlexVit can); leave it at 0"
         )
     else:
         _set_image_px(network, image_px)

@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,32 @@ def read_weights(path: Path, only_shapes: bool = False) -> dict[str, Tensor]:
             f"{path} holds no weights by name: {_described(found)}; save the model's state_dict() as safetensors"
         )
     if place:
-        log.info("weights %s: taken from %s", path.name, " > ".join(repr(name) for name in place))
-    return {_without_inner(name): tensor for name, tensor in weights.items()}
+        log.info("weights %s: taken from %s%s", path.name, " > ".join(map(repr, place)), _left_out(found, place))
+    return _renamed(weights, path)
+
+
+def _left_out(found: Any, place: Sequence[str]) -> str:
+    """The other keys of a checkpoint that hold weights, as words after the place where they were taken from."""
+    others = []
+    for name in place:
+        others += [repr(other) for other in WRAPPERS if other != name and _named_tensors(found.get(other), ())[0]]
+        found = found[name]
+    return f"; {', '.join(others)} beside it {'is' if len(others) == 1 else 'are'} left out" if others else ""
+
+
+def _renamed(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors under their names without `INNER_PREFIXES`.
+
+    Raises:
+        ValueError: two different tensors would have the same name.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        own = _without_inner(name)
+        if own in found and not tensor.is_meta and not torch.equal(found[own], tensor):
+            raise ValueError(f"{path} holds two different tensors {own}, one of them as {name}; save only one of them")
+        found[own] = tensor
+    return found
 
 
 def _without_inner(name: str) -> str:
@@ -187,6 +212,8 @@ def _further_stand_in(message: str, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
+    if _is_safetensors(path):
+        return f"{path} is a safetensors file; rename it so that its name ends in .safetensors"
     if "TorchScript" in str(error):
         return (
             f"{path} is a TorchScript archive, as OpenAI's first files are; extract its weights: "
@@ -197,12 +224,19 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             f"{path} would call {found[1]} when it is opened, which weights never do: it is damaged, or holds more "
             "than weights; fetch it from a source that you trust"
         )
-    found = re.search(r"WeightsUnpickler error: *([^\n]+)", str(error))
+    found = re.search(r"WeightsUnpickler error:\s*([^\n]+)", str(error))
     told = found[1] if found else str(error).strip().split("\n")[0] or type(error).__name__
     return (
         f"{path} is damaged, or holds more than weights ({told[:120]}); fetch it again, or save its state_dict() as "
         "safetensors"
     )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one of safetensors: the length of its header in 8 bytes, then the header in JSON."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and 0 < int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -111,7 +111,7 @@ class _Found(NamedTuple):
     problems: list[tuple[str, str]]
 
 
-def read_photos(path: Path, label_from: str = "") -> Photos:
+def read_photos(path: Path, label_from: str = "", needs_labels: bool = True) -> Photos:
     """Lists the photos of a folder, with its folders below, or of a CSV.
 
     In a folder, the label of a photo is the folder that holds it, relative to `path`: `shoes/boots`. Photos in `path`
@@ -121,6 +121,7 @@ def read_photos(path: Path, label_from: str = "") -> Photos:
         path: The folder or the CSV.
         label_from: A regular expression with one group, which is searched in each path relative to the root; the text
             of the group is the label. Photos that do not match have none. '' takes the labels of folders or CSV.
+        needs_labels: Whether a CSV must have the column label.
 
     Raises:
         FileNotFoundError: nothing is at `path`.
@@ -130,7 +131,7 @@ def read_photos(path: Path, label_from: str = "") -> Photos:
     if path.is_dir():
         found = _in_folder(path)
     elif path.exists():
-        found = _in_list(path, has_labels=pattern is None)
+        found = _in_list(path, needs_labels=needs_labels and pattern is None)
     else:
         raise FileNotFoundError(f"{path} does not exist; name a folder of photos, or a CSV with the columns path,label")
     if not found.rows:
@@ -232,7 +233,7 @@ def _file_problem(folder: str, name: str, is_photo: bool) -> str:
     return "" if is_photo else "not an image"
 
 
-def _in_list(path: Path, has_labels: bool) -> _Found:
+def _in_list(path: Path, needs_labels: bool) -> _Found:
     """Photos and problems of a CSV.
 
     Raises:
@@ -241,7 +242,7 @@ def _in_list(path: Path, has_labels: bool) -> _Found:
     if path.suffix.lower() in EXTENSIONS or is_image(path):
         raise ValueError(f"{path} is one photo; name its folder, or a CSV with the columns path,label")
     _need_commas(path)
-    table = read_csv(path, *(COLUMNS if has_labels else COLUMNS[:1]))
+    table = read_csv(path, *(COLUMNS if needs_labels else COLUMNS[:1]))
     home = os.path.abspath(path.parent)
     labels: dict[str, str] = {}
     problems: list[tuple[str, str]] = []

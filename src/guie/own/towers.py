@@ -270,8 +270,17 @@ def _config(library: str, name: str, tag: str) -> dict[str, Any]:
     return {
         "px": side if isinstance(side, int) else side[0],
         "licence": OPEN_CLIP_LICENCES[max(fitting, key=len)] if fitting else UNKNOWN,
-        "tag": tags[0] if tags else "",
+        "tag": next((known for known in tags if _has_activation_of(name, known)), ""),
     }
+
+
+def _has_activation_of(name: str, tag: str) -> bool:
+    """Whether weights of open_clip were trained with the network's own activation; others are refused later."""
+    import open_clip
+
+    settings = (open_clip.get_pretrained_cfg(name, tag), open_clip.get_model_config(name))
+    wanted, own = (bool((values or {}).get("quick_gelu")) for values in settings)
+    return wanted == own
 
 
 def _like(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ packing, scoring and the export.
 Time of the scorer: 205,000 images take 78,900 TFLOP in fp32. In nine hours that is 2.4 TFLOP/s, 30 % of the 8.1 of a
 T4. Mirrored images, too, would need 60 %; 378 px (1.168 TFLOP) would need 91 %, which no card sustains. Hence 224 px
 and one view.
-Memory: the weights are 4 * 732 M bytes = 2.9 GB in fp32. With 32 images of 257 tokens in half precision, the widest
+Memory: the weights are 4 * 732 M bytes = 2.9 GB in fp32. With 32 images of 256 tokens in half precision, the widest
 activation (4,304 numbers in the first tower's blocks) is 71 MB, and there is no backward pass: less than 4 of 16 GB.
 The head and its Adam: 4 * 4 bytes * (2,176 + 35,000) * 256 = 152 MB.
 Disk: features 328,000 * 2,176 * 2 views * 2 bytes = 2.9 GB; the stages' weights 1.7 + 1.2 + 2.9 = 5.9 GB; the exported

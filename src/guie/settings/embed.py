@@ -182,7 +182,8 @@ class Embed:
             )
         if width != dim:
             why = " (the contest's limit)" if dim == CONTEST_DIM else ""
-            other = f", or embed.dim to {width}, which is not for the contest" if width else ""
+            other = f", or embed.dim to {width}" if width else ""
+            other += ", which is not for the contest" if width not in (0, CONTEST_DIM) else ""
             raise ValueError(
                 f"embed.settings.{final.name} is exported and must give {dim} numbers{why}; set its pca_dim to "
                 f"{dim}{other}"

@@ -26,7 +26,7 @@ class Model:
 
     Attributes:
         library: `timm` or `open_clip`.
-        name: The model's name in that library.
+        name: The model's name in that library, without a tag.
         weights: A `.safetensors` file, or one of torch.save's (by their endings, `PICKLED`): weights, or a checkpoint
             with them (absolute, or relative to the data root or to `weights/`); `pretrained:TAG` for weights that the
             library fetches; empty for random weights.
@@ -69,6 +69,18 @@ class Model:
         """The name of the weights' file, or ''."""
         return "" if self.weights.startswith(PRETRAINED_TAG) else self.weights
 
+    def _check_tag(self, at: str) -> None:
+        """Raises ValueError where the tag is missing, or stands in the name: the weights would then be random."""
+        if self.weights == PRETRAINED_TAG:
+            raise ValueError(f"{at}.weights is {self.weights!r}, without a tag; leave it empty for random weights")
+        name, _, tag = self.name.partition(".")
+        if self.library == "timm" and tag and ":" not in self.name and not self.weights_file:
+            raise ValueError(
+                f"{at}.name is {self.name!r} and {at}.weights is {self.weights!r}: a tag stands in weights, not in the "
+                f"name; set {at}.name={name!r} and {at}.weights={(self.weights or PRETRAINED_TAG + tag)!r}, or leave "
+                "weights empty for random ones"
+            )
+
     def check(self, at: str) -> None:
         """Raises ValueError for a weights file of an unknown kind, and for fields that contradict each other."""
         if self.feature == "unprojected" and self.library != "open_clip":
@@ -82,6 +94,7 @@ class Model:
                 f"{at}.weights is {self.weights!r}, must be a file ({endings}), {PRETRAINED_TAG}TAG, or empty for "
                 "random weights"
             )
+        self._check_tag(at)
         names = [model.name for model in self.each]
         if any(model.beside for model in self.beside) or len(set(names)) < len(names):
             raise ValueError(

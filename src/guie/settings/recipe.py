@@ -112,8 +112,10 @@ class Recipe:
         return tuple(dict.fromkeys(model for wanted in (self.model, *own) for model in wanted.each))
 
     def seen_sources(self, stage: Stage) -> set[str]:
-        """The data sets whose images a stage's objective sees; they decide its classes."""
-        return set(stage.sources or self.data.names_of_trained) - set(stage.retain.generic)
+        """The data sets whose images a stage's objective sees; they decide its classes. Those without labels count
+        where it needs none."""
+        hidden = {*stage.retain.generic, *(self.data.names_of_unlabelled if stage.objective.needs_labels else ())}
+        return set(stage.sources or self.data.names_of_trained) - hidden
 
     def validate(self) -> Recipe:
         """Returns itself. Raises ValueError with path, value and remedy at the first field that cannot be."""
@@ -181,7 +183,11 @@ class Recipe:
             if name not in own:
                 raise ValueError(f"{at}.retain.generic names {name!r}, no data set of its own; {nearest(name, own)}")
         if not self.seen_sources(stage):
-            raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")
+            if set(own) <= set(stage.retain.generic):
+                raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")
+            raise ValueError(
+                f"{at}.sources: the objective sees labelled images alone, and no set has any; name another"
+            )
 
     def _check_unlabelled(self, stage: Stage) -> None:
         """Raises ValueError where a stage takes images without labels, and the objective or the sampling needs them.
@@ -192,10 +198,15 @@ class Recipe:
         for name in stage.sources:
             if name not in self.data.names_of_unlabelled:
                 continue
-            if stage.objective.needs_labels and name not in stage.retain.generic:
+            if not stage.objective.may_lack_labels and name not in stage.retain.generic:
                 kind = type(stage.objective).__name__
                 raise ValueError(
-                    f"{at} {name!r}. Its images have no labels, and {kind} needs labels; KeepCosines does not"
+                    f"{at} {name!r}. Its images have no labels, and {kind} needs "
+                    + (
+                        "a label of each image; take an objective of each batch alone"
+                        if stage.objective.needs_all_labels
+                        else "labels; KeepCosines does not, and may stand beside it in a Sum"
+                    )
                 )
             if isinstance(sampling, PerClass) or sampling.power != 0.0:
                 raise ValueError(

@@ -103,8 +103,8 @@ class Stage:
         cost: What changes time and memory.
         validation: When it is scored.
         sources: The data sets that it trains on; empty is all that have labels. Its classes are those of these alone.
-            Sets without labels train where they are named here, if the objective needs no labels (`KeepCosines`) and
-            the sampling none (`Weighted(power=0.0)`).
+            Sets without labels train where they are named here, if the sampling needs no labels (`Weighted(power=0.0)`)
+            and the objective (`KeepCosines`), or a term of its `Sum`, needs none.
         patch_stride: Pixels from one patch of a transformer to the next; 0 is the patch's side, less makes patches
             overlap (1st place: 12 of 14).
         left_out: Training classes that the stage does not train on. It is validated on them, instead of on the

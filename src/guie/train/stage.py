@@ -253,7 +253,7 @@ def _encoder(run: Run, stage: Stage, model: Model) -> Encoder:
 
 def _warn_of_single_images(stage: Stage, train_set: TrainSet) -> None:
     """Says how many classes have one image, where the objective compares the images of a class."""
-    n_single = int((np.bincount(train_set.labels[~train_set.is_generic]) == 1).sum())
+    n_single = int((np.bincount(train_set.labels[~train_set.is_hidden]) == 1).sum())
     if stage.objective.needs_positives and n_single:
         what = "is its own positive" if isinstance(stage.sampling, PerClass) else "has no positive"
         text = "stages.%s: %d of %d classes have one image, which %s; raise data.min_per_class to leave them out"

@@ -58,6 +58,11 @@ def _is_left_out(index: pd.DataFrame, stage: Stage) -> np.ndarray:
     return found
 
 
+def _is_without_needed_label(index: pd.DataFrame, stage: Stage) -> np.ndarray:
+    """Whether each row has no label, and the stage's objective, or a term of it, needs labels; bool [n]."""
+    return (index["split"] == UNLABELLED).to_numpy() & stage.objective.needs_labels
+
+
 def labelled(class_ids: np.ndarray, is_generic: np.ndarray, withheld: str = "") -> tuple[np.ndarray, int]:
     """Labels that count from 0, int64 [n], and how many classes the objective sees.
 
@@ -65,7 +70,7 @@ def labelled(class_ids: np.ndarray, is_generic: np.ndarray, withheld: str = "") 
 
     Args:
         class_ids: int [n].
-        is_generic: bool [n], the images that the objective does not see.
+        is_generic: bool [n], the images that the objective does not see: of generic sets, or without a label.
         withheld: What else may be why none is left, for the message.
 
     Raises:
@@ -73,7 +78,10 @@ def labelled(class_ids: np.ndarray, is_generic: np.ndarray, withheld: str = "") 
     """
     known = np.unique(class_ids[~is_generic])
     if not len(known):
-        raise ValueError(f"only images of generic sets are left to train on{withheld}; raise data.limits of the others")
+        raise ValueError(
+            f"only images of generic sets or without labels are left to train on{withheld}; raise data.limits of the "
+            "others"
+        )
     classes = np.concatenate([known, np.setdiff1d(class_ids[is_generic], known)])
     order = np.argsort(classes)
     return order[np.searchsorted(classes, class_ids, sorter=order)].astype(np.int64), len(known)
@@ -115,7 +123,9 @@ class TrainSet:
         rows: int64 [n], their row numbers in the pack.
         labels: int64 [n], their classes, 0 to n_classes - 1 in the order of the pack's class ids; see `labelled`.
         n_classes: Classes in this stage that the objective sees.
-        is_generic: bool [n], the images that it does not see; their labels are n_classes and more. See `Retain`.
+        is_generic: bool [n], the images of generic sets, which the objective does not see. See `Retain`.
+        is_hidden: bool [n], these and the images without a label, which the terms of a `Sum` that need labels do not
+            see. Their labels are n_classes and more.
         n_steps: Steps in an epoch.
     """
 
@@ -130,7 +140,8 @@ class TrainSet:
         index = index.iloc[self.rows]
         self.is_generic = index["source"].isin(stage.retain.generic).to_numpy()
         self._check_generic(stage, withheld)
-        self.labels, self.n_classes = labelled(index["class_id"].to_numpy(), self.is_generic, withheld)
+        self.is_hidden = self.is_generic | _is_without_needed_label(index, stage)
+        self.labels, self.n_classes = labelled(index["class_id"].to_numpy(), self.is_hidden, withheld)
         self.image_ids = index["image_id"].to_numpy()
         self.repeats = index["repeats"].to_numpy()
         weights = {limit.name: limit.weight for limit in recipe.data.limits}

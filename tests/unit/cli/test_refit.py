@@ -22,7 +22,7 @@ from guie.embed.pca import Moments
 from guie.embed.projection import Projection
 from guie.embed.views import normalise, to_square
 from guie.export.refit import Refittable
-from guie.export.submission import load_script
+from guie.export.submission import load_script, save_module
 from guie.files import digest_of_file
 from guie.run import Run
 
@@ -127,7 +127,8 @@ def test_file_without_its_run_and_photos_without_labels(
     shutil.copy(run.folder(8) / "saved_model.pt", tmp_path / "alone.pt")
     noted = made(tmp_path / "to", str(tmp_path / "alone.pt"), str(flat))
     assert noted["run"] is None and noted["share"] == 1 and noted["trial"]["mp5"] is None
-    assert "the photos count alone" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the photos count alone" in told and "whitened" not in told
     assert not list((tmp_path / "to").glob(".embeddings*"))
 
 
@@ -245,7 +246,60 @@ def test_few_photos_and_model_without_projection_are_told(
     few = tmp_path / "few"
     shutil.copytree(photos / "100", few / "100")
     assert main(["refit", str(run.out), str(few), "--to", str(tmp_path / "to")]) == 2
-    assert "there are 5 photos, of which a trial on half of them needs 130" in capsys.readouterr().err
+    assert "the number of photos is 5, but a refit with its trial needs 130" in capsys.readouterr().err
     plain = make_small_run(tmp_path / "runs" / "plain")
     assert main(["refit", str(plain.out), str(photos), "--to", str(tmp_path / "to")]) == 2
     assert "does not end in a projection" in capsys.readouterr().err
+
+
+def test_whitening_that_a_file_without_its_run_loses_is_told(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exponent is not in the file, so the refit has components of length one."""
+    module = load_script(run.folder(8) / "saved_model.pt")
+    module.matrix.mul_(torch.linspace(1, 3, 64)[:, None])
+    save_module(module, tmp_path / "alone.pt")
+    made(tmp_path / "to", str(tmp_path / "alone.pt"), str(photos))
+    assert "the refit is not whitened" in capsys.readouterr().out
+    lengths = load_script(tmp_path / "to/saved_model.pt").matrix.norm(dim=1)
+    assert torch.allclose(lengths, torch.ones(64), atol=1e-4)
+
+
+def test_refit_of_a_run_that_was_made_anew_is_told(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's moments are then of other networks' outputs: to mix them in would be wrong without a word."""
+    own = tmp_path / "runs/small"
+    shutil.copytree(run.out, own)
+    made(tmp_path / "to", str(own), str(photos))
+    made(tmp_path / "again", str(tmp_path / "to"), str(photos))  # of the same networks
+    file = own / "08_export/saved_model.pt"
+    module = load_script(file)
+    next(iter(module.parameters())).data.mul_(1.01)
+    file.unlink()
+    save_module(module, file)
+    words = [str(photos), "--to", str(tmp_path / "other"), "--anyway"]
+    assert main(["refit", str(tmp_path / "to"), *words]) == 2
+    assert "has other networks than its run" in capsys.readouterr().err
+    shutil.copy(tmp_path / "to/saved_model.pt", tmp_path / "copy.pt")
+    assert main(["refit", str(tmp_path / "copy.pt"), *words]) == 0
+
+
+@pytest.mark.parametrize("content", ['{"digest', "[]", "{}"])
+def test_damaged_note_of_a_refit_is_told(
+    run: Run, photos: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(run.folder(8) / "saved_model.pt", folder)
+    (folder / "refit.json").write_text(content)
+    for model, to in ((run.out, folder), (folder, tmp_path / "to")):
+        assert main(["refit", str(model), str(photos), "--to", str(to)]) == 2
+        assert f"{folder / 'refit.json'} is damaged, or not written by guie refit" in capsys.readouterr().err
+
+
+def test_list_of_paths_alone(run: Run, photos: Path, tmp_path: Path) -> None:
+    lines = ["path", *map(str, files(photos))]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    noted = made(tmp_path / "to", str(run.out), str(tmp_path / "list.csv"))
+    assert noted["n_photos"] == 4 * N_CLASSES and noted["trial"]["held_out_by"] == "photo"

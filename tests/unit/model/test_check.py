@@ -35,7 +35,7 @@ def with_model(name: str, **options: str) -> Recipe:
         (with_model("test_convnext", feature="cls"), "stages.s1_head.image_px: .*has no class token"),
         (
             load_recipe("tiny", ["stages.s5_highres_backbone.patch_stride=8"]),
-            "stages.s5_highres_backbone.image_px: .*no patches to overlap",
+            "stages.s5_highres_backbone.image_px: .*cannot cut overlapping patches",
         ),
         (
             load_recipe("tiny", ["stages.s2_backbone.cost.patch_drop=.5"]),

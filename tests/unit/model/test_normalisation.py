@@ -82,6 +82,7 @@ def test_library_decides(library: str, name: str, weights: str, expected: tuple[
             "not stated, and timm has none for hf-hub:me/mine; state those with which mine.pth was trained",
         ),
         (Model("open_clip", "ViT-S-32-alt", "mine.pth"), "open_clip has none for ViT-S-32-alt"),
+        (Model("timm", "test_vit", "pretrained:no_such_tag"), "not stated, and timm has none for test_vit"),
         (
             Model("timm", "vit_tiny_patch16_224", "pretrained:augreg_in21k", mean=HALF[0], std=(0.5, 0.5, 0.6)),
             "std 0.5, 0.5, 0.6, but timm has",

@@ -56,6 +56,13 @@ def test_feature_depends_on_the_kept_patches_alone_and_in_eval_mode_on_all(name:
     assert seen(backbone.eval()).all() and kept.shape == (3, N_PATCHES)
 
 
+@pytest.mark.parametrize("name", [*TOWERS, "ViT-S-32-alt"])
+def test_network_in_eval_mode_sees_all_patches_as_soon_as_it_is_prepared(name: str):
+    backbone = tower(name).eval()
+    drop_patches(backbone.network, SHARE)
+    assert seen(backbone).all()
+
+
 def test_feature_is_that_of_a_network_which_gets_the_kept_tokens_only():
     backbone = tower("test_vit")
     network = backbone.network

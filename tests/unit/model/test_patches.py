@@ -130,7 +130,7 @@ def test_stride_of_the_patch_is_no_overlap():
     [
         ("test_vit", 96, 17, "patch_stride is 17, must be 1 to 16"),
         ("test_vit", 12, 0, "image_px is 12, must be at least 16"),
-        ("test_convnext", 96, 12, "a ConvNeXt has no patches to overlap"),
+        ("test_convnext", 96, 12, "a ConvNeXt cannot cut overlapping patches"),
     ],
 )
 def test_what_cannot_be_is_told(network: str, image_px: int, stride: int, complaint: str):

@@ -58,14 +58,14 @@ def check_family(family: Family, folder: Path, sides: tuple[int, ...]) -> None:
     for px in sides:
         backbone = build_backbone(model, px, path, has_tag_weights=False)
         assert is_near(ours(model, backbone, images_of(px)), theirs.at(px)(images_of(px))), px
-    check_overlap(family, model, theirs, path)
     check_export(backbone, sides[-1], folder)
+    check_overlap(family, model, theirs, path)
 
 
 def check_overlap(family: Family, model: Model, theirs: Theirs, weights: Path) -> None:
-    """Overlapping patches give what the library's network gives for these patches side by side."""
+    """Overlapping patches give what the library's network gives for these patches side by side, exported, too."""
     if not family.patch_px:
-        with pytest.raises(ValueError, match="has no patches to overlap; leave it at 0"):
+        with pytest.raises(ValueError, match=r"cannot cut overlapping patches .*; leave it at 0"):
             build_backbone(model, family.px[0], weights, patch_stride=8, has_tag_weights=False)
         return
     px, stride = 2 * family.patch_px + 13, family.patch_px * 2 // 3
@@ -73,6 +73,7 @@ def check_overlap(family: Family, model: Model, theirs: Theirs, weights: Path) -
     images = images_of(px)
     wide = side_by_side(images, family.patch_px, stride)
     assert is_near(ours(model, backbone, images), theirs.at(wide.shape[-1])(wide))
+    check_export(backbone, px, weights.parent)
 
 
 def check_export(backbone: Backbone, px: int, folder: Path) -> None:

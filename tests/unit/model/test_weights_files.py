@@ -106,6 +106,26 @@ def test_checkpoints_are_taken_for_their_weights(
         assert are_loaded(tmp_path / "w.pt", weights)
 
 
+def test_what_is_left_out_beside_the_weights_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(logging.getLogger("guie"), "propagate", True)
+    mine, other = vit().state_dict(), timm.create_model("test_vit2").state_dict()
+    cases = {
+        "'ema' > 'module'; 'model' beside it is left out": {"model": other, "ema": {"module": mine}},
+        "'a' > 'teacher'; 'student', 'net' beside it are left out": {
+            "a": {"net": other, "teacher": mine, "student": other, "encoder": {"lr": 1.0}}
+        },
+        "'model'\n": {"model": mine, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    }
+    for told, content in cases.items():
+        caplog.clear()
+        torch.save(content, tmp_path / "w.pt")
+        with caplog.at_level(logging.INFO, logger="guie"):
+            assert are_loaded(tmp_path / "w.pt", mine)
+        assert f"weights w.pt: taken from {told}" in f"{caplog.text}\n"
+
+
 PREFIXES = (
     "module.",
     "_orig_mod.",
@@ -145,6 +165,14 @@ def test_marks_of_compiled_and_sharded_blocks_inside_names_are_left_out(tmp_path
     }
     save_file(marked, tmp_path / "w.safetensors")
     assert set(marked) != set(weights) and are_loaded(tmp_path / "w.safetensors", weights)
+
+
+def test_one_name_with_and_without_a_mark_is_told_where_the_tensors_differ(tmp_path: Path):
+    weights, other = vit(1).state_dict(), vit(7).state_dict()
+    text = complaint({**weights, **{f"_orig_mod.{name}": tensor for name, tensor in other.items()}}, tmp_path)
+    assert "holds two different tensors cls_token, one of them as _orig_mod.cls_token; save only one of them" in text
+    torch.save({**weights, **{f"_orig_mod.{name}": tensor for name, tensor in weights.items()}}, tmp_path / "w.pt")
+    assert are_loaded(tmp_path / "w.pt", weights)
 
 
 def test_two_copies_of_the_network_are_not_chosen_from(tmp_path: Path):
@@ -254,7 +282,13 @@ def test_damaged_files_are_told(tmp_path: Path, content: bytes):
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.pt .*damaged, or holds more than weights.*fetch it") as caught:
         read_weights(tmp_path / "w.pt")
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 450
+    assert "\n" not in str(caught.value) and "( )" not in str(caught.value) and len(str(caught.value)) < 450
+
+
+def test_safetensors_by_another_name_are_told(tmp_path: Path):
+    save_file(vit().state_dict(), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w\.pt is a safetensors file; rename it so that its name ends in \.safetens"):
+        read_weights(tmp_path / "w.pt")
 
 
 def test_truncated_file_is_told(tmp_path: Path):

@@ -61,6 +61,11 @@ def test_tags_of_open_clip(text: str, px: int, licence: str):
     assert found.model.library == "open_clip" and found.weights is None
 
 
+def test_default_tag_of_open_clip_is_one_of_the_networks_own_activation():
+    assert tower("open_clip:ViT-B-32").model.weights == "pretrained:laion2b_e16"  # the first of GELU
+    assert tower("open_clip:ViT-B-32-quickgelu").model.weights == "pretrained:openai"
+
+
 def test_files_of_weights_tell_their_network_by_recipe_config_name_or_text(tmp_path: Path):
     known = tower(str(weights(tmp_path / "mobilenetv2_100_imagenet.safetensors")))
     assert (known.model.name, known.model.pad_type, known.model.mean) == ("mobilenetv2_100", "same", (0.5, 0.5, 0.5))

@@ -2,6 +2,7 @@
 pairs; killed within an epoch; on images without labels."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from guie.data.packed import PackedImages
 from guie.files import load_weights
 from guie.recipe import HEAD as FRESH
 from guie.recipe import (
+    ArcFace,
     Augment,
     Contrastive,
     KeepCosines,
     KoLeo,
+    Mic,
     Model,
     PerClass,
     Recipe,
@@ -210,6 +213,30 @@ def test_stage_trains_on_images_without_labels_where_it_names_them(run: Run) -> 
     assert set(drawn) & set(photos)
 
 
+def test_term_of_cosines_trains_on_images_without_labels_beside_class_centres(run: Run) -> None:
+    """The centres are those of the labelled classes, and start at their means; what the folder shows moves the neck."""
+    packed = PackedImages(run.folder(3))
+    photos, others = without_labels(packed), [source.name for source in RECIPE.data.sources]
+    assert len(photos)
+    stage = changed(
+        STUDENTS["timm"],
+        objective=Sum(terms=(ArcFace(), KeepCosines(weight=WEIGHT))),
+        start=Start(of="pretrained", fresh=FRESH, has_mean_centers=True),
+    )
+    ends = []
+    for name, sources in (("labelled", others), ("with_photos", (*others, "photos"))):
+        own = changed(stage, name=name, sources=tuple(sources))
+        train_set = TrainSet(RECIPE, own, packed)
+        is_photo = np.isin(train_set.rows, photos)
+        assert (train_set.labels[is_photo] >= train_set.n_classes).all() and is_photo.any() == (name == "with_photos")
+        assert (train_set.labels[~is_photo] < train_set.n_classes).all()
+        made = replace(run, recipe=changed(RECIPE, stages=Stages(head=(own,))))
+        train_row(made, own, packed, Accelerator(cpu=True))
+        ends.append(weights_of(made, name))
+    assert {name: tensor.shape for name, tensor in ends[0].items()} == {n: t.shape for n, t in ends[1].items()}
+    assert not torch.equal(ends[0]["neck.linear.weight"], ends[1]["neck.linear.weight"])
+
+
 def with_photos(**fields: object) -> Recipe:
     """The recipe `tiny` with a teacher and a student at its end, and a source without labels."""
     rows = (*WORLD.stages.highres, TEACHERS["timm"], changed(STUDENTS["timm"], **fields))
@@ -225,7 +252,13 @@ def test_stage_that_needs_labels_refuses_images_without() -> None:
     generic = Retain(features_weight=1.0, generic=("photos",))
     with_photos(sources=own, trains="backbone", objective=Contrastive(), retain=generic).validate()
     words = "stages.timm_student.sources names 'photos'. Its images have no labels, and "
-    for objective in (Contrastive(), Sum(terms=(KeepCosines(), Contrastive()))):
+    with_photos(sources=own, objective=Sum(terms=(KeepCosines(of="timm_teacher"), Contrastive()))).validate()
+    with pytest.raises(ValueError, match=f"{words}Sum needs a label of each image"):
+        with_photos(sources=own, objective=Sum(terms=(KeepCosines(of="timm_teacher"), Mic()))).validate()
+    with pytest.raises(ValueError, match="sees labelled images alone, and no set has any"):
+        both = Sum(terms=(KeepCosines(of="timm_teacher"), ArcFace()))
+        with_photos(sources=("photos",), objective=both).validate()
+    for objective in (Contrastive(), Sum(terms=(ArcFace(), Contrastive()))):
         with pytest.raises(ValueError, match=f"{words}{type(objective).__name__} needs labels; KeepCosines does not"):
             with_photos(sources=own, objective=objective).validate()
     remedy = r"they would count as one class; take sampling=Weighted\(power=0.0\)"

@@ -120,7 +120,7 @@ def test_too_few_images_beside_a_foreign_domain_name_it():
     given = index.assign(split=index["split"].mask(index["domain"] == "a", "given"))
     with pytest.raises(ValueError, match=f"no training image is left after balancing; lower .* {told}"):
         train_set_of(index.assign(split="given"), foreign_domain="a")
-    with pytest.raises(ValueError, match=f"only images of generic sets are left to train on {told}"):
+    with pytest.raises(ValueError, match=f"only images of generic sets or without labels are left to train on {told}"):
         train_set_of(given, foreign_domain="a", retain=Retain(features_weight=1.0, generic=("two",)))
     with pytest.raises(ValueError, match="are left to train on;"):
         train_set_of(index, retain=Retain(features_weight=1.0, generic=("one", "two")))

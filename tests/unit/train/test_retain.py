@@ -170,7 +170,7 @@ def test_classes_that_the_objective_sees_come_first() -> None:
     assert labels.tolist() == [1, 3, 3, 0, 2, 1, 0] and n_classes == 2
     plain, n_all = labelled(ids, np.zeros(7, bool))
     assert plain.tolist() == [3, 1, 1, 2, 0, 3, 2] and n_all == 4
-    with pytest.raises(ValueError, match="only images of generic sets are left"):
+    with pytest.raises(ValueError, match="only images of generic sets or without labels are left"):
         labelled(ids, np.ones(7, bool))
 
 

@@ -36,6 +36,11 @@ class Kind:
         """The fewest classes of a batch from which it learns anything."""
         return 2 if self.needs_positives else 1
 
+    @property
+    def may_lack_labels(self) -> bool:
+        """Whether images without labels may be among its training images."""
+        return not self.needs_labels
+
     def state_shape(self) -> tuple[Any, ...]:
         """What decides which weights and buffers the objective has: rows that agree in it can load each other's
         objective."""

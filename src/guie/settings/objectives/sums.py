@@ -79,6 +79,8 @@ Term = (
 class Sum(Kind):
     """Several objectives of which the sum is minimised: `Sum(terms=(Contrastive(), KoLeo(weight=0.7)))`.
 
+    Where a stage names a source without labels, the terms that need labels do not see its images; the others do.
+
     Attributes:
         terms: The objectives, of different kinds; a path reaches each by its number: `objective.terms.1.weight`.
     """
@@ -119,6 +121,11 @@ class Sum(Kind):
     def needs_labels(self) -> bool:  # type: ignore[override]
         """See `Kind`."""
         return any(term.needs_labels for term in self.terms)
+
+    @property
+    def may_lack_labels(self) -> bool:
+        """See `Kind`."""
+        return not self.needs_all_labels and any(term.may_lack_labels for term in self.terms)
 
     def check_batch(self, at: str, n_classes: int) -> None:
         """See `Kind`."""

@@ -76,7 +76,8 @@ class Shape:
         dim: Numbers of an embedding.
         feature_dim: Numbers of a feature.
         counts: [n_classes], training rows of each class.
-        labels: int64 [n_items], the class of each training image.
+        labels: int64 [n_items], the class of each training image; n_classes or more of images that objectives with
+            classes do not see.
         has_mean_centers: Whether class centres and proxies start as the means of their classes' embeddings.
         batch_classes: Different classes of a batch; 0 where images are drawn one by one.
         is_backbone_frozen: Whether features stay those of the stage's start.
@@ -157,7 +158,11 @@ def _pairs(settings: Any, shape: Shape) -> Objective:
 
 def _sum(settings: Sum, shape: Shape) -> Objective:
     names = [type(term).__name__ for term in settings.terms]
-    return SumOfObjectives(names, [TABLE[type(term)](term, shape) for term in settings.terms])
+    parts = [TABLE[type(term)](term, shape) for term in settings.terms]
+    has_unlabelled = bool((shape.labels >= shape.n_classes).any())
+    return SumOfObjectives(
+        names, parts, [has_unlabelled and term.needs_labels for term in settings.terms], shape.n_classes
+    )
 
 
 TABLE: dict[type, Callable[[Any, Shape], Objective]] = {

@@ -16,10 +16,10 @@ CHUNK = 4096  # embeddings at a time
 def start_from_means(centers: Tensor, n_each: int, look: Look) -> None:
     """Points centres at the means of their classes' training images, as the model sees them now; see
     `point_at_means`."""
-    items = np.arange(len(look.labels))
+    items = np.flatnonzero(look.labels < len(centers) // n_each)  # images without a label are of no class
     chunks = np.split(items, range(CHUNK, len(items), CHUNK))
     embeddings = torch.cat([look.embeddings(chunk).cpu() for chunk in chunks])
-    point_at_means(centers, n_each, embeddings, torch.from_numpy(look.labels))
+    point_at_means(centers, n_each, embeddings, torch.from_numpy(look.labels[items]))
 
 
 @torch.no_grad()

@@ -16,27 +16,48 @@ class SumOfObjectives(Objective):
 
     Attributes:
         parts: The objectives, by the names of their kinds in small letters.
+        labelled: The names of those that see only rows with a label; none where all rows have one.
+        n_classes: Labels of this number and more are those of rows without one.
     """
 
-    def __init__(self, names: Sequence[str], parts: Sequence[Objective]) -> None:
-        """The sum of `parts`, whose terms are told apart by their names."""
+    def __init__(
+        self, names: Sequence[str], parts: Sequence[Objective], is_labelled: Sequence[bool] = (), n_classes: int = 0
+    ) -> None:
+        """The sum of `parts`, whose terms are told apart by their names.
+
+        Args:
+            names: The parts' names.
+            parts: The objectives.
+            is_labelled: Whether each part sees only rows with a label; empty is none.
+            n_classes: Classes of the training set.
+        """
         super().__init__()
+        self.labelled = {name.lower() for name, is_own in zip(names, is_labelled, strict=False) if is_own}
+        self.n_classes = n_classes
         self.parts = nn.ModuleDict({name.lower(): part for name, part in zip(names, parts, strict=True)})
-        self.is_additive = all(part.is_additive for part in parts)
+        self.is_additive = all(part.is_additive for part in parts) and not self.labelled
 
     def _each(self) -> list[tuple[str, Objective]]:
         return [(name, part) for name, part in self.parts.items() if isinstance(part, Objective)]
 
+    def _seen(self, batch: Batch) -> list[tuple[str, Objective, Batch]]:
+        """The parts that see anything of a batch, with their names, and what they see of it."""
+        if not self.labelled:
+            return [(name, part, batch) for name, part in self._each()]
+        own = batch.of((batch.labels < self.n_classes).nonzero()[:, 0])
+        seen = [(name, part, own if name in self.labelled else batch) for name, part in self._each()]
+        return [(name, part, rows) for name, part, rows in seen if len(rows.labels)]
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Objective`."""
-        named = ((name, part(batch)) for name, part in self._each())
+        """See `Objective`; a part that sees no row of the batch has no term."""
+        named = ((name, part(rows)) for name, part, rows in self._seen(batch))
         return {f"{name}_{term}": value for name, terms in named for term, value in terms.items()}
 
     @torch.no_grad()
     def after_step(self, batch: Batch, look: Look) -> None:
         """See `Objective`."""
-        for _, part in self._each():
-            part.after_step(batch, look)
+        for _, part, rows in self._seen(batch):
+            part.after_step(rows, look)
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, look: Look) -> None:

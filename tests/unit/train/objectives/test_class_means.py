@@ -28,7 +28,7 @@ from guie.settings.objective import (
 from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.objectives.build import build_objective
-from guie.train.objectives.class_means import point_at_means
+from guie.train.objectives.class_means import point_at_means, start_from_means
 
 STAGE = Stage("s", trains="head", optim=Optim(n_epochs=1, batch_size=8, lr=0.01), neck=NECK)
 KINDS: tuple[tuple[ObjectiveSettings, int], ...] = (
@@ -99,6 +99,18 @@ def test_every_kind_with_centers_is_tried() -> None:
 def test_sum_has_centers_where_one_term_has() -> None:
     assert Sum(terms=(KoLeo(), ProxyAnchor())).has_centers and Sum(terms=(ArcFace(), KoLeo())).has_centers
     assert not Sum(terms=(KoLeo(), SupCon())).has_centers
+
+
+def test_images_without_a_label_move_no_centre() -> None:
+    class Look(KnownLook):
+        labels = np.where(np.arange(200) % 5 == 0, N_CLASSES, KnownLook.labels)
+
+    expected, got = torch.randn(2, N_CLASSES, DIM, generator=torch.Generator().manual_seed(3))
+    got.copy_(expected)
+    is_labelled = torch.from_numpy(Look.labels < N_CLASSES)
+    point_at_means(expected, 1, Look.embeddings_of_all[is_labelled], LABELS[is_labelled])
+    start_from_means(got, 1, Look())
+    assert torch.equal(got, expected)
 
 
 def test_means_written_by_hand() -> None:

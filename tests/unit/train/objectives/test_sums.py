@@ -13,6 +13,7 @@ from guie.settings.objective import (
     ArcFace,
     Contrastive,
     DivideConquer,
+    KeepCosines,
     KoLeo,
     Memory,
     Pads,
@@ -77,6 +78,37 @@ def test_every_part_is_told_of_every_step_and_epoch() -> None:
     both.begin_epoch(4, NO_LOOK)
     both.after_step(batch_of(torch.ones(2, 2), torch.arange(2), step=7), NO_LOOK)
     assert parts[0].told == parts[1].told == [("epoch", 4, None), ("step", 7, None)]
+
+
+def test_part_that_needs_labels_sees_only_rows_that_have_one() -> None:
+    """Labels from the number of classes on are those of rows without one; by hand."""
+    parts = [Part(2.0), Part(3.0)]
+    both = SumOfObjectives(["Left", "Right"], parts, [True, False], n_classes=2)
+    x = torch.ones(3, 2, requires_grad=True)
+    terms = both(batch_of(x, torch.tensor([0, 2, 1])))
+    assert terms["left_a"].item() == 8.0 and terms["right_a"].item() == 18.0
+    sum(terms.values()).backward()
+    assert x.grad.tolist() == [[5.0, 5.0], [3.0, 3.0], [5.0, 5.0]]
+    without = batch_of(torch.ones(2, 2), torch.tensor([2, 3]), step=9)
+    assert set(both(without)) == {"right_a", "right_b"}
+    both.after_step(without, NO_LOOK)
+    assert not parts[0].told and parts[1].told == [("step", 9, None)]
+    assert not SumOfObjectives(["A", "B"], [Part(1.0, is_additive=True)] * 2, [True, False], 2).is_additive
+
+
+def test_cosines_of_images_without_labels_are_kept_beside_class_centres() -> None:
+    """The class loss is that of the labelled rows alone, the cosines are those of all pairs."""
+    labels = torch.arange(30) % 4  # of the last there are three classes only
+    settings = Sum(terms=(ArcFace(), KeepCosines(weight=5.0)))
+    torch.manual_seed(0)
+    shape = Shape(3, 4, 6, torch.ones(3), labels, is_backbone_frozen=True)
+    both = TABLE[Sum](settings, shape).double()
+    embeddings, features = drawn(30, 4, 4, seed=1)[0], drawn(30, 6, 4, seed=2)[0]
+    terms = both(batch_of(embeddings, labels, features=features))
+    arc, keep = both.parts["arcface"], both.parts["keepcosines"]
+    (own,) = arc(batch_of(embeddings[labels < 3], labels[labels < 3])).values()
+    (cosines,) = keep(batch_of(embeddings, labels, features=features)).values()
+    assert [term.item() for term in terms.values()] == pytest.approx([own.item(), cosines.item()])
 
 
 def test_rates_and_undecayed_name_the_parts_parameters() -> None:
