@@ -17,6 +17,8 @@ from guie.model.backbone import Backbone, parts_of
 from guie.run import Run
 from guie.settings.model import Model
 
+Stored = np.ndarray | Halves | Joined  # features in the cache, float32 [n, d] where they are read by rows
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -65,7 +67,7 @@ class FeatureStore:
         rows: np.ndarray,
         change: Change | None = None,
         other_views: Sequence[str] = (),
-    ) -> np.ndarray | Halves | Joined:
+    ) -> Stored:
         """Features, float32 [n_rows, feature_dim], memory-mapped. Those that are not in the cache are extracted now.
 
         Backbones that stand side by side are extracted one after the other. So a setting that uses one of them alone

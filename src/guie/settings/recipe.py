@@ -217,7 +217,7 @@ class Recipe:
 
     def _check_teachers(self, stage: Stage, names: list[str]) -> None:
         for name in stage.reads:
-            check_earlier(f"stages.{stage.name}.objective is taught by", name, names)
+            check_earlier(f"stages.{stage.name}.objective is taught by", name, [PRETRAINED, *names])
 
     def _check_start(self, stage: Stage, names: list[str]) -> None:
         at, parent = f"stages.{stage.name}", self.parent(stage)

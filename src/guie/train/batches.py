@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from guie.data.augment import VERSION, TrainTransform
 from guie.data.packed import PackedImages
 from guie.embed.extract import Squares
-from guie.embed.features import Encoder, FeatureStore
+from guie.embed.features import Encoder, FeatureStore, Stored
 from guie.embed.loading import load_batches
 from guie.embed.sizes import sizes_of
 from guie.embed.views import normalise
@@ -54,9 +54,9 @@ class ImageBatches:
         packed: PackedImages,
         train_set: TrainSet,
         accelerator: Accelerator,
-        taught: Mapping[str, np.ndarray] | None = None,
+        taught: Mapping[str, Stored] | None = None,
     ) -> None:
-        """Batches for `stage` on the accelerator's device; `taught` are the teachers' embeddings, see `ModelLook`."""
+        """Batches for `stage` on the accelerator's device; `taught` is of the teachers, see `ModelLook`."""
         self.taught = taught or {}
         self.mean_std = mean_std(recipe.model_of(stage.name))
         self.stage, self.train_set, self.accelerator = stage, train_set, accelerator
@@ -126,9 +126,9 @@ class FeatureBatches:
         train_set: TrainSet,
         store: FeatureStore,
         encoder: Encoder,
-        taught: Mapping[str, np.ndarray] | None = None,
+        taught: Mapping[str, Stored] | None = None,
     ) -> None:
-        """Extracts what is not in the cache yet; `taught` are the teachers' embeddings, see `ModelLook`."""
+        """Extracts what is not in the cache yet; `taught` is of the teachers, see `ModelLook`."""
         self.taught = taught or {}
         self.stage, self.train_set, self.accelerator = stage, train_set, store.accelerator
         transform = TrainTransform(stage.augment, stage.image_px)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from guie.embed.extract import Squares
+from guie.embed.features import Stored
 from guie.embed.loading import load_batches
 from guie.embed.views import normalise
 from guie.model.embedder import Embedder
@@ -23,7 +24,7 @@ class ModelLook:
     """See `Look`."""
 
     def __init__(
-        self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder, by: Mapping[str, np.ndarray]
+        self, labels: np.ndarray, plain: Callable[[np.ndarray], Tensor], model: Embedder, by: Mapping[str, Stored]
     ) -> None:
         """A look at the training set.
 
@@ -31,7 +32,7 @@ class ModelLook:
             labels: int64 [n_items].
             plain: What the neck takes of plain views, float32 [n, feature_dim (+ 3)], of rows of the training set.
             model: Asked in eval mode.
-            by: Embeddings of all rows of the training set, float32 [n_items, dim], by the teacher's name.
+            by: What teachers make of all rows of the training set, float32 [n_items, dim], by the teacher's name.
         """
         self.labels, self.plain, self.model, self.by = labels, plain, model, by
 

@@ -13,13 +13,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from guie.embed.halves import Halves
-from guie.embed.joined import Joined
+from guie.embed.features import Stored
 from guie.settings.retain import Retain
 from guie.train.objectives.base import Batch, Objective
 from guie.train.sharding import full_tensor
-
-Stored = np.ndarray | Halves | Joined  # features in the cache, read by rows
 
 
 @dataclass(frozen=True)

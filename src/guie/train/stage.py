@@ -192,7 +192,9 @@ def _start(run: Run, row: Row, train_set: TrainSet) -> Model:
     n = train_set.n_classes
     counts = np.bincount(train_set.labels, weights=train_set.repeats, minlength=n)[:n]
     seed = seed_of(run.recipe.seed, row.name)
-    taught_dims = {name: run.recipe.stage(name).neck.dim for name in stage.reads}
+    taught_dims = {
+        name: backbone.feature_dim if name == PRETRAINED else run.recipe.stage(name).neck.dim for name in stage.reads
+    }
     model = build_model(
         backbone, stage, torch.from_numpy(counts), torch.from_numpy(train_set.labels), seed, taught_dims
     )

@@ -1,5 +1,5 @@
-"""Computes the embeddings of the training images by a teacher: an earlier row of the recipe, of any backbone, image
-size and embedding width."""
+"""Computes what a teacher makes of the training images: the embeddings of an earlier row of the recipe, of any
+backbone, image size and width, or the features of the stage's own backbone before any training."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import numpy as np
 import torch
 
 from guie.embed.ensemble import load_backbone, load_neck
-from guie.embed.features import Encoder, FeatureStore
+from guie.embed.features import Encoder, FeatureStore, Stored
 from guie.embed.sizes import sized
+from guie.settings.names import PRETRAINED
 from guie.settings.stage import Stage
 
 BLOCK = 1 << 14  # rows embedded at once: 75 MB of 1,152 numbers
 
 
-def taught_by(stage: Stage, store: FeatureStore, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The embeddings of plain images by each teacher of a stage, float32 [n_rows, dim], by the teacher's name.
+def taught_by(stage: Stage, store: FeatureStore, rows: np.ndarray) -> dict[str, Stored]:
+    """What each teacher of a stage makes of plain images, float32 [n_rows, dim], by the teacher's name.
 
     All processes must call it together. The teachers' backbone features are read from the feature cache; missing ones
     are extracted.
@@ -25,7 +26,17 @@ def taught_by(stage: Stage, store: FeatureStore, rows: np.ndarray) -> dict[str, 
         store: The feature store of the packed images.
         rows: int64 [n_rows], rows of the pack.
     """
-    return {name: _embeddings(name, store, rows) for name in stage.reads}
+    return {
+        name: _pretrained_features(stage, store, rows) if name == PRETRAINED else _embeddings(name, store, rows)
+        for name in stage.reads
+    }
+
+
+def _pretrained_features(stage: Stage, store: FeatureStore, rows: np.ndarray) -> Stored:
+    model = store.run.recipe.model_of(stage.name)
+    backbone = load_backbone(store.run, PRETRAINED, stage.image_px, stage.patch_stride, model)
+    encoder = Encoder.of(backbone.to(store.accelerator.device), model, stage.image_px, stage.patch_stride)
+    return store.get(encoder, "plain", rows)
 
 
 @torch.no_grad()

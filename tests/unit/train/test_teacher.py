@@ -1,6 +1,7 @@
 """Another row as a teacher: its embeddings by hand, and a stage that takes their cosines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,15 @@ STUDENT = changed(
     optim__n_epochs=6,
     optim__lr=3e-2,
 )
+TUNED = changed(HEAD, name="tuned", trains="all", image_px=32, optim__n_epochs=2, optim__lr=0.3)
+TAUGHT = changed(
+    HEAD,
+    name="taught",
+    image_px=32,
+    start=Start(of="tuned", fresh=FRESH),
+    objective=KeepCosines(weight=100.0, of="pretrained"),
+    optim__n_epochs=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +59,12 @@ def run(out: Path) -> Iterator[Run]:  # noqa: F811
         file.unlink()
 
 
+def pixels(packed: PackedImages, row: int, px: int) -> torch.Tensor:
+    """float [1, 3, px, px], -1 to 1."""
+    image = torch.from_numpy(packed.read(row, px).copy()).permute(2, 0, 1)[None].float()
+    return F.interpolate(image, (px, px), mode="bicubic", antialias=True).clamp(0, 255) / 127.5 - 1
+
+
 def test_teachers_embeddings_are_those_of_its_own_pixels_and_neck(run: Run) -> None:
     """48 px and 24 numbers, whatever the student has."""
     packed = PackedImages(run.folder(3))
@@ -58,14 +74,9 @@ def test_teachers_embeddings_are_those_of_its_own_pixels_and_neck(run: Run) -> N
     weights = load_weights(run.stage_folder("teacher") / "final.safetensors")
     backbone = build_backbone(run.recipe.model, 48, None, run.recipe.seed).eval()
     for row, embedding in zip(rows, found["teacher"], strict=True):
-        image = F.interpolate(
-            torch.from_numpy(packed.read(int(row), 48).copy()).permute(2, 0, 1)[None].float(),
-            (48, 48),
-            mode="bicubic",
-            antialias=True,
-        )
+        image = pixels(packed, int(row), 48)
         with torch.no_grad():
-            feature = backbone((image.clamp(0, 255) / 255 - 0.5) / 0.5)[0]
+            feature = backbone(image)[0]
         by_hand = weights["neck.linear.weight"] @ feature + weights["neck.linear.bias"]
         cosine = float(F.cosine_similarity(by_hand, torch.from_numpy(embedding), dim=0))
         assert cosine > 0.999, "of the same pixels, but for the resizing"
@@ -78,3 +89,30 @@ def test_student_learns_the_cosines_and_its_mark_knows_the_teacher(run: Run) -> 
     assert inputs_of(run, STUDENT)["teachers"] == outputs_digest(run.stage_folder("teacher"))
     assert "teachers" not in inputs_of(run, TEACHER)
     assert np.isfinite(loss).all()
+
+
+def test_pretrained_teaches_a_stage_after_a_tuned_one_with_its_features_before_any_training(run: Run) -> None:
+    """They are those of a library's network with the recipe's weights, not those of the backbone that was tuned."""
+    recipe = changed(run.recipe, stages=Stages(head=(TUNED, TAUGHT)))
+    own = replace(run, recipe=recipe)
+    packed = PackedImages(own.folder(3))
+    for row in recipe.stages:
+        train_row(own, row, packed, Accelerator(cpu=True))
+    rows = TrainSet(recipe, TAUGHT, packed).rows[::7]
+    (found,) = taught_by(TAUGHT, FeatureStore(own, packed, Accelerator(cpu=True)), rows).values()
+    backbone = build_backbone(recipe.model, 32, None, recipe.seed).eval()
+    images = torch.cat([pixels(packed, int(row), 32) for row in rows])
+    tuned = load_weights(own.stage_folder("tuned") / "final.safetensors")
+    moved = build_backbone(recipe.model, 32, None, recipe.seed).eval()
+    moved.load_state_dict({name.removeprefix("backbone."): t for name, t in tuned.items() if "backbone." in name})
+    with torch.no_grad():
+        wanted, after = (of(images) for of in (backbone, moved))
+    near, far = (F.cosine_similarity(torch.from_numpy(found[:]), of) for of in (wanted, after))
+    assert near.min() > 0.98 > 0.9 > far.max() and near.mean() > 0.997, "of the same pixels, but for the resizing"
+    assert inputs_of(own, TAUGHT)["teachers"].startswith("pretrained ")
+
+
+def test_teacher_must_come_before_the_stage_or_be_the_pretrained_backbone() -> None:
+    late = changed(TAUGHT, objective__of="no_such_row")
+    with pytest.raises(ValueError, match=r"taught by 'no_such_row', .*known: pretrained, tuned"):
+        changed(WORLD, stages=Stages(head=(TUNED, late))).validate()
