@@ -36,7 +36,8 @@ def check_networks(recipe: Recipe) -> None:
 
     Raises:
         ValueError: the library does not have a name or tag; a network cannot have a feature, size or patch stride, or
-            cannot leave out patches; or a PCA has more dimensions than its input. The message names the field.
+            cannot leave out patches; or a PCA, also one that a neck starts from, has more dimensions than its input.
+            The message names the field.
     """
     parts: dict[Model, int] = {}
     asked = _sizes(recipe)
@@ -58,7 +59,9 @@ def check_networks(recipe: Recipe) -> None:
                 parts[model] = backbone(torch.zeros(1, 3, image_px, image_px, device="meta")).shape[1]
             log.debug("%s at %d px: %d features", model.name, image_px, parts[model])
     known = [model for model in asked if all(each in parts for each in model.each)]
-    _check_pca(recipe, {model: sum(parts[each] for each in model.each) for model in known})
+    widths = {model: sum(parts[each] for each in model.each) for model in known}
+    _check_necks(recipe, widths)
+    _check_pca(recipe, widths)
 
 
 def _sizes_of_each(asked: dict[Model, dict[tuple[int, int], str]]) -> dict[Model, dict[tuple[int, int], str]]:
@@ -78,6 +81,17 @@ def _check_patch_drop(recipe: Recipe, model: Model, network: Any) -> None:
                 drop_patches(copy.deepcopy(network), stage.cost.patch_drop)
             except ValueError as error:
                 raise ValueError(f"stages.{stage.name}.cost.patch_drop: model.name {model.name!r}: {error}") from error
+
+
+def _check_necks(recipe: Recipe, widths: dict[Model, int]) -> None:
+    """Raises ValueError if a neck that starts as a PCA is wider than its network's features, whose widths are given."""
+    for stage in recipe.stages.trained:
+        width = widths.get(recipe.model_of(stage.name))
+        if stage.start.has_pca_neck and width is not None and stage.neck.dim > width:
+            raise ValueError(
+                f"stages.{stage.name}.neck.dim is {stage.neck.dim}, more than the {width} numbers of a feature, of "
+                "which start.has_pca_neck takes a PCA; take a smaller dim, or leave has_pca_neck out"
+            )
 
 
 def _check_pca(recipe: Recipe, widths: dict[Model, int]) -> None:

@@ -15,7 +15,7 @@ class FitImages:
     """Images of some sources, pooled: of a labelled source its training images, of an unlabelled one all.
 
     Attributes:
-        sources: The sources' names; empty is all sources that stages train on.
+        sources: The sources' names; empty is all labelled sources that stages train on.
         weight: Their share of the covariance, relative to the weights beside it, however many images there are.
     """
 

@@ -50,9 +50,10 @@ class Soup:
 class Interpolate:
     """A row that trains nothing: the backbone lies between the one that a row started from and the tuned one.
 
-    Its backbone is (1 - share) * start + share * tuned, weight by weight. Neck and objective are the tuned row's. A
-    tuned backbone gains on the domains that it was trained on and loses on others; between the two it keeps most of the
-    gain and of what it knew before (WiSE-FT, Wortsman et al., CVPR 2022, arXiv 2109.01903).
+    Its backbone is (1 - share) * start + share * tuned, weight by weight. Neck and objective are the tuned row's. In
+    WiSE-FT (Wortsman et al., CVPR 2022, arXiv 2109.01903) it keeps most of what tuning gained on its domain, and of
+    what was known of others. The paper's networks have no batch norm. Statistics of batch norms are mixed here as
+    weights are, and not computed anew. On a MobileNetV2 it gained nothing (tests/benchmarks/foreign.md).
 
     Attributes:
         name: Also the folder of its results.

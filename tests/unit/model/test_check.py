@@ -18,6 +18,15 @@ def with_model(name: str, **options: str) -> Recipe:
     return replace(TINY, model=replace(TINY.model, name=name, **options))
 
 
+def wide_pca_neck() -> Recipe:
+    """A last head-only stage whose neck starts as a PCA that the features are too short for."""
+    first = TINY.stages.head[0]
+    wide = replace(
+        first, name="last_wide", neck=replace(first.neck, dim=5000), start=Start(fresh=HEAD, has_pca_neck=True)
+    )
+    return replace(TINY, stages=replace(TINY.stages, highres=(*TINY.stages.highres, wide))).validate()
+
+
 @pytest.mark.parametrize(
     ("recipe", "complaint"),
     [
@@ -40,6 +49,10 @@ def with_model(name: str, **options: str) -> Recipe:
         (
             load_recipe("tiny", ["stages.s2_backbone.cost.patch_drop=.5"]),
             r"stages.s2_backbone.cost.patch_drop: .*: a \w+ cannot leave out patches .*; set patch_drop to 0",
+        ),
+        (
+            wide_pca_neck(),
+            r"stages.last_wide.neck.dim is 5000, more than the \d+ numbers of a feature, of which start.has_pca_neck",
         ),
     ],
 )
