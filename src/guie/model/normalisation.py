@@ -70,8 +70,25 @@ def log_normalisation(recipe: Recipe) -> MeanStd:
             if model.mean
             else f"as {model.library} has it for {model.name} {model.weights_tag}".strip()
         )
-        log.info("pixels: %s, %s", _text(mean_std(model)), whose)
+        try:
+            log.info("pixels: %s, %s", _text(mean_std(model)), whose)
+        except ValueError as error:
+            at = _field_of(recipe, model)
+            raise ValueError(str(error) if at == "model" else f"{at}: {error}") from error
     return mean_std(recipe.model)
+
+
+def _field_of(recipe: Recipe, model: Model) -> str:
+    """The first field of a recipe that holds a backbone, such as `stages.s1_teacher.start.model.beside.0`."""
+    holders = {"model": recipe.model} | {
+        f"stages.{stage.name}.start.model": stage.start.model for stage in recipe.stages.trained if stage.start.model
+    }
+    return next(
+        f"{at}.beside.{i - 1}" if i else at
+        for at, holder in holders.items()
+        for i, each in enumerate(holder.each)
+        if each == model
+    )
 
 
 def _known(model: Model) -> Mapping[MeanStd, list[str]]:

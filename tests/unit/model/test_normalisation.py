@@ -182,6 +182,23 @@ def test_each_backbone_has_its_own_and_both_are_told(caplog: pytest.LogCaptureFi
     assert "pixels: mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225, as timm has it for test_eff" in caplog.text
 
 
+def test_the_field_of_a_contradiction_is_told():
+    wrong = Model("timm", "test_vit", "pretrained:r160_in1k", mean=(0.3,) * 3, std=(0.3,) * 3)
+    recipe = load_recipe("tiny")
+    (first, *_), own = recipe.stages.head, recipe.model
+    teacher = replace(first, start=Start(fresh=HEAD, model=replace(Model("timm", "test_vit2"), beside=(wrong,))))
+    cases = {
+        "stages.s1_head.start.model.beside.0: model.mean and": replace(
+            recipe, stages=replace(recipe.stages, head=(teacher,))
+        ),
+        "model.beside.0: model.mean and": replace(recipe, model=replace(own, beside=(wrong,))),
+        "model.mean and": replace(recipe, model=wrong),
+    }
+    for told, broken in cases.items():
+        with pytest.raises(ValueError, match=f"^{told} model.std are mean 0.3 and std 0.3, but timm has for test_vit"):
+            log_normalisation(broken)
+
+
 def test_cache_of_features_follows_the_numbers(monkeypatch: pytest.MonkeyPatch):
     def key(model: Model) -> str:
         return FeatureRequest("p", "b", model, 64, "plain", "r").key
