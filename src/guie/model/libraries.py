@@ -34,6 +34,9 @@ def build_network(model: Model, has_tag_weights: bool = True) -> nn.Module:
         ValueError: the name or tag is unknown, or the weights cannot be fetched.
     """
     tag = model.weights_tag
+    kind, _, repository = model.name.partition(":")
+    if kind in ("hf-hub", "hf_hub"):
+        _check_reachable(model, repository.partition("@")[0])  # for its configuration
     if model.library == "timm":
         return _timm_network(model, tag, has_tag_weights)
     network = _image_tower(model)
@@ -180,8 +183,9 @@ def _check_reachable(model: Model, repository: str) -> None:
 
 
 def _not_fetched(model: Model, why: str) -> str:
+    what = f"model.weights {model.weights!r}" if model.weights_tag else "the configuration"
     return (
-        f"model.weights {model.weights!r} of {model.library}'s {model.name} could not be fetched ({why}). Run this "
+        f"{what} of {model.library}'s {model.name} could not be fetched ({why}). Run this "
         "once on a machine with a network and copy its ~/.cache/huggingface here (HF_HUB_OFFLINE=1 then avoids "
         "requests), or name a file: model.weights=PATH"
     )

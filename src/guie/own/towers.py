@@ -270,7 +270,7 @@ def _config(library: str, name: str, tag: str) -> dict[str, Any]:
     return {
         "px": side if isinstance(side, int) else side[0],
         "licence": OPEN_CLIP_LICENCES[max(fitting, key=len)] if fitting else UNKNOWN,
-        "tag": next((known for known in tags if _has_activation_of(name, known)), ""),
+        "tag": next((known for known in tags if _has_activation_of(name, known)), tags[0] if tags else ""),
     }
 
 

@@ -114,6 +114,13 @@ def test_weights_of_a_tag_are_the_towers(small_clip: str, tmp_path: Path, monkey
             Model("open_clip", "roberta-ViT-B-32", "pretrained:laion2b_s12b_b32k"),
             "could not be fetched .huggingface.co cannot be reached",
         ),
+        *(
+            (
+                Model(library, f"hf-hub:me/mine{revision}"),
+                f"^the configuration of {library}'s hf-hub:me/mine{revision} could not be fetched .huggingface.co",
+            )
+            for library, revision in (("timm", "@v2"), ("open_clip", ""))
+        ),
     ],
 )
 def test_names_tags_and_a_missing_network_are_told_in_one_line(model: Model, told: str, no_network: None):

@@ -64,6 +64,8 @@ def test_tags_of_open_clip(text: str, px: int, licence: str):
 def test_default_tag_of_open_clip_is_one_of_the_networks_own_activation():
     assert tower("open_clip:ViT-B-32").model.weights == "pretrained:laion2b_e16"  # the first of GELU
     assert tower("open_clip:ViT-B-32-quickgelu").model.weights == "pretrained:openai"
+    # without one the first, which building it refuses or takes
+    assert tower("open_clip:RN50").model.weights == "pretrained:openai"
 
 
 def test_files_of_weights_tell_their_network_by_recipe_config_name_or_text(tmp_path: Path):
