@@ -36,6 +36,7 @@ from guie.files import whole_file
 from guie.own.recipe_text import recipe_text
 from guie.recipe import (
     HEAD,
+    PRETRAINED,
     ArcFace,
     Interpolate,
     KeepCosines,
@@ -62,9 +63,7 @@ TRAINED = {  # what a form trains, on the page
     "backbone": "Trained: head, backbone at 160 px, the head again, and a wide head at 224 px that a PCA reduces.",
     "whole": "All of minibench is trained.",
 }
-SLOWER = dict.fromkeys(
-    ("now", "now_between", "now_beside", "now_both"), 1.4
-)  # times these minutes, of rows that train longer
+SLOWER = {"now": 1.4, "now_between": 1.4, "now_pretrained": 1.4}  # times these minutes, of rows that train longer
 Change = Callable[[Recipe], Recipe]
 
 
@@ -158,6 +157,21 @@ def interpolated(recipe: Recipe) -> Recipe:
     return replace(changed, stages=replace(changed.stages, backbone=(first, between, *later)))
 
 
+def pretrained_kept(recipe: Recipe) -> Recipe:
+    """Stages after the tuned backbone keep the cosines of the pretrained features, not those of the tuned ones."""
+    tuned = recipe.stages.backbone[0].name
+
+    def change(stage: Stage) -> Stage:
+        if tuned not in recipe.behind([stage.name]) - {stage.name}:
+            return stage
+        assert isinstance(stage.objective, Sum)
+        loss, kept = stage.objective.terms
+        assert isinstance(kept, KeepCosines)
+        return replace(stage, objective=Sum(terms=(loss, replace(kept, of=PRETRAINED))))
+
+    return stages_of(recipe, change)
+
+
 NOW = "+ twice the epochs: minibench now"
 ROWS = (
     Row("minibench as it was", "was", "", as_it_was),
@@ -173,9 +187,10 @@ ROWS = (
     Row(NOW, "now", "+ the same, backbone too", lambda recipe: recipe),
     Row("class means, Interpolate(.5)", "between", "+ class means", lambda r: interpolated(class_means(as_it_was(r)))),
     Row("minibench now, Interpolate(.5)", "now_between", NOW, interpolated),
+    Row("minibench now, pretrained cosines kept", "now_pretrained", NOW, pretrained_kept),
 )
 # A tuned backbone is what these rows change, or stand on.
-OF_THE_BACKBONE = {"keep", "now", "between", "now_between"}
+OF_THE_BACKBONE = {"keep", "now", "between", "now_between", "now_pretrained"}
 
 
 def of_form(form: str) -> Recipe:

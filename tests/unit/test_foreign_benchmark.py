@@ -47,7 +47,7 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
             assert recipe.embed.final.pca_dim == 64  # which a refit needs
             assert recipe not in found
             found.append(recipe)
-        assert len(found) == (4 if form == "head" else 8)
+        assert len(found) == (4 if form == "head" else 9)
     for stage in found[1].stages.trained:  # of the whole pipeline
         assert stage.neck.has_unit_input and stage.start.has_pca_neck == (stage.start.fresh == HEAD)
     assert not any(stage.start.has_mean_centers for stage in found[1].stages.trained)
@@ -63,7 +63,11 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
         between = next(stage for stage in found[row].stages if isinstance(stage, Interpolate))
         assert [stage.name for stage in found[row].stages.trained if stage.start.of == between.name] == [
             "s3_head_224", "s4_wide_head_224", "s5_head_288"]  # fmt: skip
-    assert found[6].embed == found[7].embed == found[5].embed
+    assert found[6].embed == found[7].embed == found[8].embed == found[5].embed
+    teachers = {stage.name: stage.reads for stage in found[8].stages.trained}
+    assert {name for name, own in teachers.items() if own == ("pretrained",)} == set(teachers) - {
+        "s1_head_224", "s2_backbone_160"}  # fmt: skip
+    assert len(teachers) == 8
 
 
 def test_small_form_has_small_images_and_half_the_epochs():
@@ -96,14 +100,14 @@ def test_plan_counts_what_is_left_in_minutes(tmp_path: Path):
     import foreign
 
     given = options(tmp_path)
-    assert "left: about 880 min, 14.7 h" in foreign.plan(given)  # of four folds: six rows at 25 min each, two at 35
+    assert "left: about 1020 min, 17.0 h" in foreign.plan(given)  # of four folds: six rows at 25 min each, three at 35
     fold = foreign.folder_of(tmp_path, "backbone", foreign.ROWS[0]) / "seed0_without_emoji"
     for name, seconds in (("03_packed", 9999), ("04_head", 60), ("05_backbone", 500), ("never_seen", 40)):
         (fold / name).mkdir(parents=True)
         (fold / name / "done.json").write_text(json.dumps({"seconds": seconds}))
     told = foreign.plan(given)
     assert (
-        "  1 of 4 folds,  10.0 min each" in told and "left: about 810 min" in told  # 5 x 4 x 25 + 2 x 4 x 35 + 3 x 10
+        "  1 of 4 folds,  10.0 min each" in told and "left: about 950 min" in told  # 5 x 4 x 25 + 3 x 4 x 35 + 3 x 10
     )  # 5 x 4 x 25 + 4 x 4 x 35 + 3 x 10
 
 
