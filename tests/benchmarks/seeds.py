@@ -1,10 +1,10 @@
 """Runs all doors of a recipe for several seeds, one after the other, and gathers scores, times and memory.
 
 Writes beside itself: <recipe>_scores.csv (the rows of every seed's scores.csv), <recipe>_dimensions.csv (those of
-dimensions.csv, with their seeds) and <recipe>.md (tables). Finished doors
-are skipped, so it may be broken off and started again.
+dimensions.csv, with their seeds) and <recipe>.md (tables). Finished doors are skipped, so it may be broken off and
+started again.
 
-Run, 35 minutes a seed:
+Run, 50 minutes a seed on one core:
      python tests/benchmarks/seeds.py --recipe minibench --data-root ../shared/data --out artifacts/seeds
 Run, 10 minutes a seed on one core:
      python tests/benchmarks/seeds.py --recipe demo
