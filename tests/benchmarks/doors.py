@@ -22,4 +22,7 @@ def open_doors(numbers: Iterable[int], options: Sequence[str], stdout: TextIO | 
     for number in numbers:
         done = subprocess.run([sys.executable, str(PROJECT / DOORS[number]), *options], stdout=stdout, check=False)
         if done.returncode:
-            raise ValueError(f"door {number:02d} ended with status {done.returncode}; the line above says why")
+            why = f"status {done.returncode}; the line above says why"
+            if done.returncode < 0:
+                why = f"signal {-done.returncode}"
+            raise ValueError(f"door {number:02d} ended with {why}")

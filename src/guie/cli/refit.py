@@ -175,21 +175,21 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
     if run is None:
         return Fit(None, 1.0, 0.0)
     folder, whiten = run.out / FOLDERS[7], run.recipe.embed.final.whiten
+    own, exports = exported.path, model
     if exported.n_refitted:
-        _check_run_of_refit(exported.path, run.out / FOLDERS[8] / MODEL_NAME)
-    else:
-        fitted = PCA.load(folder / "pca.npz").matrix
-        if fitted.shape != model.projection.matrix.shape or not np.allclose(fitted, model.projection.matrix, atol=1e-4):
-            raise ValueError(
-                f"{exported.path} has another projection than {folder / 'pca.npz'}: door 07 ran again since; run door "
-                "08 again"
-            )
+        own = run.out / FOLDERS[8] / MODEL_NAME
+        exports = _run_of_refit(model, own)
+    fitted, matrix = PCA.load(folder / "pca.npz").matrix, exports.projection.matrix
+    if fitted.shape != matrix.shape or not np.allclose(fitted, matrix, atol=1e-4):
+        raise ValueError(
+            f"{own} has another projection than {folder / 'pca.npz'}: door 07 ran again since; run door 08 again"
+        )
     path = folder / MOMENTS
     return Fit(Moments.load(path), share, whiten) if path.is_file() else Fit(None, 1.0, whiten)
 
 
-def _check_run_of_refit(refitted: Path, own: Path) -> None:
-    """Checks that a refit and its run have the same networks: what the run left is of its own networks' outputs.
+def _run_of_refit(refitted: Refittable, own: Path) -> Refittable:
+    """The file of a refit's run, which has the same networks: what the run left is of its own networks' outputs.
 
     Args:
         refitted: The refit's saved_model.pt.
@@ -198,14 +198,17 @@ def _check_run_of_refit(refitted: Path, own: Path) -> None:
     Raises:
         ValueError: the run has been trained or exported anew since, or its file is gone.
     """
-    from guie.export.refit import has_equal_networks
+    from guie.export.refit import has_equal_networks, open_model
+    from guie.export.take_away import odd_images
 
-    if not own.is_file() or not has_equal_networks(refitted, own):
-        raise ValueError(
-            f"{refitted} has other networks than its run, whose {own} was made anew since or is gone: name the run "
-            f"itself, or a copy of the refit's {MODEL_NAME} in a folder without refit.json, of which the photos count "
-            "alone"
-        )
+    if own.is_file():
+        opened = open_model(own, refitted.device)
+        if has_equal_networks(refitted, opened, list(odd_images().values())):
+            return opened
+    raise ValueError(
+        f"{refitted.path} has other networks than its run, whose {own} was made anew since or is gone: name the run "
+        f"itself, or a copy of the refit's {MODEL_NAME} in a folder without refit.json, of which the photos count alone"
+    )
 
 
 def _written(
@@ -272,8 +275,8 @@ def _tell(trial: Trial, n_photos: int, fit: Fit, loses_whitening: bool) -> None:
     if fit.before is None:
         print("what the model was fitted on is not known here: the photos count alone")
         if loses_whitening:
-            print("the model is whitened, by how much is not known: the refit is not whitened.")
-            print("Name the run instead of the file to keep the whitening")
+            print("the model is whitened, but its file does not hold the exponent: the refit is not")
+            print("whitened. If you have the run, name it instead of the file to keep the whitening")
     else:
         print(f"of what is fitted on, the photos are {fit.share:.0%}")
     if n_photos < FEW:

@@ -78,18 +78,26 @@ def open_model(path: Path, device: str = "cpu") -> Refittable:
     return Refittable(path, Projection(center.copy(), matrix.copy(), bool(module.has_unit_length)), opened, device)
 
 
-def has_equal_networks(path: Path, other: Path) -> bool:
-    """Whether two files of door 08 give the same outputs before their projections, which may differ.
+def has_equal_networks(model: Refittable, other: Refittable, images: Sequence[np.ndarray]) -> bool:
+    """Whether two models give the same outputs before their projections, which may differ.
+
+    Their tensors are compared, and their outputs: views, image sizes and the way members are joined are code.
 
     Args:
-        path: A saved_model.pt.
-        other: Another one.
+        model: One.
+        other: The other.
+        images: uint8 [3, height, width], on which they are compared.
     """
     digests = set()
-    for file in (path, other):
-        tensors = load_script(file).state_dict()
-        digests.add(digest_of_tensors({name: own for name, own in tensors.items() if name not in OF_PROJECTION}))
-    return len(digests) == 1
+    for each in (model, other):
+        tensors = each.opened.state_dict()
+        own = {name: tensor.cpu() for name, tensor in tensors.items() if name not in OF_PROJECTION}
+        digests.add(digest_of_tensors(own))
+    if len(digests) > 1:
+        return False
+    batches = [torch.from_numpy(image)[None] for image in images]
+    pairs = [(joined_outputs(model, batch), joined_outputs(other, batch)) for batch in batches]
+    return all(a.shape == b.shape and np.allclose(a, b, atol=TOLERANCE) for a, b in pairs)
 
 
 def save_refitted(model: Refittable, projection: Projection, images: Sequence[np.ndarray], path: Path) -> float:

@@ -183,11 +183,12 @@ def _check_reachable(model: Model, repository: str) -> None:
 
 
 def _not_fetched(model: Model, why: str) -> str:
+    other = "name a file: model.weights=PATH" if model.weights_tag else "name a network of the library"
     what = f"model.weights {model.weights!r}" if model.weights_tag else "the configuration"
     return (
         f"{what} of {model.library}'s {model.name} could not be fetched ({why}). Run this "
         "once on a machine with a network and copy its ~/.cache/huggingface here (HF_HUB_OFFLINE=1 then avoids "
-        "requests), or name a file: model.weights=PATH"
+        f"requests), or {other}"
     )
 
 

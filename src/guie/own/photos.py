@@ -128,12 +128,13 @@ def read_photos(path: Path, label_from: str = "", needs_labels: bool = True) -> 
         ValueError: there is no photo, the CSV lacks a column, or the expression is wrong or matches nothing.
     """
     pattern = _pattern(label_from) if label_from else None
+    needed = COLUMNS if needs_labels and pattern is None else COLUMNS[:1]
     if path.is_dir():
         found = _in_folder(path)
     elif path.exists():
-        found = _in_list(path, needs_labels=needs_labels and pattern is None)
+        found = _in_list(path, needed)
     else:
-        raise FileNotFoundError(f"{path} does not exist; name a folder of photos, or a CSV with the columns path,label")
+        raise FileNotFoundError(f"{path} does not exist; name a folder of photos, or a CSV with {_named(needed)}")
     if not found.rows:
         raise ValueError(_nothing(path, found.problems))
     table = pd.DataFrame([(safe_name(name), safe_name(label)) for name, label in found.rows], columns=list(COLUMNS))
@@ -233,16 +234,20 @@ def _file_problem(folder: str, name: str, is_photo: bool) -> str:
     return "" if is_photo else "not an image"
 
 
-def _in_list(path: Path, needs_labels: bool) -> _Found:
-    """Photos and problems of a CSV.
+def _named(columns: Sequence[str]) -> str:
+    return f"the column{'s' * (len(columns) > 1)} {','.join(columns)}"
+
+
+def _in_list(path: Path, columns: Sequence[str]) -> _Found:
+    """Photos and problems of a CSV that must have these columns.
 
     Raises:
         ValueError: it is an image, has other separators than commas, or lacks a column.
     """
     if path.suffix.lower() in EXTENSIONS or is_image(path):
-        raise ValueError(f"{path} is one photo; name its folder, or a CSV with the columns path,label")
+        raise ValueError(f"{path} is one photo; name its folder, or a CSV with {_named(columns)}")
     _need_commas(path)
-    table = read_csv(path, *(COLUMNS if needs_labels else COLUMNS[:1]))
+    table = read_csv(path, *columns)
     home = os.path.abspath(path.parent)
     labels: dict[str, str] = {}
     problems: list[tuple[str, str]] = []

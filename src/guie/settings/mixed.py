@@ -50,10 +50,11 @@ class Soup:
 class Interpolate:
     """A row that trains nothing: the backbone lies between the one that a row started from and the tuned one.
 
-    Its backbone is (1 - share) * start + share * tuned, weight by weight. Neck and objective are the tuned row's. In
-    WiSE-FT (Wortsman et al., CVPR 2022, arXiv 2109.01903) it keeps most of what tuning gained on its domain, and of
-    what was known of others. The paper's networks have no batch norm. Statistics of batch norms are mixed here as
-    weights are, and not computed anew. On a MobileNetV2 it gained nothing (tests/benchmarks/foreign.md).
+    Its backbone is (1 - share) * start + share * tuned, weight by weight. Neck and objective are the tuned row's.
+    WiSE-FT (Wortsman et al., CVPR 2022, arXiv 2109.01903) reports that such weights keep most of the gain on the tuned
+    domain and most of the accuracy on others. Its main networks, CLIP's vision transformers, have no batch norm. Here
+    the statistics of batch norms are mixed as weights are; they are not computed anew. With share .5 a MobileNetV2
+    gained nothing on a domain never seen (one seed, 128 px; tests/benchmarks/foreign.md).
 
     Attributes:
         name: Also the folder of its results.

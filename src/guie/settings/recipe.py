@@ -112,8 +112,8 @@ class Recipe:
         return tuple(dict.fromkeys(model for wanted in (self.model, *own) for model in wanted.each))
 
     def seen_sources(self, stage: Stage) -> set[str]:
-        """The data sets whose images a stage's objective sees; they decide its classes. Those without labels count
-        where it needs none."""
+        """The data sets whose images a stage's objective sees; they decide its classes. Sets without labels count only
+        if the objective needs no labels."""
         hidden = {*stage.retain.generic, *(self.data.names_of_unlabelled if stage.objective.needs_labels else ())}
         return set(stage.sources or self.data.names_of_trained) - hidden
 
@@ -186,7 +186,8 @@ class Recipe:
             if set(own) <= set(stage.retain.generic):
                 raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")
             raise ValueError(
-                f"{at}.sources: the objective sees labelled images alone, and no set has any; name another"
+                f"{at}.sources: terms that need labels see no image: each data set has no labels or is in "
+                "retain.generic; name one with labels"
             )
 
     def _check_unlabelled(self, stage: Stage) -> None:
@@ -203,10 +204,16 @@ class Recipe:
                 raise ValueError(
                     f"{at} {name!r}. Its images have no labels, and {kind} needs "
                     + (
-                        "a label of each image; take an objective of each batch alone"
+                        "the labels of all images, since it works on the whole training set; take a Sum of KeepCosines "
+                        "and an objective that needs only the labels of a batch"
                         if stage.objective.needs_all_labels
                         else "labels; KeepCosines does not, and may stand beside it in a Sum"
                     )
+                )
+            if stage.trains == "objective" and name not in stage.retain.generic:
+                raise ValueError(
+                    f"{at} {name!r}. Its images have no labels, and trains='objective' trains class centres, which "
+                    "need labels; leave the source out, or take trains='head'"
                 )
             if isinstance(sampling, PerClass) or sampling.power != 0.0:
                 raise ValueError(

@@ -151,7 +151,8 @@ class Stage:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The rows whose weights are read, beside the one that it starts from."""
+        """The rows whose weights are read, beside the one that it starts from; `pretrained` is the backbone before any
+        training."""
         return self.objective.teachers
 
     def check(self, at: str) -> None:
@@ -192,7 +193,7 @@ class Stage:
         if self.retain.generic and self.objective.needs_all_labels:
             raise ValueError(
                 f"{at}.retain.generic: {type(self.objective).__name__} looks at all images between the steps, those of "
-                "generic sets included; take an objective of each batch alone, or generic=()"
+                "generic sets included; take an objective that looks only at the images of a batch, or generic=()"
             )
         if self.retain.generic and self.neck.has_norm and not self.is_neck_frozen:
             raise ValueError(
@@ -213,6 +214,10 @@ class Stage:
                     "1; take 2 or more"
                 )
             objective.check_batch(f"{at}.objective", self.batch_classes)
+        elif objective.needs_positives and self.optim.batch_size < 2:
+            raise ValueError(
+                f"{at}.optim.batch_size is 1, but the objective is {kind}, which compares images; take 2 or more"
+            )
         may_start_there = objective.has_centers and self.is_backbone_frozen and "objective" in self.start.fresh
         if self.start.has_mean_centers and not may_start_there:
             raise ValueError(

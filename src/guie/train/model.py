@@ -100,7 +100,7 @@ def build_model(
         counts: [n_classes], training rows of each class.
         labels: int64 [n_items], the class of each training image.
         seed: Of torch's random generator.
-        taught_dims: Numbers of an embedding of each row that is a teacher of the objective.
+        taught_dims: Numbers of what each teacher of the objective gives: of an embedding, or of a feature.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

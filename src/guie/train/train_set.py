@@ -63,26 +63,26 @@ def _is_without_needed_label(index: pd.DataFrame, stage: Stage) -> np.ndarray:
     return (index["split"] == UNLABELLED).to_numpy() & stage.objective.needs_labels
 
 
-def labelled(class_ids: np.ndarray, is_generic: np.ndarray, withheld: str = "") -> tuple[np.ndarray, int]:
+def labelled(class_ids: np.ndarray, is_hidden: np.ndarray, withheld: str = "") -> tuple[np.ndarray, int]:
     """Labels that count from 0, int64 [n], and how many classes the objective sees.
 
-    The classes that it sees come first, in the order of their ids, then those of generic images alone.
+    The classes that it sees come first, in the order of their ids, then those of hidden images alone.
 
     Args:
         class_ids: int [n].
-        is_generic: bool [n], the images that the objective does not see: of generic sets, or without a label.
+        is_hidden: bool [n], the images that the objective does not see: of generic sets, or without a label.
         withheld: What else may be why none is left, for the message.
 
     Raises:
         ValueError: it would see none.
     """
-    known = np.unique(class_ids[~is_generic])
+    known = np.unique(class_ids[~is_hidden])
     if not len(known):
         raise ValueError(
             f"only images of generic sets or without labels are left to train on{withheld}; raise data.limits of the "
             "others"
         )
-    classes = np.concatenate([known, np.setdiff1d(class_ids[is_generic], known)])
+    classes = np.concatenate([known, np.setdiff1d(class_ids[is_hidden], known)])
     order = np.argsort(classes)
     return order[np.searchsorted(classes, class_ids, sorter=order)].astype(np.int64), len(known)
 

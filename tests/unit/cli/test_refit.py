@@ -260,7 +260,7 @@ def test_whitening_that_a_file_without_its_run_loses_is_told(
     module.matrix.mul_(torch.linspace(1, 3, 64)[:, None])
     save_module(module, tmp_path / "alone.pt")
     made(tmp_path / "to", str(tmp_path / "alone.pt"), str(photos))
-    assert "the refit is not whitened" in capsys.readouterr().out
+    assert "its file does not hold the exponent: the refit is not" in capsys.readouterr().out
     lengths = load_script(tmp_path / "to/saved_model.pt").matrix.norm(dim=1)
     assert torch.allclose(lengths, torch.ones(64), atol=1e-4)
 
@@ -273,12 +273,18 @@ def test_refit_of_a_run_that_was_made_anew_is_told(
     shutil.copytree(run.out, own)
     made(tmp_path / "to", str(own), str(photos))
     made(tmp_path / "again", str(tmp_path / "to"), str(photos))  # of the same networks
+    words = [str(photos), "--to", str(tmp_path / "other"), "--anyway"]
+    fitted = own / "07_embeddings/pca.npz"
+    kept, pca = fitted.read_bytes(), own_pca.PCA.load(fitted)
+    replace(pca, components_=pca.components_[::-1]).save(fitted)  # door 07 ran again, door 08 did not
+    assert main(["refit", str(tmp_path / "to"), *words]) == 2
+    assert "door 07 ran again since; run door 08 again" in capsys.readouterr().err
+    fitted.write_bytes(kept)
     file = own / "08_export/saved_model.pt"
     module = load_script(file)
     next(iter(module.parameters())).data.mul_(1.01)
     file.unlink()
     save_module(module, file)
-    words = [str(photos), "--to", str(tmp_path / "other"), "--anyway"]
     assert main(["refit", str(tmp_path / "to"), *words]) == 2
     assert "has other networks than its run" in capsys.readouterr().err
     shutil.copy(tmp_path / "to/saved_model.pt", tmp_path / "copy.pt")

@@ -390,7 +390,7 @@ def test_server_says_that_it_has_ended_where_a_background_shell_had_it_ignore_ct
     """`command &` in a shell without job control starts processes that ignore SIGINT: it then raises nothing."""
     command = [sys.executable, "-m", "guie", "search", str(photos), "--model", embedder.model.name, "--serve"]
     process = subprocess.Popen(
-        ["sh", "-c", f"{shlex.join([*command, '--port', '0'])} & echo $!; wait"],
+        ["sh", "-c", f"{shlex.join([*command, '--port', '0'])} & pid=$!; echo $pid; wait $pid"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"GUIE_OUT": str(photos.parent / "out"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -16,14 +16,14 @@ class KeepCosines(Kind):
     Its loss is the mean of (cosine of two embeddings - cosine of their features)² over all pairs of the batch. It has
     no notion of a class, so it stands beside another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`;
     with another row as teacher it may stand alone. The features are those of the batch where the backbone is frozen.
-    Where it moves, and of a teacher, those of all plain training images are computed once at the start and kept, two
-    bytes a number.
+    If it moves, or if there is a teacher, those of all plain training images are computed once, at the start. They are
+    kept in two bytes a number.
 
     Attributes:
         weight: Factor of the term.
         of: The teacher. An earlier row gives its embeddings; any backbone, size and width. `pretrained` gives the
-            features of the stage's own backbone as the library or the file has it, at the stage's image size: after a
-            stage that tuned the backbone they are other ones than those at the start. '' is no teacher.
+            features of the stage's own backbone as the library or the file has it, at the stage's image size. They
+            differ from the features at the start if an earlier stage trained the backbone. '' is no teacher.
 
     Source: relational distillation, Park et al., CVPR 2019, arXiv 1904.05068, with cosines in place of distances; the
     13th place of GUIE distilled 256 numbers to 64 so.

@@ -20,7 +20,7 @@ class Kind:
         needs_labels: It uses labels. An objective that uses none may learn from images without labels.
         needs_all_labels: It works on all training images by their labels: it clusters them, holds some out or keeps a
             key of each.
-        teachers: The recipe's rows whose embeddings it learns from.
+        teachers: What it learns from: the recipe's rows, for their embeddings, or `pretrained`, for its features.
     """
 
     has_weights = False

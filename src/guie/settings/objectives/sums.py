@@ -79,7 +79,9 @@ Term = (
 class Sum(Kind):
     """Several objectives of which the sum is minimised: `Sum(terms=(Contrastive(), KoLeo(weight=0.7)))`.
 
-    Where a stage names a source without labels, the terms that need labels do not see its images; the others do.
+    If a stage names a source without labels, the terms that need labels do not see its images; the others do. The loss
+    of a term that needs labels is then the mean over the labelled rows of the batch. In a batch without any it is left
+    out, which counts as 0 in `metrics.csv`.
 
     Attributes:
         terms: The objectives, of different kinds; a path reaches each by its number: `objective.terms.1.weight`.

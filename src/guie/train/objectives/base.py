@@ -62,8 +62,9 @@ class Look(Protocol):
         """float32 [n, feature_dim], the backbone's, of the plain views of rows of the training set, int64 [n]."""
 
     def taught(self, row: str, items: np.ndarray) -> Tensor:
-        """float32 [n, dim], the embeddings by another row of the recipe, which the objective's settings name among
-        their `teachers`, of the plain views of rows of the training set, int64 [n]."""
+        """float32 [n, dim] of the plain views of rows of the training set, int64 [n]: the embeddings by another row of
+        the recipe, or the features of the pretrained backbone. The objective's settings name it among their
+        `teachers`."""
 
 
 class Objective(nn.Module):

@@ -81,7 +81,7 @@ class Shape:
         has_mean_centers: Whether class centres and proxies start as the means of their classes' embeddings.
         batch_classes: Different classes of a batch; 0 where images are drawn one by one.
         is_backbone_frozen: Whether features stay those of the stage's start.
-        taught_dims: Numbers of an embedding of each row that the objective's settings name among their `teachers`.
+        taught_dims: Numbers of what each teacher of the objective gives: of an embedding, or of a feature.
     """
 
     n_classes: int
@@ -98,6 +98,11 @@ class Shape:
     def n_items(self) -> int:
         """Training images."""
         return len(self.labels)
+
+    @property
+    def n_labelled(self) -> int:
+        """Training images that objectives with classes see."""
+        return int((self.labels < self.n_classes).sum())
 
 
 def _margin(settings: Any, shape: Shape) -> Objective:
@@ -149,11 +154,11 @@ def _keep(settings: KeepCosines, shape: Shape) -> Objective:
 
 
 def _consistent_margin(settings: Any, shape: Shape) -> Objective:
-    return ConsistentMarginTerm(settings, shape.dim, shape.n_items)
+    return ConsistentMarginTerm(settings, shape.dim, shape.n_labelled)
 
 
 def _pairs(settings: Any, shape: Shape) -> Objective:
-    return PairObjective(settings, shape.n_classes, shape.dim, shape.n_items)
+    return PairObjective(settings, shape.n_classes, shape.dim, shape.n_labelled)
 
 
 def _sum(settings: Sum, shape: Shape) -> Objective:

@@ -1,4 +1,4 @@
-"""Cosines of a batch's embeddings that stay those of the features before training, or those of another row."""
+"""Cosines of a batch's embeddings that stay those of the features before training, or those by a teacher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class KeepCosinesTerm(Objective):
 
     Attributes:
         reference: float16 [n_items, dim], of the training images: unit features at the stage's start, or unit
-            embeddings by the teacher; without rows where the features of the batch are meant.
+            embeddings or features by the teacher; without rows where the features of the batch are meant.
     """
 
     reference: Tensor

@@ -184,5 +184,12 @@ def test_what_cannot_be_built_or_compared_is_refused() -> None:
         MessageObjective(MessagePassing(n_heads=4), N_CLASSES, DIM)
     with pytest.raises(ValueError, match=r"have 1 class; take more sources"):
         MessageObjective(MessagePassing(), 1, DIM)
-    with pytest.raises(ValueError, match=r"batch of one image"):
-        objective_of(MessagePassing())(batch_of(drawn(1, DIM), torch.tensor([0])))
+
+
+def test_row_without_another_costs_nothing() -> None:
+    """Such as the only labelled row of a batch whose other images have no label."""
+    embeddings = drawn(1, DIM).requires_grad_()
+    terms = objective_of(MessagePassing())(batch_of(embeddings, torch.tensor([0])))
+    assert {name: float(term.detach()) for name, term in terms.items()} == {"trunk": 0.0, "graph": 0.0}
+    sum(terms.values()).backward()
+    assert embeddings.grad is not None and not embeddings.grad.any()
