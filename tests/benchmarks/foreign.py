@@ -189,7 +189,7 @@ ROWS = (
     Row("minibench now, Interpolate(.5)", "now_between", NOW, interpolated),
     Row("minibench now, pretrained cosines kept", "now_pretrained", NOW, pretrained_kept),
 )
-# A tuned backbone is what these rows change, or stand on.
+# These rows differ only where a backbone is trained; form `head` trains none.
 OF_THE_BACKBONE = {"keep", "now", "between", "now_between", "now_pretrained"}
 
 
