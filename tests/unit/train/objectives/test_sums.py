@@ -1,11 +1,15 @@
 """A sum of objectives is each of its parts, told apart by their names."""
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hand_batch import NO_LOOK, batch_of, drawn
+from small_model import COUNTS, LABELS, N_CLASSES, NECK, WIDTH, Tower, inputs_at
 from torch import Tensor, nn
 
 from guie.settings.fields import check
@@ -23,6 +27,10 @@ from guie.settings.objective import (
     Sum,
     ThresholdConsistentMargin,
 )
+from guie.settings.optim import Optim
+from guie.settings.stage import Stage
+from guie.train.gradient import Position, gradient
+from guie.train.model import Model, build_model
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.build import TABLE, Shape
 from guie.train.objectives.sums import SumOfObjectives
@@ -109,6 +117,66 @@ def test_cosines_of_images_without_labels_are_kept_beside_class_centres() -> Non
     (own,) = arc(batch_of(embeddings[labels < 3], labels[labels < 3])).values()
     (cosines,) = keep(batch_of(embeddings, labels, features=features)).values()
     assert [term.item() for term in terms.values()] == pytest.approx([own.item(), cosines.item()])
+
+
+def steps_with_unlabelled(n_steps: int, n_parts: int, stop_at: int = -1) -> dict[str, Tensor]:
+    """The weights and buffers after steps of which every third image has no label, and those of the last step none.
+
+    Before step `stop_at` another model takes over, from a copy of all weights, buffers and the optimizer's state.
+    """
+    labels = LABELS.clone()
+    labels[::3] = N_CLASSES
+    objective = Sum(terms=(ArcFace(), Contrastive(memory=Memory(40)), KeepCosines()))
+    stage = Stage("s", trains="all", optim=Optim(n_epochs=1, batch_size=32, lr=0.01), neck=NECK, objective=objective)
+
+    def begun() -> tuple[Model, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = build_model(Tower(), stage, COUNTS, labels, 0).double()  # type: ignore[arg-type]
+        model.open(stage)
+        model.objective.begin_epoch(0, SmallLook(labels))
+        return model, torch.optim.AdamW(model.parameters(), lr=stage.optim.lr)
+
+    model, optimizer = begun()
+    for step in range(n_steps):
+        if step == stop_at:
+            states = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+            model, optimizer = begun()
+            model.load_state_dict(states[0])
+            optimizer.load_state_dict(states[1])
+        items = torch.randint(0, 200, (32,), generator=torch.Generator().manual_seed(step))
+        if step == n_steps - 1:
+            items = items // 3 * 3
+        given = inputs_at(step, items % N_CLASSES, items, torch.float64)
+        given = replace(given, labels=labels[items])
+        optimizer.zero_grad()
+        position = Position(0, step, 1000 + step)
+        batch, terms = gradient(model.train(), given, n_parts, position, Accelerator(cpu=True))
+        assert any("arcface" in term for term in terms) == (step < n_steps - 1)
+        optimizer.step()
+        torch.manual_seed(2000 + step)
+        model.objective.after_step(batch, NO_LOOK)
+    return {**model.state_dict(), **dict(model.named_buffers())}
+
+
+class SmallLook:
+    """200 training images with known features."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels.numpy()
+
+    def features(self, items: np.ndarray) -> Tensor:
+        return torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(78))[torch.from_numpy(items)]
+
+
+def test_parts_and_another_start_give_the_same_weights_where_labels_are_missing() -> None:
+    """Two terms skip the unlabelled rows, a memory is fed by fewer rows, and a batch without a label has one term."""
+    whole, parts, resumed = (steps_with_unlabelled(5, n, stop) for n, stop in ((1, -1), (4, -1), (1, 3)))
+    assert whole.keys() == parts.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    apart = max(
+        float((whole[name].double() - parts[name].double()).abs().max()) for name in whole if whole[name].numel()
+    )
+    assert apart < 1e-12
 
 
 def test_rates_and_undecayed_name_the_parts_parameters() -> None:
