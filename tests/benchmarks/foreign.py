@@ -256,7 +256,7 @@ def measure(arguments: argparse.Namespace) -> None:
                 temporary.write_text(recipe_text(row.change(form).validate(), row.name), encoding="utf-8")
             print(f"\n=== {row.name}", flush=True)
             words = [file, "--name", file.parent.name, "--data-root", arguments.data_root, "--out", arguments.out]
-            words += ["--refit", "--seeds", *arguments.seeds[:n], "--domains", *arguments.domains]
+            words += ["--refit", 0.5, "--seeds", *arguments.seeds[:n], "--domains", *arguments.domains]
             if guie(["foreign", *map(str, words)]):
                 raise ValueError(f"{row.name} stopped; the line above says why. The same command goes on")
 

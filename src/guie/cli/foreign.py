@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.machine import check_names, check_writable
-from guie.options import NAMES, share
+from guie.options import NAMES, REFIT_SHARE, share
 from guie.run import FOREIGN, FOREIGN_HEAD, default_out, set_up_logging
 from guie.settings.names import check_name
 from guie.shown import painted
@@ -65,9 +65,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="leave out only these (default: each)")
     p.add_argument("--head-only", action="store_true", help="train the stages of the first phase only: quick")
     p.add_argument(
-        "--refit", type=share, nargs="?", const=0.5, default=0.0, metavar="SHARE",
+        "--refit", type=share, nargs="?", const=REFIT_SHARE, default=0.0, metavar="SHARE",
         help="add a row for each setting that ends in a PCA: the PCA is fitted, as by guie refit, to images of the "
-        "left-out domain whose classes are not scored, without labels; SHARE is their weight in the fit (default .5)",
+        "left-out domain whose classes are not scored, without labels; SHARE is their weight in the fit "
+        f"(default {REFIT_SHARE:g})",
     )  # fmt: skip
     p.add_argument("--against", type=Path, metavar="RUN", help="compare with the folds of this run, artifacts/X")
     p.add_argument("--replace", action="store_true", help="make folds anew that are finished with other settings")

@@ -17,7 +17,7 @@ from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.files import digest_of_file, save_json, staged
 from guie.machine import check_names, check_writable
-from guie.options import share
+from guie.options import REFIT_SHARE, share
 from guie.own.look import check_apart, check_device
 from guie.own.photos import Photos, pairs, print_problems, read_photos
 from guie.run import FOLDERS, MODEL_NAME, commit, set_up_logging
@@ -68,9 +68,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     p.add_argument(
-        "--share", type=share, default=0.5, metavar="S",
+        "--share", type=share, default=REFIT_SHARE, metavar="S",
         help="weight of your photos in the fit; the rest is the weight of the data that the model was fitted on "
-        "(default .5). With 1 more is gained on your photos and more is lost elsewhere. Of a file without its run the "
+        f"(default {REFIT_SHARE:g}). The larger it is, the more is gained on photos like yours, and the more is lost "
+        "elsewhere: --share .5 loses little. Of a file without its run the "
         "photos count alone, and the result is not whitened",
     )  # fmt: skip
     p.add_argument("--label-from", default="", metavar="REGEX", help="searched in paths; its group is the label")

@@ -64,10 +64,10 @@ def test_answers_are_added_to_and_never_replaced_unasked(
     capsys.readouterr()
     assert command("--domains", "hats") == 0  # without --refit the rows stay, and the fold is not asked again
     told = capsys.readouterr().out
-    assert "with --refit 0.5, as the finished folds have it" in told and "1 of 1 folds are finished already" in told
+    assert "with --refit 0.75, as the finished folds have it" in told and "1 of 1 folds are finished already" in told
     assert command.mark() == with_refit and (command.folder / "refits.csv").read_bytes() == gained
 
-    refused(capsys, command("--domains", "hats", "--refit", "0.25"), "never_seen: refit share 0.5, not 0.25")
+    refused(capsys, command("--domains", "hats", "--refit", "0.25"), "never_seen: refit share 0.75, not 0.25")
     assert command.mark() == with_refit
 
     assert command("--domains", "hats", "cups") == 0  # a fold beside them has such rows, too
