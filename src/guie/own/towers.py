@@ -240,23 +240,29 @@ def _by_name(file: str) -> str:
 
 @functools.cache
 def _config(library: str, name: str, tag: str) -> dict[str, Any]:
-    """px and licence that the library states.
+    """px and licence that the library states, and the tag that is taken if none is named.
 
     Raises:
         ValueError: it has no such name or tag.
     """
-    if library == "timm":
-        import timm
+    return _of_timm(name, tag) if library == "timm" else _of_open_clip(name, tag)
 
-        if not timm.is_model(name):
-            raise ValueError(f"timm has no network {name!r}{_like(name, timm.list_models())}")
-        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
-        if tag and tag not in tags:
-            raise ValueError(f"timm has no weights {tag!r} for {name}{_like(tag, tags)}")
-        stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
-        if stated is None:
-            return {"px": 224, "licence": UNKNOWN, "tag": ""}
-        return {"px": stated.input_size[-1], "licence": stated.license or UNKNOWN, "tag": stated.tag}
+
+def _of_timm(name: str, tag: str) -> dict[str, Any]:
+    import timm
+
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no network {name!r}{_like(name, timm.list_models())}")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+    if tag and tag not in tags:
+        raise ValueError(f"timm has no weights {tag!r} for {name}{_like(tag, tags)}")
+    stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    if stated is None:
+        return {"px": 224, "licence": UNKNOWN, "tag": ""}
+    return {"px": stated.input_size[-1], "licence": stated.license or UNKNOWN, "tag": stated.tag}
+
+
+def _of_open_clip(name: str, tag: str) -> dict[str, Any]:
     import open_clip
 
     config = open_clip.get_model_config(name)

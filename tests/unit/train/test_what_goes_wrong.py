@@ -71,7 +71,7 @@ def test_classes_of_one_image_are_counted(
     caplog: pytest.LogCaptureFixture, sampling: PerClass | Weighted, what: str
 ) -> None:
     labels = np.array([0, 0, 1, 2, 2, 3])
-    train_set = cast(Any, SimpleNamespace(labels=labels, n_classes=4, is_generic=np.zeros(6, bool)))
+    train_set = cast(Any, SimpleNamespace(labels=labels, n_classes=4, is_hidden=np.zeros(6, bool)))
     stage = changed(STAGE, objective=SupCon(), sampling=sampling)
     with caplog.at_level(logging.WARNING, "guie"):
         _warn_of_single_images(changed(stage, objective=ArcFace()), train_set)
