@@ -85,7 +85,7 @@ RECIPE = Recipe(
 
 
 def main() -> None:
-    """Runs every part in a process of its own, and prints the tables."""
+    """Runs each part in a separate process, and prints the tables."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

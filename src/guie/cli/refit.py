@@ -190,7 +190,7 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
 
 
 def _run_of_refit(refitted: Refittable, own: Path) -> Refittable:
-    """The file of a refit's run, which has the same networks: what the run left is of its own networks' outputs.
+    """Opens the file of a refit's run. Its networks must be the refit's, as the run's moments are of its own outputs.
 
     Args:
         refitted: The refit's saved_model.pt.

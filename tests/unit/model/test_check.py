@@ -103,7 +103,7 @@ def test_recipes_pass_without_weights_and_in_seconds(name: str):
 
 @pytest.mark.parametrize("name", ["convit_tiny", "test_maxvit", "test_coatnet"])
 def test_sides_that_are_named_are_taken(name: str):
-    """Each in a network of its own, with numbers."""
+    """Each in a new network, with numbers."""
     sides = sides_taken(timm.create_model(name, num_classes=0), 100)
     assert sides
     for side in sides[:2]:

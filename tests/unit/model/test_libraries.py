@@ -145,3 +145,7 @@ def test_cached_weights_are_not_asked_for_at_the_hub(tmp_path: Path, monkeypatch
     monkeypatch.setattr(timm, "create_model", create)
     build_network(Model("timm", "vit_tiny_patch16_224", "pretrained:augreg_in21k"))
     assert asked == ["vit_tiny_patch16_224.augreg_in21k"]
+    (tmp_path / "models--me--mine/snapshots/1").mkdir(parents=True)
+    (tmp_path / "models--me--mine/snapshots/1/config.json").write_bytes(b"")
+    build_network(Model("timm", "hf-hub:me/mine@v2"))
+    assert asked[1:] == ["hf-hub:me/mine@v2"]

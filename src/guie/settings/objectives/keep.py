@@ -13,9 +13,9 @@ class KeepCosines(Kind):
     """The cosines between the embeddings of a batch stay those between the backbone's features at the stage's start, or
     those between another row's embeddings, or between the features before any training.
 
-    Its loss is the mean of (cosine of two embeddings - cosine of their features)² over all pairs of the batch. It has
-    no notion of a class, so it stands beside another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`;
-    with another row as teacher it may stand alone. The features are those of the batch where the backbone is frozen.
+    Its loss is the mean of (cosine of two embeddings - cosine of their features)² over all pairs of the batch. It does
+    not use classes, so it stands beside another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`.
+    With another row as teacher it may stand alone. The features are those of the batch where the backbone is frozen.
     If it moves, or if there is a teacher, those of all plain training images are computed once, at the start. They are
     kept in two bytes a number.
 

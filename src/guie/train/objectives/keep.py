@@ -25,7 +25,7 @@ class KeepCosinesTerm(Objective):
     reference: Tensor
 
     def __init__(self, settings: KeepCosines, dim: int, n_items: int, is_of_batch: bool) -> None:
-        """A term without weights of its own.
+        """A term that has no weights to train.
 
         Args:
             settings: Its weight and its teacher.
