@@ -3,7 +3,9 @@
 import gc
 import logging
 import os
+import random
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +42,17 @@ def quick_seeds() -> None:
     torch = sys.modules.get("torch")
     for name in ("cuda", "xpu", "mtia") if torch else ():
         getattr(torch, name).traceback = SimpleNamespace(format_stack=list)
+
+
+@pytest.fixture(autouse=True)
+def own_seeds(request: pytest.FixtureRequest) -> None:
+    """What a test draws follows from its name, not from the tests that ran before it in this process."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.manual_seed(seed)
 
 
 @pytest.fixture(autouse=True)

@@ -358,6 +358,23 @@ def test_click_on_a_picture_or_card_enlarges_it(browser: Browser, shop: Path) ->
     assert browser.complaints() == []
 
 
+def test_picture_opened_as_soon_as_another_is_closed_stays(browser: Browser, shop: Path) -> None:
+    """A browser tells a dialog's closing a moment later, when the next picture is open already."""
+    browser.open(shop)
+    seen = browser.run(
+        f"""(async () => {{
+          const [first, second] = {CARDS};
+          first.querySelector('.query img').click();
+          document.getElementById('large').close();
+          second.querySelector('.query img').click();
+          await new Promise(done => setTimeout(done, 100));
+          return [{DIALOG}, second.querySelector('.query img').src]; }})()"""
+    )
+    assert seen[0]["src"] == seen[1] and seen[0]["width"] > 0
+    browser.press("Escape", 27)
+    assert browser.complaints() == []
+
+
 ROWS = """Array.from(document.querySelectorAll('#classes .sortable tbody tr')).filter(r => r.offsetParent).map(
   r => Array.from(r.cells).map(c => c.textContent.trim()))"""
 
