@@ -270,7 +270,8 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
         domains = dict.fromkeys(source.domain for source in run.recipe.data.sources)
         row |= {f"mp5_{domain}": 0.3 + 0.13 * d + 0.03 * i for d, domain in enumerate(domains)}
         row |= {f"r1_{domain}": 0.45 + 0.12 * d + 0.02 * i for d, domain in enumerate(domains)}
-        rows.append({**row, "seed": run.recipe.seed, "commit": "a3ad602f0e+"})
+        row |= {"seed": run.recipe.seed, "commit": "a3ad602f0e+"}
+        rows.append(row | _widths(row["mp5"], setting.pca_dim))
     pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
     (folder / "dimensions.csv").write_text(DIMENSIONS)
     near = [_neighbours(setting, ids, p, rng) for setting, p in ((FIRST, 0.45), (FINAL, 0.7))]
@@ -282,6 +283,13 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
         explained_variance=np.ones(64),
         explained_variance_ratio=np.full(64, 0.9 / 64),
     )
+
+
+def _widths(mp5: float, pca_dim: int) -> dict[str, float | None]:
+    """The columns of other widths: a PCA has all of them, a row without one its own 64."""
+    if pca_dim:
+        return {"dim_16": mp5 - 0.09, "dim_32": mp5 - 0.03, "dim_64": mp5, "dim_128": mp5 + 0.01, "dim_all": mp5 + 0.02}
+    return {"dim_16": None, "dim_32": None, "dim_64": mp5, "dim_128": None, "dim_all": mp5}
 
 
 def _neighbours(setting: str, ids: pd.DataFrame, p_right: float, rng: np.random.Generator) -> pd.DataFrame:

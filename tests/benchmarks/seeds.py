@@ -96,6 +96,23 @@ def ladder(scores: pd.DataFrame) -> str:
     return "\n".join([*lines, "", *(paragraph(note) for note in notes if note)])
 
 
+def widths(scores: pd.DataFrame) -> str:
+    """A markdown table: mP@5 of each row at other widths, mean over the seeds, its own width in bold; "" where the runs
+    are older than these columns."""
+    columns = [name for name in scores.columns if name.startswith("dim_") and scores[name].notna().any()]
+    if not columns:
+        return ""
+    head = ["mP@5 at", *(f"{name.removeprefix('dim_')} numbers" for name in columns)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for setting, rows in scores.groupby("setting", sort=False):
+        is_reduced = rows["projection"].str.contains("pca").any()
+        own = {f"dim_{rows['dim'].iloc[0]}"} | (set() if is_reduced else {"dim_all"})
+        cells = [f"{rows[name].mean():.3f}".removeprefix("0").replace("nan", "") for name in columns]
+        cells = [f"**{cell}**" if name in own else cell for name, cell in zip(columns, cells, strict=True)]
+        lines.append(f"| {setting} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def dimensions(table: pd.DataFrame) -> str:
     """A markdown table: what other widths and codes of the exported embedding score, and their bytes.
 
@@ -184,6 +201,11 @@ unseen, too.
 {paragraph(told)}
 
 {ladder(scores)}
+
+The rows at other widths: the first numbers of a row's PCA, and all its numbers without one. A row without a PCA has its
+own width alone, in bold.
+
+{widths(scores)}
 {"" if nested is None else chr(10) + dimensions(nested) + chr(10)}
 Seconds and largest resident memory of each door:
 

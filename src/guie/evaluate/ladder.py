@@ -18,9 +18,9 @@ from guie.embed.accelerator import make_accelerator
 from guie.embed.ensemble import Combined, MemberFeatures, rows_of
 from guie.embed.features import FeatureStore
 from guie.embed.fitted import Embedded, check_rows, embed
-from guie.embed.pca import MOMENTS
+from guie.embed.pca import MOMENTS, moments_of
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
-from guie.evaluate.dimensions import FLOAT, dimension_table
+from guie.evaluate.dimensions import FLOAT, dimension_table, precisions_by_width, width_scores
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
@@ -35,8 +35,8 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 
 def score_ladder(run: Run) -> dict[str, Any]:
-    """Scores every setting on the validation images. Keeps the neighbours of all settings, and the embeddings and PCA
-    of the last, with what other widths and codes of it score (`dimensions.csv`).
+    """Scores every setting on the validation images, at other widths too. Keeps the neighbours of all settings, and the
+    embeddings and PCA of the last, with what its codes score (`dimensions.csv`).
 
     Returns:
         mp5 and r1 of the last setting, and n_settings.
@@ -52,33 +52,45 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
         found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
-        rows.append(_score_row(run, setting, embedded, found, before, val))
+        by_width, columns = _widths(run, setting, embedded, features, found, val)
+        rows.append(_score_row(run, setting, embedded, found, before, val) | columns)
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
-    dimensions = _dimensions(run, embedded, features, val)
+    dimensions = dimension_table(by_width, embedded, val)
+    _log_dimensions(dimensions)
     if accelerator.is_main_process:
         _write(run, rows, dimensions, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
 
-def _dimensions(run: Run, embedded: Embedded, features: MemberFeatures, val: pd.DataFrame) -> pd.DataFrame:
-    """What other widths and codes of the exported embedding score, logged as one line.
+def _widths(
+    run: Run, setting: Setting, embedded: Embedded, features: MemberFeatures, found: Retrieval, val: pd.DataFrame
+) -> tuple[dict[int, tuple[str, np.ndarray]], dict[str, float]]:
+    """Precisions of a setting at other widths, and their columns of scores.csv.
 
-    Embeddings of the training images, on which codes are fitted, are added to `embedded` where it has none.
+    A setting without a PCA has its own width alone, because the outputs of the training images may not be known. Only
+    for the exported one are they extracted: `embedded` then gets their embeddings, on which codes are fitted.
     """
-    final = run.recipe.embed.final
-    train, queries = (Combined(run, final, features, split) for split in ("train", "val"))
-    if "train" not in embedded.by_split:
+    combined, moments = Combined(run, setting, features, "val"), embedded.moments
+    if setting is run.recipe.embed.final and moments is None:
+        train = Combined(run, setting, features, "train")
         embedded.by_split["train"] = train.whole()
-    table = dimension_table(final, train, queries, embedded, val)
+        moments = moments_of([train])
+    class_ids, domains = val["class_id"].to_numpy(), val["domain"].to_numpy()
+    own = embedded.by_split["val"]
+    by_width = precisions_by_width(setting, combined, own, found.precision, moments, class_ids)
+    return by_width, width_scores(by_width, combined.shape[1], domains)
+
+
+def _log_dimensions(table: pd.DataFrame) -> None:
+    """One line of the log for dimensions.csv."""
     names = [str(row.dim) if row.code == FLOAT else f"{row.dim} {row.code}" for row in table.itertuples()]
     told = ", ".join(f"{name}: {mp5:.3f}" for name, mp5 in zip(names, table["mp5"], strict=True))
     log.info("mP@5 of other widths and codes: %s", told)
-    return table
 
 
 def _log_scores(row: dict[str, Any]) -> None:

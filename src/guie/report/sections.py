@@ -61,6 +61,7 @@ def ladder(scores: Scores, is_unseen: bool, is_of_another: bool = False, fitted_
         chart=ladder_chart(scores),
         keys=ladder_keys(scores),
         rows=rows,
+        widths=_ladder_widths(scores),
         pca_share=scores.pca_share,
         fitted_on=fitted_on,
         has_p="p_vs_previous" in scores.table,
@@ -163,6 +164,19 @@ def _ladder_rows(scores: Scores) -> list[dict[str, Any]]:
         shown |= {"chosen_on": row.get("chosen_on", ""), "p": _p_text(row.get("p_vs_previous"))}
         rows.append(shown)
     return rows
+
+
+def _ladder_widths(scores: Scores) -> dict[str, Any]:
+    """head and rows of the ladder's scores at other widths; no rows where door 07 wrote none."""
+    columns = [name for name in scores.table if str(name).startswith("dim_") and scores.table[name].notna().any()]
+    head = [str(name).removeprefix("dim_") for name in columns]
+    rows = []
+    for row in scores.table.to_dict("records") if len(columns) > 1 else []:
+        own = {f"dim_{row['dim']}"} | (set() if "pca" in str(row["projection"]).lower() else {"dim_all"})
+        cells = [Markup("<b>{}</b>") if name in own else Markup("{}") for name in columns]
+        values = [cell.format(score_text(row[name])) for cell, name in zip(cells, columns, strict=True)]
+        rows.append([row["setting"], *values])
+    return {"head": head, "rows": rows}
 
 
 def _has_interval(scores: Scores) -> bool:

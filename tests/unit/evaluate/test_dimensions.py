@@ -5,32 +5,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from combined_rows import Rows
 from sklearn import decomposition
 
 from guie.embed.fitted import Embedded
 from guie.embed.pca import moments_of, pca_of
+from guie.embed.retrieval import retrieve
 from guie.evaluate import dimensions
-from guie.evaluate.dimensions import dimension_table
-from guie.recipe import Member, Setting
+from guie.evaluate.dimensions import dimension_table, precisions_by_width, width_scores
+from guie.recipe import Member, PostProcess, Setting
 
 DIM, EXPORTED = 40, 24
 MEMBERS = (Member("pretrained", 64, output="feature"),)
-
-
-class Rows:
-    """Combined outputs that are in memory."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape = values.astype(np.float32), values.shape
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return self.values[rows]
-
-    def whole(self) -> np.ndarray:
-        return self.values
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +39,13 @@ def table_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting) -> pd.Dat
         moments = moments_of([train])
         pca = pca_of(moments, setting.pca_dim, setting.whiten)
         embedded = Embedded({"val": pca.transform(val.values), "train": pca.transform(train.values)}, pca, moments)
-    combined: Any = (train, val)
-    return dimension_table(setting, *combined, embedded, ids)
+    combined: Any = val
+    labels = ids["class_id"].to_numpy()
+    own = retrieve(embedded.by_split["val"], labels).precision
+    moments = embedded.moments or moments_of([train])
+    return dimension_table(
+        precisions_by_width(setting, combined, embedded.by_split["val"], own, moments, labels), embedded, ids
+    )
 
 
 def by_hand(given: tuple[Rows, Rows, pd.DataFrame], dim: int, whiten: float = 0.0) -> float:
@@ -118,3 +109,34 @@ def test_widths_that_need_more_images_or_memory_are_left_out(
     assert table["dim"].tolist() == [12, 16, DIM, 12] and table["code"].iloc[-1] == "int8"  # 12 bits are no bytes
     monkeypatch.setattr(dimensions, "MOST_BYTES", 4 * DIM * len(val) - 1)
     assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12, 16, 12]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (Setting("final", MEMBERS, EXPORTED), [16, EXPORTED, 32, DIM]),
+        (Setting("expanded", MEMBERS, EXPORTED, post=PostProcess(n_expanded=2)), [EXPORTED]),
+        (Setting("raw", MEMBERS), [DIM]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Setting) else "",
+)
+def test_columns_of_the_ladder(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting, expected: list[int]) -> None:
+    """A PCA has all widths; with post-processing, or without a PCA, there is only the setting's own."""
+    train, val, ids = given
+    combined: Any = val
+    labels = ids["class_id"].to_numpy()
+    moments = moments_of([train]) if setting.pca_dim else None
+    vectors = pca_of(moments, EXPORTED, 0.0).transform(val.values) if moments else val.values
+    own = np.linspace(0.0, 1.0, len(labels))
+    by_width = precisions_by_width(setting, combined, vectors, own, moments, labels)
+    assert list(by_width) == expected
+    assert by_width[vectors.shape[1]][1] is own  # what the setting scored, with its post-processing
+    columns = width_scores(by_width, DIM, ids["domain"].to_numpy())
+    assert list(columns) == ["dim_16", "dim_32", "dim_64", "dim_128", "dim_all"]
+    assert np.isnan([columns["dim_64"], columns["dim_128"]]).all()  # more than the images have numbers
+    if 16 in expected:
+        assert columns["dim_16"] == pytest.approx(by_hand(given, 16), abs=1e-6)
+        assert columns["dim_all"] == pytest.approx(mean_by_domain(val.values, ids), abs=1e-6)
+    else:
+        assert np.isnan(columns["dim_16"])
+        assert columns["dim_all"] == pytest.approx(0.5) if DIM in expected else np.isnan(columns["dim_all"])

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from combined_rows import Rows
 
 from guie.embed.fitted import Embedded
 from guie.embed.retrieval import retrieve, summarise
@@ -95,10 +96,10 @@ def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, ids = images()
     monkeypatch.setattr(ladder, "images_of", lambda run: SimpleNamespace(index=ids))
     monkeypatch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
+    monkeypatch.setattr(ladder, "embed", lambda run, setting, features: Embedded({"val": vectors}))
     monkeypatch.setattr(
-        ladder, "embed", lambda run, setting, features: Embedded({"val": vectors, "train": np.ones((2, 4))})
+        ladder, "Combined", lambda run, setting, features, split: Rows(vectors if split == "val" else np.ones((9, 4)))
     )
-    monkeypatch.setattr(ladder, "_dimensions", lambda *arguments: pd.DataFrame())
     recipe = SimpleNamespace(
         embed=Embed(settings=(Setting("only", (Member("pretrained", 64),)),)),
         data=SimpleNamespace(foreign_domain=""),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from combined_rows import Rows
 
 from guie.embed.fitted import Embedded
 from guie.embed.retrieval import retrieve
@@ -53,9 +54,13 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
         patch.setattr(
             ladder,
             "embed",
-            lambda run, setting, features: Embedded({"val": by_name[setting.name], "train": np.ones((2, 8))}),
+            lambda run, setting, features: Embedded({"val": by_name[setting.name]}),
         )
-        patch.setattr(ladder, "_dimensions", lambda *arguments: pd.DataFrame({"dim": [8]}))
+        patch.setattr(
+            ladder,
+            "Combined",
+            lambda run, setting, features, split: Rows(by_name[setting.name] if split == "val" else np.ones((9, 8))),
+        )
         final = ladder.score_ladder(run)  # type: ignore[arg-type]
     table = pd.read_csv(folder / "scores.csv")
     assert final == {"mp5": table["mp5"].iloc[-1], "r1": table["r1"].iloc[-1], "n_settings": 4}
@@ -99,7 +104,9 @@ def test_columns_that_were_there_come_first(scores: tuple[pd.DataFrame, list[np.
         "commit",
     ]
     new = ["r5", "r10", "map_at_r", "r_precision", "map_at_100", "mp5_low", "mp5_high", "p_vs_previous", "chosen_on"]
-    assert scores[0].columns.tolist() == old + new
+    widths = ["dim_16", "dim_32", "dim_64", "dim_128", "dim_all"]  # those of the tables' eight numbers are all of them
+    assert scores[0].columns.tolist() == old + new + widths
+    assert scores[0]["dim_all"].tolist() == scores[0]["mp5"].tolist() and scores[0][widths[:-1]].isna().all(axis=None)
 
 
 def host_scores(embeddings: np.ndarray, index: pd.DataFrame) -> dict[str, float]:

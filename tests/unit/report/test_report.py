@@ -489,6 +489,19 @@ def test_ladder_without_intervals_says_why(run: Run) -> None:
     assert not any("nan" in text.lower().split() for text in page.texts)
 
 
+def test_ladder_at_other_widths(run: Run) -> None:
+    """Each row's own width stands in bold; a run of an older door 07 has no such table."""
+    html = render(Report(collect(run), Gallery((), NO_MIXUPS), None, ()))
+    rows = re.search(r'aria-label="The ladder at other widths">.*?<tbody>(.*?)</tbody>', html, re.DOTALL)[1]
+    first, head = (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows.split("</tr>")[:2])
+    assert first == ["0.498", "0.558", "<b>0.588</b>", "0.598", "0.608"]  # off the shelf, PCA-64
+    assert head == ["–", "–", "<b>0.618</b>", "–", "<b>0.618</b>"]  # 64 numbers are all that a head has
+    path = run.out / FOLDERS[7] / "scores.csv"
+    table = pd.read_csv(path)
+    table.drop(columns=[name for name in table if name.startswith("dim_")]).to_csv(path, index=False)
+    assert "At other widths" not in facts_only(run).texts
+
+
 def test_head_says_which_classes_were_asked_and_what_guie_train_found(run: Run) -> None:
     page = facts_only(run)
     assert any("of unseen classes" in text for text in page.texts)
