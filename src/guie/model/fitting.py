@@ -176,20 +176,13 @@ def _best_prefix(names: Mapping[str, Tensor], own: Mapping[str, Tensor], what: s
         ValueError: several prefixes have the same number of these names, more than half of all; their tensors differ;
             and not exactly one of them is an average.
     """
-    every: Counter[str] = Counter()
-    for name in names:
-        pieces = name.split(".")
-        every.update(".".join([*pieces[:i], ""]) for i in range(len(pieces)) if ".".join(pieces[i:]) in own)
+    every = _counted_prefixes(names, own)
     fitting = {p: n for p, n in every.items() if n > len(own) // 2 and not misfit(own, _inside(names, p, own))}
     found = fitting or every
     best = max(found.values(), default=0)
     prefixes = [prefix for prefix, n in found.items() if n == best]
-    unfit = [prefix for prefix, n in every.items() if n >= best and prefix not in found]
-    if unfit:
-        tell(
-            "weights %s: not taken from %s, which %s not fit the network",
-            *(what, ", ".join(map(repr, unfit)), "does" if len(unfit) == 1 else "do"),
-        )
+    if unfit := [prefix for prefix, n in every.items() if n >= best and prefix not in found]:
+        tell("weights %s: left out, because they do not fit the network: %s", what, ", ".join(map(repr, unfit)))
     if len(prefixes) < 2:
         return prefixes[0] if prefixes else ""
     if best <= len(own) // 2 or _are_alike(names, own, prefixes):
@@ -202,6 +195,15 @@ def _best_prefix(names: Mapping[str, Tensor], own: Mapping[str, Tensor], what: s
         )
     tell("weights %s: of %d copies the average is taken, %r", what, len(prefixes), averages[0])
     return averages[0]
+
+
+def _counted_prefixes(names: Collection[str], own: Collection[str]) -> Counter[str]:
+    """How many names of `own` are found under each prefix."""
+    found: Counter[str] = Counter()
+    for name in names:
+        pieces = name.split(".")
+        found.update(".".join([*pieces[:i], ""]) for i in range(len(pieces)) if ".".join(pieces[i:]) in own)
+    return found
 
 
 def _are_alike(names: Mapping[str, Tensor], own: Collection[str], prefixes: Sequence[str]) -> bool:

@@ -92,7 +92,7 @@ def test_student_learns_the_cosines_and_its_mark_knows_the_teacher(run: Run) -> 
     assert np.isfinite(loss).all()
 
 
-@pytest.mark.parametrize("tower", [None, replace(WORLD.model, name="test_efficientnet")], ids=["recipe's", "the tuned row's"])
+@pytest.mark.parametrize("tower", [None, replace(WORLD.model, name="test_efficientnet")], ids=["recipe's", "the row's"])
 def test_pretrained_teaches_a_stage_after_a_tuned_one_with_its_features_before_any_training(
     run: Run, tower: Model | None
 ) -> None:
