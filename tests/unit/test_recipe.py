@@ -62,6 +62,7 @@ from guie.recipe import (
     Sum,
     SupCon,
     Validation,
+    Weighted,
     load_recipe,
 )
 from guie.recipes._shrunk import shrunk
@@ -787,6 +788,14 @@ BROKEN: list[tuple[Change, str]] = [
     (
         s1(objective=SupCon(), sampling=PerClass(images_per_class=1)),
         "stages.s1_head.objective is SupCon, which compares images of one class, but sampling.images_per_class is 1",
+    ),
+    (
+        s1(objective=SupCon(), sampling=Weighted(), optim__batch_size=1),
+        "stages.s1_head.optim.batch_size is 1, but the objective is SupCon, which compares images; take 2 or more",
+    ),
+    (
+        s1(objective=Sum(terms=(ArcFace(), SupCon())), sampling=Weighted(), optim__batch_size=1),
+        "stages.s1_head.optim.batch_size is 1, but the objective is Sum, which compares images; take 2 or more",
     ),
     (
         s1(objective=SupCon(), sampling=PerClass(images_per_class=16)),

@@ -6,13 +6,14 @@ import copy
 import itertools
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from guie.model.fitting import load_into
+from guie.model.fitting import fits, load_into
 from guie.model.libraries import build_network
 from guie.model.normalisation import mean_std
 from guie.model.patches import set_resolution
@@ -88,7 +89,7 @@ def build_backbone(
         torch.manual_seed(seed)
         network = build_network(model, has_tag_weights)
     if weights is not None:
-        load_into(network, read_weights(weights), str(weights))
+        load_into(network, read_weights(weights, fits=partial(fits, network)), str(weights))
     set_resolution(network, image_px, patch_stride)
     pooling = take_feature(network, model.feature)
     backbone = Backbone(network.eval().to(memory_format=torch.channels_last), 0, pooling)

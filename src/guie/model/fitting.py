@@ -19,6 +19,7 @@ from guie.model.patches import resized_position_embedding
 from guie.model.transformers_clip import as_open_clip
 
 log = logging.getLogger(__name__)
+Tell = Callable[..., None]  # takes a message and its values, as log.info does
 
 # First parts of the names of modules after or beside a backbone. The backbone's feature does not depend on them.
 HEADS = (
@@ -45,8 +46,8 @@ HEADS = (
     "logit_scale",
     "logit_bias",
 )
-# Words in a prefix that mark an averaged copy of the network, as some keys in `WRAPPERS` do.
-AVERAGES = ("ema", "teacher", "swa", "averaged")
+# Words or parts of a prefix that mark an averaged copy of the network, as some keys in `WRAPPERS` do.
+AVERAGES = ("ema", "teacher", "swa", "averaged", "target_encoder")
 POSITIONS = ("pos_embed", "positional_embedding")
 STRANGE_NAMES = {
     "encoder.layers.encoder_layer_0": "torchvision's vision transformers",
@@ -79,26 +80,42 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
         ValueError: the weights hold several different copies of the network, names are missing or unknown, shapes
             differ, or numbers are not finite. The message is one line.
     """
-    fitted = fitted_weights(network, weights, what)
+    fitted = fitted_weights(network, weights, what, log.info)
     _check_numbers(network.state_dict(), fitted, what)
     network.load_state_dict(fitted, strict=False)  # checked above: only counters (num_batches_tracked) may be missing
 
 
-def fitted_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+def fits(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether `load_into` would find a tensor of the right shape for each of the network's."""
+    try:
+        fitted_weights(network, weights, "they")
+    except ValueError:
+        return False
+    return True
+
+
+def _untold(message: str, *values: object) -> None:
+    """Says nothing: the weights are only tried."""
+
+
+def fitted_weights(
+    network: nn.Module, weights: Mapping[str, Tensor], what: str, tell: Tell = _untold
+) -> dict[str, Tensor]:
     """The weights under the network's own names, as `load_into` loads them; names and shapes are checked.
 
-    Both may be on the device `meta`, without values: then only names and shapes are compared.
+    Both may be on the device `meta`, without values: then only names and shapes are compared. What is chosen or
+    interpolated is told by `tell`.
 
     Raises:
         ValueError: as `load_into`, for anything but the numbers.
     """
     own = network.state_dict()
-    fitted = _fitted(own, weights, what)
+    fitted = _fitted(own, weights, what, tell)
     complaint = misfit(own, fitted)
     if not complaint:
         return fitted
     for converted in _conversions(network, weights):
-        fitted = _fitted(own, converted, what)
+        fitted = _fitted(own, converted, what, tell)
         if not misfit(own, fitted):
             return fitted
     raise ValueError(f"{what} does not fit the backbone, a {type(network).__name__}: {complaint}{_origin(weights)}")
@@ -129,44 +146,64 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The tensors under the best prefix: the prefix is removed, heads are left out, and position embeddings are
-    interpolated to the network's grid."""
-    prefix = _best_prefix(weights, own, what)
-    inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    kept = {name: tensor for name, tensor in inside.items() if name in own or name.split(".")[0] not in HEADS}
+def _fitted(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str, tell: Tell) -> dict[str, Tensor]:
+    """The tensors under the best prefix."""
+    prefix = _best_prefix(weights, own, what, tell)
+    kept = _inside(weights, prefix, own, tell)
     if prefix:
         log.debug("%s: %d tensors under %r, %d others are left out", what, len(kept), prefix, len(weights) - len(kept))
-    return {name: _on_grid(name, tensor, own.get(name)) for name, tensor in kept.items()}
+    return kept
 
 
-def _best_prefix(names: Mapping[str, Tensor], own: Collection[str], what: str) -> str:
+def _inside(
+    weights: Mapping[str, Tensor], prefix: str, own: Mapping[str, Tensor], tell: Tell = _untold
+) -> dict[str, Tensor]:
+    """The tensors under a prefix, which is removed. Heads are left out, and position embeddings are interpolated to the
+    network's grid."""
+    inside = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    kept = {name: tensor for name, tensor in inside.items() if name in own or name.split(".")[0] not in HEADS}
+    return {name: _on_grid(name, tensor, own.get(name), tell) for name, tensor in kept.items()}
+
+
+def _best_prefix(names: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str, tell: Tell) -> str:
     """The prefix under which most names of `own` are found; it is '' or ends in a dot.
 
-    If there are several copies of the network, the averaged one is taken (`AVERAGES`), as in training checkpoints.
+    If tensors under a prefix fit, those that do not fit are not considered: they are of another network, such as a
+    teacher of another size. If several copies of the network are left, the averaged one is taken (`AVERAGES`), as in
+    training checkpoints.
 
     Raises:
         ValueError: several prefixes have the same number of these names, more than half of all; their tensors differ;
             and not exactly one of them is an average.
     """
-    found: Counter[str] = Counter()
-    for name in names:
-        pieces = name.split(".")
-        found.update(".".join([*pieces[:i], ""]) for i in range(len(pieces)) if ".".join(pieces[i:]) in own)
+    every = _counted_prefixes(names, own)
+    fitting = {p: n for p, n in every.items() if n > len(own) // 2 and not misfit(own, _inside(names, p, own))}
+    found = fitting or every
     best = max(found.values(), default=0)
     prefixes = [prefix for prefix, n in found.items() if n == best]
+    if unfit := [prefix for prefix, n in every.items() if n >= best and prefix not in found]:
+        tell("weights %s: left out, because they do not fit the network: %s", what, ", ".join(map(repr, unfit)))
     if len(prefixes) < 2:
         return prefixes[0] if prefixes else ""
     if best <= len(own) // 2 or _are_alike(names, own, prefixes):
         return min(prefixes, key=len)
-    averages = [prefix for prefix in prefixes if set(re.split(r"[._]", prefix)) & set(AVERAGES)]
+    averages = [prefix for prefix in prefixes if {*re.split(r"[._]", prefix), *prefix.split(".")} & set(AVERAGES)]
     if len(averages) != 1:
         raise ValueError(
             f"{what} holds the network {len(prefixes)} times, under {', '.join(map(repr, prefixes))}; save only "
             "the one that you want"
         )
-    log.info("weights %s: of %d copies the average is taken, %r", what, len(prefixes), averages[0])
+    tell("weights %s: of %d copies the average is taken, %r", what, len(prefixes), averages[0])
     return averages[0]
+
+
+def _counted_prefixes(names: Collection[str], own: Collection[str]) -> Counter[str]:
+    """How many names of `own` are found under each prefix."""
+    found: Counter[str] = Counter()
+    for name in names:
+        pieces = name.split(".")
+        found.update(".".join([*pieces[:i], ""]) for i in range(len(pieces)) if ".".join(pieces[i:]) in own)
+    return found
 
 
 def _are_alike(names: Mapping[str, Tensor], own: Collection[str], prefixes: Sequence[str]) -> bool:
@@ -181,7 +218,7 @@ def _are_alike(names: Mapping[str, Tensor], own: Collection[str], prefixes: Sequ
     )
 
 
-def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
+def _on_grid(name: str, tensor: Tensor, own: Tensor | None, tell: Tell) -> Tensor:
     """Interpolates a position embedding of another square grid to the network's grid; returns other tensors as they
     are."""
     if (
@@ -196,7 +233,7 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
     n_prefix = own.shape[-2] - side**2
     if tensor.ndim not in (2, 3) or tensor.shape[-2] != old_side**2 + n_prefix:
         return tensor
-    log.info("the position embedding is interpolated from %d x %d to %d x %d", old_side, old_side, side, side)
+    tell("the position embedding is interpolated from %d x %d to %d x %d", old_side, old_side, side, side)
     return resized_position_embedding(tensor, (old_side, old_side), (side, side))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from guie.errors import is_of_the_machine
-from guie.model.fitting import fitted_weights
+from guie.model.fitting import fits, fitted_weights
 from guie.model.libraries import build_network
 from guie.model.weights import read_weights
 from guie.settings.model import PICKLED, Model
@@ -96,7 +96,9 @@ def fitting_files(model: Model, files: Iterable[Path]) -> tuple[list[Path], dict
 def why_not(model: Model, path: Path) -> str:
     """Why a file does not hold weights of the model's architecture, in one line; '' if it does."""
     try:
-        fitted_weights(_without_numbers(model), read_weights(path, only_shapes=True), path.name)
+        network = _without_numbers(model)
+        weights = read_weights(path, only_shapes=True, fits=functools.partial(fits, network))
+        fitted_weights(network, weights, path.name)
     except Exception as error:  # a file of anything may be called .bin
         if is_of_the_machine(error):
             raise

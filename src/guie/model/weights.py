@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from guie.settings.model import PICKLED
 
 log = logging.getLogger(__name__)
 
-# Where training checkpoints keep their weights. Averages and teachers come before the trained copy, as in timm and
-# DINO.
+# Where training checkpoints keep their weights. Averages and teachers come before the trained copy, as in timm, DINO
+# and I-JEPA, whose average is the target_encoder.
 WRAPPERS = (
     "state_dict_ema",
     "model_ema",
@@ -34,6 +34,7 @@ WRAPPERS = (
     "ema",
     "teacher",
     "teacher_state_dict",
+    "target_encoder",
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -72,16 +73,21 @@ PLAIN_BUILTINS = (
 MAX_UNKNOWN = 100  # most unknown classes in a file; each takes one more try to read it
 
 
-def read_weights(path: Path, only_shapes: bool = False) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, only_shapes: bool = False, fits: Callable[[Mapping[str, Tensor]], bool] | None = None
+) -> dict[str, Tensor]:
     """Reads a weights file: torch.save's format if its name ends in one of `PICKLED`, else safetensors.
 
-    In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested. From a pickled file only
+    In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested; what is taken and what is
+    left out is logged. From a pickled file only
     tensors, numbers and texts are read. Objects of other classes (argparse.Namespace, numpy's numbers, dates,
     OmegaConf's) become empty placeholders, and none of their code runs.
 
     Args:
         path: The file.
         only_shapes: Read no values: the tensors are on the device `meta`. It takes a second for files of gigabytes.
+        fits: Whether weights are those of the wanted network. Of several in a checkpoint the first that fit are read,
+            or the first, if none fit.
 
     Returns:
         The tensors by name, without the parts that torch.compile and FSDP add to names.
@@ -95,23 +101,54 @@ def read_weights(path: Path, only_shapes: bool = False) -> dict[str, Tensor]:
         found = _unpickled(path, only_shapes)
     else:
         found = load_weights(path, only_shapes=only_shapes)
-    weights, place = _named_tensors(found, ())
-    if not weights:
+    candidates = list(_candidates(found, ()))
+    if not candidates:
         raise ValueError(
             f"{path} holds no weights by name: {_described(found)}; save the model's state_dict() as safetensors"
         )
-    if place:
-        log.info("weights %s: taken from %s%s", path.name, " > ".join(map(repr, place)), _left_out(found, place))
+    number = _first_fitting(candidates, fits, path)
+    weights, place = candidates[number]
+    if number or place:
+        why = _because([unfit for _, unfit in candidates[:number]])
+        log.info("weights %s: taken from %s%s%s", path.name, _worded(place), why, _left_out(found, place))
     return _renamed(weights, path)
 
 
-def _left_out(found: Any, place: Sequence[str]) -> str:
+def _first_fitting(
+    candidates: Sequence[tuple[dict[str, Tensor], tuple[Any, ...]]],
+    fits: Callable[[Mapping[str, Tensor]], bool] | None,
+    path: Path,
+) -> int:
+    """The number of the first candidate that fits; 0 if none does, or if there is nothing to choose."""
+    if fits is None or len(candidates) < 2:
+        return 0
+    return next((i for i, (weights, _) in enumerate(candidates) if fits(_renamed(weights, path))), 0)
+
+
+def _worded(place: Sequence[Any]) -> str:
+    """The keys that lead to weights, as words."""
+    return " > ".join(map(repr, place)) or "the outermost names"
+
+
+def _because(unfit: Sequence[Sequence[Any]]) -> str:
+    """Why the weights were not taken from where they usually are, as words after the place."""
+    places = ", ".join(map(_worded, unfit))
+    return f" because {places} {'does' if len(unfit) == 1 else 'do'} not fit the network" if unfit else ""
+
+
+def _left_out(found: Any, place: Sequence[Any]) -> str:
     """The other keys of a checkpoint that hold weights, as words after the place where they were taken from."""
     others = []
     for name in place:
-        others += [repr(other) for other in WRAPPERS if other != name and _named_tensors(found.get(other), ())[0]]
+        inner = [*(other for other in WRAPPERS if other in found), *(other for other in found if other not in WRAPPERS)]
+        others += [repr(other) for other in inner if other != name and _holds_weights(found[other])]
         found = found[name]
     return f"; {', '.join(others)} beside it {'is' if len(others) == 1 else 'are'} left out" if others else ""
+
+
+def _holds_weights(found: Any) -> bool:
+    """Whether there are weights by name, and not the state of an optimizer, which numbers the parameters."""
+    return any(all(isinstance(name, str) for name in place) for _, place in _candidates(found, ()))
 
 
 def _renamed(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -239,18 +276,17 @@ def _is_safetensors(path: Path) -> bool:
     return head[8:] == b"{" and 0 < int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
-def _named_tensors(found: Any, place: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors by name, and the keys that lead to them; {} if there are none."""
+def _candidates(found: Any, place: tuple[Any, ...]) -> Iterator[tuple[dict[str, Tensor], tuple[Any, ...]]]:
+    """Yields all tensors by name that may be a network's weights, and the keys that lead to them. Those of inner dicts
+    come first, in the order of `WRAPPERS`."""
     if not isinstance(found, dict) or len(place) > 4:
-        return {}, place
+        return
     inner = [name for name in found if isinstance(found[name], dict)]
-    for name in [*(name for name in WRAPPERS if name in inner), *(inner if len(inner) == 1 else [])]:
-        weights, where = _named_tensors(found[name], (*place, name))
-        if weights:
-            return weights, where
+    for name in dict.fromkeys([*(name for name in WRAPPERS if name in inner), *(inner if len(inner) == 1 else [])]):
+        yield from _candidates(found[name], (*place, name))
     tensors = {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
-    has_arrays = any(tensor.ndim for tensor in tensors.values())  # not only scalars, such as a decay or a counter
-    return tensors if has_arrays else {}, place
+    if any(tensor.ndim for tensor in tensors.values()):  # not only scalars, such as a decay or a counter
+        yield tensors, place
 
 
 def _described(found: Any) -> str:

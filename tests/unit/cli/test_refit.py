@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.decomposition import PCA
-from small_run import make_small_run, picture
+from small_run import make_small_run, picture, small_recipe
 
 import guie.export.refit as refit_module
 from guie.cli.main import main
@@ -21,9 +21,11 @@ from guie.embed.ensemble import load_tower
 from guie.embed.pca import Moments
 from guie.embed.projection import Projection
 from guie.embed.views import normalise, to_square
-from guie.export.refit import Refittable
+from guie.export.refit import OF_PROJECTION, Refittable, has_equal_networks, open_model
 from guie.export.submission import load_script, save_module
+from guie.export.take_away import odd_images
 from guie.files import digest_of_file
+from guie.recipe import Embed
 from guie.run import Run
 
 N_CLASSES = 40  # of the photos, four of each; none is the run's
@@ -289,6 +291,28 @@ def test_refit_of_a_run_that_was_made_anew_is_told(
     assert "has other networks than its run" in capsys.readouterr().err
     shutil.copy(tmp_path / "to/saved_model.pt", tmp_path / "copy.pt")
     assert main(["refit", str(tmp_path / "copy.pt"), *words]) == 0
+
+
+@pytest.mark.parametrize("other", [{"views": ("flip",)}, {"image_px": 40}], ids=["another view", "another size"])
+def test_equal_tensors_that_see_images_otherwise_are_other_networks(
+    run: Run, tmp_path: Path, other: dict[str, object]
+) -> None:
+    """Views and sizes are code of the exported file, not tensors; the projection may be another."""
+    recipe = small_recipe(is_ensemble=True)
+    shelf, final = recipe.embed.settings
+    first, second = final.members
+    members = (first, replace(second, **other))  # type: ignore[arg-type]
+    changed = make_small_run(
+        tmp_path / "runs/other", recipe=replace(recipe, embed=Embed((shelf, replace(final, members=members))))
+    )
+    one, two = (open_model(each.folder(8) / "saved_model.pt") for each in (run, changed))
+    tensors, others = ({**each.opened.state_dict()} for each in (one, two))
+    assert len(tensors) > 20 and tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors.keys() - set(OF_PROJECTION))
+    assert not np.allclose(one.projection.matrix, two.projection.matrix, atol=1e-3)
+    images = list(odd_images().values())
+    assert not has_equal_networks(one, two, images)
+    assert has_equal_networks(one, replace(one, projection=two.projection), images)
 
 
 @pytest.mark.parametrize("content", ['{"digest', "[]", "{}"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from tower_families import FAMILIES, reduce
 
 from guie.files import PICKLED
 from guie.model.backbone import build_backbone
-from guie.model.fitting import load_into
+from guie.model.fitting import fits, load_into
+from guie.model.found_weights import why_not
 from guie.model.libraries import build_network
 from guie.model.weights import read_weights
 from guie.recipe import Model
@@ -44,11 +46,26 @@ def are_loaded(path: Path, expected: Weights, px: int = 64) -> bool:
     return all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
 
 
+def told_at_loading(
+    content: Any, expected: Weights, tmp_path: Path, network: nn.Module, caplog: pytest.LogCaptureFixture
+) -> list[str]:
+    """What is told while a network is loaded from a file; the network has exactly the expected tensors after it."""
+    torch.save(content, tmp_path / "w.pth")
+    caplog.clear()
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO, logger="guie"):
+        patch.setattr(logging.getLogger("guie"), "propagate", True)
+        load_into(network, read_weights(tmp_path / "w.pth", fits=partial(fits, network)), "w.pth")
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+    return [record.getMessage() for record in caplog.records]
+
+
 def complaint(content: Any, tmp_path: Path, network: nn.Module | None = None) -> str:
     """The error's text, which is one line of a readable length."""
     torch.save(content, tmp_path / "w.pth")
+    network, path = network or vit(2), tmp_path / "w.pth"
     with pytest.raises(ValueError, match=r"w\.pth") as caught:
-        load_into(network or vit(2), read_weights(tmp_path / "w.pth"), str(tmp_path / "w.pth"))
+        load_into(network, read_weights(path, fits=partial(fits, network)), str(path))
     text = str(caught.value)
     assert "\n" not in text and len(text.replace(str(tmp_path), "")) < 600, text
     return text
@@ -124,6 +141,121 @@ def test_what_is_left_out_beside_the_weights_is_told(
         with caplog.at_level(logging.INFO, logger="guie"):
             assert are_loaded(tmp_path / "w.pt", mine)
         assert f"weights w.pt: taken from {told}" in f"{caplog.text}\n"
+
+
+def prefixed(weights: Weights, prefix: str) -> Weights:
+    return {f"{prefix}{name}": tensor for name, tensor in weights.items()}
+
+
+OPTIMIZER = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+
+
+def test_average_of_i_jepa_is_taken_and_encoder_and_predictor_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The keys of facebookresearch/ijepa, src/train.py; its network has no class token. V-JEPA has these keys, too."""
+
+    def encoder(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        small = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 56, "num_classes": 0}
+        return timm.create_model("vit_huge_patch14_gap_224", **small).eval()
+
+    average, trained = encoder(1).state_dict(), encoder(7).state_dict()
+    assert "cls_token" not in average
+    predictor = {"predictor_embed.weight": torch.ones(24, 48), "mask_token": torch.ones(1, 1, 24)}
+    content = {
+        "encoder": prefixed(trained, "module."),
+        "predictor": prefixed(predictor, "module."),
+        "target_encoder": prefixed(average, "module."),
+        "opt": OPTIMIZER,
+        "scaler": {"scale": 65536.0, "growth_factor": 2.0},
+        "epoch": 300,
+        "lr": 1e-6,
+    }
+    told = told_at_loading(content, average, tmp_path, encoder(2), caplog)
+    assert told == ["weights w.pth: taken from 'target_encoder'; 'encoder', 'predictor' beside it are left out"]
+    flat = {key: part for key, part in content.items() if key in ("encoder", "target_encoder", "predictor")}
+    whole = {f"{key}.{name}": tensor for key, part in flat.items() for name, tensor in part.items()}
+    told = told_at_loading(whole, average, tmp_path, encoder(2), caplog)
+    assert told == ["weights w.pth: of 2 copies the average is taken, 'target_encoder.module.'"]
+
+
+def test_teacher_of_dino_is_taken_and_the_student_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The keys of facebookresearch/dino, main_dino.py: the student is wrapped for several processes, the teacher is
+    not."""
+    average, trained, head = vit().state_dict(), vit(7).state_dict(), {"mlp.0.weight": torch.ones(5, 64)}
+    content = {
+        "student": prefixed(trained, "module.backbone.") | prefixed(head, "module.head."),
+        "teacher": prefixed(average, "backbone.") | prefixed(head, "head."),
+        "optimizer": OPTIMIZER,
+        "epoch": 100,
+        "args": argparse.Namespace(arch="vit_small"),
+    }
+    told = told_at_loading(content, average, tmp_path, vit(2), caplog)
+    assert told == ["weights w.pth: taken from 'teacher'; 'student' beside it is left out"]
+
+
+OTHERS = {"wider": {"embed_dim": 96}, "deeper": {"depth": 9}, "shallower": {"depth": 3}}
+
+
+@pytest.mark.parametrize("size", OTHERS)
+def test_average_of_another_network_is_left_for_the_one_that_fits(
+    tmp_path: Path, size: str, caplog: pytest.LogCaptureFixture
+):
+    """As a file of distillation has it: its teacher has another size than the student."""
+    mine, other = vit().state_dict(), vit(7, **OTHERS[size]).state_dict()
+    cases = {
+        "'model' because 'ema' does not fit the network; 'ema' beside it is left out": {"ema": other, "model": mine},
+        "'student' because 'teacher' > 'backbone', 'teacher' do not fit the network; 'teacher' beside it is left out": {
+            "teacher": {"backbone": other, "center": torch.ones(1, 9)},
+            "student": prefixed(mine, "module.backbone."),
+            "optimizer": OPTIMIZER,
+        },
+        "the outermost names because 'ema' does not fit the network": {**mine, "ema": other},
+    }
+    for told, content in cases.items():
+        assert told_at_loading(content, mine, tmp_path, vit(2), caplog) == [f"weights w.pth: taken from {told}"]
+        assert are_built(tmp_path / "w.pth", mine)
+    assert told_at_loading({"ema": mine, "model": other}, mine, tmp_path, vit(2), caplog) == [
+        "weights w.pth: taken from 'ema'; 'model' beside it is left out"
+    ]
+
+
+@pytest.mark.parametrize("size", OTHERS)
+def test_average_of_another_network_is_left_in_files_without_dicts(
+    tmp_path: Path, size: str, caplog: pytest.LogCaptureFixture
+):
+    mine, other = vit().state_dict(), vit(7, **OTHERS[size]).state_dict()
+    content = prefixed(other, "teacher.") | prefixed(mine, "student.")
+    told = told_at_loading(content, mine, tmp_path, vit(2), caplog)
+    expected = ["weights w.pth: left out, because they do not fit the network: 'teacher.'"]
+    assert told == ([] if size == "shallower" else expected)  # of a shallower network fewer names are found
+    assert are_built(tmp_path / "w.pth", mine)
+    told_at_loading(prefixed(mine, "teacher.") | prefixed(other, "student."), mine, tmp_path, vit(2), caplog)
+
+
+def are_built(path: Path, expected: Weights) -> bool:
+    """Whether a backbone is found to fit the file by names and shapes alone, and has its tensors when it is built."""
+    model = Model("timm", "test_vit")
+    assert why_not(model, path) == ""
+    built = build_backbone(model, 64, path).network.state_dict()
+    return all(torch.equal(built[name], tensor) for name, tensor in expected.items() if name != "pos_embed")
+
+
+def test_interpolation_is_told_once_where_copies_are_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    average, network = vit(px=96).state_dict(), vit(2)
+    load_into(network, average, "w")
+    expected = {**average, "pos_embed": network.pos_embed.detach().clone()}
+    told = told_at_loading({"ema": average, "model": vit(7, depth=3).state_dict()}, expected, tmp_path, vit(2), caplog)
+    assert told == [
+        "weights w.pth: taken from 'ema'; 'model' beside it is left out",
+        "the position embedding is interpolated from 6 x 6 to 4 x 4",
+    ]
+
+
+def test_error_where_nothing_fits_is_that_of_the_average(tmp_path: Path):
+    text = complaint({"model": vit(7, depth=3).state_dict(), "ema": vit(7, embed_dim=96).state_dict()}, tmp_path)
+    assert "have another shape (" in text and "96 for 1x1x64" in text
 
 
 PREFIXES = (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -19,7 +20,7 @@ from guie.embed.features import FeatureStore
 from guie.files import load_weights
 from guie.model.backbone import build_backbone
 from guie.recipe import HEAD as FRESH
-from guie.recipe import KeepCosines, Recipe, Stages, Start
+from guie.recipe import KeepCosines, Model, Recipe, Stages, Start
 from guie.run import Run
 from guie.train.row_inputs import inputs_of
 from guie.train.stage import train_row
@@ -91,25 +92,80 @@ def test_student_learns_the_cosines_and_its_mark_knows_the_teacher(run: Run) -> 
     assert np.isfinite(loss).all()
 
 
-def test_pretrained_teaches_a_stage_after_a_tuned_one_with_its_features_before_any_training(run: Run) -> None:
-    """They are those of a library's network with the recipe's weights, not those of the backbone that was tuned."""
-    recipe = changed(run.recipe, stages=Stages(head=(TUNED, TAUGHT)))
+@pytest.mark.parametrize("tower", [None, replace(WORLD.model, name="test_efficientnet")], ids=["recipe's", "the row's"])
+def test_pretrained_teaches_a_stage_after_a_tuned_one_with_its_features_before_any_training(
+    run: Run, tower: Model | None
+) -> None:
+    """They are those of a library's network with the recipe's weights, not those of the backbone that was tuned; if
+    the tuned row names another backbone, those of that one."""
+    tuned_row = changed(TUNED, start__model=tower)
+    recipe = changed(run.recipe, stages=Stages(head=(tuned_row, TAUGHT)))
     own = replace(run, recipe=recipe)
     packed = PackedImages(own.folder(3))
     for row in recipe.stages:
         train_row(own, row, packed, Accelerator(cpu=True))
     rows = TrainSet(recipe, TAUGHT, packed).rows[::7]
     (found,) = taught_by(TAUGHT, FeatureStore(own, packed, Accelerator(cpu=True)), rows).values()
-    backbone = build_backbone(recipe.model, 32, None, recipe.seed).eval()
+    backbone = build_backbone(tower or recipe.model, 32, None, recipe.seed).eval()
     images = torch.cat([pixels(packed, int(row), 32) for row in rows])
     tuned = load_weights(own.stage_folder("tuned") / "final.safetensors")
-    moved = build_backbone(recipe.model, 32, None, recipe.seed).eval()
+    moved = build_backbone(tower or recipe.model, 32, None, recipe.seed).eval()
     moved.load_state_dict({name.removeprefix("backbone."): t for name, t in tuned.items() if "backbone." in name})
     with torch.no_grad():
         wanted, after = (of(images) for of in (backbone, moved))
     near, far = (F.cosine_similarity(torch.from_numpy(found[:]), of) for of in (wanted, after))
     assert near.min() > 0.98 > 0.9 > far.max() and near.mean() > 0.997, "of the same pixels, but for the resizing"
     assert inputs_of(own, TAUGHT)["teachers"].startswith("pretrained ")
+
+
+OTHER = Model("timm", "test_vit", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+BESIDE = replace(OTHER, name="test_efficientnet", mean=(0.6, 0.5, 0.4), std=(0.3, 0.3, 0.2))
+MODELS = {
+    "beside the recipe's": (replace(WORLD.model, beside=(OTHER,)), None),
+    "another": (WORLD.model, OTHER),
+    "another with one beside it": (WORLD.model, replace(OTHER, beside=(BESIDE,))),
+}
+
+
+def features_by_hand(images: torch.Tensor, model: Model, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What each network of the library gives of its own pixels, divided by its length, float32 [n, sum of the widths];
+    `images` are -1 to 1, and `weights` are those of the stage's frozen backbone."""
+    found = []
+    for i, each in enumerate(model.each):
+        start = f"backbone.network.backbones.{i}.network." if model.beside else "backbone.network."
+        size = {"img_size": 32} if each.name == "test_vit" else {}
+        network = timm.create_model(each.name, num_classes=0, **size).eval()
+        network.load_state_dict({n.removeprefix(start): t for n, t in weights.items() if n.startswith(start)})
+        assert each.mean is not None and each.std is not None
+        mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (each.mean, each.std))
+        with torch.no_grad():
+            found.append(F.normalize(network(((images + 1) / 2 - mean) / std)))
+    return torch.cat(found, dim=1)
+
+
+@pytest.mark.parametrize("which", MODELS)
+def test_pretrained_teaches_with_the_towers_of_the_stage(run: Run, which: str) -> None:
+    """With all that stand side by side, and those that the stage itself names. Where none was trained before, the
+    stage ends as without a teacher, whose features are then the same."""
+    model, own_model = MODELS[which]
+    start = Start(of="pretrained", fresh=FRESH, model=own_model)
+    taught = changed(TAUGHT, start=start, augment__flip=0.0, cost__n_cached_augmentations=0)  # plain views alone
+    ends = []
+    for stage in (taught, changed(taught, objective__of=""), changed(taught, optim__lr=1e-12)):
+        recipe = changed(run.recipe, model=model, stages=Stages(head=(stage,)))
+        own, packed = replace(run, recipe=recipe), PackedImages(run.folder(3))
+        train_row(own, stage, packed, Accelerator(cpu=True))
+        weights = load_weights(own.stage_folder(stage.name) / "final.safetensors")
+        ends.append({name: tensor.clone() for name, tensor in weights.items()})
+    rows = TrainSet(recipe, taught, packed).rows[::7]
+    (found,) = taught_by(taught, FeatureStore(own, packed, Accelerator(cpu=True)), rows).values()
+    images = torch.cat([pixels(packed, int(row), 32) for row in rows])
+    wanted = features_by_hand(images, own_model or model, ends[0])
+    assert found.shape == wanted.shape
+    near = F.cosine_similarity(torch.from_numpy(np.array(found[:])), wanted)
+    assert near.min() > 0.98 and near.mean() > 0.997, "of the same pixels, but for the resizing"
+    one, other, begun = (end["neck.linear.weight"] for end in ends)
+    assert (one - other).norm() < 1e-2 * (one - begun).norm(), "the teacher is kept in two bytes a number"
 
 
 def test_teacher_must_come_before_the_stage_or_be_the_pretrained_backbone() -> None:

@@ -1,14 +1,19 @@
 """A sum of objectives is each of its parts, told apart by their names."""
 
 import copy
+import os
+import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from accelerate import Accelerator
 from hand_batch import NO_LOOK, batch_of, drawn
+from opening import FORKS
 from small_model import COUNTS, LABELS, N_CLASSES, NECK, WIDTH, Tower, inputs_at
 from torch import Tensor, nn
 
@@ -31,6 +36,7 @@ from guie.settings.optim import Optim
 from guie.settings.stage import Stage
 from guie.train.gradient import Position, gradient
 from guie.train.model import Model, build_model
+from guie.train.objective_turns import after_step
 from guie.train.objectives.base import Batch, Look, Objective
 from guie.train.objectives.build import TABLE, Shape
 from guie.train.objectives.sums import SumOfObjectives
@@ -121,6 +127,7 @@ def test_cosines_of_images_without_labels_are_kept_beside_class_centres() -> Non
 
 def steps_with_unlabelled(n_steps: int, n_parts: int, stop_at: int = -1) -> dict[str, Tensor]:
     """The weights and buffers after steps of which every third image has no label, and those of the last step none.
+    In the step before the last, these are the images of every second place alone: of two processes, all of one.
 
     Before step `stop_at` another model takes over, from a copy of all weights, buffers and the optimizer's state.
     """
@@ -144,17 +151,19 @@ def steps_with_unlabelled(n_steps: int, n_parts: int, stop_at: int = -1) -> dict
             model.load_state_dict(states[0])
             optimizer.load_state_dict(states[1])
         items = torch.randint(0, 200, (32,), generator=torch.Generator().manual_seed(step))
-        if step == n_steps - 1:
-            items = items // 3 * 3
+        if step >= n_steps - 2:
+            items[1::2] = items[1::2] // 3 * 3
+            items[::2] = items[::2] // 3 * 3 + (step < n_steps - 1)
         given = inputs_at(step, items % N_CLASSES, items, torch.float64)
-        given = replace(given, labels=labels[items])
+        accelerator = Accelerator(cpu=True)
+        own = given.inputs[accelerator.process_index :: accelerator.num_processes]
+        given = replace(given, inputs=own, labels=labels[items])
         optimizer.zero_grad()
         position = Position(0, step, 1000 + step)
-        batch, terms = gradient(model.train(), given, n_parts, position, Accelerator(cpu=True))
+        batch, terms = gradient(model.train(), given, n_parts, position, accelerator)
         assert any("arcface" in term for term in terms) == (step < n_steps - 1)
         optimizer.step()
-        torch.manual_seed(2000 + step)
-        model.objective.after_step(batch, NO_LOOK)
+        after_step(model, batch, NO_LOOK, position, accelerator)
     return {**model.state_dict(), **dict(model.named_buffers())}
 
 
@@ -173,10 +182,34 @@ def test_parts_and_another_start_give_the_same_weights_where_labels_are_missing(
     whole, parts, resumed = (steps_with_unlabelled(5, n, stop) for n, stop in ((1, -1), (4, -1), (1, 3)))
     assert whole.keys() == parts.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    apart = max(
-        float((whole[name].double() - parts[name].double()).abs().max()) for name in whole if whole[name].numel()
-    )
-    assert apart < 1e-12
+    assert apart(whole, parts) < 1e-12
+
+
+def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one if one[name].numel())
+
+
+def one_of_two(rank: int, port: int, folder: str) -> None:
+    """One of two processes, with every second image of each batch."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", **address)
+    torch.set_num_threads(1)
+    assert Accelerator(cpu=True).num_processes == 2
+    torch.save([steps_with_unlabelled(5, n_parts) for n_parts in (1, 4)], Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_weights_of_one_where_labels_are_missing(tmp_path: Path) -> None:
+    """Also where one process has images without a label alone, and where both have."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.start_processes(one_of_two, args=(port, str(tmp_path)), nprocs=2, start_method=FORKS.get_start_method())
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    one = steps_with_unlabelled(5, 1)
+    for own, others in zip(first, second, strict=True):
+        assert apart(own, others) == 0.0 and apart(one, own) < 1e-12
 
 
 def test_rates_and_undecayed_name_the_parts_parameters() -> None:
