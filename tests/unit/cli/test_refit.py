@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import guie.export.refit as refit_module
 from guie.cli.main import main
 from guie.cli.refit import Fit
 from guie.embed import pca as own_pca
-from guie.embed.ensemble import load_tower
+from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import Moments
 from guie.embed.projection import Projection
 from guie.embed.views import normalise, to_square
@@ -52,12 +53,12 @@ def files(photos: Path) -> list[Path]:
     return [path for path in sorted(photos.rglob("*.png")) if path.name != "broken.png"]
 
 
-def joined_of(run: Run, image: np.ndarray) -> np.ndarray:
+def joined_of(run: Run, towers: Sequence[Tower], image: np.ndarray) -> np.ndarray:
     """What the members give of an image, uint8 [h, w, 3], before the projection: float32 [D] of length one."""
     pixels, parts = torch.from_numpy(image).permute(2, 0, 1)[None], []
     mean_std = (run.recipe.model.mean, run.recipe.model.std)
-    for member in run.recipe.embed.final.members:
-        tower, views = load_tower(run, member), []
+    for member, tower in zip(run.recipe.embed.final.members, towers, strict=True):
+        views = []
         for view in member.views:
             frame = "squash" if view in ("plain", "flip") else view
             square = normalise(to_square(pixels, member.image_px, frame), *mean_std)  # type: ignore[arg-type]
@@ -71,7 +72,8 @@ def joined_of(run: Run, image: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def joined(run: Run, photos: Path) -> np.ndarray:
-    return np.stack([joined_of(run, np.asarray(Image.open(path))) for path in files(photos)])
+    towers = [load_tower(run, member) for member in run.recipe.embed.final.members]
+    return np.stack([joined_of(run, towers, np.asarray(Image.open(path))) for path in files(photos)])
 
 
 def made(folder: Path, *words: str) -> dict:

@@ -40,7 +40,7 @@ def test_square_by_matrices_is_torchs_operator(size: tuple[int, int], frame: str
 
 def towers() -> list[Tower]:
     torch.manual_seed(0)
-    transformer = write_out(timm.create_model("test_vit", num_classes=0, img_size=64).eval())
+    transformer = write_out(timm.create_model("test_vit", depth=2, num_classes=0, img_size=64).eval())
     convolutions = nn.Sequential(
         nn.Conv2d(3, 8, 5, 2), nn.GELU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 64)
     ).eval()
