@@ -8,7 +8,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,15 +32,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_finish() -> None:
     """Leaves what the collection made out of later garbage collections: a million objects, which live to the end."""
     gc.freeze()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def quick_seeds() -> None:
-    """torch.manual_seed formats a stack trace for each kind of device that is not in use: five milliseconds below
-    pytest's fifty frames. Here none is formatted; the seeds are the same."""
-    torch = sys.modules.get("torch")
-    for name in ("cuda", "xpu", "mtia") if torch else ():
-        getattr(torch, name).traceback = SimpleNamespace(format_stack=list)
 
 
 @pytest.fixture(autouse=True)

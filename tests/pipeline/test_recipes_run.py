@@ -88,7 +88,7 @@ def test_recipe_runs_from_images_to_submission(
     if name not in CHECKED:
         return
     file = PROJECT / "submission/check_submission.py"
-    checker = SimpleNamespace(**runpy.run_path(str(file)))  # test_whole_house.py starts it as a user does
+    checker = SimpleNamespace(**runpy.run_path(str(file)))  # test_notebooks.py starts it as a user does
     embeddings, _ = checker.probe(
         checker.unpack(run / "08_export/submission.zip", tmp_path), run / "08_export/parity", 0.999
     )
