@@ -86,7 +86,7 @@ def build_backbone(
             patch stride.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU alone, where it is built
         network = build_network(model, has_tag_weights)
     if weights is not None:
         load_into(network, read_weights(weights, fits=partial(fits, network)), str(weights))

@@ -103,7 +103,7 @@ def build_model(
         taught_dims: Numbers of what each teacher of the objective gives: of an embedding, or of a feature.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU alone, where they are built
         neck = Neck(backbone.feature_dim, stage.neck)
         objective = build_objective(stage, backbone.feature_dim, counts, labels, taught_dims)
     return Model(backbone, neck, objective)
