@@ -36,7 +36,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def own_seeds(request: pytest.FixtureRequest) -> None:
-    """What a test draws follows from its name, not from the tests that ran before it in this process."""
+    """What a test function draws follows from its name, not from the tests that ran before it in this process. Fixtures
+    of wider scope seed themselves."""
     seed = zlib.crc32(request.node.nodeid.encode())
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):

@@ -263,7 +263,7 @@ def _write_scores(run: Run, index: pd.DataFrame, rng: np.random.Generator) -> No
             "setting": setting.name,
             "members": members,
             "views": "+".join(setting.members[0].views),
-            "projection": "PCA" if setting.pca_dim else "none",
+            "projection": f"pca{setting.pca_dim}" if setting.pca_dim else "none",
             "dim": 64,
         }
         row |= {"n_queries": len(ids), "n_index": len(ids), "mp5": 0.588 + 0.03 * i, "r1": 0.70 + 0.025 * i}

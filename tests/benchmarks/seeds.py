@@ -24,6 +24,7 @@ from pages import paragraph
 from scipy import stats
 
 from guie.errors import run_to_the_end
+from guie.evaluate.dimensions import own_columns
 from guie.recipe import RESERVED_DOMAINS, load_recipe
 from guie.report.sections_dimensions import dimension_rows
 from guie.run import DOORS, PROJECT
@@ -35,6 +36,10 @@ NOISE = (
     "0, or with one seed p_vs_previous is .05 or more."
 )
 CHOSEN = "†: something of this row was chosen by its validation score, so the score is too good."
+WIDTHS = (
+    "The rows at other widths: the first numbers of a row's PCA, and all numbers before the PCA. A row's own width is "
+    "in bold; a row without a PCA has no other."
+)
 INTERVAL = (
     "95 %: an interval over classes, for other classes of the same kind with these weights (mean of the ends of the "
     "seeds). ±: standard deviation over other training runs and other splits."
@@ -97,20 +102,20 @@ def ladder(scores: pd.DataFrame) -> str:
 
 
 def widths(scores: pd.DataFrame) -> str:
-    """A markdown table: mP@5 of each row at other widths, mean over the seeds, its own width in bold; "" where the runs
-    are older than these columns."""
+    """A sentence and a markdown table: mP@5 of each row at other widths, mean over the seeds, its own width in bold; ""
+    where runs are older than these columns."""
     columns = [name for name in scores.columns if name.startswith("dim_") and scores[name].notna().any()]
-    if not columns:
+    if not columns or scores.groupby("seed")[columns].count().eq(0).all(axis=1).any():
         return ""
     head = ["mP@5 at", *(f"{name.removeprefix('dim_')} numbers" for name in columns)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for setting, rows in scores.groupby("setting", sort=False):
         is_reduced = rows["projection"].str.contains("pca").any()
-        own = {f"dim_{rows['dim'].iloc[0]}"} | (set() if is_reduced else {"dim_all"})
+        own = own_columns(rows["dim"].iloc[0], is_reduced)
         cells = [f"{rows[name].mean():.3f}".removeprefix("0").replace("nan", "") for name in columns]
         cells = [f"**{cell}**" if name in own else cell for name, cell in zip(columns, cells, strict=True)]
         lines.append(f"| {setting} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([paragraph(WIDTHS), "", *lines])
 
 
 def dimensions(table: pd.DataFrame) -> str:
@@ -201,9 +206,6 @@ unseen, too.
 {paragraph(told)}
 
 {ladder(scores)}
-
-The rows at other widths: the first numbers of a row's PCA, and all its numbers without one. A row without a PCA has its
-own width alone, in bold.
 
 {widths(scores)}
 {"" if nested is None else chr(10) + dimensions(nested) + chr(10)}

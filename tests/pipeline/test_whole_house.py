@@ -65,6 +65,24 @@ def test_scores_agree_with_a_loop_over_the_stored_embeddings(house: tuple[Path, 
     assert final["dim"] == 64 and final["n_queries"] == len(ids)
 
 
+def test_widths_of_the_ladder_agree_with_its_rows(house: tuple[Path, list[str]]) -> None:
+    """A row's own width has its score, and the others of the last row are those of dimensions.csv."""
+    folder = house[0] / "07_embeddings"
+    scores, table = (
+        pd.read_csv(folder / "scores.csv"),
+        pd.read_csv(folder / "dimensions.csv").set_index(["dim", "code"]),
+    )
+    reduced = scores["projection"].str.match(r"(mean )?pca64[^ ]*$")
+    assert reduced.any() and not reduced.all()
+    np.testing.assert_allclose(scores["dim_64"][reduced], scores["mp5"][reduced], atol=1e-6)
+    assert scores["dim_16"][~reduced].isna().all() and scores["dim_16"][reduced].between(0.01, 1).all()
+    final = scores.iloc[-1]
+    for dim in (16, 32, 64):
+        assert final[f"dim_{dim}"] == pytest.approx(table.loc[(dim, "float32"), "mp5"], abs=1e-6)
+    is_full = table.index.get_level_values("code") == "all, without PCA"
+    assert final["dim_all"] == pytest.approx(table["mp5"][is_full].item(), abs=1e-6)
+
+
 def test_pca_saw_training_images_only(house: tuple[Path, list[str]]) -> None:
     """Its mean and directions are those of the training features, by NumPy, and not those of the validation features or
     of both."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -35,12 +35,14 @@ class Embedded:
     Attributes:
         by_split: Final embeddings, float32 [n_images, dim], L2-normalised or length-mixed. Without a PCA there is only
             the split `val`.
+        combined: What was combined of each of these splits, before the PCA.
         pca: The projection; None without one.
         moments: Moments of the combined outputs that the PCA was fitted on; None without a PCA.
         fit_on: The entries that the PCA was fitted on, without the sources that data.foreign_domain leaves out.
     """
 
     by_split: dict[str, np.ndarray]
+    combined: dict[str, Combined] = field(default_factory=dict)
     pca: PCA | None = None
     moments: Moments | None = None
     fit_on: FitOn = TRAINING
@@ -50,14 +52,14 @@ def embed(run: Run, setting: Setting, features: Features) -> Embedded:
     """Final embeddings of a setting. Its PCA never sees a validation image."""
     rows = {"val": Combined(run, setting, features, "val")}
     if not setting.pca_dim:
-        return Embedded({"val": rows["val"].whole()})
+        return Embedded({"val": rows["val"].whole()}, rows)
     rows["train"] = Combined(run, setting, features, "train")
     moments, fit_on = _Fit(run, setting, features, rows["train"]).moments()
     pca = pca_of(moments, setting.pca_dim, setting.whiten)
     projected = {split: np.concatenate([pca.transform(block) for block in blocks(of)]) for split, of in rows.items()}
     typical = float(np.linalg.norm(projected["train"], axis=1).mean())
     final = {split: length_mixed(vectors, setting.post.length_mix, typical) for split, vectors in projected.items()}
-    return Embedded(final, pca, moments, fit_on)
+    return Embedded(final, rows, pca, moments, fit_on)
 
 
 def check_rows(run: Run, packed: PackedImages) -> None:

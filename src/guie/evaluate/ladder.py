@@ -20,7 +20,14 @@ from guie.embed.features import FeatureStore
 from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.pca import MOMENTS, moments_of
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
-from guie.evaluate.dimensions import FLOAT, dimension_table, precisions_by_width, width_scores
+from guie.evaluate.dimensions import (
+    FLOAT,
+    ByWidth,
+    dimension_table,
+    has_widths,
+    precisions_by_width,
+    width_columns,
+)
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
 from guie.evaluate.protocols import merged, scored
@@ -36,7 +43,7 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 def score_ladder(run: Run) -> dict[str, Any]:
     """Scores every setting on the validation images, at other widths too. Keeps the neighbours of all settings, and the
-    embeddings and PCA of the last, with what its codes score (`dimensions.csv`).
+    embeddings and PCA of the last, with the intervals of its other widths and what its codes score (`dimensions.csv`).
 
     Returns:
         mp5 and r1 of the last setting, and n_settings.
@@ -52,45 +59,44 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
         found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
-        by_width, columns = _widths(run, setting, embedded, features, found, val)
-        rows.append(_score_row(run, setting, embedded, found, before, val) | columns)
+        by_width = _by_width(embedded, setting, val) if has_widths(setting) else {}
+        rows.append(_score_row(run, setting, embedded, found, before, val, by_width))
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
-    dimensions = dimension_table(by_width, embedded, val)
-    _log_dimensions(dimensions)
+    dimensions = _dimensions(run, embedded, features, by_width, val)
     if accelerator.is_main_process:
         _write(run, rows, dimensions, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
 
-def _widths(
-    run: Run, setting: Setting, embedded: Embedded, features: MemberFeatures, found: Retrieval, val: pd.DataFrame
-) -> tuple[dict[int, tuple[str, np.ndarray]], dict[str, float]]:
-    """Precisions of a setting at other widths, and their columns of scores.csv.
+def _by_width(embedded: Embedded, setting: Setting, val: pd.DataFrame) -> ByWidth:
+    """Precisions of a setting at several widths."""
+    moments = embedded.moments or moments_of([embedded.combined["train"]])
+    class_ids = val["class_id"].to_numpy()
+    return precisions_by_width(setting.whiten, embedded.combined["val"], moments, embedded.by_split["val"], class_ids)
 
-    A setting without a PCA has its own width alone, because the outputs of the training images may not be known. Only
-    for the exported one are they extracted: `embedded` then gets their embeddings, on which codes are fitted.
+
+def _dimensions(
+    run: Run, embedded: Embedded, features: MemberFeatures, by_width: ByWidth, val: pd.DataFrame
+) -> pd.DataFrame:
+    """What other widths and codes of the exported embedding score, logged as one line.
+
+    Embeddings of the training images, on which codes are fitted, are added to `embedded` where it has none. Then the
+    smaller widths are those of a PCA that is fitted on them.
     """
-    combined, moments = Combined(run, setting, features, "val"), embedded.moments
-    if setting is run.recipe.embed.final and moments is None:
-        train = Combined(run, setting, features, "train")
-        embedded.by_split["train"] = train.whole()
-        moments = moments_of([train])
-    class_ids, domains = val["class_id"].to_numpy(), val["domain"].to_numpy()
-    own = embedded.by_split["val"]
-    by_width = precisions_by_width(setting, combined, own, found.precision, moments, class_ids)
-    return by_width, width_scores(by_width, combined.shape[1], domains)
-
-
-def _log_dimensions(table: pd.DataFrame) -> None:
-    """One line of the log for dimensions.csv."""
+    final = run.recipe.embed.final
+    if "train" not in embedded.by_split:
+        embedded.combined["train"] = Combined(run, final, features, "train")
+        embedded.by_split["train"] = embedded.combined["train"].whole()
+    table = dimension_table(by_width or _by_width(embedded, final, val), embedded, val)
     names = [str(row.dim) if row.code == FLOAT else f"{row.dim} {row.code}" for row in table.itertuples()]
     told = ", ".join(f"{name}: {mp5:.3f}" for name, mp5 in zip(names, table["mp5"], strict=True))
     log.info("mP@5 of other widths and codes: %s", told)
+    return table
 
 
 def _log_scores(row: dict[str, Any]) -> None:
@@ -102,7 +108,13 @@ def _log_scores(row: dict[str, Any]) -> None:
 
 
 def _score_row(
-    run: Run, setting: Setting, embedded: Embedded, found: Retrieval, before: Retrieval | None, val: pd.DataFrame
+    run: Run,
+    setting: Setting,
+    embedded: Embedded,
+    found: Retrieval,
+    before: Retrieval | None,
+    val: pd.DataFrame,
+    by_width: ByWidth,
 ) -> dict[str, Any]:
     """The setting's row of scores.csv.
 
@@ -113,6 +125,7 @@ def _score_row(
         found: Their retrieval results.
         before: The results of the setting before; None for the first.
         val: image_id, class_id and domain of the validation images.
+        by_width: Precisions at several widths; empty for a setting that has its own width alone.
     """
     members = " + ".join(
         f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members
@@ -134,7 +147,8 @@ def _score_row(
         | {"seed": run.recipe.seed, "commit": commit()}
     )
     chosen = "; ".join(run.recipe.chosen_on_validation(setting))
-    return row | _deeper(setting, embeddings, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)}
+    row |= _deeper(setting, embeddings, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)}
+    return row | width_columns(setting, row["dim"], row["mp5"], by_width, val["domain"].to_numpy())
 
 
 def _deeper(setting: Setting, embeddings: np.ndarray, val: pd.DataFrame) -> dict[str, float]:

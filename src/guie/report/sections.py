@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from guie.evaluate.dimensions import own_columns
 from guie.evaluate.intervals import NO_INTERVAL
 from guie.report.charts_bars import Bar, BarRow, bar_chart
 from guie.report.collect import Scores, Step, is_number
@@ -167,12 +168,13 @@ def _ladder_rows(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _ladder_widths(scores: Scores) -> dict[str, Any]:
-    """head and rows of the ladder's scores at other widths; no rows where door 07 wrote none."""
+    """head and rows of the ladder's scores at other widths; no rows where no row of the ladder has any."""
     columns = [name for name in scores.table if str(name).startswith("dim_") and scores.table[name].notna().any()]
     head = [str(name).removeprefix("dim_") for name in columns]
     rows = []
-    for row in scores.table.to_dict("records") if len(columns) > 1 else []:
-        own = {f"dim_{row['dim']}"} | (set() if "pca" in str(row["projection"]).lower() else {"dim_all"})
+    has_others = any(name not in ("dim_64", "dim_all") for name in columns)
+    for row in scores.table.to_dict("records") if has_others else []:
+        own = own_columns(row["dim"], "pca" in str(row["projection"]))
         cells = [Markup("<b>{}</b>") if name in own else Markup("{}") for name in columns]
         values = [cell.format(score_text(row[name])) for cell, name in zip(cells, columns, strict=True)]
         rows.append([row["setting"], *values])

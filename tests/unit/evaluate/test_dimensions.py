@@ -1,6 +1,6 @@
 """What fewer and more numbers score: scikit-learn's PCA and precisions by loops, on a few images."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,8 @@ from sklearn import decomposition
 
 from guie.embed.fitted import Embedded
 from guie.embed.pca import moments_of, pca_of
-from guie.embed.retrieval import retrieve
 from guie.evaluate import dimensions
-from guie.evaluate.dimensions import dimension_table, precisions_by_width, width_scores
+from guie.evaluate.dimensions import dimension_table, precisions_by_width, width_columns
 from guie.recipe import Member, PostProcess, Setting
 
 DIM, EXPORTED = 40, 24
@@ -38,14 +37,13 @@ def table_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting) -> pd.Dat
     else:
         moments = moments_of([train])
         pca = pca_of(moments, setting.pca_dim, setting.whiten)
-        embedded = Embedded({"val": pca.transform(val.values), "train": pca.transform(train.values)}, pca, moments)
+        by_split = {"val": pca.transform(val.values), "train": pca.transform(train.values)}
+        embedded = Embedded(by_split, pca=pca, moments=moments)
     combined: Any = val
-    labels = ids["class_id"].to_numpy()
-    own = retrieve(embedded.by_split["val"], labels).precision
     moments = embedded.moments or moments_of([train])
-    return dimension_table(
-        precisions_by_width(setting, combined, embedded.by_split["val"], own, moments, labels), embedded, ids
-    )
+    labels = ids["class_id"].to_numpy()
+    by_width = precisions_by_width(setting.whiten, combined, moments, embedded.by_split["val"], labels)
+    return dimension_table(by_width, embedded, ids)
 
 
 def by_hand(given: tuple[Rows, Rows, pd.DataFrame], dim: int, whiten: float = 0.0) -> float:
@@ -111,32 +109,43 @@ def test_widths_that_need_more_images_or_memory_are_left_out(
     assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12, 16, 12]
 
 
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        (Setting("final", MEMBERS, EXPORTED), [16, EXPORTED, 32, DIM]),
-        (Setting("expanded", MEMBERS, EXPORTED, post=PostProcess(n_expanded=2)), [EXPORTED]),
-        (Setting("raw", MEMBERS), [DIM]),
-    ],
-    ids=lambda value: value.name if isinstance(value, Setting) else "",
-)
-def test_columns_of_the_ladder(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting, expected: list[int]) -> None:
-    """A PCA has all widths; with post-processing, or without a PCA, there is only the setting's own."""
+def columns_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting, dim: int) -> dict[str, float]:
     train, val, ids = given
-    combined: Any = val
-    labels = ids["class_id"].to_numpy()
-    moments = moments_of([train]) if setting.pca_dim else None
-    vectors = pca_of(moments, EXPORTED, 0.0).transform(val.values) if moments else val.values
-    own = np.linspace(0.0, 1.0, len(labels))
-    by_width = precisions_by_width(setting, combined, vectors, own, moments, labels)
-    assert list(by_width) == expected
-    assert by_width[vectors.shape[1]][1] is own  # what the setting scored, with its post-processing
-    columns = width_scores(by_width, DIM, ids["domain"].to_numpy())
+    moments, combined, labels = moments_of([train]), cast(Any, val), ids["class_id"].to_numpy()
+    exported = pca_of(moments, dim, setting.whiten).transform(val.values) if setting.pca_dim else val.values
+    by_width = precisions_by_width(setting.whiten, combined, moments, exported, labels)
+    return width_columns(setting, dim, 0.5, by_width, ids["domain"].to_numpy())
+
+
+def test_columns_of_a_pca(given: tuple[Rows, Rows, pd.DataFrame]) -> None:
+    """Its own 24 numbers are none of the columns; 64 and 128 are more than the images have."""
+    columns = columns_of(given, Setting("final", MEMBERS, EXPORTED), EXPORTED)
     assert list(columns) == ["dim_16", "dim_32", "dim_64", "dim_128", "dim_all"]
-    assert np.isnan([columns["dim_64"], columns["dim_128"]]).all()  # more than the images have numbers
-    if 16 in expected:
-        assert columns["dim_16"] == pytest.approx(by_hand(given, 16), abs=1e-6)
-        assert columns["dim_all"] == pytest.approx(mean_by_domain(val.values, ids), abs=1e-6)
-    else:
-        assert np.isnan(columns["dim_16"])
-        assert columns["dim_all"] == pytest.approx(0.5) if DIM in expected else np.isnan(columns["dim_all"])
+    for dim in (16, 32):
+        assert columns[f"dim_{dim}"] == pytest.approx(by_hand(given, dim), abs=1e-6)
+    assert columns["dim_all"] == pytest.approx(mean_by_domain(given[1].values, given[2]), abs=1e-6)
+    assert np.isnan([columns["dim_64"], columns["dim_128"]]).all()
+
+
+def test_all_numbers_are_not_those_of_a_pca_to_as_many(given: tuple[Rows, Rows, pd.DataFrame]) -> None:
+    """The combined outputs have 32 numbers: `dim_32` belongs to PCAs to 32, and `dim_all` to what they start from."""
+    train, val, ids = (Rows(given[0].values[:, :32]), Rows(given[1].values[:, :32]), given[2])
+    columns = columns_of((train, val, ids), Setting("final", MEMBERS, EXPORTED), EXPORTED)
+    assert np.isnan(columns["dim_32"])
+    assert columns["dim_all"] == pytest.approx(mean_by_domain(val.values, ids), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "dim", "own"),
+    [
+        (Setting("expanded", MEMBERS, 32, post=PostProcess(n_expanded=2)), 32, {"dim_32"}),
+        (Setting("head", MEMBERS), 32, {"dim_32", "dim_all"}),
+        (Setting("raw", MEMBERS), DIM, {"dim_all"}),
+    ],
+)
+def test_row_without_a_pca_or_with_post_processing_has_its_own_width_alone(
+    given: tuple[Rows, Rows, pd.DataFrame], setting: Setting, dim: int, own: set[str]
+) -> None:
+    columns = columns_of(given, setting, dim)
+    assert {name for name, value in columns.items() if value == 0.5} == own
+    assert sum(np.isnan(value) for value in columns.values()) == 5 - len(own)

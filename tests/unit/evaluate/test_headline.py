@@ -96,7 +96,9 @@ def test_of_door_07(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, ids = images()
     monkeypatch.setattr(ladder, "images_of", lambda run: SimpleNamespace(index=ids))
     monkeypatch.setattr(ladder, "MemberFeatures", lambda *arguments: None)
-    monkeypatch.setattr(ladder, "embed", lambda run, setting, features: Embedded({"val": vectors}))
+    monkeypatch.setattr(
+        ladder, "embed", lambda run, setting, features: Embedded({"val": vectors}, {"val": Rows(vectors)})
+    )
     monkeypatch.setattr(
         ladder, "Combined", lambda run, setting, features, split: Rows(vectors if split == "val" else np.ones((9, 4)))
     )

@@ -54,7 +54,9 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list
         patch.setattr(
             ladder,
             "embed",
-            lambda run, setting, features: Embedded({"val": by_name[setting.name]}),
+            lambda run, setting, features: Embedded(
+                {"val": by_name[setting.name]}, {"val": Rows(by_name[setting.name])}
+            ),
         )
         patch.setattr(
             ladder,

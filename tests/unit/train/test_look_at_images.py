@@ -92,7 +92,7 @@ class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             self.network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.passes: list[int] = []
         self.readers: set[int] = set()

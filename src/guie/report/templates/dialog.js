@@ -72,7 +72,7 @@ function setUpDialog(sources) {
     const isBeside = event.target === dialog; // on the ground, not on what lies in the dialog
     if (isBeside || event.target.closest(".close")) { dialog.close(); }
   });
-  dialog.addEventListener("close", function () { // told a moment after; another picture may be open by then
+  dialog.addEventListener("close", function () { // it comes after close(): another picture may be open by then
     if (dialog.open) { return; }
     image.remove();
     if (opener) { opener.focus({ preventScroll: true }); }
