@@ -226,6 +226,7 @@ def _on_grid(name: str, tensor: Tensor, own: Tensor | None, tell: Tell) -> Tenso
         or tensor.shape == own.shape
         or name.rpartition(".")[2] not in POSITIONS
         or tensor.ndim != own.ndim
+        or tensor.shape[:-2] != own.shape[:-2]
         or tensor.shape[-1] != own.shape[-1]
     ):
         return tensor

@@ -79,9 +79,8 @@ def read_weights(
     """Reads a weights file: torch.save's format if its name ends in one of `PICKLED`, else safetensors.
 
     In a training checkpoint the weights are found under the keys in `WRAPPERS`, also nested; what is taken and what is
-    left out is logged. From a pickled file only
-    tensors, numbers and texts are read. Objects of other classes (argparse.Namespace, numpy's numbers, dates,
-    OmegaConf's) become empty placeholders, and none of their code runs.
+    left out is logged. From a pickled file only tensors, numbers and texts are read. Objects of other classes
+    (argparse.Namespace, numpy's numbers, dates, OmegaConf's) become empty placeholders, and none of their code runs.
 
     Args:
         path: The file.
@@ -122,7 +121,14 @@ def _first_fitting(
     """The number of the first candidate that fits; 0 if none does, or if there is nothing to choose."""
     if fits is None or len(candidates) < 2:
         return 0
-    return next((i for i, (weights, _) in enumerate(candidates) if fits(_renamed(weights, path))), 0)
+
+    def does_fit(weights: dict[str, Tensor]) -> bool:
+        try:
+            return fits(_renamed(weights, path))
+        except ValueError:  # two tensors of one name
+            return False
+
+    return next((i for i, (weights, _) in enumerate(candidates) if does_fit(weights)), 0)
 
 
 def _worded(place: Sequence[Any]) -> str:

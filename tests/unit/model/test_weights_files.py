@@ -221,6 +221,20 @@ def test_average_of_another_network_is_left_for_the_one_that_fits(
     ]
 
 
+@pytest.mark.parametrize("damage", ["two tensors of one name", "a position embedding of two images"])
+def test_average_that_cannot_be_read_is_left_for_the_one_that_fits(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+):
+    mine, other = vit().state_dict(), vit(7).state_dict()
+    if damage == "two tensors of one name":
+        other["_orig_mod.cls_token"] = other["cls_token"] + 1
+    else:
+        other["pos_embed"] = torch.zeros(2, 37, 64)
+    assert told_at_loading({"ema": other, "model": mine}, mine, tmp_path, vit(2), caplog) == [
+        "weights w.pth: taken from 'model' because 'ema' does not fit the network; 'ema' beside it is left out"
+    ]
+
+
 @pytest.mark.parametrize("size", OTHERS)
 def test_average_of_another_network_is_left_in_files_without_dicts(
     tmp_path: Path, size: str, caplog: pytest.LogCaptureFixture
