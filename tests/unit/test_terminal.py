@@ -144,7 +144,12 @@ from pathlib import Path
 from guie.terminal import run_until
 run_until(time.time() + 60, [sys.executable, "-c", {inner!r}], Path("."))
 """
-    process = subprocess.Popen([sys.executable, "-c", outer], cwd=tmp_path, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", outer],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a notebook takes it, wherever tests run
+    )
     ends = time.time() + 30
     while not (tmp_path / "begun").exists() and time.time() < ends:
         time.sleep(0.05)
