@@ -384,8 +384,8 @@ OLD_FIELDS = {
     "embedding_dim": "neck.dim",
     "dropout": "neck.dropouts",
     "model": "start.model",
-    "soup": "a soup is a row of its own kind: Soup(name, of=(...))",
-    "is_greedy": "a soup is a row of its own kind: Soup(name, of=(...), is_greedy=True)",
+    "soup": "a soup is a separate kind of row: Soup(name, of=(...))",
+    "is_greedy": "a soup is a separate kind of row: Soup(name, of=(...), is_greedy=True)",
     "sources": "sources",
     "classifier": "objective",
     "n_sub_centers": "objective.n_sub_centers",
@@ -631,7 +631,7 @@ BROKEN: list[tuple[Change, str]] = [
     (s2(retain=Retain(generic=("towers",))), "stages.s2_backbone.retain.generic names towers, whose images carry"),
     (
         s2(retain=Retain(features_weight=1.0, generic=("towrs",))),
-        "stages.s2_backbone.retain.generic names 'towrs', no data set of its own; did you mean 'towers'?",
+        "stages.s2_backbone.retain.generic names 'towrs', which is no separate data set; did you mean 'towers'?",
     ),
     (
         s2(retain=Retain(features_weight=1.0, generic=("towers", "shoes"))),

@@ -62,7 +62,7 @@ def loaded(tmp_path: Path, first: str) -> Recipe:
         ),
         (
             f'replace({FIRST}, soup=("a",))',
-            "Stage has no field 'soup'; a soup is a row of its own kind: Soup(name, of=(...))",
+            "Stage has no field 'soup'; a soup is a separate kind of row: Soup(name, of=(...))",
         ),
         ("GrowingMargin(start_rad=0.1)", "GrowingMargin has no field 'start_rad'; it is start now"),
         ("ClassMargin(high_rad=0.5)", "ClassMargin has no field 'high_rad'; it is high now"),

@@ -190,7 +190,8 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
 
 
 def _run_of_refit(refitted: Refittable, own: Path) -> Refittable:
-    """Opens the file of a refit's run. Its networks must be the refit's, as the run's moments are of its own outputs.
+    """Opens the saved model of the run that a refit started from. Both must have the same networks: the run left the
+    moments of the outputs of its networks.
 
     Args:
         refitted: The refit's saved_model.pt.

@@ -35,8 +35,8 @@ RENAMED = {
 # Fields that a stage no longer has, and the fields that replace them.
 GONE = {
     "phase": "the phase follows from the place: Stages(head=(...), backbone=(...), highres=(...))",
-    "soup": "a soup is a row of its own kind: Soup(name, of=(...))",
-    "is_greedy": "a soup is a row of its own kind: Soup(name, of=(...), is_greedy=True)",
+    "soup": "a soup is a separate kind of row: Soup(name, of=(...))",
+    "is_greedy": "a soup is a separate kind of row: Soup(name, of=(...), is_greedy=True)",
 }
 # Classes of settings that have another name now.
 KINDS = {"EpochMargin": "GrowingMargin", "ClassFrequencyMargin": "ClassMargin", "NeckShape": "Neck"}

@@ -181,7 +181,9 @@ class Recipe:
         own = stage.sources or self.data.names_of_trained
         for name in stage.retain.generic:
             if name not in own:
-                raise ValueError(f"{at}.retain.generic names {name!r}, no data set of its own; {nearest(name, own)}")
+                raise ValueError(
+                    f"{at}.retain.generic names {name!r}, which is no separate data set; {nearest(name, own)}"
+                )
         if not self.seen_sources(stage):
             if set(own) <= set(stage.retain.generic):
                 raise ValueError(f"{at}.retain.generic names all data sets of the stage; the objective needs another")

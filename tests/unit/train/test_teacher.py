@@ -128,8 +128,8 @@ MODELS = {
 
 
 def features_by_hand(images: torch.Tensor, model: Model, weights: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What each network of the library gives of its own pixels, divided by its length, float32 [n, sum of the widths];
-    `images` are -1 to 1, and `weights` are those of the stage's frozen backbone."""
+    """The L2-normalised features of the library's networks, one after the other, float32 [n, sum of the widths]. Each
+    network gets pixels normalised as it expects. `images` are -1 to 1; `weights` are the stage's frozen backbone's."""
     found = []
     for i, each in enumerate(model.each):
         start = f"backbone.network.backbones.{i}.network." if model.beside else "backbone.network."

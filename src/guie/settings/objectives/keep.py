@@ -14,7 +14,7 @@ class KeepCosines(Kind):
     those between another row's embeddings, or between the features before any training.
 
     Its loss is the mean of (cosine of two embeddings - cosine of their features)² over all pairs of the batch. It does
-    not use classes, so it stands beside another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`.
+    not use classes, so it is added to another objective: `Sum(terms=(ArcFace(), KeepCosines(weight=30.0)))`.
     With another row as teacher it may stand alone. The features are those of the batch where the backbone is frozen.
     If it moves, or if there is a teacher, those of all plain training images are computed once, at the start. They are
     kept in two bytes a number.
