@@ -55,18 +55,24 @@ def test_scores_agree_with_a_loop_over_the_stored_embeddings(house: tuple[Path, 
     embeddings = np.load(run / "07_embeddings/val_embeddings.npy").astype(np.float64)
     ids = pd.read_parquet(run / "07_embeddings/val_ids.parquet")
     assert embeddings.shape == (len(ids), 64)
-    classes, by_domain = ids["class_id"].to_numpy(), {}
-    for q in range(len(ids)):
-        order = [i for i in np.argsort(-(embeddings @ embeddings[q]), kind="stable") if i != q]
-        m = min(5, int((classes == classes[q]).sum()) - 1)
-        by_domain.setdefault(ids["domain"].iloc[q], []).append(sum(classes[i] == classes[q] for i in order[:m]) / m)
     final = pd.read_csv(run / "07_embeddings/scores.csv").iloc[-1]
-    assert np.mean([np.mean(v) for v in by_domain.values()]) == pytest.approx(final["mp5"], abs=2e-3)  # ties of float32
+    assert mean_precision(embeddings, ids) == pytest.approx(final["mp5"], abs=2e-3)  # ties of float32
     assert final["dim"] == 64 and final["n_queries"] == len(ids)
 
 
+def mean_precision(vectors: np.ndarray, ids: pd.DataFrame) -> float:
+    """The host's metric by a loop, of unit vectors: the mean over the domains."""
+    classes, by_domain = ids["class_id"].to_numpy(), {}
+    for q in range(len(ids)):
+        order = [i for i in np.argsort(-(vectors @ vectors[q]), kind="stable") if i != q]
+        m = min(5, int((classes == classes[q]).sum()) - 1)
+        by_domain.setdefault(ids["domain"].iloc[q], []).append(sum(classes[i] == classes[q] for i in order[:m]) / m)
+    return float(np.mean([np.mean(values) for values in by_domain.values()]))
+
+
 def test_widths_of_the_ladder_agree_with_its_rows(house: tuple[Path, list[str]]) -> None:
-    """A row's own width has its score, and the others of the last row are those of dimensions.csv."""
+    """A row's own width has its score; the others of the last row are those of dimensions.csv, and those of the first
+    numbers of the embeddings on the disk."""
     folder = house[0] / "07_embeddings"
     scores, table = (
         pd.read_csv(folder / "scores.csv"),
@@ -79,6 +85,11 @@ def test_widths_of_the_ladder_agree_with_its_rows(house: tuple[Path, list[str]])
     final = scores.iloc[-1]
     for dim in (16, 32, 64):
         assert final[f"dim_{dim}"] == pytest.approx(table.loc[(dim, "float32"), "mp5"], abs=1e-6)
+    embeddings, ids = np.load(folder / "val_embeddings.npy"), pd.read_parquet(folder / "val_ids.parquet")
+    for dim in (16, 32):
+        first = embeddings[:, :dim].astype(np.float64)
+        found = mean_precision(first / np.linalg.norm(first, axis=1, keepdims=True), ids)
+        assert final[f"dim_{dim}"] == pytest.approx(found, abs=2e-3)
     is_full = table.index.get_level_values("code") == "all, without PCA"
     assert final["dim_all"] == pytest.approx(table["mp5"][is_full].item(), abs=1e-6)
 
