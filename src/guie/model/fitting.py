@@ -88,7 +88,7 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> N
 def fits(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
     """Whether `load_into` would find a tensor of the right shape for each of the network's."""
     try:
-        fitted_weights(network, weights, "they")
+        fitted_weights(network, weights, "the file")
     except ValueError:
         return False
     return True
@@ -181,7 +181,7 @@ def _best_prefix(names: Mapping[str, Tensor], own: Mapping[str, Tensor], what: s
     found = fitting or every
     best = max(found.values(), default=0)
     prefixes = [prefix for prefix, n in found.items() if n == best]
-    if unfit := [prefix for prefix, n in every.items() if n >= best and prefix not in found]:
+    if unfit := [prefix for prefix, n in every.items() if 4 * n >= best and prefix not in found]:
         tell("weights %s: left out, because they do not fit the network: %s", what, ", ".join(map(repr, unfit)))
     if len(prefixes) < 2:
         return prefixes[0] if prefixes else ""

@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,9 @@ def read_weights(
     number = _first_fitting(candidates, fits, path)
     weights, place = candidates[number]
     if number or place:
-        why = _because([unfit for _, unfit in candidates[:number]])
-        log.info("weights %s: taken from %s%s%s", path.name, _worded(place), why, _left_out(found, place))
+        unfit = [other for _, other in candidates[:number]]
+        left_out = _left_out(found, place, unfit)
+        log.info("weights %s: taken from %s%s%s", path.name, _worded(place), _because(unfit), left_out)
     return _renamed(weights, path)
 
 
@@ -139,22 +140,28 @@ def _worded(place: Sequence[Any]) -> str:
 def _because(unfit: Sequence[Sequence[Any]]) -> str:
     """Why the weights were not taken from where they usually are, as words after the place."""
     places = ", ".join(map(_worded, unfit))
-    return f" because {places} {'does' if len(unfit) == 1 else 'do'} not fit the network" if unfit else ""
+    return f" because {places} cannot be loaded into the network" if unfit else ""
 
 
-def _left_out(found: Any, place: Sequence[Any]) -> str:
-    """The other keys of a checkpoint that hold weights, as words after the place where they were taken from."""
+def _left_out(found: Any, place: Sequence[Any], told: Collection[Sequence[Any]]) -> str:
+    """The other keys of a checkpoint that hold weights and are not yet told, as words after the place where they were
+    taken from."""
     others = []
-    for name in place:
+    for depth, name in enumerate(place):
         inner = [*(other for other in WRAPPERS if other in found), *(other for other in found if other not in WRAPPERS)]
-        others += [repr(other) for other in inner if other != name and _holds_weights(found[other])]
+        others += [
+            repr(other)
+            for other in inner
+            if other != name and (*place[:depth], other) not in told and _holds_weights(found[other])
+        ]
         found = found[name]
     return f"; {', '.join(others)} beside it {'is' if len(others) == 1 else 'are'} left out" if others else ""
 
 
 def _holds_weights(found: Any) -> bool:
-    """Whether there are weights by name, and not the state of an optimizer, which numbers the parameters."""
-    return any(all(isinstance(name, str) for name in place) for _, place in _candidates(found, ()))
+    """Whether there are weights under names with a dot. An optimizer numbers the parameters, and a loss's buffers have
+    names of one word."""
+    return any("." in name for weights, _ in _candidates(found, ()) for name in weights)
 
 
 def _renamed(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
