@@ -57,7 +57,6 @@ from guie.train.objectives.margin_softmax import MarginSoftmax
 from guie.train.objectives.message import MessageObjective
 from guie.train.objectives.mic import TraitEncoder
 from guie.train.objectives.pads import PadsObjective
-from guie.train.objectives.pairs import PairObjective
 from guie.train.objectives.proxies import ProxyAnchorObjective, ProxyNcaObjective, SoftTripleObjective
 from guie.train.objectives.proxy_gml import ProxyGmlLoss
 from guie.train.objectives.regularisers import ConsistentMarginTerm, KoLeoTerm
@@ -158,6 +157,8 @@ def _consistent_margin(settings: Any, shape: Shape) -> Objective:
 
 
 def _pairs(settings: Any, shape: Shape) -> Objective:
+    from guie.train.objectives.pairs import PairObjective  # imports pytorch-metric-learning: half a second
+
     return PairObjective(settings, shape.n_classes, shape.dim, shape.n_labelled)
 
 

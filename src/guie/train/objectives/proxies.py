@@ -6,7 +6,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning.losses import ProxyAnchorLoss
 from torch import Tensor, nn
 
 from guie.settings.objectives.proxies import ProxyAnchor, ProxyNca, SoftTriple
@@ -64,6 +63,8 @@ class ProxyAnchorObjective(CenterObjective):
 
     def __init__(self, settings: ProxyAnchor, n_classes: int, dim: int, has_mean_centers: bool = False) -> None:
         """Proxies start at random; ValueError for one class alone."""
+        from pytorch_metric_learning.losses import ProxyAnchorLoss  # half a second
+
         super().__init__(1, has_mean_centers)
         check_classes("ProxyAnchor", n_classes)
         self.settings = settings
