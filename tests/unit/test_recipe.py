@@ -798,6 +798,14 @@ BROKEN: list[tuple[Change, str]] = [
         "stages.s1_head.optim.batch_size is 1, but the objective is Sum, which compares images; take 2 or more",
     ),
     (
+        s1(objective=Sum(terms=(ArcFace(), KeepCosines())), sampling=Weighted(), optim__batch_size=1),
+        "stages.s1_head.optim.batch_size is 1, but the objective is Sum, which compares images; take 2 or more",
+    ),
+    (
+        s1(objective=Sum(terms=(ArcFace(), KoLeo())), sampling=PerClass(images_per_class=1), optim__batch_size=1),
+        "stages.s1_head.optim.batch_size is 1, but the objective is Sum, which compares images; take 2 or more",
+    ),
+    (
         s1(objective=SupCon(), sampling=PerClass(images_per_class=16)),
         "stages.s1_head.objective is SupCon, which needs 2 classes in a batch, and sampling gives 1; take fewer",
     ),

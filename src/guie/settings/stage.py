@@ -214,7 +214,7 @@ class Stage:
                     "1; take 2 or more"
                 )
             objective.check_batch(f"{at}.objective", self.batch_classes)
-        elif objective.needs_positives and self.optim.batch_size < 2:
+        if (objective.needs_positives or objective.compares_images) and self.optim.batch_size < 2:
             raise ValueError(
                 f"{at}.optim.batch_size is 1, but the objective is {kind}, which compares images; take 2 or more"
             )

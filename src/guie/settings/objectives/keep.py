@@ -29,6 +29,7 @@ class KeepCosines(Kind):
     13th place of GUIE distilled 256 numbers to 64 so.
     """
 
+    compares_images = True
     needs_labels = False
 
     weight: float = within(30.0, low=0.0, high=1e6)

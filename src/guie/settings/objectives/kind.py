@@ -16,7 +16,8 @@ class Kind:
         has_weights: It has parameters of its own, which `trains="objective"` trains alone.
         has_centers: Its parameters are class centres or proxies, which may start as their classes' means.
         has_groups: It decides which images share a batch. A stage has at most one such objective.
-        needs_positives: A batch must hold several rows of a class.
+        compares_images: It compares the images of a batch with each other; one image alone teaches nothing.
+        needs_positives: A batch must hold several rows of a class; then images are compared, too.
         needs_labels: It uses labels. An objective that uses none may learn from images without labels.
         needs_all_labels: It works on all training images by their labels: it clusters them, holds some out or keeps a
             key of each.
@@ -26,6 +27,7 @@ class Kind:
     has_weights = False
     has_centers = False
     has_groups = False
+    compares_images = False
     needs_positives = False
     needs_labels = True
     needs_all_labels = False

@@ -23,6 +23,7 @@ class KoLeo(Kind):
     arXiv 2102.05644.
     """
 
+    compares_images = True
     needs_labels = False
 
     weight: float = within(0.7, low=0.0, high=1e3)

@@ -105,6 +105,11 @@ class Sum(Kind):
         return any(term.has_groups for term in self.terms)
 
     @property
+    def compares_images(self) -> bool:  # type: ignore[override]
+        """See `Kind`."""
+        return any(term.compares_images for term in self.terms)
+
+    @property
     def needs_positives(self) -> bool:  # type: ignore[override]
         """See `Kind`."""
         return any(term.needs_positives for term in self.terms)
