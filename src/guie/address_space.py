@@ -2,13 +2,15 @@
 
 Libraries reserve address space when they are loaded and when they start their threads. Where it is refused, some raise
 an error, OpenCV ends the process by a signal, and OpenBLAS ends it or asks again for ever. So they are tried first, in
-a process of their own.
+a process of their own. Arrow, which reads tables, waits for ever for threads that were refused, even late in the work.
+So its threads are started before the work.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
+import io
 import resource
 import signal
 import subprocess
@@ -23,7 +25,8 @@ LONGEST_S = 600.0  # seconds until a process that waits for ever is killed
 
 
 def check_address_space(module: str, what: str, folder: Path) -> None:
-    """Tries the libraries of a module in a process of their own, if there is a limit.
+    """Tries the libraries of a module in a process of their own, and starts Arrow's threads in this one, if there is a
+    limit.
 
     Args:
         module: Its full name, such as `guie.data.build`.
@@ -44,6 +47,7 @@ def check_address_space(module: str, what: str, folder: Path) -> None:
             f"{limit / 1e9:.1f} GB; {why[:200]}); raise the limit, or lift it with ulimit -v unlimited"
         )
         raise OSError(errno.ENOMEM, told)
+    start_arrow()
 
 
 def _failure(command: list[str]) -> str:
@@ -70,6 +74,16 @@ def _failure(command: list[str]) -> str:
     return lines[-1] if done.returncode else ""
 
 
+def start_arrow() -> None:
+    """Starts the only two threads that Arrow then has: one that computes, and one that reads files."""
+    import pandas as pd
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    pd.read_parquet(io.BytesIO(pd.DataFrame({"a": [0]}).to_parquet()))
+
+
 def start_libraries(module: str) -> None:
     """Imports a module, and lets the libraries that came with it start their threads and reserve their memory.
 
@@ -83,6 +97,8 @@ def start_libraries(module: str) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (max(0, limit - MARGIN), hard))
     importlib.import_module(module)
+    if "pandas" in sys.modules:
+        start_arrow()
     import numpy as np
 
     square = np.ones((512, 512), dtype=np.float32)

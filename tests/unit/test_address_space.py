@@ -3,8 +3,11 @@
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from guie import address_space
@@ -24,11 +27,28 @@ ENDS = {
 }
 
 
+ARROW = """
+import re, resource, sys
+from pathlib import Path
+from guie.address_space import start_arrow
+import pandas as pd
+
+start_arrow()
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 12_000_000, -1))
+print(len(pd.read_parquet(sys.argv[1])))
+"""
+
+
 @pytest.fixture(autouse=True)
-def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if the shell had a limit. Nothing else would start the process in which the libraries are tried."""
     monkeypatch.setattr(address_space, "address_limit", lambda: 2_000_000_000)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(address_space.__file__).parents[1]}")
+    n_cpu, n_io = pa.cpu_count(), pa.io_thread_count()
+    yield
+    pa.set_cpu_count(n_cpu)
+    pa.set_io_thread_count(n_io)
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -52,6 +72,15 @@ def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest
 def test_libraries_that_start_are_not_told(tmp_path: Path) -> None:
     (tmp_path / "starts.py").write_text("")
     check_address_space("starts", "door 09", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
+def test_tables_are_read_where_no_more_threads_start(tmp_path: Path) -> None:
+    pd.DataFrame({"a": range(1000)}).to_parquet(tmp_path / "a.parquet")
+
+    command = [sys.executable, "-c", ARROW, str(tmp_path / "a.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.strip() == "1000", done.stderr
 
 
 def test_without_a_limit_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
