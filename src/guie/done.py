@@ -325,7 +325,7 @@ def locked(out: Path, option: str = "--out") -> Iterator[bool]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        handle = (out / LOCK).open("a+", encoding="utf-8")
+        handle = (out / LOCK).open("a+", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OSError(
             error.errno, f"{out} cannot be written to ({error.strerror}); choose another place with {option}"

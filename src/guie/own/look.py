@@ -13,6 +13,7 @@ from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
+from guie.machine import check_names
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
@@ -108,8 +109,9 @@ def check_apart(folder: Path, photos: Path, option: str = "--out") -> None:
         option: What chooses the folder, for the message.
 
     Raises:
-        ValueError: one lies in the other.
+        ValueError: one lies in the other, or the results' place is no UTF-8.
     """
+    check_names(**{option.removeprefix("--"): folder})
     place = folder.resolve()
     source = photos.resolve()
     if photos.is_dir() and place.is_relative_to(source):

@@ -41,7 +41,7 @@ def write_page(found: Found, folder: Path) -> None:
     """Writes `index.html`, and contact sheets of suspicious labels and of twins with two labels where there are any."""
     album = _Album(found)
     with whole_file(folder / "index.html") as temporary:
-        temporary.write_text(render(found, album), encoding="utf-8")
+        temporary.write_text(render(found, album), encoding="utf-8", errors="backslashreplace")
     suspects = [_suspect_row(album, row) for row in found.suspects.head(N_SUSPECTS).itertuples()]
     across = found.twins[found.twins["has_two_labels"]]
     twins = [_twin_row(album, row) for row in pairs_of(across).head(N_TWINS).itertuples()]

@@ -45,7 +45,7 @@ def write_page(path: Path, index: Index, n_photos: int, k: int, say: Say) -> Non
     data = _data(index, rows, k)
     html = page(title(index), data)
     with whole_file(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
     megabytes = path.stat().st_size / 1e6
     size = f"{megabytes:.1f} MB{', large for a mail: set a smaller --n-photos' if megabytes > MAX_MB else ''}"
     part = f"{n:,} of {len(index):,} photos" if n < len(index) else f"all {n:,} photos"

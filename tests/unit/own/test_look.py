@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +156,19 @@ def test_labels_from_names_and_splits_that_are_told(tmp_path: Path, look: Look):
     status, said, _ = look(tmp_path / "sets", "--label-from", hint[1])
     assert status == 0 and "12 photos of 3 labels (labels are taken from the paths)" in said
     assert "splits" not in said
+
+
+def test_a_folder_of_a_name_that_is_no_utf8_is_looked_at_and_results_stay_utf8(
+    tmp_path: Path, look: Look, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    photos = tmp_path / os.fsdecode(b"caf\xe9 pics")
+    labelled(photos, n=2)
+    monkeypatch.setattr(sys, "argv", ["guie", "look", str(photos)])  # noted in the lock
+    status, said, _ = look(photos)
+    assert status == 0 and "6 photos of 3 labels" in said
+    assert "caf" in (tmp_path / "out/look/index.html").read_text(encoding="utf-8")
+    assert main([str(photos), "--out", str(tmp_path / os.fsdecode(b"out\xe9"))]) == 2
+    assert "holds bytes that are not UTF-8, or a control character; choose another place" in capsys.readouterr().err
 
 
 def test_one_label_gives_no_score(tmp_path: Path, look: Look):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,22 @@ def test_broken_query_does_not_stop_the_others(indexed: Path, capsys: pytest.Cap
     assert "unreadable header" in bad["error"] and gone["error"] == "missing" and len(good["neighbours"]) == 5
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert errors == [f"error: the query {asked[0]}: {bad['error']}", f"error: the query {asked[2]}: missing"]
+
+
+def test_a_folder_of_a_name_that_is_no_utf8_is_searched(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    odd = tmp_path / os.fsdecode(b"caf\xe9 pics")
+    photos.rename(odd)
+    words = [str(odd), "--model", str(model), "--query", str(odd / NAMES[0]), "--html", str(tmp_path / "page.html")]
+    monkeypatch.setattr(sys, "argv", ["guie", "search", *words])  # noted in the lock
+    assert main(words) == 0
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("   1 ")] == by_hand(
+        odd, odd / NAMES[0], NAMES[0]
+    )[:1]
+    assert "caf" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert main([str(odd), "--index", str(tmp_path / os.fsdecode(b"index\xe9"))]) == 2
+    assert "holds bytes that are not UTF-8" in capsys.readouterr().err
 
 
 def test_html_page_holds_photos_and_neighbours(indexed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
