@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from guie.data.sources import strict_csv
 from guie.errors import is_of_the_machine
-from guie.evaluate.id_tables import COLUMNS, strict_csv, with_index
+from guie.evaluate.id_tables import COLUMNS, with_index
 
 REMEDY = "save the array with numpy.save('embeddings.npy', array)"
 PICKLE = "opening a pickle can run any program, so pickles are not read"

@@ -6,13 +6,12 @@ it.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from guie.data.sources import strict_csv
 from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "class_id", "domain")
@@ -183,21 +182,6 @@ def with_index(table: pd.DataFrame) -> pd.DataFrame:
     if isinstance(table.index, pd.MultiIndex) or table.index.name is not None:
         return table.reset_index()
     return table if pd.api.types.is_numeric_dtype(table.index) else table.rename_axis(COLUMNS[0]).reset_index()
-
-
-def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """As pandas.read_csv in UTF-8, but a row with more fields than the header is an error. pandas would shift all
-    columns by one.
-
-    Raises:
-        ValueError: such a row, or an error of pandas.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            return pd.read_csv(path, encoding="utf-8-sig", index_col=False, **options)
-        except pd.errors.ParserWarning as error:
-            raise ValueError("a row has more fields than the header; put texts that hold a comma in quotes") from error
 
 
 def read_solution(path: Path) -> dict[str, tuple[str, frozenset[str]]]:

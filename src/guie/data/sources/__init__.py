@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -64,9 +65,12 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
                 f"{path} holds zero bytes: it is damaged, or not in UTF-8; fetch it again, or save it as UTF-8"
             )
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' EmptyDataError and ParserError, and bytes that are not UTF-8
-        raise ValueError(f"{path} is not a table of comma-separated values: {error}") from error
+        table = strict_csv(path, dtype=str, keep_default_na=False)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except ValueError as error:  # pandas' EmptyDataError and ParserError
+        told = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise ValueError(f"{path} is not a table of comma-separated values: {told}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(
@@ -74,6 +78,24 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
             f"{', '.join(table.columns)}"
         )
     return table
+
+
+def strict_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """As pandas.read_csv in UTF-8, but a row with more fields than the header is an error. pandas would shift all
+    columns by one.
+
+    Raises:
+        ValueError: such a row, or an error of pandas.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, encoding="utf-8-sig", index_col=False, **options)
+        except pd.errors.ParserWarning as error:
+            raise ValueError(
+                "a row has more fields than the header; put texts that hold a comma in quotes, and remove commas at "
+                "the ends of rows"
+            ) from error
 
 
 def need_file(path: Path) -> None:
