@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     import torch  # at run time only in functions that need it: the doors of data_prep/ start without torch
 
 SCRATCH = ".tmp"  # the suffix of files and folders that are not yet complete
+
+
+def refuse_pipe(path: str | Path) -> None:
+    """Raises ValueError for a named pipe: to open it would wait for its writer, for ever if there is none. What a shell
+    gives for `<(command)` is no named pipe."""
+    if stat.S_ISFIFO(os.stat(path).st_mode) and not str(path).startswith("/dev/fd/"):
+        raise ValueError(f"{path} is a named pipe; name a file")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,10 @@ import pandas as pd
 import pytest
 import torch
 
+from guie.data.image import read_image
 from guie.data.manifest import write_table
+from guie.evaluate.embedding_files import open_embeddings
+from guie.evaluate.id_tables import read_ids
 from guie.export.submission import save_module, write_zip
 from guie.files import (
     checked_digest_of_file,
@@ -36,6 +40,7 @@ from guie.files import (
     sweep,
     whole_file,
 )
+from guie.own.photos import read_photos
 
 
 @pytest.fixture
@@ -358,3 +363,39 @@ def test_files_that_belong_together_on_a_full_disk(small_disk: Path):
         (scratch / "last").write_bytes(bytes(10))
         (scratch / "other").write_bytes(bytes(3 << 20))
     assert {path.name: path.stat().st_size for path in small_disk.iterdir()} == {"last": 500, "other": 500}
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "a photo": read_image,
+    "a list": read_photos,
+    "embeddings": open_embeddings,
+    "ids": read_ids,
+}
+
+
+@pytest.mark.parametrize("what", READERS)
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, what: str):
+    pipe = tmp_path / ("pipe.npy" if what == "embeddings" else "pipe.csv")
+    os.mkfifo(pipe)
+    is_over = threading.Event()
+
+    def end_readers() -> None:
+        while not is_over.is_set():
+            pipe.open("wb").close()
+
+    writer = threading.Thread(target=end_readers, daemon=True)  # else a reader would wait for ever
+    writer.start()
+    with pytest.raises(ValueError, match=r"pipe\.\w+ is a named pipe; name a file"):
+        READERS[what](pipe)
+    is_over.set()
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the writer end
+    writer.join()
+
+
+def test_a_pipe_of_the_shell_is_read(tmp_path: Path):
+    ids = "image_id,class_id\na,1\nb,2\n"
+    reader, writer = os.pipe()
+    with open(writer, "w") as file:
+        file.write(ids)
+    assert read_ids(Path(f"/dev/fd/{reader}"))["image_id"].tolist() == ["a", "b"]
+    os.close(reader)

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from guie.data.metadata import exif_orientation, kind_of, orientation_of, without_metadata
 from guie.errors import is_of_the_machine
+from guie.files import refuse_pipe
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
@@ -77,6 +78,7 @@ def read_file(path: str | Path) -> bytes:
         ValueError: it cannot be read; the message says why in a few words.
     """
     try:
+        refuse_pipe(path)
         return Path(path).read_bytes()
     except OSError as error:
         if is_of_the_machine(error):  # not a fault of the image: it must not be left out

@@ -15,6 +15,7 @@ import pandas as pd
 from guie.data.sources import strict_csv
 from guie.errors import is_of_the_machine
 from guie.evaluate.id_tables import COLUMNS, with_index
+from guie.files import refuse_pipe
 
 REMEDY = "save the array with numpy.save('embeddings.npy', array)"
 PICKLE = "opening a pickle can run any program, so pickles are not read"
@@ -42,13 +43,14 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
             are not those of `ids`.
     """
     file, name = named(path)
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist")
+    refuse_pipe(file)
     if file.is_dir():
         shards = sorted(file.glob("*.npy"), key=_natural_order)
         if not shards:
             raise FileNotFoundError(f"{file} holds no .npy file")
         parts = tuple(_npy(shard) for shard in shards)
-    elif not file.exists():
-        raise FileNotFoundError(f"{file} does not exist")
     elif file.suffix.lower() in TABLES:
         parts = (_from_table(file, ids),)
     elif file.suffix.lower() == ".npy":

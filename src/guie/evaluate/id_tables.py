@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from guie.data.sources import strict_csv
+from guie.files import refuse_pipe
 from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "class_id", "domain")
@@ -166,6 +167,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: it cannot be read, or a row has more fields than the header.
     """
+    refuse_pipe(path)
     ending = path.suffix.lower()
     try:
         if ending == ".parquet":

@@ -15,6 +15,7 @@ from guie.data.image import EXTENSIONS, is_image
 from guie.data.names import name_on_disk, safe_name, shown_name
 from guie.data.sources import images_in, passed_over, read_csv
 from guie.errors import is_of_the_machine
+from guie.files import refuse_pipe
 from guie.shown import painted
 
 Kind = Literal["folders", "flat", "table", "pattern"]
@@ -242,8 +243,9 @@ def _in_list(path: Path, columns: Sequence[str]) -> _Found:
     """Photos and problems of a CSV that must have these columns.
 
     Raises:
-        ValueError: it is an image, has other separators than commas, or lacks a column.
+        ValueError: it is an image or a named pipe, has other separators than commas, or lacks a column.
     """
+    refuse_pipe(path)
     if path.suffix.lower() in EXTENSIONS or is_image(path):
         raise ValueError(f"{path} is one photo; name its folder, or a CSV with {_named(columns)}")
     _need_commas(path)
