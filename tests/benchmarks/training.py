@@ -129,26 +129,12 @@ def measured(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What the plain loop and the doors need for one seed: seconds, images/s, mP@5 from either start ("mp5 ours", "mp5
     theirs"). The head-only stage is compared, too, where `has_head` is true; None: for the MobileNetV2."""
-    model, weights, more = MODELS[name]
+    _, weights, _ = MODELS[name]
     has_head = name == "mobilenetv2" if has_head is None else has_head
-    n_epochs = N_EPOCHS if has_head else 1
-    text = RECIPE.format(
-        name=name,
-        model=model,
-        weights=weights,
-        more=more,
-        margin=MARGIN,
-        px=PX,
-        n_epochs=n_epochs,
-        batch=BATCH,
-        lr=LR,
-        step_batch=STEP_BATCH,
-    )
-    (folder / f"{name}.py").write_text(text)
     out = folder / f"seed{seed}"
     options = [
         "--recipe",
-        str(folder / f"{name}.py"),
+        str(write_recipe(folder, name, N_EPOCHS if has_head else 1)),
         "--data-root",
         str(data_root),
         "--out",
@@ -200,6 +186,15 @@ def measured(
         )
         ours["mp5 theirs"] = json.loads((run / "04_head/head/done.json").read_text())["metrics"]["mp5"]
     return theirs, ours
+
+
+def write_recipe(folder: Path, name: str, n_epochs: int) -> Path:
+    """Writes the recipe for a network in `MODELS`, with so many epochs of the head; returns the file."""
+    model, weights, more = MODELS[name]
+    settings = {"margin": MARGIN, "px": PX, "n_epochs": n_epochs, "batch": BATCH, "lr": LR, "step_batch": STEP_BATCH}
+    path = folder / f"{name}.py"
+    path.write_text(RECIPE.format(name=name, model=model, weights=weights, more=more, **settings))
+    return path
 
 
 def environment_of_a_script() -> dict[str, str]:
