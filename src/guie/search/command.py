@@ -28,10 +28,10 @@ guie search my_photos --serve         the same as a page on this machine
 DESCRIPTION = """\
 A folder, or a CSV with the columns path,label, is indexed first; later starts
 index only photos that are new or have changed. The model is that of the newest
-run on these photos (guie train), else the shipped one; --model takes any
-exported file. The search is exact: the query is compared with all photos by
-cosine; if cosines are equal, the first path comes first. Without a folder,
-guie search a.jpg searches an existing index.
+run on these photos (guie train), else the shipped one. --model names another;
+later starts take it, too, until --model auto. The search is exact: the query is
+compared with all photos by cosine; if cosines are equal, the first path comes
+first. Without a folder, guie search a.jpg searches an existing index.
 """
 SERVE = (
     "a page on 127.0.0.1; Ctrl-C ends it. Other computers cannot open it; other users of this computer can, and see "
@@ -67,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--model",
         metavar="MODEL",
-        help="saved_model.pt of any run, a run's folder, shipped, or another network as guie look --towers names it",
+        help="saved_model.pt of any run, a run's folder, shipped, or another network as guie look --towers names it; "
+        "auto goes back to the first choice",
     )
     index.add_argument(
         "--index",

@@ -70,6 +70,16 @@ def test_index_is_told_on_stdout(photos: Path, model: Path, capsys: pytest.Captu
     assert main([str(photos)]) == 0  # the model that was given once stays
     said = capsys.readouterr()
     assert "nothing has changed; 0 embedded" in said.out and str(model) in said.out
+    assert said.out.splitlines()[1] == "  the model was given by --model earlier; --model auto chooses anew"
+
+
+def test_model_auto_goes_back_to_the_own_choice(photos: Path, model: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(photos), "--model", str(model)]) == 0
+    assert "earlier" not in capsys.readouterr().out
+    for words in (["--model", "auto"], []):
+        assert main([str(photos), *words]) == 0
+        said = capsys.readouterr().out
+        assert "by the shipped ViT off the shelf" in said and "earlier" not in said
 
 
 def test_query_of_the_folder_leaves_itself_out_and_says_so(indexed: Path, capsys: pytest.CaptureFixture[str]):
@@ -309,4 +319,6 @@ def test_out_holds_the_index_in_a_folder_of_its_own(
 def test_help_names_the_options_and_who_can_open_the_page():
     text = parser().format_help()
     assert all(option in text for option in ("--query", "--serve", "--html", "--index", "--out", "--with-itself"))
-    assert "other users of this computer can" in " ".join(text.split())
+    flat = " ".join(text.split())
+    assert "other users of this computer can" in flat
+    assert "later starts take it, too, until --model auto" in flat
