@@ -36,7 +36,9 @@ read are left out and named. By default only the head trains, on two cores.
 Leaves in artifacts/NAME: 08_export/saved_model.pt, 09_report/index.html, and
 recipe.py. You may edit that and run it by the command that stands in it, with
 --name NAME (beside this run) or --replace (in its place). A finished run of
-other settings, photos or labels is never replaced unless --force says so.
+other settings, of another folder or list, or of another --label-from is never
+replaced unless --force says so. Photos that were added, changed or removed are
+no other setting: a line tells of them, and what depends on them is made again.
 """
 
 

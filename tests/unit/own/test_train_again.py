@@ -153,14 +153,14 @@ def test_other_labels_and_other_lists_under_one_name_are_refused(tmp_path: Path,
         train(mine, Wish("mine"), tmp_path / "out", origin=first)
 
 
-def mark(folder: Path, number: int, recipe: Recipe) -> None:
+def mark(folder: Path, number: int, recipe: Recipe, inputs: dict[str, str] | None = None) -> None:
     """Marks a door as finished by this recipe."""
-    write_mark(folder / FOLDERS[number], settings_digest(recipe, number), read_values(recipe, number))
+    write_mark(folder / FOLDERS[number], settings_digest(recipe, number), read_values(recipe, number), inputs)
 
 
-def write_mark(folder: Path, settings: str, read: dict[str, object]) -> None:
+def write_mark(folder: Path, settings: str, read: dict[str, object], inputs: dict[str, str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"settings": settings, "read": read, "seconds": 1.0, "inputs": {}, "outputs": {}, "metrics": {}}
+    made = {"settings": settings, "read": read, "seconds": 1.0, "inputs": inputs or {}, "outputs": {}, "metrics": {}}
     (folder / "done.json").write_text(json.dumps(made))
 
 
@@ -205,6 +205,28 @@ def test_results_of_the_held_back_half_and_an_edited_recipe_are_kept(tmp_path: P
     with pytest.raises(ValueError, match=r"recipe.py: stages.s1_head.optim.n_epochs 31, not 30; .*--name, or --force"):
         train(mine, Wish("mine"), tmp_path / "out")
     assert (run / "recipe.py").read_text() == edited
+
+
+def test_photos_that_changed_are_told_once_something_has_finished(
+    tmp_path: Path, scored: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+):
+    scored(0.1)
+    root, run = tmp_path / "mine", tmp_path / "out/mine"
+
+    def told(counts: dict[str, int], is_forced: bool = False) -> str:
+        train(photos(root, counts), Wish("mine"), tmp_path / "out", is_forced=is_forced)
+        lines = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+        recipe = load_recipe(str(run / "recipe.py"))
+        mark(run, 1, recipe, input_digests(Run(recipe, run, run), 1, argparse.Namespace()))
+        return "\n".join(lines)
+
+    assert told(FEW) == told(FEW) == ""
+    again = "what depends on them is made again, from door 01."
+    assert told(FEW | {"a": 101}) == f"The photos changed (1 new): {again}"
+    assert told({"a": 98, "b": 102}) == f"The photos changed (2 new, 3 gone): {again}"
+    draw(root / "a/0.jpg", BLUE, 1)
+    assert told({"a": 98, "b": 102}) == f"The photos changed (files or their times): {again}"
+    assert told(FEW, is_forced=True) == ""  # all is made again
 
 
 def test_stage_that_only_the_other_recipe_has_is_kept(tmp_path: Path, scored: Callable[[float], None]):
