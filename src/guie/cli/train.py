@@ -10,7 +10,7 @@ from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
-from guie.launch import check_tracker
+from guie.launch import check_device_is_here, check_tracker
 from guie.own.linked import Origin
 from guie.own.look import weights_folders
 from guie.own.photos import Photos, pairs, print_problems, read_photos
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     check_tracker(arguments.tracker)
+    check_device_is_here(arguments.device)
     name = arguments.name or place_of(arguments.photos, arguments.out).name
     photos = read_photos(arguments.photos, arguments.label_from)
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)

@@ -6,13 +6,13 @@ No training. The first look at 1,000 photos takes about a minute on two cores; a
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
+from guie.launch import check_device_is_here
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
@@ -73,7 +73,7 @@ def look(arguments: argparse.Namespace) -> None:
     """Looks, writes the page and the lists into the folder of the results, and prints the summary."""
     began = time.monotonic()
     folder = (arguments.out or place_of(arguments.photos, default_out())) / LOOK
-    check_device(arguments.device)
+    check_device_is_here(arguments.device)
     photos = read_photos(arguments.photos, arguments.label_from)
     print(f"{len(photos.table):,} photos in {arguments.photos}", flush=True)
     from guie.done import locked
@@ -121,12 +121,6 @@ def check_apart(folder: Path, photos: Path, option: str = "--out") -> None:
 def weights_folders(root: Path) -> list[Path]:
     """Where files of weights are looked for: in the project's weights/, and in weights/ beside the photos."""
     return [PROJECT / "weights", root.resolve().parent / "weights"]
-
-
-def check_device(device: str) -> None:
-    """Raises ValueError if the text names no device."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"--device {device!r} is no device; use cpu, cuda, cuda:N or auto")
 
 
 def note(folder: Path, arguments: argparse.Namespace, photos: Photos) -> None:

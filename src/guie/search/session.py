@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.launch import choose_device
-from guie.own.look import check_apart, check_device, weights_folders
+from guie.launch import check_device, choose_device
+from guie.own.look import check_apart, weights_folders
 from guie.own.photos import read_photos, told
 from guie.run import default_out
 from guie.search.embedder import Embedder, load_again, load_found, load_given, load_named

@@ -106,6 +106,17 @@ def draw_photos(folder: Path, n_classes: int, n_photos: int) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class {label}/{number}.png")
 
 
+@pytest.mark.parametrize("words", [("train", "none"), ("look", "none"), ("foreign", "tiny")])
+@pytest.mark.parametrize(("device", "said"), [("gpu", "'gpu' is no device"), ("cuda:99", "cuda:99: ")])
+def test_device_that_is_not_there_is_told_before_any_image_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str], device: str, said: str
+):
+    assert main([*words, "--out", str(tmp_path / "out"), "--device", device]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --device {said}") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_tracker_that_is_not_installed_is_told_before_the_photos_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
