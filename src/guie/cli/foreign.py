@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p = ExamplesFirst(EXAMPLES, prog="guie foreign", usage="guie foreign RECIPE [options]", description=DESCRIPTION)
     p.add_argument("recipe", metavar="RECIPE", help="a recipe in src/guie/recipes/, or a .py file that defines RECIPE")
     p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field; repeatable")
-    p.add_argument("--name", default="", help="of the results (default: the recipe's)")
+    p.add_argument("--name", help="of the results (default: the recipe's)")
     p.add_argument("--data-root", type=Path, help="folder of the raw data sets (default: GUIE_DATA or ./data)")
     p.add_argument("--out", type=Path, default=default_out(), help="where the results go (default: artifacts/)")
     p.add_argument(
@@ -143,7 +143,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             f"--refit: no setting of recipe {recipe.name} ends in a PCA (embed.settings.*.pca_dim), and nothing else "
             "can be fitted to images without labels"
         )
-    name = arguments.name or whole.name
+    name = whole.name if arguments.name is None else arguments.name
     check_name("--name", name)
     out = arguments.out.resolve()
     check_names(out=out)

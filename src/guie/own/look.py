@@ -13,6 +13,7 @@ from pathlib import Path
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.launch import check_device_is_here
+from guie.options import given_path
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p = ExamplesFirst(EXAMPLES, prog="guie look", usage="guie look FOLDER|CSV [options]", description=DESCRIPTION)
     p.add_argument(
         "photos",
-        type=Path,
+        type=given_path,
         metavar="FOLDER|CSV",
         help="photos in folders, one for each label; or a list",
     )
@@ -56,7 +57,10 @@ def parser() -> argparse.ArgumentParser:
         help="a regular expression with one group, searched in each path: the group is the label",
     )
     p.add_argument(
-        "--out", type=Path, metavar="DIR", help="results go to DIR/look (default: GUIE_OUT or artifacts/, and the name)"
+        "--out",
+        type=given_path,
+        metavar="DIR",
+        help="results go to DIR/look (default: GUIE_OUT or artifacts/, and the name)",
     )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default)")
     return p

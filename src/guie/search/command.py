@@ -16,6 +16,7 @@ from guie.data.image import EXTENSIONS, is_image
 from guie.errors import run_to_the_end, tell_error
 from guie.examples import ExamplesFirst
 from guie.machine import check_writable_file
+from guie.options import given_path
 from guie.search.port import DEFAULT_PORT, listen
 
 if TYPE_CHECKING:
@@ -46,11 +47,21 @@ def parser() -> argparse.ArgumentParser:
     usage = "guie search FOLDER|PHOTO [options]"
     p = ExamplesFirst(EXAMPLES, prog="guie search", usage=usage, description=DESCRIPTION)
     p.add_argument(
-        "what", nargs="*", type=Path, metavar="FOLDER|PHOTO", help="a folder or CSV of photos; or photos to search with"
+        "what",
+        nargs="*",
+        type=given_path,
+        metavar="FOLDER|PHOTO",
+        help="a folder or CSV of photos; or photos to search with",
     )
     asking = p.add_argument_group("asking")
     asking.add_argument(
-        "--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO", help="photos to search with"
+        "--query",
+        nargs="+",
+        action="extend",
+        type=given_path,
+        default=[],
+        metavar="PHOTO",
+        help="photos to search with",
     )
     asking.add_argument("-k", type=int, help=f"number of photos most alike (default: {N_NEAREST})")
     asking.add_argument("--json", action="store_true", help="print one JSON document")
@@ -61,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     pages = p.add_argument_group("pages")
     pages.add_argument("--serve", action="store_true", help=SERVE)
     pages.add_argument("--port", type=int, help=f"port of the page (default: {DEFAULT_PORT}, or a free one)")
-    pages.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs no server")
+    pages.add_argument("--html", type=given_path, metavar="FILE", help="write one page that needs no server")
     pages.add_argument("--n-photos", type=int, help=f"most photos in that page's grid (default: {N_ON_PAGE})")
     index = p.add_argument_group("index")
     index.add_argument(
@@ -72,11 +83,11 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument(
         "--index",
-        type=Path,
+        type=given_path,
         metavar="FOLDER",
         help="the index's own folder (default: NAME/search in GUIE_OUT or artifacts/)",
     )
-    index.add_argument("--out", type=Path, metavar="DIR", help="the index is DIR/search")
+    index.add_argument("--out", type=given_path, metavar="DIR", help="the index is DIR/search")
     index.add_argument(
         "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"
     )
