@@ -24,7 +24,7 @@ from guie.recipe import Recipe, Stage
 from guie.run import default_out
 from guie.settings.fields import check_range, range_of
 from guie.settings.names import check_name
-from guie.shown import window_columns, with_scores
+from guie.shown import counted, window_columns, with_scores
 
 EXAMPLES = """
 guie train my_photos              classes are the folders: shoes/a.jpg
@@ -95,7 +95,7 @@ def _train(arguments: argparse.Namespace) -> None:
     wish = _with_tower(Wish(name, has_backbone=arguments.backbone, seed=arguments.seed), arguments.tower, photos)
     if arguments.px is not None:
         wish = replace(wish, image_px=arguments.px)
-    print(f"{len(photos.table):,} photos in {arguments.photos}")
+    print(f"{counted(len(photos.table), 'image file')} in {arguments.photos}")
     print_problems(pairs(photos.problems), "not taken")
     origin = Origin(arguments.photos, arguments.label_from)
     options = ["--device", arguments.device, "--tracker", arguments.tracker]

@@ -17,6 +17,7 @@ from guie.options import given_path
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
+from guie.shown import counted
 
 EXAMPLES = """
 guie look my_photos            folders are labels: shoes/a.jpg
@@ -79,7 +80,7 @@ def look(arguments: argparse.Namespace) -> None:
     folder = (arguments.out or place_of(arguments.photos, default_out())) / LOOK
     check_device_is_here(arguments.device)
     photos = read_photos(arguments.photos, arguments.label_from)
-    print(f"{len(photos.table):,} photos in {arguments.photos}", flush=True)
+    print(f"{counted(len(photos.table), 'image file')} in {arguments.photos}", flush=True)
     from guie.done import locked
     from guie.embed.accelerator import make_accelerator
     from guie.launch import choose_device

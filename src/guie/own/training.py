@@ -114,7 +114,9 @@ def train(
     if can_hold_back(sizes):
         print(f"1 of 2: how good is the training? Half of the {len(sizes):,} classes are held back.")
         return _trained_twice(run, wish, options, is_forced)
-    print(f"With {len(sizes):,} classes and {sizes.sum():,} photos, no class is held back, but some photos of each.")
+    print(
+        f"With {len(sizes):,} classes and {sizes.sum():,} image files, no class is held back, but some photos of each."
+    )
     return _trained_once(run, wish, options, is_forced)
 
 
@@ -182,7 +184,8 @@ def _trained_once(run: Path, wish: Wish, options: Sequence[str], is_forced: bool
     final = _better(wish, found)
     _write_recipe(run / RECIPE_FILE, final, purpose)
     _keep_verdict(run, found, final, is_unseen=False)
-    open_doors(tuple(DOORS), run / RECIPE_FILE, run.parent, options, is_forced=False)
+    does = DOES | {7: "scores again, for the export"}  # where another setting is exported now
+    open_doors(tuple(DOORS), run / RECIPE_FILE, run.parent, options, is_forced=False, does=does)
     return Trained(run, found, False, final.embed.final.name)
 
 
@@ -236,8 +239,16 @@ def check_enough(photos: Photos, source: Path) -> None:
         )
 
 
-def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequence[str], is_forced: bool) -> None:
-    """Opens doors one after the other. Progress bars are shown; what else they say is in their log.txt.
+def open_doors(
+    numbers: Sequence[int],
+    recipe: Path,
+    out: Path,
+    options: Sequence[str],
+    is_forced: bool,
+    does: Mapping[int, str] = DOES,
+) -> None:
+    """Opens doors one after the other, and prints what each does (`does`). Progress bars are shown; what else they say
+    is in their log.txt.
 
     Raises:
         ValueError: a door failed; its last line, which is shown, says why.
@@ -254,7 +265,7 @@ def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequenc
             raise ValueError(f"door {number:02d} ended with status {done.returncode}; the line above says why")
         has_worked = "already done" not in done.stdout and (number not in PHASES or stages.of_phase(PHASES[number]))
         if has_worked:
-            print(f"  {DOES[number]:<34} {time.time() - started:6.1f} s", flush=True)
+            print(f"  {does[number]:<34} {time.time() - started:6.1f} s", flush=True)
 
 
 def _write_recipe(path: Path, recipe: Recipe, purpose: str) -> None:

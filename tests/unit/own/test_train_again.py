@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -250,6 +251,18 @@ def test_run_among_the_photos_is_refused(tmp_path: Path, scored: Callable[[float
     assert list((tmp_path / "mine").iterdir()) == []
 
 
+def test_second_pass_of_door_07_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Where the tower as it is wins, the setting that is exported changes after the scores."""
+    found = Paired(0.5, 0.4, -0.2, -0.1, 0.001, 32)
+    monkeypatch.setattr(training, "_compared", lambda folder: found)
+    monkeypatch.setattr(training.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, ""))
+    train(photos(tmp_path / "mine", FEW), Wish("mine"), tmp_path / "out")
+    told = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert told.count("scores") == 1 and told[-3:] == ["scores again, for the export", *told[-2:]]
+
+
 def test_classes_are_held_back_only_if_any_half_is_enough_for_pca():
     def sizes(*counts: int) -> pd.Series:
         return pd.Series(sorted(counts, reverse=True))
@@ -278,6 +291,7 @@ def test_photos_that_cannot_be_read_are_counted_and_named(
         pd.DataFrame(rows, columns=["path", "reason"]).to_parquet(folder / "problems.parquet")
     train(photos(tmp_path / "mine", FEW), Wish("mine"), tmp_path / "out")
     said = capsys.readouterr().out
+    assert "With 2 classes and 200 image files, no class is held back" in said  # how many can be read is not known yet
     assert "  6 files left out:" in said
     assert said.count(": cut short") == 3 and "    1_0.jpg: cut short" in said
     assert load_recipe(str(tmp_path / "out/mine/recipe.py")).data.max_bad_share > 0.9
