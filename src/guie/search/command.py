@@ -91,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"
     )
-    index.add_argument("--no-update", action="store_true", help="use the index as it is, without looking for changes")
+    index.add_argument(
+        "--no-update", action="store_true", help="use the index as it is, also where the photos are gone"
+    )
     index.add_argument("--verify", action="store_true", help="compare the bytes of all photos, not only size and time")
     index.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     return p
@@ -104,11 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    photos, queries = _told_apart(arguments.what)
+    photos, queries = _told_apart(arguments.what, arguments.no_update)
     queries += arguments.query
     _check(arguments, photos, queries)
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(arguments.port)) if arguments.serve else None
+        if arguments.html and photos is not None:
+            _check_html(arguments.html, photos)
         if arguments.html:
             check_writable_file(arguments.html, "--html")
         return _work(arguments, photos, queries, listening)
@@ -124,6 +128,8 @@ def _work(
     shows_results = bool(queries)
     say = functools.partial(print, file=sys.stderr if shows_results else sys.stdout, flush=True)
     session = Session.open(arguments, photos, queries[0] if queries else None, say)
+    if arguments.html:
+        _check_html(arguments.html, Path(session.index.header.photos))
     status = _answer(session, arguments, queries) if queries else 0
     if arguments.html:
         from guie.search.offline import write_page
@@ -152,8 +158,12 @@ def _answer(session: Session, arguments: argparse.Namespace, queries: Sequence[P
     return 2 if broken else 0
 
 
-def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+def _told_apart(what: Sequence[Path], as_it_is: bool) -> tuple[Path | None, list[Path]]:
     """The folder or CSV of photos, and the photos to search with.
+
+    Args:
+        what: The paths that were named.
+        as_it_is: Whether the index is not updated, so that the folder may be gone.
 
     Raises:
         FileNotFoundError: one of them does not exist.
@@ -162,7 +172,7 @@ def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     photos: Path | None = None
     queries: list[Path] = []
     for path in what:
-        if not path.exists():
+        if not path.exists() and not (as_it_is and path.suffix.lower() not in EXTENSIONS):
             raise FileNotFoundError(f"{path} does not exist; name a folder of photos, or a photo to search with")
         is_photo = path.is_file() and (path.suffix.lower() in EXTENSIONS or is_image(path))
         if is_photo:
@@ -172,6 +182,13 @@ def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
         else:
             raise ValueError(f"{photos} and {path} are two folders; index them one after the other")
     return photos, queries
+
+
+def _check_html(page: Path, photos: Path) -> None:
+    """Raises ValueError for a page among the photos."""
+    from guie.own.look import check_apart  # which imports pandas
+
+    check_apart(page, photos, "--html")
 
 
 def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence[Path]) -> None:
