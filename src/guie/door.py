@@ -8,7 +8,6 @@ import contextlib
 import importlib
 import logging
 import os
-import re
 import shlex
 import sys
 import time
@@ -24,7 +23,7 @@ from guie.done import is_done, locked, mark_done, other_code, read_done, remove_
 from guie.errors import run_to_the_end
 from guie.files import sweep
 from guie.kept import check_kept
-from guie.launch import check_tracker, choose_device, device_kind, main_and_count
+from guie.launch import check_device, check_tracker, choose_device, device_kind, main_and_count
 from guie.machine import check_names, check_writable
 from guie.options import NAMES, as_data, command, next_command, parser
 from guie.recipe import load_recipe
@@ -116,8 +115,7 @@ def _run_of(number: int, arguments: argparse.Namespace) -> Run:
             f"--data-root {arguments.data_root}: recipe {recipe.name} draws its own images (its data.drawn is set) and "
             "reads none there; leave it out, or name the --recipe of your images"
         )
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", arguments.device):
-        raise ValueError(f"--device {arguments.device!r} is no device; use cpu, cuda, cuda:N or auto")
+    check_device(arguments.device)
     check_tracker(arguments.tracker)
     data_root = arguments.data_root.resolve()
     check_names(out=arguments.out.resolve(), **{"data-root": data_root})

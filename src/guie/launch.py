@@ -32,6 +32,26 @@ def main_and_count() -> tuple[bool, int]:
     return n <= 1 or _launcher_variable("RANK", 0) == 0, max(1, n)
 
 
+def check_device(name: str) -> None:
+    """Raises ValueError if the text names no device. Whether it is here is not asked: that takes torch."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"--device {name!r} is no device; use cpu, cuda, cuda:N or auto")
+
+
+def check_device_is_here(name: str) -> None:
+    """Raises ValueError if the text names no device, or a CUDA device that torch does not see. No device is opened."""
+    check_device(name)
+    if not name.startswith("cuda"):
+        return
+    import torch  # imported here because it is slow, and needed for CUDA alone
+
+    if not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
+    _, _, index = name.partition(":")
+    if index and int(index) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0")
+
+
 def choose_device(name: str) -> str:
     """The device called `name`. For `auto` it is the first accelerator, or the CPU where there is none.
 
@@ -45,11 +65,8 @@ def choose_device(name: str) -> str:
     if "OMP_NUM_THREADS" not in os.environ:  # torch counts the machine's cores and ignores a container's CPU quota
         torch.set_num_threads(min(torch.get_num_threads(), n_cores()))
     if name != "auto":
-        if name.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"--device {name}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
+        check_device_is_here(name)
         _, _, index = name.partition(":")
-        if index and int(index) >= torch.cuda.device_count():
-            raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0")
         if index and "LOCAL_RANK" not in os.environ:  # accelerate launch gives each process its own device
             torch.cuda.set_device(int(index))
         return name

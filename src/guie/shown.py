@@ -42,6 +42,11 @@ def painted(text: str, style: Style, stream: TextIO | None = None) -> str:
     return f"{ESCAPES[style]}{text}{RESET}" if has_colour(stream or sys.stdout) else text
 
 
+def counted(n: int, word: str) -> str:
+    """`1 photo`, `1,200 photos`."""
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
 def with_scores(text: str, stream: TextIO | None = None) -> str:
     """A text with the scores in it painted: numbers behind `mP@5`."""
     return SCORE.sub(lambda found: painted(found[0], "score", stream), text)

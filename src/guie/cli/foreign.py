@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
+from guie.launch import check_device_is_here
 from guie.machine import check_names, check_writable
 from guie.options import NAMES, REFIT_SHARE, share
 from guie.run import FOREIGN, FOREIGN_HEAD, default_out, set_up_logging
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p = ExamplesFirst(EXAMPLES, prog="guie foreign", usage="guie foreign RECIPE [options]", description=DESCRIPTION)
     p.add_argument("recipe", metavar="RECIPE", help="a recipe in src/guie/recipes/, or a .py file that defines RECIPE")
     p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field; repeatable")
-    p.add_argument("--name", default="", help="of the results (default: the recipe's)")
+    p.add_argument("--name", help="of the results (default: the recipe's)")
     p.add_argument("--data-root", type=Path, help="folder of the raw data sets (default: GUIE_DATA or ./data)")
     p.add_argument("--out", type=Path, default=default_out(), help="where the results go (default: artifacts/)")
     p.add_argument(
@@ -86,8 +87,8 @@ def foreign(arguments: argparse.Namespace) -> None:
     """Trains the folds that are not finished, then prints and writes the results of all folds.
 
     Raises:
-        ValueError: options that do not go together, a domain that cannot be left out, finished folds of other settings,
-            another run that does not compare, or a door that failed.
+        ValueError: a device that is not here, options that do not go together, a domain that cannot be left out,
+            finished folds of other settings, another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
     from guie.cli.fold_checks import all_folds, check_not_made_otherwise, unlabelled_in_all, with_refit_of_folds
@@ -96,6 +97,7 @@ def foreign(arguments: argparse.Namespace) -> None:
     from guie.done import locked
     from guie.evaluate.foreign_table import check_comparable
 
+    check_device_is_here(arguments.device)
     set_up_logging(None)
     logging.getLogger("guie").setLevel(logging.WARNING)  # what doors and folds say is in their own log.txt
     plan = _plan(arguments)
@@ -141,7 +143,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             f"--refit: no setting of recipe {recipe.name} ends in a PCA (embed.settings.*.pca_dim), and nothing else "
             "can be fitted to images without labels"
         )
-    name = arguments.name or whole.name
+    name = whole.name if arguments.name is None else arguments.name
     check_name("--name", name)
     out = arguments.out.resolve()
     check_names(out=out)

@@ -16,9 +16,10 @@ from guie.data.names import safe_name
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
 from guie.files import digest_of_file, save_json, staged
+from guie.launch import check_device
 from guie.machine import check_names, check_writable
 from guie.options import REFIT_SHARE, share
-from guie.own.look import check_apart, check_device
+from guie.own.look import check_apart
 from guie.own.photos import Photos, pairs, print_problems, read_photos
 from guie.run import FOLDERS, MODEL_NAME, commit, set_up_logging
 

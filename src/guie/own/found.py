@@ -18,6 +18,7 @@ from guie.own.scores import Row, Score, ids_of, ranked, row_of, why_no_score, wi
 from guie.own.small import LARGE_PACK_PX, PACK_PX, SmallPhotos, make_small
 from guie.own.suspects import neighbours_of, suspicious_labels, twins_of
 from guie.own.towers import Refused, Tower
+from guie.shown import counted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -170,11 +171,6 @@ def notes(found: Found) -> list[str]:
     if found.best.full is not None and n_labels < 30:
         told.append(f"The score is over {counted(n_labels, 'label')}: too few to be precise.")
     return told
-
-
-def counted(n: int, word: str) -> str:
-    """`1 photo`, `1,200 photos`."""
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 def decimal(value: float, digits: int = 3) -> str:

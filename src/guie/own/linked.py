@@ -3,7 +3,9 @@ the same photos and settings."""
 
 from __future__ import annotations
 
+import csv
 import json
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,14 @@ from typing import Any
 
 from guie.data.names import ODD, safe_name
 from guie.data.sources.csv_list import ESCAPED, LIST
+from guie.dependencies import input_digests
+from guie.done import read_done
 from guie.files import save_json, whole_file
 from guie.kept import difference, has_results, made_otherwise
 from guie.own.photos import Photos
 from guie.own.place import PHOTOS, TRAINED_ON
 from guie.recipe import Recipe, load_recipe
+from guie.run import FOLDERS, Run
 
 ALL = "all"  # the link to the person's own folder
 LINKED = f"{PHOTOS}/{ALL}/"  # how the paths of manifests begin
@@ -70,6 +75,37 @@ def link_photos(photos: Photos, run: Path, origin: Origin) -> None:
             temporary.write_text(text, encoding="utf-8")
 
 
+def listed(run: Path) -> dict[str, str]:
+    """The label of each photo in the list that a run holds, by path; nothing where it holds none."""
+    file = run / PHOTOS / LIST
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as rows:
+        return {row["path"]: row["label"] for row in csv.DictReader(rows)}
+
+
+def changed_photos(before: Mapping[str, str], run: Path, out: Path, recipe: Recipe) -> str:
+    """How the photos differ from those that door 01 has read, as a sentence; '' where they do not, or it has not.
+
+    Args:
+        before: What `listed` gave before the list was written again.
+        run: The run's folder, which holds the list.
+        out: The folder of the doors that read it.
+        recipe: Theirs.
+    """
+    mark = read_done(out / FOLDERS[1])
+    if mark is None or mark["inputs"].get("raw") == input_digests(Run(recipe, run, out), 1, Namespace())["raw"]:
+        return ""
+    now = listed(run)
+    counts = {
+        "new": len(now.keys() - before.keys()),
+        "gone": len(before.keys() - now.keys()),
+        "with another label": sum(before[path] != now[path] for path in before.keys() & now.keys()),
+    }
+    told = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "files or their times"
+    return f"The photos changed ({told}): what depends on them is made again, from door 01."
+
+
 def check_ours(run: Path) -> None:
     """Raises ValueError if another recipe works in the folder of this run: its results would be replaced."""
     if (run / "recipe.json").is_file() and not (run / PHOTOS / ALL).is_symlink():
@@ -77,7 +113,8 @@ def check_ours(run: Path) -> None:
 
 
 def check_same(run: Path, photos: Photos, origin: Origin, recipes: Mapping[str, Sequence[Recipe]]) -> None:
-    """Raises ValueError if a run of this name is of other photos or labels, or something finished has other settings.
+    """Raises ValueError if a run of this name is of another folder or list, or takes labels otherwise, or if something
+    finished has other settings. Photos that were added, changed or removed are none of these.
 
     What made the results counts, and not only the files of recipes that lie there: ./run.sh takes --set.
 

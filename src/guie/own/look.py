@@ -6,17 +6,19 @@ No training. The first look at 1,000 photos takes about a minute on two cores; a
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst
+from guie.launch import check_device_is_here
 from guie.machine import check_names
+from guie.options import given_path
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
+from guie.shown import counted
 
 EXAMPLES = """
 guie look my_photos            folders are labels: shoes/a.jpg
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p = ExamplesFirst(EXAMPLES, prog="guie look", usage="guie look FOLDER|CSV [options]", description=DESCRIPTION)
     p.add_argument(
         "photos",
-        type=Path,
+        type=given_path,
         metavar="FOLDER|CSV",
         help="photos in folders, one for each label; or a list",
     )
@@ -57,7 +59,10 @@ def parser() -> argparse.ArgumentParser:
         help="a regular expression with one group, searched in each path: the group is the label",
     )
     p.add_argument(
-        "--out", type=Path, metavar="DIR", help="results go to DIR/look (default: GUIE_OUT or artifacts/, and the name)"
+        "--out",
+        type=given_path,
+        metavar="DIR",
+        help="results go to DIR/look (default: GUIE_OUT or artifacts/, and the name)",
     )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto (default)")
     return p
@@ -74,9 +79,9 @@ def look(arguments: argparse.Namespace) -> None:
     """Looks, writes the page and the lists into the folder of the results, and prints the summary."""
     began = time.monotonic()
     folder = (arguments.out or place_of(arguments.photos, default_out())) / LOOK
-    check_device(arguments.device)
+    check_device_is_here(arguments.device)
     photos = read_photos(arguments.photos, arguments.label_from)
-    print(f"{len(photos.table):,} photos in {arguments.photos}", flush=True)
+    print(f"{counted(len(photos.table), 'image file')} in {arguments.photos}", flush=True)
     from guie.done import locked
     from guie.embed.accelerator import make_accelerator
     from guie.launch import choose_device
@@ -123,12 +128,6 @@ def check_apart(folder: Path, photos: Path, option: str = "--out") -> None:
 def weights_folders(root: Path) -> list[Path]:
     """Where files of weights are looked for: in the project's weights/, and in weights/ beside the photos."""
     return [PROJECT / "weights", root.resolve().parent / "weights"]
-
-
-def check_device(device: str) -> None:
-    """Raises ValueError if the text names no device."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"--device {device!r} is no device; use cpu, cuda, cuda:N or auto")
 
 
 def note(folder: Path, arguments: argparse.Namespace, photos: Photos) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guie.data.names import shown_name
-from guie.own.found import SMALL_PX, Found, counted, decimal, notes
+from guie.own.found import SMALL_PX, Found, decimal, notes
 from guie.own.photos import N_NAMED, told_first
 from guie.own.scores import Row, Score
 from guie.own.suspects import pairs_of
 from guie.own.towers import Refused
-from guie.shown import Style, painted, table
+from guie.shown import Style, counted, painted, table
 
 MIN_COLUMNS = 40
 MAX_COLUMNS = 110
@@ -104,7 +104,8 @@ def _scores(found: Found, width: int) -> Iterator[str]:
     """The table of towers, and why some of them are not in it."""
     rows = [row for row in found.rows if isinstance(row, Row)]
     if found.best.full is None:
-        yield from _wrapped(f"No score: {found.no_score}. The page shows what is near to what.", width)
+        by = f", by {found.best.tower.name}; the other networks are only timed" if len(rows) > 1 else ""
+        yield from _wrapped(f"No score: {found.no_score}. The page shows what is near to what{by}.", width)
         if len(rows) == 1:
             return
     else:

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,17 @@ from guie.dependencies import PHASES
 from guie.embed.verdict import Verdict, save_verdict
 from guie.evaluate.pairs import Paired, paired, precisions
 from guie.files import whole_file
-from guie.own.linked import LINKED, RECIPE_FILE, SCORED, Origin, check_ours, check_same, link_photos
+from guie.own.linked import (
+    LINKED,
+    RECIPE_FILE,
+    SCORED,
+    Origin,
+    changed_photos,
+    check_ours,
+    check_same,
+    link_photos,
+    listed,
+)
 from guie.own.look import check_apart
 from guie.own.photos import Photos, pairs, print_problems
 from guie.own.recipe_text import recipe_text
@@ -80,12 +90,12 @@ def train(
         wish: What a person chose.
         out: The run is the folder `out / wish.name`.
         options: Further options of every door, such as --device.
-        is_forced: Begin anew, and replace a finished run of other settings or photos.
+        is_forced: Begin anew, and replace a finished run of other settings or of another folder or list.
         origin: Where the photos and their labels come from; None is their root and its folders.
 
     Raises:
-        ValueError: too few labelled photos or classes; a run of this name has other settings, photos or labels, or is
-            another recipe's; or it would lie among the photos.
+        ValueError: too few labelled photos or classes; a run of this name has other settings, is of another folder or
+            list, or is another recipe's; or it would lie among the photos.
         ValueError: a door failed; it has said why.
     """
     run = out / wish.name
@@ -95,14 +105,28 @@ def train(
     check_ours(run)
     if not is_forced:
         check_same(run, photos, origin, _recipes(wish))
+    before = listed(run)
     link_photos(photos, run, origin)
+    if not is_forced:
+        _tell_changed(before, run, wish)
     options = [*options, "--data-root", str(run)]
     sizes = class_sizes(photos)
     if can_hold_back(sizes):
         print(f"1 of 2: how good is the training? Half of the {len(sizes):,} classes are held back.")
         return _trained_twice(run, wish, options, is_forced)
-    print(f"With {len(sizes):,} classes and {sizes.sum():,} photos, no class is held back, but some photos of each.")
+    print(
+        f"With {len(sizes):,} classes and {sizes.sum():,} image files, no class is held back, but some photos of each."
+    )
     return _trained_once(run, wish, options, is_forced)
+
+
+def _tell_changed(before: Mapping[str, str], run: Path, wish: Wish) -> None:
+    """Prints that the photos are no longer those that the run was made of; `before` is what it listed."""
+    for name, (recipe, *_) in _recipes(wish).items():
+        out = run if name == RECIPE_FILE else run / SCORED
+        if told := changed_photos(before, run, out, recipe):
+            print(told)
+            return
 
 
 def _recipes(wish: Wish) -> dict[str, list[Recipe]]:
@@ -160,7 +184,8 @@ def _trained_once(run: Path, wish: Wish, options: Sequence[str], is_forced: bool
     final = _better(wish, found)
     _write_recipe(run / RECIPE_FILE, final, purpose)
     _keep_verdict(run, found, final, is_unseen=False)
-    open_doors(tuple(DOORS), run / RECIPE_FILE, run.parent, options, is_forced=False)
+    does = DOES | {7: "scores again, for the export"}  # where another setting is exported now
+    open_doors(tuple(DOORS), run / RECIPE_FILE, run.parent, options, is_forced=False, does=does)
     return Trained(run, found, False, final.embed.final.name)
 
 
@@ -214,8 +239,16 @@ def check_enough(photos: Photos, source: Path) -> None:
         )
 
 
-def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequence[str], is_forced: bool) -> None:
-    """Opens doors one after the other. Progress bars are shown; what else they say is in their log.txt.
+def open_doors(
+    numbers: Sequence[int],
+    recipe: Path,
+    out: Path,
+    options: Sequence[str],
+    is_forced: bool,
+    does: Mapping[int, str] = DOES,
+) -> None:
+    """Opens doors one after the other, and prints what each does (`does`). Progress bars are shown; what else they say
+    is in their log.txt.
 
     Raises:
         ValueError: a door failed; its last line, which is shown, says why.
@@ -232,7 +265,7 @@ def open_doors(numbers: Sequence[int], recipe: Path, out: Path, options: Sequenc
             raise ValueError(f"door {number:02d} ended with status {done.returncode}; the line above says why")
         has_worked = "already done" not in done.stdout and (number not in PHASES or stages.of_phase(PHASES[number]))
         if has_worked:
-            print(f"  {DOES[number]:<34} {time.time() - started:6.1f} s", flush=True)
+            print(f"  {does[number]:<34} {time.time() - started:6.1f} s", flush=True)
 
 
 def _write_recipe(path: Path, recipe: Recipe, purpose: str) -> None:

@@ -202,5 +202,6 @@ def _fitted(path: str, n_more: int) -> str:
 def _left_out(found: Answer) -> str:
     if not found.n_left_out:
         return ""
-    what = "itself is" if found.n_left_out == 1 else f"itself and {found.n_left_out - 1} copies are"
+    n_copies = found.n_left_out - 1
+    what = f"itself and {n_copies} {'copy' if n_copies == 1 else 'copies'} are" if n_copies else "itself is"
     return f"   ({what} in the index and left out; --with-itself shows it)"

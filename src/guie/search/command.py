@@ -16,6 +16,7 @@ from guie.data.image import EXTENSIONS, is_image
 from guie.errors import run_to_the_end, tell_error
 from guie.examples import ExamplesFirst
 from guie.machine import check_writable_file
+from guie.options import given_path
 from guie.search.port import DEFAULT_PORT, listen
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ guie search my_photos --serve         the same as a page on this machine
 DESCRIPTION = """\
 A folder, or a CSV with the columns path,label, is indexed first; later starts
 index only photos that are new or have changed. The model is that of the newest
-run on these photos (guie train), else the shipped one; --model takes any
-exported file. The search is exact: the query is compared with all photos by
-cosine; if cosines are equal, the first path comes first. Without a folder,
-guie search a.jpg searches an existing index.
+run on these photos (guie train), else the shipped one. --model names another;
+later starts take it, too, until --model auto. The search is exact: the query is
+compared with all photos by cosine; if cosines are equal, the first path comes
+first. Without a folder, guie search a.jpg searches an existing index.
 """
 SERVE = (
     "a page on 127.0.0.1; Ctrl-C ends it. Other computers cannot open it; other users of this computer can, and see "
@@ -46,11 +47,21 @@ def parser() -> argparse.ArgumentParser:
     usage = "guie search FOLDER|PHOTO [options]"
     p = ExamplesFirst(EXAMPLES, prog="guie search", usage=usage, description=DESCRIPTION)
     p.add_argument(
-        "what", nargs="*", type=Path, metavar="FOLDER|PHOTO", help="a folder or CSV of photos; or photos to search with"
+        "what",
+        nargs="*",
+        type=given_path,
+        metavar="FOLDER|PHOTO",
+        help="a folder or CSV of photos; or photos to search with",
     )
     asking = p.add_argument_group("asking")
     asking.add_argument(
-        "--query", nargs="+", action="extend", type=Path, default=[], metavar="PHOTO", help="photos to search with"
+        "--query",
+        nargs="+",
+        action="extend",
+        type=given_path,
+        default=[],
+        metavar="PHOTO",
+        help="photos to search with",
     )
     asking.add_argument("-k", type=int, help=f"number of photos most alike (default: {N_NEAREST})")
     asking.add_argument("--json", action="store_true", help="print one JSON document")
@@ -61,25 +72,28 @@ def parser() -> argparse.ArgumentParser:
     pages = p.add_argument_group("pages")
     pages.add_argument("--serve", action="store_true", help=SERVE)
     pages.add_argument("--port", type=int, help=f"port of the page (default: {DEFAULT_PORT}, or a free one)")
-    pages.add_argument("--html", type=Path, metavar="FILE", help="write one page that needs no server")
+    pages.add_argument("--html", type=given_path, metavar="FILE", help="write one page that needs no server")
     pages.add_argument("--n-photos", type=int, help=f"most photos in that page's grid (default: {N_ON_PAGE})")
     index = p.add_argument_group("index")
     index.add_argument(
         "--model",
         metavar="MODEL",
-        help="saved_model.pt of any run, a run's folder, shipped, or another network as guie look --towers names it",
+        help="saved_model.pt of any run, a run's folder, shipped, or another network as guie look --towers names it; "
+        "auto goes back to the first choice",
     )
     index.add_argument(
         "--index",
-        type=Path,
+        type=given_path,
         metavar="FOLDER",
         help="the index's own folder (default: NAME/search in GUIE_OUT or artifacts/)",
     )
-    index.add_argument("--out", type=Path, metavar="DIR", help="the index is DIR/search")
+    index.add_argument("--out", type=given_path, metavar="DIR", help="the index is DIR/search")
     index.add_argument(
         "--label-from", default="", metavar="REGEX", help="label of a photo: the group of this expression in its path"
     )
-    index.add_argument("--no-update", action="store_true", help="use the index as it is, without looking for changes")
+    index.add_argument(
+        "--no-update", action="store_true", help="use the index as it is, also where the photos are gone"
+    )
     index.add_argument("--verify", action="store_true", help="compare the bytes of all photos, not only size and time")
     index.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     return p
@@ -92,11 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    photos, queries = _told_apart(arguments.what)
+    photos, queries = _told_apart(arguments.what, arguments.no_update)
     queries += arguments.query
     _check(arguments, photos, queries)
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(arguments.port)) if arguments.serve else None
+        if arguments.html and photos is not None:
+            _check_html(arguments.html, photos)
         if arguments.html:
             check_writable_file(arguments.html, "--html")
         return _work(arguments, photos, queries, listening)
@@ -112,6 +128,8 @@ def _work(
     shows_results = bool(queries)
     say = functools.partial(print, file=sys.stderr if shows_results else sys.stdout, flush=True)
     session = Session.open(arguments, photos, queries[0] if queries else None, say)
+    if arguments.html:
+        _check_html(arguments.html, Path(session.index.header.photos))
     status = _answer(session, arguments, queries) if queries else 0
     if arguments.html:
         from guie.search.offline import write_page
@@ -140,8 +158,12 @@ def _answer(session: Session, arguments: argparse.Namespace, queries: Sequence[P
     return 2 if broken else 0
 
 
-def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+def _told_apart(what: Sequence[Path], as_it_is: bool) -> tuple[Path | None, list[Path]]:
     """The folder or CSV of photos, and the photos to search with.
+
+    Args:
+        what: The paths that were named.
+        as_it_is: Whether the index is not updated, so that the folder may be gone.
 
     Raises:
         FileNotFoundError: one of them does not exist.
@@ -150,7 +172,7 @@ def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     photos: Path | None = None
     queries: list[Path] = []
     for path in what:
-        if not path.exists():
+        if not path.exists() and not (as_it_is and path.suffix.lower() not in EXTENSIONS):
             raise FileNotFoundError(f"{path} does not exist; name a folder of photos, or a photo to search with")
         is_photo = path.is_file() and (path.suffix.lower() in EXTENSIONS or is_image(path))
         if is_photo:
@@ -160,6 +182,13 @@ def _told_apart(what: Sequence[Path]) -> tuple[Path | None, list[Path]]:
         else:
             raise ValueError(f"{photos} and {path} are two folders; index them one after the other")
     return photos, queries
+
+
+def _check_html(page: Path, photos: Path) -> None:
+    """Raises ValueError for a page among the photos."""
+    from guie.own.look import check_apart  # which imports pandas
+
+    check_apart(page, photos, "--html")
 
 
 def _check(arguments: argparse.Namespace, photos: Path | None, queries: Sequence[Path]) -> None:

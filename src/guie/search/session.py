@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from guie.launch import choose_device
-from guie.own.look import check_apart, check_device, weights_folders
+from guie.launch import check_device, choose_device
+from guie.own.look import check_apart, weights_folders
 from guie.own.photos import read_photos, told
 from guie.run import default_out
 from guie.search.embedder import Embedder, load_again, load_found, load_given, load_named
@@ -19,6 +19,7 @@ from guie.search.store import HEADER, PLACE, Header, Index, all_places, default_
 from guie.search.update import Changes, update
 
 Say = Callable[[str], None]
+AUTO = "auto"  # of --model: forgets the one that was given
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Session:
         if changes.anew:
             say(f"the index is made anew: {changes.anew}")
         say(f"index: {_described(index)}, in {place}")
+        if embedder.model.is_given and not arguments.model:
+            say(f"  the model was given by --model earlier; --model {AUTO} chooses anew")
         say(f"  {_told(changes)}")
         _tell_problems(index.problems, place / index.header.generation, say)
         return cls(index, embedder, device)
@@ -75,7 +78,9 @@ def _named_place(arguments: argparse.Namespace) -> Path | None:
 
 
 def _embedder(arguments: argparse.Namespace, place: Path, photos: Path, root: Path, device: str) -> Embedder:
-    """The model of --model; else the one that was given when the index was made; else that of `load_found`."""
+    """The model of --model; else the one that an earlier --model gave this index; else that of `load_found`."""
+    if arguments.model == AUTO:
+        return load_found(photos, default_out(), device)
     if arguments.model:
         return load_given(arguments.model, device, weights_folders(root))
     try:

@@ -111,6 +111,12 @@ def check_range(place: str, value: Any, low: float, high: float) -> None:
             raise ValueError(f"{place} is {number}, must be {low} to {high}")
 
 
+def range_of(kind: type, name: str) -> tuple[float, float]:
+    """The lowest and the highest value of a settings class' field that `within` declares."""
+    low, high = next(field.metadata["range"] for field in dataclasses.fields(kind) if field.name == name)
+    return low, high
+
+
 def check_unique(place: str, names: Sequence[str]) -> None:
     """Raises ValueError where a name stands twice."""
     for name in names:

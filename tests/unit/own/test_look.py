@@ -147,6 +147,15 @@ def test_a_flat_folder_has_a_gallery_and_no_score(tmp_path: Path, look: Look):
     assert not (tmp_path / "out/look/suspects.jpg").exists()
 
 
+def test_networks_without_labels_say_whose_neighbours_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for i in range(3):
+        draw(tmp_path / "flat" / f"{i}.jpg", COLOURS["red"], i)
+    assert main([str(tmp_path / "flat"), "--out", str(tmp_path / "out"), "--towers", f"{TOWER},shipped@48"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("3 image files in ")
+    assert f"what is near to what, by {TOWER}; the other networks are only timed." in said
+
+
 def test_labels_from_names_and_splits_that_are_told(tmp_path: Path, look: Look):
     for split in ("train", "Test"):
         labelled(tmp_path / "sets" / split, n=2)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,14 +154,14 @@ def test_other_labels_and_other_lists_under_one_name_are_refused(tmp_path: Path,
         train(mine, Wish("mine"), tmp_path / "out", origin=first)
 
 
-def mark(folder: Path, number: int, recipe: Recipe) -> None:
+def mark(folder: Path, number: int, recipe: Recipe, inputs: dict[str, str] | None = None) -> None:
     """Marks a door as finished by this recipe."""
-    write_mark(folder / FOLDERS[number], settings_digest(recipe, number), read_values(recipe, number))
+    write_mark(folder / FOLDERS[number], settings_digest(recipe, number), read_values(recipe, number), inputs)
 
 
-def write_mark(folder: Path, settings: str, read: dict[str, object]) -> None:
+def write_mark(folder: Path, settings: str, read: dict[str, object], inputs: dict[str, str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"settings": settings, "read": read, "seconds": 1.0, "inputs": {}, "outputs": {}, "metrics": {}}
+    made = {"settings": settings, "read": read, "seconds": 1.0, "inputs": inputs or {}, "outputs": {}, "metrics": {}}
     (folder / "done.json").write_text(json.dumps(made))
 
 
@@ -207,6 +208,28 @@ def test_results_of_the_held_back_half_and_an_edited_recipe_are_kept(tmp_path: P
     assert (run / "recipe.py").read_text() == edited
 
 
+def test_photos_that_changed_are_told_once_something_has_finished(
+    tmp_path: Path, scored: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+):
+    scored(0.1)
+    root, run = tmp_path / "mine", tmp_path / "out/mine"
+
+    def told(counts: dict[str, int], is_forced: bool = False) -> str:
+        train(photos(root, counts), Wish("mine"), tmp_path / "out", is_forced=is_forced)
+        lines = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+        recipe = load_recipe(str(run / "recipe.py"))
+        mark(run, 1, recipe, input_digests(Run(recipe, run, run), 1, argparse.Namespace()))
+        return "\n".join(lines)
+
+    assert told(FEW) == told(FEW) == ""
+    again = "what depends on them is made again, from door 01."
+    assert told(FEW | {"a": 101}) == f"The photos changed (1 new): {again}"
+    assert told({"a": 98, "b": 102}) == f"The photos changed (2 new, 3 gone): {again}"
+    draw(root / "a/0.jpg", BLUE, 1)
+    assert told({"a": 98, "b": 102}) == f"The photos changed (files or their times): {again}"
+    assert told(FEW, is_forced=True) == ""  # all is made again
+
+
 def test_stage_that_only_the_other_recipe_has_is_kept(tmp_path: Path, scored: Callable[[float], None]):
     """`guie train --backbone` was killed in door 05, and starts again without --backbone."""
     scored(0.1)
@@ -226,6 +249,18 @@ def test_run_among_the_photos_is_refused(tmp_path: Path, scored: Callable[[float
     with pytest.raises(ValueError, match="among the photos"):
         train(photos(tmp_path / "mine", FEW), Wish("mine"), tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_second_pass_of_door_07_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Where the tower as it is wins, the setting that is exported changes after the scores."""
+    found = Paired(0.5, 0.4, -0.2, -0.1, 0.001, 32)
+    monkeypatch.setattr(training, "_compared", lambda folder: found)
+    monkeypatch.setattr(training.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, ""))
+    train(photos(tmp_path / "mine", FEW), Wish("mine"), tmp_path / "out")
+    told = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert told.count("scores") == 1 and told[-3:] == ["scores again, for the export", *told[-2:]]
 
 
 def test_classes_are_held_back_only_if_any_half_is_enough_for_pca():
@@ -256,6 +291,7 @@ def test_photos_that_cannot_be_read_are_counted_and_named(
         pd.DataFrame(rows, columns=["path", "reason"]).to_parquet(folder / "problems.parquet")
     train(photos(tmp_path / "mine", FEW), Wish("mine"), tmp_path / "out")
     said = capsys.readouterr().out
+    assert "With 2 classes and 200 image files, no class is held back" in said  # how many can be read is not known yet
     assert "  6 files left out:" in said
     assert said.count(": cut short") == 3 and "    1_0.jpg: cut short" in said
     assert load_recipe(str(tmp_path / "out/mine/recipe.py")).data.max_bad_share > 0.9

@@ -106,6 +106,45 @@ def draw_photos(folder: Path, n_classes: int, n_photos: int) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class {label}/{number}.png")
 
 
+@pytest.mark.parametrize("words", [("train", "none"), ("look", "none"), ("foreign", "tiny")])
+@pytest.mark.parametrize(("device", "said"), [("gpu", "'gpu' is no device"), ("cuda:99", "cuda:99: ")])
+def test_device_that_is_not_there_is_told_before_any_image_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str], device: str, said: str
+):
+    assert main([*words, "--out", str(tmp_path / "out"), "--device", device]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --device {said}") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--px", "0"), "--px is 0, must be 8 to 4096"),
+        (("--px", "5000"), "--px is 5000, must be 8 to 4096"),
+        (("--seed", "-1"), "--seed is -1, must be 0 to 2147483647"),
+        (("--name", ""), "--name is '', must be of letters, digits, _ and - only"),
+        (("--name", ".."), "--name is '..', must be of letters"),
+        (("--name", "a/b"), "--name is 'a/b', must be of letters"),
+        (("--out", "a\nb"), "holds bytes that are not UTF-8, or a control character"),
+    ],
+)
+def test_value_out_of_range_is_told_by_its_option_before_the_photos_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str], said: str
+):
+    assert main(["train", str(tmp_path / "none"), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("train", ""), ("look", ""), ("search", ""), ("train", "x", "--out", "")])
+def test_empty_path_is_not_the_current_folder(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(": is empty, as an unset variable is; . is the current folder\n")
+
+
 def test_tracker_that_is_not_installed_is_told_before_the_photos_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -71,6 +71,16 @@ def test_index_is_told_on_stdout(photos: Path, model: Path, capsys: pytest.Captu
     assert main([str(photos)]) == 0  # the model that was given once stays
     said = capsys.readouterr()
     assert "nothing has changed; 0 embedded" in said.out and str(model) in said.out
+    assert said.out.splitlines()[1] == "  the model was given by --model earlier; --model auto chooses anew"
+
+
+def test_model_auto_goes_back_to_the_own_choice(photos: Path, model: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(photos), "--model", str(model)]) == 0
+    assert "earlier" not in capsys.readouterr().out
+    for words in (["--model", "auto"], []):
+        assert main([str(photos), *words]) == 0
+        said = capsys.readouterr().out
+        assert "by the shipped ViT off the shelf" in said and "earlier" not in said
 
 
 def test_query_of_the_folder_leaves_itself_out_and_says_so(indexed: Path, capsys: pytest.CaptureFixture[str]):
@@ -244,10 +254,13 @@ def test_newest_run_of_these_photos_is_taken(
         (["photos", "--no-update"], "holds no index; make one: guie search FOLDER"),
         (["photos", "--no-update", "--verify"], "leave out --verify"),
         (["photos", "--device", "tpu"], "--device 'tpu' is no device"),
-        (["photos", "--model", "model.pt", "--html", "photos"], "photos is a folder; name a file with --html"),
+        (["photos", "--model", "model.pt", "--html", "empty"], "empty is a folder; name a file with --html"),
         (["photos", "--model", "model.pt", "--index", "q.png"], "choose another place with --index"),
         (["photos", "--model", "model.pt", "--index", "photos/index"], "would lie among the photos"),
         (["photos", "--model", "model.pt", "--index", "."], "photos lies in ., where the results would go"),
+        (["photos", "--html", "photos/p.html"], "p.html would lie among the photos; choose another place with --html"),
+        (["gone", "--no-update"], "holds no index; make one: guie search FOLDER"),
+        (["gone.jpg", "--no-update"], "gone.jpg does not exist"),
         (["photos", "--index", "i", "--out", "o"], "--index and --out: choose one"),
         (["photos", "--model", "timm:none"], "timm has no network 'none'"),
     ],
@@ -323,7 +336,28 @@ def test_out_holds_the_index_in_a_folder_of_its_own(
     assert "index: 5 photos" in capsys.readouterr().err
 
 
+def test_index_as_it_is_outlives_its_photos(indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copy(indexed / "4.png", tmp_path / "q.png")
+    assert main(["--index", str(tmp_path / "out/photos/search"), "--html", str(indexed / "p.html")]) == 2
+    assert "would lie among the photos; choose another place with --html" in capsys.readouterr().err
+    shutil.rmtree(indexed)
+    assert main([str(indexed), "q.png", "--no-update", "-k", "1"]) == 0
+    said = capsys.readouterr()
+    assert "index: 5 photos" in said.err and "1.000" not in said.out
+    assert main([str(indexed), "q.png"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_copies_are_counted_in_words(indexed: Path, capsys: pytest.CaptureFixture[str]):
+    for copy in (indexed / "a/copy.png", indexed.parent / "q.png"):
+        shutil.copy(indexed / "4.png", copy)
+    assert main([str(indexed), str(indexed.parent / "q.png")]) == 0
+    assert "(itself and 1 copy are in the index and left out" in capsys.readouterr().out
+
+
 def test_help_names_the_options_and_who_can_open_the_page():
     text = parser().format_help()
     assert all(option in text for option in ("--query", "--serve", "--html", "--index", "--out", "--with-itself"))
-    assert "other users of this computer can" in " ".join(text.split())
+    flat = " ".join(text.split())
+    assert "other users of this computer can" in flat
+    assert "later starts take it, too, until --model auto" in flat
