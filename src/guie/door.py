@@ -65,6 +65,9 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     _log_begin(run, number, n_processes)
     words = words | _compared(number, arguments)
     settings = settings_digest(run.recipe, number)
+    if not arguments.replace:
+        for earlier in range(1, number):  # else the error of `_inputs` would name a command that is refused
+            check_kept(run, earlier)
     inputs = _inputs(run, number, settings, arguments, n_processes)
 
     def is_finished() -> bool:
