@@ -32,7 +32,7 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
             names (2 before 10). Archives: .npz, .pt, .pth and .safetensors with one array, with several (FILE:NAME
             chooses one), or with one vector under each image_id. Tables: .csv, .tsv and .parquet of numbers or lists.
             If a table has a column image_id, or an archive a list of the ids, this says which row belongs to which
-            image.
+            image. In the embeddings.parquet of `guie export` the paths are the ids.
         ids: A table with the column image_id. The rows of files with ids are put in its order; None keeps theirs.
 
     Raises:
