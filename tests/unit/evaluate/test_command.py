@@ -1,5 +1,6 @@
 """`python -m guie.evaluate` as its user sees it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from guie.evaluate.__main__ import main
+from guie.evaluate.protocols import PROTOCOLS
 
 
 def write(folder: Path, name: str, noise: float, seed: int = 0) -> tuple[str, str]:
@@ -161,6 +163,9 @@ def test_shards_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--ids", "nowhere.csv"], "nowhere.csv"),
         (["--ids", "{ids}", "--shift", "3", "--features", "{short}"], "features has 5 rows and the ids 180"),
         (["--ids", "{ids}", "--shift", "3", "--full"], "leave --protocol"),
+        (["--ids", "{ids}", "--shift", "0"], "30 classes cannot make 0 splits"),
+        (["--ids", "{ids}", "--features", "{short}"], "--features changes nothing here: it is for --shift"),
+        (["--ids", "{ids}", "--combine"], "--combine changes nothing here: it is for several files"),
         (["--ids", "{low}"], "the domain low would get the column mp5_low, which is taken"),
     ],
 )
@@ -183,3 +188,4 @@ def test_errors_are_told_in_one_line(
 def test_help_shows_the_examples() -> None:
     done = subprocess.run([sys.executable, "-m", "guie.evaluate", "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.count("  guie evaluate ") >= 6
+    assert all(re.search(rf"^  {name}  +\S", done.stdout, re.MULTILINE) for name in (*PROTOCOLS, "solution"))
