@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from guie.errors import is_of_the_machine
+from guie.errors import first_sentence, is_of_the_machine
 from guie.evaluate.id_tables import COLUMNS, strict_csv, with_index
 
 REMEDY = "save the array with numpy.save('embeddings.npy', array)"
@@ -74,7 +74,11 @@ def _check_numbers(file: Path, array: np.ndarray) -> None:
         what = "complex numbers, which have no cosine here: put real and imaginary parts side by side"
         what = what if array.dtype.kind == "c" else f"numbers of type {array.dtype}, not real numbers"
         raise ValueError(f"{file} holds {what}; {REMEDY}")
-    if array.ndim != 2 or not len(array) or not array.shape[1]:
+    if not array.size:
+        raise ValueError(
+            f"{file} holds an array of shape {array.shape}, which has no number; save a row for each image"
+        )
+    if array.ndim != 2:
         raise ValueError(f"{file} holds an array of shape {array.shape}; embeddings are [n_images, dim]: reshape it")
 
 
@@ -87,10 +91,10 @@ def _read(file: Path, read: Callable[[Path], T]) -> T:
     except Exception as error:  # five libraries read files, each with its own exceptions
         if isinstance(error, OSError) or is_of_the_machine(error):
             raise
-        reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
+        reason = first_sentence(error)
         if isinstance(error, pickle.UnpicklingError) or re.search("pickle|Python object", str(error)):
             reason = f"it is damaged, or it holds Python objects ({PICKLE})"
-        raise ValueError(f"{file} cannot be read as {file.suffix}: {reason[:160]}; {REMEDY}") from error
+        raise ValueError(f"{file} cannot be read as {file.suffix}: {reason}; {REMEDY}") from error
 
 
 def _npy(file: Path) -> np.ndarray:

@@ -142,7 +142,7 @@ class Model:
         ("texts.npy", lambda p: np.save(p, np.array([["a", "b"]])), "not real numbers"),
         ("flat.npy", lambda p: np.save(p, DATA.ravel()), r"shape \(60,\)"),
         ("maps.npy", lambda p: np.save(p, DATA.reshape(12, 5, 1)), r"shape \(12, 5, 1\)"),
-        ("none.npy", lambda p: np.save(p, DATA[:0]), r"shape \(0, 5\)"),
+        ("none.npy", lambda p: np.save(p, DATA[:0]), r"shape \(0, 5\), which has no number; save a row for each image"),
         ("epoch.pt", lambda p: torch.save({"epoch": 3}, p), "no tensor"),
         (
             "names.csv",
