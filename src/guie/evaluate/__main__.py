@@ -195,7 +195,14 @@ def rows(arguments: argparse.Namespace) -> pd.DataFrame:
     before: pd.DataFrame | None = None
     for i, path in enumerate(files):
         ids = tables[i if are_seeds else 0]
-        row, before = one_row(row_name(path), open_embeddings(path, ids), ids, None if are_seeds else before, arguments)
+        parts = open_embeddings(path, ids)
+        n_rows = sum(map(len, parts))
+        if n_rows != len(ids):
+            raise ValueError(
+                f"{path} has {n_rows} rows and {arguments.ids[i if are_seeds else 0]} {len(ids)}; row i of one must be "
+                "row i of the other"
+            )
+        row, before = one_row(row_name(path), parts, ids, None if are_seeds else before, arguments)
         found.append(row)
     numbers = [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in found]
     if len(files) > 1 and (are_seeds or arguments.combine):

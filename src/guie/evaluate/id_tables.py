@@ -175,7 +175,9 @@ def _read_table(path: Path) -> pd.DataFrame:
         return strict_csv(path, dtype=str, keep_default_na=False, sep="\t" if ending == ".tsv" else ",")
     except ValueError as error:  # from pandas and pyarrow: no table, another encoding, a damaged file
         kind = "parquet" if ending == ".parquet" else "CSV in UTF-8"
-        raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}; save the table again as {kind}"
+        ) from error
 
 
 def with_index(table: pd.DataFrame) -> pd.DataFrame:

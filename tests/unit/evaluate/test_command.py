@@ -166,6 +166,8 @@ def test_shards_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--ids", "{ids}", "--shift", "0"], "30 classes cannot make 0 splits"),
         (["--ids", "{ids}", "--features", "{short}"], "--features changes nothing here: it is for --shift"),
         (["--ids", "{ids}", "--combine"], "--combine changes nothing here: it is for several files"),
+        (["--ids", "{fewer}"], "mine.npy has 180 rows and {fewer} 179; row i of one must be row i of the other"),
+        (["--ids", "{latin}"], "save the table again as CSV in UTF-8"),
         (["--ids", "{low}"], "the domain low would get the column mp5_low, which is taken"),
     ],
 )
@@ -175,14 +177,12 @@ def test_errors_are_told_in_one_line(
     embeddings, ids = write(tmp_path, "mine", 1.0)
     np.save(tmp_path / "short.npy", np.ones((5, 8)))
     pd.read_csv(ids).replace({"domain": {"toys": "low"}}).to_csv(tmp_path / "low.csv", index=False)
-    assert (
-        main(
-            [embeddings, *(o.format(ids=ids, short=tmp_path / "short.npy", low=tmp_path / "low.csv") for o in options)]
-        )
-        == 2
-    )
+    pd.read_csv(ids).head(179).to_csv(tmp_path / "fewer.csv", index=False)
+    (tmp_path / "latin.csv").write_text("image_id,class_id\n1,caf\xe9\n", encoding="latin-1")
+    names = {path.stem: path for path in tmp_path.iterdir()} | {"ids": ids}
+    assert main([embeddings, *(option.format(**names) for option in options)]) == 2
     error = capsys.readouterr().err.strip()
-    assert message in error and "\n" not in error
+    assert message.format(**names) in error and "\n" not in error
 
 
 def test_help_shows_the_examples() -> None:
