@@ -208,12 +208,13 @@ def _finished_digest(run: Run, number: int, arguments: argparse.Namespace, known
     mark = read_done(folder)
     if mark is None:
         raise ValueError(f"{folder} is not finished; first run: {command(number, arguments)}")
+    upstreams = {upstream: _finished_digest(run, upstream, arguments, known) for upstream in INPUTS[number]}
     if mark["settings"] != settings_digest(run.recipe, number):
         raise ValueError(
             f"{folder} was made with other settings of the recipe; run it again: {command(number, arguments)}"
         )
-    for upstream in INPUTS[number]:
-        if mark["inputs"].get(FOLDERS[upstream]) != _finished_digest(run, upstream, arguments, known):
+    for upstream, digest in upstreams.items():
+        if mark["inputs"].get(FOLDERS[upstream]) != digest:
             raise ValueError(
                 f"{folder} was made from an older {FOLDERS[upstream]}; run it again: {command(number, arguments)}"
             )

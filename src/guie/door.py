@@ -25,7 +25,7 @@ from guie.files import sweep
 from guie.kept import check_kept
 from guie.launch import check_device, check_tracker, choose_device, device_kind, main_and_count
 from guie.machine import check_names, check_writable
-from guie.options import NAMES, as_data, command, next_command, parser
+from guie.options import NAMES, as_data, check_reads_images, command, next_command, parser
 from guie.recipe import load_recipe
 from guie.run import DOORS, FOLDERS, Run, clear, keep_freed_memory, save_recipe, seed_everything, set_up_logging
 
@@ -64,6 +64,9 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     _log_begin(run, number, n_processes)
     words = words | _compared(number, arguments)
     settings = settings_digest(run.recipe, number)
+    if not arguments.replace:
+        for earlier in range(1, number):  # else the error of `_inputs` would name a command that is refused
+            check_kept(run, earlier)
     inputs = _inputs(run, number, settings, arguments, n_processes)
 
     def is_finished() -> bool:
@@ -110,11 +113,8 @@ def _run_of(number: int, arguments: argparse.Namespace) -> Run:
         FileNotFoundError: the recipe's file does not exist.
     """
     recipe = load_recipe(arguments.recipe, arguments.set)
-    if number <= 3 and recipe.data.drawn and arguments.data_root != parser(None).get_default("data_root"):
-        raise ValueError(
-            f"--data-root {arguments.data_root}: recipe {recipe.name} draws its own images (its data.drawn is set) and "
-            "reads none there; leave it out, or name the --recipe of your images"
-        )
+    if number <= 3 and arguments.data_root != parser(None).get_default("data_root"):
+        check_reads_images(recipe, arguments.data_root)
     check_device(arguments.device)
     check_tracker(arguments.tracker)
     data_root = arguments.data_root.resolve()

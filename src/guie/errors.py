@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,6 +229,12 @@ def message(error: BaseException) -> str:
         lines = [line for line in text.strip().splitlines() if line and not line.startswith(" ")]
         text = re.sub(r"^[\w.]+: ", "", lines[-1])
     return _one_line(text)
+
+
+def first_sentence(error: BaseException, longest: int = 200) -> str:
+    """The first sentence of a library's message, cut between words if it is longer; its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return textwrap.shorten(lines[0].split(". ")[0], longest, placeholder=" ...") if lines else type(error).__name__
 
 
 def log_path() -> str:

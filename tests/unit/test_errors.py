@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from guie.data.image import header_problem, load_image
-from guie.errors import explained, memory_remedy, message, run_to_the_end
+from guie.errors import explained, first_sentence, memory_remedy, message, run_to_the_end
 from guie.files import load_state, load_weights, save_state, save_weights
 from guie.model.weights import read_weights
 from guie.run import set_up_logging
@@ -370,3 +370,10 @@ def test_missing_or_damaged_image_stays_a_problem_of_the_image(tmp_path: Path) -
         header_problem(tmp_path / "x.jpg").startswith("unreadable header")
         and header_problem(tmp_path / "none.jpg") == "missing"
     )
+
+
+def test_long_message_of_a_library_is_not_cut_in_a_word() -> None:
+    told = "failed finding central directory. If you are seeing this error, your checkpoint file is\ncorrupted"
+    assert first_sentence(RuntimeError(told)) == "failed finding central directory"
+    assert first_sentence(RuntimeError("a word " * 9), longest=20) == "a word a word a ..."
+    assert first_sentence(KeyError()) == "KeyError"

@@ -60,6 +60,23 @@ def test_refusal_names_the_first_difference_and_both_ways_on(bench: Bench, capsy
     assert "embed.settings.last.whiten 0.0, not 0.5; --name" in told
 
 
+@pytest.mark.parametrize("number", [2, 4, 5])
+def test_door_behind_the_one_that_differs_refuses_alike(bench: Bench, capsys: pytest.CaptureFixture[str], number: int):
+    """The command that opens the earlier door would be refused."""
+    for done in (1, 2, 3, 4):
+        bench.open(done)
+    told = error(bench, capsys, number, "--set", "seed=2")
+    assert f"{bench.out(1)} is finished with seed 0, not 2, and 04_head was made from it; --name NAME makes" in told
+    assert bench.calls == [1, 2, 3, 4]
+    assert "run it again: python data_prep/01" in error(bench, capsys, number, "--set", "seed=2", "--replace")
+
+
+def test_door_of_other_settings_that_comes_first_is_named(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    for number in (1, 2, 3):
+        bench.open(number)
+    assert "run it again: python data_prep/01" in error(bench, capsys, 4, "--set", "seed=2")
+
+
 def test_edited_recipe_is_another_setting_as_well(bench: Bench, capsys: pytest.CaptureFixture[str]):
     bench.open_all()
     before = contents(bench.folder / "out")

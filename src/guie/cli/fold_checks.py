@@ -11,9 +11,12 @@ from guie.cli.folds import ANSWERS, REFIT_SHARE, Fold, Plan, answers_digest, ans
 from guie.data.packed import PackedImages
 from guie.done import read_done
 from guie.kept import difference, made_otherwise
+from guie.options import check_reads_images
 from guie.recipe import Recipe, load_recipe
 from guie.saved import RECIPE_FILE
 from guie.settings.fit import FitImages
+
+OWN_DOMAINS = ("csv_list", "lookalike130k")  # kinds of sources whose images may have domains other than the source's
 
 
 def load_plain(name: str, overrides: list[str]) -> Recipe:
@@ -34,6 +37,22 @@ def load_plain(name: str, overrides: list[str]) -> Recipe:
             "which is no fair comparison; --set data.val_by=class"
         )
     return recipe
+
+
+def check_options(recipe: Recipe, data_root: Path | None, seeds: list[int], domains: list[str]) -> None:
+    """Checks what the options name before an image is read. The domains of some sources are known only then.
+
+    Raises:
+        ValueError: a --data-root that is not read, a negative seed, or a domain that no source has.
+    """
+    if data_root is not None:
+        check_reads_images(recipe, data_root)
+    if min(seeds) < 0:
+        raise ValueError(f"--seeds {min(seeds)}: a seed is 0 or more")
+    known = recipe.data.domains_with_labels
+    unknown = [name for name in domains if name not in known]
+    if unknown and not any(source.kind in OWN_DOMAINS for source in recipe.data.sources):
+        raise ValueError(f"--domains names {unknown[0]!r}, of which there is no source; there are {', '.join(known)}")
 
 
 def unlabelled_in_all(recipe: Recipe) -> list[str]:

@@ -91,7 +91,13 @@ def foreign(arguments: argparse.Namespace) -> None:
             finished folds of other settings, another run that does not compare, or a door that failed.
         FileNotFoundError: the recipe, or the run of --against, does not exist.
     """
-    from guie.cli.fold_checks import all_folds, check_not_made_otherwise, unlabelled_in_all, with_refit_of_folds
+    from guie.cli.fold_checks import (
+        all_folds,
+        check_not_made_otherwise,
+        check_options,
+        unlabelled_in_all,
+        with_refit_of_folds,
+    )
     from guie.cli.folds import asked_of, queries_of
     from guie.cli.foreign_results import read_against, tell, write_results
     from guie.done import locked
@@ -102,6 +108,7 @@ def foreign(arguments: argparse.Namespace) -> None:
     logging.getLogger("guie").setLevel(logging.WARNING)  # what doors and folds say is in their own log.txt
     plan = _plan(arguments)
     seeds = list(dict.fromkeys(arguments.seeds or [plan.recipe.seed]))
+    check_options(plan.recipe, arguments.data_root, seeds, arguments.domains)
     against = None if arguments.against is None else read_against(arguments.against, plan.folder)
     with locked(plan.folder):
         if not arguments.replace:

@@ -30,6 +30,7 @@ from guie.files import whole_file
 from guie.settings.fields import nearest
 from guie.shown import progress
 
+N_WITHOUT = 3  # files in a row without a connection, after which the others are not tried
 N_TRIES = 5  # a download is given up after this many failures in a row that brought no new byte
 TIMEOUT_S = 60.0
 CHUNK = 1 << 20
@@ -37,6 +38,10 @@ MARKS = ".fetched"
 # One archive is unpacked at a time: tarfile fails if two threads create the same folder, and the disk is the limit.
 UNPACKING = threading.Lock()
 log = logging.getLogger(__name__)
+
+
+class NoConnectionError(OSError):
+    """The server was not reached, or the connection was broken off too often."""
 
 
 def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept: bool = False) -> int:
@@ -55,7 +60,8 @@ def fetch(kind: str, data_root: Path, only: str = "*", n_jobs: int = 4, is_kept:
     Raises:
         ValueError: the set is unknown; it needs an account (the message says what to do); its folder holds links to a
             copy from Kaggle; no file matches `only`; an archive holds a path outside its folder.
-        OSError: a file cannot be downloaded, or its checksum is wrong. The other files are finished first.
+        OSError: a file cannot be downloaded, or its checksum is wrong. The other files are finished first, unless there
+            is no connection.
     """
     data_set = _open_set(kind, data_root)
     folder = data_root / data_set.folder
@@ -99,16 +105,25 @@ def _fetch_files(files: list[Download], folder: Path, n_jobs: int, is_kept: bool
 
     Returns:
         An error text for each file that failed, in the order in which they failed.
+
+    Raises:
+        OSError: there was no connection for `N_WITHOUT` files in a row.
     """
     failures = []
     with ThreadPoolExecutor(n_jobs) as pool:
         futures = {pool.submit(fetch_file, file, folder, is_kept): file for file in files}
+        n_without = 0
         for future in as_completed(futures):
-            try:
-                future.result()
-            except (OSError, ValueError) as error:
+            error = future.exception()
+            n_without = n_without + 1 if isinstance(error, NoConnectionError) else 0
+            if n_without == N_WITHOUT:
+                pool.shutdown(cancel_futures=True)
+                raise OSError(f"{error}; what is fetched is kept, and the same command goes on") from error
+            if isinstance(error, OSError | ValueError):
                 failures.append(f"{name_of(futures[future])}: {error}")
                 log.warning("%s", failures[-1])
+            elif error is not None:
+                raise error
             bar.update()
     return failures
 
@@ -143,7 +158,7 @@ def fetch_file(file: Download, folder: Path, is_kept: bool = False) -> None:
     try:
         cache.fetch(name, downloader=Resuming(target.with_name(name + ".part")))
     except (requests.RequestException, ValueError) as error:
-        raise OSError(_error_text(file.url, error)) from error
+        raise _failure(file.url, error) from error
     if is_archive:
         with UNPACKING:
             unpack(target, place)
@@ -254,20 +269,20 @@ def _md5(known: str) -> str:
         answer = requests.get(known, timeout=TIMEOUT_S)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise OSError(_error_text(known, error)) from error
+        raise _failure(known, error) from error
     found = re.match(r"\s*([0-9a-fA-F]{32})\b", answer.text)
     if not found:
         raise OSError(f"{known} begins with {answer.text[:40]!r}, expected a checksum of 32 hexadecimal digits")
     return found[1].lower()
 
 
-def _error_text(url: str, error: Exception) -> str:
-    """The error in one line, without names of the library's internals."""
+def _failure(url: str, error: Exception) -> OSError:
+    """The error with a message in one line, without names of the library's internals."""
     if isinstance(error, requests.ConnectionError | requests.Timeout):
-        return f"no connection to {urlsplit(url).netloc}, or it was broken off {N_TRIES} times"
+        return NoConnectionError(f"no connection to {urlsplit(url).netloc}, or it was broken off {N_TRIES} times")
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"{url}: the server answers {error.response.status_code} {error.response.reason}"
-    return str(error)
+        return OSError(f"{url}: the server answers {error.response.status_code} {error.response.reason}")
+    return OSError(str(error))
 
 
 def _mark(folder: Path, file: Download) -> Path:

@@ -70,6 +70,17 @@ runs. With one id file for each embeddings file, the files are separate runs
 (seeds); their mean and standard deviation follow. The distance is cosine by
 default; the contest's host used --distance euclidean.
 
+--protocol says what searches what:
+  merged       every image searches all others
+  per_domain   every image searches the others of its domain
+  query_index  images of split query search those of split index
+  uned         as merged, or by split where there is one; a hit has the class
+               and the domain of the query
+  k_fold       classes are dealt to four folds; every image searches the others
+               of its fold
+  solution     the queries of --solution search the images of split index, or
+               all others; its ids say what is relevant
+
 More examples:
   guie evaluate mine.npy --ids mine.csv --protocol per_domain --geometry
   guie evaluate mine.npy --ids mine.csv --protocol solution \\
@@ -146,7 +157,8 @@ def score(arguments: argparse.Namespace) -> None:
     """Prints the table, and writes it where --out says."""
     if arguments.out:
         check_writable_file(arguments.out)
-    table = shifted(arguments) if arguments.shift else rows(arguments)
+    _check_effects(arguments)
+    table = shifted(arguments) if arguments.shift is not None else rows(arguments)
     shown = [
         name
         for name in ("row", "how", "frechet", "n_test_classes", "n_queries", *SHOWN, "mp5_control")
@@ -157,6 +169,17 @@ def score(arguments: argparse.Namespace) -> None:
         print(f"\n{NO_INTERVAL}")
     if arguments.out:
         table.to_csv(arguments.out, index=False)
+
+
+def _check_effects(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for an option that would change nothing."""
+    has_several = len(arguments.embeddings) > 1 and len(arguments.ids) == 1
+    for option, is_given, has_effect, what in (
+        ("--features", arguments.features is not None, arguments.shift is not None, "--shift"),
+        ("--combine", arguments.combine, has_several, "several files of embeddings with one of --ids"),
+    ):
+        if is_given and not has_effect:
+            raise ValueError(f"{option} changes nothing here: it is for {what}")
 
 
 def rows(arguments: argparse.Namespace) -> pd.DataFrame:
@@ -172,7 +195,14 @@ def rows(arguments: argparse.Namespace) -> pd.DataFrame:
     before: pd.DataFrame | None = None
     for i, path in enumerate(files):
         ids = tables[i if are_seeds else 0]
-        row, before = one_row(row_name(path), open_embeddings(path, ids), ids, None if are_seeds else before, arguments)
+        parts = open_embeddings(path, ids)
+        n_rows = sum(map(len, parts))
+        if n_rows != len(ids):
+            raise ValueError(
+                f"{path} has {n_rows} rows and {arguments.ids[i if are_seeds else 0]} {len(ids)}; row i of one must be "
+                "row i of the other"
+            )
+        row, before = one_row(row_name(path), parts, ids, None if are_seeds else before, arguments)
         found.append(row)
     numbers = [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in found]
     if len(files) > 1 and (are_seeds or arguments.combine):

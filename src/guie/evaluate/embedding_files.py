@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from guie.data.sources import strict_csv
-from guie.errors import is_of_the_machine
+from guie.errors import first_sentence, is_of_the_machine
 from guie.evaluate.id_tables import COLUMNS, with_index
 from guie.files import refuse_pipe
 
@@ -34,7 +34,7 @@ def open_embeddings(path: Path, ids: pd.DataFrame | None = None) -> tuple[np.nda
             names (2 before 10). Archives: .npz, .pt, .pth and .safetensors with one array, with several (FILE:NAME
             chooses one), or with one vector under each image_id. Tables: .csv, .tsv and .parquet of numbers or lists.
             If a table has a column image_id, or an archive a list of the ids, this says which row belongs to which
-            image.
+            image. In the embeddings.parquet of `guie export` the paths are the ids.
         ids: A table with the column image_id. The rows of files with ids are put in its order; None keeps theirs.
 
     Raises:
@@ -77,7 +77,11 @@ def _check_numbers(file: Path, array: np.ndarray) -> None:
         what = "complex numbers, which have no cosine here: put real and imaginary parts side by side"
         what = what if array.dtype.kind == "c" else f"numbers of type {array.dtype}, not real numbers"
         raise ValueError(f"{file} holds {what}; {REMEDY}")
-    if array.ndim != 2 or not len(array) or not array.shape[1]:
+    if not array.size:
+        raise ValueError(
+            f"{file} holds an array of shape {array.shape}, which has no number; save a row for each image"
+        )
+    if array.ndim != 2:
         raise ValueError(f"{file} holds an array of shape {array.shape}; embeddings are [n_images, dim]: reshape it")
 
 
@@ -90,10 +94,10 @@ def _read(file: Path, read: Callable[[Path], T]) -> T:
     except Exception as error:  # five libraries read files, each with its own exceptions
         if isinstance(error, OSError) or is_of_the_machine(error):
             raise
-        reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
+        reason = first_sentence(error)
         if isinstance(error, pickle.UnpicklingError) or re.search("pickle|Python object", str(error)):
             reason = f"it is damaged, or it holds Python objects ({PICKLE})"
-        raise ValueError(f"{file} cannot be read as {file.suffix}: {reason[:160]}; {REMEDY}") from error
+        raise ValueError(f"{file} cannot be read as {file.suffix}: {reason}; {REMEDY}") from error
 
 
 def _npy(file: Path) -> np.ndarray:

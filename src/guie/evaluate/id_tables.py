@@ -16,6 +16,7 @@ from guie.files import refuse_pipe
 from guie.settings.data import RESERVED_DOMAINS
 
 COLUMNS = ("image_id", "class_id", "domain")
+EXPORTED = {"path": COLUMNS[0], "label": COLUMNS[1]}  # what guie export calls these columns in embeddings.parquet
 NO_CLASS = -1
 GAPS = ("", "nan", "NaN", "None", "<NA>", "NaT")  # how pandas and Python write a missing value
 NEGATIVE = r"-(?=.*[1-9])(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a negative number written as text
@@ -175,12 +176,20 @@ def _read_table(path: Path) -> pd.DataFrame:
         return strict_csv(path, dtype=str, keep_default_na=False, sep="\t" if ending == ".tsv" else ",")
     except ValueError as error:  # from pandas and pyarrow: no table, another encoding, a damaged file
         kind = "parquet" if ending == ".parquet" else "CSV in UTF-8"
-        raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}; save the table again as {kind}"
+        ) from error
 
 
 def with_index(table: pd.DataFrame) -> pd.DataFrame:
     """Turns the index of a parquet file into columns if it has a name, or if it holds texts, which are the
-    image_ids."""
+    image_ids.
+
+    Of the embeddings.parquet of `guie export` it keeps path, label and embedding; the first two get the names of
+    `COLUMNS`.
+    """
+    if {"id", *EXPORTED, "embedding"} <= set(table):
+        return table[[*EXPORTED, "embedding"]].rename(columns=EXPORTED)
     if isinstance(table.index, pd.MultiIndex) or table.index.name is not None:
         return table.reset_index()
     return table if pd.api.types.is_numeric_dtype(table.index) else table.rename_axis(COLUMNS[0]).reset_index()

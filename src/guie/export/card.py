@@ -89,7 +89,7 @@ def card_text(facts: Facts, written: Sequence[Taken]) -> str:
         facts: Facts of the run.
         written: Formats that were written beside the folder.
     """
-    ladder = [("this model", facts.scores)]
+    ladder = [(f"this model: {facts.scores['setting']}", facts.scores)]
     if facts.first.get("setting") != facts.scores.get("setting"):
         ladder.insert(0, (facts.first["setting"], facts.first))
     recipe = facts.recipe

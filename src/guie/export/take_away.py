@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torch.export import ExportedProgram
 
-from guie.errors import is_of_the_machine
+from guie.errors import first_sentence, is_of_the_machine
 from guie.export.formats import NEED_A_RUN, OF_A_MODEL
 from guie.export.hub import MODULES, HubFolder, save_hub
 from guie.export.onnx_file import onnx_embedder, save_onnx
@@ -120,10 +120,9 @@ def read_exported(path: Path) -> Exported:
     except Exception as error:
         if is_of_the_machine(error):
             raise
-        first = str(error).strip().splitlines()[0][:200]
         raise ValueError(
-            f"{file} is no whole file of door 08 ({type(error).__name__}: {first}); export it again, or name another "
-            f"(torch {torch.__version__})"
+            f"{file} is no whole file of door 08 ({type(error).__name__}: {first_sentence(error)}); export it again, "
+            f"or name another (torch {torch.__version__})"
         ) from error
     dim = len(script.matrix) if hasattr(script, "matrix") else CONTEST_DIM
     if shape != (1, dim):
@@ -249,9 +248,9 @@ def _program(exported: Exported, run: Run) -> ExportedProgram:
     except Exception as error:  # torch.export raises kinds of its own, of several modules
         if is_of_the_machine(error):
             raise
-        first = str(error).strip().splitlines()[0][:200]
         raise ValueError(
-            f"torch.export cannot record this network ({type(error).__name__}: {first}); take --formats torchscript"
+            f"torch.export cannot record this network ({type(error).__name__}: {first_sentence(error)}); take "
+            "--formats torchscript"
         ) from error
 
 

@@ -252,10 +252,10 @@ def _of_timm(name: str, tag: str) -> dict[str, Any]:
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no network {name!r}{_like(name, timm.list_models())}")
+        raise ValueError(f"timm has no network {name!r}{_like(name, timm.list_models(), 'timm.list_models()')}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
     if tag and tag not in tags:
-        raise ValueError(f"timm has no weights {tag!r} for {name}{_like(tag, tags)}")
+        raise ValueError(f"timm has no weights {tag!r} for {name}{_like(tag, tags, 'timm.list_pretrained()')}")
     stated = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
     if stated is None:
         return {"px": 224, "licence": UNKNOWN, "tag": ""}
@@ -267,10 +267,14 @@ def _of_open_clip(name: str, tag: str) -> dict[str, Any]:
 
     config = open_clip.get_model_config(name)
     if config is None:
-        raise ValueError(f"open_clip has no network {name!r}{_like(name, open_clip.list_models())}")
+        raise ValueError(
+            f"open_clip has no network {name!r}{_like(name, open_clip.list_models(), 'open_clip.list_models()')}"
+        )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag and tag not in tags:
-        raise ValueError(f"open_clip has no weights {tag!r} for {name}{_like(tag, tags)}")
+        raise ValueError(
+            f"open_clip has no weights {tag!r} for {name}{_like(tag, tags, 'open_clip.list_pretrained()')}"
+        )
     fitting = [start for start in OPEN_CLIP_LICENCES if tag and tag.startswith(start)]
     side = config["vision_cfg"].get("image_size", 224)
     return {
@@ -289,9 +293,10 @@ def _has_activation_of(name: str, tag: str) -> bool:
     return wanted == own
 
 
-def _like(name: str, known: Iterable[str]) -> str:
+def _like(name: str, known: Iterable[str], source: str) -> str:
+    """The known names that are like `name`; where there is none, the call that lists all."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; similar: {', '.join(close)}" if close else ""
+    return f"; similar: {', '.join(close)}" if close else f"; {source} lists all"
 
 
 def _default_tag(library: str, name: str) -> str:

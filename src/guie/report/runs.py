@@ -54,10 +54,13 @@ def read_runs(run: Run, facts: Facts, folders: Sequence[Path]) -> tuple[Compared
 
     Raises:
         FileNotFoundError: a folder holds no run.
-        ValueError: a run's recipe or scores are damaged or missing.
+        ValueError: a folder is that of the run itself, or a run's recipe or scores are damaged or missing.
     """
     if not folders:
         return ()
+    for folder in folders:
+        if folder.resolve() == run.out.resolve():
+            raise ValueError(f"--compare {folder} is the run itself; name another finished run")
     recipes = [json.loads(run.recipe.to_json()), *(_recipe(folder) for folder in folders)]
     outs = [run.out, *folders]
     ladders = [facts.scores]

@@ -110,6 +110,11 @@ class Setting:
     is_chosen_on_validation: bool = False
     fit_on: tuple[FitImages | FitWords, ...] = ()
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether a member has the weights of a stage; the others are backbones as loaded."""
+        return any(member.stage != PRETRAINED for member in self.members)
+
     def check(self, at: str) -> None:
         """Raises ValueError without a member, and where lengths are mixed or something is fitted without PCA."""
         if not self.members:

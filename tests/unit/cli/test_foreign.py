@@ -4,6 +4,7 @@ does where a fold cannot be."""
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from sklearn import decomposition
 from small_run import picture
 
 from guie.cli import folds
-from guie.cli.fold_checks import unlabelled_in_all
+from guie.cli.fold_checks import OWN_DOMAINS, unlabelled_in_all
 from guie.cli.folds import run_name
 from guie.cli.foreign_results import read_against
 from guie.cli.main import main
@@ -367,7 +368,8 @@ def test_folds_of_other_settings_are_not_replaced_unasked(
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        (("--domains", "hat"), "--domains names 'hat', of which there is no image; there are cups, hats, maps"),
+        (("--domains", "hat"), "--domains names 'hat', of which there is no source; there are cups, hats, maps"),
+        (("--seeds", "3", "-1"), "--seeds -1: a seed is 0 or more"),
         (("--against", "nowhere"), "--against nowhere: no foreign/queries.parquet there"),
         (("--set", "data.val_by=image"), "--set data.val_by=class"),
         (("--set", "data.foreign_domain=hats"), "name the domains with --domains"),
@@ -386,6 +388,24 @@ def test_what_cannot_be_is_told_in_one_line(
     words = [world.file, "--data-root", world.data, "--out", tmp_path]
     assert complaint in refusal(capsys, foreign(monkeypatch, *words, *more))
     assert not [*tmp_path.glob("*/*/*/04_head")]
+
+
+@pytest.mark.parametrize("more", [("--domains", "hat"), ("--seeds", "-1"), ("--recipe", "tiny")])
+def test_option_that_cannot_be_is_told_before_an_image_is_read(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+):  # fmt: skip
+    file, rest = (more[1], ()) if more[0] == "--recipe" else (world.file, more)
+    told = refusal(capsys, foreign(monkeypatch, file, "--data-root", world.data, "--out", tmp_path, *rest))
+    assert file != "tiny" or told.startswith(f"error: --data-root {world.data}: recipe tiny draws its own images")
+    assert not [*tmp_path.glob("*/*/seed*")]
+
+
+def test_kinds_whose_images_have_domains_of_their_own_are_known():
+    sources = PROJECT / "src/guie/data/sources"
+    listing = {path.stem for path in sources.glob("[a-z]*.py") if re.search(r"\bdomain\b", path.read_text())}
+    assert set(OWN_DOMAINS) <= listing
+    assert listing - set(OWN_DOMAINS) <= {"gldv2_index"}  # in the name of its licence
 
 
 @pytest.mark.parametrize(

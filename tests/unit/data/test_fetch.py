@@ -10,7 +10,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -205,6 +205,19 @@ def test_fetch_goes_on_after_a_failure(site: Site, world_set: DataSet, tmp_path:
     assert fetch("world", tmp_path) == 1
     assert site.asked == [("/images_002.tar", None)]
     assert fetch("world", tmp_path) == 0
+
+
+def test_fetch_without_a_connection_ends_soon(
+    world_set: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    files = tuple(Download(f"http://127.0.0.1:9/images_{n:03}.tar", "train") for n in range(30))
+    made = replace(world_set, files=files)
+    monkeypatch.setattr(module, "known_sets", lambda: {"world": made})
+    monkeypatch.setattr(module, "N_TRIES", 2)
+    told = r"^no connection to 127.0.0.1:9, or .*; what is fetched is kept, and the same command goes on$"
+    with pytest.raises(OSError, match=told):
+        fetch("world", tmp_path)
+    assert len(caplog.messages) <= 3
 
 
 def test_fetch_only_some(site: Site, world_set: DataSet, tmp_path: Path):

@@ -1,5 +1,6 @@
 """`python -m guie.evaluate` as its user sees it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from guie.evaluate.__main__ import main
+from guie.evaluate.protocols import PROTOCOLS
 
 
 def write(folder: Path, name: str, noise: float, seed: int = 0) -> tuple[str, str]:
@@ -161,6 +163,11 @@ def test_shards_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--ids", "nowhere.csv"], "nowhere.csv"),
         (["--ids", "{ids}", "--shift", "3", "--features", "{short}"], "features has 5 rows and the ids 180"),
         (["--ids", "{ids}", "--shift", "3", "--full"], "leave --protocol"),
+        (["--ids", "{ids}", "--shift", "0"], "30 classes cannot make 0 splits"),
+        (["--ids", "{ids}", "--features", "{short}"], "--features changes nothing here: it is for --shift"),
+        (["--ids", "{ids}", "--combine"], "--combine changes nothing here: it is for several files"),
+        (["--ids", "{fewer}"], "mine.npy has 180 rows and {fewer} 179; row i of one must be row i of the other"),
+        (["--ids", "{latin}"], "save the table again as CSV in UTF-8"),
         (["--ids", "{low}"], "the domain low would get the column mp5_low, which is taken"),
     ],
 )
@@ -170,16 +177,15 @@ def test_errors_are_told_in_one_line(
     embeddings, ids = write(tmp_path, "mine", 1.0)
     np.save(tmp_path / "short.npy", np.ones((5, 8)))
     pd.read_csv(ids).replace({"domain": {"toys": "low"}}).to_csv(tmp_path / "low.csv", index=False)
-    assert (
-        main(
-            [embeddings, *(o.format(ids=ids, short=tmp_path / "short.npy", low=tmp_path / "low.csv") for o in options)]
-        )
-        == 2
-    )
+    pd.read_csv(ids).head(179).to_csv(tmp_path / "fewer.csv", index=False)
+    (tmp_path / "latin.csv").write_text("image_id,class_id\n1,caf\xe9\n", encoding="latin-1")
+    names = {path.stem: path for path in tmp_path.iterdir()} | {"ids": ids}
+    assert main([embeddings, *(option.format(**names) for option in options)]) == 2
     error = capsys.readouterr().err.strip()
-    assert message in error and "\n" not in error
+    assert message.format(**names) in error and "\n" not in error
 
 
 def test_help_shows_the_examples() -> None:
     done = subprocess.run([sys.executable, "-m", "guie.evaluate", "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.count("  guie evaluate ") >= 6
+    assert all(re.search(rf"^  {name}  +\S", done.stdout, re.MULTILINE) for name in (*PROTOCOLS, "solution"))

@@ -23,6 +23,13 @@ def with_ids(order: np.ndarray) -> pd.DataFrame:
     )
 
 
+def exported(order: np.ndarray) -> pd.DataFrame:
+    """As guie export writes embeddings.parquet."""
+    names = IDS["image_id"].to_numpy()[order]
+    table = pd.DataFrame({"id": [f"uuid{i}" for i in order], "path": names, "label": [f"c{i // 4}" for i in order]})
+    return table.assign(embedding=list(DATA[order]), int8=list(np.int8(DATA[order])), binary=b"1")
+
+
 SHUFFLED = np.random.default_rng(1).permutation(12)
 WRITERS: dict[str, Callable[[Path], object]] = {
     "a.npy": lambda p: np.save(p, DATA),
@@ -38,6 +45,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "a.tsv": lambda p: pd.DataFrame(DATA).add_prefix("d").to_csv(p, index=False, sep="\t"),
     "ids.csv": lambda p: with_ids(SHUFFLED).to_csv(p, index=False),
     "ids.parquet": lambda p: with_ids(SHUFFLED).to_parquet(p),
+    "exported.parquet": lambda p: exported(SHUFFLED).to_parquet(p),
     "a.parquet": lambda p: pd.DataFrame(DATA).add_prefix("d").to_parquet(p),
     "labelled.csv": lambda p: (
         with_ids(SHUFFLED).assign(class_id=range(12), domain="x", split="query").to_csv(p, index=False)
@@ -65,6 +73,15 @@ def test_every_format_gives_the_same_numbers(tmp_path: Path, name: str) -> None:
     (found,) = open_embeddings(tmp_path / name, ids)
     np.testing.assert_allclose(found, DATA, rtol=1e-6)
     assert found.shape == (12, 5)
+
+
+def test_file_that_guie_export_wrote_holds_its_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported(SHUFFLED).to_parquet(tmp_path / "embeddings.parquet")
+    IDS.assign(class_id=np.arange(12) // 4).to_csv(tmp_path / "ids.csv", index=False)
+    for ids in ("embeddings.parquet", "ids.csv"):
+        assert main([str(tmp_path / "embeddings.parquet"), "--ids", str(tmp_path / ids)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == lines[3:] and lines[2].startswith("| embeddings | 12 |")
 
 
 def test_half_precision_of_torch(tmp_path: Path) -> None:
@@ -125,7 +142,7 @@ class Model:
         ("texts.npy", lambda p: np.save(p, np.array([["a", "b"]])), "not real numbers"),
         ("flat.npy", lambda p: np.save(p, DATA.ravel()), r"shape \(60,\)"),
         ("maps.npy", lambda p: np.save(p, DATA.reshape(12, 5, 1)), r"shape \(12, 5, 1\)"),
-        ("none.npy", lambda p: np.save(p, DATA[:0]), r"shape \(0, 5\)"),
+        ("none.npy", lambda p: np.save(p, DATA[:0]), r"shape \(0, 5\), which has no number; save a row for each image"),
         ("epoch.pt", lambda p: torch.save({"epoch": 3}, p), "no tensor"),
         (
             "names.csv",

@@ -36,8 +36,20 @@ def test_score_that_decided_is_quoted_and_told_first(n_classes: int, quoted: lis
     """The run's own validation may hold few classes; it is not asked."""
     card = card_of(1, Verdict(SAID, 0.625, n_classes, True, TINY.digest()))
     assert values(card) == quoted
-    assert card.index(SAID) < card.index("| this model | 0.750 |")
+    assert card.index(SAID) < card.index(f"| this model: {TINY.embed.final.name} | 0.750 |")
     assert ("held-back classes of a first training" in card.split("\n---\n")[0]) == bool(quoted)
+
+
+@pytest.mark.parametrize("is_unseen", [False, True])
+def test_card_says_which_model_it_describes(is_unseen: bool):
+    """Where training did not help, the verdict quotes the score of a model that is not in the folder."""
+    rows = (TINY.embed.final, TINY.embed.settings[0])
+    for recipe in (replace(TINY, embed=replace(TINY.embed, settings=order)) for order in (rows, rows[::-1])):
+        final = recipe.embed.final
+        facts = Facts(recipe, SCORES | {"setting": final.name}, SCORES, [], None, 40)
+        card = card_text(replace(facts, verdict=Verdict(SAID, 0.625, 40, is_unseen, recipe.digest())), [])
+        assert ("The model here was then trained on all." in card) == (final.is_trained and is_unseen)
+        assert (f'The model here is the one without training, "{final.name}".' in card) == (not final.is_trained)
 
 
 def values(card: str) -> list[float]:

@@ -88,7 +88,8 @@ def test_files_of_weights_tell_their_network_by_recipe_config_name_or_text(tmp_p
     [
         ("resnet", "is no tower; write shipped, a file"),
         ("timm:vit_base_patch16_siglip224", "timm has no network 'vit_base_patch16_siglip224'; similar: vit_base"),
-        ("timm:resnet18.fantasy", "timm has no weights 'fantasy' for resnet18"),
+        ("timm:resnet18.fantasy", "timm has no weights 'fantasy' for resnet18; timm.list_pretrained() lists all"),
+        ("timm:qqq", "timm has no network 'qqq'; timm.list_models() lists all"),
         (
             "open_clip:ViT-B-16-SigLIP22:webli",
             "open_clip has no network 'ViT-B-16-SigLIP22'; similar: ViT-B-16-SigLIP2",

@@ -542,6 +542,18 @@ def test_head_has_one_score_where_guie_train_decided_by_one(
     assert explains == is_unseen
 
 
+def test_head_says_so_where_the_better_model_is_not_trained(finished: Run) -> None:
+    data = replace(finished.recipe.data, val_by="image")
+    rows = finished.recipe.embed.settings
+    for order, says in ((rows, "this model was then trained on all"), (rows[::-1], "this model is not trained")):
+        recipe = replace(finished.recipe, data=data, embed=replace(finished.recipe.embed, settings=order))
+        run = Run(recipe, finished.data_root, finished.out)
+        verdict = Verdict("Training did harm.", 0.6, 40, True, recipe.digest())
+        html = render(Report(collect(run), Gallery((), NO_MIXUPS), None, (), verdict))
+        hero = Page(html[html.index('<div class="hero">') : html.index("</header>")])
+        assert any(text.strip().endswith(says) for text in hero.texts)
+
+
 def test_page_of_one_domain_does_not_speak_of_domains(tmp_path: Path) -> None:
     one = make_fake_run(tmp_path, n_images=3, domains=("shoes",), n_classes=24)
     write_report(one)

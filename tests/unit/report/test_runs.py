@@ -210,3 +210,10 @@ def test_command_names_the_folders_again():
     arguments = door_options.parser("", 9).parse_args(["--recipe", "tiny", "--compare", "a b", "c"])
     assert door_options.command(9, arguments).endswith("--recipe tiny --compare 'a b' c")
     assert door_options.command(7, arguments).endswith("--recipe tiny")
+
+
+def test_run_is_not_compared_with_itself(finished: Run, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(finished.out)
+    for folder in (finished.out, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"^--compare .* is the run itself; name another finished run$"):
+            read_runs(finished, collect(finished), [folder])
