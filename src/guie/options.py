@@ -10,7 +10,6 @@ from typing import Any
 
 from guie.examples import ExamplesFirst, parted
 from guie.run import DOORS, default_out
-from guie.settings.recipe import Recipe
 
 NAMES = "name="  # begins the --set that names a run, which --name is short for
 
@@ -119,15 +118,6 @@ def share(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0 and at most 1")
     return value
-
-
-def check_reads_images(recipe: Recipe, data_root: Path) -> None:
-    """Raises ValueError for a --data-root that was given with a recipe that reads nothing there."""
-    if recipe.data.drawn:
-        raise ValueError(
-            f"--data-root {data_root}: recipe {recipe.name} draws its own images (its data.drawn is set) and reads "
-            "none there; leave it out, or name the --recipe of your images"
-        )
 
 
 def command(number: int, arguments: argparse.Namespace) -> str:
