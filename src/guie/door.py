@@ -22,12 +22,22 @@ from guie.dependencies import PHASES, check_inputs_whole, input_digests, late_di
 from guie.done import is_done, locked, mark_done, other_code, read_done, remove_damaged, renew_states
 from guie.errors import run_to_the_end
 from guie.files import sweep
-from guie.kept import check_kept
+from guie.kept import check_earlier_kept, check_kept
 from guie.launch import check_device, check_tracker, choose_device, device_kind, main_and_count
 from guie.machine import check_names, check_writable
-from guie.options import NAMES, as_data, check_reads_images, command, next_command, parser
+from guie.options import NAMES, as_data, command, next_command, parser
 from guie.recipe import load_recipe
-from guie.run import DOORS, FOLDERS, Run, clear, keep_freed_memory, save_recipe, seed_everything, set_up_logging
+from guie.run import (
+    DOORS,
+    FOLDERS,
+    Run,
+    check_reads_images,
+    clear,
+    keep_freed_memory,
+    save_recipe,
+    seed_everything,
+    set_up_logging,
+)
 
 log = logging.getLogger(__name__)
 Work = Callable[..., dict[str, Any]]
@@ -65,8 +75,7 @@ def _run_door(number: int, work: Work | str, words: dict[str, Any], arguments: a
     words = words | _compared(number, arguments)
     settings = settings_digest(run.recipe, number)
     if not arguments.replace:
-        for earlier in range(1, number):  # else the error of `_inputs` would name a command that is refused
-            check_kept(run, earlier)
+        check_earlier_kept(run, number)
     inputs = _inputs(run, number, settings, arguments, n_processes)
 
     def is_finished() -> bool:

@@ -48,6 +48,16 @@ def check_kept(run: Run, number: int) -> None:
         raise ValueError(_refusal(folder, mark, read_values(run.recipe, number), rests))
 
 
+def check_earlier_kept(run: Run, number: int) -> None:
+    """The same for each door before door `number`. Otherwise its error would name a command that is refused.
+
+    Raises:
+        ValueError: see `check_kept`.
+    """
+    for earlier in range(1, number):
+        check_kept(run, earlier)
+
+
 def _check_stages(run: Run, number: int) -> None:
     """The same for each finished stage of a door that has not finished.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from guie.examples import ExamplesFirst, parted
 from guie.run import DOORS, default_out
-from guie.settings.recipe import Recipe
 
 NAMES = "name="  # begins the --set that names a run, which --name is short for
 
@@ -130,15 +129,6 @@ def given_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("is empty, as an unset variable is; . is the current folder")
     return Path(text)
-
-
-def check_reads_images(recipe: Recipe, data_root: Path) -> None:
-    """Raises ValueError for a --data-root that was given with a recipe that reads nothing there."""
-    if recipe.data.drawn:
-        raise ValueError(
-            f"--data-root {data_root}: recipe {recipe.name} draws its own images (its data.drawn is set) and reads "
-            "none there; leave it out, or name the --recipe of your images"
-        )
 
 
 def command(number: int, arguments: argparse.Namespace) -> str:

@@ -225,6 +225,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def check_reads_images(recipe: Recipe, data_root: Path) -> None:
+    """Raises ValueError for a --data-root that was given with a recipe that reads nothing there."""
+    if recipe.data.drawn:
+        raise ValueError(
+            f"--data-root {data_root}: recipe {recipe.name} draws its own images (its data.drawn is set) and reads "
+            "none there; leave it out, or name the --recipe of your images"
+        )
+
+
 def keep_freed_memory() -> bool:
     """Lets glibc keep freed memory instead of giving every large tensor back to the kernel.
 

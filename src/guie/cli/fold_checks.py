@@ -11,8 +11,8 @@ from guie.cli.folds import ANSWERS, REFIT_SHARE, Fold, Plan, answers_digest, ans
 from guie.data.packed import PackedImages
 from guie.done import read_done
 from guie.kept import difference, made_otherwise
-from guie.options import check_reads_images
 from guie.recipe import Recipe, load_recipe
+from guie.run import check_reads_images
 from guie.saved import RECIPE_FILE
 from guie.settings.fit import FitImages
 
