@@ -154,6 +154,18 @@ def test_bars_begin_alike_and_fit(columns: int, desc: str):
     assert BAR.startswith("{desc} ")
 
 
+def test_long_lines_are_folded_on_a_terminal_alone(tmp_path: Path):
+    code = (
+        "from guie.own.photos import print_problems; "
+        "print_problems([('shoes/' + 'long name ' * 3 + '.jpg', 'cannot be decoded: cut short')], 'left out')"
+    )
+    told = in_terminal([sys.executable, "-c", code], 60).splitlines()
+    assert len(told) == 3 and max(map(len, told)) <= 60 + len("\x1b[33m\x1b[0m")
+    assert told[2].removeprefix("\x1b[33m").startswith("      ")
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 2
+
+
 def test_hidden_files_are_named_last():
     import pandas as pd
 
