@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from guie.errors import run_to_the_end
-from guie.examples import ExamplesFirst
+from guie.examples import ExamplesFirst, given_path
 from guie.launch import check_device_is_here, check_tracker
 from guie.machine import check_names
-from guie.options import given_path
 from guie.own.linked import Origin
 from guie.own.look import check_apart, weights_folders
 from guie.own.photos import Photos, pairs, print_problems, read_photos
