@@ -134,8 +134,11 @@ def progress(items: Any = None, desc: str = "", **words: Any) -> tqdm:
         desc: What is done.
         **words: Of `tqdm`.
     """
-    return tqdm(
+    bar = tqdm(
         items,
         desc=cut(desc, WHAT).ljust(WHAT),
         **{"disable": None, "dynamic_ncols": True, "bar_format": BAR} | words,
     )
+    if not bar.disable and (bar.nrows or 0) < 0:  # a window of 0 rows (`stty cols 80`), where tqdm shows nothing
+        bar.nrows = bar.dynamic_ncols = None
+    return bar
