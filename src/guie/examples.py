@@ -1,9 +1,10 @@
-"""Parsers whose --help begins with examples: what most people look for there is a line to copy."""
+"""Parsers whose --help begins with examples: what most people look for there is a line to copy. And a path's type."""
 
 from __future__ import annotations
 
 import argparse
 import textwrap
+from pathlib import Path
 from typing import Any
 
 RUN = "Run     "  # begins the examples in the docstring of a door
@@ -25,6 +26,17 @@ class ExamplesFirst(argparse.ArgumentParser):
     def format_help(self) -> str:
         """The text of --help."""
         return f"{self.examples}\n\n{super().format_help()}"
+
+
+def given_path(text: str) -> Path:
+    """The value of an option that is a path.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, which `Path` takes for the current folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("is empty, as an unset variable is; . is the current folder")
+    return Path(text)
 
 
 def parted(doc: str) -> tuple[str, str]:

@@ -120,17 +120,6 @@ def share(text: str) -> float:
     return value
 
 
-def given_path(text: str) -> Path:
-    """The value of an option that is a path.
-
-    Raises:
-        argparse.ArgumentTypeError: it is empty, which `Path` takes for the current folder.
-    """
-    if not text:
-        raise argparse.ArgumentTypeError("is empty, as an unset variable is; . is the current folder")
-    return Path(text)
-
-
 def command(number: int, arguments: argparse.Namespace) -> str:
     """The command line that opens door `number` with the same options."""
     words = ["python", DOORS[number], "--recipe", arguments.recipe]

@@ -89,9 +89,10 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
     else:
         known = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("[a-z]*.py"))
         if name_or_path not in known:
+            hint = nearest(name_or_path, known)
+            stop = "" if hint.endswith("?") else "."
             raise ValueError(
-                f"no recipe {name_or_path!r}; {nearest(name_or_path, known)}. Or give the path of a .py file that "
-                "defines RECIPE"
+                f"no recipe {name_or_path!r}; {hint}{stop} Or give the path of a .py file that defines RECIPE"
             )
         with _errors_of_recipe(Path(__file__).parent / "recipes" / f"{name_or_path}.py"):
             module = importlib.import_module(f"guie.recipes.{name_or_path}")

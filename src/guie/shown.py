@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TextIO
 
@@ -55,6 +56,15 @@ def with_scores(text: str, stream: TextIO | None = None) -> str:
 def window_columns(stream: TextIO | None = None) -> int:
     """The width of the terminal; 0 where the stream is none, so that nothing need be cut for it."""
     return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else 0
+
+
+def folded(text: str, rest: str = "") -> str:
+    """A text in lines that fit the window, the later ones indented by `rest`; as it is where stdout is no terminal.
+    Words, such as paths, stay whole."""
+    width = window_columns()
+    if not width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
 
 
 def cut(text: str, width: int) -> str:
@@ -124,8 +134,11 @@ def progress(items: Any = None, desc: str = "", **words: Any) -> tqdm:
         desc: What is done.
         **words: Of `tqdm`.
     """
-    return tqdm(
+    bar = tqdm(
         items,
         desc=cut(desc, WHAT).ljust(WHAT),
         **{"disable": None, "dynamic_ncols": True, "bar_format": BAR} | words,
     )
+    if not bar.disable and (bar.nrows or 0) < 0:  # a window of 0 rows (`stty cols 80`), where tqdm shows nothing
+        bar.nrows = bar.dynamic_ncols = None
+    return bar

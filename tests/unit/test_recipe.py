@@ -1157,9 +1157,11 @@ def test_json_says_of_which_kind_settings_are():
 
 
 def test_load_recipe_unknown_name_says_what_to_do():
-    told = r"no recipe 'minibenhc'; .*Or give the path of a .py file that defines RECIPE"
+    told = r"no recipe 'minibenhc'; did you mean 'minibench'\? Or give the path of a .py file that defines RECIPE"
     with pytest.raises(ValueError, match=told):
         load_recipe("minibenhc")
+    with pytest.raises(ValueError, match=r"no recipe 'xx'; known: .*unifex_2024\. Or give the path"):
+        load_recipe("xx")
 
 
 def test_load_recipe_missing_file():

@@ -29,10 +29,10 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
 
 
-def in_terminal(command: list[str], columns: int, **variables: str) -> str:
-    """What a command writes to a pseudo-terminal of that width; its two streams in one."""
+def in_terminal(command: list[str], columns: int, rows: int = 24, **variables: str) -> str:
+    """What a command writes to a pseudo-terminal of that size; its two streams in one."""
     terminal, its_end = os.openpty()
-    termios.tcsetwinsize(its_end, (24, columns))
+    termios.tcsetwinsize(its_end, (rows, columns))
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")} | variables
     process = subprocess.Popen(command, stdout=its_end, stderr=its_end, stdin=subprocess.DEVNULL, env=env)
     os.close(its_end)
@@ -152,6 +152,25 @@ def test_bars_begin_alike_and_fit(columns: int, desc: str):
     assert len({line.index("%") for line in shown}) == 1, "the text before the bar has one length"
     assert "1000/1000" in shown[-1] or columns == 40
     assert BAR.startswith("{desc} ")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 24])
+def test_bars_are_shown_in_a_window_of_any_number_of_rows(rows: int):
+    code = "from guie.shown import progress; list(progress(range(9), 'packing', mininterval=0))"
+    told = in_terminal([sys.executable, "-c", code], 80, rows)
+    assert "packing" in told and "9/9" in told and max(map(len, re.split(r"[\r\n]+", told))) <= 80
+
+
+def test_long_lines_are_folded_on_a_terminal_alone(tmp_path: Path):
+    code = (
+        "from guie.own.photos import print_problems; "
+        "print_problems([('shoes/' + 'long name ' * 3 + '.jpg', 'cannot be decoded: cut short')], 'left out')"
+    )
+    told = in_terminal([sys.executable, "-c", code], 60).splitlines()
+    assert len(told) == 3 and max(map(len, told)) <= 60 + len("\x1b[33m\x1b[0m")
+    assert told[2].removeprefix("\x1b[33m").startswith("      ")
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_hidden_files_are_named_last():

@@ -18,6 +18,7 @@ from guie.machine import check_names, check_writable
 from guie.own.look import check_apart
 from guie.own.photos import pairs, print_problems, read_photos
 from guie.run import FOLDERS, Run, commit, set_up_logging
+from guie.shown import counted
 
 if TYPE_CHECKING:  # at run time only where there is work: --help answers without torch
     from guie.embed.codes import Codes
@@ -171,6 +172,6 @@ def _save_embeddings(exported: Exported, codes: Codes | None, folder: Path, argu
     device = choose_device(arguments.device)
     problems = save_vectors(exported.script, exported.embeddings.shape[1], exported.digest, rows, folder, codes, device)
     megabytes = (folder / PARQUET).stat().st_size / 1e6
-    print(f"{PARQUET:<16} {megabytes:7.1f} MB   {len(rows) - len(problems)} photos")
+    print(f"{PARQUET:<16} {megabytes:7.1f} MB   {counted(len(rows) - len(problems), 'photo')}")
     left_out = [*pairs(photos.problems), *problems]
     print_problems(left_out, "not taken", "; those that cannot be read are listed in embeddings.json")

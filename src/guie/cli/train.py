@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
 from guie.errors import run_to_the_end
-from guie.examples import ExamplesFirst
+from guie.examples import ExamplesFirst, given_path
 from guie.launch import check_device_is_here, check_tracker
 from guie.machine import check_names
-from guie.options import given_path
 from guie.own.linked import Origin
 from guie.own.look import check_apart, weights_folders
 from guie.own.photos import Photos, pairs, print_problems, read_photos
@@ -24,7 +22,7 @@ from guie.recipe import Recipe, Stage
 from guie.run import default_out
 from guie.settings.fields import check_range, range_of
 from guie.settings.names import check_name
-from guie.shown import counted, window_columns, with_scores
+from guie.shown import counted, folded, with_scores
 
 EXAMPLES = """
 guie train my_photos              classes are the folders: shoes/a.jpg
@@ -100,9 +98,7 @@ def _train(arguments: argparse.Namespace) -> None:
     origin = Origin(arguments.photos, arguments.label_from)
     options = ["--device", arguments.device, "--tracker", arguments.tracker]
     result = train(photos, wish, arguments.out.resolve(), options, arguments.force, origin)
-    sentence = verdict(result.found, result.is_unseen)
-    width = window_columns()
-    print(f"\n{with_scores(textwrap.fill(sentence, width) if width else sentence)}")
+    print(f"\n{with_scores(folded(verdict(result.found, result.is_unseen)))}")
     print(f"Exported: {result.exported}, {result.model}")
     print(f"Report:   {result.run / '09_report/index.html'}")
 

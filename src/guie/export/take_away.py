@@ -224,7 +224,7 @@ def take_away(
     """
     if exported.run is None and (missing := [name for name in formats if name in NEED_A_RUN]):
         raise ValueError(
-            f"{', '.join(missing)} are made from a run's weights, and {exported.path} is a file without its run; name "
+            f"a run's weights are needed for {', '.join(missing)}, and {exported.path} is a file without its run; name "
             "the run's folder, or take --formats torchscript"
         )
     program = _program(exported, exported.run) if exported.run is not None and set(formats) & set(NEED_A_RUN) else None

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guie.errors import run_to_the_end
-from guie.examples import ExamplesFirst
+from guie.examples import ExamplesFirst, given_path
 from guie.launch import check_device_is_here
 from guie.machine import check_names
-from guie.options import given_path
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out

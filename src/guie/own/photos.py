@@ -16,7 +16,7 @@ from guie.data.names import name_on_disk, safe_name, shown_name
 from guie.data.sources import images_in, passed_over, read_csv
 from guie.errors import is_of_the_machine
 from guie.files import refuse_pipe
-from guie.shown import painted
+from guie.shown import folded, painted
 
 Kind = Literal["folders", "flat", "table", "pattern"]
 COLUMNS = ("path", "label")
@@ -96,7 +96,8 @@ def print_problems(problems: Sequence[tuple[str, str]], what: str, rest: str = "
     """
     is_warning = not all(reason.startswith(DULL) for _, reason in problems)
     for line in told(pd.DataFrame(problems, columns=list(PROBLEM_COLUMNS), dtype=object), what, rest):
-        print(painted(line, "warning") if is_warning else line)
+        text = folded(line, "      ")
+        print(painted(text, "warning") if is_warning else text)
 
 
 def pairs(problems: pd.DataFrame) -> list[tuple[str, str]]:

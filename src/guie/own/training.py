@@ -34,6 +34,7 @@ from guie.own.recipes import DIM, REDUCED, TRAINED, Wish, exported_recipe, score
 from guie.own.verdict import FEWEST, verdict
 from guie.recipe import Recipe, load_recipe
 from guie.run import DOORS, FOLDERS, MODEL_NAME, PROJECT
+from guie.shown import folded
 
 FEWEST_PHOTOS = 2 * DIM  # PCA needs more photos than dimensions, after some were set aside for validation
 SCORING = (1, 2, 3, 4, 5, 6, 7)
@@ -114,9 +115,8 @@ def train(
     if can_hold_back(sizes):
         print(f"1 of 2: how good is the training? Half of the {len(sizes):,} classes are held back.")
         return _trained_twice(run, wish, options, is_forced)
-    print(
-        f"With {len(sizes):,} classes and {sizes.sum():,} image files, no class is held back, but some photos of each."
-    )
+    counts = f"{len(sizes):,} classes and {sizes.sum():,} image files"
+    print(folded(f"With {counts}, no class is held back, but some photos of each."))
     return _trained_once(run, wish, options, is_forced)
 
 
@@ -125,7 +125,7 @@ def _tell_changed(before: Mapping[str, str], run: Path, wish: Wish) -> None:
     for name, (recipe, *_) in _recipes(wish).items():
         out = run if name == RECIPE_FILE else run / SCORED
         if told := changed_photos(before, run, out, recipe):
-            print(told)
+            print(folded(told))
             return
 
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from guie.data.image import EXTENSIONS, is_image
 from guie.errors import run_to_the_end, tell_error
-from guie.examples import ExamplesFirst
+from guie.examples import ExamplesFirst, given_path
 from guie.machine import check_writable_file
-from guie.options import given_path
 from guie.search.port import DEFAULT_PORT, listen
 
 if TYPE_CHECKING:

@@ -188,7 +188,7 @@ def test_file_alone_gives_what_needs_no_run(run: Run, photos: Path, tmp_path: Pa
     assert "4 photos" in out and "file not taken:\n    b/broken.png: " in out
     assert main(["export", str(file), *to, "--formats", "onnx,hub"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: onnx, hub are made from a run's weights") and error.count("\n") == 1
+    assert error.startswith("error: a run's weights are needed for onnx, hub, and ") and error.count("\n") == 1
 
 
 def test_file_of_a_run_brings_it_from_inside_its_folder(run: Run, monkeypatch: pytest.MonkeyPatch):
