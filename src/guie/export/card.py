@@ -126,10 +126,10 @@ def _by_domain(scores: dict[str, Any]) -> dict[str, Any]:
 def _metadata(facts: Facts) -> str:
     """The YAML at the head of the card, from which the hub makes its tags and its table of scores.
 
-    If `guie train` compared settings, the score is that of its comparison. A score of fewer than `FEWEST` classes is
-    left out.
+    If `guie train` found that training helps, the score is that of its comparison. A score of fewer than `FEWEST`
+    classes is left out.
     """
-    found = facts.verdict
+    found = facts.verdict if facts.recipe.embed.final.is_trained else None
     score = facts.scores.get("mp5") if found is None else found.mp5
     n_classes = facts.n_classes if found is None else found.n_classes
     images = "held-back classes of a first training" if found is not None and found.is_unseen else "validation images"
@@ -147,7 +147,7 @@ def _metadata(facts: Facts) -> str:
     return ModelCardData(
         license="other",
         license_name="see-training-data",
-        license_link="#data-that-it-was-trained-on",
+        license_link="#its-data",
         library_name="sentence-transformers",
         pipeline_tag="image-feature-extraction",
         tags=["image-retrieval", "image-similarity", "metric-learning", "guie"],

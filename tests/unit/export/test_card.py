@@ -50,6 +50,7 @@ def test_card_says_which_model_it_describes(is_unseen: bool):
         card = card_text(replace(facts, verdict=Verdict(SAID, 0.625, 40, is_unseen, recipe.digest())), [])
         assert ("The model here was then trained on all." in card) == (final.is_trained and is_unseen)
         assert (f'The model here is the one without training, "{final.name}".' in card) == (not final.is_trained)
+        assert values(card) == [0.625 if final.is_trained else SCORES["mp5"]]
 
 
 def values(card: str) -> list[float]:
