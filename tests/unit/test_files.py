@@ -388,8 +388,9 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, what: str):
     with pytest.raises(ValueError, match=r"pipe\.\w+ is a named pipe; name a file"):
         READERS[what](pipe)
     is_over.set()
-    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the writer end
-    writer.join()
+    while writer.is_alive():
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the writer end
+        writer.join(0.01)
 
 
 def test_a_pipe_of_the_shell_is_read(tmp_path: Path):
