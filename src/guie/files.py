@@ -29,10 +29,16 @@ SCRATCH = ".tmp"  # the suffix of files and folders that are not yet complete
 
 
 def refuse_pipe(path: str | Path) -> None:
-    """Raises ValueError for a named pipe: to open it would wait for its writer, for ever if there is none. What a shell
-    gives for `<(command)` is no named pipe."""
-    if stat.S_ISFIFO(os.stat(path).st_mode) and not str(path).startswith("/dev/fd/"):
+    """Raises ValueError for a named pipe: to open it would wait for its writer, for ever if there is none. /dev/stdin
+    and what a shell gives for `<(command)` are no named pipes."""
+    if is_named_pipe(path):
         raise ValueError(f"{path} is a named pipe; name a file")
+
+
+def is_named_pipe(path: str | Path) -> bool:
+    """Whether a path is a pipe in a folder, and not one that is already open."""
+    is_open = os.path.abspath(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/"))
+    return stat.S_ISFIFO(os.stat(path).st_mode) and not is_open
 
 
 @contextlib.contextmanager

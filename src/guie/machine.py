@@ -91,6 +91,11 @@ def check_names(**paths: Path) -> None:
             f"this shell's file names are {encoding} (LC_ALL, LANG or PYTHONUTF8=0), and a run needs UTF-8; export "
             "PYTHONUTF8=1 and start again"
         )
+    check_paths(**paths)
+
+
+def check_paths(**paths: Path) -> None:
+    """As `check_names`, but for the paths alone: the shell's encoding is not asked."""
     for option, path in paths.items():
         if any(character < " " or "\ud800" <= character <= "\udfff" for character in str(path)):
             raise ValueError(

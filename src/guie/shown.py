@@ -58,10 +58,10 @@ def window_columns(stream: TextIO | None = None) -> int:
     return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else 0
 
 
-def folded(text: str, rest: str = "") -> str:
-    """A text in lines that fit the window, the later ones indented by `rest`; as it is where stdout is no terminal.
-    Words, such as paths, stay whole."""
-    width = window_columns()
+def folded(text: str, rest: str = "", stream: TextIO | None = None) -> str:
+    """A text in lines that fit the window of a stream (default: stdout), the later ones indented by `rest`; as it is
+    where that is no terminal. Words, such as paths, stay whole."""
+    width = window_columns(stream)
     if not width:
         return text
     return textwrap.fill(text, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
@@ -141,4 +141,5 @@ def progress(items: Any = None, desc: str = "", **words: Any) -> tqdm:
     )
     if not bar.disable and (bar.nrows or 0) < 0:  # a window of 0 rows (`stty cols 80`), where tqdm shows nothing
         bar.nrows = bar.dynamic_ncols = None
+        bar.ncols = bar.ncols if (bar.ncols or 0) > 0 else None
     return bar

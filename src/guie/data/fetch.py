@@ -30,7 +30,8 @@ from guie.files import whole_file
 from guie.settings.fields import nearest
 from guie.shown import progress
 
-N_WITHOUT = 3  # files in a row without a connection, after which the others are not tried
+N_WITHOUT = 3  # files in a row without a connection, after which the others are not tried, if none was fetched before
+N_ROUNDS = 10  # the same in rounds of all downloads at a time, if some were fetched: about two minutes
 N_TRIES = 5  # a download is given up after this many failures in a row that brought no new byte
 TIMEOUT_S = 60.0
 CHUNK = 1 << 20
@@ -107,16 +108,18 @@ def _fetch_files(files: list[Download], folder: Path, n_jobs: int, is_kept: bool
         An error text for each file that failed, in the order in which they failed.
 
     Raises:
-        OSError: there was no connection for `N_WITHOUT` files in a row.
+        OSError: there was no connection for too many files in a row (`N_WITHOUT`, `N_ROUNDS`).
     """
     failures = []
     with ThreadPoolExecutor(n_jobs) as pool:
         futures = {pool.submit(fetch_file, file, folder, is_kept): file for file in files}
-        n_without = 0
+        n_without, most = 0, N_WITHOUT
         for future in as_completed(futures):
             error = future.exception()
             n_without = n_without + 1 if isinstance(error, NoConnectionError) else 0
-            if n_without == N_WITHOUT:
+            if error is None:
+                most = N_ROUNDS * n_jobs
+            if n_without >= most:
                 pool.shutdown(cancel_futures=True)
                 raise OSError(f"{error}; what is fetched is kept, and the same command goes on") from error
             if isinstance(error, OSError | ValueError):

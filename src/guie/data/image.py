@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from guie.data.metadata import exif_orientation, kind_of, orientation_of, without_metadata
 from guie.errors import is_of_the_machine
-from guie.files import refuse_pipe
+from guie.files import is_named_pipe
 
 # Only these decoders run: PIL would start Ghostscript for a file that says it is EPS.
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000"]
@@ -78,7 +78,8 @@ def read_file(path: str | Path) -> bytes:
         ValueError: it cannot be read; the message says why in a few words.
     """
     try:
-        refuse_pipe(path)
+        if is_named_pipe(path):
+            raise ValueError("a named pipe")
         return Path(path).read_bytes()
     except OSError as error:
         if is_of_the_machine(error):  # not a fault of the image: it must not be left out
@@ -149,6 +150,8 @@ def _orientation(image: Image.Image, file: bytes) -> int:
 def header_problem(path: str | Path) -> str:
     """Why the file at `path` cannot be used as an image, judged by its header alone; '' if no reason is found."""
     try:
+        if is_named_pipe(path):
+            return "a named pipe"
         with _open(path):
             return ""
     except UnidentifiedImageError as error:

@@ -185,11 +185,12 @@ def with_index(table: pd.DataFrame) -> pd.DataFrame:
     """Turns the index of a parquet file into columns if it has a name, or if it holds texts, which are the
     image_ids.
 
-    Of the embeddings.parquet of `guie export` it keeps path, label and embedding; the first two get the names of
-    `COLUMNS`.
+    In the embeddings.parquet of `guie export`, path and label get the names of `COLUMNS`, and its other columns are
+    left out, but for a domain and a split that were added.
     """
-    if {"id", *EXPORTED, "embedding"} <= set(table):
-        return table[[*EXPORTED, "embedding"]].rename(columns=EXPORTED)
+    if {"id", *EXPORTED, "embedding"} <= set(table) and not {COLUMNS[0], COLUMNS[1]} & set(table):
+        added = [name for name in (COLUMNS[2], "split") if name in table]
+        return table[[*EXPORTED, "embedding", *added]].rename(columns=EXPORTED)
     if isinstance(table.index, pd.MultiIndex) or table.index.name is not None:
         return table.reset_index()
     return table if pd.api.types.is_numeric_dtype(table.index) else table.rename_axis(COLUMNS[0]).reset_index()

@@ -81,7 +81,7 @@ def listed(run: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     with file.open(newline="", encoding="utf-8") as rows:
-        return {row["path"]: row["label"] for row in csv.DictReader(rows)}
+        return {row.get("path", ""): row.get("label", "") for row in csv.DictReader(rows)}
 
 
 def changed_photos(before: Mapping[str, str], run: Path, out: Path, recipe: Recipe) -> str:
@@ -102,8 +102,9 @@ def changed_photos(before: Mapping[str, str], run: Path, out: Path, recipe: Reci
         "gone": len(before.keys() - now.keys()),
         "with another label": sum(before[path] != now[path] for path in before.keys() & now.keys()),
     }
-    told = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "files or their times"
-    return f"The photos changed ({told}): what depends on them is made again, from door 01."
+    told = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
+    what = f" ({told})" if told else ""
+    return f"The photos changed since door 01 read them{what}: what depends on them is made again."
 
 
 def check_ours(run: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from guie.errors import run_to_the_end
 from guie.examples import ExamplesFirst, given_path
 from guie.launch import check_device_is_here
-from guie.machine import check_names
+from guie.machine import check_paths
 from guie.own.photos import Photos, read_photos
 from guie.own.place import LOOK, LOOKED, place_of
 from guie.run import PROJECT, default_out
@@ -115,7 +115,7 @@ def check_apart(folder: Path, photos: Path, option: str = "--out") -> None:
     Raises:
         ValueError: one lies in the other, or the results' place is no UTF-8.
     """
-    check_names(**{option.removeprefix("--"): folder})
+    check_paths(**{option.removeprefix("--"): folder})
     place = folder.resolve()
     source = photos.resolve()
     if photos.is_dir() and place.is_relative_to(source):

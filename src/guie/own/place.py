@@ -47,7 +47,8 @@ def place_of_index(photos: Path, out: Path) -> Path:
 
 
 def _name(source: Path) -> str:
-    return (source.stem if source.is_file() else source.name) or "photos"
+    is_list = source.is_file() or (source.suffix.lower() == ".csv" and not source.exists())
+    return (source.stem if is_list else source.name) or "photos"
 
 
 def _second(place: Path, source: Path) -> Path:

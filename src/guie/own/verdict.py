@@ -38,5 +38,5 @@ def verdict(found: Paired, is_unseen: bool) -> str:
 def _interval(found: Paired) -> str:
     """The interval of the difference. An end at -1 or 1 was cut there, so it says nothing about the difference."""
     if found.low <= -1 or found.high >= 1:
-        return "too few classes for an interval"
+        return "too few classes for an interval" if found.n_classes < FEWEST else "no interval"
     return f"95 % interval {found.low:+.3f} to {found.high:+.3f}"

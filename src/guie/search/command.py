@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import socket
 import sys
 import warnings
@@ -17,6 +16,7 @@ from guie.errors import run_to_the_end, tell_error
 from guie.examples import ExamplesFirst, given_path
 from guie.machine import check_writable_file
 from guie.search.port import DEFAULT_PORT, listen
+from guie.shown import folded
 
 if TYPE_CHECKING:
     from guie.search.session import Session  # at run time where it is needed: it takes seconds to import
@@ -125,7 +125,11 @@ def _work(
 
     warnings.filterwarnings("ignore", module="PIL")  # of odd EXIF; photos that cannot be read are reported by name
     shows_results = bool(queries)
-    say = functools.partial(print, file=sys.stderr if shows_results else sys.stdout, flush=True)
+    stream = sys.stderr if shows_results else sys.stdout
+
+    def say(text: str) -> None:
+        print(folded(text, "      ", stream), file=stream, flush=True)
+
     session = Session.open(arguments, photos, queries[0] if queries else None, say)
     if arguments.html:
         _check_html(arguments.html, Path(session.index.header.photos))

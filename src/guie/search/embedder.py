@@ -20,7 +20,7 @@ from guie.data.shards import small_pixels
 from guie.embed.search import l2_normalised
 from guie.errors import is_of_the_machine
 from guie.files import digest_of_file
-from guie.machine import check_names
+from guie.machine import check_paths
 from guie.own.small import PACK_PX
 from guie.own.towers import ENDINGS, SHIPPED, Tower, tower
 from guie.run import FOLDERS, MODEL_NAME
@@ -264,7 +264,7 @@ def _load_exported(path: Path, device: str, is_given: bool) -> Embedder:
         raise FileNotFoundError(
             f"--model {path} does not exist; name an exported file ({MODEL_NAME}) or a run's folder"
         )
-    check_names(model=path)  # torch opens no other
+    check_paths(model=path)  # torch opens no other
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated")

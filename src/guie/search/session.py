@@ -17,7 +17,6 @@ from guie.run import default_out
 from guie.search.embedder import Embedder, load_again, load_found, load_given, load_named
 from guie.search.store import HEADER, PLACE, Header, Index, all_places, default_place, open_index, read_header
 from guie.search.update import Changes, update
-from guie.shown import folded
 
 Say = Callable[[str], None]
 AUTO = "auto"  # of --model: forgets the one that was given
@@ -133,4 +132,4 @@ def _told(changes: Changes) -> str:
 
 def _tell_problems(problems: pd.DataFrame, folder: Path, say: Say) -> None:
     for line in told(problems, "not in the index", f"; all are in {folder / 'problems.parquet'}"):
-        say(folded(line, "      "))
+        say(line)

@@ -220,6 +220,18 @@ def test_fetch_without_a_connection_ends_soon(
     assert len(caplog.messages) <= 3
 
 
+def test_fetch_goes_on_after_an_outage(site: Site, world_set: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Six files have no connection, after one that was fetched; the last is fetched again."""
+    site.files |= {"/first.bin": BODY, "/last.bin": BODY}
+    gone = [Download(f"http://127.0.0.1:9/{n}.bin", "train") for n in range(6)]
+    files = (Download(f"{site.url}/first.bin", "train"), *gone, Download(f"{site.url}/last.bin", "train"))
+    monkeypatch.setattr(module, "known_sets", lambda: {"world": replace(world_set, files=files)})
+    monkeypatch.setattr(module, "N_TRIES", 2)
+    with pytest.raises(OSError, match="6 of 8 files could not be fetched; the same command tries them again"):
+        fetch("world", tmp_path, n_jobs=1)
+    assert len(list(tmp_path.rglob("last.bin"))) == 1
+
+
 def test_fetch_only_some(site: Site, world_set: DataSet, tmp_path: Path):
     assert fetch("world", tmp_path, only="images_00[01].tar", n_jobs=1, is_kept=True) == 2
     assert len(list((tmp_path / "world").rglob("*.tar"))) == 2

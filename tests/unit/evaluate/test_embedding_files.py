@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from guie.evaluate.__main__ import main
 from guie.evaluate.embedding_files import open_embeddings
+from guie.evaluate.id_tables import read_ids
 
 DATA = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
 IDS = pd.DataFrame({"image_id": [f"{i:03}" for i in range(12)]})
@@ -82,6 +83,16 @@ def test_file_that_guie_export_wrote_holds_its_ids(tmp_path: Path, capsys: pytes
         assert main([str(tmp_path / "embeddings.parquet"), "--ids", str(tmp_path / ids)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == lines[3:] and lines[2].startswith("| embeddings | 12 |")
+
+
+def test_columns_that_a_user_added_to_that_file_are_kept(tmp_path: Path) -> None:
+    table = exported(SHUFFLED).assign(domain=np.repeat(["x", "y"], 6), split="query")
+    table.to_parquet(tmp_path / "more.parquet")
+    ids = read_ids(tmp_path / "more.parquet")
+    assert ids["domain"].tolist() == ["x"] * 6 + ["y"] * 6 and set(ids["split"]) == {"query"}
+    table.assign(image_id=range(12), class_id=7).to_parquet(tmp_path / "own.parquet")
+    ids = read_ids(tmp_path / "own.parquet")
+    assert ids["image_id"].tolist() == [*map(str, range(12))] and set(ids["class_id"]) == {7}
 
 
 def test_half_precision_of_torch(tmp_path: Path) -> None:

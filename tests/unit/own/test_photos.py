@@ -202,7 +202,7 @@ def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path):
         ("path,label\ngone.jpg,x\n", "Not taken: 1, the first: gone.jpg: missing"),
         ("path,label\na.jpg,x,\nb.jpg,y,\n", "a row has more fields than the header; put texts that hold a comma in"),
         ("path,label\na.jpg,x\nb.jpg,y,z\n", "comma-separated values: Expected 2 fields in line 3, saw 3"),
-        ("path,label\ncaf\xe9.jpg,x\n", "is not in UTF-8 (invalid continuation byte at byte 14); save it as UTF-8"),
+        ("path,label\ncaf\xe9.jpg,x\n", "is not in UTF-8 (invalid continuation byte); save it as UTF-8"),
     ],
 )
 def test_a_list_that_cannot_be_used_says_why(tmp_path: Path, text: str, told: str):

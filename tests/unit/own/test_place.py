@@ -20,6 +20,14 @@ def test_name_can_be_that_of_a_run(tmp_path: Path, folder: str, name: str):
     assert place_of(make(tmp_path / folder), tmp_path / "out") == tmp_path / "out" / name
 
 
+def test_list_that_is_gone_keeps_its_place(tmp_path: Path):
+    listed = tmp_path / "my.list.csv"
+    listed.touch()
+    place = place_of(listed, tmp_path / "out")
+    listed.unlink()
+    assert place_of(listed, tmp_path / "out") == place
+
+
 def test_list_goes_by_its_own_name(tmp_path: Path):
     (tmp_path / "shop.csv").write_text("path,label\n")
     assert place_of(tmp_path / "shop.csv", tmp_path / "out") == tmp_path / "out/shop"

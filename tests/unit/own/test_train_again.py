@@ -222,11 +222,11 @@ def test_photos_that_changed_are_told_once_something_has_finished(
         return "\n".join(lines)
 
     assert told(FEW) == told(FEW) == ""
-    again = "what depends on them is made again, from door 01."
-    assert told(FEW | {"a": 101}) == f"The photos changed (1 new): {again}"
-    assert told({"a": 98, "b": 102}) == f"The photos changed (2 new, 3 gone): {again}"
+    begin, again = "The photos changed since door 01 read them", "what depends on them is made again."
+    assert told(FEW | {"a": 101}) == f"{begin} (1 new): {again}"
+    assert told({"a": 98, "b": 102}) == f"{begin} (2 new, 3 gone): {again}"
     draw(root / "a/0.jpg", BLUE, 1)
-    assert told({"a": 98, "b": 102}) == f"The photos changed (files or their times): {again}"
+    assert told({"a": 98, "b": 102}) == f"{begin}: {again}"
     assert told(FEW, is_forced=True) == ""  # all is made again
 
 

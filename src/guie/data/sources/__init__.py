@@ -67,7 +67,7 @@ def read_csv(path: Path, *columns: str) -> pd.DataFrame:
     try:
         table = strict_csv(path, dtype=str, keep_default_na=False)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        raise ValueError(f"{path} is not in UTF-8 ({error.reason}); save it as UTF-8") from error
     except ValueError as error:  # pandas' EmptyDataError and ParserError
         told = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise ValueError(f"{path} is not a table of comma-separated values: {told}") from error
