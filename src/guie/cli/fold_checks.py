@@ -66,7 +66,8 @@ def unlabelled_in_all(recipe: Recipe) -> list[str]:
 
 
 def with_refit_of_folds(plan: Plan) -> Plan:
-    """The plan. If it asks for no refit but finished folds have one, it gets their share, so that no row is lost."""
+    """The plan, with the share that finished folds were refitted with if it asks for no refit itself. Without it the
+    table would lose their rows."""
     if plan.share:
         return plan
     marks = (read_done(folder / ANSWERS) or {} for folder in _folders(plan))

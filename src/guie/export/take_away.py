@@ -245,7 +245,7 @@ def _program(exported: Exported, run: Run) -> ExportedProgram:
     program = Program(towers, **assembly)
     try:
         return export_program(program)
-    except Exception as error:  # torch.export raises kinds of its own, of several modules
+    except Exception as error:  # torch.export raises errors of many classes
         if is_of_the_machine(error):
             raise
         raise ValueError(

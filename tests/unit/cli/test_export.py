@@ -378,7 +378,7 @@ def test_transparent_photos_are_laid_on_white_as_the_search_does(
 
 @pytest.mark.full
 def test_sentence_transformers_as_readme_says(blocks: list[str], made: Path, run: Run, photos: Path, tmp_path: Path):
-    """In a process of its own: the library reads its cache's place when it is imported."""
+    """It runs in a separate process, because the library reads the place of its cache when it is imported."""
     code = """
 import json, sys
 import numpy as np

@@ -149,8 +149,9 @@ def test_refit_is_exported_with_its_own_projection(run: Run, photos: Path, tmp_p
             for folder in (tmp_path / "to", run.folder(8))
         )
     assert float(got @ refitted) > 0.9999 > 0.99 > float(got @ own)
-    card = (tmp_path / "out/hub/README.md").read_text()
-    assert f"was fitted again to {4 * N_CLASSES} photos without labels" in " ".join(card.split())
+    card = " ".join((tmp_path / "out/hub/README.md").read_text().split())
+    told = "`guie refit` fitted the last step of this model, the projection to 64 numbers, to"
+    assert f"{told} {4 * N_CLASSES} photos without labels" in card
 
 
 def test_better_trial_is_written_without_being_asked_twice(run: Run, photos: Path, tmp_path: Path) -> None:

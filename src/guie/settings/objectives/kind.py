@@ -17,7 +17,7 @@ class Kind:
         has_centers: Its parameters are class centres or proxies, which may start as their classes' means.
         has_groups: It decides which images share a batch. A stage has at most one such objective.
         compares_images: It compares the images of a batch with each other; one image alone teaches nothing.
-        needs_positives: A batch must hold several rows of a class; then images are compared, too.
+        needs_positives: A batch must hold several rows of a class. Such an objective compares images, too.
         needs_labels: It uses labels. An objective that uses none may learn from images without labels.
         needs_all_labels: It works on all training images by their labels: it clusters them, holds some out or keeps a
             key of each.
