@@ -21,7 +21,8 @@ from guie.machine import address_limit, n_cores
 
 MARGIN = 1 << 28  # bytes that the libraries must leave to the work: threads, images and batches
 CPU_S = 20 + n_cores()  # seconds of CPU time: torch with timm take 6, and waiting threads of many cores count, too
-LONGEST_S = 600.0  # seconds until a process that waits for ever is killed
+START_S = 60  # seconds from the end of the imports until the libraries have started; they take 1
+LONGEST_S = 600.0  # seconds until a process that waits for ever is killed; imports from a network disk are slow
 
 
 def check_address_space(module: str, what: str, folder: Path) -> None:
@@ -66,6 +67,8 @@ def _failure(command: list[str]) -> str:
         return f"a library had not started after {LONGEST_S:.0f} s"
     if done.returncode == -signal.SIGXCPU:
         return f"a library had not started after {CPU_S} s of CPU time"
+    if done.returncode == -signal.SIGALRM:
+        return f"a library had not started after {START_S} s"
     if done.returncode < 0:
         return f"a library ended with {signal.Signals(-done.returncode).name}"
     lines = done.stderr.strip().splitlines() or [f"a library ended with status {done.returncode}"]
@@ -97,6 +100,8 @@ def start_libraries(module: str) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (max(0, limit - MARGIN), hard))
     importlib.import_module(module)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(START_S)  # ends the process, even where it waits in a library
     if "pandas" in sys.modules:
         start_arrow()
     import numpy as np

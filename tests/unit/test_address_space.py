@@ -69,6 +69,23 @@ def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest
         check_address_space("waits", "door 09", tmp_path)
 
 
+def test_library_whose_threads_never_start_is_told_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow waits so at `ulimit -v 1100000`. The process has START_S of its own, so the module shortens it there."""
+    (tmp_path / "waits_later.py").write_text(
+        "import __main__, signal, time\n"
+        "import pandas\n"
+        "signal.signal(signal.SIGALRM, signal.SIG_IGN)  # as a shell may have left it\n"
+        "__main__.START_S = 1\n"
+        "pandas.read_parquet = lambda _: time.sleep(100)\n"
+    )
+    monkeypatch.setattr(address_space, "START_S", 1)
+    monkeypatch.setattr(address_space, "LONGEST_S", 30.0)
+    with pytest.raises(OSError, match=r"a library had not started after 1 s\)"):
+        check_address_space("waits_later", "door 09", tmp_path)
+
+
 def test_libraries_that_start_are_not_told(tmp_path: Path) -> None:
     (tmp_path / "starts.py").write_text("")
     check_address_space("starts", "door 09", tmp_path)
