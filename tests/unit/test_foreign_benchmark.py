@@ -54,8 +54,9 @@ def test_rows_are_recipes_that_differ_and_can_be_written(tmp_path: Path):
     kept = {stage.name: stage.objective.terms[1].weight for stage in found[3].stages.trained
             if isinstance(stage.objective, Sum)}  # fmt: skip
     assert {name for name, weight in kept.items() if weight == 0} == {"s2_backbone_160", "s6_backbone_288"}
-    assert found[5] == foreign.MINIBENCH
-    assert found[4] == replace(found[5], stages=found[4].stages)
+    assert found[4] == foreign.MINIBENCH
+    assert found[4] == foreign.keeps_cosines(foreign.as_it_was(base), ("head", "backbone"))  # it is all that was added
+    assert found[5] == replace(found[4], stages=found[5].stages)
     epochs = {a.name: (a.optim.n_epochs, b.optim.n_epochs)
               for a, b in zip(found[4].stages.trained, found[5].stages.trained, strict=True) if a != b}  # fmt: skip
     assert epochs == {"s2_backbone_160": (4, 8)}  # and nothing else differs
@@ -82,18 +83,18 @@ def test_small_form_has_small_images_and_half_the_epochs():
     changed = foreign.interpolated(foreign.class_means(foreign.as_it_was(recipe)))
     assert [row.of for row in changed.stages if isinstance(row, Interpolate)] == ["s2_backbone_128"]
     epochs = [[stage.optim.n_epochs for stage in which.stages.trained] for which in (foreign.as_it_was(recipe), recipe)]
-    assert epochs == [[30, 2, 30, 30], [30, 4, 30, 30]]
+    assert epochs == [[30, 2, 30, 30]] * 2
 
 
 def test_gain_is_over_the_nearest_row_that_was_measured():
     import foreign
 
     names = {row.slug: row.name for row in foreign.ROWS}
-    now = next(row for row in foreign.ROWS if row.slug == "now")
-    assert foreign.base_of(now, names.values()) == names["keep"]
-    assert foreign.base_of(now, [names["was"], names["pca"], names["now"]]) == names["pca"]
-    assert foreign.base_of(now, [names["was"], names["now"]]) == names["was"]
-    assert foreign.base_of(foreign.ROWS[0], names.values()) == foreign.base_of(now, [names["now"]]) == ""
+    twice = next(row for row in foreign.ROWS if row.slug == "twice")
+    assert foreign.base_of(twice, names.values()) == names["keep"]
+    assert foreign.base_of(twice, [names["was"], names["pca"], names["twice"]]) == names["pca"]
+    assert foreign.base_of(twice, [names["was"], names["twice"]]) == names["was"]
+    assert foreign.base_of(foreign.ROWS[0], names.values()) == foreign.base_of(twice, [names["twice"]]) == ""
 
 
 def test_plan_counts_what_is_left_in_minutes(tmp_path: Path):
