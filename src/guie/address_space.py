@@ -1,9 +1,10 @@
-"""Whether a door's libraries start within the address space that the shell grants to a process (`ulimit -v`).
+"""Whether a command's libraries start within the address space that the shell grants to a process (`ulimit -v`).
 
 Libraries reserve address space when they are loaded and when they start their threads. Where it is refused, some raise
 an error, OpenCV ends the process by a signal, and OpenBLAS ends it or asks again for ever. So they are tried first, in
 a process of their own. Arrow, which reads tables, waits for ever for threads that were refused, even late in the work.
-So its threads are started before the work.
+So its threads are started before the work, after as many threads of Python. Its own allocator, mimalloc, reserves 1 GiB
+at once, if it can, and leaves too little for threads. So Arrow takes the system's.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from guie.machine import address_limit, n_cores
@@ -25,26 +29,29 @@ START_S = 60  # seconds from the end of the imports until the libraries have sta
 LONGEST_S = 600.0  # seconds until a process that waits for ever is killed; imports from a network disk are slow
 
 
-def check_address_space(module: str, what: str, folder: Path) -> None:
-    """Tries the libraries of a module in a process of their own, and starts Arrow's threads in this one, if there is a
-    limit.
+def check_address_space(modules: Sequence[str], what: str, folder: Path | None = None) -> None:
+    """Tries modules and their libraries in a process of their own, and starts Arrow's threads in this one, if there is
+    a limit.
 
     Args:
-        module: Its full name, such as `guie.data.build`.
+        modules: Their full names, such as `guie.data.build`.
         what: The command's name in messages, such as `door 04`.
         folder: Where the command writes, for the message.
 
     Raises:
         OSError: they do not start within the limit.
+        RuntimeError: Arrow's threads do not start in this process, which holds more than the other one.
     """
     limit = address_limit()
     if limit is None:
         return
-    command = [sys.executable, "-P", "-m", __name__, module]
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # read when Arrow first allocates, in the other process, too
+    command = [sys.executable, "-P", "-m", __name__, *modules]
     why = _failure(command)
     if why:
+        at = f" at {folder}" if folder else ""
         told = (
-            f"{what} at {folder}: its libraries do not start with so little address space (ulimit -v is "
+            f"{what}{at}: its libraries do not start with so little address space (ulimit -v is "
             f"{limit / 1e9:.1f} GB; {why[:200]}); raise the limit, or lift it with ulimit -v unlimited"
         )
         raise OSError(errno.ENOMEM, told)
@@ -78,20 +85,44 @@ def _failure(command: list[str]) -> str:
 
 
 def start_arrow() -> None:
-    """Starts the only two threads that Arrow then has: one that computes, and one that reads files."""
+    """Starts the only two threads that Arrow then has: one that computes, and one that reads files.
+
+    Raises:
+        RuntimeError: two threads cannot be started.
+    """
     import pandas as pd
     import pyarrow as pa
 
+    _try_threads(2)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     pd.read_parquet(io.BytesIO(pd.DataFrame({"a": [0]}).to_parquet()))
 
 
-def start_libraries(module: str) -> None:
-    """Imports a module, and lets the libraries that came with it start their threads and reserve their memory.
+def _try_threads(n: int) -> None:
+    """Starts so many threads at once, and ends them.
+
+    Raises:
+        RuntimeError: one cannot be started.
+    """
+    is_over = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(n):
+            thread = threading.Thread(target=is_over.wait)
+            thread.start()
+            started.append(thread)
+    finally:
+        is_over.set()
+        for thread in started:
+            thread.join()
+
+
+def start_libraries(modules: Sequence[str]) -> None:
+    """Imports modules, and lets the libraries that came with them start their threads and reserve their memory.
 
     Args:
-        module: Its full name.
+        modules: Their full names.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S if hard == resource.RLIM_INFINITY else min(CPU_S, hard), hard))
@@ -99,7 +130,8 @@ def start_libraries(module: str) -> None:
     if limit is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (max(0, limit - MARGIN), hard))
-    importlib.import_module(module)
+    for name in modules:
+        importlib.import_module(name)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(START_S)  # ends the process, even where it waits in a library
     if "pandas" in sys.modules:
@@ -131,4 +163,4 @@ def start_libraries(module: str) -> None:
 
 
 if __name__ == "__main__":
-    start_libraries(sys.argv[1])
+    start_libraries(sys.argv[1:])

@@ -168,7 +168,7 @@ def _try_libraries(work: Work | str, number: int, folder: Path) -> None:
         OSError: its libraries do not start in the address space that there is.
     """
     if isinstance(work, str):
-        check_address_space(work.partition(":")[0], f"door {number:02d}", folder)
+        check_address_space([work.partition(":")[0]], f"door {number:02d}", folder)
 
 
 def _mark_time(folder: Path) -> int:

@@ -23,6 +23,7 @@ from guie.shown import painted
 
 log = logging.getLogger(__name__)
 PROJECT = Path(__file__).resolve().parents[2]
+SPARE = 4 << 20  # bytes that are free again when an error is told: where memory is full, the message needs some, too
 LONGEST = 400  # characters of a library's message
 _MEMORY_NOTE = "less memory: "
 _TRACEBACK = "Traceback (most recent call last)"
@@ -140,6 +141,7 @@ def run_to_the_end(
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+    spare = [bytearray(SPARE)]
     try:
         return work() or 0
     except KeyboardInterrupt:
@@ -148,6 +150,7 @@ def run_to_the_end(
     except Exception as error:
         if os.environ.get("GUIE_TRACEBACK"):
             raise
+        spare.clear()
         log.debug("traceback", exc_info=True)
         line, status = explained(error, what, folder)
         tell_error(line)

@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "cli": FLOOR
     | {
         "__init__",
+        "address_space",
         "launch",
         "own",
         "saved",

@@ -1,5 +1,6 @@
 """Libraries that do not start in the shell's address space: the door tells it, and never dies with them."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if the shell had a limit. Nothing else would start the process in which the libraries are tried."""
     monkeypatch.setattr(address_space, "address_limit", lambda: 2_000_000_000)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(address_space.__file__).parents[1]}")
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "")  # which is set for the process, and here put back
     n_cpu, n_io = pa.cpu_count(), pa.io_thread_count()
     yield
     pa.set_cpu_count(n_cpu)
@@ -56,7 +58,7 @@ def test_every_end_of_a_library_is_told(tmp_path: Path, end: str) -> None:
     text, why = ENDS[end]
     (tmp_path / f"{end}.py").write_text(text)
     with pytest.raises(OSError) as caught:
-        check_address_space(end, "door 09", tmp_path)
+        check_address_space([end], "door 09", tmp_path)
     told = caught.value.strerror or ""
     assert told.startswith(f"door 09 at {tmp_path}: its libraries do not start with so little address space")
     assert f"(ulimit -v is 2.0 GB; {why})" in told and told.endswith("ulimit -v unlimited") and "\n" not in told
@@ -66,7 +68,7 @@ def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "waits.py").write_text("import time\ntime.sleep(600)\n")
     monkeypatch.setattr(address_space, "LONGEST_S", 1.0)
     with pytest.raises(OSError, match=r"a library had not started after 1 s\)"):
-        check_address_space("waits", "door 09", tmp_path)
+        check_address_space(["waits"], "door 09", tmp_path)
 
 
 def test_library_whose_threads_never_start_is_told_after_a_minute(
@@ -83,12 +85,12 @@ def test_library_whose_threads_never_start_is_told_after_a_minute(
     monkeypatch.setattr(address_space, "START_S", 1)
     monkeypatch.setattr(address_space, "LONGEST_S", 30.0)
     with pytest.raises(OSError, match=r"a library had not started after 1 s\)"):
-        check_address_space("waits_later", "door 09", tmp_path)
+        check_address_space(["waits_later"], "door 09", tmp_path)
 
 
 def test_libraries_that_start_are_not_told(tmp_path: Path) -> None:
     (tmp_path / "starts.py").write_text("")
-    check_address_space("starts", "door 09", tmp_path)
+    check_address_space(["starts"], "door 09", tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
@@ -100,9 +102,49 @@ def test_tables_are_read_where_no_more_threads_start(tmp_path: Path) -> None:
     assert done.stdout.strip() == "1000", done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
+def test_threads_that_do_not_start_are_an_error_and_no_wait() -> None:
+    """12 MB have room for one thread's stack of 8 MB. Arrow would wait for its second one for ever."""
+    before, after = ARROW.split("start_arrow()\nused")
+    script = f"{before}used{after.replace('print', 'start_arrow()  #')}"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1 and done.stderr.strip().endswith("RuntimeError: can't start new thread")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
+def test_arrow_reserves_no_gigabyte_under_a_limit(tmp_path: Path) -> None:
+    """Neither in the process that tries, nor in the one that works."""
+    place = tmp_path / "sizes"
+    watched = (
+        "import atexit, re, sys\n"
+        "from pathlib import Path\n"
+        "def size():\n"
+        "    return int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "def grown(before=size()):\n"
+        f"    with open({str(place)!r}, 'a') as file:\n"
+        "        print(size() - before, file=file)\n"
+        "atexit.register(grown)\n"
+        "if sys.argv[1:] == ['watched']:\n"
+        "    import pandas\n"
+    )
+    (tmp_path / "watched.py").write_text(watched)
+    script = (
+        "import resource, watched  # as the doors, which import no pandas before they try\n"
+        "from pathlib import Path\n"
+        "from guie.address_space import check_address_space\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8_000_000_000, -1))\n"
+        "check_address_space(['watched'], 'door 09', Path('x'))\n"
+    )
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # a machine of many cores needs more for each
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env=environment)
+    sizes = [int(line) for line in place.read_text().split()]
+    assert len(sizes) == 2 and max(sizes) < 700_000  # KB; mimalloc's arena alone has 1,048,576
+
+
 def test_without_a_limit_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address_space, "address_limit", lambda: None)
-    check_address_space("there.is.no.such.module", "door 09", tmp_path)
+    check_address_space(["there.is.no.such.module"], "door 09", tmp_path)
 
 
 def test_libraries_must_leave_a_margin_to_the_work(tmp_path: Path) -> None:

@@ -329,6 +329,31 @@ def test_killed_loader_process_is_told() -> None:
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
+def test_error_is_told_where_no_byte_is_left() -> None:
+    """Everything that could be allocated is kept, so a message that needs an import or a file would fail, too."""
+    script = (
+        "import re, resource\n"
+        "from pathlib import Path\n"
+        "from guie.errors import run_to_the_end\n"
+        "kept = []\n"
+        "def work():\n"
+        "    used = int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, -1))\n"
+        "    for size in (100_000, 1_000, 50, 1):\n"
+        "        try:\n"
+        "            while True:\n"
+        "                kept.append(bytearray(size))\n"
+        "        except MemoryError:\n"
+        "            if size == 1:\n"
+        "                raise\n"
+        "raise SystemExit(run_to_the_end(work, 'door 05'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(r"error: door 05: the memory is full \(ulimit -v is [\d.]+ GB\); give it more.*\n", done.stderr)
+
+
 OF_THE_MACHINE = [
     MemoryError(),
     OSError(errno.EMFILE, "Too many open files"),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import guie
-from guie.errors import tell_error
+from guie.address_space import check_address_space
+from guie.errors import run_to_the_end, tell_error
 
 EXAMPLES = """  guie look my_photos             what is in a folder, and a first score
   guie search my_photos --serve   a page that finds the most alike"""
@@ -20,10 +21,12 @@ class Command(NamedTuple):
     Attributes:
         module: Has `main(argv: Sequence[str] | None) -> int`, which parses its own options and returns the exit status.
         purpose: One line of `guie --help`, at most 60 characters.
+        libraries: Which it imports when it needs them. Where there is little address space, they are tried first.
     """
 
     module: str
     purpose: str
+    libraries: tuple[str, ...] = ("cv2", "faiss", "pandas", "scipy.linalg", "timm")
 
 
 COMMANDS: dict[str, Command] = {
@@ -33,8 +36,8 @@ COMMANDS: dict[str, Command] = {
     "export": Command("guie.cli.export", "a trained model as files for other programs"),
     "refit": Command("guie.cli.refit", "fit a model's projection to your own photos, unlabelled"),
     "foreign": Command("guie.cli.foreign", "how good a recipe is on a domain never seen"),
-    "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals"),
-    "report": Command("guie.cli.report", "the report of a finished run, or of several"),
+    "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals", ("sklearn",)),
+    "report": Command("guie.cli.report", "the report of a finished run, or of several", ("cv2", "pandas")),
 }
 
 
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `guie`; None takes those of this process.
 
     Returns:
-        The exit status: 0, or 2 where there is no such command.
+        The exit status: 0, or 2 where there is no such command, or its libraries do not start.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     word = words[0] if words else "--help"
@@ -58,7 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if word not in COMMANDS:
         tell_error(f"guie has no command {word!r}; it has {', '.join(COMMANDS)}. guie --help")
         return 2
-    module = importlib.import_module(COMMANDS[word].module)  # imported here, so that --help needs no torch
+    command, name = COMMANDS[word], f"guie {word}"
+    if not {"-h", "--help"} & set(words):
+        status = run_to_the_end(lambda: check_address_space([command.module, *command.libraries], name), name)
+        if status:
+            return status
+    module = importlib.import_module(command.module)  # imported here, so that --help needs no torch
     return int(module.main(words[1:]))
 
 

@@ -56,3 +56,23 @@ def test_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]):
 def test_version_of_the_process():
     said = subprocess.run([sys.executable, "-m", "guie", "--version"], capture_output=True, text=True, check=True)
     assert said.stdout == f"guie {guie.__version__}\n"
+
+
+@pytest.mark.parametrize(("name", "kilobytes"), [("look", 2_000_000), ("search", 4_500_000), ("report", 700_000)])
+def test_little_address_space_is_one_line(name: str, kilobytes: int, tmp_path: Path):
+    """Without a trial `look` ended in a traceback at 4.5 GB, by a signal at 5.5 GB, and waited for ever at 5.25 GB."""
+    command = [sys.executable, "-m", "guie", name, str(tmp_path)]
+    limited = ["sh", "-c", f'ulimit -v {kilobytes}; exec "$@"', "sh", *command]
+    said = subprocess.run(limited, capture_output=True, text=True, timeout=90, check=False)
+    assert said.returncode == 2 and said.stdout == ""
+    (line,) = said.stderr.splitlines()
+    assert line.startswith(f"error: guie {name}: its libraries do not start with so little address space (ulimit -v is")
+    assert line.endswith("raise the limit, or lift it with ulimit -v unlimited")
+
+
+def test_help_tries_no_libraries(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("guie.address_space.address_limit", lambda: 1_000_000)
+    monkeypatch.setattr("guie.address_space._failure", lambda command: pytest.fail(f"tried {command}"))
+    with pytest.raises(SystemExit) as end:
+        main(["look", "--help"])
+    assert end.value.code == 0
