@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guie.own.photos import named
-from guie.shown import BAR, cut, painted, progress, table
+from guie.shown import BAR, cut, folded, painted, progress, table
 
 ESCAPE = "\x1b"
 
@@ -154,10 +154,10 @@ def test_bars_begin_alike_and_fit(columns: int, desc: str):
     assert BAR.startswith("{desc} ")
 
 
-@pytest.mark.parametrize("rows", [0, 1, 24])
-def test_bars_are_shown_in_a_window_of_any_number_of_rows(rows: int):
+@pytest.mark.parametrize(("columns", "rows"), [(80, 0), (80, 1), (80, 24), (0, 0)])
+def test_bars_are_shown_in_a_window_of_any_number_of_rows(columns: int, rows: int):
     code = "from guie.shown import progress; list(progress(range(9), 'packing', mininterval=0))"
-    told = in_terminal([sys.executable, "-c", code], 80, rows)
+    told = in_terminal([sys.executable, "-c", code], columns, rows)
     assert "packing" in told and "9/9" in told and max(map(len, re.split(r"[\r\n]+", told))) <= 80
 
 
@@ -171,6 +171,12 @@ def test_long_lines_are_folded_on_a_terminal_alone(tmp_path: Path):
     assert told[2].removeprefix("\x1b[33m").startswith("      ")
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_lines_are_folded_to_the_window_of_the_stream_that_they_go_to(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "six words of text " * 4
+    assert len(folded(text, "  ", Window()).splitlines()) == 2 and folded(text, "  ", io.StringIO()) == text
 
 
 def test_hidden_files_are_named_last():

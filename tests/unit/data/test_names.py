@@ -4,6 +4,7 @@ import base64
 import io
 import logging
 import os
+import signal
 import sys
 import tarfile
 import tracemalloc
@@ -18,7 +19,7 @@ from PIL import Image
 from guie.data import image as image_module
 from guie.data.balance import merge_and_balance
 from guie.data.build import build_manifests, builder, list_source
-from guie.data.image import header_problem, is_image, read_image
+from guie.data.image import header_problem, is_image, read_file, read_image
 from guie.data.names import name_on_disk, safe_name, shown_name
 from guie.data.packed import PackedImages
 from guie.data.packing import pack_images
@@ -271,6 +272,21 @@ TURNED_HEIC = base64.b64decode(
     "dXTrEEM1SzEqlC4GDaWNS7X1nVGpebrFM0Ma08oSPPpxNE9RQIhnUDHVkNIba7nQI8KTr6CMtooIJLgN3DWpLvi4PemQXtRFT3ZG"
     "qgq3m8LeD8u2L4SKyQNOsZPAA1A/wRJ4vAAAAAZFeGlmAABNTQAqAAAACAABARIAAwAAAAEABgAAAAAAAA=="
 )
+
+
+def test_named_pipe_is_told_and_not_waited_for(tmp_path: Path):
+    """A file that became a pipe after the folder was read; nobody writes into it."""
+    pipe = tmp_path / "a.jpg"
+    os.mkfifo(pipe)
+    alarm = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for a writer"))
+    signal.alarm(10)
+    try:
+        assert header_problem(pipe) == "a named pipe"
+        with pytest.raises(ValueError, match=r"^a named pipe$"):
+            read_file(pipe)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, alarm)
 
 
 def test_heic_of_a_telephone_is_read_upright(tmp_path: Path):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from guie.own import features as features_module
 from guie.own import look_text
-from guie.own.look import main
+from guie.own.look import check_apart, main
 
 PX = 32
 TOWER = f"shipped@{PX}"
@@ -265,3 +265,11 @@ def test_the_last_lines_of_a_long_caption_are_kept():
 )
 def test_pages_hold_names_without_folders(text: str, shown: str):
     assert look_text.without_folders(text) == shown
+
+
+def test_shell_that_is_not_utf8_may_look_where_names_are_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A run needs UTF-8, since its tables store names. `look` writes pages alone."""
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    check_apart(tmp_path / "out", tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"^--out .*bytes that are not UTF-8"):
+        check_apart(tmp_path / "b\udcff", tmp_path / "photos")

@@ -21,13 +21,15 @@ from guie import versions
 from guie.cli.main import main
 from guie.data.build import builder, list_source, split_problems
 from guie.data.names import name_on_disk
+from guie.data.sources.csv_list import LIST
 from guie.dependencies import input_digests, read_values, settings_digest
 from guie.done import _status
 from guie.embed.verdict import read_verdict
 from guie.evaluate.pairs import Paired
 from guie.own import training
-from guie.own.linked import Origin, link_photos
+from guie.own.linked import Origin, link_photos, listed
 from guie.own.photos import Photos, read_photos
+from guie.own.place import PHOTOS
 from guie.own.recipes import REDUCED, TRAINED, Wish, exported_recipe
 from guie.own.training import can_hold_back, train
 from guie.recipe import Recipe, load_recipe
@@ -344,3 +346,13 @@ def test_unknown_tower_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["train", str(tmp_path / "mine"), "--tower", "nothing"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "--tower 'nothing' is no tower" in error
+
+
+def test_list_of_another_program_names_no_photos(tmp_path: Path):
+    """A user may have put another file in its place."""
+    file = tmp_path / PHOTOS / LIST
+    file.parent.mkdir()
+    file.write_text("file,name\na.jpg,a\n")
+    assert listed(tmp_path) == {"": ""}
+    file.write_text("path,label\na.jpg,a\n")
+    assert listed(tmp_path) == {"a.jpg": "a"}

@@ -52,6 +52,11 @@ SEEN = "classes whose other photos it was trained on"
             f"{BETTER} 4 {SEEN}: +0.100 (too few classes for an interval, p = 1.000). Fewer than 30 classes are too "
             "few to tell.",
         ),
+        (
+            Paired(0.5, 0.6, -0.01, 1.0, 0.2, 30),
+            False,
+            f"No difference that can be told from luck: {BETTER} 30 {SEEN}, +0.100 (no interval, p = 0.200).",
+        ),
     ],
 )
 def test_sentence(found: Paired, is_unseen: bool, sentence: str):
