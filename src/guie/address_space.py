@@ -25,13 +25,16 @@ from guie.machine import address_limit, n_cores
 
 MARGIN = 1 << 28  # bytes that the libraries must leave to the work: threads, images and batches
 CPU_S = 20 + n_cores()  # seconds of CPU time: torch with timm take 6, and waiting threads of many cores count, too
-START_S = 60  # seconds from the end of the imports until the libraries have started; they take 1
+START_S = 60  # seconds from the end of the imports until the libraries have started; they take 1, or wait for ever
 LONGEST_S = 600.0  # seconds until a process that waits for ever is killed; imports from a network disk are slow
 
 
 def check_address_space(modules: Sequence[str], what: str, folder: Path | None = None) -> None:
     """Tries modules and their libraries in a process of their own, and starts Arrow's threads in this one, if there is
     a limit.
+
+    ARROW_DEFAULT_MEMORY_POOL is then set for this process and those that it starts, unless it was set before. Arrow
+    reads it once, so it changes nothing in a process that has allocated with Arrow already.
 
     Args:
         modules: Their full names, such as `guie.data.build`.
@@ -45,7 +48,7 @@ def check_address_space(modules: Sequence[str], what: str, folder: Path | None =
     limit = address_limit()
     if limit is None:
         return
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # read when Arrow first allocates, in the other process, too
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     command = [sys.executable, "-P", "-m", __name__, *modules]
     why = _failure(command)
     if why:
@@ -60,9 +63,11 @@ def check_address_space(modules: Sequence[str], what: str, folder: Path | None =
 
 def _failure(command: list[str]) -> str:
     """Runs a command, and says in one line why it failed; '' if it did not."""
+    paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
             command,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},  # this package, installed or not
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -133,6 +138,7 @@ def start_libraries(modules: Sequence[str]) -> None:
     for name in modules:
         importlib.import_module(name)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     signal.alarm(START_S)  # ends the process, even where it waits in a library
     if "pandas" in sys.modules:
         start_arrow()

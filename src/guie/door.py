@@ -166,6 +166,7 @@ def _try_libraries(work: Work | str, number: int, folder: Path) -> None:
 
     Raises:
         OSError: its libraries do not start in the address space that there is.
+        RuntimeError: Arrow's threads do not start.
     """
     if isinstance(work, str):
         check_address_space([work.partition(":")[0]], f"door {number:02d}", folder)

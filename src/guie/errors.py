@@ -141,8 +141,9 @@ def run_to_the_end(
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
-    spare = [bytearray(SPARE)]
+    spare = []
     try:
+        spare.append(bytearray(SPARE))
         return work() or 0
     except KeyboardInterrupt:
         print(f"{painted('interrupted', 'warning', sys.stderr)}; {interrupted}", file=sys.stderr)
@@ -220,9 +221,9 @@ def is_of_the_machine(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
         return True
-    return (
-        isinstance(error, RuntimeError | OSError) and re.search(_MEMORY, f"{type(error).__name__}: {error}") is not None
-    )
+    if not isinstance(error, RuntimeError | OSError | ImportError):
+        return False
+    return re.search(_MEMORY, f"{type(error).__name__}: {error}") is not None
 
 
 def message(error: BaseException) -> str:

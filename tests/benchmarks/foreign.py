@@ -1,5 +1,5 @@
-"""Leave one domain out with the whole pipeline: minibench as it was, each step to what it is now, and
-more.
+"""Leave one domain out with the whole pipeline: minibench as it was, each step to what it is now, and rows that train
+longer or keep more of the pretrained backbone.
 
 Each row is a recipe, and its folds are made by `guie foreign`: four domains, each left out in turn, for every seed. A
 row adds one ingredient to its base. The page compares it with the nearest base that was measured, in brackets. If rows
@@ -54,8 +54,8 @@ from guie.run import FOREIGN, PROJECT
 
 HERE = Path(__file__).resolve().parent
 DOMAINS = sorted({source.domain for source in MINIBENCH.data.sources})
-# Minutes of a fold on two cores, where none is finished yet: three quarters of minibench's (minibench.md); small by its
-# pixels and epochs.
+# Rough minutes of a fold on two cores, where none is finished yet: a little less than minibench's (minibench.md), which
+# trains on a quarter more images; small by its pixels and epochs.
 MINUTES = {"head": 5, "small": 8, "backbone": 25, "whole": 45}
 SMALL_PX = 128
 TRAINED = {  # what a form trains, on the page

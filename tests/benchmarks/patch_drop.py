@@ -38,7 +38,6 @@ PX, LR, LAST_LR = 144, 4e-4, 1e-4
 ROWS = (
     ("all", 0.0, 4, 0),
     ("half", 0.5, 4, 0),
-    ("half_longer", 0.5, 5, 0),
     ("half_then_all", 0.5, 3, 1),
     ("half_longer_then_all", 0.5, 5, 1),
     ("three_quarters_then_all", 0.75, 3, 1),

@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from guie.recipe import Recipe, Row, Setting, Stage, load_recipe
-from guie.recipes._shrunk import shrunk
+from guie.recipes._shrunk import LARGEST_PCA, shrunk
 
 RECIPES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "src/guie/recipes").glob("[a-z]*.py"))
 
@@ -42,7 +43,9 @@ def structure(row: Row) -> tuple[object, ...]:
     if not isinstance(row, Stage):
         return (row,)
     kinds = (row.objective, row.optim.method, row.optim.schedule, row.optim.blocks, row.sampling)
-    return (row.name, row.trains, row.start.of, row.start.fresh, row.neck, *map(type, kinds))
+    neck = replace(row.neck, dim=min(row.neck.dim, LARGEST_PCA)) if row.start.has_pca_neck else row.neck
+    start = (row.start.of, row.start.fresh, row.start.has_pca_neck, row.start.has_mean_centers)
+    return (row.name, row.trains, *start, neck, *map(type, kinds))
 
 
 def ladder(setting: Setting) -> tuple[object, ...]:

@@ -46,7 +46,8 @@ def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if the shell had a limit. Nothing else would start the process in which the libraries are tried."""
     monkeypatch.setattr(address_space, "address_limit", lambda: 2_000_000_000)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(address_space.__file__).parents[1]}")
-    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "")  # which is set for the process, and here put back
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "")  # so that what is set for the process is put back
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL")
     n_cpu, n_io = pa.cpu_count(), pa.io_thread_count()
     yield
     pa.set_cpu_count(n_cpu)
@@ -74,11 +75,12 @@ def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest
 def test_library_whose_threads_never_start_is_told_after_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arrow waits so at `ulimit -v 1100000`. The process has START_S of its own, so the module shortens it there."""
+    """Arrow waited so at `ulimit -v 1100000`. The process has START_S of its own, so the module shortens it there."""
     (tmp_path / "waits_later.py").write_text(
         "import __main__, signal, time\n"
         "import pandas\n"
-        "signal.signal(signal.SIGALRM, signal.SIG_IGN)  # as a shell may have left it\n"
+        "signal.signal(signal.SIGALRM, signal.SIG_IGN)  # as a caller may have left it\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
         "__main__.START_S = 1\n"
         "pandas.read_parquet = lambda _: time.sleep(100)\n"
     )
@@ -107,7 +109,7 @@ def test_threads_that_do_not_start_are_an_error_and_no_wait() -> None:
     """12 MB have room for one thread's stack of 8 MB. Arrow would wait for its second one for ever."""
     before, after = ARROW.split("start_arrow()\nused")
     script = f"{before}used{after.replace('print', 'start_arrow()  #')}"
-    command = [sys.executable, "-c", script]
+    command = ["sh", "-c", 'ulimit -s 8192; exec "$@"', "sh", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1 and done.stderr.strip().endswith("RuntimeError: can't start new thread")
 

@@ -359,6 +359,7 @@ OF_THE_MACHINE = [
     OSError(errno.EMFILE, "Too many open files"),
     OSError(errno.EIO, "Input/output error"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
 ]
 
 

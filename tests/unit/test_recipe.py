@@ -634,6 +634,11 @@ BROKEN: list[tuple[Change, str]] = [
         "stages.s2_backbone.retain.generic names 'towrs', which is no separate data set; did you mean 'towers'?",
     ),
     (
+        s2(sources=("shoes",), retain=Retain(features_weight=1.0, generic=("towers",))),
+        "stages.s2_backbone.retain.generic names 'towers', on which the stage does not train: name it in "
+        "stages.s2_backbone.sources, too, beside the others",
+    ),
+    (
         s2(retain=Retain(features_weight=1.0, generic=("towers", "shoes"))),
         "stages.s2_backbone.retain.generic names all data sets of the stage; the objective needs another",
     ),

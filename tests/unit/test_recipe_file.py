@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 from trees import put
 
-from guie.recipe import Adam, ArcFace, CosFace, GrowingMargin, Model, Recipe, Soup, Stage, Stages, Steps, load_recipe
+from guie.recipe import (
+    Adam,
+    ArcFace,
+    CosFace,
+    FitImages,
+    GrowingMargin,
+    Model,
+    Recipe,
+    Soup,
+    Stage,
+    Stages,
+    Steps,
+    load_recipe,
+)
 from guie.settings.fields import check
 
 RECIPES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "src/guie/recipes").glob("[a-z]*.py"))
@@ -188,6 +201,10 @@ def test_wrong_types_outside_the_stages() -> None:
         (
             replace(recipe, model=Model("timm", "x", mean=0.5)),
             "model.mean is 0.5 (float), must be a tuple of 3 numbers",
+        ),
+        (
+            replace(recipe, embed=replace(recipe.embed, fit_on=FitImages())),
+            "must be a tuple of FitImages or FitWords: write (FitImages(",
         ),
         (replace(recipe, data=None), "data is None (NoneType), must be a Data: write Data("),
     ):

@@ -146,6 +146,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.head_only:
         recipe = head_only(recipe)
     if arguments.refit and not any(map(can_refit, recipe.embed.settings)):
+        if any(map(can_refit, whole.embed.settings)):
+            raise ValueError(
+                f"--refit: with --head-only no setting of recipe {recipe.name} is left that ends in a PCA; leave one "
+                "of the two options out"
+            )
         raise ValueError(
             f"--refit: no setting of recipe {recipe.name} ends in a PCA (embed.settings.*.pca_dim), and nothing else "
             "can be fitted to images without labels"

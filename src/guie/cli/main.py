@@ -21,7 +21,7 @@ class Command(NamedTuple):
     Attributes:
         module: Has `main(argv: Sequence[str] | None) -> int`, which parses its own options and returns the exit status.
         purpose: One line of `guie --help`, at most 60 characters.
-        libraries: Which it imports when it needs them. Where there is little address space, they are tried first.
+        libraries: Which it imports later than its module. Where there is little address space, they are tried first.
     """
 
     module: str
@@ -36,8 +36,8 @@ COMMANDS: dict[str, Command] = {
     "export": Command("guie.cli.export", "a trained model as files for other programs"),
     "refit": Command("guie.cli.refit", "fit a model's projection to your own photos, unlabelled"),
     "foreign": Command("guie.cli.foreign", "how good a recipe is on a domain never seen"),
-    "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals", ("sklearn",)),
-    "report": Command("guie.cli.report", "the report of a finished run, or of several", ("cv2", "pandas")),
+    "evaluate": Command("guie.evaluate.__main__", "score embeddings of any model, with intervals", ()),
+    "report": Command("guie.cli.report", "the report of a finished run, or of several"),
 }
 
 

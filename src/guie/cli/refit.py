@@ -46,9 +46,10 @@ photos by training.
 First a trial projection is fitted to half of the photos and measured on the
 other half: spectrum is the share of the variance among the photos that the
 embedding keeps; neighbours is the share of each photo's five nearest by all
-numbers that are among its five nearest by the embedding. If photos have labels,
-whole labels are left out of the trial, and mP@5 is printed, too. Then the
-projection is fitted to all photos.
+numbers that are among its five nearest by the embedding, both about the mean
+that the projection takes away. If photos have labels, whole labels are left out
+of the trial, and mP@5 is printed, too. Then the projection is fitted to all
+photos. The trial of a refit compares with the run that it was made of.
 
 Writes saved_model.pt, checked, and refit.json; guie search my_photos --model
 my_refit --serve shows what it finds. If the trial is no better than the model
@@ -113,8 +114,9 @@ def refit(arguments: argparse.Namespace) -> None:
     names, joined = _joined(model, photos, folder)
     labels = dict(zip(photos.table["path"], photos.table["label"], strict=True))
     trial = run_trial(
-        joined, names, [labels[name] for name in names], model.projection, lambda rows: fit.projection(model, rows)
+        joined, names, [labels[name] for name in names], fit.compared, lambda rows: fit.projection(model, rows)
     )
+    _tell_of_before(exported)
     _tell(trial, len(joined), fit, loses_whitening=model.is_whitened and not fit.whiten)
     if trial.is_worse and not arguments.anyway:
         raise ValueError(
@@ -149,11 +151,14 @@ class Fit:
         before: Of what the model was fitted on; None where it is not known.
         share: Of the photos in the mixture.
         whiten: See `guie.embed.pca.PCA`.
+        compared: What the trial compares with: the model's own projection, or that of the run of a refit, which has
+            seen none of the photos of the refit.
     """
 
     before: Moments | None
     share: float
     whiten: float
+    compared: Projection
 
     def projection(self, model: Refittable, joined: np.ndarray) -> Projection:
         """The projection for photos whose joined outputs, float32 [n, D], are given."""
@@ -175,7 +180,7 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
 
     run = exported.run
     if run is None:
-        return Fit(None, 1.0, 0.0)
+        return Fit(None, 1.0, 0.0, model.projection)
     folder, whiten = run.out / FOLDERS[7], run.recipe.embed.final.whiten
     own, exports = exported.path, model
     if exported.n_refitted:
@@ -187,7 +192,8 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
             f"{own} has another projection than {folder / 'pca.npz'}: door 07 ran again since; run door 08 again"
         )
     path = folder / MOMENTS
-    return Fit(Moments.load(path), share, whiten) if path.is_file() else Fit(None, 1.0, whiten)
+    moments = Moments.load(path) if path.is_file() else None
+    return Fit(moments, 1.0 if moments is None else share, whiten, exports.projection)
 
 
 def _run_of_refit(refitted: Refittable, own: Path) -> Refittable:
@@ -270,6 +276,18 @@ def _joined(model: Refittable, photos: Photos, folder: Path) -> tuple[list[str],
     if len(joined) < needed:
         raise ValueError(f"the number of photos that can be read is {len(joined)}, {few}")
     return [row.path for row, reason in zip(rows, reasons, strict=True) if not reason], joined
+
+
+def _tell_of_before(exported: Exported) -> None:
+    """Says what `before` in the table is, where it may have been fitted on these photos."""
+    run = exported.run
+    if exported.n_refitted and run is not None:
+        print("before: the run's own projection, as the refit may have seen these photos")
+    elif exported.n_refitted:
+        print("before: a refit; where it was fitted to these photos, its numbers are too good")
+    elif run is not None and run.recipe.embed.fit_on:
+        print("before: fitted on what embed.fit_on names; of these photos, its numbers are")
+        print("too good")
 
 
 def _tell(trial: Trial, n_photos: int, fit: Fit, loses_whitening: bool) -> None:

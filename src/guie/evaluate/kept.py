@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from guie.embed.projection import Projection
 from guie.embed.search import l2_normalised, search, vectors
 
 K = 5  # neighbours, as the host's metric asks
@@ -18,26 +19,28 @@ class Kept:
     Attributes:
         spectrum: Of the vectors' variance, what lies in the directions that the projection keeps.
         neighbours: Of each vector's five nearest by all numbers, how many are among its five nearest by the embedding;
-            the mean.
+            the mean. The projection's center is taken away from all numbers, too: so this is what its width loses, and
+            not what another center changes.
     """
 
     spectrum: float
     neighbours: float
 
 
-def kept(joined: np.ndarray, matrix: np.ndarray, embeddings: np.ndarray) -> Kept:
+def kept(joined: np.ndarray, projection: Projection, embeddings: np.ndarray) -> Kept:
     """Compares embeddings with the vectors that they were projected from.
 
     Args:
         joined: float32 [n, D] of length one, n > 5.
-        matrix: float [dim, D], the projection.
+        projection: Of D numbers.
         embeddings: float32 [n, dim], what it made of them.
     """
+    centred = (joined - projection.center).astype(np.float32)
     own, found = (
-        search(l2_normalised(rows), vectors(rows), K, np.arange(len(rows)))[0] for rows in (joined, embeddings)
+        search(l2_normalised(rows), vectors(rows), K, np.arange(len(rows)))[0] for rows in (centred, embeddings)
     )
     shared = ((own[:, :, None] == found[:, None, :]) & (own >= 0)[:, :, None]).any(axis=2)
-    return Kept(spectrum_kept(joined, matrix), float(shared.mean()))
+    return Kept(spectrum_kept(joined, projection.matrix), float(shared.mean()))
 
 
 def spectrum_kept(joined: np.ndarray, matrix: np.ndarray) -> float:

@@ -45,14 +45,14 @@ class Trial:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the second projection is no better: neither keeps more neighbours nor has a higher mP@5, or has an
-        mP@5 that is lower by more than luck explains."""
-        gains = [self.after.neighbours - self.before.neighbours]
-        if self.labels is not None:
-            gains.append(self.labels.difference)
-            if self.labels.high < 0:  # False for NaN
-                return True
-        return max(gains) <= 0
+        """Whether the second projection is no better. An mP@5 that changes by more than luck explains decides. Else it
+        must keep more neighbours, or have a higher mP@5 and keep more of the spectrum."""
+        own = self.labels
+        if own is not None and (own.high < 0 or own.low > 0):  # both False for NaN
+            return own.high < 0
+        if self.after.neighbours > self.before.neighbours:
+            return False
+        return own is None or own.difference <= 0 or self.after.spectrum <= self.before.spectrum
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
@@ -100,8 +100,8 @@ def run_trial(
         n_fitted=int((~is_held_out).sum()),
         n_held_out=len(rows),
         is_by_label=is_by_label,
-        before=kept(unit, before.matrix, embeddings["before"]),
-        after=kept(unit, after.matrix, embeddings["after"]),
+        before=kept(unit, before, embeddings["before"]),
+        after=kept(unit, after, embeddings["after"]),
         labels=compared,
         full_width=full_width,
     )

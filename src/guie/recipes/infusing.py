@@ -16,7 +16,8 @@ Different here:
 - The generic set can be any folder of images: put one into `imagenet/`, with a folder for each class. Use about
   120,000 images: half of the classes are for validation, as with SOP, and at most 60,000 images of the other half
   train, as many as of SOP. Because the two sets take turns, an epoch then sees each of these images once. With fewer
-  generic images an epoch is shorter, and sees only a part of SOP.
+  generic images an epoch is shorter, and sees only a part of SOP. Of the kind `unlabelled` the folder needs no
+  classes, and all its images train; the stage then names both sets in `sources`.
 - The row `s2_between` is added here: WiSE-FT (arXiv 2109.01903) moves the tuned tower part of the way back to the
   loaded one.
 - The last epoch is kept. They keep the best one by the validation of both sets.

@@ -185,7 +185,10 @@ def _named(kind: Any) -> str:
 
 
 def _plural(kind: Any) -> str:
-    return "pairs of a name and a value" if is_pair(kind) else _named(kind).split(" ", 1)[1] + "s"
+    if is_pair(kind):
+        return "pairs of a name and a value"
+    word = _named(kind).split(" ", 1)[1]
+    return word if word.endswith("s") else f"{word}s"  # FitWords is a plural
 
 
 def _remedy(value: Any, kind: Any) -> str:

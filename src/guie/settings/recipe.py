@@ -180,6 +180,11 @@ class Recipe:
         self._check_unlabelled(stage)
         own = stage.sources or self.data.names_of_trained
         for name in stage.retain.generic:
+            if name in names and name not in own:
+                raise ValueError(
+                    f"{at}.retain.generic names {name!r}, on which the stage does not train: name it in {at}.sources, "
+                    "too, beside the others"
+                )
             if name not in own:
                 raise ValueError(
                     f"{at}.retain.generic names {name!r}, which is no separate data set; {nearest(name, own)}"

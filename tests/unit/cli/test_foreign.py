@@ -673,3 +673,9 @@ def test_killed_command_goes_on(world: World, tmp_path: Path, monkeypatch: pytes
     mine, whole = pd.read_csv(tmp_path / "world/foreign/foreign.csv"), pd.read_csv(world.folder / "foreign.csv")
     whole = whole[(whole["seed"] == 3) & (whole["left_out"] != "maps")]
     pd.testing.assert_frame_equal(mine, whole.reset_index(drop=True))
+
+
+def test_refit_of_settings_that_head_only_leaves_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["foreign", "tiny", "--head-only", "--refit", "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "--refit: with --head-only no setting of recipe tiny is left that ends in a PCA" in told

@@ -156,14 +156,31 @@ def test_refit_is_exported_with_its_own_projection(run: Run, photos: Path, tmp_p
 
 def test_better_trial_is_written_without_being_asked_twice(run: Run, photos: Path, tmp_path: Path) -> None:
     """The same words again fit the same photos again, in the same place."""
-    words = ["refit", str(run.out), str(photos), "--to", str(tmp_path / "to")]
+    words = ["refit", str(run.out), str(photos), "--to", str(tmp_path / "to"), "--share", "1"]
     assert main(words) == 0
     noted = json.loads((tmp_path / "to/refit.json").read_text())
     trial = noted["trial"]
-    assert not trial["is_worse"] and trial["after"]["neighbours"] > trial["before"]["neighbours"]
+    assert not trial["is_worse"] and trial["after"]["spectrum"] > trial["before"]["spectrum"]
+    assert trial["mp5"]["after"] > trial["mp5"]["before"]
     assert noted["digest_of_model"] == digest_of_file(run.folder(8) / "saved_model.pt")
     assert noted["digest"] == digest_of_file(tmp_path / "to/saved_model.pt") != noted["digest_of_model"]
     assert main(words) == 0
+
+
+def test_refit_of_a_refit_compares_with_the_run(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refit was fitted to the photos that tell, so its own projection would look too good."""
+    first = made(tmp_path / "first", str(run.out), str(photos), "--share", "1")["trial"]
+    assert "before: " not in capsys.readouterr().out
+    second = made(tmp_path / "second", str(tmp_path / "first"), str(photos), "--share", "1")["trial"]
+    assert "before: the run's own projection" in capsys.readouterr().out
+    assert second["before"] == first["before"] and second["after"] == first["after"]
+    shutil.copy(run.folder(8) / "saved_model.pt", tmp_path / "alone.pt")
+    made(tmp_path / "third", str(tmp_path / "alone.pt"), str(photos))
+    capsys.readouterr()
+    made(tmp_path / "fourth", str(tmp_path / "third"), str(photos))
+    assert "before: a refit; where it was fitted to these photos, its numbers are too good" in capsys.readouterr().out
 
 
 def test_worse_trial_writes_nothing(

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
+from guie.embed.projection import Projection
 from guie.evaluate.kept import kept, spectrum_kept
 
 
@@ -21,17 +22,26 @@ def test_spectrum_by_sklearn() -> None:
 def test_neighbours_by_a_loop() -> None:
     rng = np.random.default_rng(1)
     rows = unit(rng.normal(size=(40, 10)))
-    matrix = rng.normal(size=(3, 10))
-    embeddings = unit(rows @ matrix.T)
+    projection = Projection(rng.normal(size=10) / 5, rng.normal(size=(3, 10)), True)
+    centred = unit(rows - projection.center)
+    embeddings = unit((rows - projection.center) @ projection.matrix.T)
     shared = []
     for i in range(40):
         nearest = []
-        for vectors in (rows, embeddings):
+        for vectors in (centred, embeddings):
             cosines = vectors.astype(np.float64) @ vectors[i].astype(np.float64)
             cosines[i] = -np.inf
             nearest.append(set(np.argsort(-cosines)[:5]))
         shared.append(len(nearest[0] & nearest[1]) / 5)
-    assert np.isclose(kept(rows, matrix, embeddings).neighbours, np.mean(shared))
-    assert kept(rows, np.eye(10), rows).neighbours == 1
-    few = kept(rows[:3], matrix, embeddings[:3])  # two others each: three places stay empty, and none is shared
+    assert np.isclose(kept(rows, projection, embeddings).neighbours, np.mean(shared))
+    few = kept(rows[:3], projection, embeddings[:3])  # two others each: three places stay empty, and none is shared
     assert np.isclose(few.neighbours, 2 / 5)
+
+
+def test_another_center_alone_loses_nothing() -> None:
+    """With all directions the embedding is the vector less the center, whose neighbours are others."""
+    rng = np.random.default_rng(2)
+    rows = unit(rng.normal(size=(60, 10)) + 3 * np.eye(10)[0])
+    at_zero, at_mean = (Projection(center, np.eye(10), True) for center in (np.zeros(10), rows.mean(axis=0)))
+    assert kept(rows, at_zero, at_zero(rows)).neighbours == kept(rows, at_mean, at_mean(rows)).neighbours == 1
+    assert kept(rows, at_zero, at_mean(rows)).neighbours < 0.9

@@ -79,27 +79,32 @@ def test_scores_are_a_loops_and_photos_without_a_label_are_only_found() -> None:
     assert trial.labels.n_classes == len({label for label, n in Counter(own).items() if label and n > 1})
 
 
-def trial_of(neighbours: tuple[float, float], mp5: tuple[float, float, float, float] | None) -> Trial:
-    before, after = (Kept(0.5, own) for own in neighbours)
+def trial_of(
+    neighbours: tuple[float, float], mp5: tuple[float, float, float, float] | None, spectrum: float = 0.5
+) -> Trial:
+    before, after = Kept(0.5, neighbours[0]), Kept(spectrum, neighbours[1])
     return Trial(100, 100, mp5 is not None, before, after, None if mp5 is None else Paired(*mp5, 0.5, 9), 1.0)
 
 
 @pytest.mark.parametrize(
-    ("neighbours", "mp5", "is_worse"),
+    ("neighbours", "mp5", "spectrum", "is_worse"),
     [
-        ((0.5, 0.6), None, False),
-        ((0.5, 0.5), None, True),
-        ((0.6, 0.5), None, True),
-        ((0.5, 0.6), (0.5, 0.4, -0.2, 0.02), False),  # the loss may be luck, and more neighbours are kept
-        ((0.5, 0.6), (0.5, 0.4, -0.2, -0.01), True),  # it is not
-        ((0.6, 0.5), (0.4, 0.5, -0.01, 0.2), False),  # a whitened projection disagrees with the full width on purpose
-        ((0.6, 0.5), (0.5, 0.5, -0.1, 0.1), True),
-        ((0.6, 0.5), (0.4, 0.5, float("nan"), float("nan")), False),
+        ((0.5, 0.6), None, 0.4, False),
+        ((0.5, 0.5), None, 0.6, True),
+        ((0.6, 0.5), None, 0.6, True),
+        ((0.5, 0.6), (0.5, 0.4, -0.2, 0.02), 0.5, False),  # the loss may be luck, and more neighbours are kept
+        ((0.5, 0.6), (0.5, 0.4, -0.2, -0.01), 0.6, True),  # it is not
+        ((0.6, 0.5), (0.4, 0.5, 0.01, 0.2), 0.4, False),  # a gain that is not luck
+        ((0.6, 0.5), (0.4, 0.5, -0.01, 0.2), 0.4, True),  # a gain that may be, and all else is less
+        ((0.6, 0.5), (0.4, 0.5, -0.01, 0.2), 0.6, False),  # a whitened projection disagrees with all numbers on purpose
+        ((0.6, 0.5), (0.5, 0.5, -0.1, 0.1), 0.6, True),
+        ((0.6, 0.5), (0.4, 0.5, float("nan"), float("nan")), 0.6, False),
+        ((0.6, 0.5), (0.4, 0.5, float("nan"), float("nan")), 0.5, True),
     ],
 )
 def test_when_it_is_worse(
-    neighbours: tuple[float, float], mp5: tuple[float, float, float, float] | None, is_worse: bool
+    neighbours: tuple[float, float], mp5: tuple[float, float, float, float] | None, spectrum: float, is_worse: bool
 ) -> None:
-    trial = trial_of(neighbours, mp5)
+    trial = trial_of(neighbours, mp5, spectrum)
     assert trial.is_worse == is_worse
     assert trial.as_data()["is_worse"] == is_worse
