@@ -286,8 +286,8 @@ def _tell_of_before(exported: Exported) -> None:
     elif exported.n_refitted:
         print("before: a refit; where it was fitted to these photos, its numbers are too good")
     elif run is not None and run.recipe.embed.fit_on:
-        print("before: fitted on what embed.fit_on names; of these photos, its numbers are")
-        print("too good")
+        print("before: fitted on what embed.fit_on names; if these photos are among it, its")
+        print("numbers are too good")
 
 
 def _tell(trial: Trial, n_photos: int, fit: Fit, loses_whitening: bool) -> None:
