@@ -48,7 +48,7 @@ def check_address_space(modules: Sequence[str], what: str, folder: Path | None =
     limit = address_limit()
     if limit is None:
         return
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = os.environ.get("ARROW_DEFAULT_MEMORY_POOL") or "system"
     command = [sys.executable, "-P", "-m", __name__, *modules]
     why = _failure(command)
     if why:
@@ -63,7 +63,7 @@ def check_address_space(modules: Sequence[str], what: str, folder: Path | None =
 
 def _failure(command: list[str]) -> str:
     """Runs a command, and says in one line why it failed; '' if it did not."""
-    paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).resolve().parents[1])]
     try:
         done = subprocess.run(
             command,

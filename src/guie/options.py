@@ -100,9 +100,9 @@ def parser(description: str | None, number: int = 0) -> argparse.ArgumentParser:
     return p
 
 
-# Weight of a user's own photos in a refitted projection, unless another is named. With the features of an
-# off-the-shelf network it gains .022 mP@5 on a domain that was never seen, and loses .021 on others; .5 gains .018 and
-# loses .008 (tests/benchmarks/universal.md). With a tuned one it is .016 and .002; .5 has .013 and .001 (foreign.md).
+# Weight of a user's own photos in a refitted projection, unless another is named. On a domain that was never
+# seen it gains .016 mP@5 with a tuned network and .017 with one off the shelf, and loses .002 and .012 on others; .5
+# gains .013 and .015, and loses .001 and .005 (tests/benchmarks/foreign.md).
 REFIT_SHARE = 0.75
 
 

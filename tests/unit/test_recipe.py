@@ -636,7 +636,7 @@ BROKEN: list[tuple[Change, str]] = [
     (
         s2(sources=("shoes",), retain=Retain(features_weight=1.0, generic=("towers",))),
         "stages.s2_backbone.retain.generic names 'towers', on which the stage does not train: name it in "
-        "stages.s2_backbone.sources, too, beside the others",
+        "stages.s2_backbone.sources, too, beside shoes",
     ),
     (
         s2(retain=Retain(features_weight=1.0, generic=("towers", "shoes"))),

@@ -21,7 +21,8 @@ class Command(NamedTuple):
     Attributes:
         module: Has `main(argv: Sequence[str] | None) -> int`, which parses its own options and returns the exit status.
         purpose: One line of `guie --help`, at most 60 characters.
-        libraries: Which it imports later than its module. Where there is little address space, they are tried first.
+        libraries: Those that are tried first where there is little address space, beside the module's own: most of what
+            it imports later.
     """
 
     module: str

@@ -49,11 +49,12 @@ embedding keeps; neighbours is the share of each photo's five nearest by all
 numbers that are among its five nearest by the embedding, both about the mean
 that the projection takes away. If photos have labels, whole labels are left out
 of the trial, and mP@5 is printed, too. Then the projection is fitted to all
-photos. The trial of a refit compares with the run that it was made of.
+photos. A refit is fitted anew: the photos of an earlier one no longer count. If
+it is of the same folder, the trial compares with the run that it was made of.
 
 Writes saved_model.pt, checked, and refit.json; guie search my_photos --model
-my_refit --serve shows what it finds. If the trial is no better than the model
-as it is, nothing is written, unless you say --anyway."""
+my_refit --serve shows what it finds. If the trial is no better than what it is
+compared with, nothing is written, unless you say --anyway."""
 FEW = 400  # photos
 
 
@@ -109,14 +110,15 @@ def refit(arguments: argparse.Namespace) -> None:
     _check_place(folder, exported, arguments.photos)
     check_writable(folder, "--to")
     model = open_model(exported.path, choose_device(arguments.device))
-    fit = _fit_of(exported, model, arguments.share)
+    has_seen = _photos_of(exported) == safe_name(str(arguments.photos.resolve()))
+    fit = _fit_of(exported, model, arguments.share, has_seen)
     photos = read_photos(arguments.photos, arguments.label_from, needs_labels=False)
     names, joined = _joined(model, photos, folder)
     labels = dict(zip(photos.table["path"], photos.table["label"], strict=True))
     trial = run_trial(
         joined, names, [labels[name] for name in names], fit.compared, lambda rows: fit.projection(model, rows)
     )
-    _tell_of_before(exported)
+    _tell_of_before(exported, has_seen)
     _tell(trial, len(joined), fit, loses_whitening=model.is_whitened and not fit.whiten)
     if trial.is_worse and not arguments.anyway:
         raise ValueError(
@@ -151,8 +153,8 @@ class Fit:
         before: Of what the model was fitted on; None where it is not known.
         share: Of the photos in the mixture.
         whiten: See `guie.embed.pca.PCA`.
-        compared: What the trial compares with: the model's own projection, or that of the run of a refit, which has
-            seen none of the photos of the refit.
+        compared: What the trial compares with: the model's own projection, or that of its run if the model was
+            refitted to these photos already.
     """
 
     before: Moments | None
@@ -169,8 +171,21 @@ class Fit:
         return model.projection.of(pca_of(both, model.projection.dim, self.whiten))
 
 
-def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
+def _photos_of(exported: Exported) -> str | None:
+    """The folder or list that a refit was made of; None of another model."""
+    from guie.export.take_away import REFIT, read_refit
+
+    return read_refit(exported.path.parent / REFIT)["photos"] if exported.n_refitted else None
+
+
+def _fit_of(exported: Exported, model: Refittable, share: float, has_seen: bool) -> Fit:
     """With what the run's door 07 left; of a file without its run the photos count alone, without whitening.
+
+    Args:
+        exported: The model.
+        model: The same, opened.
+        share: Weight of the photos.
+        has_seen: Whether the model is a refit to the same photos.
 
     Raises:
         ValueError: the file was exported before door 07 fitted another projection, or is a refit of a run that was made
@@ -191,9 +206,15 @@ def _fit_of(exported: Exported, model: Refittable, share: float) -> Fit:
         raise ValueError(
             f"{own} has another projection than {folder / 'pca.npz'}: door 07 ran again since; run door 08 again"
         )
+    if exports.projection.dim != model.projection.dim:
+        raise ValueError(
+            f"{model.path} has {model.projection.dim} numbers, and its run exports {exports.projection.dim} since: "
+            "name the run itself"
+        )
     path = folder / MOMENTS
     moments = Moments.load(path) if path.is_file() else None
-    return Fit(moments, 1.0 if moments is None else share, whiten, exports.projection)
+    compared = exports.projection if has_seen else model.projection
+    return Fit(moments, 1.0 if moments is None else share, whiten, compared)
 
 
 def _run_of_refit(refitted: Refittable, own: Path) -> Refittable:
@@ -278,16 +299,18 @@ def _joined(model: Refittable, photos: Photos, folder: Path) -> tuple[list[str],
     return [row.path for row, reason in zip(rows, reasons, strict=True) if not reason], joined
 
 
-def _tell_of_before(exported: Exported) -> None:
+def _tell_of_before(exported: Exported, has_seen: bool) -> None:
     """Says what `before` in the table is, where it may have been fitted on these photos."""
+    from guie.settings.fit import TRAINING
+
     run = exported.run
-    if exported.n_refitted and run is not None:
-        print("before: the run's own projection, as the refit may have seen these photos")
+    if has_seen and run is not None:
+        print("before: the run's own projection, as the refit has seen these photos")
     elif exported.n_refitted:
-        print("before: a refit; where it was fitted to these photos, its numbers are too good")
-    elif run is not None and run.recipe.embed.fit_on:
-        print("before: fitted on what embed.fit_on names; if these photos are among it, its")
-        print("numbers are too good")
+        print("before: a refit; if it was fitted to these photos, its numbers are too good")
+    elif run is not None and run.recipe.embed.fit_on_of(run.recipe.embed.final) != TRAINING:
+        print("before: fitted on what fit_on names; if these photos are among it, its numbers")
+        print("are too good")
 
 
 def _tell(trial: Trial, n_photos: int, fit: Fit, loses_whitening: bool) -> None:

@@ -18,29 +18,31 @@ class Kept:
 
     Attributes:
         spectrum: Of the vectors' variance, what lies in the directions that the projection keeps.
-        neighbours: Of each vector's five nearest by all numbers, how many are among its five nearest by the embedding;
-            the mean. The projection's center is taken away from all numbers, too: so this is what its width loses, and
-            not what another center changes.
+        neighbours: Of each vector's five nearest by all numbers, how many are among its five nearest in the directions
+            that the projection keeps; the mean. Both are less the projection's center, and directions are of length
+            one: so another center alone, with all directions kept, and whitening change nothing.
     """
 
     spectrum: float
     neighbours: float
 
 
-def kept(joined: np.ndarray, projection: Projection, embeddings: np.ndarray) -> Kept:
-    """Compares embeddings with the vectors that they were projected from.
+def kept(joined: np.ndarray, projection: Projection) -> Kept:
+    """What a projection keeps of vectors.
 
     Args:
         joined: float32 [n, D] of length one, n > 5.
         projection: Of D numbers.
-        embeddings: float32 [n, dim], what it made of them.
     """
+    spectrum = spectrum_kept(joined, projection.matrix)
     centred = (joined - projection.center).astype(np.float32)
+    directions = l2_normalised(projection.matrix.astype(np.float32))
     own, found = (
-        search(l2_normalised(rows), vectors(rows), K, np.arange(len(rows)))[0] for rows in (centred, embeddings)
+        search(l2_normalised(rows), vectors(rows), K, np.arange(len(rows)))[0]
+        for rows in (centred, centred @ directions.T)
     )
     shared = ((own[:, :, None] == found[:, None, :]) & (own >= 0)[:, :, None]).any(axis=2)
-    return Kept(spectrum_kept(joined, projection.matrix), float(shared.mean()))
+    return Kept(spectrum, float(shared.mean()))
 
 
 def spectrum_kept(joined: np.ndarray, matrix: np.ndarray) -> float:

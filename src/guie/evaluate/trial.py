@@ -89,9 +89,9 @@ def run_trial(
     rows = np.flatnonzero(is_held_out)
     asked = rows[np.linspace(0, len(rows) - 1, min(MOST_ASKED, len(rows))).round().astype(int)]
     unit = joined[asked]
-    embeddings = {"before": before(unit), "after": after(unit), "full": unit}
     compared, full_width = None, math.nan
     if is_by_label:
+        embeddings = {"before": before(unit), "after": after(unit), "full": unit}
         classes = _classes([labels[row] for row in asked])
         tables = {name: _precisions(vectors, classes) for name, vectors in embeddings.items()}
         compared = paired(tables["before"], tables["after"])
@@ -100,8 +100,8 @@ def run_trial(
         n_fitted=int((~is_held_out).sum()),
         n_held_out=len(rows),
         is_by_label=is_by_label,
-        before=kept(unit, before, embeddings["before"]),
-        after=kept(unit, after, embeddings["after"]),
+        before=kept(unit, before),
+        after=kept(unit, after),
         labels=compared,
         full_width=full_width,
     )

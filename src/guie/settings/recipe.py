@@ -183,7 +183,7 @@ class Recipe:
             if name in names and name not in own:
                 raise ValueError(
                     f"{at}.retain.generic names {name!r}, on which the stage does not train: name it in {at}.sources, "
-                    "too, beside the others"
+                    f"too, beside {', '.join(own)}"
                 )
             if name not in own:
                 raise ValueError(

@@ -16,7 +16,7 @@ from small_run import make_small_run, picture, small_recipe
 
 import guie.export.refit as refit_module
 from guie.cli.main import main
-from guie.cli.refit import Fit
+from guie.cli.refit import Fit, _tell_of_before
 from guie.embed import pca as own_pca
 from guie.embed.ensemble import Tower, load_tower
 from guie.embed.pca import Moments
@@ -24,9 +24,9 @@ from guie.embed.projection import Projection
 from guie.embed.views import normalise, to_square
 from guie.export.refit import OF_PROJECTION, Refittable, has_equal_networks, open_model
 from guie.export.submission import load_script, save_module
-from guie.export.take_away import odd_images
+from guie.export.take_away import Exported, odd_images
 from guie.files import digest_of_file
-from guie.recipe import Embed
+from guie.recipe import Embed, FitImages
 from guie.run import Run
 
 N_CLASSES = 40  # of the photos, four of each; none is the run's
@@ -170,17 +170,17 @@ def test_better_trial_is_written_without_being_asked_twice(run: Run, photos: Pat
 def test_refit_of_a_refit_compares_with_the_run(
     run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The refit was fitted to the photos that tell, so its own projection would look too good."""
+    """The refit was fitted to the photos that tell, so its own projection would look too good. With other photos the
+    refit itself is compared."""
     first = made(tmp_path / "first", str(run.out), str(photos), "--share", "1")["trial"]
     assert "before: " not in capsys.readouterr().out
     second = made(tmp_path / "second", str(tmp_path / "first"), str(photos), "--share", "1")["trial"]
     assert "before: the run's own projection" in capsys.readouterr().out
     assert second["before"] == first["before"] and second["after"] == first["after"]
-    shutil.copy(run.folder(8) / "saved_model.pt", tmp_path / "alone.pt")
-    made(tmp_path / "third", str(tmp_path / "alone.pt"), str(photos))
-    capsys.readouterr()
-    made(tmp_path / "fourth", str(tmp_path / "third"), str(photos))
-    assert "before: a refit; where it was fitted to these photos, its numbers are too good" in capsys.readouterr().out
+    shutil.copytree(photos, tmp_path / "copies")
+    third = made(tmp_path / "other", str(tmp_path / "first"), str(tmp_path / "copies"), "--share", "1")["trial"]
+    assert "before: a refit; if it was fitted to these photos" in capsys.readouterr().out
+    assert third["before"]["spectrum"] > second["before"]["spectrum"] and third["after"] == second["after"]
 
 
 def test_worse_trial_writes_nothing(
@@ -353,3 +353,15 @@ def test_list_of_paths_alone(run: Run, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\n".join(lines))
     noted = made(tmp_path / "to", str(run.out), str(tmp_path / "list.csv"))
     assert noted["n_photos"] == 4 * N_CLASSES and noted["trial"]["held_out_by"] == "photo"
+
+
+def test_projection_that_may_have_seen_the_photos_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    fitted = replace(run, recipe=replace(run.recipe, embed=replace(run.recipe.embed, fit_on=(FitImages(("drawn",)),))))
+    told = []
+    of = ((run, 0, False), (run, 9, True), (None, 9, True), (run, 9, False), (fitted, 0, False))
+    for own, n_refitted, has_seen in of:
+        exported = Exported(Path(), torch.jit.ScriptModule(), own, n_refitted, {}, np.zeros(0), np.zeros(0))
+        _tell_of_before(exported, has_seen)
+        told.append(capsys.readouterr().out.partition(";")[0].partition(",")[0].strip())
+    refitted = "before: a refit"
+    assert told == ["", "before: the run's own projection", refitted, refitted, "before: fitted on what fit_on names"]

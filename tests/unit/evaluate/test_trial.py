@@ -96,7 +96,7 @@ def trial_of(
         ((0.5, 0.6), (0.5, 0.4, -0.2, -0.01), 0.6, True),  # it is not
         ((0.6, 0.5), (0.4, 0.5, 0.01, 0.2), 0.4, False),  # a gain that is not luck
         ((0.6, 0.5), (0.4, 0.5, -0.01, 0.2), 0.4, True),  # a gain that may be, and all else is less
-        ((0.6, 0.5), (0.4, 0.5, -0.01, 0.2), 0.6, False),  # a whitened projection disagrees with all numbers on purpose
+        ((0.6, 0.5), (0.4, 0.5, -0.01, 0.2), 0.6, False),  # fewer neighbours, but more of the spectrum
         ((0.6, 0.5), (0.5, 0.5, -0.1, 0.1), 0.6, True),
         ((0.6, 0.5), (0.4, 0.5, float("nan"), float("nan")), 0.6, False),
         ((0.6, 0.5), (0.4, 0.5, float("nan"), float("nan")), 0.5, True),
