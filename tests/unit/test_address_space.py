@@ -29,12 +29,14 @@ ENDS = {
 
 
 ARROW = """
-import re, resource, sys
+import re, resource, sys, threading
 from pathlib import Path
 from guie.address_space import start_arrow
 import pandas as pd
 
 start_arrow()
+for _ in range(4):  # these take the stacks of the threads that have ended
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 12_000_000, -1))
 print(len(pd.read_parquet(sys.argv[1])))
@@ -107,8 +109,8 @@ def test_tables_are_read_where_no_more_threads_start(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
 def test_threads_that_do_not_start_are_an_error_and_no_wait() -> None:
     """12 MB have room for one thread's stack of 8 MB. Arrow would wait for its second one for ever."""
-    before, after = ARROW.split("start_arrow()\nused")
-    script = f"{before}used{after.replace('print', 'start_arrow()  #')}"
+    before, after = ARROW.split("start_arrow()\nfor")
+    script = f"{before}for{after.replace('print', 'start_arrow()  #')}"
     command = ["sh", "-c", 'ulimit -s 8192; exec "$@"', "sh", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1 and done.stderr.strip().endswith("RuntimeError: can't start new thread")
