@@ -150,7 +150,7 @@ def start_libraries(modules: Sequence[str]) -> None:
         import cv2
 
         cv2.resize(square, (256, 256), interpolation=cv2.INTER_AREA)
-    if "scipy.linalg" in sys.modules:  # which has an OpenBLAS of its own, as faiss has
+    if "scipy.linalg" in sys.modules:  # scipy and faiss each bring a copy of OpenBLAS
         from scipy.linalg import blas
 
         blas.sgemm(1.0, square, square)

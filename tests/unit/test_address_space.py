@@ -77,7 +77,7 @@ def test_library_that_waits_for_ever_is_told(tmp_path: Path, monkeypatch: pytest
 def test_library_whose_threads_never_start_is_told_after_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arrow waited so at `ulimit -v 1100000`. The process has START_S of its own, so the module shortens it there."""
+    """At `ulimit -v 1100000` Arrow waited like this. The module shortens START_S in the process that tries it."""
     (tmp_path / "waits_later.py").write_text(
         "import __main__, signal, time\n"
         "import pandas\n"

@@ -36,8 +36,8 @@ The recipe's validation images of all domains are both queries and index, the
 same in every fold. So the queries of a domain are scored by the model that
 never saw the domain, and by the models that saw its other classes. A training
 image that is also a query of any domain is in no fold's training, as in the
-recipe's own run. If data.val_class_share is .5, the queries are of half of each
-domain's classes; --refit may use the images of the other half.
+recipe's own run. If data.val_class_share is .5, half of each domain's classes
+are asked about. --refit may use the images of the other half.
 
 Each fold is a run of its own below artifacts/NAME/foreign: what is finished
 is not done again, and an interrupted command goes on. Packed images are shared.

@@ -180,7 +180,7 @@ def header_problem(path: str | Path) -> str:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file's content is an image, whatever its name, and whether or not it can be decoded here."""
+    """Whether a file holds an image. Its content decides, not its name. Whether it can be decoded is not asked."""
     reason = header_problem(path)
     return (
         not reason
