@@ -85,12 +85,14 @@ def fake_recipe(domains: tuple[str, ...] = DOMAINS) -> Recipe:
 DIMENSIONS = """\
 dim,code,n_bytes,mp5,mp5_low,mp5_high,loss,p,is_exported
 16,float32,64,0.601,0.55,0.65,0.107,0.001,False
+16,int8,16,0.6,0.55,0.65,0.108,0.001,False
 64,float32,256,0.708,0.66,0.75,0.0,,True
-128,float32,512,0.7154,0.67,0.76,-0.0074,0.04,False
-2560,"all, without PCA",10240,0.742,,,-0.034,0.002,False
 64,int8,64,0.7079,0.66,0.75,0.0001,0.61,False
 64,binary,8,0.655,0.61,0.7,0.053,0.001,False
 64,"binary, 100 re-ranked by int8",72,0.7078,0.66,0.75,0.0002,0.5,False
+128,float32,512,0.7154,0.67,0.76,-0.0074,0.04,False
+2560,"all, without PCA",10240,0.742,,,-0.034,0.002,False
+2560,"all, without PCA, binary",320,0.735,,,-0.027,0.004,False
 """
 
 

@@ -24,9 +24,9 @@ from pages import paragraph
 from scipy import stats
 
 from guie.errors import run_to_the_end
-from guie.evaluate.dimensions import own_columns
+from guie.evaluate.code_loss import FLOAT
+from guie.evaluate.dimensions import FULL, own_columns
 from guie.recipe import RESERVED_DOMAINS, load_recipe
-from guie.report.sections_dimensions import dimension_rows
 from guie.run import DOORS, PROJECT
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +39,10 @@ CHOSEN = "†: something of this row was chosen by its validation score, so the 
 WIDTHS = (
     "The rows at other widths: the first numbers of a row's PCA, and all numbers before the PCA. A row's own width is "
     "in bold; a row without a PCA has no other."
+)
+CODES = (
+    "The last row at other widths and in fewer bytes: float32 has 4 bytes a number, int8 has 1, binary has a bit. "
+    "Binary codes that int8 re-ranks need both. The embedding that is exported is in bold."
 )
 INTERVAL = (
     "95 %: an interval over classes, for other classes of the same kind with these weights (mean of the ends of the "
@@ -119,17 +123,24 @@ def widths(scores: pd.DataFrame) -> str:
 
 
 def dimensions(table: pd.DataFrame) -> str:
-    """A markdown table: what other widths and codes of the exported embedding score, and their bytes.
+    """A markdown table: mP@5 of each width and code, mean and spread over the seeds; the exported embedding in bold.
 
     Args:
         table: Rows of `dimensions.csv` with the column seed.
     """
-    lines = ["| numbers | bytes | mP@5 | change |", "|---|---|---|---|"]
-    for _, rows in table.groupby(["dim", "code"], sort=False):
-        first = dimension_rows(rows.iloc[:1])[0]
-        cells = [first["name"], f"{first['n_bytes']:,}", f"**{spread(rows['mp5'])}**"]
-        change = (-rows["loss"]).mean()
-        lines.append("| " + " | ".join([*cells, "" if first["is_exported"] else f"{change:+.3f}"]) + " |")
+    names, cells = {}, {}
+    for (dim, name), rows in table.groupby(["dim", "code"], sort=False):
+        is_full, is_exported = name.startswith(FULL), bool(rows["is_exported"].iloc[0])
+        code = (name.removeprefix(FULL).removeprefix(", ") or FLOAT) if is_full else name
+        cell = spread(rows["mp5"])
+        cells[dim, code] = f"**{cell}**" if is_exported else cell
+        if code == FLOAT:
+            names[dim] = f"{dim:,}" + (", without PCA" if is_full else ", exported" if is_exported else "")
+    codes = list(dict.fromkeys(code for _, code in cells))
+    lines = ["| " + " | ".join(["numbers", *codes]) + " |", "|" + "---|" * (1 + len(codes))]
+    lines += [
+        "| " + " | ".join([name, *(cells.get((dim, code), "") for code in codes)]) + " |" for dim, name in names.items()
+    ]
     return "\n".join(lines)
 
 
@@ -208,7 +219,7 @@ unseen, too.
 {ladder(scores)}
 
 {widths(scores)}
-{"" if nested is None else chr(10) + dimensions(nested) + chr(10)}
+{"" if nested is None else chr(10).join(["", paragraph(CODES), "", dimensions(nested), ""])}
 Seconds and largest resident memory of each door:
 
 {costs(runs)}

@@ -1,8 +1,10 @@
-"""What fewer and more numbers than an embedding has would score, and what codes of the exported one cost."""
+"""What fewer and more numbers than an embedding has would score, and what codes of each width cost."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,50 +13,77 @@ import pandas as pd
 from guie.embed.codes import fit_codes
 from guie.embed.ensemble import Combined
 from guie.embed.fitted import Embedded
-from guie.embed.pca import Moments, blocks, pca_of
+from guie.embed.pca import PCA, Moments, blocks, pca_of
 from guie.embed.retrieval import mean_of_domains, retrieve
-from guie.evaluate.code_loss import code_loss
-from guie.evaluate.intervals import class_interval, paired_p
+from guie.evaluate.code_loss import FLOAT, code_precisions, compared
 from guie.settings.embed import PostProcess, Setting
 
 log = logging.getLogger(__name__)
 NESTED = (16, 32, 64, 128)
 MOST_BYTES = 2 << 30  # of the validation images' outputs at full width, which each row with a PCA searches in memory
+N_FITTED = 20_000  # training images, evenly spaced, that the codes of another width are fitted on
 FULL = "all, without PCA"
-FLOAT = "float32"  # the code of embeddings as they are; other codes stand under their names
-ByWidth = dict[tuple[int, str], np.ndarray]  # precisions of the queries by width and code
+ByWidth = dict[tuple[int, str], np.ndarray]  # precisions of the queries by width and kind
 
 
-def precisions_by_width(
-    whiten: float, combined: Combined, moments: Moments, exported: np.ndarray, class_ids: np.ndarray
-) -> ByWidth:
-    """Each query's precision by embeddings of several widths, without post-processing.
+@dataclass(frozen=True)
+class Widths:
+    """The widths at which an embedding is scored. A PCA is nested: its first 16 numbers are the PCA to 16.
 
-    A PCA is nested: its first 16 numbers are the PCA to 16.
+    Attributes:
+        kinds: Each width and its kind, the narrow first: the exported embedding and widths in `NESTED` are `FLOAT`,
+            and what is combined is `FULL`, if it is not exported itself.
+        dim: The width of the exported embedding.
+        pca: To the widest of the others; None where there is none.
+    """
+
+    kinds: tuple[tuple[int, str], ...]
+    dim: int
+    pca: PCA | None
+
+    def embeddings(self, combined: Combined | np.ndarray, exported: np.ndarray) -> Iterator[np.ndarray]:
+        """The embeddings of some images at each of `kinds`, without post-processing.
+
+        Args:
+            combined: What the setting combines, of these images, [n, width].
+            exported: Their final embeddings, float32 [n, dim].
+        """
+        pca = self.pca
+        projected = None if pca is None else np.concatenate([pca.transform(block) for block in blocks(combined)])
+        for dim, kind in self.kinds:
+            if kind == FULL:
+                yield np.concatenate([*blocks(combined)])
+            elif dim == self.dim:
+                yield exported
+            else:
+                assert projected is not None
+                yield projected[:, :dim]
+
+
+def widths_of(whiten: float, combined: Combined, moments: Moments, dim: int) -> Widths:
+    """The widths at which a setting's embedding is scored.
 
     Args:
         whiten: The setting's exponent of the whitening.
         combined: What the setting combines, of the validation images, [n, width].
         moments: Of what its PCA is fitted on; of the training images, if it has no PCA.
-        exported: The setting's embeddings of the validation images, float32 [n, dim].
-        class_ids: int64 [n].
-
-    Returns:
-        Precisions, float64 [n], by width and code, the narrow first: `exported` and the widths in `NESTED`, all as
-        `FLOAT`, and what is combined as `FULL`, if it is not `exported` itself.
+        dim: The width of its embedding.
     """
-    dim, width = exported.shape[1], combined.shape[1]
-    found = {(dim, FLOAT): retrieve(exported, class_ids).precision}
+    width = combined.shape[1]
     dims = [each for each in NESTED if each < min(width, moments.n) and each != dim]
-    if dims:
-        pca = pca_of(moments, max(dims), whiten)
-        projected = np.concatenate([pca.transform(block) for block in blocks(combined)])
-        found |= {(each, FLOAT): retrieve(projected[:, :each], class_ids).precision for each in dims}
+    kinds = [(each, FLOAT) for each in sorted([*dims, dim])]
     if width > dim and 4 * width * len(combined) <= MOST_BYTES:
-        found[width, FULL] = retrieve(combined.whole(), class_ids).precision
+        kinds.append((width, FULL))
     elif width > dim:
         log.info("%d numbers of %d images are too many to search at full width", width, len(combined))
-    return dict(sorted(found.items(), key=lambda item: item[0][0]))
+    return Widths(tuple(kinds), dim, pca_of(moments, max(dims), whiten) if dims else None)
+
+
+def precisions_by_width(widths: Widths, combined: Combined, exported: np.ndarray, class_ids: np.ndarray) -> ByWidth:
+    """Each query's precision, float64 [n], at each of the widths. For `combined` and `exported` see
+    `Widths.embeddings`."""
+    found = widths.embeddings(combined, exported)
+    return {kind: retrieve(each, class_ids).precision for kind, each in zip(widths.kinds, found, strict=True)}
 
 
 def width_columns(setting: Setting, dim: int, mp5: float, by_width: ByWidth, domains: np.ndarray) -> dict[str, float]:
@@ -89,32 +118,39 @@ def has_widths(setting: Setting) -> bool:
     return bool(setting.pca_dim) and setting.post == PostProcess()
 
 
-def dimension_table(by_width: ByWidth, embedded: Embedded, ids: pd.DataFrame) -> pd.DataFrame:
-    """The host's metric of the first numbers of one projection, of all numbers without one, and of codes.
+def dimension_table(widths: Widths, embedded: Embedded, ids: pd.DataFrame) -> pd.DataFrame:
+    """The host's metric of the first numbers of one projection, of all numbers without one, and of codes of each.
 
     Args:
-        by_width: Precisions of the exported setting, see `precisions_by_width`.
-        embedded: Its final embeddings of the training and the validation images.
+        widths: Those of the exported setting.
+        embedded: What it combines and exports, of the training and the validation images.
         ids: class_id and domain of the validation images.
 
     Returns:
-        A row for each width, ascending, then for each code of the exported embedding: dim, code, n_bytes of an image,
-        mp5 with its 95 % interval mp5_low and mp5_high (NaN where a domain has a single class), loss (the exported
-        embedding's mp5 minus this; negative is better), p of the paired test against it (NaN for itself), is_exported.
+        A row for each width, ascending, and each code of it: dim, code, n_bytes of an image, the columns of `compared`,
+        against the exported embedding (p is NaN for itself), and is_exported. A code at full width has the name
+        `FULL`, a comma and its own.
     """
-    exported = embedded.by_split["val"]
-    class_ids, domains = ids["class_id"].to_numpy(), ids["domain"].to_numpy()
-    own = exported.shape[1]
-    full = by_width[own, FLOAT]
-    rows = []
-    for (dim, code), precision in by_width.items():
-        is_exported = (dim, code) == (own, FLOAT)
-        low, high = class_interval(precision, class_ids, domains)
-        row: dict[str, Any] = {"dim": dim, "code": code, "n_bytes": 4 * dim}
-        row |= {"mp5": mean_of_domains(precision, domains)[0], "mp5_low": low, "mp5_high": high}
-        row["loss"] = mean_of_domains(full - precision, domains)[0]
-        row["p"] = np.nan if is_exported else paired_p(full, precision, class_ids, domains)
-        rows.append(row | {"is_exported": is_exported})
-    codes = code_loss(exported, ids, fit_codes(embedded.by_split["train"])).iloc[1:]  # the first is float32
-    whole = pd.concat([pd.DataFrame(rows), codes.assign(dim=own, is_exported=False)], ignore_index=True)
-    return whole[list(rows[0])].round(6)
+    found = _coded(widths, embedded, ids["class_id"].to_numpy())
+    full = found[widths.dim, FLOAT][1]
+    rows: list[dict[str, Any]] = []
+    for (dim, name), (n_bytes, precision) in found.items():
+        row = {"dim": dim, "code": name, "n_bytes": n_bytes} | compared(precision, full, ids)
+        is_exported = (dim, name) == (widths.dim, FLOAT)
+        rows.append(row | ({"p": np.nan} if is_exported else {}) | {"is_exported": is_exported})
+    return pd.DataFrame(rows).round(6)
+
+
+def _coded(widths: Widths, embedded: Embedded, class_ids: np.ndarray) -> dict[tuple[int, str], tuple[int, np.ndarray]]:
+    """The bytes of an image and the precision of each query, by width and code as dimensions.csv names it."""
+    val, train = embedded.combined["val"], embedded.combined["train"]
+    fitted_on = np.arange(0, len(train), -(-len(train) // N_FITTED))
+    of_val = widths.embeddings(val, embedded.by_split["val"])
+    of_train = widths.embeddings(train[fitted_on], embedded.by_split["train"])  # the exported: as door 08
+    found = {}
+    for (dim, kind), queries, others in zip(widths.kinds, of_val, of_train, strict=True):
+        for code, precision in code_precisions(queries, class_ids, fit_codes(others)).items():
+            if kind == FULL:
+                code = FULL if code == FLOAT else f"{FULL}, {code}"
+            found[dim, code] = precision
+    return found

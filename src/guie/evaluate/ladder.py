@@ -20,13 +20,16 @@ from guie.embed.features import FeatureStore
 from guie.embed.fitted import Embedded, check_rows, embed
 from guie.embed.pca import MOMENTS, moments_of
 from guie.embed.retrieval import Retrieval, mean_of_domains, retrieve, summarise
+from guie.evaluate.code_loss import FLOAT
 from guie.evaluate.dimensions import (
-    FLOAT,
+    FULL,
     ByWidth,
+    Widths,
     dimension_table,
     has_widths,
     precisions_by_width,
     width_columns,
+    widths_of,
 )
 from guie.evaluate.intervals import NO_INTERVAL, class_interval, paired_p
 from guie.evaluate.metrics import METRICS
@@ -43,7 +46,7 @@ DEEPER = tuple(name for name in METRICS if name not in ("mp5", "r1"))
 
 def score_ladder(run: Run) -> dict[str, Any]:
     """Scores every setting on the validation images, at other widths too. Keeps the neighbours of all settings, and the
-    embeddings and PCA of the last, with the intervals of its other widths and what its codes score (`dimensions.csv`).
+    embeddings and PCA of the last, with the intervals of its other widths and their codes (`dimensions.csv`).
 
     Returns:
         mp5 and r1 of the last setting, and n_settings.
@@ -59,31 +62,35 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
         found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
-        by_width = _by_width(embedded, setting, val) if has_widths(setting) else {}
+        by_width = _by_width(embedded, setting, val["class_id"].to_numpy()) if has_widths(setting) else {}
         rows.append(_score_row(run, setting, embedded, found, before, val, by_width))
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
-    dimensions = _dimensions(run, embedded, features, by_width, val)
+    dimensions = _dimensions(run, embedded, features, val)
     if accelerator.is_main_process:
         _write(run, rows, dimensions, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
 
-def _by_width(embedded: Embedded, setting: Setting, val: pd.DataFrame) -> ByWidth:
+def _by_width(embedded: Embedded, setting: Setting, class_ids: np.ndarray) -> ByWidth:
     """Precisions of a setting at several widths."""
+    widths = _widths(embedded, setting)
+    return precisions_by_width(widths, embedded.combined["val"], embedded.by_split["val"], class_ids)
+
+
+def _widths(embedded: Embedded, setting: Setting) -> Widths:
+    """The widths at which a setting's embedding is scored."""
     moments = embedded.moments or moments_of([embedded.combined["train"]])
-    class_ids = val["class_id"].to_numpy()
-    return precisions_by_width(setting.whiten, embedded.combined["val"], moments, embedded.by_split["val"], class_ids)
+    return widths_of(setting.whiten, embedded.combined["val"], moments, embedded.by_split["val"].shape[1])
 
 
-def _dimensions(
-    run: Run, embedded: Embedded, features: MemberFeatures, by_width: ByWidth, val: pd.DataFrame
-) -> pd.DataFrame:
-    """What other widths and codes of the exported embedding score, logged as one line.
+def _dimensions(run: Run, embedded: Embedded, features: MemberFeatures, val: pd.DataFrame) -> pd.DataFrame:
+    """What other widths of the exported embedding and their codes score. The log tells the widths and the codes of the
+    exported one.
 
     Embeddings of the training images, on which codes are fitted, are added to `embedded` where it has none. Then the
     smaller widths are those of a PCA that is fitted on them.
@@ -92,10 +99,12 @@ def _dimensions(
     if "train" not in embedded.by_split:
         embedded.combined["train"] = Combined(run, final, features, "train")
         embedded.by_split["train"] = embedded.combined["train"].whole()
-    table = dimension_table(by_width or _by_width(embedded, final, val), embedded, val)
-    names = [str(row.dim) if row.code == FLOAT else f"{row.dim} {row.code}" for row in table.itertuples()]
-    told = ", ".join(f"{name}: {mp5:.3f}" for name, mp5 in zip(names, table["mp5"], strict=True))
-    log.info("mP@5 of other widths and codes: %s", told)
+    table = dimension_table(_widths(embedded, final), embedded, val)
+    scores = table.set_index(["dim", "code"])["mp5"]
+    told = ", ".join(f"{dim}: {score:.3f}" for (dim, code), score in scores.items() if code in (FLOAT, FULL))
+    log.info("mP@5 of other widths: %s", told)
+    own = embedded.by_split["val"].shape[1]
+    log.info("mP@5 of codes: %s", ", ".join(f"{code}: {score:.3f}" for code, score in scores[own].items()))
     return table
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from guie.evaluate.dimensions import FLOAT
+from guie.evaluate.code_loss import FLOAT
 from guie.report.collect import is_number
 from guie.report.markup import NOTHING, score_text
 

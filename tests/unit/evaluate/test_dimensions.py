@@ -11,7 +11,7 @@ from sklearn import decomposition
 from guie.embed.fitted import Embedded
 from guie.embed.pca import moments_of, pca_of
 from guie.evaluate import dimensions
-from guie.evaluate.dimensions import dimension_table, precisions_by_width, width_columns
+from guie.evaluate.dimensions import dimension_table, precisions_by_width, width_columns, widths_of
 from guie.recipe import Member, PostProcess, Setting
 
 DIM, EXPORTED = 40, 24
@@ -32,18 +32,14 @@ def given() -> tuple[Rows, Rows, pd.DataFrame]:
 
 def table_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting) -> pd.DataFrame:
     train, val, ids = given
-    if not setting.pca_dim:
-        embedded = Embedded({"val": val.values, "train": train.values})
-    else:
-        moments = moments_of([train])
+    combined: Any = {"val": val, "train": train}
+    moments = moments_of([train])
+    by_split = {split: rows.values for split, rows in combined.items()}
+    if setting.pca_dim:
         pca = pca_of(moments, setting.pca_dim, setting.whiten)
-        by_split = {"val": pca.transform(val.values), "train": pca.transform(train.values)}
-        embedded = Embedded(by_split, pca=pca, moments=moments)
-    combined: Any = val
-    moments = embedded.moments or moments_of([train])
-    labels = ids["class_id"].to_numpy()
-    by_width = precisions_by_width(setting.whiten, combined, moments, embedded.by_split["val"], labels)
-    return dimension_table(by_width, embedded, ids)
+        by_split = {split: pca.transform(values) for split, values in by_split.items()}
+    widths = widths_of(setting.whiten, combined["val"], moments, by_split["val"].shape[1])
+    return dimension_table(widths, Embedded(by_split, combined), ids)
 
 
 def by_hand(given: tuple[Rows, Rows, pd.DataFrame], dim: int, whiten: float = 0.0) -> float:
@@ -78,22 +74,44 @@ def test_widths_are_prefixes_of_one_pca_and_all_numbers_without_it(given: tuple[
     assert floats["n_bytes"].tolist() == [4 * dim for dim in floats.index]
 
 
-def test_codes_are_of_the_exported_embedding(given: tuple[Rows, Rows, pd.DataFrame]) -> None:
-    table = table_of(given, Setting("final", MEMBERS, EXPORTED)).iloc[4:].set_index("code")
-    assert table.index.tolist() == ["int8", "binary", "binary, 100 re-ranked by int8"]
-    assert (table["dim"] == EXPORTED).all() and table["n_bytes"].tolist() == [24, 3, 27]
+def test_codes_of_every_width_stand_under_it(given: tuple[Rows, Rows, pd.DataFrame]) -> None:
+    """Each code of a width keeps the numbers of that width: its precision is that of the same numbers in steps of the
+    largest training number / 127, or of their signs."""
+    table = table_of(given, Setting("final", MEMBERS, EXPORTED))
+    assert list(zip(table["dim"], table["n_bytes"], strict=True)) == [
+        *((16, n) for n in (64, 16, 2, 18)),
+        *((EXPORTED, n) for n in (96, 24, 3, 27)),
+        *((32, n) for n in (128, 32, 4, 36)),
+        *((DIM, n) for n in (160, 40, 5, 45)),
+    ]
+    own = ["float32", "int8", "binary", "binary, 100 re-ranked by int8"]
+    full = "all, without PCA"
+    assert table["code"].tolist() == [*own * 3, full, *(f"{full}, {code}" for code in own[1:])]
     train, val, ids = given
-    pca = decomposition.PCA(EXPORTED).fit(train.values.astype(np.float64))
-    signs = np.where(pca.transform(val.values.astype(np.float64)) > 0, 1.0, -1.0)
-    # ties of few bits may be broken otherwise: the bound is a query's share
-    assert table.loc["binary", "mp5"] == pytest.approx(mean_by_domain(signs, ids), abs=0.03)
-    assert table.loc["binary", "loss"] > 0.02 and abs(table.loc["int8", "loss"]) < 0.02
+    pca = decomposition.PCA(32).fit(train.values.astype(np.float64))
+    train_32, val_32 = (pca.transform(rows.values.astype(np.float64)) for rows in (train, val))
+    at = {dim: (train_32[:, :dim], val_32[:, :dim]) for dim in (16, EXPORTED, 32)} | {DIM: (train.values, val.values)}
+    scores = table.set_index(["dim", table["code"].str.removeprefix(f"{full}, ")])
+    for dim, (train_at, val_at) in at.items():
+        unit, of_val = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (train_at, val_at))
+        steps = np.clip(np.rint(of_val / (np.abs(unit).max() / 127)), -127, 127)
+        # equal similarities of a few may be ordered otherwise: the bound is a share of the queries
+        assert scores.loc[(dim, "int8"), "mp5"] == pytest.approx(mean_by_domain(steps, ids), abs=0.004), dim
+        signs = np.where(val_at > 0, 1.0, -1.0)
+        assert scores.loc[(dim, "binary"), "mp5"] == pytest.approx(mean_by_domain(signs, ids), abs=0.03), dim
+    exported = scores.loc[(EXPORTED, "float32"), "mp5"]
+    np.testing.assert_allclose(table["loss"], exported - table["mp5"], atol=2e-6)
+    assert table["is_exported"].tolist() == [i == 4 for i in range(16)]
 
 
 def test_embedding_without_pca_is_itself_and_prefixes_of_its_own_pca(given: tuple[Rows, Rows, pd.DataFrame]) -> None:
     table = table_of(given, Setting("head", MEMBERS))
     floats = table[table["code"] == "float32"].set_index("dim")
-    assert floats.index.tolist() == [16, 32, DIM] and floats["is_exported"].tolist() == [False, False, True]
+    assert (
+        len(table) == 12
+        and floats.index.tolist() == [16, 32, DIM]
+        and floats["is_exported"].tolist() == [False, False, True]
+    )
     assert floats.loc[16, "mp5"] == pytest.approx(by_hand(given, 16), abs=1e-6)
     assert floats.loc[DIM, "mp5"] == pytest.approx(mean_by_domain(given[1].values, given[2]), abs=1e-6)
 
@@ -104,16 +122,18 @@ def test_widths_that_need_more_images_or_memory_are_left_out(
     train, val, ids = given
     few = (Rows(train.values[:20]), val, ids)
     table = table_of(few, Setting("final", MEMBERS, 12))
-    assert table["dim"].tolist() == [12, 16, DIM, 12] and table["code"].iloc[-1] == "int8"  # 12 bits are no bytes
+    assert table["dim"].tolist() == [12] * 2 + [16] * 4 + [DIM] * 4  # 12 bits are no bytes
+    assert table["code"].iloc[:3].tolist() == ["float32", "int8", "float32"]
     monkeypatch.setattr(dimensions, "MOST_BYTES", 4 * DIM * len(val) - 1)
-    assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12, 16, 12]
+    assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12] * 2 + [16] * 4
 
 
 def columns_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting, dim: int) -> dict[str, float]:
     train, val, ids = given
     moments, combined, labels = moments_of([train]), cast(Any, val), ids["class_id"].to_numpy()
     exported = pca_of(moments, dim, setting.whiten).transform(val.values) if setting.pca_dim else val.values
-    by_width = precisions_by_width(setting.whiten, combined, moments, exported, labels)
+    widths = widths_of(setting.whiten, combined, moments, exported.shape[1])
+    by_width = precisions_by_width(widths, combined, exported, labels)
     return width_columns(setting, dim, 0.5, by_width, ids["domain"].to_numpy())
 
 
