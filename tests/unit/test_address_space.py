@@ -97,6 +97,14 @@ def test_libraries_that_start_are_not_told(tmp_path: Path) -> None:
     check_address_space(["starts"], "door 09", tmp_path)
 
 
+def test_package_is_found_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-S` leaves out what is installed. A door finds the package by the folder of its script, which the process that
+    tries the libraries does not have."""
+    text = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('guie') else 3)"
+    monkeypatch.delenv("PYTHONPATH")
+    assert address_space._failure([sys.executable, "-P", "-S", "-c", text]) == ""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the address space in use from /proc")
 def test_tables_are_read_where_no_more_threads_start(tmp_path: Path) -> None:
     pd.DataFrame({"a": range(1000)}).to_parquet(tmp_path / "a.parquet")

@@ -313,6 +313,24 @@ def test_refit_of_a_run_that_was_made_anew_is_told(
     assert main(["refit", str(tmp_path / "copy.pt"), *words]) == 0
 
 
+def test_run_that_exports_another_width_since_is_told(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refit of 64 numbers cannot be compared with its run of the same networks, which now has 16."""
+    own = tmp_path / "runs/small"
+    shutil.copytree(run.out, own)
+    made(tmp_path / "to", str(own), str(photos))
+    shutil.rmtree(own)
+    recipe = small_recipe(is_ensemble=True)
+    shelf, final = recipe.embed.settings
+    make_small_run(own, recipe=replace(recipe, embed=Embed((shelf, replace(final, pca_dim=16)), dim=16)))
+    capsys.readouterr()
+    assert main(["refit", str(tmp_path / "to"), str(photos), "--to", str(tmp_path / "other"), "--anyway"]) == 2
+    told = capsys.readouterr().err
+    assert "has 64 numbers, and its run exports 16 since: name the run itself" in told and "Traceback" not in told
+    assert not (tmp_path / "other/saved_model.pt").exists()
+
+
 @pytest.mark.parametrize("other", [{"views": ("flip",)}, {"image_px": 40}], ids=["another view", "another size"])
 def test_equal_tensors_that_see_images_otherwise_are_other_networks(
     run: Run, tmp_path: Path, other: dict[str, object]
