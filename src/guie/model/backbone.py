@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from guie.model.class_token import keep_class_token
 from guie.model.fitting import fits, load_into
 from guie.model.libraries import build_network
 from guie.model.normalisation import mean_std
@@ -93,6 +94,7 @@ def build_backbone(
     set_resolution(network, image_px, patch_stride)
     pooling = take_feature(network, model.feature)
     backbone = Backbone(network.eval().to(memory_format=torch.channels_last), 0, pooling)
+    keep_class_token(network, pooling, backbone, image_px)
     with torch.no_grad():
         backbone.feature_dim = backbone(torch.zeros(1, 3, image_px, image_px)).shape[1]
     return backbone

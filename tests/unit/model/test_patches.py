@@ -109,7 +109,8 @@ def test_overlap_is_the_librarys_forward_of_the_patches_side_by_side(name: str, 
 def test_open_clip_vit_cuts_overlapping_patches():
     backbone = build_backbone(Model("open_clip", "ViT-S-32-alt"), 96, patch_stride=16, seed=1)
     seen: list[int] = []
-    backbone.network.transformer.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    first = backbone.network.transformer.resblocks[0]
+    first.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     with torch.no_grad():
         assert backbone(torch.randn(2, 3, 96, 96)).shape == (2, backbone.feature_dim)
     assert seen == [1 + 5 * 5]
