@@ -2,13 +2,13 @@
 
 The images are minibench's, the backbone is the project's ViT-Ti/16 at 144 px (81 patches). All rows start from the same
 head-only stage and train the backbone with that head fixed, in steps of 32 images; a row may end with an epoch that
-sees all patches. Seconds are those of the fastest epoch's steps, times the epochs, all of one run, so ratios are of the
-same machine in the same hour. Also a recipe, which the doors run: what is finished is skipped, so the script may be
-broken off and started again.
+sees all patches. The `higher` rows train on from the row `all` at 192 px (144 patches). Seconds are those of the
+fastest epoch's steps, times the epochs, all of one run, so ratios are of the same machine in the same hour. Also a
+recipe, which the doors run: what is finished is skipped, so the script may be broken off and started again.
 
-Run, an hour a seed on one core:
+Run, an hour and a half a seed on one core:
      python tests/benchmarks/patch_drop.py --data-root ../shared/data
-The steps alone, on one batch in memory, the shares in turn; two minutes:
+The steps alone, on one batch in memory, the shares in turn; four minutes:
      python tests/benchmarks/patch_drop.py --bare
 """
 
@@ -18,6 +18,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,11 @@ from guie.recipes.minibench import RECIPE as MINIBENCH
 from guie.run import PROJECT
 
 HERE = Path(__file__).resolve().parent
+Row = tuple[str, float, int, int]
 PX, LR, LAST_LR = 144, 4e-4, 1e-4
+HIGHER_PX, HIGHER_LR = 192, 2e-4
 # Of each row: its name, the share of the patches that is left out, epochs so, then epochs with all patches.
-ROWS = (
+ROWS: tuple[Row, ...] = (
     ("all", 0.0, 4, 0),
     ("half", 0.5, 4, 0),
     ("half_then_all", 0.5, 3, 1),
@@ -43,6 +46,9 @@ ROWS = (
     ("three_quarters_then_all", 0.75, 3, 1),
     ("three_quarters_longer_then_all", 0.75, 7, 1),
 )
+# The same of a stage at more pixels, which starts from `all`.
+START = "all_at_more_pixels"  # their start
+HIGHER_ROWS: tuple[Row, ...] = (("higher", 0.0, 2, 0), ("higher_half", 0.5, 2, 0), ("higher_one_epoch", 0.0, 1, 0))
 SHARES = (0.0, 0.25, 0.5, 0.75)
 N_ROUNDS, BATCH = 12, 32
 
@@ -58,6 +64,13 @@ def stages_of(name: str, share: float, n_epochs: int, n_whole: int) -> tuple[Sta
     return first, replace(first, name=name, start=Start(of=first.name), cost=Cost(), optim=optim)
 
 
+def higher_stage(name: str, share: float, n_epochs: int) -> Stage:
+    """A row's stage at more pixels, from the backbone of `all`."""
+    stage = backbone(name, HIGHER_PX, n_epochs, HIGHER_LR)
+    optim = replace(stage.optim, batch_size=BATCH)
+    return replace(stage, start=Start(of="all"), cost=Cost(patch_drop=share), optim=optim)
+
+
 RECIPE = Recipe(
     name="patch_drop",
     data=replace(MINIBENCH.data, pack_px=200),
@@ -66,13 +79,15 @@ RECIPE = Recipe(
         DEMO.stages,
         head=(head("s1_head", PX),),
         backbone=tuple(stage for row in ROWS for stage in stages_of(*row)),
-        highres=(),
+        highres=tuple(higher_stage(name, share, n_epochs) for name, share, n_epochs, _ in HIGHER_ROWS),
     ),
     embed=replace(
         DEMO.embed,
         settings=(
             Setting("head-only", (Member("s1_head", PX),)),
             *(Setting(name, (Member(name, PX),)) for name, *_ in ROWS),
+            Setting(START, (Member("all", HIGHER_PX),)),
+            *(Setting(name, (Member(name, HIGHER_PX),)) for name, *_ in HIGHER_ROWS),
         ),
     ),
 )
@@ -83,27 +98,33 @@ def measured(runs: list[Path]) -> pd.DataFrame:
     found = []
     for seed, run in enumerate(runs):
         scores = pd.read_csv(run / "07_embeddings/scores.csv").set_index("setting")
-        for row in ROWS:
+        folders = {name: [run / "05_backbone" / s.name for s in stages_of(name, *rest)] for name, *rest in ROWS}
+        folders |= {name: [run / "06_highres" / name] for name, *_ in HIGHER_ROWS}
+        for row, of_stages in folders.items():
             seconds = 0.0
-            for stage in stages_of(*row):
-                epochs = pd.read_csv(run / "05_backbone" / stage.name / "metrics.csv")["seconds"]
+            for folder in of_stages:
+                epochs = pd.read_csv(folder / "metrics.csv")["seconds"]
                 seconds += epochs.min() * len(epochs)  # in the others the machine may have stood still
-            columns = {"seed": seed, "row": row[0], "seconds": round(seconds, 1)}
-            found.append(columns | {name: scores.loc[row[0], name] for name in ("mp5", "r1")})
+            columns = {"seed": seed, "row": row, "seconds": round(seconds, 1)}
+            found.append(columns | {name: scores.loc[row, name] for name in ("mp5", "r1")})
+        row = {"seed": seed, "row": START, "seconds": 0.0}
+        found.append(row | {name: scores.loc[START, name] for name in ("mp5", "r1")})
     return pd.DataFrame(found)
 
 
-def table(found: pd.DataFrame) -> str:
-    """The markdown table: seconds, ratio and scores, and the differences from training with all patches."""
+def table(found: pd.DataFrame, rows: Sequence[Row]) -> str:
+    """The markdown table of some rows: seconds, ratio and scores, and the differences from the first, which trains with
+    all patches."""
+    first = rows[0][0]
     lines = [
-        "| row | left out | epochs so | epochs with all | steps, s | times as fast | mP@5 | minus `all` |",
+        f"| row | left out | epochs so | epochs with all | steps, s | times as fast | mP@5 | minus `{first}` |",
         "|" + "---|" * 8,
     ]
-    whole = found[found["row"] == "all"].set_index("seed")
-    for name, share, n_epochs, n_whole in ROWS:
+    whole = found[found["row"] == first].set_index("seed")
+    for name, share, n_epochs, n_whole in rows:
         own = found[found["row"] == name].set_index("seed")
         ratio = (whole["seconds"] / own["seconds"]).mean()
-        difference = _interval((own["mp5"] - whole["mp5"]).to_numpy()) if name != "all" else ""
+        difference = _interval((own["mp5"] - whole["mp5"]).to_numpy()) if name != first else ""
         lines.append(
             f"| `{name}` | {share:g} | {n_epochs} | {n_whole} | {own['seconds'].mean():.0f} | **{ratio:.2f} x** | "
             f"{own['mp5'].mean():.3f} | {difference} |"
@@ -119,14 +140,14 @@ def _interval(values: np.ndarray) -> str:
     return f"{values.mean():+.3f} ± {half:.3f}"
 
 
-def bare() -> str:
+def bare(image_px: int) -> str:
     """The median step of each share on one batch, forward, backward and optimizer; the shares take turns, so that
     other work on the machine meets all alike."""
     from guie.model.backbone import build_backbone
     from guie.model.patch_drop import drop_patches
 
-    network = build_backbone(DEMO.model, PX).train()
-    pixels = torch.randn(BATCH, 3, PX, PX).contiguous(memory_format=torch.channels_last)
+    network = build_backbone(DEMO.model, image_px).train()
+    pixels = torch.randn(BATCH, 3, image_px, image_px).contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     seconds: dict[float, list[float]] = {share: [] for share in SHARES}
     for _ in range(N_ROUNDS):
@@ -138,7 +159,7 @@ def bare() -> str:
             optimizer.step()
             seconds[share].append(time.perf_counter() - began)
     medians = {share: statistics.median(values[2:]) for share, values in seconds.items()}
-    lines = ["| left out | images/s | times as fast |", "|---|---|---|"]
+    lines = [f"| left out at {image_px} px | images/s | times as fast |", "|---|---|---|"]
     for share, median in medians.items():
         lines.append(f"| {share:g} | {BATCH / median:.1f} | **{medians[0.0] / median:.2f} x** |")
     return "\n".join(lines)
@@ -156,7 +177,7 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help="only the steps, on one batch in memory")
     arguments = parser.parse_args()
     if arguments.bare:
-        print(bare())
+        print(bare(PX), bare(HIGHER_PX), sep="\n\n")
         return
     arguments.recipe = str(Path(__file__).resolve())
     for seed in arguments.seeds:
@@ -170,7 +191,8 @@ def main() -> None:
     {versions["torch"]}; the project's ViT-Ti/16 at {PX} px on minibench's images, batches of {BATCH}. The head is
     fixed. mP@5 of unseen classes, 64-d; ± is the half of a 95 % interval over the seeds (Student's t).
     """
-    text = f"# Patches left out while training\n\n{paragraph(told)}\n\n{table(found)}\n"
+    tables = f"{table(found, ROWS)}\n\n{table(found, HIGHER_ROWS)}"
+    text = f"# Patches left out while training\n\n{paragraph(told)}\n\n{tables}\n"
     (HERE / "patch_drop.md").write_text(text, encoding="utf-8")
     print(text)
 

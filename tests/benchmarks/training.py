@@ -16,7 +16,7 @@ Run, 25 minutes for the first seed, 20 for each other:
 On an accelerator, both sides in bf16 by autocast; or the backbone stages alone, in some minutes:
      python tests/benchmarks/training.py --device cuda
      python tests/benchmarks/training.py --device cuda --steps
-The ViT's steps alone, on one batch in memory; or with PASSIVE, as the doors have it:
+The ViT's steps alone, on one batch in memory, of the networks of timm and guie; or with PASSIVE, as the doors have it:
      OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare
 """
 
@@ -42,7 +42,7 @@ from guie.data.packed import PackedImages
 from guie.embed.retrieval import retrieve, summarise
 from guie.errors import run_to_the_end
 from guie.machine import n_cores
-from guie.recipe import load_recipe
+from guie.recipe import Model, load_recipe
 from guie.run import FOLDERS, PROJECT, Run
 
 PX, N_EPOCHS, BATCH, LR, MARGIN = 112, 10, 128, 2e-3, 0.3
@@ -91,12 +91,14 @@ def main() -> None:
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--steps", action="store_true", help="the backbone stages alone, of the first seed")
-    p.add_argument("--bare", action="store_true", help="images/s of the ViT's steps alone, on one batch in memory")
+    p.add_argument("--bare", action="store_true", help="the ViT's steps alone, on one batch in memory")
     p.add_argument("--plain", nargs=5, metavar=("MODEL", "PACK", "WEIGHTS", "SEED", "START"), help=argparse.SUPPRESS)
     p.add_argument("--door-4", nargs=2, metavar=("START", "OPTIONS"), help=argparse.SUPPRESS)
     arguments = p.parse_args()
     if arguments.bare:
-        print(f"{bare():.1f} images/s, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}")
+        timms, ours = bare()
+        print(f"timm's network {timms:.1f} images/s, guie's {ours:.1f}: {ours / timms:.2f} x")
+        print(f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}, {torch.get_num_threads()} threads")
         return
     if arguments.plain:
         model, pack, weights, seed, start = arguments.plain
@@ -311,23 +313,28 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def bare() -> float:
-    """Images/s of the ViT's backbone stage, the median step's, without a loader."""
+def bare() -> tuple[float, float]:
+    """Images/s of the ViT's backbone stage, without a loader, as timm builds the network and as guie does. They take
+    turns; the median step's."""
     import timm
 
-    network, pixels, seconds = (
-        timm.create_model(MODELS["vit"][0], num_classes=0, img_size=PX).train(),
-        torch.randn(STEP_BATCH, 3, PX, PX),
-        [],
-    )
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    from guie.model.backbone import build_backbone
+
+    name = MODELS["vit"][0]
+    model = Model("timm", name, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    networks = [timm.create_model(name, num_classes=0, img_size=PX).train(), build_backbone(model, PX).train()]
+    optimizers = [torch.optim.AdamW(network.parameters(), lr=1e-4) for network in networks]
+    pixels = torch.randn(STEP_BATCH, 3, PX, PX)
+    seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(N_STEPS):
-        began = time.time()
-        optimizer.zero_grad()
-        network(pixels).square().mean().backward()
-        optimizer.step()
-        seconds.append(time.time() - began)
-    return STEP_BATCH / statistics.median(seconds)
+        for network, optimizer, own in zip(networks, optimizers, seconds, strict=True):
+            began = time.time()
+            optimizer.zero_grad()
+            network(pixels).square().mean().backward()
+            optimizer.step()
+            own.append(time.time() - began)
+    timms, ours = (STEP_BATCH / statistics.median(own) for own in seconds)
+    return timms, ours
 
 
 def plain_steps(backbone: nn.Module, neck: nn.Module, loss: nn.Module, train: Any, device: torch.device) -> float:
