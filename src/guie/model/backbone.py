@@ -94,7 +94,7 @@ def build_backbone(
     set_resolution(network, image_px, patch_stride)
     pooling = take_feature(network, model.feature)
     backbone = Backbone(network.eval().to(memory_format=torch.channels_last), 0, pooling)
-    keep_class_token(network, pooling, backbone, image_px)
+    keep_class_token(network, pooling)
     with torch.no_grad():
         backbone.feature_dim = backbone(torch.zeros(1, 3, image_px, image_px)).shape[1]
     return backbone

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Callable
 
 import open_clip
 import pytest
@@ -43,11 +44,18 @@ def clip(**options: object) -> nn.Module:
     return stirred(open_clip.transformer.VisionTransformer(**CLIP | options))
 
 
+def tokens_first() -> nn.Module:
+    """An open_clip network whose blocks take [t, n, d]."""
+    network = clip()
+    network.transformer = stirred(open_clip.transformer.Transformer(48, 3, 3, 4.0, batch_first=False))
+    return network
+
+
 def changed(network: nn.Module, feature: str = "") -> Backbone:
     """A copy as `build_backbone` makes it."""
     network = copy.deepcopy(network)
     backbone = Backbone(network, 0, take_feature(network, feature))
-    keep_class_token(network, backbone.pooling, backbone, PX)
+    keep_class_token(network, backbone.pooling)
     return backbone
 
 
@@ -111,6 +119,26 @@ def test_class_token_of_a_network_that_pools_otherwise() -> None:
         torch.testing.assert_close(backbone(pixels), expected, rtol=1e-5, atol=1e-4)
 
 
+def test_network_in_open_clips_wrapper_is_changed() -> None:
+    wrapped = open_clip.timm_model.TimmModel("vit_tiny_patch16_224", 20, pool="token", proj="linear")
+    stirred(wrapped)
+    backbone, pixels = changed(wrapped), torch.randn(2, 3, 224, 224)
+    assert type(backbone.network.trunk.blocks[-1]) is TimmBlock
+    with torch.no_grad():
+        expected = wrapped(pixels)
+        torch.testing.assert_close(backbone(pixels), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+class Other(timm.layers.Attention):
+    """Another class, which may compute another thing."""
+
+
+def with_attention(attention: nn.Module) -> nn.Module:
+    network = vit()
+    network.blocks[-1].attn = attention.eval()
+    return network
+
+
 @pytest.mark.parametrize(
     ("network", "feature"),
     [
@@ -120,27 +148,69 @@ def test_class_token_of_a_network_that_pools_otherwise() -> None:
         (clip(), "gem"),
         (clip(pool_type="avg"), ""),
         (clip(attentional_pool=True, attn_pooler_queries=4, attn_pooler_heads=4), ""),
+        (tokens_first(), ""),
         (vit(block_fn=timm.models.vision_transformer.ParallelScalingBlock), ""),
+        (with_attention(Other(48, num_heads=3)), ""),
+        (with_attention(timm.layers.Attention(48, num_heads=3, gated=True)), ""),
+        (stirred(timm.create_model("deit_tiny_distilled_patch16_224", num_classes=0, img_size=PX)), ""),
         (timm.create_model("resnet10t", num_classes=0), ""),
     ],
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
-def test_other_features_and_blocks_stay(network: nn.Module, feature: str) -> None:
-    backbone = changed(network, feature)
-    assert not [part for part in backbone.modules() if isinstance(part, TimmBlock | OpenClipBlock)]
-
-
-def test_block_that_computes_something_else_stays(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As if the library's block did more in another version."""
-    monkeypatch.setattr(class_token.TimmBlock, "forward", lambda self, tokens: tokens[:, :1] + 1)
-    network, pixels = vit(), torch.randn(2, 3, PX, PX)
+def test_other_features_and_blocks_stay(network: nn.Module, feature: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A distilled network also reads its second token."""
     with caplog.at_level(logging.WARNING):
-        backbone = changed(network)
-    assert "the last block of VisionTransformer computes all tokens" in caplog.text
+        backbone = changed(network, feature)
+    assert not [part for part in backbone.modules() if isinstance(part, TimmBlock | OpenClipBlock)]
+    assert not caplog.records
+
+
+def forgets_the_attention(block: TimmBlock, tokens: Tensor) -> Tensor:
+    first = tokens[:, :1]
+    return first + block.ls2(block.mlp(block.norm2(first)))
+
+
+def reads_what_is_not_there(block: TimmBlock, tokens: Tensor) -> Tensor:
+    return tokens[:, :1] + block.norm3(tokens)
+
+
+@pytest.mark.parametrize("other", [forgets_the_attention, reads_what_is_not_there])
+@pytest.mark.parametrize("scale", [None, 1e-5], ids=["", "tiny layer scale"])
+def test_block_that_computes_something_else_stays(
+    other: Callable[..., Tensor], scale: float | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if the library's block did more in another version. At first a layer scale hides what the block adds."""
+    monkeypatch.setattr(class_token.TimmBlock, "forward", other)
+    network = timm.models.vision_transformer.VisionTransformer(**SMALL, init_values=scale).eval()
+    with caplog.at_level(logging.WARNING):
+        backbone, pixels = changed(network), torch.randn(2, 3, PX, PX)
+    assert "the last block of VisionTransformer is not the one that guie knows" in caplog.text
     with torch.no_grad():
         torch.testing.assert_close(backbone(pixels), network(pixels))
+
+
+def test_weights_that_are_no_numbers_change_nothing() -> None:
+    network = vit()
+    with torch.no_grad():
+        network.blocks[-1].norm1.weight[3] = float("nan")
+    assert type(changed(network).network.blocks[-1]) is TimmBlock
+
+
+def test_no_random_number_is_drawn() -> None:
+    network = vit()
+    before = torch.get_rng_state()
+    keep_class_token(network, "")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_of_attention_and_projection_acts_while_training() -> None:
+    for rates in ({"attn_drop_rate": 0.5}, {"proj_drop_rate": 0.5}):
+        network, tokens = vit(**rates), torch.randn(2, 5, 48)
+        block = TimmBlock(network.blocks[-1]).train()
+        assert not torch.equal(block(tokens), block(tokens)), rates
+        block.mlp.eval()
+        assert not torch.equal(block(tokens), block(tokens)), rates
+        assert torch.equal(block.eval()(tokens), block(tokens))
 
 
 def test_a_recipes_backbone_does_less() -> None:
