@@ -53,7 +53,7 @@ DOORS = {
     9: "src/09_report.py",
 }
 PHASE_FOLDERS = {"head": FOLDERS[4], "backbone": FOLDERS[5], "highres": FOLDERS[6]}
-DIMENSIONS = "dimensions.csv"  # of door 07: what other widths and codes of the exported embedding score
+DIMENSIONS = "dimensions.csv"  # of door 07: what the exported embedding scores at other widths and as codes
 FOREIGN = "foreign"  # in a run's folder: what guie foreign finds about its recipe
 FOREIGN_HEAD = "foreign_head"  # the same with --head-only
 FOREIGN_SUMMARY = "summary.csv"  # in either: the scores of domains seen and never seen

@@ -24,8 +24,9 @@ def code_loss(embeddings: np.ndarray, ids: pd.DataFrame, codes: Codes) -> pd.Dat
     Returns:
         A row for each code: code, n_bytes of an image, and the columns of `compared`, against float32.
     """
-    precisions = code_precisions(embeddings, ids["class_id"].to_numpy(), codes)
-    full = precisions[FLOAT][1]
+    class_ids = ids["class_id"].to_numpy()
+    full = retrieve(embeddings, class_ids).precision
+    precisions = {FLOAT: (4 * embeddings.shape[1], full), **code_precisions(embeddings, class_ids, codes)}
     return pd.DataFrame(
         [
             {"code": name, "n_bytes": n_bytes} | compared(precision, full, ids)
@@ -35,15 +36,19 @@ def code_loss(embeddings: np.ndarray, ids: pd.DataFrame, codes: Codes) -> pd.Dat
 
 
 def code_precisions(embeddings: np.ndarray, class_ids: np.ndarray, codes: Codes) -> dict[str, tuple[int, np.ndarray]]:
-    """The bytes of an image and the precision of each query, float64 [n], by code, `FLOAT` first.
+    """What an image's code takes and finds. Binary codes are whole bytes: without a multiple of 8 numbers there are
+    none.
 
-    Binary codes are whole bytes: without a multiple of 8 numbers there are none.
+    Args:
+        embeddings: float [n, dim].
+        class_ids: int64 [n].
+        codes: Fitted on other images.
+
+    Returns:
+        By code: bytes of an image, and the precision of each query, float64 [n].
     """
     int8, dim = codes.to_int8(embeddings), embeddings.shape[1]
-    precisions = {
-        FLOAT: (4 * dim, retrieve(embeddings, class_ids).precision),
-        "int8": (dim, retrieve(codes.from_int8(int8), class_ids).precision),
-    }
+    precisions = {"int8": (dim, retrieve(codes.from_int8(int8), class_ids).precision)}
     if has_bits(dim):
         bits = to_bits(embeddings)
         precisions["binary"] = (dim // 8, retrieve(signs(bits), class_ids).precision)

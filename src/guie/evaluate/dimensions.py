@@ -21,6 +21,7 @@ from guie.settings.embed import PostProcess, Setting
 log = logging.getLogger(__name__)
 NESTED = (16, 32, 64, 128)
 MOST_BYTES = 2 << 30  # of the validation images' outputs at full width, which each row with a PCA searches in memory
+MOST_CODED = 256 << 20  # bytes of the validation images' embeddings at a width whose codes are searched, too
 N_FITTED = 20_000  # training images, evenly spaced, that the codes of another width are fitted on
 FULL = "all, without PCA"
 ByWidth = dict[tuple[int, str], np.ndarray]  # precisions of the queries by width and kind
@@ -42,7 +43,7 @@ class Widths:
     pca: PCA | None
 
     def embeddings(self, combined: Combined | np.ndarray, exported: np.ndarray) -> Iterator[np.ndarray]:
-        """The embeddings of some images at each of `kinds`, without post-processing.
+        """The embeddings of some images, without post-processing: float32 [n, width] for each of `kinds`, in order.
 
         Args:
             combined: What the setting combines, of these images, [n, width].
@@ -118,30 +119,33 @@ def has_widths(setting: Setting) -> bool:
     return bool(setting.pca_dim) and setting.post == PostProcess()
 
 
-def dimension_table(widths: Widths, embedded: Embedded, ids: pd.DataFrame) -> pd.DataFrame:
+def dimension_table(widths: Widths, by_width: ByWidth, embedded: Embedded, ids: pd.DataFrame) -> pd.DataFrame:
     """The host's metric of the first numbers of one projection, of all numbers without one, and of codes of each.
 
     Args:
         widths: Those of the exported setting.
+        by_width: Its precisions, see `precisions_by_width`.
         embedded: What it combines and exports, of the training and the validation images.
         ids: class_id and domain of the validation images.
 
     Returns:
         A row for each width, ascending, and each code of it: dim, code, n_bytes of an image, the columns of `compared`,
         against the exported embedding (p is NaN for itself), and is_exported. A code at full width has the name
-        `FULL`, a comma and its own.
+        `FULL`, a comma and its own. A width of which `MOST_CODED` bytes are too few has no codes, unless it is the
+        exported one.
     """
-    found = _coded(widths, embedded, ids["class_id"].to_numpy())
-    full = found[widths.dim, FLOAT][1]
     rows: list[dict[str, Any]] = []
-    for (dim, name), (n_bytes, precision) in found.items():
-        row = {"dim": dim, "code": name, "n_bytes": n_bytes} | compared(precision, full, ids)
-        is_exported = (dim, name) == (widths.dim, FLOAT)
+    for (dim, code), (n_bytes, precision) in _coded(widths, by_width, embedded, ids["class_id"].to_numpy()).items():
+        row = {"dim": dim, "code": code, "n_bytes": n_bytes}
+        row |= compared(precision, by_width[widths.dim, FLOAT], ids)
+        is_exported = (dim, code) == (widths.dim, FLOAT)
         rows.append(row | ({"p": np.nan} if is_exported else {}) | {"is_exported": is_exported})
     return pd.DataFrame(rows).round(6)
 
 
-def _coded(widths: Widths, embedded: Embedded, class_ids: np.ndarray) -> dict[tuple[int, str], tuple[int, np.ndarray]]:
+def _coded(
+    widths: Widths, by_width: ByWidth, embedded: Embedded, class_ids: np.ndarray
+) -> dict[tuple[int, str], tuple[int, np.ndarray]]:
     """The bytes of an image and the precision of each query, by width and code as dimensions.csv names it."""
     val, train = embedded.combined["val"], embedded.combined["train"]
     fitted_on = np.arange(0, len(train), -(-len(train) // N_FITTED))
@@ -149,8 +153,8 @@ def _coded(widths: Widths, embedded: Embedded, class_ids: np.ndarray) -> dict[tu
     of_train = widths.embeddings(train[fitted_on], embedded.by_split["train"])  # the exported: as door 08
     found = {}
     for (dim, kind), queries, others in zip(widths.kinds, of_val, of_train, strict=True):
-        for code, precision in code_precisions(queries, class_ids, fit_codes(others)).items():
-            if kind == FULL:
-                code = FULL if code == FLOAT else f"{FULL}, {code}"
-            found[dim, code] = precision
+        found[dim, kind] = (4 * dim, by_width[dim, kind])
+        if dim == widths.dim or queries.nbytes <= MOST_CODED:
+            for code, scored in code_precisions(queries, class_ids, fit_codes(others)).items():
+                found[dim, f"{FULL}, {code}" if kind == FULL else code] = scored
     return found

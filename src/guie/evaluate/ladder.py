@@ -62,33 +62,35 @@ def score_ladder(run: Run) -> dict[str, Any]:
     for setting in run.recipe.embed.settings:
         embedded = embed(run, setting, features)
         found = retrieve(embedded.by_split["val"], val["class_id"].to_numpy(), setting.post)
-        by_width = _by_width(embedded, setting, val["class_id"].to_numpy()) if has_widths(setting) else {}
-        rows.append(_score_row(run, setting, embedded, found, before, val, by_width))
+        at_widths = _at_widths(embedded, setting, val) if has_widths(setting) else None
+        rows.append(_score_row(run, setting, embedded, found, before, val, at_widths))
         before = found
         _log_scores(rows[-1])
         neighbours.append(_neighbour_table(setting.name, found, val))
     if np.isnan(rows[-1]["mp5_low"]):
         log.info(NO_INTERVAL)
-    dimensions = _dimensions(run, embedded, features, val)
+    dimensions = _dimensions(run, embedded, features, at_widths, val)
     if accelerator.is_main_process:
         _write(run, rows, dimensions, neighbours, embedded, packed)
     accelerator.wait_for_everyone()
     return {name: rows[-1][name] for name in ("mp5", "r1")} | {"n_settings": len(rows)}
 
 
-def _by_width(embedded: Embedded, setting: Setting, class_ids: np.ndarray) -> ByWidth:
-    """Precisions of a setting at several widths."""
-    widths = _widths(embedded, setting)
-    return precisions_by_width(widths, embedded.combined["val"], embedded.by_split["val"], class_ids)
-
-
-def _widths(embedded: Embedded, setting: Setting) -> Widths:
-    """The widths at which a setting's embedding is scored."""
+def _at_widths(embedded: Embedded, setting: Setting, val: pd.DataFrame) -> tuple[Widths, ByWidth]:
+    """The widths at which a setting is scored, and its precisions."""
     moments = embedded.moments or moments_of([embedded.combined["train"]])
-    return widths_of(setting.whiten, embedded.combined["val"], moments, embedded.by_split["val"].shape[1])
+    own, combined = embedded.by_split["val"], embedded.combined["val"]
+    widths = widths_of(setting.whiten, combined, moments, own.shape[1])
+    return widths, precisions_by_width(widths, combined, own, val["class_id"].to_numpy())
 
 
-def _dimensions(run: Run, embedded: Embedded, features: MemberFeatures, val: pd.DataFrame) -> pd.DataFrame:
+def _dimensions(
+    run: Run,
+    embedded: Embedded,
+    features: MemberFeatures,
+    at_widths: tuple[Widths, ByWidth] | None,
+    val: pd.DataFrame,
+) -> pd.DataFrame:
     """What other widths of the exported embedding and their codes score. The log tells the widths and the codes of the
     exported one.
 
@@ -99,12 +101,13 @@ def _dimensions(run: Run, embedded: Embedded, features: MemberFeatures, val: pd.
     if "train" not in embedded.by_split:
         embedded.combined["train"] = Combined(run, final, features, "train")
         embedded.by_split["train"] = embedded.combined["train"].whole()
-    table = dimension_table(_widths(embedded, final), embedded, val)
-    scores = table.set_index(["dim", "code"])["mp5"]
-    told = ", ".join(f"{dim}: {score:.3f}" for (dim, code), score in scores.items() if code in (FLOAT, FULL))
-    log.info("mP@5 of other widths: %s", told)
-    own = embedded.by_split["val"].shape[1]
-    log.info("mP@5 of codes: %s", ", ".join(f"{code}: {score:.3f}" for code, score in scores[own].items()))
+    widths, by_width = at_widths or _at_widths(embedded, final, val)
+    table = dimension_table(widths, by_width, embedded, val)
+    scores, names = table.set_index(["dim", "code"])["mp5"], {FLOAT: "", FULL: " without PCA"}
+    told = [f"{dim}{names[code]} {score:.3f}" for (dim, code), score in scores.items() if code in names]
+    log.info("mP@5 at other widths: %s", "; ".join(told))
+    told = [f"{code} {score:.3f}" for code, score in scores[widths.dim].items()]
+    log.info("mP@5 of codes of %d: %s", widths.dim, "; ".join(told))
     return table
 
 
@@ -123,7 +126,7 @@ def _score_row(
     found: Retrieval,
     before: Retrieval | None,
     val: pd.DataFrame,
-    by_width: ByWidth,
+    at_widths: tuple[Widths, ByWidth] | None,
 ) -> dict[str, Any]:
     """The setting's row of scores.csv.
 
@@ -134,7 +137,7 @@ def _score_row(
         found: Their retrieval results.
         before: The results of the setting before; None for the first.
         val: image_id, class_id and domain of the validation images.
-        by_width: Precisions at several widths; empty for a setting that has its own width alone.
+        at_widths: See `_at_widths`; None for a setting that has its own width alone.
     """
     members = " + ".join(
         f"{m.stage}@{m.image_px}{f'/{m.patch_stride}' if m.patch_stride else ''}:{m.output}" for m in setting.members
@@ -157,6 +160,7 @@ def _score_row(
     )
     chosen = "; ".join(run.recipe.chosen_on_validation(setting))
     row |= _deeper(setting, embeddings, val) | _certainty(found, before, val) | {"chosen_on": _chosen_on(chosen)}
+    by_width = at_widths[1] if at_widths else {}
     return row | width_columns(setting, row["dim"], row["mp5"], by_width, val["domain"].to_numpy())
 
 

@@ -149,7 +149,7 @@ def collect(run: Run) -> Facts:
 
 
 def read_dimensions(out: Path) -> pd.DataFrame | None:
-    """What other widths and codes of the exported embedding score; None where an older door 07 left no such file.
+    """What the exported embedding scores at other widths and as codes; None where an older door 07 left no such file.
 
     Raises:
         ValueError: it lacks a column or has no row.

@@ -1,4 +1,4 @@
-"""What other widths and codes of the exported embedding score, as a table of the page and of the terminal."""
+"""What the exported embedding scores at other widths and as codes, as a table of the page and of the terminal."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def map_svg(drawn: Map) -> Markup:
 
 
 def embedding(found: Embedding | None, dimensions: pd.DataFrame | None = None) -> Markup:
-    """What the exported embedding of the validation images looks like, and what other widths and codes of it score."""
+    """What the exported embedding of the validation images looks like, and its scores at other widths and as codes."""
     if found is None:
         return filled("embedding.html", is_known=False)
     shares = found.spectrum.shares

@@ -8,6 +8,7 @@ import pytest
 from combined_rows import Rows
 from sklearn import decomposition
 
+from guie.embed.codes import fit_codes
 from guie.embed.fitted import Embedded
 from guie.embed.pca import moments_of, pca_of
 from guie.evaluate import dimensions
@@ -39,7 +40,8 @@ def table_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting) -> pd.Dat
         pca = pca_of(moments, setting.pca_dim, setting.whiten)
         by_split = {split: pca.transform(values) for split, values in by_split.items()}
     widths = widths_of(setting.whiten, combined["val"], moments, by_split["val"].shape[1])
-    return dimension_table(widths, Embedded(by_split, combined), ids)
+    by_width = precisions_by_width(widths, combined["val"], by_split["val"], ids["class_id"].to_numpy())
+    return dimension_table(widths, by_width, Embedded(by_split, combined), ids)
 
 
 def by_hand(given: tuple[Rows, Rows, pd.DataFrame], dim: int, whiten: float = 0.0) -> float:
@@ -126,6 +128,29 @@ def test_widths_that_need_more_images_or_memory_are_left_out(
     assert table["code"].iloc[:3].tolist() == ["float32", "int8", "float32"]
     monkeypatch.setattr(dimensions, "MOST_BYTES", 4 * DIM * len(val) - 1)
     assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12] * 2 + [16] * 4
+    monkeypatch.setattr(dimensions, "MOST_BYTES", 4 * DIM * len(val))
+    monkeypatch.setattr(dimensions, "MOST_CODED", 4 * DIM * len(val) - 1)
+    assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12] * 2 + [16] * 4 + [DIM]
+    monkeypatch.setattr(dimensions, "MOST_CODED", 0)
+    assert table_of(few, Setting("final", MEMBERS, 12))["dim"].tolist() == [12] * 2 + [
+        16,
+        DIM,
+    ]  # the exported has codes
+
+
+def test_codes_of_a_width_are_fitted_on_few_training_images_and_those_of_the_exported_on_its_own(
+    given: tuple[Rows, Rows, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[np.ndarray] = []
+    monkeypatch.setattr(dimensions, "fit_codes", lambda rows: fitted.append(rows) or fit_codes(rows))
+    monkeypatch.setattr(dimensions, "N_FITTED", 40)
+    table_of(given, Setting("final", MEMBERS, EXPORTED))
+    train = given[0].values
+    own = pca_of(moments_of([given[0]]), EXPORTED, 0.0).transform(train)
+    assert [rows.shape for rows in fitted] == [(30, 16), (90, EXPORTED), (30, 32), (30, DIM)]  # every third of 90
+    np.testing.assert_allclose(fitted[1], own)
+    np.testing.assert_allclose(np.abs(fitted[0]), np.abs(own[::3, :16]), atol=1e-5)
+    np.testing.assert_allclose(fitted[3], train[::3])
 
 
 def columns_of(given: tuple[Rows, Rows, pd.DataFrame], setting: Setting, dim: int) -> dict[str, float]:
