@@ -301,7 +301,9 @@ def network_of(name: str, weights: Weights, image_px: int) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-CLOSE = 1e-6  # of the larger of 1 and a tensor's largest number; float32 against float32 with the loss in float64
+# Of the larger of 1 and a tensor's largest number; float32 against float32 with the loss in float64. The last block of
+# a transformer is summed otherwise (class_token.py): the head on its features is up to 1.1e-6 apart.
+CLOSE = 3e-6
 
 
 def compare(case: Case, plan: Plan) -> Outcome:
