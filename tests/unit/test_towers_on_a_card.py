@@ -10,14 +10,16 @@ def products(width: int, tokens: int) -> int:
     return 24 * tokens * width**2 + 4 * tokens**2 * width
 
 
-# Patches, two blocks, and what follows them: open_clip's projection of the class token; SigLIP's attention of one
-# query to all tokens, with the perceptron behind it.
+def of_one_query(width: int, tokens: int) -> int:
+    """FLOPs of a block that asks for one token: keys and values of all tokens, the rest of one."""
+    return 20 * width**2 + 4 * tokens * width**2 + 4 * tokens * width
+
+
+# Patches, two blocks, and what follows them. The second block of open_clip's tower asks for the class token alone, and
+# that is projected. SigLIP's tower ends in an attention of one query to all tokens, with a perceptron behind it.
 BY_HAND = {
-    "ViT-B-32": (50, 2 * 49 * (3 * 32**2) * 64 + 2 * products(64, 50) + 2 * 64 * 512),
-    "vit_base_patch32_siglip_256": (
-        64,
-        2 * 64 * (3 * 32**2) * 48 + 2 * products(48, 64) + 20 * 48**2 + 4 * 64 * 48**2 + 4 * 64 * 48,
-    ),
+    "ViT-B-32": (50, 2 * 49 * (3 * 32**2) * 64 + products(64, 50) + of_one_query(64, 50) + 2 * 64 * 512),
+    "vit_base_patch32_siglip_256": (64, 2 * 64 * (3 * 32**2) * 48 + 2 * products(48, 64) + of_one_query(48, 64)),
 }
 
 

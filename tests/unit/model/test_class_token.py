@@ -203,6 +203,17 @@ def test_no_random_number_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_default_device_of_the_caller_is_no_matter() -> None:
+    """A network is also built inside `with torch.device(...)`; on `meta` there are no numbers to compare."""
+    with torch.device("meta"):
+        network = timm.models.vision_transformer.VisionTransformer(**SMALL).eval()
+        keep_class_token(network, "")
+        assert network(torch.zeros(2, 3, PX, PX)).shape == (2, 48)
+        own = vit().to_empty(device="cpu")
+        keep_class_token(own, "")
+    assert type(network.blocks[-1]) is TimmBlock and type(own.blocks[-1]) is TimmBlock
+
+
 def test_dropout_of_attention_and_projection_acts_while_training() -> None:
     for rates in ({"attn_drop_rate": 0.5}, {"proj_drop_rate": 0.5}):
         network, tokens = vit(**rates), torch.randn(2, 5, 48)
