@@ -17,7 +17,6 @@ Run, 20 minutes on one core:
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import time
@@ -29,14 +28,13 @@ from objectives_results import Results, code_commit, processor
 from objectives_settings import HEAD_PX, RECIPE
 from objectives_training import World, mean, retrieval, with_seed, world_of
 from pages import paragraph
-from universal import Fold, folds
+from universal import Fold, arguments_of, folds
 
 from guie.embed.pca import Moments, mixed, moments_of, pca_of
 from guie.embed.projection import Projection
 from guie.errors import run_to_the_end
 from guie.evaluate.trial import Trial, run_trial
 from guie.files import whole_file
-from guie.run import PROJECT
 
 HERE = Path(__file__).resolve().parent
 DIMS, SHARES, FEW = (32, 64, 128), (0.75, 1.0), 300  # FEW of the photos, or all
@@ -173,12 +171,7 @@ def table() -> str:
 
 def main() -> None:
     """Measures what is left, and writes the table."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
-    p.add_argument("--out", type=Path, default=PROJECT / "artifacts/objectives", help="packed images and features")
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    p.add_argument("--table-only", action="store_true", help="write the table of what is there and end")
-    arguments = p.parse_args()
+    arguments = arguments_of(__doc__)
     if not arguments.table_only:
         measure(arguments.data_root, arguments.out.resolve(), arguments.seeds)
     with whole_file(HERE / "refit_trial.md") as temporary:

@@ -223,14 +223,19 @@ def _half(values: np.ndarray) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def main() -> None:
-    """Measures what is left, and writes the table."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments_of(description: str | None) -> argparse.Namespace:
+    """The command line of this script and of refit_trial.py."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data-root", type=Path, default=PROJECT.parent / "shared/data", help="of minibench's data sets")
     p.add_argument("--out", type=Path, default=PROJECT / "artifacts/objectives", help="packed images and features")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--table-only", action="store_true", help="write the table of what is there and end")
-    arguments = p.parse_args()
+    return p.parse_args()
+
+
+def main() -> None:
+    """Measures what is left, and writes the table."""
+    arguments = arguments_of(__doc__)
     if not arguments.table_only:
         measure(arguments.data_root, arguments.out.resolve(), arguments.seeds)
     with whole_file(HERE / "universal.md") as temporary:

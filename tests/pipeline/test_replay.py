@@ -301,9 +301,10 @@ def network_of(name: str, weights: Weights, image_px: int) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-# Of the larger of 1 and a tensor's largest number; float32 against float32 with the loss in float64. The last block of
-# a transformer is summed otherwise (class_token.py): the head on its features is up to 1.1e-6 apart.
-CLOSE = 3e-6
+CLOSE = 1e-6  # of the larger of 1 and a tensor's largest number; float32 against float32 with the loss in float64
+# The features of this head are summed otherwise in a ViT's last block (class_token.py): 1.1e-6. If the replay computes
+# features in float64, the two are 1.9e-6 apart.
+CLOSE_OF = {"vit_head": 2e-6}
 
 
 def compare(case: Case, plan: Plan) -> Outcome:
@@ -325,7 +326,8 @@ def compare_weights(got: Weights, expected: Weights, start: Weights, trained: se
         name: distance(got[name], tensor) / max(1.0, float(tensor.abs().max())) for name, tensor in expected.items()
     }
     worst = max(apart, key=apart.__getitem__)
-    assert all(value <= CLOSE for value in apart.values()), f"{stage}: {worst} is {apart[worst]:.2e} from the replay's"
+    close = CLOSE_OF.get(stage, CLOSE)
+    assert all(value <= close for value in apart.values()), f"{stage}: {worst} is {apart[worst]:.2e} from the replay's"
     moved = {name: distance(got[name], start[name]) for name in trained}
     share = float(np.mean([moved[name] > 100 * apart[name] for name in moved]))
     print(

@@ -39,8 +39,9 @@ image that is also a query of any domain is in no fold's training, as in the
 recipe's own run. If data.val_class_share is .5, half of each domain's classes
 are asked about. --refit may use the images of the other half.
 
-Each fold is a run of its own below artifacts/NAME/foreign: what is finished
-is not done again, and an interrupted command goes on. Packed images are shared.
+Each fold has its own folder in artifacts/NAME/foreign. If the command is
+interrupted, start it again: finished folds are skipped. All folds share the
+packed images.
 Writes there: foreign.csv, the score of every seed, fold, domain and row;
 summary.csv, the means with their 95 % intervals, for other classes of these
 domains, and for other domains (of one domain alone, for other seeds);

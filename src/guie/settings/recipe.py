@@ -214,7 +214,7 @@ class Recipe:
                         "the labels of all images, since it works on the whole training set; take a Sum of KeepCosines "
                         "and an objective that needs only the labels of a batch"
                         if stage.objective.needs_all_labels
-                        else "labels; KeepCosines does not, and may stand beside it in a Sum"
+                        else "labels; KeepCosines needs none: write Sum with both as terms"
                     )
                 )
             if stage.trains == "objective" and name not in stage.retain.generic:
