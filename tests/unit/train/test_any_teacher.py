@@ -260,7 +260,7 @@ def test_stage_that_needs_labels_refuses_images_without() -> None:
     with pytest.raises(ValueError, match=f"{words}trains='objective' trains class centres"):
         with_photos(sources=own, objective=both, trains="objective", start=Start(of="timm_teacher")).validate()
     for objective in (Contrastive(), Sum(terms=(ArcFace(), Contrastive()))):
-        with pytest.raises(ValueError, match=f"{words}{type(objective).__name__} needs labels; KeepCosines does not"):
+        with pytest.raises(ValueError, match=f"{words}{type(objective).__name__} needs labels; KeepCosines needs none"):
             with_photos(sources=own, objective=objective).validate()
     remedy = r"they would count as one class; take sampling=Weighted\(power=0.0\)"
     seen = {"objective": KeepCosines(of="timm_teacher")}
