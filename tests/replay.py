@@ -532,17 +532,20 @@ def norm_of(gradient: Weights) -> float:
 
 
 def update(plan: Plan, weight: Tensor, gradient: Tensor, lr: float, decay: float, memory: Weights, t: int) -> None:
-    """Step t, from 1, of SGD, Adam (decay in the gradient) or AdamW (decay of the weight), as their papers have it."""
+    """Step t, from 1, of SGD, Adam (decay in the gradient) or AdamW (decay of the weight), as their papers have it; in
+    float64, with the weight rounded once."""
+    rounded, weight, gradient = weight, weight.double(), gradient.double()
     if plan.optimizer == "adamw":
         weight *= 1 - lr * decay
     else:
         gradient = gradient + decay * weight
     if plan.optimizer == "sgd":
         memory["velocity"] = plan.momentum * memory["velocity"] + gradient if t > 1 else gradient
-        weight -= lr * memory["velocity"]
+        rounded.copy_(weight - lr * memory["velocity"])
         return
     beta1, beta2, eps = ADAM
     first, second = (memory.get(name, torch.zeros_like(weight)) for name in ("first", "second"))
     memory["first"] = beta1 * first + (1 - beta1) * gradient
     memory["second"] = beta2 * second + (1 - beta2) * gradient**2
-    weight -= lr * (memory["first"] / (1 - beta1**t)) / ((memory["second"] / (1 - beta2**t)).sqrt() + eps)
+    step = lr * (memory["first"] / (1 - beta1**t)) / ((memory["second"] / (1 - beta2**t)).sqrt() + eps)
+    rounded.copy_(weight - step)

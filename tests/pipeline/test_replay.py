@@ -377,7 +377,7 @@ KINDS: dict[str, tuple[str, tuple[Plan, ...]]] = {
                 sample_power=-0.5, margin=(0.1, 0.15, 0.3),
             ),
             Plan(
-                "all", "all", 3, 0.005, starts_from="backbone", fresh=(), dropouts=(0.2,), augment=AUGMENT,
+                "all", "all", 3, 0.002, starts_from="backbone", fresh=(), dropouts=(0.2,), augment=AUGMENT,
                 schedule="step", drops=(1, 2), backbone_lr_factor=4.0, sam_rho=0.05, weight_decay=1e-3,
                 sample_power=-1.0,
             ),

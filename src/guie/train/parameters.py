@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,9 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     """The stage's optimizer over the parameters that train.
 
     Vectors (biases, norms) are not decayed, unless `has_full_decay`; nor is what the objective names. Sharded and whole
-    tensors are in groups of their own: torch's optimizers update a group's tensors together.
+    tensors are in groups of their own: torch's optimizers update a group's tensors together. Whole tensors on a CPU are
+    updated by torch's fused kernels, which read each tensor once (tests/benchmarks/training.md, "The optimizer's
+    step").
 
     Raises:
         ValueError: nothing trains, since the objective has no weights of its own.
@@ -139,12 +142,56 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     listed = [
         {"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay, _), params in groups.items()
     ]
+    is_fused = all(p.device.type == "cpu" and not isinstance(p, DTensor) for p in model.trained().values())
+    fused = True if is_fused else None  # None: torch's choice
+    optimizer: torch.optim.Optimizer
     match optim.method:
         case Sgd(momentum=momentum):
-            return torch.optim.SGD(listed, lr=optim.lr, momentum=momentum)
+            optimizer = torch.optim.SGD(listed, lr=optim.lr, momentum=momentum, fused=fused)
         case Adam():
-            return torch.optim.Adam(listed, lr=optim.lr)
-    return torch.optim.AdamW(listed, lr=optim.lr)
+            optimizer = torch.optim.Adam(listed, lr=optim.lr, fused=fused)
+        case _:
+            optimizer = torch.optim.AdamW(listed, lr=optim.lr, fused=fused)
+    if is_fused:
+        optimizer.register_step_pre_hook(_align_gradients)
+    return optimizer
+
+
+def load_moments(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Loads what `optimizer.state_dict()` gave, perhaps on another kind of device.
+
+    Whether the update is fused stays as it is here, and the moments are laid out in memory as their parameters are.
+
+    Args:
+        optimizer: Of `make_optimizer`, over parameters that are not sharded.
+        stored: Its state dict in a checkpoint.
+    """
+    pairs = zip(stored["param_groups"], optimizer.param_groups, strict=True)
+    groups = [saved | {"fused": group["fused"]} for saved, group in pairs]
+    optimizer.load_state_dict(stored | {"param_groups": groups})
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = _laid_out_as(parameter, value)
+
+
+def _align_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Before a fused step on a CPU: each gradient gets its parameter's layout in memory.
+
+    torch's kernel goes through both in the order of memory and compares no strides (2.14): where a gradient is
+    contiguous and its parameter channels last, numbers would get the gradients of others. Autograd gives them one
+    layout; the hook does so for a gradient from elsewhere.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad = _laid_out_as(parameter, parameter.grad)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """The same numbers with the strides of `parameter`: `value` itself, if it has them."""
+    same_strides = value.stride() == parameter.stride()
+    return value if same_strides else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -18,6 +18,7 @@ from guie.files import load_state, save_state
 from guie.run import keep_conditions
 from guie.train.curves import write_curves
 from guie.train.model import Model
+from guie.train.parameters import load_moments
 from guie.train.sharding import full_tensor, is_sharded, like, optimizer_state, set_optimizer_state
 
 N_POINTS = 20  # of a stage's curve, however many epochs it has
@@ -197,7 +198,7 @@ class Checkpoint:
         if spread:
             set_optimizer_state(model, optimizer.optimizer, stored["optimizer"])
         else:
-            optimizer.load_state_dict(stored["optimizer"])
+            load_moments(optimizer.optimizer, stored["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in stored:  # not where the stage began on a card with bf16
             self.accelerator.scaler.load_state_dict(stored["scaler"])
         for name in ("epoch", "step", "running", "terms", "history", "points", "recent", "seconds", "best"):

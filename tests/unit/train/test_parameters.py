@@ -34,6 +34,7 @@ from guie.train.parameters import (
     clip,
     freeze_early_blocks,
     gradient_norm,
+    load_moments,
     lr_factor,
     make_optimizer,
     n_blocks_of,
@@ -193,6 +194,63 @@ def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.
     for name, tensor in plain.named_parameters():
         torch.testing.assert_close(dict(mine.named_parameters())[name], tensor)
         torch.testing.assert_close(tensor.detach(), before[name] * 0.97)  # 1 - .1 x .3, vectors too
+
+
+def by_loop(method: AdamW | Adam | Sgd, parameters: list[nn.Parameter], decay: float) -> torch.optim.Optimizer:
+    """torch's optimizer that updates one tensor after the other with plain tensor operations."""
+    kind = {AdamW: torch.optim.AdamW, Adam: torch.optim.Adam, Sgd: torch.optim.SGD}[type(method)]
+    more = {"momentum": method.momentum} if isinstance(method, Sgd) else {}
+    return kind(parameters, lr=1e-2, weight_decay=decay, foreach=False, fused=False, **more)
+
+
+def steps_from(optimizer: torch.optim.Optimizer, gradients: list[list[torch.Tensor]]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for step in gradients:
+        for parameter, gradient in zip(parameters, step, strict=True):
+            parameter.grad = gradient.clone(memory_format=torch.preserve_format)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("method", [AdamW(), Adam(), Sgd(momentum=0.8), Sgd(momentum=0.0)])
+@pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_gradient", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_moments", [torch.contiguous_format, torch.channels_last])
+def test_steps_are_a_loops_whatever_the_layout_in_memory(
+    method: AdamW | Adam | Sgd,
+    of_weight: torch.memory_format,
+    of_gradient: torch.memory_format,
+    of_moments: torch.memory_format,
+) -> None:
+    """torch's fused kernels on a CPU compare no strides. Half-way the moments come from a checkpoint that another
+    optimizer wrote, with tensors of another layout."""
+    random = torch.Generator().manual_seed(3)
+    backbone = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1, bias=False)).to(memory_format=of_weight)
+    model = model_of(backbone)
+    trained = list(model.trained().values())
+    plain = [nn.Parameter(parameter.detach().contiguous()) for parameter in trained]
+    gradients = [[torch.randn(parameter.shape, generator=random) for parameter in plain] for _ in range(4)]
+    odd = [[g.contiguous(memory_format=of_gradient) if g.ndim == 4 else g for g in step] for step in gradients]
+    stage = changed(STAGE, optim__lr=1e-2, optim__method=method, optim__weight_decay=0.1, optim__has_full_decay=True)
+    loop = by_loop(method, plain, 0.1)
+    steps_from(loop, gradients[:2])
+    fused = make_optimizer(model, stage)
+    assert all(group["fused"] for group in fused.param_groups)
+    steps_from(fused, odd[:2])
+    written = copy.deepcopy(loop.state_dict())
+    for moments in written["state"].values():
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.ndim == 4:
+                moments[name] = value.contiguous(memory_format=of_moments)
+    fused = make_optimizer(model, stage)
+    written["param_groups"] = fused.state_dict()["param_groups"]
+    for group in written["param_groups"]:
+        group["fused"] = None  # as a card's checkpoint has it
+    load_moments(fused, written)
+    assert all(group["fused"] for group in fused.param_groups)
+    steps_from(loop, gradients[2:])
+    steps_from(fused, odd[2:])
+    for expected, parameter in zip(plain, trained, strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_step_schedule_drops_at_its_epochs():
