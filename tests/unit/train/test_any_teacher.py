@@ -236,6 +236,41 @@ def test_term_of_cosines_trains_on_images_without_labels_beside_class_centres(ru
     assert {name: tensor.shape for name, tensor in ends[0].items()} == {n: t.shape for n, t in ends[1].items()}
 
 
+def test_teacher_and_student_that_see_only_images_without_labels(run: Run) -> None:
+    """The student's cosines between these images come nearer to the teacher's; both stages name the photos alone."""
+    packed = PackedImages(run.folder(3))
+    photos = without_labels(packed)
+    teacher = changed(TEACHERS["timm"], name="unlabelled_teacher", objective=KeepCosines(), sources=("photos",))
+    teacher = changed(teacher, sampling=Weighted(power=0.0), optim__batch_size=4, neck__dim=8)
+    start = changed(
+        STUDENTS["timm"],
+        name="unlabelled_student",
+        objective=KeepCosines(weight=WEIGHT, of=teacher.name),
+        sources=("photos",),
+        optim__batch_size=4,
+    )
+    distances = []
+    for n_epochs in (1, 40):
+        student = changed(start, optim__n_epochs=n_epochs, optim__lr=0.02 if n_epochs > 1 else 1e-9)
+        made = replace(run, recipe=changed(RECIPE, stages=Stages(head=(teacher, student))))
+        assert set(TrainSet(made.recipe, student, packed).rows) == set(photos)
+        for row in (teacher, student):
+            train_row(made, row, packed, Accelerator(cpu=True))
+        weights, taught = weights_of(made, student.name), weights_of(made, teacher.name)
+        backbone = timm.create_model("test_convnext", num_classes=0).eval()
+        backbone.load_state_dict(
+            {k.removeprefix("backbone.network."): v for k, v in weights.items() if "backbone" in k}
+        )
+        with torch.no_grad():
+            feature = of_library("timm", taught)(squares(packed, photos, PX, TOWERS["timm"]))
+            wanted = F.normalize(feature) @ taught["neck.linear.weight"].T + taught["neck.linear.bias"]
+            own = backbone(squares(packed, photos, STUDENT_PX, RECIPE.model))
+            got = own @ weights["neck.linear.weight"].T + weights["neck.linear.bias"]
+        known, found = cosines_by_pair(wanted), cosines_by_pair(got)
+        distances.append(float(sum((known[pair] - found[pair]) ** 2 for pair in known) / len(known)))
+    assert distances[1] < 0.5 * distances[0]
+
+
 def with_photos(**fields: object) -> Recipe:
     """The recipe `tiny` with a teacher and a student at its end, and a source without labels."""
     rows = (*WORLD.stages.highres, TEACHERS["timm"], changed(STUDENTS["timm"], **fields))
