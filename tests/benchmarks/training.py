@@ -16,8 +16,8 @@ Run, 25 minutes for the first seed, 20 for each other:
 On an accelerator, both sides in bf16 by autocast; or the backbone stages alone, in some minutes:
      python tests/benchmarks/training.py --device cuda
      python tests/benchmarks/training.py --device cuda --steps
-The ViT's steps alone, on one batch in memory, of the networks of timm and guie; as the doors have it, and with threads
-that spin while they wait:
+Only the ViT's training steps, on one batch in memory, timm's network beside guie's. The first command lets waiting
+threads sleep, as the doors do; the second lets them spin:
      python tests/benchmarks/training.py --bare
      OMP_WAIT_POLICY=ACTIVE python tests/benchmarks/training.py --bare
 """
@@ -318,7 +318,8 @@ def wait(device: torch.device) -> None:
 
 def bare() -> tuple[float, float, float]:
     """Images/s of the ViT's backbone stage without a loader: timm's network, guie's network, and guie's network with
-    the doors' optimizer; the other two have AdamW as torch has it by default. They take turns; the median step's."""
+    the doors' optimizer; the other two use torch's AdamW with its defaults. The three take turns; each rate is that of
+    its median step."""
     import timm
 
     from guie.model.backbone import build_backbone

@@ -119,9 +119,9 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     """The stage's optimizer over the parameters that train.
 
     Vectors (biases, norms) are not decayed, unless `has_full_decay`; nor is what the objective names. Sharded and whole
-    tensors are in groups of their own: torch's optimizers update a group's tensors together. Whole tensors on a CPU are
-    updated by torch's fused kernels, which read each tensor once (tests/benchmarks/training.md, "The optimizer's
-    step").
+    tensors are in groups of their own: torch's optimizers update a group's tensors together. If all are whole and on a
+    CPU, torch's fused kernels of Adam and AdamW update them, which read each tensor once
+    (tests/benchmarks/training.md, "The optimizer's step").
 
     Raises:
         ValueError: nothing trains, since the objective has no weights of its own.
@@ -142,29 +142,27 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     listed = [
         {"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay, _), params in groups.items()
     ]
-    is_fused = all(p.device.type == "cpu" and not isinstance(p, DTensor) for p in model.trained().values())
-    fused = True if is_fused else None  # None: torch's choice
-    optimizer: torch.optim.Optimizer
     match optim.method:
-        case Sgd(momentum=momentum):
-            optimizer = torch.optim.SGD(listed, lr=optim.lr, momentum=momentum, fused=fused)
+        case Sgd(momentum=momentum):  # torch's fused one fails where a weight gets its first gradient after others
+            return torch.optim.SGD(listed, lr=optim.lr, momentum=momentum)
         case Adam():
-            optimizer = torch.optim.Adam(listed, lr=optim.lr, fused=fused)
+            adam: type[torch.optim.Adam] = torch.optim.Adam
         case _:
-            optimizer = torch.optim.AdamW(listed, lr=optim.lr, fused=fused)
-    if is_fused:
-        optimizer.register_step_pre_hook(_align_gradients)
+            adam = torch.optim.AdamW
+    if not all(_fits_fused(parameter) for parameter in model.trained().values()):
+        return adam(listed, lr=optim.lr)
+    optimizer = adam(listed, lr=optim.lr, fused=True)
+    optimizer.register_step_pre_hook(_align_gradients)
     return optimizer
 
 
 def load_moments(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
-    """Loads what `optimizer.state_dict()` gave, perhaps on another kind of device.
-
-    Whether the update is fused stays as it is here, and the moments are laid out in memory as their parameters are.
+    """Loads an optimizer's state dict, which may come from another kind of device. Each group keeps its own `fused`;
+    the moments get the strides of their parameters.
 
     Args:
         optimizer: Of `make_optimizer`, over parameters that are not sharded.
-        stored: Its state dict in a checkpoint.
+        stored: The state dict in a checkpoint.
     """
     pairs = zip(stored["param_groups"], optimizer.param_groups, strict=True)
     groups = [saved | {"fused": group["fused"]} for saved, group in pairs]
@@ -175,12 +173,19 @@ def load_moments(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> No
                 moments[name] = _laid_out_as(parameter, value)
 
 
-def _align_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Before a fused step on a CPU: each gradient gets its parameter's layout in memory.
+def _fits_fused(parameter: nn.Parameter) -> bool:
+    """Whether torch's fused CPU kernels may update a parameter: on a CPU, not sharded, and without gaps in memory,
+    which they would overwrite."""
+    is_whole = parameter.device.type == "cpu" and not isinstance(parameter, DTensor)
+    return is_whole and torch.empty_like(parameter, device="meta").stride() == parameter.stride()
 
-    torch's kernel goes through both in the order of memory and compares no strides (2.14): where a gradient is
-    contiguous and its parameter channels last, numbers would get the gradients of others. Autograd gives them one
-    layout; the hook does so for a gradient from elsewhere.
+
+def _align_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Before a fused step on a CPU: each gradient gets the strides of its parameter.
+
+    The kernel reads parameter, gradient and moments as flat arrays and ignores their strides (torch 2.14). With a
+    contiguous gradient of a channels-last weight, each number would be updated with another number's gradient. Autograd
+    gives a gradient its parameter's strides; other code may not.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:

@@ -237,7 +237,8 @@ def test_term_of_cosines_trains_on_images_without_labels_beside_class_centres(ru
 
 
 def test_teacher_and_student_that_see_only_images_without_labels(run: Run) -> None:
-    """The student's cosines between these images come nearer to the teacher's; both stages name the photos alone."""
+    """The student's cosines between these images come nearer to the teacher's; the unlabelled photos are the
+    only source of both stages."""
     packed = PackedImages(run.folder(3))
     photos = without_labels(packed)
     teacher = changed(TEACHERS["timm"], name="unlabelled_teacher", objective=KeepCosines(), sources=("photos",))

@@ -1,6 +1,7 @@
 """Which parameters train and how fast, on timm's and open_clip's own names; clipping and the ascent of SAM by hand."""
 
 import copy
+from collections.abc import Callable
 
 import open_clip
 import pytest
@@ -196,61 +197,113 @@ def test_full_decay_is_that_of_an_optimizer_without_groups(towers: dict[str, nn.
         torch.testing.assert_close(tensor.detach(), before[name] * 0.97)  # 1 - .1 x .3, vectors too
 
 
-def by_loop(method: AdamW | Adam | Sgd, parameters: list[nn.Parameter], decay: float) -> torch.optim.Optimizer:
-    """torch's optimizer that updates one tensor after the other with plain tensor operations."""
+METHODS = (AdamW(), Adam(), Sgd(momentum=0.8))
+STEPS = changed(STAGE, optim__lr=1e-2, optim__weight_decay=0.1, optim__has_full_decay=True)
+
+
+def by_loop(method: AdamW | Adam | Sgd, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """torch's optimizer that updates one tensor after the other with plain tensor operations; settings of `STEPS`."""
     kind = {AdamW: torch.optim.AdamW, Adam: torch.optim.Adam, Sgd: torch.optim.SGD}[type(method)]
     more = {"momentum": method.momentum} if isinstance(method, Sgd) else {}
-    return kind(parameters, lr=1e-2, weight_decay=decay, foreach=False, fused=False, **more)
+    return kind(parameters, lr=1e-2, weight_decay=0.1, foreach=False, fused=False, **more)
 
 
-def steps_from(optimizer: torch.optim.Optimizer, gradients: list[list[torch.Tensor]]) -> None:
+def steps_from(optimizer: torch.optim.Optimizer, gradients: list[list[torch.Tensor | None]]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in gradients:
         for parameter, gradient in zip(parameters, step, strict=True):
-            parameter.grad = gradient.clone(memory_format=torch.preserve_format)
+            parameter.grad = None if gradient is None else gradient.clone(memory_format=torch.preserve_format)
         optimizer.step()
 
 
-@pytest.mark.parametrize("method", [AdamW(), Adam(), Sgd(momentum=0.8), Sgd(momentum=0.0)])
-@pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("of_gradient", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("of_moments", [torch.contiguous_format, torch.channels_last])
+def columns_first(images: torch.Tensor) -> torch.Tensor:
+    """The same numbers, neither contiguous nor channels last."""
+    return images.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+def convolutions(layout: torch.memory_format) -> nn.Module:
+    """Weights of three layouts in memory: that of the convolutions, contiguous vectors, a transposed matrix."""
+    backbone = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1, bias=False)).to(memory_format=layout)
+    backbone.turned = nn.Parameter(torch.randn(3, 4).T)
+    return backbone
+
+
+def check_equal(plain: list[nn.Parameter], trained: list[nn.Parameter]) -> None:
+    for expected, parameter in zip(plain, trained, strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("of_weight", (torch.contiguous_format, torch.channels_last))
+@pytest.mark.parametrize("of_others", (torch.Tensor.contiguous, columns_first), ids=("contiguous", "columns_first"))
 def test_steps_are_a_loops_whatever_the_layout_in_memory(
     method: AdamW | Adam | Sgd,
     of_weight: torch.memory_format,
-    of_gradient: torch.memory_format,
-    of_moments: torch.memory_format,
+    of_others: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     """torch's fused kernels on a CPU compare no strides. Half-way the moments come from a checkpoint that another
-    optimizer wrote, with tensors of another layout."""
+    optimizer wrote, with tensors of another layout, as the gradients have it."""
     random = torch.Generator().manual_seed(3)
-    backbone = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1, bias=False)).to(memory_format=of_weight)
-    model = model_of(backbone)
+    model = model_of(convolutions(of_weight))
     trained = list(model.trained().values())
     plain = [nn.Parameter(parameter.detach().contiguous()) for parameter in trained]
     gradients = [[torch.randn(parameter.shape, generator=random) for parameter in plain] for _ in range(4)]
-    odd = [[g.contiguous(memory_format=of_gradient) if g.ndim == 4 else g for g in step] for step in gradients]
-    stage = changed(STAGE, optim__lr=1e-2, optim__method=method, optim__weight_decay=0.1, optim__has_full_decay=True)
-    loop = by_loop(method, plain, 0.1)
+    odd = [[of_others(g) if g.ndim == 4 else g for g in step] for step in gradients]
+    loop, stage = by_loop(method, plain), changed(STEPS, optim__method=method)
     steps_from(loop, gradients[:2])
-    fused = make_optimizer(model, stage)
-    assert all(group["fused"] for group in fused.param_groups)
-    steps_from(fused, odd[:2])
+    steps_from(make_optimizer(model, stage), odd[:2])
     written = copy.deepcopy(loop.state_dict())
     for moments in written["state"].values():
         for name, value in moments.items():
             if isinstance(value, torch.Tensor) and value.ndim == 4:
-                moments[name] = value.contiguous(memory_format=of_moments)
-    fused = make_optimizer(model, stage)
-    written["param_groups"] = fused.state_dict()["param_groups"]
+                moments[name] = of_others(value)
+    resumed = make_optimizer(model, stage)
+    written["param_groups"] = copy.deepcopy(resumed.state_dict()["param_groups"])
     for group in written["param_groups"]:
         group["fused"] = None  # as a card's checkpoint has it
-    load_moments(fused, written)
-    assert all(group["fused"] for group in fused.param_groups)
+    load_moments(resumed, written)
+    is_fused = None if isinstance(method, Sgd) else True
+    assert all(group["fused"] is is_fused for group in resumed.param_groups)
     steps_from(loop, gradients[2:])
-    steps_from(fused, odd[2:])
-    for expected, parameter in zip(plain, trained, strict=True):
-        torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-6)
+    steps_from(resumed, odd[2:])
+    check_equal(plain, trained)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_whose_gradients_come_late_or_never_take_the_steps_of_a_loop(method: AdamW | Adam | Sgd) -> None:
+    """As class centres in a stage whose first batches have no labels; they share a group with other weights."""
+    random = torch.Generator().manual_seed(4)
+    model = model_of(convolutions(torch.channels_last))
+    trained = list(model.trained().values())
+    plain = [nn.Parameter(parameter.detach().contiguous()) for parameter in trained]
+    gradients = [
+        [None if i in missing else torch.randn(parameter.shape, generator=random) for i, parameter in enumerate(plain)]
+        for missing in ({0, 1}, {1, 2}, {1}, {0, 1, 2, 3})
+    ]
+    steps_from(by_loop(method, plain), gradients)
+    steps_from(make_optimizer(model, changed(STEPS, optim__method=method)), gradients)
+    check_equal(plain, trained)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_of_a_weight_with_gaps_in_memory_leave_the_gaps_alone(method: AdamW | Adam | Sgd) -> None:
+    whole = torch.arange(20.0).reshape(4, 5)
+    backbone = nn.Sequential(nn.Linear(3, 2))
+    backbone.part = nn.Parameter(whole[:, :3])
+    model = model_of(backbone)
+    trained = list(model.trained().values())
+    plain = [nn.Parameter(parameter.detach().contiguous()) for parameter in trained]
+    gradients = [[torch.ones(parameter.shape) for parameter in plain]] * 2
+    steps_from(by_loop(method, plain), gradients)
+    optimizer = make_optimizer(model, changed(STEPS, optim__method=method))
+    steps_from(optimizer, gradients)
+    check_equal(plain, trained)
+    assert whole[:, 3:].tolist() == torch.arange(20.0).reshape(4, 5)[:, 3:].tolist()
+    stored = optimizer.state_dict()
+    for group in stored["param_groups"]:
+        group["fused"] = True  # as a fused one's checkpoint has it
+    load_moments(optimizer, stored)
+    assert not any(group["fused"] for group in optimizer.param_groups)
 
 
 def test_step_schedule_drops_at_its_epochs():
