@@ -301,7 +301,8 @@ def network_of(name: str, weights: Weights, image_px: int) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-CLOSE = 1e-6  # of the larger of 1 and a tensor's largest number; float32 against float32 with the loss and the updates in float64
+# Of the larger of 1 and a tensor's largest number. The replay computes in float32, but loss and updates in float64.
+CLOSE = 1e-6
 # The features of this head are summed otherwise in a ViT's last block (class_token.py): 1.1e-6. If the replay computes
 # features in float64, the two are 1.9e-6 apart.
 CLOSE_OF = {"vit_head": 2e-6}

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from guie.model.embedder import Embedder
 from guie.model.patch_drop import drop_patches
 from guie.model.pooling import enable_gradient_checkpointing
-from guie.settings.optim import Adam, BlockFactors, LayerDecay, Sgd
+from guie.settings.optim import Adam, BlockFactors, LayerDecay, Optim, Sgd
 from guie.settings.stage import Stage
 from guie.train.model import Model
 from guie.train.sharding import full_tensor
@@ -142,16 +142,21 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     listed = [
         {"params": params, "lr_factor": factor, "weight_decay": decay} for (factor, decay, _), params in groups.items()
     ]
+    return _optimizer(listed, optim, all(_fits_fused(parameter) for parameter in model.trained().values()))
+
+
+def _optimizer(groups: list[dict[str, Any]], optim: Optim, fits_fused: bool) -> torch.optim.Optimizer:
+    """torch's optimizer for `optim.method`; Adam and AdamW are fused where that fits."""
     match optim.method:
         case Sgd(momentum=momentum):  # torch's fused one fails where a weight gets its first gradient after others
-            return torch.optim.SGD(listed, lr=optim.lr, momentum=momentum)
+            return torch.optim.SGD(groups, lr=optim.lr, momentum=momentum)
         case Adam():
             adam: type[torch.optim.Adam] = torch.optim.Adam
         case _:
             adam = torch.optim.AdamW
-    if not all(_fits_fused(parameter) for parameter in model.trained().values()):
-        return adam(listed, lr=optim.lr)
-    optimizer = adam(listed, lr=optim.lr, fused=True)
+    if not fits_fused:
+        return adam(groups, lr=optim.lr)
+    optimizer = adam(groups, lr=optim.lr, fused=True)
     optimizer.register_step_pre_hook(_align_gradients)
     return optimizer
 
