@@ -166,7 +166,7 @@ def load_moments(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> No
     the moments get the strides of their parameters.
 
     Args:
-        optimizer: Of `make_optimizer`, over parameters that are not sharded.
+        optimizer: Of `make_optimizer`, perhaps in accelerate's wrapper, over parameters that are not sharded.
         stored: The state dict in a checkpoint.
     """
     pairs = zip(stored["param_groups"], optimizer.param_groups, strict=True)

@@ -198,7 +198,7 @@ class Checkpoint:
         if spread:
             set_optimizer_state(model, optimizer.optimizer, stored["optimizer"])
         else:
-            load_moments(optimizer.optimizer, stored["optimizer"])
+            load_moments(optimizer, stored["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in stored:  # not where the stage began on a card with bf16
             self.accelerator.scaler.load_state_dict(stored["scaler"])
         for name in ("epoch", "step", "running", "terms", "history", "points", "recent", "seconds", "best"):
