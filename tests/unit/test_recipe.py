@@ -776,7 +776,7 @@ BROKEN: list[tuple[Change, str]] = [
     ),
     (
         s1(trains="objective", objective=Sum(terms=(SupCon(), KoLeo()))),
-        "stages.s1_head.trains is 'objective', but Sum has no weights of its own; take trains='head'",
+        "stages.s1_head.trains is 'objective', but Sum has no weights to train; take trains='head'",
     ),
     (
         s2(start__has_pca_neck=True),

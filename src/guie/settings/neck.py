@@ -18,7 +18,7 @@ class Neck:
         is_branched: Each dropout has linear layers of its own (3rd place: twenty).
         has_unit_input: The feature is L2-normalised first. On a domain that it was not fitted on, a PCA of
             L2-normalised features loses less mP@5 than a PCA of features as they are.
-        has_norm: Batch norm without weights of its own comes first (5th and 6th place).
+        has_norm: Batch norm without trainable weights comes first (5th and 6th place).
         norm_eps: What the batch norm adds to the variance (5th place: 1e-6).
         has_size: The packed image's H/W, H/224 and W/224 stand beside the feature (5th place: worth .003); the backbone
             is frozen.

@@ -206,7 +206,7 @@ class Stage:
         `start`."""
         objective, kind = self.objective, type(self.objective).__name__
         if self.trains == "objective" and not objective.has_weights:
-            raise ValueError(f"{at}.trains is 'objective', but {kind} has no weights of its own; take trains='head'")
+            raise ValueError(f"{at}.trains is 'objective', but {kind} has no weights to train; take trains='head'")
         if isinstance(self.sampling, PerClass):
             if objective.needs_positives and self.sampling.rows_per_class < 2:
                 raise ValueError(

@@ -124,12 +124,12 @@ def make_optimizer(model: Model, stage: Stage) -> torch.optim.Optimizer:
     (tests/benchmarks/training.md, "The optimizer's step").
 
     Raises:
-        ValueError: nothing trains, since the objective has no weights of its own.
+        ValueError: the stage trains only its objective, and that has no weights to train.
     """
     if not model.trained():
         kind = type(stage.objective).__name__
         raise ValueError(
-            f"stages.{stage.name}.trains is {stage.trains!r}, but {kind} has no weights of its own; take trains='head'"
+            f"stages.{stage.name}.trains is {stage.trains!r}, but {kind} has no weights to train; take trains='head'"
         )
     optim, n_blocks = stage.optim, n_blocks_of(model)
     undecayed = tuple(f"objective.{prefix}" for prefix in model.objective.undecayed())

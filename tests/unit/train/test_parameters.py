@@ -358,5 +358,5 @@ def test_nothing_to_train_is_told():
     stage = changed(STAGE, trains="objective", objective=SupCon())
     model = build_model(Backbone(nn.Linear(4, 8), 8), stage, torch.ones(5), torch.arange(5), 0)
     model.open(stage)
-    with pytest.raises(ValueError, match=r"trains is 'objective', but SupCon has no weights of its own; take trains="):
+    with pytest.raises(ValueError, match=r"trains is 'objective', but SupCon has no weights to train; take trains="):
         make_optimizer(model, stage)

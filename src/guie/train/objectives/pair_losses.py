@@ -40,7 +40,7 @@ class ContrastiveSum(PairLoss):
     """See `Contrastive`."""
 
     def __init__(self, settings: Contrastive) -> None:
-        """A loss without weights of its own."""
+        """A loss without trainable weights."""
         super().__init__()
         self.margin = settings.margin_cosine
 
@@ -59,7 +59,7 @@ class NtXentByRows(PairLoss):
     """See `NtXent`; the logarithm of the negatives' sum is computed once an image, not once a pair."""
 
     def __init__(self, settings: NtXent) -> None:
-        """A loss without weights of its own."""
+        """A loss without trainable weights."""
         super().__init__()
         self.temperature = settings.temperature
 
@@ -81,7 +81,7 @@ class Lifted(PairLoss):
     """The original form of `LiftedStructure`."""
 
     def __init__(self, settings: LiftedStructure) -> None:
-        """A loss without weights of its own."""
+        """A loss without trainable weights."""
         super().__init__()
         self.margin = settings.margin_distance
 

@@ -33,7 +33,7 @@ class KoLeoTerm(Objective):
     """See `KoLeo`."""
 
     def __init__(self, settings: KoLeo) -> None:
-        """A term without weights of its own."""
+        """A term without trainable weights."""
         super().__init__()
         self.settings = settings
         self.means = StepMeans(("nearest_distance",))
@@ -73,7 +73,7 @@ class ConsistentMarginTerm(Objective):
     """
 
     def __init__(self, settings: ThresholdConsistentMargin, dim: int, n_items: int) -> None:
-        """A term without weights of its own.
+        """A term without trainable weights.
 
         Args:
             settings: Margins, weights and memory.
